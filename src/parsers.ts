@@ -1,0 +1,119 @@
+/**
+ * From a variable's text to its value. Each parser throws an Expected whose message completes the sentence "X must be …".
+ */
+
+/** What a value should have been. */
+export class Expected extends Error {}
+
+/** @throws Expected */
+export type Parser<T> = (text: string) => T;
+
+/** How many workers were asked for (NODE_CLUSTER_WORKERS). `share` is above 0 and at most 1. */
+export type WorkerCount =
+  | { kind: 'auto' }
+  | { kind: 'max' }
+  | { kind: 'share'; share: number }
+  | { kind: 'count'; count: number };
+
+/** Each worker is a process of about 60 MiB; above this it is a slip of the keyboard. */
+const MOST_WORKERS = 1024;
+
+export const workerCount: Parser<WorkerCount> = text => {
+  if (text === 'auto' || text === 'max') return { kind: text };
+  const percent = /^(\d{1,3})%$/.exec(text)?.[1];
+  if (percent !== undefined) {
+    const share = Number(percent) / 100;
+    if (share > 0 && share <= 1) return { kind: 'share', share };
+    throw new Expected('a percentage from 1% to 100%');
+  }
+  const count = /^\d+$/.test(text) ? Number(text) : 0;
+  if (count < 1) throw new Expected('"auto", "max", a percentage or a whole number of at least 1');
+  if (count > MOST_WORKERS) throw new Expected(`a number of workers of at most ${MOST_WORKERS}`);
+  return { kind: 'count', count };
+};
+
+/** Any text; the empty one counts as unset and never comes here. */
+export const text: Parser<string> = value => value;
+
+export function wholeNumber(least: number, most: number = Number.MAX_SAFE_INTEGER): Parser<number> {
+  const range = most === Number.MAX_SAFE_INTEGER ? `of at least ${least}` : `from ${least} to ${most}`;
+  return value => {
+    const number = /^\d{1,16}$/.test(value) ? Number(value) : Number.NaN;
+    if (!(number >= least && number <= most)) throw new Expected(`a whole number ${range}`);
+    return number;
+  };
+}
+
+/** setTimeout fires at once above this (Node.js, timers). */
+const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
+
+export const milliseconds =
+  (least = 0): Parser<number> =>
+  value => {
+    try {
+      return wholeNumber(least, LONGEST_TIMEOUT_MS)(value);
+    } catch {
+      throw new Expected(`a whole number of milliseconds from ${least} to ${LONGEST_TIMEOUT_MS}`);
+    }
+  };
+
+export const port: Parser<number> = value => {
+  try {
+    return wholeNumber(0, 65535)(value);
+  } catch {
+    throw new Expected('a port from 0 to 65535');
+  }
+};
+
+export const flag: Parser<boolean> = value => {
+  if (value === 'true' || value === '1') return true;
+  if (value === 'false' || value === '0') return false;
+  throw new Expected('"true" or "false"');
+};
+
+export function anyOf<const T extends string>(choices: readonly T[]): Parser<T> {
+  return value => {
+    const choice = choices.find(name => name === value);
+    if (choice === undefined) throw new Expected(`one of ${choices.map(name => `"${name}"`).join(', ')}`);
+    return choice;
+  };
+}
+
+/** `a,b,c`, spaces around the commas dropped. */
+export const list: Parser<string[]> = value => {
+  const items = value.split(',').map(item => item.trim());
+  if (items.some(item => item === '')) throw new Expected('a comma list without empty entries');
+  return items;
+};
+
+/** A name that a cookie or header may have (RFC 9110, token); koa-session's own default has the colon. */
+export const httpToken: Parser<string> = value => {
+  if (!/^[\w!#$%&'*+.^`|~:-]+$/.test(value)) throw new Expected('a cookie name without spaces, commas, semicolons or quotes');
+  return value;
+};
+
+export interface HostPort {
+  host: string;
+  port: number;
+}
+
+/** `host:port,…`; IPv6 in brackets. */
+export const hostPorts: Parser<HostPort[]> = value =>
+  list(value).map(entry => {
+    const match = /^(?:\[([\da-fA-F:.]+)\]|([^\s:[\]]+)):(\d{1,5})$/.exec(entry);
+    const host = match?.[1] ?? match?.[2];
+    const number = Number(match?.[3]);
+    if (host === undefined || !(number > 0 && number <= 65535)) throw new Expected('a comma list of host:port');
+    return { host, port: number };
+  });
+
+/**
+ * Redis' own checks come too late: ioredis takes an unknown scheme for a file path, and a path that is no number for database 0.
+ */
+export const redisUrl: Parser<string> = value => {
+  const url = URL.canParse(value) ? new URL(value) : undefined;
+  const valid =
+    url && /^rediss?:$/.test(url.protocol) && url.hostname !== '' && /^(\/\d{0,5})?$/.test(url.pathname) && url.port !== '0';
+  if (!valid) throw new Expected('redis://[user:password@]host[:port][/db] or rediss://…, db a whole number');
+  return value;
+};
