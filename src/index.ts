@@ -1,0 +1,51 @@
+/**
+ * What an app may import from the kit: types and one helper to name them. No logic.
+ */
+import type { RequestListener } from 'node:http';
+import type { Cluster, Redis } from 'ioredis';
+import type Koa from 'koa';
+import type { Registry } from 'prom-client';
+import type { Config } from './config.ts';
+import type { Log } from './log.ts';
+
+export type { Config } from './config.ts';
+export type { Log } from './log.ts';
+
+/** A session: plain data that survives requests, workers and pods. `null` in `ctx.session = null` ends it. */
+export interface Session {
+  readonly isNew: boolean;
+  /** Gives the session a new id and drops the old one: call it when a user logs in, so that no planted id stays valid. */
+  regenerate(): Promise<void>;
+  [key: string]: unknown;
+}
+
+/** What the context of a request has where `kit.session` is mounted. */
+export interface SessionContext {
+  session: Session | null;
+}
+
+/** What the kit gives to an app whose default export is a function of one argument. */
+export interface Kit {
+  /** All settings, frozen. */
+  readonly config: Config;
+  /** pino child with this worker's fields. */
+  readonly log: Log;
+  /** 1 and up; unique among the running workers of this pod, and used again after a worker is gone. */
+  readonly workerId: number;
+  /** koa-session middleware, ready-made; mount it on the routes that need a session. Answers 503 when the store is away. */
+  readonly session: Koa.Middleware;
+  /** The worker's Redis client; undefined where no Redis is configured. */
+  readonly redis: Redis | Cluster | undefined;
+  /** Sends `data` (JSON) to every worker of this pod, this one included. */
+  broadcast(event: string, data?: unknown): void;
+  on(event: string, handler: (data: unknown) => void): void;
+  /** Metrics of your own; they appear on the admin port's `/metrics`, summed over the workers. */
+  readonly metrics: Registry;
+  /** Aborts when this worker begins to drain: end streams, long polls and WebSockets on it. */
+  readonly draining: AbortSignal;
+  /** Called after the last request was answered, before Redis closes; 1 second in all. */
+  onClose(close: () => unknown): void;
+}
+
+/** What `APP_MODULE` may export as default. */
+export type App = Koa | ((kit: Kit) => Koa | Promise<Koa>) | RequestListener;

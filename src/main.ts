@@ -1,0 +1,32 @@
+/**
+ * The entry of the primary and of each worker.
+ */
+import cluster from 'node:cluster';
+import { enableCompileCache } from 'node:module';
+import { join } from 'node:path';
+import { SignalQueue } from './primary/signals.ts';
+
+// Before anything that takes time: as PID 1, a process without a handler never sees SIGTERM.
+const signals = cluster.isPrimary ? new SignalQueue() : undefined;
+
+// Stripping types costs 45 ms once per process; compiled code is kept beside the packages, and not in the temp dir,
+// where other users could leave theirs for us. NODE_COMPILE_CACHE wins where it is set.
+const compileCache = join(import.meta.dirname, '..', 'node_modules', '.cache', 'koa-bosun');
+enableCompileCache(compileCache);
+
+const { ConfigError, readConfig, workerIdOf } = await import('./config.ts');
+try {
+  if (signals !== undefined) {
+    const { runPrimary } = await import('./primary/primary.ts');
+    await runPrimary({ entry: import.meta.filename, compileCache }, signals);
+  } else {
+    const { runWorker } = await import('./worker/worker.ts');
+    runWorker(readConfig(process.env), workerIdOf(process.env));
+  }
+} catch (error) {
+  if (!(error instanceof ConfigError)) throw error;
+  const { leaveLastWords } = await import('./primary/last-words.ts');
+  process.stderr.write(`${error.message}\n`);
+  leaveLastWords(error.message);
+  process.exitCode = 78;
+}

@@ -1,0 +1,111 @@
+/**
+ * What the primary and its workers say to each other, and how a process of this kit ends.
+ * Both sides meet here and nowhere else: `primary/` and `worker/` never import each other.
+ */
+import type { Registry } from 'prom-client';
+
+/** Exit codes of the primary (CONTRACT.md). Workers use OK and FAILED. */
+export const ExitCode = {
+  ok: 0,
+  /** A drain ended with requests cut, a second signal came, or the port is taken. */
+  failed: 1,
+  /** EX_SOFTWARE: the workers keep crashing. */
+  crashLoop: 70,
+  /** EX_CONFIG: bad configuration. */
+  badConfig: 78,
+} as const;
+export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
+
+export type ToWorker =
+  /** First message to every worker, sent at the fork: `sessionKeys` where the primary made them (no Redis, none given). */
+  | { type: 'start'; sessionKeys: string[] }
+  /** From now on every response ends its connection; the listener stays open. */
+  | { type: 'soft' }
+  /** Close the listener, finish what is open within `timeoutMs`, report, exit. */
+  | { type: 'drain'; timeoutMs: number }
+  | { type: 'broadcast'; event: string; data: unknown };
+
+export type ToPrimary =
+  /** The listener is open and the app answers; `port` is the real one where PORT=0. */
+  | { type: 'ready'; port: number }
+  /** This worker can't start; `code` is the system's (`EADDRINUSE`) where there is one. The worker exits right after. */
+  | { type: 'failed'; stage: 'app' | 'listen'; message: string; code?: string }
+  /** An exception that nobody caught: the worker drains itself and exits with code 1. */
+  | { type: 'crashing'; message: string }
+  | { type: 'redis'; state: RedisState; message: string }
+  | { type: 'stats'; snapshot: Snapshot }
+  | { type: 'drained'; drain: Drain }
+  /** The last message: all before it has arrived. */
+  | { type: 'bye' }
+  | { type: 'broadcast'; event: string; data: unknown };
+
+/** `refused`: Redis answers but rejects us (password, database): bad configuration. */
+export type RedisState = 'ready' | 'unreachable' | 'refused';
+
+/** What a worker measures about itself; pushed every second and kept by its handle. */
+export interface Snapshot {
+  connections: number;
+  inFlight: number;
+  /** Requests answered since the worker started. */
+  requests: number;
+  /** Requests refused with 503 because the event loop was late (MAX_EVENT_LOOP_DELAY_MS). */
+  shed: number;
+  sessionStoreErrors: number;
+  /** Over the last 5 to 10 seconds; all 0 where nothing was answered. */
+  responseTimeMs: { mean: number; p50: number; p99: number };
+  /** 0 to 1, over the last second. */
+  eventLoopUtilization: number;
+  /** Mean lateness of the event loop over the last second. */
+  eventLoopDelayMs: number;
+  memory: { rss: number; heapTotal: number; heapUsed: number };
+  http: HttpSeries[];
+  /** The app's own metrics in prom-client's JSON; empty where it has none. */
+  appMetrics: AppMetric[];
+}
+
+/** A metric of the app, as prom-client's registry gives it to be merged. */
+export type AppMetric = Awaited<ReturnType<Registry['getMetricsAsJSON']>>[number];
+
+/** Answered requests of one method and status since the worker started: `counts` per bucket of RESPONSE_TIME_BUCKETS_S, the last one above all. */
+export interface HttpSeries {
+  method: string;
+  status: number;
+  sumSeconds: number;
+  counts: number[];
+}
+
+/** Upper bounds of the response time buckets, in seconds (prom-client's default ones, finer at the low end). */
+export const RESPONSE_TIME_BUCKETS_S = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+
+/** The ledger of one drain. */
+export interface Drain {
+  /** Requests that were open when the drain began, or came after, and were answered in full. */
+  finished: number;
+  /** Requests that the deadline cut. */
+  cut: CutRequest[];
+  /** Connections that were ended in peace while nothing was asked on them. */
+  closedIdle: number;
+  longestRequestMs: number;
+  durationMs: number;
+}
+
+/** `path` without its query, which may hold secrets. */
+export interface CutRequest {
+  method: string;
+  path: string;
+  ageMs: number;
+}
+
+/** Why a worker ended. Every exit has exactly one reason. */
+export type ExitReason =
+  | 'crash'
+  | 'oom'
+  | 'hung'
+  | 'start-timeout'
+  | 'recycled-requests'
+  | 'recycled-rss'
+  | 'recycled-age'
+  | 'restart'
+  | 'scale-down'
+  | 'shutdown'
+  | 'killed';

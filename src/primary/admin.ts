@@ -1,0 +1,88 @@
+/**
+ * The read-only admin port: probes, metrics, status. terminus answers the probes and runs the shutdown, here and not on the app's
+ * port, where it would cut requests (facts/draining.md, section 0).
+ */
+import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
+import { createTerminus, HealthCheckError } from '@godaddy/terminus';
+
+// As in worker/server.ts: an ESM import would load undici.
+const http = process.getBuiltinModule('node:http');
+
+/** Why a probe says no; undefined where it says yes. */
+export type Probe = () => string | undefined;
+
+export interface AdminParts {
+  host: string;
+  port: number;
+  probes: Record<`/${string}`, Probe>;
+  routes: Record<`/${string}`, () => Promise<Answer> | Answer>;
+  /** Drains the workers; the admin port answers until it resolves. */
+  beforeShutdown: () => Promise<void>;
+  /** Ends the process. */
+  onShutdown: () => Promise<void>;
+}
+
+export interface Answer {
+  contentType: string;
+  text: string;
+}
+
+/**
+ * terminus listens to "signals" on `process`. Ours is no operating system's: the primary emits it, because what a real signal
+ * means (a first, a second, one that came before this server) is decided in one place, signals.ts.
+ */
+export const SHUTDOWN = 'bosun:shutdown';
+
+/** @throws what `listen` reports, for example EADDRINUSE */
+export async function openAdmin({ host, port, probes, routes, beforeShutdown, onShutdown }: AdminParts): Promise<Server> {
+  const server = http.createServer((request, response) => void answer(routes, request, response));
+  createTerminus(server, {
+    signal: SHUTDOWN,
+    useExit0: true,
+    sendFailuresDuringShutdown: false,
+    healthChecks: Object.fromEntries(Object.entries(probes).map(([path, probe]) => [path, async () => check(probe)])),
+    beforeShutdown,
+    onShutdown,
+  });
+  guard(server, new Set([...Object.keys(probes), ...Object.keys(routes)]));
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  server.once('error', reject);
+  server.listen(port, host, resolve);
+  await promise;
+  return server;
+}
+
+async function check(probe: Probe): Promise<void> {
+  const objection = probe();
+  if (objection !== undefined) throw new HealthCheckError(objection, { reason: objection });
+}
+
+/** terminus matches the whole URL and any method: it sees only GETs of known paths, without their query. */
+function guard(server: Server, paths: ReadonlySet<string>): void {
+  const listeners = server.listeners('request') as RequestListener[];
+  server.removeAllListeners('request');
+  server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+    const path = (request.url ?? '/').split('?', 1)[0] ?? '/';
+    if (!paths.has(path)) return refuse(response, 404, `not found: ${path}; there is ${[...paths].join(', ')}`);
+    if (request.method !== 'GET') return refuse(response, 405, `GET only, got ${request.method}`, { Allow: 'GET' });
+    request.url = path;
+    for (const listener of listeners) listener(request, response as Parameters<RequestListener>[1]);
+  });
+}
+
+function refuse(response: ServerResponse, status: number, text: string, headers: Record<string, string> = {}): void {
+  response.writeHead(status, { 'Content-Type': 'text/plain; charset=utf-8', 'X-Content-Type-Options': 'nosniff', ...headers });
+  response.end(`${text}\n`);
+}
+
+async function answer(routes: AdminParts['routes'], request: IncomingMessage, response: ServerResponse): Promise<void> {
+  try {
+    const route = Object.entries(routes).find(([path]) => path === request.url)?.[1];
+    if (route === undefined) return refuse(response, 404, 'not found');
+    const { contentType, text } = await route();
+    response.writeHead(200, { 'Content-Type': contentType, 'Cache-Control': 'no-store' });
+    response.end(text);
+  } catch (error) {
+    refuse(response, 500, error instanceof Error ? error.message : String(error));
+  }
+}

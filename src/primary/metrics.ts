@@ -1,0 +1,90 @@
+/**
+ * `/metrics`: the primary's knowledge in Prometheus' text format, by prom-client. Nothing is asked of a worker for it: its last
+ * snapshot is at most a second old.
+ */
+import { type HttpSeries, RESPONSE_TIME_BUCKETS_S } from '../messages.ts';
+import type { Pod } from './status.ts';
+
+const WORKER_STATES = ['starting', 'ready', 'cordoned', 'draining'] as const;
+
+/** All metrics of this pod. Loads prom-client with the first scrape. */
+export async function metricsText(pod: Pod): Promise<{ contentType: string; text: string }> {
+  const { AggregatorRegistry, Counter, Gauge, Registry } = await import('prom-client');
+  const own = new Registry();
+  const gauge = (name: string, help: string, value: number) => new Gauge({ name, help, registers: [own] }).set(value);
+  const counter = (name: string, help: string, value: number) => new Counter({ name, help, registers: [own] }).inc(value);
+  const { supervisor, totals, sizing } = pod;
+  const handles = supervisor.handles;
+  const sum = (pick: (handle: (typeof handles)[number]) => number | undefined) =>
+    handles.reduce((total, handle) => total + (pick(handle) ?? 0), 0);
+  const counters = totals.countersWith(handles);
+
+  gauge(
+    'http_requests_in_flight',
+    'Requests that are not answered yet.',
+    sum(({ snapshot }) => snapshot?.inFlight),
+  );
+  gauge(
+    'http_connections',
+    'Open client connections.',
+    sum(({ snapshot }) => snapshot?.connections),
+  );
+  gauge('bosun_workers_wanted', 'Workers that the pool works towards.', supervisor.wanted);
+  const workers = new Gauge({ name: 'bosun_workers', help: 'Workers by state.', labelNames: ['state'], registers: [own] });
+  for (const state of WORKER_STATES) workers.set({ state }, handles.filter(handle => handle.state === state).length);
+  const exits = new Counter({
+    name: 'bosun_worker_exits_total',
+    help: 'Ended workers by reason.',
+    labelNames: ['reason'],
+    registers: [own],
+  });
+  for (const [reason, count] of totals.exitsByReason) exits.inc({ reason }, count);
+  counter('bosun_drained_requests_total', 'Requests that draining workers answered.', totals.drains.finishedRequests);
+  counter(
+    'bosun_cut_requests_total',
+    'Requests that ended without an answer: cut by a deadline, or lost with their worker.',
+    totals.drains.cutRequests,
+  );
+  counter('bosun_shed_requests_total', 'Requests refused because the event loop was late.', counters.shed);
+  counter('bosun_session_store_errors_total', 'Requests that the session store failed.', counters.sessionStoreErrors);
+  if (sizing.cpus.quota !== null) gauge('bosun_cpu_limit_cores', 'CPU quota of the container.', sizing.cpus.quota);
+  if (sizing.memory.limitBytes !== null)
+    gauge('bosun_memory_limit_bytes', 'Memory limit of the container.', sizing.memory.limitBytes);
+
+  const collected = [
+    [histogramOf(counters.http)],
+    ...handles.map(({ snapshot }) => snapshot?.appMetrics ?? []),
+    await totals.appMetrics,
+  ];
+  const fromWorkers = AggregatorRegistry.aggregate(collected);
+  return { contentType: own.contentType, text: `${await own.metrics()}\n${await fromWorkers.metrics()}` };
+}
+
+/** `http_request_duration_seconds` as prom-client would have collected it. */
+function histogramOf(http: readonly HttpSeries[]) {
+  const name = 'http_request_duration_seconds';
+  const values = http.flatMap(({ method, status, sumSeconds, counts }) => {
+    const labels = { method, status };
+    let cumulative = 0;
+    const buckets = counts.map((count, index) => {
+      cumulative += count;
+      return {
+        metricName: `${name}_bucket`,
+        labels: { le: RESPONSE_TIME_BUCKETS_S[index] ?? '+Inf', ...labels },
+        value: cumulative,
+      };
+    });
+    return [
+      ...buckets,
+      { metricName: `${name}_sum`, labels, value: sumSeconds },
+      { metricName: `${name}_count`, labels, value: cumulative },
+    ];
+  });
+  return {
+    name,
+    help: 'Time from the headers of a request to the end of its answer.',
+    type: 'histogram',
+    aggregator: 'sum',
+    values,
+  };
+}

@@ -1,0 +1,48 @@
+/**
+ * Signals become commands in a queue; nothing is done in a handler. Imported before everything else: as PID 1 of a container,
+ * a process without a handler ignores SIGTERM.
+ */
+
+export type Command = 'shutdown' | 'exit-now' | 'one-more' | 'one-fewer';
+
+const COMMANDS = {
+  SIGTERM: 'shutdown',
+  SIGINT: 'shutdown',
+  SIGTTIN: 'one-more',
+  SIGTTOU: 'one-fewer',
+} as const satisfies Partial<Record<NodeJS.Signals, Command>>;
+
+/** npm passes a Ctrl-C on to a process that the terminal has told already: within this time it is one and the same. */
+const SAME_SIGNAL_MS = 50;
+
+export class SignalQueue {
+  readonly #waiting: Command[] = [];
+  #carryOut: ((command: Command) => void) | undefined;
+  #shutdownAt: number | undefined;
+
+  constructor() {
+    for (const [signal, command] of Object.entries(COMMANDS)) process.on(signal, () => this.#received(command));
+  }
+
+  /** Commands go to `carryOut` from now on, those that came before first. */
+  open(carryOut: (command: Command) => void): void {
+    this.#carryOut = carryOut;
+    for (const command of this.#waiting.splice(0)) carryOut(command);
+  }
+
+  #received(command: Command): void {
+    const named = command === 'shutdown' ? this.#firstOrSecond() : command;
+    if (named === undefined) return;
+    if (this.#carryOut === undefined) this.#waiting.push(named);
+    else setImmediate(this.#carryOut, named);
+  }
+
+  #firstOrSecond(): Command | undefined {
+    const now = performance.now();
+    if (this.#shutdownAt === undefined) {
+      this.#shutdownAt = now;
+      return 'shutdown';
+    }
+    return now - this.#shutdownAt > SAME_SIGNAL_MS ? 'exit-now' : undefined;
+  }
+}

@@ -1,0 +1,65 @@
+/**
+ * What `/status` shows: values only, made from the supervisor's and the handles' state. No secret is among them.
+ */
+import type { Policy } from '../config.ts';
+import type { Sizing } from '../resources/sizing.ts';
+import type { Supervisor } from './supervisor.ts';
+import type { Totals } from './totals.ts';
+import type { WorkerHandle } from './worker-handle.ts';
+
+export type PodState = 'starting' | 'ready' | 'draining';
+
+export interface Pod {
+  version: string;
+  policy: Policy;
+  sizing: Sizing;
+  state: PodState;
+  supervisor: Supervisor;
+  totals: Totals;
+}
+
+const NO_SNAPSHOT = {
+  connections: 0,
+  inFlight: 0,
+  requests: 0,
+  responseTimeMs: { mean: 0, p50: 0, p99: 0 },
+  eventLoopUtilization: 0,
+  eventLoopDelayMs: 0,
+  memory: { rss: 0, heapTotal: 0, heapUsed: 0 },
+};
+
+/** The object of `/status` (CONTRACT.md). */
+export function statusOf({ version, policy, sizing, state, supervisor, totals }: Pod) {
+  return {
+    version,
+    pid: process.pid,
+    state,
+    generation: supervisor.generation,
+    uptimeSeconds: Math.round(process.uptime() * 1000) / 1000,
+    policy,
+    sizing,
+    workers: supervisor.handles.map(workerStatus),
+    restarts: { total: totals.exits, byReason: Object.fromEntries(totals.exitsByReason) },
+    drains: totals.drains,
+  };
+}
+
+function workerStatus(handle: WorkerHandle) {
+  const { connections, inFlight, requests, responseTimeMs, eventLoopUtilization, eventLoopDelayMs, memory } =
+    handle.snapshot ?? NO_SNAPSHOT;
+  return {
+    id: handle.id,
+    pid: handle.pid,
+    state: handle.state,
+    generation: handle.generation,
+    uptimeSeconds: handle.uptimeSeconds,
+    connections,
+    inFlight,
+    requests,
+    responseTimeMs,
+    eventLoopUtilization,
+    eventLoopDelayMs,
+    memory,
+    load: inFlight,
+  };
+}

@@ -1,0 +1,94 @@
+/**
+ * What remains of workers that are gone: their counters, so that no total ever goes down, and the ledger of their drains.
+ */
+import type { AppMetric, Drain, ExitReason, HttpSeries, Snapshot } from '../messages.ts';
+import type { WorkerHandle } from './worker-handle.ts';
+
+/** The drains of this pod, added up. */
+export interface DrainTotals {
+  count: number;
+  finishedRequests: number;
+  cutRequests: number;
+  closedIdle: number;
+  longestRequestMs: number;
+  last: (Drain & { worker: number; reason: ExitReason | undefined }) | null;
+}
+
+/** The counters of a snapshot that add up over workers and time. */
+export type Counters = Pick<Snapshot, 'requests' | 'shed' | 'sessionStoreErrors' | 'http'>;
+
+export class Totals {
+  readonly exitsByReason = new Map<ExitReason, number>();
+  readonly drains: DrainTotals = {
+    count: 0,
+    finishedRequests: 0,
+    cutRequests: 0,
+    closedIdle: 0,
+    longestRequestMs: 0,
+    last: null,
+  };
+  /** Counters and histograms of the apps in workers that are gone; a gauge dies with its worker. */
+  appMetrics: Promise<AppMetric[]> = Promise.resolve([]);
+  #counters: Counters = { requests: 0, shed: 0, sessionStoreErrors: 0, http: [] };
+
+  get exits(): number {
+    return [...this.exitsByReason.values()].reduce((sum, count) => sum + count, 0);
+  }
+
+  /** Of the gone and the `present` together. */
+  countersWith(present: readonly WorkerHandle[]): Counters {
+    return present.reduce((sum, { snapshot }) => (snapshot ? add(sum, snapshot) : sum), this.#counters);
+  }
+
+  exited(handle: WorkerHandle): void {
+    const { reason, snapshot, drain } = handle;
+    if (reason !== undefined) this.exitsByReason.set(reason, (this.exitsByReason.get(reason) ?? 0) + 1);
+    if (snapshot !== undefined) {
+      this.#counters = add(this.#counters, snapshot);
+      this.appMetrics = this.appMetrics.then(sum => addAppMetrics(sum, snapshot.appMetrics));
+    }
+    if (drain !== undefined) this.#drained(drain, handle);
+    // It died with them; its last report is at most a second old.
+    else this.drains.cutRequests += snapshot?.inFlight ?? 0;
+  }
+
+  #drained(drain: Drain, { id, reason }: WorkerHandle): void {
+    this.drains.count++;
+    this.drains.finishedRequests += drain.finished;
+    this.drains.cutRequests += drain.cut.length;
+    this.drains.closedIdle += drain.closedIdle;
+    this.drains.longestRequestMs = Math.max(this.drains.longestRequestMs, drain.longestRequestMs);
+    this.drains.last = { ...drain, worker: id, reason };
+  }
+}
+
+function add(a: Counters, b: Counters): Counters {
+  const http = new Map(a.http.map(series => [`${series.method} ${series.status}`, series]));
+  for (const series of b.http) {
+    const key = `${series.method} ${series.status}`;
+    const sum = http.get(key);
+    http.set(key, sum ? addSeries(sum, series) : series);
+  }
+  return {
+    requests: a.requests + b.requests,
+    shed: a.shed + b.shed,
+    sessionStoreErrors: a.sessionStoreErrors + b.sessionStoreErrors,
+    http: [...http.values()],
+  };
+}
+
+function addSeries(a: HttpSeries, b: HttpSeries): HttpSeries {
+  return {
+    ...a,
+    sumSeconds: a.sumSeconds + b.sumSeconds,
+    counts: a.counts.map((count, bucket) => count + (b.counts[bucket] ?? 0)),
+  };
+}
+
+/** By prom-client's own rules for clusters; loaded only where an app has metrics. */
+async function addAppMetrics(sum: AppMetric[], gone: AppMetric[]): Promise<AppMetric[]> {
+  const lasting = gone.filter(({ type }) => ['counter', 'histogram'].includes(String(type)));
+  if (lasting.length === 0) return sum;
+  const { AggregatorRegistry } = await import('prom-client');
+  return AggregatorRegistry.aggregate([sum, lasting]).getMetricsAsJSON();
+}

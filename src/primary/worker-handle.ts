@@ -1,0 +1,140 @@
+/**
+ * A worker as the primary sees it: starting → ready → draining → exited. It passes on what the worker says, enforces the deadline
+ * of its drain with SIGKILL, and knows at the end why it ended.
+ */
+import cluster, { type Worker } from 'node:cluster';
+import type { Drain, ExitReason, Snapshot, ToPrimary, ToWorker } from '../messages.ts';
+
+export type WorkerState = 'starting' | 'ready' | 'cordoned' | 'draining' | 'exited';
+
+/** What a worker may use beyond its drain: its close handlers, Redis' goodbye and the exit itself, a second each. */
+const EXIT_SLACK_MS = 3000;
+
+/** Told to the supervisor, once for each message and once at the end. */
+export interface WorkerListener {
+  said(handle: WorkerHandle, message: ToPrimary): void;
+  exited(handle: WorkerHandle): void;
+}
+
+export interface WorkerStart {
+  id: number;
+  generation: number;
+  /** Added to the primary's environment. */
+  environment: NodeJS.ProcessEnv;
+  /** Asked for after the fork: making keys takes as long as the fork itself. */
+  sessionKeys: () => string[];
+}
+
+export class WorkerHandle {
+  readonly id: number;
+  readonly generation: number;
+  readonly startedAt = performance.now();
+  state: WorkerState = 'starting';
+  readyAt: number | undefined;
+  snapshot: Snapshot | undefined;
+  redis: { state: 'ready' | 'unreachable' | 'refused'; message: string } | undefined;
+  drain: Drain | undefined;
+  /** The worker's own words on why it can't go on. */
+  failure: string | undefined;
+  #reason: ExitReason | undefined;
+  #deadline: NodeJS.Timeout | undefined;
+  readonly #worker: Worker;
+
+  constructor({ id, generation, environment, sessionKeys }: WorkerStart, listener: WorkerListener) {
+    this.id = id;
+    this.generation = generation;
+    this.#worker = cluster.fork(environment);
+    this.#worker.on('message', (message: ToPrimary) => {
+      this.#heard(message);
+      listener.said(this, message);
+    });
+    this.#worker.process.once('exit', (code, signal) => {
+      this.state = 'exited';
+      clearTimeout(this.#deadline);
+      this.#reason ??= signal === 'SIGKILL' || signal === 'SIGTERM' ? 'killed' : 'crash';
+      this.failure ??= signal === null ? `exit code ${code}` : `signal ${signal}`;
+      listener.exited(this);
+    });
+    // A worker that dies while we write to it: its exit is what counts.
+    this.#worker.on('error', () => undefined);
+    this.send({ type: 'start', sessionKeys: sessionKeys() });
+  }
+
+  get pid(): number {
+    return this.#worker.process.pid ?? 0;
+  }
+
+  /** Undefined while nothing has decided on its end. */
+  get reason(): ExitReason | undefined {
+    return this.#reason;
+  }
+
+  get isServing(): boolean {
+    return this.state === 'ready';
+  }
+
+  /** Neither on its way out nor gone. */
+  get isActive(): boolean {
+    return this.state !== 'draining' && this.state !== 'exited';
+  }
+
+  get uptimeSeconds(): number {
+    return Math.round(performance.now() - this.startedAt) / 1000;
+  }
+
+  send(message: ToWorker): void {
+    if (this.#worker.isConnected()) this.#worker.send(message, () => undefined);
+  }
+
+  /** Asks the worker to finish what is open within `timeoutMs` and to exit; kills it where it does not. */
+  beginDrain(reason: ExitReason, timeoutMs: number): void {
+    this.#leaving(reason, timeoutMs + EXIT_SLACK_MS);
+    this.send({ type: 'drain', timeoutMs });
+  }
+
+  kill(reason: ExitReason): void {
+    this.#reason ??= reason;
+    this.#worker.process.kill('SIGKILL');
+  }
+
+  #leaving(reason: ExitReason, deadlineMs: number): void {
+    this.#reason ??= reason;
+    this.state = 'draining';
+    clearTimeout(this.#deadline);
+    this.#deadline = setTimeout(() => this.kill(reason), deadlineMs);
+  }
+
+  #heard(message: ToPrimary): void {
+    switch (message.type) {
+      case 'ready':
+        if (this.state !== 'starting') break;
+        this.state = 'ready';
+        this.readyAt = performance.now();
+        break;
+      case 'failed':
+        this.failure = message.message;
+        break;
+      case 'crashing':
+        this.failure = message.message;
+        this.#leaving('crash', CRASH_DEADLINE_MS);
+        break;
+      case 'stats':
+        this.snapshot = message.snapshot;
+        break;
+      case 'redis':
+        this.redis = { state: message.state, message: message.message };
+        break;
+      case 'drained':
+        this.drain = message.drain;
+        break;
+      case 'broadcast':
+      case 'bye':
+        break;
+      default:
+        message satisfies never;
+    }
+  }
+}
+
+/** A crashing worker gives itself 5 seconds (worker.ts). */
+const CRASH_DEADLINE_MS = 5000 + EXIT_SLACK_MS;

@@ -1,0 +1,161 @@
+// Where this process stands in the cgroup trees: turns the text of /proc/self/cgroup and /proc/self/mountinfo into the
+// directories to look into. It reads no file and knows no limit. Formats: proc_pid_cgroup(5), proc_pid_mountinfo(5), and the
+// kernel's proc_cgroup_show() and show_mountinfo().
+
+/** One controller: the cgroup version that rules it and, per usable mount, the directories from this process's own cgroup up to the mount point. */
+export interface Place {
+  version: 1 | 2;
+  walks: string[][];
+}
+
+/** What was left out of an answer, and why. */
+export interface Skipped {
+  file: string;
+  why: string;
+}
+
+export interface Places {
+  cpu: Place;
+  memory: Place;
+  cpuset: Place;
+  /** The cgroup2 tree, whichever controllers it has: pressure files are there in a hybrid set-up, too. */
+  unified: Place;
+  skipped: Skipped[];
+}
+
+interface Mount {
+  root: string;
+  point: string;
+  type: string;
+  options: string[];
+}
+
+/** The kernel gives no longer cgroup path than this (it answers ENAMETOOLONG), and opens no longer path. */
+const PATH_MAX = 4096;
+
+/** Far more than any real tree has: the longest path has 2,048 levels. Bounds the work on a hostile mountinfo. */
+const DIRECTORIES_MAX = 4096;
+
+/**
+ * Finds the directories that hold the limits of this process.
+ *
+ * Each controller for itself: one that is listed with a v1 hierarchy is looked up in v1 mounts only, any other in cgroup2 mounts
+ * only. A v1 controller without a usable mount stays unknown: a cgroup2 file of the same process does not rule it.
+ *
+ * @param cgroup text of /proc/self/cgroup
+ * @param mountinfo text of /proc/self/mountinfo
+ */
+export function locate(cgroup: string, mountinfo: string): Places {
+  const paths = parsePaths(cgroup);
+  const mounts = parseMounts(mountinfo);
+  const reasons = new Set<string>();
+
+  const place = (controller: string): Place => {
+    const version = paths.has(controller) ? 1 : 2;
+    const path = paths.get(version === 1 ? controller : '');
+    if (path === undefined) return { version, walks: [] };
+
+    const walks = findWalks(mounts, path, reasons, mount =>
+      version === 1 ? mount.type === 'cgroup' && mount.options.includes(controller) : mount.type === 'cgroup2',
+    );
+    const kind = version === 1 ? `cgroup mount of ${controller}` : 'cgroup2 mount';
+    if (walks.length === 0) reasons.add(`no ${kind} shows ${path.slice(0, 200)}`);
+    return { version, walks };
+  };
+
+  const found = { cpu: place('cpu'), memory: place('memory'), cpuset: place('cpuset') };
+  const unified = findWalks(mounts, paths.get('') ?? '', reasons, mount => mount.type === 'cgroup2');
+  const skipped = [...reasons].map(why => ({ file: '/proc/self/mountinfo', why }));
+  return { ...found, unified: { version: 2, walks: unified }, skipped };
+}
+
+/** Controller → path of this process in that hierarchy; '' is the key of the cgroup2 tree. */
+function parsePaths(text: string): Map<string, string> {
+  const paths = new Map<string, string>();
+  for (const line of linesOf(text)) {
+    // Only the first two colons separate: systemd unit names may hold more. No escapes here: a backslash is a backslash.
+    const [, id, controllers, path] = /^(\d+):([^:]*):(\/.*)$/s.exec(line) ?? [];
+    if (controllers === undefined || path === undefined) continue;
+
+    // The kernel appends this to a cgroup2 path whose directory is gone; its parents still rule.
+    const present = path.replace(/ \(deleted\)$/, '');
+    if (id === '0') {
+      if (controllers === '') paths.set('', present);
+      continue;
+    }
+    for (const controller of controllers.split(',')) {
+      if (controller !== '') paths.set(controller, present);
+    }
+  }
+  return paths;
+}
+
+/** The visible mounts by mount point: of several on one point the last covers the others, whatever their types. */
+function parseMounts(text: string): Map<string, Mount> {
+  const mounts = new Map<string, Mount>();
+  for (const line of linesOf(text)) {
+    // One space each: a field can be empty (mount -t cgroup2 "" /mnt), and any other white space belongs to a path.
+    const fields = line.split(' ');
+    const [root = '', point = ''] = fields.slice(3, 5).map(unescapeOctal);
+    const dash = fields.indexOf('-', 6); // after six fixed fields and any number of optional ones
+    const [type, , options] = dash < 0 ? [] : fields.slice(dash + 1);
+    if (type === undefined || options === undefined) continue;
+    if (!root.startsWith('/') || !point.startsWith('/') || point.length > PATH_MAX) continue;
+    mounts.set(point, { root, point, type, options: options.split(',') });
+  }
+  return mounts;
+}
+
+function linesOf(text: string): string[] {
+  // CRLF: a support case that went through Windows.
+  return text.split('\n').map(line => (line.endsWith('\r') ? line.slice(0, -1) : line));
+}
+
+/** Space, tab, newline, backslash and # are written as \ooo, one escape per byte. */
+function unescapeOctal(field: string): string {
+  return field.replace(/(?:\\[0-3][0-7]{2})+/g, run => {
+    const bytes = run.slice(1).split('\\');
+    return Buffer.from(bytes.map(byte => Number.parseInt(byte, 8))).toString();
+  });
+}
+
+function findWalks(
+  mounts: Map<string, Mount>,
+  path: string,
+  reasons: Set<string>,
+  wanted: (mount: Mount) => boolean,
+): string[][] {
+  const walks: string[][] = [];
+  let room = DIRECTORIES_MAX;
+  for (const mount of mounts.values()) {
+    if (!wanted(mount) || !shows(mount.root, path)) continue;
+    const walk = walkUp(mount, path, mounts);
+    room -= walk.length;
+    if (room < 0) {
+      reasons.add(`more than ${DIRECTORIES_MAX} directories; the rest was not looked at`);
+      break;
+    }
+    walks.push(walk);
+  }
+  return walks;
+}
+
+/** Whether a mount of this root shows this cgroup. A path with ".." lies outside this process's cgroup namespace, a root with ".." begins no other. */
+function shows(root: string, path: string): boolean {
+  if (path === '' || path.length > PATH_MAX || /(?:^|\/)\.\.(?:\/|$)/.test(path)) return false;
+  return root === '/' || path === root || path.startsWith(`${root}/`);
+}
+
+function walkUp(mount: Mount, path: string, mounts: Map<string, Mount>): string[] {
+  const names = path.slice(mount.root.length).split('/');
+  let directory = mount.point === '/' ? '' : mount.point;
+  const walk = [directory];
+  for (const name of names) {
+    if (name === '') continue;
+    directory += `/${name}`;
+    // Another mount hides this directory and all below it. If it shows this cgroup, it has a walk of its own.
+    if (mounts.has(directory)) break;
+    walk.push(directory);
+  }
+  return walk.reverse();
+}

@@ -1,0 +1,155 @@
+/**
+ * From what the container may use and what was asked for to the number of workers and each worker's heap, with the reason in words.
+ * Pure; the rules are those of facts/sizing.md, section 2.
+ */
+import type { WorkerCount } from '../config.ts';
+import type { Bound, Limits } from './cgroup.ts';
+
+const MIB = 1024 * 1024;
+/** The primary's own resident memory. */
+const PRIMARY_MIB = 64;
+/** What is left free for the kernel's share: page cache, sockets, page tables. */
+const USABLE_SHARE = 0.92;
+/** The part of a worker's memory that its old generation may fill; buffers, code and stacks need the rest. */
+const OLD_SPACE_SHARE = 0.75;
+/** V8's young generation: three semi-spaces of 8 MiB on top of --max-old-space-size. */
+const YOUNG_SPACE_MIB = 24;
+/** A Koa app with its dependencies runs in this, with room for requests. */
+const WORKABLE_HEAP_MIB = 64;
+/** Below this Node.js itself does not start well. */
+const LEAST_HEAP_MIB = 32;
+
+/** What the machine says of itself, where the container says nothing. */
+export interface Machine {
+  cpus: number;
+  totalMemoryBytes: number;
+}
+
+/** The `sizing` object of `/status` and of `bosun sizing --json`. */
+export interface Sizing {
+  /** How many workers to run. */
+  workers: number;
+  /** How many the CPUs or the setting ask for, before memory lowered them. */
+  wanted: number;
+  /** Which limit decided, at which file, and how it was rounded. */
+  reason: string;
+  cpus: {
+    /** In cores; null without a quota. */
+    quota: number | null;
+    /** A count; null where unknown. */
+    cpuset: number | null;
+    /** The smaller of the two. */
+    effective: number;
+    /** The file, or the call, that decided. */
+    source: string;
+  };
+  memory: {
+    /** In bytes; null without a limit. */
+    limitBytes: number | null;
+    source: string | null;
+    /** Passed as --max-old-space-size; null leaves V8's own default. */
+    heapPerWorkerMb: number | null;
+  };
+  /** What an operator should know: asked for more than there is. */
+  warnings: string[];
+}
+
+/** A heap limit that the user has set in NODE_OPTIONS. It wins over ours. */
+export interface HeapChoice {
+  sizeMb?: number;
+  /** Of the memory limit, all workers together. */
+  percent?: number;
+}
+
+/** Decides on the number of workers and the heap of each. */
+export function size(limits: Limits, asked: WorkerCount, machine: Machine, choice: HeapChoice = {}): Sizing {
+  const cpus = effectiveCpus(limits, machine);
+  const bound = memoryBound(limits, machine);
+  const { count: wanted, words } = countFor(asked, cpus.effective);
+  const mayShrink = asked.kind === 'auto' || asked.kind === 'share';
+  const workers = mayShrink ? mostWithWorkableHeap(wanted, bound, choice) : wanted;
+  const heapPerWorkerMb = heapPerWorker(workers, bound, choice);
+  return {
+    workers,
+    wanted,
+    reason: [
+      `${count(workers)}: ${words} (${cpus.source})`,
+      ...(workers < wanted && bound
+        ? [
+            `lowered from ${wanted} for memory: ${mib(bound.value)} MiB (${bound.file}) hold no more heaps of ${WORKABLE_HEAP_MIB} MiB`,
+          ]
+        : []),
+      ...(choice.sizeMb !== undefined || choice.percent !== undefined ? ['heap as set in NODE_OPTIONS'] : []),
+    ].join('; '),
+    cpus,
+    memory: { limitBytes: limits.memory?.value ?? null, source: limits.memory?.file ?? null, heapPerWorkerMb },
+    warnings: [
+      ...(asked.kind === 'count' && workers > cpus.effective
+        ? [`${count(workers)} on ${cores(cpus.effective)}: they will wait for each other`]
+        : []),
+      ...(heapPerWorkerMb !== null && heapPerWorkerMb < WORKABLE_HEAP_MIB
+        ? [
+            `a heap of ${heapPerWorkerMb} MiB per worker is less than a workable ${WORKABLE_HEAP_MIB} MiB: raise the memory limit or lower NODE_CLUSTER_WORKERS`,
+          ]
+        : []),
+    ],
+  };
+}
+
+function effectiveCpus({ quota, cpuset }: Limits, machine: Machine): Sizing['cpus'] {
+  const allowed = cpuset?.value ?? machine.cpus;
+  const isQuotaTighter = quota !== null && quota.value < allowed;
+  return {
+    quota: quota?.value ?? null,
+    cpuset: cpuset?.value ?? null,
+    effective: isQuotaTighter ? quota.value : allowed,
+    source: isQuotaTighter ? quota.file : (cpuset?.file ?? 'os.availableParallelism()'),
+  };
+}
+
+/** The memory that counts: the smallest of limit, memory.high and the machine's own. A limit of 0 is none; none means leave V8 alone. */
+function memoryBound({ memory, memoryHigh }: Limits, machine: Machine): Bound | undefined {
+  const bounds = [memory, memoryHigh].filter(
+    bound => bound !== null && bound.value > 0 && bound.value < machine.totalMemoryBytes,
+  ) as Bound[];
+  return bounds.sort((a, b) => a.value - b.value)[0];
+}
+
+function countFor(asked: WorkerCount, effective: number): { count: number; words: string } {
+  switch (asked.kind) {
+    case 'auto':
+      // Half up is near the least loss: the floor wastes what is above it, the ceiling stalls everybody at the quota.
+      return { count: Math.max(1, Math.floor(effective + 0.5)), words: `${cores(effective)}, rounded half up` };
+    case 'max':
+      return { count: Math.max(1, Math.ceil(effective)), words: `${cores(effective)}, rounded up` };
+    case 'share':
+      return {
+        count: Math.max(1, Math.floor(effective * asked.share + 0.5)),
+        words: `${asked.share * 100}% of ${cores(effective)}, rounded half up`,
+      };
+    case 'count':
+      return { count: asked.count, words: `as set; ${cores(effective)}` };
+    default:
+      return asked satisfies never;
+  }
+}
+
+function mostWithWorkableHeap(wanted: number, bound: Bound | undefined, choice: HeapChoice): number {
+  let workers = wanted;
+  while (workers > 1 && (heapPerWorker(workers, bound, choice) ?? WORKABLE_HEAP_MIB) < WORKABLE_HEAP_MIB) workers--;
+  return workers;
+}
+
+/** In MiB; null where V8's default is to stay. */
+function heapPerWorker(workers: number, bound: Bound | undefined, choice: HeapChoice): number | null {
+  if (choice.sizeMb !== undefined) return choice.sizeMb;
+  if (bound === undefined) return null;
+  if (choice.percent !== undefined)
+    return Math.max(LEAST_HEAP_MIB, Math.floor((mib(bound.value) * choice.percent) / 100 / workers));
+  const share = (mib(bound.value) * USABLE_SHARE - PRIMARY_MIB) / workers;
+  return Math.max(LEAST_HEAP_MIB, Math.floor(share * OLD_SPACE_SHARE - YOUNG_SPACE_MIB));
+}
+
+const mib = (bytes: number) => Math.floor(bytes / MIB);
+const count = (workers: number) => `${workers} worker${workers === 1 ? '' : 's'}`;
+const cores = (number: number) => `${Math.round(number * 1000) / 1000} CPU${number === 1 ? '' : 's'}`;

@@ -1,0 +1,86 @@
+/**
+ * The one way to connect to Redis: by URL, through Sentinels, or to a Cluster. A Redis that is away costs milliseconds, never a hang:
+ * commands fail at once while there is no connection, and the client reconnects for ever (facts/sessions.md, C).
+ */
+import { Cluster, Redis, type RedisOptions } from 'ioredis';
+import { type Config, describeRedis } from '../config.ts';
+import type { RedisState } from '../messages.ts';
+
+export type RedisClient = Redis | Cluster;
+
+const CONNECT_TIMEOUT_MS = 1000;
+const COMMAND_TIMEOUT_MS = 500;
+const LONGEST_RETRY_MS = 1000;
+const CLOSE_TIMEOUT_MS = 1000;
+
+const retryAfterMs = (attempt: number) => Math.min(attempt * 50, LONGEST_RETRY_MS);
+
+const POLICY = {
+  enableOfflineQueue: false,
+  maxRetriesPerRequest: 0,
+  connectTimeout: CONNECT_TIMEOUT_MS,
+  commandTimeout: COMMAND_TIMEOUT_MS,
+  retryStrategy: retryAfterMs,
+} satisfies RedisOptions;
+
+/** Redis answers, but not to us: wrong password, missing rights, no such database. Waiting does not help. */
+const REFUSAL = /^(NOAUTH|WRONGPASS|NOPERM|ERR (DB index|invalid DB|AUTH|invalid password|Client sent AUTH))/;
+
+/**
+ * Connects in the background and reports every change of state, with words for an operator and no credentials in them.
+ * @returns undefined where no Redis is configured
+ */
+export function connectRedis(
+  config: Config,
+  clientName: string,
+  onState: (state: RedisState, message: string) => void,
+): RedisClient | undefined {
+  const client = createClient(config, clientName);
+  if (client === undefined) return undefined;
+  const where = describeRedis(config);
+  let last: RedisState | undefined;
+  const report = (state: RedisState, message: string) => {
+    if (state === last) return;
+    last = state;
+    onState(state, message);
+  };
+  client.on('ready', () => report('ready', `Redis at ${where} is ready`));
+  client.on('error', (error: Error & { code?: string }) => {
+    if (!REFUSAL.test(error.message))
+      return report('unreachable', `Redis at ${where} does not answer: ${error.message || error.code}`);
+    report('refused', `Redis at ${where} refuses this client: ${error.message}`);
+    // With a database that does not exist, ioredis would go on in database 0, among another application's data.
+    client.disconnect(true);
+  });
+  client.on('close', () => report('unreachable', `Redis at ${where} has closed the connection`));
+  return client;
+}
+
+function createClient(config: Config, clientName: string): RedisClient | undefined {
+  const options = { ...POLICY, connectionName: clientName };
+  if (config.redisUrl !== undefined) return new Redis(config.redisUrl, options);
+  if (config.redisSentinels !== undefined && config.redisSentinelName !== undefined) {
+    return new Redis({
+      ...options,
+      sentinels: config.redisSentinels,
+      name: config.redisSentinelName,
+      sentinelRetryStrategy: retryAfterMs,
+    });
+  }
+  if (config.redisClusterNodes !== undefined) {
+    return new Cluster(config.redisClusterNodes, {
+      enableOfflineQueue: false,
+      clusterRetryStrategy: retryAfterMs,
+      redisOptions: options,
+    });
+  }
+  return undefined;
+}
+
+/** Says goodbye after the last request; `quit` rejects where Redis is gone, and may hang where it is frozen. */
+export async function closeRedis(client: RedisClient): Promise<void> {
+  const timeout = AbortSignal.timeout(CLOSE_TIMEOUT_MS);
+  const tooLate = new Promise(resolve => timeout.addEventListener('abort', resolve));
+  await Promise.race([client.quit().catch(() => undefined), tooLate]);
+  client.disconnect();
+}

@@ -1,0 +1,115 @@
+/**
+ * The kit as the app sees it. Everything that costs start-up time is loaded when the app first asks for it.
+ */
+import { EventEmitter } from 'node:events';
+import { createRequire } from 'node:module';
+import type Koa from 'koa';
+import type { Config } from '../config.ts';
+import type { Kit } from '../index.ts';
+import type { Log, LogSource } from '../log.ts';
+import type { AppMetric } from '../messages.ts';
+import type { RedisClient } from '../state/redis.ts';
+import type { SessionKeys } from '../state/session-keys.ts';
+
+/** All close handlers of the app together may take this long. */
+const CLOSE_TIMEOUT_MS = 1000;
+
+interface Parts {
+  config: Config;
+  log: LogSource;
+  workerId: number;
+  redis: RedisClient | undefined;
+  sessionKeys: SessionKeys;
+  send: (event: string, data: unknown) => void;
+  onStoreError: (error: Error) => void;
+}
+
+export class WorkerKit implements Kit {
+  readonly config: Config;
+  readonly workerId: number;
+  readonly redis: RedisClient | undefined;
+  readonly #parts: Parts;
+  readonly #events = new EventEmitter();
+  readonly #draining = new AbortController();
+  readonly #closers: (() => unknown)[] = [];
+  #session: Promise<Koa.Middleware> | undefined;
+  #metrics: Kit['metrics'] | undefined;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+    this.config = parts.config;
+    this.workerId = parts.workerId;
+    this.redis = parts.redis;
+    this.#events.setMaxListeners(0);
+  }
+
+  get log(): Log {
+    return this.#parts.log();
+  }
+
+  get session(): Koa.Middleware {
+    const { config, redis, sessionKeys, onStoreError } = this.#parts;
+    this.#session ??= import('../state/session.ts').then(({ sessionMiddleware }) =>
+      sessionMiddleware(config, redis, sessionKeys, onStoreError),
+    );
+    const loading = this.#session;
+    return async (ctx, next) => (await loading)(ctx, next);
+  }
+
+  get metrics(): Kit['metrics'] {
+    this.#metrics ??= new (createRequire(import.meta.url)('prom-client') as typeof import('prom-client')).Registry();
+    return this.#metrics;
+  }
+
+  get draining(): AbortSignal {
+    return this.#draining.signal;
+  }
+
+  broadcast(event: string, data?: unknown): void {
+    this.#parts.send(event, data);
+  }
+
+  on(event: string, handler: (data: unknown) => void): void {
+    // Named apart from EventEmitter's own: an app's event "error" without a handler would otherwise throw.
+    this.#events.on(`app:${event}`, handler);
+  }
+
+  onClose(close: () => unknown): void {
+    this.#closers.push(close);
+  }
+
+  /** Resolves when what the app has asked for is loaded, so that no first request waits for it. */
+  async loaded(): Promise<void> {
+    await this.#session;
+  }
+
+  /** The app's own metrics; empty where it never asked for the registry. */
+  async metricsJson(): Promise<AppMetric[]> {
+    return this.#metrics === undefined ? [] : this.#metrics.getMetricsAsJSON();
+  }
+
+  deliver(event: string, data: unknown): void {
+    try {
+      this.#events.emit(`app:${event}`, data);
+    } catch (error) {
+      this.log.error({ event: 'broadcast.handler-failed', name: event, err: error });
+    }
+  }
+
+  beginDrain(): void {
+    this.#draining.abort();
+  }
+
+  async close(): Promise<void> {
+    const closing = Promise.all(
+      this.#closers.map(async close => {
+        try {
+          await close();
+        } catch (error) {
+          this.log.error({ event: 'worker.close-handler-failed', err: error });
+        }
+      }),
+    );
+    await Promise.race([closing, new Promise(resolve => setTimeout(resolve, CLOSE_TIMEOUT_MS))]);
+  }
+}

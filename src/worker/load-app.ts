@@ -1,0 +1,83 @@
+/**
+ * From APP_MODULE to a request listener. Accepts a Koa instance, a factory that makes one from the kit, or any request listener.
+ */
+import type { RequestListener } from 'node:http';
+import { resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import type Koa from 'koa';
+import type { Kit } from '../index.ts';
+
+/** The app module can't be used: missing, throwing, or exporting the wrong thing. The message names the file and what was expected. */
+export class AppError extends Error {
+  override readonly name = 'AppError';
+}
+
+const EXPECTED = 'a Koa instance, a function (kit) that returns one, or a request listener (req, res)';
+
+/**
+ * Loads the app.
+ * @param onKoa called with the Koa instance, if it is one, before it serves
+ * @throws AppError
+ */
+export async function loadApp(appModule: string, kit: Kit, onKoa: (app: Koa) => void): Promise<RequestListener> {
+  const file = resolve(appModule);
+  const exported = await importDefault(file);
+  if (typeof exported !== 'function') {
+    if (isKoa(exported)) return listenerOf(exported, onKoa);
+    throw new AppError(`${file} must export ${EXPECTED} as default, got ${describe(exported)}`);
+  }
+  // Express apps are functions (req, res, next); a factory takes the kit alone, or nothing.
+  if (exported.length >= 2) return exported as RequestListener;
+  const made = await call(file, exported as (kit: Kit) => unknown, kit);
+  if (isKoa(made)) return listenerOf(made, onKoa);
+  if (typeof made === 'function' && made.length >= 2) return made as RequestListener;
+  throw new AppError(`the function that ${file} exports must return a Koa instance, got ${describe(made)}`);
+}
+
+async function importDefault(file: string): Promise<unknown> {
+  let module: Record<string, unknown>;
+  try {
+    module = (await import(pathToFileURL(file).href)) as Record<string, unknown>;
+  } catch (cause) {
+    throw new AppError(`${file} can't be loaded: ${messageOf(cause)}; expected a module that exports ${EXPECTED} as default`, {
+      cause,
+    });
+  }
+  if (!('default' in module)) {
+    throw new AppError(`${file} must export ${EXPECTED} as default, got no default export`);
+  }
+  // A CommonJS module that TypeScript or Babel compiled keeps its default one level down.
+  const exported = module.default;
+  return isObject(exported) && exported.__esModule === true && 'default' in exported ? exported.default : exported;
+}
+
+async function call(file: string, factory: (kit: Kit) => unknown, kit: Kit): Promise<unknown> {
+  try {
+    return await factory(kit);
+  } catch (cause) {
+    throw new AppError(`the function that ${file} exports threw: ${messageOf(cause)}`, { cause });
+  }
+}
+
+function listenerOf(app: Koa, onKoa: (app: Koa) => void): RequestListener {
+  onKoa(app);
+  return app.callback();
+}
+
+/** By shape: the app brings its own Koa, perhaps another version's. */
+function isKoa(value: unknown): value is Koa {
+  return isObject(value) && typeof value.callback === 'function' && typeof value.use === 'function';
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null;
+}
+
+function describe(value: unknown): string {
+  if (value === null || value === undefined) return String(value);
+  return typeof value === 'object' ? `an object (${Object.keys(value).slice(0, 5).join(', ') || 'empty'})` : `a ${typeof value}`;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,190 @@
+/**
+ * The http server of one worker: its open connections, its in-flight requests, and its drain (facts/draining.md, section 0).
+ * It knows no policy, no app and no metrics: a request listener goes in, answered requests are reported out.
+ */
+import { subscribe } from 'node:diagnostics_channel';
+import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
+import { Server as NetServer, type Socket } from 'node:net';
+import { performance } from 'node:perf_hooks';
+import type { Config } from '../config.ts';
+import type { CutRequest, Drain } from '../messages.ts';
+
+// An ESM import of node:http evaluates its getters, which load undici: 37 ms at each start.
+const http = process.getBuiltinModule('node:http');
+
+export type ServerLimits = Pick<
+  Config,
+  'keepAliveTimeoutMs' | 'headersTimeoutMs' | 'requestTimeoutMs' | 'maxHeaderBytes' | 'responseTimeHeader'
+>;
+
+/** Told of every answered request, once its last byte is handed to the kernel. */
+export type OnAnswered = (method: string, status: number, milliseconds: number) => void;
+
+/** While draining, a connection may go when nothing came on it for this long: a request that was already on its way is served. */
+const QUIET_MS = 300;
+const SWEEP_MS = 25;
+
+/** Our record of a request and its answer. It hangs on the response itself: frameworks exchange the response's prototype (Express does). */
+interface Exchange {
+  readonly request: IncomingMessage;
+  readonly startedAt: number;
+  readonly connection: Connection;
+}
+const EXCHANGE = Symbol('bosun.exchange');
+type Response = ServerResponse & { [EXCHANGE]?: Exchange };
+
+interface Connection {
+  readonly socket: Socket;
+  /** Exchanges without an answer yet, oldest first: several where the client pipelines. */
+  open: Exchange[];
+  quietSince: number;
+  /** `socket.bytesRead` when the last answer ended: whatever is above it is the beginning of a request. */
+  bytesAtRest: number;
+}
+
+export class AppServer {
+  readonly http: Server;
+  readonly #listener: RequestListener;
+  readonly #onAnswered: OnAnswered;
+  readonly #connections = new Map<Socket, Connection>();
+  readonly #writeHead: ServerResponse['writeHead'];
+  #inFlight = 0;
+  #answered = 0;
+  #ending = false;
+
+  constructor(listener: RequestListener, limits: ServerLimits, onAnswered: OnAnswered) {
+    this.#listener = listener;
+    this.#onAnswered = onAnswered;
+    this.#writeHead = this.#headWriter(limits.responseTimeHeader);
+    this.http = http.createServer({
+      keepAliveTimeout: limits.keepAliveTimeoutMs,
+      headersTimeout: limits.headersTimeoutMs,
+      requestTimeout: limits.requestTimeoutMs,
+      maxHeaderSize: limits.maxHeaderBytes,
+    });
+    this.http.on('connection', socket => this.#opened(socket));
+    this.http.on('request', (request, response) => this.#requested(request, response));
+    // One subscription for all answers costs less than a listener on each (facts/performance.md).
+    subscribe('http.server.response.finish', message => this.#finished((message as { response: Response }).response));
+  }
+
+  get connections(): number {
+    return this.#connections.size;
+  }
+
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+
+  /** From now on every answer ends its connection. The listener stays open. */
+  endConnections(): void {
+    this.#ending = true;
+  }
+
+  /**
+   * Closes the listener only, lets open requests finish, ends connections once they are quiet, and cuts what is left after
+   * `timeoutMs`. `http.Server.close()` would destroy idle and just accepted sockets, with requests in their buffers.
+   */
+  async drain(timeoutMs: number): Promise<Drain> {
+    this.#ending = true;
+    NetServer.prototype.close.call(this.http);
+    const startedAt = performance.now();
+    const answeredBefore = this.#answered;
+    const openAtStart = [...this.#connections.values()].flatMap(({ open }) => open);
+    let closedIdle = 0;
+    const { promise, resolve } = Promise.withResolvers<CutRequest[]>();
+    const sweep = setInterval(() => {
+      const now = performance.now();
+      for (const connection of this.#connections.values()) {
+        if (isQuiet(connection, Math.max(connection.quietSince, startedAt), now)) {
+          connection.socket.destroySoon();
+          closedIdle++;
+        }
+      }
+      if (this.#connections.size === 0) resolve([]);
+      else if (now - startedAt >= timeoutMs) resolve(this.#cutAll(now));
+    }, SWEEP_MS);
+    const cut = await promise;
+    clearInterval(sweep);
+    const endedAt = performance.now();
+    const oldest = Math.min(endedAt, ...openAtStart.map(exchange => exchange.startedAt));
+    return {
+      finished: this.#answered - answeredBefore,
+      cut,
+      closedIdle,
+      longestRequestMs: Math.round(openAtStart.length === 0 ? 0 : endedAt - oldest),
+      durationMs: Math.round(endedAt - startedAt),
+    };
+  }
+
+  #opened(socket: Socket): void {
+    const connection: Connection = { socket, open: [], quietSince: performance.now(), bytesAtRest: 0 };
+    this.#connections.set(socket, connection);
+    socket.once('close', () => {
+      this.#connections.delete(socket);
+      this.#inFlight -= connection.open.length;
+      connection.open = [];
+    });
+  }
+
+  #requested(request: IncomingMessage, response: Response): void {
+    const connection = this.#connections.get(request.socket);
+    if (connection === undefined) return; // its socket closed while the request was parsed
+    const exchange: Exchange = { request, startedAt: performance.now(), connection };
+    connection.open.push(exchange);
+    this.#inFlight++;
+    response[EXCHANGE] = exchange;
+    response.writeHead = this.#writeHead;
+    // While connections end, an answer must know whether pipelined requests follow it: they are parsed by the next microtask.
+    if (this.#ending) queueMicrotask(() => this.#listener(request, response as Parameters<RequestListener>[1]));
+    else this.#listener(request, response as Parameters<RequestListener>[1]);
+  }
+
+  /** The one place that every answer passes, whatever framework wrote it and whatever headers it has stripped. */
+  #headWriter(responseTimeHeader: boolean): ServerResponse['writeHead'] {
+    const server = this;
+    return function (this: Response, ...head: unknown[]) {
+      const exchange = this[EXCHANGE];
+      if (exchange !== undefined && !this.headersSent) {
+        if (responseTimeHeader) this.setHeader('X-Response-Time', `${(performance.now() - exchange.startedAt).toFixed(1)}ms`);
+        // Not a `Connection: close` header: Koa's error path strips headers. Not before the last: the rest would go unanswered.
+        if (server.#ending && exchange.connection.open.at(-1) === exchange) this.shouldKeepAlive = false;
+      }
+      return Reflect.apply(Object.getPrototypeOf(this).writeHead, this, head);
+    };
+  }
+
+  #finished(response: Response): void {
+    const exchange = response[EXCHANGE];
+    const position = exchange?.connection.open.indexOf(exchange) ?? -1;
+    if (exchange === undefined || position < 0) return; // another server's, or its connection closed first
+    const { connection, request } = exchange;
+    connection.open.splice(position, 1);
+    connection.quietSince = performance.now();
+    connection.bytesAtRest = connection.socket.bytesRead;
+    this.#inFlight--;
+    this.#answered++;
+    this.#onAnswered(request.method ?? '', response.statusCode, connection.quietSince - exchange.startedAt);
+  }
+
+  #cutAll(now: number): CutRequest[] {
+    const cut: CutRequest[] = [];
+    for (const { socket, open, quietSince } of this.#connections.values()) {
+      for (const { request, startedAt } of open) {
+        cut.push({ method: request.method ?? '', path: pathOf(request.url), ageMs: Math.round(now - startedAt) });
+      }
+      if (open.length === 0) cut.push({ method: '', path: '(incomplete request)', ageMs: Math.round(now - quietSince) });
+      socket.destroy();
+    }
+    return cut;
+  }
+}
+
+function isQuiet({ socket, open, bytesAtRest }: Connection, quietSince: number, now: number): boolean {
+  return open.length === 0 && socket.bytesRead === bytesAtRest && now - quietSince > QUIET_MS;
+}
+
+/** Without the query: it may hold secrets. */
+function pathOf(url: string | undefined): string {
+  return (url ?? '').split('?', 1)[0] ?? '';
+}

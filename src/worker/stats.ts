@@ -1,0 +1,108 @@
+/**
+ * What a worker measures about itself, cheap enough for every request (facts/performance.md): buckets in typed arrays,
+ * put into shape only when a snapshot is asked for.
+ */
+import { createHistogram, monitorEventLoopDelay, performance } from 'node:perf_hooks';
+import { type AppMetric, type HttpSeries, RESPONSE_TIME_BUCKETS_S, type Snapshot } from '../messages.ts';
+
+/** From a fixed list, so that a client can't make up label values. */
+const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);
+const BUCKETS_MS = RESPONSE_TIME_BUCKETS_S.map(seconds => seconds * 1000);
+/** Percentiles speak of the last one to two windows. */
+const WINDOW_MS = 5000;
+const LOOP_RESOLUTION_MS = 20;
+
+interface Series {
+  sumMs: number;
+  counts: Float64Array;
+}
+
+export class Stats {
+  #requests = 0;
+  #shed = 0;
+  #sessionStoreErrors = 0;
+  readonly #series = new Map<string, Map<number, Series>>();
+  #recent = createHistogram();
+  #before = createHistogram();
+  #windowStartedAt = performance.now();
+  #utilization = performance.eventLoopUtilization();
+  readonly #loopDelay = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS });
+
+  constructor() {
+    this.#loopDelay.enable();
+  }
+
+  answered(method: string, status: number, milliseconds: number): void {
+    this.#requests++;
+    const series = this.#seriesOf(METHODS.has(method) ? method : 'other', status);
+    series.sumMs += milliseconds;
+    let bucket = 0;
+    while (bucket < BUCKETS_MS.length && milliseconds > (BUCKETS_MS[bucket] ?? 0)) bucket++;
+    series.counts[bucket] = (series.counts[bucket] ?? 0) + 1;
+    this.#recent.record(Math.max(1, Math.round(milliseconds * 1000)));
+  }
+
+  shedOne(): void {
+    this.#shed++;
+  }
+
+  sessionStoreFailed(): void {
+    this.#sessionStoreErrors++;
+  }
+
+  /** Event loop figures speak of the time since the last call: one caller only. */
+  snapshot(connections: number, inFlight: number, appMetrics: AppMetric[]): Snapshot {
+    const utilization = performance.eventLoopUtilization();
+    const { utilization: since } = performance.eventLoopUtilization(utilization, this.#utilization);
+    this.#utilization = utilization;
+    // The monitor counts from one timer to the next: its own resolution is not lateness. NaN where none fired.
+    const delayMs = Math.max(0, this.#loopDelay.mean / 1e6 - LOOP_RESOLUTION_MS);
+    this.#loopDelay.reset();
+    const { rss, heapTotal, heapUsed } = process.memoryUsage();
+    return {
+      connections,
+      inFlight,
+      requests: this.#requests,
+      shed: this.#shed,
+      sessionStoreErrors: this.#sessionStoreErrors,
+      responseTimeMs: this.#responseTimes(),
+      eventLoopUtilization: round(since, 3),
+      eventLoopDelayMs: round(Number.isNaN(delayMs) ? 0 : delayMs, 1),
+      memory: { rss, heapTotal, heapUsed },
+      http: this.#http(),
+      appMetrics,
+    };
+  }
+
+  #seriesOf(method: string, status: number): Series {
+    const byStatus = this.#series.get(method) ?? new Map<number, Series>();
+    const series = byStatus.get(status) ?? { sumMs: 0, counts: new Float64Array(BUCKETS_MS.length + 1) };
+    this.#series.set(method, byStatus.set(status, series));
+    return series;
+  }
+
+  #responseTimes(): Snapshot['responseTimeMs'] {
+    const now = performance.now();
+    if (now - this.#windowStartedAt >= WINDOW_MS) {
+      [this.#before, this.#recent] = [this.#recent, this.#before];
+      this.#recent.reset();
+      this.#windowStartedAt = now;
+    }
+    const both = createHistogram();
+    both.add(this.#before);
+    both.add(this.#recent);
+    if (both.count === 0) return { mean: 0, p50: 0, p99: 0 };
+    const ms = (microseconds: number) => round(microseconds / 1000, 2);
+    return { mean: ms(both.mean), p50: ms(both.percentile(50)), p99: ms(both.percentile(99)) };
+  }
+
+  #http(): HttpSeries[] {
+    return [...this.#series].flatMap(([method, byStatus]) =>
+      [...byStatus].map(([status, { sumMs, counts }]) => ({ method, status, sumSeconds: sumMs / 1000, counts: [...counts] })),
+    );
+  }
+}
+
+function round(value: number, digits: number): number {
+  return Number(value.toFixed(digits));
+}

@@ -1,0 +1,187 @@
+/**
+ * One worker: loads the app, serves it, says ready, reports, drains. It decides nothing by itself: the primary tells it when to go,
+ * and it goes at once when the primary is gone.
+ */
+import type { RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { hostname } from 'node:os';
+import { type Config, usesRedis } from '../config.ts';
+import { createLog, type LogSource } from '../log.ts';
+import { ExitCode, type ToPrimary, type ToWorker } from '../messages.ts';
+import type { RedisClient } from '../state/redis.ts';
+import { WorkerKit } from './kit.ts';
+import { loadApp } from './load-app.ts';
+import { AppServer } from './server.ts';
+import { sheddingWhenLate } from './shedding.ts';
+import { Stats } from './stats.ts';
+
+const REPORT_EVERY_MS = 1000;
+/** After an exception that nobody caught the process is in an unknown state: requests of others get this long to finish. */
+const CRASH_DRAIN_MS = 5000;
+
+/** Only the primary decides: a Ctrl-C or a hang-up reaches the whole process group, workers included. */
+const LEFT_TO_THE_PRIMARY = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGTTIN', 'SIGTTOU', 'SIGUSR2'] as const;
+
+/** Runs this process as worker `id` until the primary ends it. */
+export function runWorker(config: Config, id: number): void {
+  for (const signal of LEFT_TO_THE_PRIMARY) process.on(signal, () => undefined);
+  process.once('disconnect', () => process.exit(ExitCode.failed));
+  const worker = new Worker(config, id);
+  process.on('message', (message: ToWorker) => worker.receive(message));
+  process.on('uncaughtException', error => worker.crash(error));
+}
+
+class Worker {
+  readonly #config: Config;
+  readonly #id: number;
+  readonly #log: LogSource;
+  readonly #stats = new Stats();
+  #kit: WorkerKit | undefined;
+  #server: AppServer | undefined;
+  #redis: RedisClient | undefined;
+  #leaving = false;
+
+  constructor(config: Config, id: number) {
+    this.#config = config;
+    this.#id = id;
+    this.#log = createLog(config.logLevel, { pid: process.pid, worker: id });
+  }
+
+  receive(message: ToWorker): void {
+    switch (message.type) {
+      case 'start':
+        void this.#start(message.sessionKeys);
+        break;
+      case 'soft':
+        this.#server?.endConnections();
+        break;
+      case 'drain':
+        void this.#leave(message.timeoutMs, ExitCode.ok);
+        break;
+      case 'broadcast':
+        this.#kit?.deliver(message.event, message.data);
+        break;
+      default:
+        message satisfies never;
+    }
+  }
+
+  /** An exception that nobody caught: this worker is replaced, and the requests of others that it still holds are finished. */
+  crash(error: unknown): void {
+    const message = describe(error);
+    this.#log().fatal({ event: 'worker.uncaught-exception', err: error });
+    this.#tell({ type: 'crashing', message });
+    void this.#leave(CRASH_DRAIN_MS, ExitCode.failed);
+  }
+
+  async #start(sessionKeys: string[]): Promise<void> {
+    try {
+      const kit = await this.#createKit(sessionKeys);
+      const listener = await loadApp(this.#config.appModule, kit, app => {
+        if (this.#config.trustProxy) app.proxy = true;
+      });
+      await kit.loaded();
+      this.#serve(listener);
+    } catch (error) {
+      await this.#fail({ type: 'failed', stage: 'app', message: describe(error) });
+    }
+  }
+
+  async #createKit(sessionKeys: string[]): Promise<WorkerKit> {
+    const keys = { current: sessionKeys };
+    this.#redis = usesRedis(this.#config) ? await this.#connectRedis(keys) : undefined;
+    this.#kit = new WorkerKit({
+      config: this.#config,
+      log: this.#log,
+      workerId: this.#id,
+      redis: this.#redis,
+      sessionKeys: keys,
+      send: (event, data) => this.#tell({ type: 'broadcast', event, data }),
+      onStoreError: error => {
+        this.#stats.sessionStoreFailed();
+        this.#log().debug({ event: 'session.store-failed', err: error });
+      },
+    });
+    return this.#kit;
+  }
+
+  async #connectRedis(keys: { current: string[] }): Promise<RedisClient | undefined> {
+    const { connectRedis } = await import('../state/redis.ts');
+    const redis = connectRedis(this.#config, `bosun:${hostname()}:${this.#id}`, async (state, message) => {
+      try {
+        if (state === 'ready' && redis && this.#config.sessionKeys === undefined) {
+          const { shareSessionKeys } = await import('../state/session-keys.ts');
+          await shareSessionKeys(redis, this.#config.sessionCookie, keys);
+        }
+        this.#tell({ type: 'redis', state, message });
+      } catch (error) {
+        this.#tell({ type: 'redis', state: 'unreachable', message: `sharing the session keys failed: ${describe(error)}` });
+        redis?.disconnect(true);
+      }
+    });
+    return redis;
+  }
+
+  #serve(listener: RequestListener): void {
+    const { host, port, maxEventLoopDelayMs } = this.#config;
+    const guarded =
+      maxEventLoopDelayMs > 0 ? sheddingWhenLate(listener, maxEventLoopDelayMs, () => this.#stats.shedOne()) : listener;
+    const server = new AppServer(guarded, this.#config, (method, status, ms) => this.#stats.answered(method, status, ms));
+    server.http.once('error', (error: NodeJS.ErrnoException) => {
+      const message = `${host}:${port} can't be listened on: ${error.message}`;
+      void this.#fail({ type: 'failed', stage: 'listen', message, ...(error.code && { code: error.code }) });
+    });
+    server.http.listen(port, host, () => {
+      this.#server = server;
+      this.#tell({ type: 'ready', port: (server.http.address() as AddressInfo).port });
+      void this.#report();
+      setInterval(() => void this.#report(), REPORT_EVERY_MS).unref();
+    });
+  }
+
+  async #report(): Promise<void> {
+    const { connections = 0, inFlight = 0 } = this.#server ?? {};
+    const appMetrics = (await this.#kit?.metricsJson()) ?? [];
+    this.#tell({ type: 'stats', snapshot: this.#stats.snapshot(connections, inFlight, appMetrics) });
+  }
+
+  /** Drains, then closes what the requests used, in the reverse order of opening, and exits. */
+  async #leave(timeoutMs: number, code: ExitCode): Promise<void> {
+    if (this.#leaving) return;
+    this.#leaving = true;
+    if (this.#server !== undefined) {
+      this.#kit?.beginDrain();
+      const drain = await this.#server.drain(timeoutMs);
+      await this.#report();
+      this.#tell({ type: 'drained', drain });
+    }
+    await this.#kit?.close();
+    if (this.#redis !== undefined) {
+      const { closeRedis } = await import('../state/redis.ts');
+      await closeRedis(this.#redis);
+    }
+    this.#exit(code);
+  }
+
+  async #fail(message: ToPrimary): Promise<void> {
+    this.#tell(message);
+    this.#exit(ExitCode.failed);
+  }
+
+  /** The last message must be in the pipe before the process ends. */
+  #exit(code: ExitCode): void {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    if (process.connected) process.send?.({ type: 'bye' } satisfies ToPrimary, undefined, undefined, () => resolve());
+    else resolve();
+    void promise.then(() => process.exit(code));
+  }
+
+  #tell(message: ToPrimary): void {
+    // Without a primary there is nobody to tell, and this process is about to end.
+    if (process.connected) process.send?.(message, undefined, undefined, () => undefined);
+  }
+}
+
+function describe(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
