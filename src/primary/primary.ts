@@ -3,14 +3,12 @@
  * It runs no code of the app. Forking comes first: whatever the primary needs besides is loaded while the workers start.
  */
 import cluster from 'node:cluster';
-import { availableParallelism, totalmem } from 'node:os';
 import manifest from '../../package.json' with { type: 'json' };
 import { type Config, describeRedis, type Environment, readConfig, readEnvironment, usesRedis } from '../config.ts';
 import { createLog, type LogSource } from '../log.ts';
 import { ExitCode, type ToPrimary } from '../messages.ts';
-import { readerBelow, resolveLimits } from '../resources/cgroup.ts';
-import { takeHeapChoice } from '../resources/node-options.ts';
-import { type Sizing, size } from '../resources/sizing.ts';
+import { detect } from '../resources/detect.ts';
+import type { Sizing } from '../resources/sizing.ts';
 import { generateSessionKey } from '../state/session-keys.ts';
 import { leaveLastWords } from './last-words.ts';
 import { drainAll } from './shutdown.ts';
@@ -35,10 +33,8 @@ export interface Installation {
 export async function runPrimary(installation: Installation, signals: SignalQueue): Promise<void> {
   const { environment, fromDotenv } = readEnvironment();
   const config = readConfig(environment, fromDotenv);
-  const { choice, rest } = takeHeapChoice(environment.NODE_OPTIONS ?? '');
-  const machine = { cpus: availableParallelism(), totalMemoryBytes: totalmem() };
-  const sizing = size(resolveLimits(readerBelow()), config.workers, machine, choice);
-  const forWorkers = { NODE_COMPILE_CACHE: installation.compileCache, ...environment, NODE_OPTIONS: rest };
+  const { sizing, nodeOptions } = detect(config.workers, environment.NODE_OPTIONS ?? '');
+  const forWorkers = { NODE_COMPILE_CACHE: installation.compileCache, ...environment, NODE_OPTIONS: nodeOptions };
   const primary = new Primary(config, sizing, forWorkers, installation.entry);
   primary.start();
   signals.open(command => primary.carryOut(command));
@@ -56,6 +52,7 @@ class Primary implements SupervisorEvents {
   /** False where there is no admin port. */
   readonly #adminOpened = Promise.withResolvers<boolean>();
   #state: PodState = 'starting';
+  #isListening = false;
   #exitCode: ExitCode = ExitCode.ok;
   #delayMs = 0;
 
@@ -161,8 +158,8 @@ class Primary implements SupervisorEvents {
   said(handle: WorkerHandle, message: ToPrimary): void {
     switch (message.type) {
       case 'ready':
-        if (!this.#supervisor.allServedOnce)
-          this.#log().info({ event: 'app.listening', url: `http://${this.#config.host}:${message.port}` });
+        if (!this.#isListening) this.#log().info({ event: 'app.listening', url: `http://${this.#config.host}:${message.port}` });
+        this.#isListening = true;
         break;
       case 'failed':
         this.#log().error({ event: 'worker.failed', worker: handle.id, stage: message.stage, error: message.message });
@@ -178,13 +175,15 @@ class Primary implements SupervisorEvents {
         if (message.state === 'refused' && this.#state === 'starting') this.#abort(ExitCode.badConfig, message.message);
         break;
       case 'broadcast':
-        for (const { isActive, send } of this.#supervisor.handles) if (isActive) send(message);
+        for (const other of this.#supervisor.handles) if (other.isActive) other.send(message);
         break;
     }
   }
 
   exited(handle: WorkerHandle): void {
     this.#totals.exited(handle);
+    // What it had open is lost, and nobody can say how much: its last report knows no request that blocked its loop.
+    if (this.#state === 'draining' && handle.missedDeadline && this.#exitCode === ExitCode.ok) this.#exitCode = ExitCode.failed;
     for (const { method, path, ageMs } of handle.drain?.cut ?? []) {
       this.#log().warn({ event: 'request.cut', worker: handle.id, method, path, ageMs });
     }

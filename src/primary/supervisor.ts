@@ -134,7 +134,7 @@ export class Supervisor implements WorkerListener {
   exited(handle: WorkerHandle): void {
     this.#handles.delete(handle);
     const { id, pid, reason, failure, drain } = handle;
-    const expected = reason !== undefined && !FAILURES.has(reason);
+    const expected = reason !== undefined && !FAILURES.has(reason) && !handle.missedDeadline;
     this.#log()[expected ? 'info' : 'error']({
       event: 'worker.exit',
       worker: id,

@@ -36,6 +36,8 @@ export class WorkerHandle {
   drain: Drain | undefined;
   /** The worker's own words on why it can't go on. */
   failure: string | undefined;
+  /** Told to go, it did not, and was killed: it never said what it had open. */
+  missedDeadline = false;
   #reason: ExitReason | undefined;
   #deadline: NodeJS.Timeout | undefined;
   readonly #worker: Worker;
@@ -101,7 +103,11 @@ export class WorkerHandle {
     this.#reason ??= reason;
     this.state = 'draining';
     clearTimeout(this.#deadline);
-    this.#deadline = setTimeout(() => this.kill(reason), deadlineMs);
+    this.#deadline = setTimeout(() => {
+      this.missedDeadline = this.drain === undefined;
+      this.failure ??= `not gone after ${deadlineMs} ms, killed`;
+      this.kill(reason);
+    }, deadlineMs);
   }
 
   #heard(message: ToPrimary): void {

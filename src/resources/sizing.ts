@@ -98,7 +98,7 @@ export function size(limits: Limits, asked: WorkerCount, machine: Machine, choic
 
 function effectiveCpus({ quota, cpuset }: Limits, machine: Machine): Sizing['cpus'] {
   const allowed = cpuset?.value ?? machine.cpus;
-  const isQuotaTighter = quota !== null && quota.value < allowed;
+  const isQuotaTighter = quota !== null && quota.value <= allowed;
   return {
     quota: quota?.value ?? null,
     cpuset: cpuset?.value ?? null,

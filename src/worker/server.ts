@@ -95,14 +95,16 @@ export class AppServer {
     const { promise, resolve } = Promise.withResolvers<CutRequest[]>();
     const sweep = setInterval(() => {
       const now = performance.now();
+      const isTooLate = now - startedAt >= timeoutMs;
       for (const connection of this.#connections.values()) {
-        if (isQuiet(connection, Math.max(connection.quietSince, startedAt), now)) {
+        const isQuiet = now - Math.max(connection.quietSince, startedAt) > QUIET_MS;
+        if (isAtRest(connection) && (isQuiet || isTooLate)) {
           connection.socket.destroySoon();
           closedIdle++;
         }
       }
       if (this.#connections.size === 0) resolve([]);
-      else if (now - startedAt >= timeoutMs) resolve(this.#cutAll(now));
+      else if (isTooLate) resolve(this.#cutAll(now));
     }, SWEEP_MS);
     const cut = await promise;
     clearInterval(sweep);
@@ -160,8 +162,9 @@ export class AppServer {
     if (exchange === undefined || position < 0) return; // another server's, or its connection closed first
     const { connection, request } = exchange;
     connection.open.splice(position, 1);
-    connection.quietSince = performance.now();
-    connection.bytesAtRest = connection.socket.bytesRead;
+    rest(connection);
+    // The rest of a body that the app did not wait for is not the beginning of a request.
+    if (!request.complete) request.once('end', () => rest(connection));
     this.#inFlight--;
     this.#answered++;
     this.#onAnswered(request.method ?? '', response.statusCode, connection.quietSince - exchange.startedAt);
@@ -169,7 +172,9 @@ export class AppServer {
 
   #cutAll(now: number): CutRequest[] {
     const cut: CutRequest[] = [];
-    for (const { socket, open, quietSince } of this.#connections.values()) {
+    for (const connection of this.#connections.values()) {
+      if (isAtRest(connection)) continue; // closing already, and nothing was asked on it
+      const { socket, open, quietSince } = connection;
       for (const { request, startedAt } of open) {
         cut.push({ method: request.method ?? '', path: pathOf(request.url), ageMs: Math.round(now - startedAt) });
       }
@@ -180,8 +185,14 @@ export class AppServer {
   }
 }
 
-function isQuiet({ socket, open, bytesAtRest }: Connection, quietSince: number, now: number): boolean {
-  return open.length === 0 && socket.bytesRead === bytesAtRest && now - quietSince > QUIET_MS;
+/** No request is open, and none has begun. */
+function isAtRest({ socket, open, bytesAtRest }: Connection): boolean {
+  return open.length === 0 && socket.bytesRead === bytesAtRest;
+}
+
+function rest(connection: Connection): void {
+  connection.quietSince = performance.now();
+  connection.bytesAtRest = connection.socket.bytesRead;
 }
 
 /** Without the query: it may hold secrets. */

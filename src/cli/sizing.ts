@@ -1,0 +1,61 @@
+/**
+ * `bosun sizing`: how many workers and why, also without a running primary and outside a container.
+ */
+import { statSync } from 'node:fs';
+import { readConfig, readEnvironment } from '../config.ts';
+import { type Detected, detect } from '../resources/detect.ts';
+
+/**
+ * What the command prints.
+ * @throws ConfigError where the environment is malformed
+ */
+export function sizingCommand({ json, root }: { json: boolean; root: string }): string {
+  if (!statSync(root, { throwIfNoEntry: false })?.isDirectory()) {
+    throw new Error(`--root must be a folder that holds proc and sys, got ${JSON.stringify(root)}`);
+  }
+  const { environment, fromDotenv } = readEnvironment();
+  const detected = detect(readConfig(environment, fromDotenv).workers, environment.NODE_OPTIONS ?? '', root);
+  return `${json ? JSON.stringify(detected.sizing) : explain(detected)}\n`;
+}
+
+function explain({ limits, sizing }: Detected): string {
+  const levels = limits.levels.map(({ controller, file, text, value }) => [
+    controller,
+    file,
+    text,
+    value === null ? 'no limit' : String(value),
+  ]);
+  const { cpus, memory } = sizing;
+  const results = [
+    ['CPU quota', cpus.quota === null ? 'none' : `${cpus.quota} cores`],
+    ['CPU set', cpus.cpuset === null ? 'unknown' : `${cpus.cpuset} CPUs`],
+    ['effective CPUs', `${cpus.effective} (${cpus.source})`],
+    ['memory limit', memory.limitBytes === null ? 'none' : `${Math.round(memory.limitBytes / 2 ** 20)} MiB (${memory.source})`],
+    [
+      'heap per worker',
+      memory.heapPerWorkerMb === null ? "V8's default" : `${memory.heapPerWorkerMb} MiB (--max-old-space-size)`,
+    ],
+    ['workers', String(sizing.workers)],
+  ];
+  return [
+    table([['controller', 'file', 'says', 'limit'], ...levels]),
+    '',
+    table(results),
+    '',
+    sizing.reason,
+    ...sizing.warnings.map(warning => `warning: ${warning}`),
+    ...limits.skipped.map(({ file, why }) => `skipped: ${file}: ${why}`),
+  ].join('\n');
+}
+
+function table(rows: string[][]): string {
+  const widths = rows[0]?.map((_, column) => Math.max(...rows.map(row => row[column]?.length ?? 0))) ?? [];
+  return rows
+    .map(row =>
+      row
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n');
+}

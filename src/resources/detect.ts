@@ -1,0 +1,31 @@
+/**
+ * From the real files and settings to a sizing: what the primary runs on and what `bosun sizing` explains.
+ */
+import { availableParallelism, totalmem } from 'node:os';
+import type { WorkerCount } from '../config.ts';
+import { type Limits, type ReadText, readerBelow, resolveLimits } from './cgroup.ts';
+import { takeHeapChoice } from './node-options.ts';
+import { type Machine, type Sizing, size } from './sizing.ts';
+
+export interface Detected {
+  limits: Limits;
+  sizing: Sizing;
+  /** NODE_OPTIONS without what it says of the heap: for the workers. */
+  nodeOptions: string;
+}
+
+/** Sizes for this container, or for the one whose /proc and /sys were copied below `root`. */
+export function detect(asked: WorkerCount, nodeOptions: string, root = '/'): Detected {
+  const read = readerBelow(root);
+  const limits = resolveLimits(read);
+  const { choice, rest } = takeHeapChoice(nodeOptions);
+  return { limits, sizing: size(limits, asked, machineOf(read, root), choice), nodeOptions: rest };
+}
+
+function machineOf(read: ReadText, root: string): Machine {
+  const machine = { cpus: availableParallelism(), totalMemoryBytes: totalmem() };
+  if (root === '/') return machine;
+  const meminfo = read('/proc/meminfo');
+  const kib = typeof meminfo === 'string' ? /^MemTotal:\s*(\d+) kB$/m.exec(meminfo)?.[1] : undefined;
+  return { ...machine, totalMemoryBytes: kib === undefined ? Number.POSITIVE_INFINITY : Number(kib) * 1024 };
+}

@@ -1,0 +1,158 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { ConfigError, describeRedis, readConfig, readEnvironment } from '../src/config.ts';
+
+function problems(environment: Record<string, string>): readonly string[] {
+  try {
+    readConfig(environment);
+  } catch (error) {
+    assert.ok(error instanceof ConfigError);
+    return error.problems;
+  }
+  return [];
+}
+
+const folder = mkdtempSync(join(tmpdir(), 'bosun-config-'));
+function fileOf(name: string, content: string): string {
+  writeFileSync(join(folder, name), content);
+  return join(folder, name);
+}
+
+describe('configuration', () => {
+  test('an empty environment gives the defaults, frozen', () => {
+    const config = readConfig({});
+    assert.ok(Object.isFrozen(config));
+    assert.deepEqual(config.workers, { kind: 'auto' });
+    assert.deepEqual([config.host, config.port, config.adminPort, config.policy], ['0.0.0.0', 3000, 9090, 'rr']);
+    assert.equal(config.sessionCookie, 'koa:sess');
+    assert.equal(config.redisUrl, undefined);
+  });
+
+  test('the shutdown delay is for production, unless it is set', () => {
+    assert.equal(readConfig({}).shutdownDelayMs, 0);
+    assert.equal(readConfig({ NODE_ENV: 'production' }).shutdownDelayMs, 5000);
+    assert.equal(readConfig({ SHUTDOWN_DELAY_MS: '70' }).shutdownDelayMs, 70);
+  });
+
+  test('workers may be auto, max, a share or a number', () => {
+    const parse = (text: string) => readConfig({ NODE_CLUSTER_WORKERS: text }).workers;
+    assert.deepEqual(parse('max'), { kind: 'max' });
+    assert.deepEqual(parse('50%'), { kind: 'share', share: 0.5 });
+    assert.deepEqual(parse('100%'), { kind: 'share', share: 1 });
+    assert.deepEqual(parse('3'), { kind: 'count', count: 3 });
+    assert.deepEqual(parse(''), { kind: 'auto' }, 'empty means unset');
+  });
+
+  for (const bad of ['0', '-1', '1.5', '200%', '0%', 'abc', '1e3', ' 2', '٣', '0x2', '99999']) {
+    test(`NODE_CLUSTER_WORKERS=${bad} is refused`, () => {
+      const [problem, ...more] = problems({ NODE_CLUSTER_WORKERS: bad });
+      assert.match(String(problem), /^NODE_CLUSTER_WORKERS must be .*, got ".*" \(environment\)$/);
+      assert.deepEqual(more, []);
+    });
+  }
+
+  test('WEB_CONCURRENCY counts where NODE_CLUSTER_WORKERS is unset, and is named in its own errors', () => {
+    assert.deepEqual(readConfig({ WEB_CONCURRENCY: '4' }).workers, { kind: 'count', count: 4 });
+    assert.deepEqual(readConfig({ WEB_CONCURRENCY: '4', NODE_CLUSTER_WORKERS: '2' }).workers, { kind: 'count', count: 2 });
+    assert.match(
+      String(problems({ WEB_CONCURRENCY: 'two' })[0]),
+      /^WEB_CONCURRENCY must be "auto", "max", a percentage or a whole number of at least 1, got "two"/,
+    );
+  });
+
+  test('all problems come at once, each with name, expectation, value and origin', () => {
+    const found = problems({
+      PORT: '70000',
+      LOG_LEVEL: 'loud',
+      TRUST_PROXY: 'yes',
+      KEEP_ALIVE_TIMEOUT_MS: '0',
+      NODE_CLUSTER_SCHED_POLICY: 'random',
+    });
+    assert.equal(found.length, 5);
+    assert.ok(found.includes('PORT must be a port from 0 to 65535, got "70000" (environment)'));
+    assert.ok(found.includes('TRUST_PROXY must be "true" or "false", got "yes" (environment)'));
+    assert.match(String(found.find(line => line.startsWith('NODE_CLUSTER_SCHED_POLICY'))), /one of "rr", "none"/);
+  });
+
+  for (const url of [
+    'http://redis',
+    'redis',
+    'redis://',
+    'redis://host/one',
+    'redis://host/-1',
+    'redis://host:70000',
+    'redis://host:0',
+  ]) {
+    test(`REDIS_URL=${url} is refused without being printed`, () => {
+      const [problem] = problems({ REDIS_URL: url });
+      assert.match(String(problem), /^REDIS_URL must be redis:\/\/\[user:password@\]host\[:port\]\[\/db\] or rediss:\/\/…/);
+      assert.doesNotMatch(String(problem), /got "/);
+    });
+  }
+
+  test('a secret may come from a file, with the line end that editors leave', () => {
+    const path = fileOf('url', 'redis://user:sesame@redis:6380/2\n');
+    const config = readConfig({ REDIS_URL_FILE: path });
+    assert.equal(config.redisUrl, 'redis://user:sesame@redis:6380/2');
+    assert.equal(describeRedis(config), 'redis:6380/2', 'for people: no credentials');
+    assert.deepEqual(readConfig({ SESSION_KEYS_FILE: fileOf('keys', 'new, old\n') }).sessionKeys, ['new', 'old']);
+  });
+
+  test('a secret in a file and in a variable, or in a file that is not there, is refused', () => {
+    assert.match(
+      String(problems({ SESSION_KEYS: 'a', SESSION_KEYS_FILE: '/x' })[0]),
+      /SESSION_KEYS and SESSION_KEYS_FILE are both set/,
+    );
+    assert.match(
+      String(problems({ SESSION_KEYS_FILE: '/nowhere/keys' })[0]),
+      /SESSION_KEYS_FILE must be the path of a readable file, got "\/nowhere\/keys"/,
+    );
+  });
+
+  test('values that contradict each other are refused', () => {
+    assert.match(
+      String(problems({ HEADERS_TIMEOUT_MS: '2000', REQUEST_TIMEOUT_MS: '1000' })[0]),
+      /HEADERS_TIMEOUT_MS must be at most REQUEST_TIMEOUT_MS/,
+    );
+    assert.match(String(problems({ PORT: '4000', ADMIN_PORT: '4000' })[0]), /ADMIN_PORT must differ from PORT/);
+    assert.match(
+      String(problems({ REDIS_URL: 'redis://a', REDIS_CLUSTER_NODES: 'b:1' })[0]),
+      /only one of .* got REDIS_URL and REDIS_CLUSTER_NODES/,
+    );
+    assert.match(String(problems({ REDIS_SENTINELS: 'a:1' })[0]), /REDIS_SENTINELS and REDIS_SENTINEL_NAME must be set together/);
+    assert.deepEqual(problems({ PORT: '0', ADMIN_PORT: '0' }), []);
+  });
+
+  test('host lists take IPv6 in brackets', () => {
+    const config = readConfig({ REDIS_CLUSTER_NODES: 'a:6379, [::1]:6380' });
+    assert.deepEqual(config.redisClusterNodes, [
+      { host: 'a', port: 6379 },
+      { host: '::1', port: 6380 },
+    ]);
+    for (const bad of ['a', 'a:', 'a:0', 'a:99999', 'a:1,', '::1:6379'])
+      assert.equal(problems({ REDIS_CLUSTER_NODES: bad }).length, 1, bad);
+  });
+});
+
+describe('.env', () => {
+  fileOf('.env', 'PORT=4100\nHOST=127.0.0.9\nGREETING=hi\n');
+
+  test('adds to the environment outside production; real variables win', () => {
+    const { environment, fromDotenv } = readEnvironment({ PORT: '4200' }, folder);
+    assert.deepEqual([environment.PORT, environment.HOST, environment.GREETING], ['4200', '127.0.0.9', 'hi']);
+    assert.deepEqual([...fromDotenv].sort(), ['GREETING', 'HOST']);
+  });
+
+  test('is not read in production', () => {
+    assert.deepEqual(readEnvironment({ NODE_ENV: 'production' }, folder).environment, { NODE_ENV: 'production' });
+  });
+
+  test('is named as the origin of a bad value', () => {
+    fileOf('.env', 'PORT=nine\n');
+    const { environment, fromDotenv } = readEnvironment({}, folder);
+    assert.throws(() => readConfig(environment, fromDotenv), /PORT must be a port from 0 to 65535, got "nine" \(\.env\)/);
+  });
+});

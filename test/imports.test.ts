@@ -1,0 +1,40 @@
+import assert from 'node:assert/strict';
+import { globSync, readFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { test } from 'node:test';
+
+const SRC = join(import.meta.dirname, '..', 'src');
+
+/** What each folder of src may import besides itself. Imports go one way (docs: DESIGN, layout). */
+const MAY_IMPORT: Record<string, string[]> = {
+  'main.ts': ['config.ts', 'primary', 'worker'],
+  primary: ['balancing', 'resources', 'state', 'messages.ts', 'config.ts', 'log.ts'],
+  worker: ['balancing', 'resources', 'state', 'messages.ts', 'config.ts', 'log.ts', 'index.ts'],
+  resources: ['config.ts'],
+  state: ['messages.ts', 'config.ts', 'log.ts'],
+  cli: ['config.ts', 'resources'],
+  demo: ['index.ts'],
+  'index.ts': ['config.ts', 'log.ts'],
+  'config.ts': ['parsers.ts'],
+  'parsers.ts': [],
+  'messages.ts': [],
+  'log.ts': [],
+};
+
+const partOf = (file: string) => relative(SRC, file).split('/')[0] ?? '';
+
+test('imports go one way', () => {
+  const files = globSync('**/*.ts', { cwd: SRC }).filter(file => !file.endsWith('.d.ts'));
+  assert.ok(files.length > 20);
+  for (const file of files) {
+    const part = partOf(join(SRC, file));
+    const source = readFileSync(join(SRC, file), 'utf8');
+    for (const [, path] of source.matchAll(/(?:from|import)\s*\(?'(\.[^']+\.ts)'/g)) {
+      const target = partOf(join(SRC, dirname(file), path ?? ''));
+      assert.ok(
+        target === part || MAY_IMPORT[part]?.includes(target),
+        `${file} imports ${path}: ${part} may import ${MAY_IMPORT[part]}`,
+      );
+    }
+  }
+});
