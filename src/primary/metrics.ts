@@ -47,6 +47,22 @@ export async function metricsText(pod: Pod): Promise<{ contentType: string; text
   );
   counter('bosun_shed_requests_total', 'Requests refused because the event loop was late.', counters.shed);
   counter('bosun_session_store_errors_total', 'Requests that the session store failed.', counters.sessionStoreErrors);
+  const rolls = new Counter({
+    name: 'bosun_rolling_restarts_total',
+    help: 'Rolling restarts by result.',
+    labelNames: ['result'],
+    registers: [own],
+  });
+  for (const [result, count] of Object.entries(supervisor.rolls)) rolls.inc({ result }, count);
+  const resized = new Counter({
+    name: 'bosun_resizes_total',
+    help: 'Changes of the limits that changed the pool.',
+    labelNames: ['direction'],
+    registers: [own],
+  });
+  for (const [direction, count] of Object.entries(pod.resizes)) resized.inc({ direction }, count);
+  if (pod.throttledSeconds !== null)
+    counter('bosun_cpu_throttled_seconds_total', 'Time that the CPU quota withheld CPUs.', pod.throttledSeconds);
   if (sizing.cpus.quota !== null) gauge('bosun_cpu_limit_cores', 'CPU quota of the container.', sizing.cpus.quota);
   if (sizing.memory.limitBytes !== null)
     gauge('bosun_memory_limit_bytes', 'Memory limit of the container.', sizing.memory.limitBytes);

@@ -4,17 +4,20 @@
  */
 import cluster from 'node:cluster';
 import manifest from '../../package.json' with { type: 'json' };
-import { type Config, describeRedis, type Environment, readConfig, readEnvironment, usesRedis } from '../config.ts';
+import { ConfigError } from '../config.ts';
 import { createLog, type LogSource } from '../log.ts';
 import { ExitCode, type ToPrimary } from '../messages.ts';
-import { detect } from '../resources/detect.ts';
-import type { Sizing } from '../resources/sizing.ts';
-import { generateSessionKey } from '../state/session-keys.ts';
+import { readerBelow } from '../resources/cgroup.ts';
+import { readUsage } from '../resources/usage.ts';
 import { leaveLastWords } from './last-words.ts';
+import { OomWatch } from './oom.ts';
+import { whyNotReady, whyNotStarted } from './readiness.ts';
+import { Resizer } from './resizer.ts';
+import { Settings } from './settings.ts';
 import { drainAll } from './shutdown.ts';
 import type { Command, SignalQueue } from './signals.ts';
 import type { Pod, PodState } from './status.ts';
-import { Supervisor, type SupervisorEvents } from './supervisor.ts';
+import { type Fork, Supervisor, type SupervisorEvents } from './supervisor.ts';
 import { Totals } from './totals.ts';
 import { WorkerHandle, type WorkerListener } from './worker-handle.ts';
 
@@ -31,54 +34,45 @@ export interface Installation {
  * @throws ConfigError
  */
 export async function runPrimary(installation: Installation, signals: SignalQueue): Promise<void> {
-  const { environment, fromDotenv } = readEnvironment();
-  const config = readConfig(environment, fromDotenv);
-  const { sizing, nodeOptions } = detect(config.workers, environment.NODE_OPTIONS ?? '');
-  const forWorkers = { NODE_COMPILE_CACHE: installation.compileCache, ...environment, NODE_OPTIONS: nodeOptions };
-  const primary = new Primary(config, sizing, forWorkers, installation.entry);
+  const primary = new Primary(new Settings(), installation);
   primary.start();
   signals.open(command => primary.carryOut(command));
   await primary.openAdmin();
+  await primary.follow();
 }
 
 class Primary implements SupervisorEvents {
-  readonly #config: Config;
-  readonly #sizing: Sizing;
-  readonly #environment: Environment;
+  readonly #settings: Settings;
+  readonly #compileCache: string;
   readonly #log: LogSource;
-  readonly #totals = new Totals();
+  readonly #resizer: Resizer;
   readonly #supervisor: Supervisor;
-  #sessionKeys: string[] | undefined;
+  readonly #totals = new Totals();
   /** False where there is no admin port. */
   readonly #adminOpened = Promise.withResolvers<boolean>();
+  #oom: OomWatch | undefined;
   #state: PodState = 'starting';
   #isListening = false;
+  #isRestarting = false;
+  #isRestartAskedAgain = false;
   #exitCode: ExitCode = ExitCode.ok;
   #delayMs = 0;
 
-  constructor(config: Config, sizing: Sizing, environment: Environment, entry: string) {
-    this.#config = config;
-    this.#sizing = sizing;
-    this.#environment = environment;
+  constructor(settings: Settings, { entry, compileCache }: Installation) {
+    const { config, nodeOptions } = settings;
+    this.#settings = settings;
+    this.#compileCache = compileCache;
     this.#log = createLog(config.logLevel, { pid: process.pid });
-    this.#supervisor = new Supervisor(
-      config,
-      this.#log,
-      sizing.workers,
-      (id, generation, listener) => this.#fork(id, generation, listener),
-      this,
-    );
-    const heap = sizing.memory.heapPerWorkerMb;
-    cluster.setupPrimary({
-      exec: entry,
-      execArgv: [...process.execArgv, ...(heap === null ? [] : [`--max-old-space-size=${heap}`])],
-    });
+    this.#resizer = new Resizer(config, nodeOptions, entry, this.#log);
+    const fork: Fork = (id, generation, listener) => this.#fork(id, generation, listener);
+    this.#supervisor = new Supervisor(config, this.#log, this.#resizer.sizing, fork, this);
     cluster.schedulingPolicy = config.policy === 'none' ? cluster.SCHED_NONE : cluster.SCHED_RR;
   }
 
   start(): void {
     this.#supervisor.tick();
-    const { workers, reason, memory, warnings } = this.#sizing;
+    this.#oom = new OomWatch(readerBelow(), this.#resizer.limits.usage);
+    const { workers, reason, memory, warnings } = this.#resizer.sizing;
     this.#log().info({
       event: 'primary.start',
       version: manifest.version,
@@ -86,31 +80,39 @@ class Primary implements SupervisorEvents {
       workers,
       reason,
       heapPerWorkerMb: memory.heapPerWorkerMb,
-      policy: this.#config.policy,
+      policy: this.#settings.config.policy,
     });
     for (const warning of warnings) this.#log().warn({ event: 'sizing.warning', warning });
-    if (this.#config.sessionKeys === undefined && !usesRedis(this.#config)) {
-      this.#log().warn({
-        event: 'session.keys-generated',
-        warning: 'SESSION_KEYS is not set and there is no Redis: sessions end with this start, and other pods do not know them',
-      });
+    for (const { file, why } of this.#resizer.limits.skipped) this.#log().debug({ event: 'sizing.skipped', file, why });
+    if (this.#settings.areSessionKeysGenerated) {
+      const warning =
+        'SESSION_KEYS is not set and there is no Redis: sessions end with this start, and other pods do not know them';
+      this.#log().warn({ event: 'session.keys-generated', warning });
     }
+  }
+
+  /** Follows the limits of the container while it runs. */
+  async follow(): Promise<void> {
+    await this.#resizer.follow(this.#supervisor);
   }
 
   carryOut(command: Command): void {
     this.#log().info({ event: 'signal', command });
     switch (command) {
       case 'shutdown':
-        void this.#end(ExitCode.ok, this.#config.shutdownDelayMs);
+        void this.#end(ExitCode.ok, this.#settings.config.shutdownDelayMs);
         break;
       case 'exit-now':
         process.exit(ExitCode.failed); // the workers exit when they lose their primary
         break;
+      case 'restart':
+        void this.#restart();
+        break;
       case 'one-more':
-        this.#supervisor.scale(this.#supervisor.wanted + 1);
+        this.#resizer.ask({ kind: 'count', count: this.#supervisor.wanted + 1 }, this.#supervisor);
         break;
       case 'one-fewer':
-        this.#supervisor.scale(Math.max(1, this.#supervisor.wanted - 1));
+        this.#resizer.ask({ kind: 'count', count: Math.max(1, this.#supervisor.wanted - 1) }, this.#supervisor);
         break;
       default:
         command satisfies never;
@@ -118,7 +120,7 @@ class Primary implements SupervisorEvents {
   }
 
   async openAdmin(): Promise<void> {
-    const { adminHost: host, adminPort: port } = this.#config;
+    const { adminHost: host, adminPort: port } = this.#settings.config;
     if (port === 0) return this.#adminOpened.resolve(false);
     const [{ openAdmin }, { statusOf }] = await Promise.all([import('./admin.ts'), import('./status.ts')]);
     try {
@@ -158,7 +160,8 @@ class Primary implements SupervisorEvents {
   said(handle: WorkerHandle, message: ToPrimary): void {
     switch (message.type) {
       case 'ready':
-        if (!this.#isListening) this.#log().info({ event: 'app.listening', url: `http://${this.#config.host}:${message.port}` });
+        if (!this.#isListening)
+          this.#log().info({ event: 'app.listening', url: `http://${this.#settings.config.host}:${message.port}` });
         this.#isListening = true;
         break;
       case 'failed':
@@ -189,8 +192,12 @@ class Primary implements SupervisorEvents {
     }
   }
 
+  whoKilled(): 'oom' | 'killed' {
+    return this.#oom?.whoKilled() ?? 'killed';
+  }
+
   gaveUp(message: string): void {
-    const { restartIntensity, restartPeriodMs } = this.#config;
+    const { restartIntensity, restartPeriodMs } = this.#settings.config;
     this.#abort(
       ExitCode.crashLoop,
       `workers keep crashing: more than ${restartIntensity} times within ${restartPeriodMs} ms (RESTART_INTENSITY, RESTART_PERIOD_MS); the last: ${message}`,
@@ -198,41 +205,52 @@ class Primary implements SupervisorEvents {
   }
 
   #fork(id: number, generation: number, listener: WorkerListener): WorkerHandle {
-    const environment = { ...this.#environment, BOSUN_WORKER_ID: String(id) };
-    return new WorkerHandle({ id, generation, environment, sessionKeys: () => this.#keys() }, listener);
+    const environment = this.#settings.workerEnvironment(this.#resizer.workerNodeOptions, this.#compileCache, id);
+    const heapMb = this.#resizer.sizing.memory.heapPerWorkerMb;
+    return new WorkerHandle({ id, generation, heapMb, environment, sessionKeys: () => this.#settings.sessionKeys() }, listener);
   }
 
-  /** Empty with Redis: the workers share keys through it. */
-  #keys(): string[] {
-    this.#sessionKeys ??= this.#config.sessionKeys ?? (usesRedis(this.#config) ? [] : [generateSessionKey()]);
-    return this.#sessionKeys;
+  /** A rolling restart with the settings as they are now. Asked for while one runs, another one follows, once. */
+  async #restart(): Promise<void> {
+    if (this.#isRestarting) {
+      this.#isRestartAskedAgain = true;
+      return;
+    }
+    this.#isRestarting = true;
+    try {
+      this.#settings.reload();
+      this.#resizer.reload(this.#settings, this.#supervisor);
+      await this.#supervisor.restartAll();
+    } catch (error) {
+      // A failed replacement has its own line; settings that are refused leave everything as it was.
+      if (error instanceof ConfigError) this.#log().error({ event: 'reload.refused', problems: error.problems });
+    } finally {
+      this.#isRestarting = false;
+    }
+    if (!this.#isRestartAskedAgain) return;
+    this.#isRestartAskedAgain = false;
+    await this.#restart();
   }
 
   #pod(): Pod {
     return {
       version: manifest.version,
-      policy: this.#config.policy,
-      sizing: this.#sizing,
+      policy: this.#settings.config.policy,
+      sizing: this.#resizer.sizing,
       state: this.#state,
       supervisor: this.#supervisor,
       totals: this.#totals,
+      resizes: this.#resizer.resizes,
+      throttledSeconds: readUsage(readerBelow(), this.#resizer.limits.usage).throttledSeconds,
     };
   }
 
-  /** The body of a /readyz that says no. */
   #notReady(): string | undefined {
-    if (this.#state === 'draining') return 'draining';
-    if (this.#state === 'starting') return this.#notStarted();
-    return this.#supervisor.serving.length > 0 ? undefined : 'no worker serves';
+    return whyNotReady({ state: this.#state, pool: this.#supervisor, config: this.#settings.config });
   }
 
   #notStarted(): string | undefined {
-    if (this.#state === 'ready') return undefined;
-    if (this.#state === 'draining') return 'draining';
-    const { serving, wanted, allServedOnce } = this.#supervisor;
-    if (!allServedOnce) return `starting: ${serving.length} of ${wanted} workers serve`;
-    const waiting = usesRedis(this.#config) ? serving.find(({ redis }) => redis?.state !== 'ready') : undefined;
-    return waiting && `waiting for Redis: ${waiting.redis?.message ?? `no answer from ${describeRedis(this.#config)} yet`}`;
+    return whyNotStarted({ state: this.#state, pool: this.#supervisor, config: this.#settings.config });
   }
 
   /** Ends with an error that an operator must see. */
@@ -258,7 +276,8 @@ class Primary implements SupervisorEvents {
 
   async #drain(): Promise<void> {
     const cutBefore = this.#totals.drains.cutRequests;
-    await drainAll(this.#supervisor, this.#config, this.#delayMs, this.#log);
+    this.#resizer.close();
+    await drainAll(this.#supervisor, this.#settings.config, this.#delayMs, this.#log);
     const cut = this.#totals.drains.cutRequests - cutBefore;
     if (cut > 0) this.#log().warn({ event: 'shutdown.cut', requests: cut });
     if (cut > 0 && this.#exitCode === ExitCode.ok) this.#exitCode = ExitCode.failed;

@@ -3,11 +3,12 @@
  * a process without a handler ignores SIGTERM.
  */
 
-export type Command = 'shutdown' | 'exit-now' | 'one-more' | 'one-fewer';
+export type Command = 'shutdown' | 'exit-now' | 'restart' | 'one-more' | 'one-fewer';
 
 const COMMANDS = {
   SIGTERM: 'shutdown',
   SIGINT: 'shutdown',
+  SIGHUP: 'restart',
   SIGTTIN: 'one-more',
   SIGTTOU: 'one-fewer',
 } as const satisfies Partial<Record<NodeJS.Signals, Command>>;

@@ -16,6 +16,9 @@ export interface Pod {
   state: PodState;
   supervisor: Supervisor;
   totals: Totals;
+  resizes: { up: number; down: number; heap: number };
+  /** null where no file tells. */
+  throttledSeconds: number | null;
 }
 
 const NO_SNAPSHOT = {

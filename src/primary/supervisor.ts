@@ -1,10 +1,14 @@
 /**
- * Keeps the wanted number of workers alive: starts what is missing, backs off while they crash, gives up when they keep crashing.
+ * Keeps the wanted number of workers alive: starts what is missing, replaces what is outdated, drains what is superfluous.
  * One method, `tick`, looks at the world and does the next thing; every event ends in it.
  */
 import type { Config } from '../config.ts';
 import type { LogSource } from '../log.ts';
 import type { ExitReason, ToPrimary } from '../messages.ts';
+import type { Sizing } from '../resources/sizing.ts';
+import { CrashBudget, isFailure } from './crash-budget.ts';
+import { drawMaxRequests, maxRssMb, recycleReason } from './recycling.ts';
+import { Replacer } from './replacer.ts';
 import type { WorkerHandle, WorkerListener } from './worker-handle.ts';
 
 /** What the supervisor tells the primary. */
@@ -13,48 +17,50 @@ export interface SupervisorEvents {
   changed(): void;
   said(handle: WorkerHandle, message: ToPrimary): void;
   exited(handle: WorkerHandle): void;
+  whoKilled(): 'oom' | 'killed';
   /** More crashes than RESTART_INTENSITY within RESTART_PERIOD_MS; the last one's words. */
   gaveUp(message: string): void;
 }
 
 export type Fork = (id: number, generation: number, listener: WorkerListener) => WorkerHandle;
 
-/** The exits that are failures of the app, and count against RESTART_INTENSITY. Somebody's `kill` is none. */
-const FAILURES: ReadonlySet<ExitReason> = new Set(['crash', 'oom', 'hung', 'start-timeout']);
+/** Workers report every second. */
+const BEAT_MS = 1000;
 
-/** At the start one worker has the CPUs to itself until it serves, this long at most: the first answer comes sooner, by a fifth on two cores. */
+/** At the start one worker has the CPUs to itself until it serves, this long at most: the first answer comes sooner. */
 const HEAD_START_MS = 250;
-const HEAD_START_REST_MS = 20;
-
-/** The first failure costs no time; then 0.1 s, doubled up to 5 s. A worker that stays up this long ends the row. */
-const BACKOFF_FIRST_MS = 100;
-const BACKOFF_LONGEST_MS = 5000;
-const STABLE_AFTER_MS = 10_000;
+/** Forking blocks the primary: connections that waited for the first worker go before. */
+const AFTER_FIRST_READY_MS = 20;
 
 export class Supervisor implements WorkerListener {
   readonly #config: Config;
   readonly #log: LogSource;
   readonly #fork: Fork;
   readonly #events: SupervisorEvents;
+  /** Rolling restarts so far. */
+  readonly rolls = { success: 0, failure: 0 };
   readonly #handles = new Set<WorkerHandle>();
+  readonly #replacer = new Replacer();
+  readonly #crashes: CrashBudget;
+  readonly #maxRequests = new WeakMap<WorkerHandle, number>();
+  #maxRssMb: number;
   #wanted: number;
-  readonly #generation = 1;
+  #generation = 1;
   #stopping = false;
   #allServedOnce = false;
-  readonly #counted = new WeakSet<WorkerHandle>();
-  #failuresInARow = 0;
-  #failedAt: number[] = [];
-  #nextForkAt = 0;
   #headStartUntil = performance.now() + HEAD_START_MS;
-  #timer: NodeJS.Timeout | undefined;
   #emptied: PromiseWithResolvers<void> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  readonly #beat = setInterval(() => this.#countSilence(), BEAT_MS);
 
-  constructor(config: Config, log: LogSource, wanted: number, fork: Fork, events: SupervisorEvents) {
+  constructor(config: Config, log: LogSource, sizing: Sizing, fork: Fork, events: SupervisorEvents) {
     this.#config = config;
     this.#log = log;
-    this.#wanted = wanted;
     this.#fork = fork;
     this.#events = events;
+    this.#crashes = new CrashBudget(config);
+    this.#wanted = sizing.workers;
+    this.#maxRssMb = maxRssMb(config, sizing);
   }
 
   get wanted(): number {
@@ -79,16 +85,36 @@ export class Supervisor implements WorkerListener {
     return this.handles.filter(handle => handle.isServing);
   }
 
+  /** Works towards `wanted` workers from now on: starts the missing at once, drains the superfluous one at a time. */
   scale(wanted: number): void {
     this.#log().info({ event: 'pool.scale', from: this.#wanted, to: wanted });
     this.#wanted = wanted;
     this.tick();
   }
 
+  /** Takes the limits of a new sizing; the number of workers is `scale`'s matter. */
+  resized(sizing: Sizing): void {
+    this.#maxRssMb = maxRssMb(this.#config, sizing);
+  }
+
+  /**
+   * Replaces every worker by one of the next generation, one at a time.
+   * @throws ReplacementError when a new one does not come up; the old ones go on
+   */
+  async restartAll(): Promise<void> {
+    await this.#roll(this.#pool());
+  }
+
+  /** The same for those workers only that run with another heap than `heapMb`. */
+  async replaceOutdated(heapMb: number | null): Promise<void> {
+    await this.#roll(this.#pool().filter(handle => handle.heapMb !== heapMb));
+  }
+
   /** No worker is started from now on; those that do not serve yet are ended. */
   stop(): void {
     this.#stopping = true;
     clearTimeout(this.#timer);
+    clearInterval(this.#beat);
     for (const handle of this.#handles) if (handle.state === 'starting') handle.kill('shutdown');
   }
 
@@ -99,65 +125,88 @@ export class Supervisor implements WorkerListener {
     await this.#emptied.promise;
   }
 
-  /** Does what is due: ends those that start too slowly, starts the missing, drains the superfluous. */
+  /** Does what is due, and sleeps until the next thing is due by time alone. */
   tick(): void {
     if (this.#stopping) return;
     const now = performance.now();
-    const active = this.handles.filter(handle => handle.isActive);
-    for (const handle of active) {
-      if (handle.state === 'starting' && now - handle.startedAt >= this.#config.workerStartTimeoutMs) this.#timedOut(handle);
-    }
-    for (let missing = this.#missing(active.length, now); missing > 0; missing--) this.#start();
-    // One at a time, the youngest first: the oldest have the warmest caches.
-    const isOneLeaving = this.handles.some(handle => handle.reason === 'scale-down');
-    if (active.length > this.#wanted && !isOneLeaving) active.at(-1)?.beginDrain('scale-down', this.#config.shutdownTimeoutMs);
+    this.#endSlowStarters(now);
+    for (let missing = this.#missing(now); missing > 0; missing--) this.#start();
+    this.#recycle(now);
+    this.#replacer.step(now, this.#crashes.nextForkAt, this.#config.shutdownTimeoutMs, () => this.#start());
+    this.#drainSuperfluous();
     this.#wake(now);
   }
 
   said(handle: WorkerHandle, message: ToPrimary): void {
     if (message.type === 'ready') {
-      this.#headStartUntil = Math.min(this.#headStartUntil, performance.now() + HEAD_START_REST_MS);
-      this.#log().info({
-        event: 'worker.ready',
-        worker: handle.id,
-        workerPid: handle.pid,
-        ms: Math.round(performance.now() - handle.startedAt),
-      });
+      this.#headStartUntil = Math.min(this.#headStartUntil, performance.now() + AFTER_FIRST_READY_MS);
+      const ms = Math.round(performance.now() - handle.startedAt);
+      this.#log().info({ event: 'worker.ready', worker: handle.id, workerPid: handle.pid, generation: handle.generation, ms });
       if (this.serving.length >= this.#wanted) this.#allServedOnce = true;
     }
     if (message.type === 'crashing') this.#failed(handle);
     this.#events.said(handle, message);
     this.#events.changed();
-    if (message.type !== 'stats') this.tick();
+    this.tick();
   }
 
   exited(handle: WorkerHandle): void {
     this.#handles.delete(handle);
     const { id, pid, reason, failure, drain } = handle;
-    const expected = reason !== undefined && !FAILURES.has(reason) && !handle.missedDeadline;
-    this.#log()[expected ? 'info' : 'error']({
-      event: 'worker.exit',
-      worker: id,
-      workerPid: pid,
-      reason,
-      failure,
-      ...(drain && { drain }),
-    });
-    if (reason !== undefined && FAILURES.has(reason)) this.#failed(handle);
+    const level = isFailure(reason) || handle.missedDeadline ? 'error' : 'info';
+    this.#log()[level]({ event: 'worker.exit', worker: id, workerPid: pid, reason, failure, ...(drain && { drain }) });
+    if (isFailure(reason)) this.#failed(handle);
     this.#events.exited(handle);
     if (this.#handles.size === 0) this.#emptied?.resolve();
     this.#events.changed();
     this.tick();
   }
 
-  /** How many workers may be started now. */
-  #missing(active: number, now: number): number {
-    if (now < this.#nextForkAt) return 0;
-    return Math.min(this.#wanted, now < this.#headStartUntil ? 1 : this.#wanted) - active;
+  whoKilled(): 'oom' | 'killed' {
+    return this.#events.whoKilled();
   }
 
-  #start(): void {
-    this.#handles.add(this.#fork(this.#freeId(), this.#generation, this));
+  /** The active workers that make up the wanted number, lowest id first. */
+  #pool(): WorkerHandle[] {
+    return this.handles.filter(handle => handle.isActive && !this.#replacer.isExtra(handle));
+  }
+
+  async #roll(old: WorkerHandle[]): Promise<void> {
+    const before = this.#generation++;
+    this.#log().info({ event: 'pool.restart', generation: this.#generation, workers: old.length });
+    const done = this.#replacer.request(old, 'restart');
+    this.tick();
+    try {
+      await done;
+      this.rolls.success++;
+      this.#log().info({ event: 'pool.restarted', generation: this.#generation });
+    } catch (error) {
+      this.rolls.failure++;
+      this.#generation = before;
+      this.#log().error({ event: 'pool.restart-failed', generation: before, error: (error as Error).message });
+      throw error;
+    }
+  }
+
+  #endSlowStarters(now: number): void {
+    for (const handle of this.#handles) {
+      if (handle.state !== 'starting' || now - handle.startedAt < this.#config.workerStartTimeoutMs) continue;
+      handle.failure = `not ready within ${this.#config.workerStartTimeoutMs} ms (WORKER_START_TIMEOUT_MS)`;
+      handle.kill('start-timeout');
+    }
+  }
+
+  /** How many workers may be started now. */
+  #missing(now: number): number {
+    if (now < this.#crashes.nextForkAt) return 0;
+    return Math.min(this.#wanted, now < this.#headStartUntil ? 1 : this.#wanted) - this.#pool().length;
+  }
+
+  #start(): WorkerHandle {
+    const handle = this.#fork(this.#freeId(), this.#generation, this);
+    this.#handles.add(handle);
+    this.#maxRequests.set(handle, drawMaxRequests(this.#config, Math.random));
+    return handle;
   }
 
   /** The lowest free number, so that ids in metrics stay few over many restarts. */
@@ -168,36 +217,59 @@ export class Supervisor implements WorkerListener {
     return id;
   }
 
-  #timedOut(handle: WorkerHandle): void {
-    handle.failure = `not ready within ${this.#config.workerStartTimeoutMs} ms (WORKER_START_TIMEOUT_MS)`;
-    handle.kill('start-timeout');
+  #recycle(now: number): void {
+    const { workerHeartbeatTimeoutMs, workerMaxAgeMs } = this.#config;
+    for (const handle of this.serving) {
+      if (this.#replacer.isConcernedWith(handle)) continue;
+      const limits = { maxRequests: this.#maxRequests.get(handle) ?? 0, maxRssMb: this.#maxRssMb, maxAgeMs: workerMaxAgeMs };
+      const isHung = workerHeartbeatTimeoutMs > 0 && handle.silentMs >= workerHeartbeatTimeoutMs;
+      const reason = isHung ? 'hung' : recycleReason(handle, limits, now);
+      if (reason !== undefined) this.#replace(handle, reason);
+    }
+  }
+
+  #replace(handle: WorkerHandle, reason: ExitReason): void {
+    this.#log()[reason === 'hung' ? 'error' : 'info']({
+      event: 'worker.replace',
+      worker: handle.id,
+      workerPid: handle.pid,
+      reason,
+    });
+    this.#replacer.request([handle], reason).catch((error: Error) => {
+      // Asked for again by the next tick, after the back-off.
+      this.#log().error({ event: 'worker.replace-failed', worker: handle.id, reason, error: error.message });
+    });
+  }
+
+  /** One at a time, the highest id first. */
+  #drainSuperfluous(): void {
+    const pool = this.#pool();
+    const isOneLeaving = this.handles.some(handle => handle.reason === 'scale-down');
+    if (pool.length > this.#wanted && !isOneLeaving) pool.at(-1)?.beginDrain('scale-down', this.#config.shutdownTimeoutMs);
   }
 
   #failed(handle: WorkerHandle): void {
-    if (this.#counted.has(handle)) return; // when it said that it was crashing
-    this.#counted.add(handle);
-    const now = performance.now();
-    const wasStable = handle.readyAt !== undefined && now - handle.readyAt >= STABLE_AFTER_MS;
-    this.#failuresInARow = wasStable ? 1 : this.#failuresInARow + 1;
-    this.#failedAt = [...this.#failedAt.filter(at => now - at < this.#config.restartPeriodMs), now];
-    if (this.#failedAt.length > this.#config.restartIntensity) {
-      this.#events.gaveUp(`worker ${handle.id}: ${handle.failure}`);
-      return;
-    }
-    const row = this.#failuresInARow - 1;
-    const backoffMs = row === 0 ? 0 : Math.min(BACKOFF_FIRST_MS * 2 ** (row - 1), BACKOFF_LONGEST_MS);
-    this.#nextForkAt = now + backoffMs;
-    if (backoffMs > 0) this.#log().warn({ event: 'pool.backoff', ms: backoffMs, failures: this.#failuresInARow });
+    const backoffMs = this.#crashes.count(handle, performance.now());
+    if (backoffMs === undefined) return;
+    if (this.#crashes.isSpent) this.#events.gaveUp(`worker ${handle.id}: ${handle.failure}`);
+    else if (backoffMs > 0) this.#log().warn({ event: 'pool.backoff', ms: backoffMs, failures: this.#crashes.failuresInARow });
   }
 
-  /** Sleeps until the next thing is due by time alone. */
+  /** Only while the primary itself is awake: after a suspended machine nobody is hung. */
+  #countSilence(): void {
+    for (const handle of this.#handles) handle.silentMs += BEAT_MS;
+    this.tick();
+  }
+
   #wake(now: number): void {
-    const startsUntil = this.handles
-      .filter(handle => handle.state === 'starting')
-      .map(handle => handle.startedAt + this.#config.workerStartTimeoutMs);
-    const isShort = this.handles.filter(handle => handle.isActive).length < this.#wanted;
-    const due = Math.min(...startsUntil, isShort ? Math.max(this.#nextForkAt, this.#headStartUntil) : Number.POSITIVE_INFINITY);
+    const starting = this.handles.filter(handle => handle.state === 'starting');
+    const isShort = this.#pool().length < this.#wanted;
+    const dueAt = Math.min(
+      this.#replacer.dueAt,
+      ...starting.map(handle => handle.startedAt + this.#config.workerStartTimeoutMs),
+      isShort ? Math.max(this.#crashes.nextForkAt, this.#headStartUntil) : Number.POSITIVE_INFINITY,
+    );
     clearTimeout(this.#timer);
-    if (due < Number.POSITIVE_INFINITY) this.#timer = setTimeout(() => this.tick(), Math.max(1, due - now));
+    if (dueAt < Number.POSITIVE_INFINITY) this.#timer = setTimeout(() => this.tick(), Math.max(1, dueAt - now));
   }
 }

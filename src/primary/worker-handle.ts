@@ -13,12 +13,15 @@ const EXIT_SLACK_MS = 3000;
 /** Told to the supervisor, once for each message and once at the end. */
 export interface WorkerListener {
   said(handle: WorkerHandle, message: ToPrimary): void;
+  /** Who has sent the SIGKILL that was not ours. */
+  whoKilled(): 'oom' | 'killed';
   exited(handle: WorkerHandle): void;
 }
 
 export interface WorkerStart {
   id: number;
   generation: number;
+  heapMb: number | null;
   /** Added to the primary's environment. */
   environment: NodeJS.ProcessEnv;
   /** Asked for after the fork: making keys takes as long as the fork itself. */
@@ -28,6 +31,8 @@ export interface WorkerStart {
 export class WorkerHandle {
   readonly id: number;
   readonly generation: number;
+  /** --max-old-space-size in MiB; null for V8's default. */
+  readonly heapMb: number | null;
   readonly startedAt = performance.now();
   state: WorkerState = 'starting';
   readyAt: number | undefined;
@@ -36,24 +41,28 @@ export class WorkerHandle {
   drain: Drain | undefined;
   /** The worker's own words on why it can't go on. */
   failure: string | undefined;
+  /** Since its last message, in the time that the primary was awake for. */
+  silentMs = 0;
   /** Told to go, it did not, and was killed: it never said what it had open. */
   missedDeadline = false;
   #reason: ExitReason | undefined;
   #deadline: NodeJS.Timeout | undefined;
   readonly #worker: Worker;
 
-  constructor({ id, generation, environment, sessionKeys }: WorkerStart, listener: WorkerListener) {
+  constructor({ id, generation, heapMb, environment, sessionKeys }: WorkerStart, listener: WorkerListener) {
     this.id = id;
     this.generation = generation;
+    this.heapMb = heapMb;
     this.#worker = cluster.fork(environment);
     this.#worker.on('message', (message: ToPrimary) => {
+      this.silentMs = 0;
       this.#heard(message);
       listener.said(this, message);
     });
     this.#worker.process.once('exit', (code, signal) => {
       this.state = 'exited';
       clearTimeout(this.#deadline);
-      this.#reason ??= signal === 'SIGKILL' || signal === 'SIGTERM' ? 'killed' : 'crash';
+      this.#reason ??= signal === 'SIGKILL' ? listener.whoKilled() : signal === 'SIGTERM' ? 'killed' : 'crash';
       this.failure ??= signal === null ? `exit code ${code}` : `signal ${signal}`;
       listener.exited(this);
     });

@@ -14,12 +14,15 @@ export interface Detected {
   nodeOptions: string;
 }
 
-/** Sizes for this container, or for the one whose /proc and /sys were copied below `root`. */
-export function detect(asked: WorkerCount, nodeOptions: string, root = '/'): Detected {
-  const read = readerBelow(root);
-  const limits = resolveLimits(read);
+/** Sizes for this container, or for the one whose /proc and /sys were copied below `root`; `limits` where they are known already. */
+export function detect(
+  asked: WorkerCount,
+  nodeOptions: string,
+  root = '/',
+  limits: Limits = resolveLimits(readerBelow(root)),
+): Detected {
   const { choice, rest } = takeHeapChoice(nodeOptions);
-  return { limits, sizing: size(limits, asked, machineOf(read, root), choice), nodeOptions: rest };
+  return { limits, sizing: size(limits, asked, machineOf(readerBelow(root), root), choice), nodeOptions: rest };
 }
 
 function machineOf(read: ReadText, root: string): Machine {

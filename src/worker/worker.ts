@@ -2,6 +2,7 @@
  * One worker: loads the app, serves it, says ready, reports, drains. It decides nothing by itself: the primary tells it when to go,
  * and it goes at once when the primary is gone.
  */
+import { readFileSync, writeFileSync } from 'node:fs';
 import type { RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { hostname } from 'node:os';
@@ -16,6 +17,8 @@ import { sheddingWhenLate } from './shedding.ts';
 import { Stats } from './stats.ts';
 
 const REPORT_EVERY_MS = 1000;
+const OOM_SCORE_RAISE = 300;
+const MOST_OOM_SCORE = 1000;
 /** After an exception that nobody caught the process is in an unknown state: requests of others get this long to finish. */
 const CRASH_DRAIN_MS = 5000;
 
@@ -24,11 +27,22 @@ const LEFT_TO_THE_PRIMARY = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGTTIN', 'SIGTTOU'
 
 /** Runs this process as worker `id` until the primary ends it. */
 export function runWorker(config: Config, id: number): void {
+  letKernelPreferUs();
   for (const signal of LEFT_TO_THE_PRIMARY) process.on(signal, () => undefined);
   process.once('disconnect', () => process.exit(ExitCode.failed));
   const worker = new Worker(config, id);
   process.on('message', (message: ToWorker) => worker.receive(message));
   process.on('uncaughtException', error => worker.crash(error));
+}
+
+/** When memory runs out, the kernel should kill a worker and leave the primary, which replaces it and tells. Anybody may raise its own score. */
+function letKernelPreferUs(): void {
+  const file = '/proc/self/oom_score_adj';
+  try {
+    writeFileSync(file, String(Math.min(MOST_OOM_SCORE, Number(readFileSync(file, 'utf8')) + OOM_SCORE_RAISE)));
+  } catch {
+    /* no such file, or not ours to write: the kernel chooses by size alone */
+  }
 }
 
 class Worker {

@@ -1,0 +1,28 @@
+/**
+ * What the probes say, and why. Pure over the pod's state.
+ */
+import { type Config, describeRedis, usesRedis } from '../config.ts';
+import type { PodState } from './status.ts';
+import type { WorkerHandle } from './worker-handle.ts';
+
+interface View {
+  state: PodState;
+  pool: { wanted: number; allServedOnce: boolean; serving: readonly WorkerHandle[] };
+  config: Config;
+}
+
+/** Why `/readyz` says no; undefined where it says yes. */
+export function whyNotReady(view: View): string | undefined {
+  if (view.state === 'ready') return view.pool.serving.length > 0 ? undefined : 'no worker serves';
+  return whyNotStarted(view);
+}
+
+/** Why `/startupz` says no. Redis is required to become ready, and not to stay so: without it every pod would leave at once. */
+export function whyNotStarted({ state, pool, config }: View): string | undefined {
+  if (state === 'ready') return undefined;
+  if (state === 'draining') return 'draining';
+  const { serving, wanted, allServedOnce } = pool;
+  if (!allServedOnce) return `starting: ${serving.length} of ${wanted} workers serve`;
+  const waiting = usesRedis(config) ? serving.find(({ redis }) => redis?.state !== 'ready') : undefined;
+  return waiting && `waiting for Redis: ${waiting.redis?.message ?? `no answer from ${describeRedis(config)} yet`}`;
+}

@@ -1,0 +1,199 @@
+/**
+ * The table of environment variables: a row each, with its parser, its default and its line in the README.
+ */
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import {
+  anyOf,
+  flag,
+  hostPorts,
+  httpToken,
+  list,
+  milliseconds,
+  type Parser,
+  port,
+  redisUrl,
+  text,
+  wholeNumber,
+  workerCount,
+} from './parsers.ts';
+
+/** A row of the table. */
+export interface Variable<T> {
+  name: string;
+  /** Parsed like a given value; `undefined` where unset means something of its own. */
+  fallback: string | undefined;
+  parse: Parser<T>;
+  /** One line for the README's table. */
+  help: string;
+  /** What the README's table shows where the fallback alone would not be clear. */
+  shown?: string;
+  /** Read where `name` is unset. */
+  alias?: string;
+  /** May be given as `<name>_FILE`, and its value is never printed. */
+  secret?: true;
+  /** Fallback outside production. */
+  development?: string;
+}
+
+const POLICIES = ['rr', 'none'] as const;
+const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
+export type Policy = (typeof POLICIES)[number];
+
+type Extra = Pick<Variable<unknown>, 'shown' | 'alias' | 'secret' | 'development'>;
+const variable = <T>(name: string, fallback: string, parse: Parser<T>, help: string, extra: Extra = {}): Variable<T> => ({
+  name,
+  fallback,
+  parse,
+  help,
+  ...extra,
+});
+const optional = <T>(name: string, parse: Parser<T>, help: string, extra: Extra = {}): Variable<T | undefined> => ({
+  name,
+  fallback: undefined,
+  parse,
+  help,
+  ...extra,
+});
+
+const DEMO_APP = join(import.meta.dirname, 'demo', 'app.ts');
+
+/** Every environment variable that the kit reads, in the order of the README. */
+export const variables = {
+  workers: variable(
+    'NODE_CLUSTER_WORKERS',
+    'auto',
+    workerCount,
+    '`auto`: effective CPUs, rounded half up, at least 1, lowered until each worker has a workable heap. `max`: effective CPUs rounded up, never lowered for memory. `50%`: share of effective CPUs. `3`: exactly 3 (a warning above the CPUs). `WEB_CONCURRENCY` is read where this is unset',
+    { alias: 'WEB_CONCURRENCY' },
+  ),
+  policy: variable(
+    'NODE_CLUSTER_SCHED_POLICY',
+    'rr',
+    anyOf(POLICIES),
+    "how connections reach the workers: `rr` and `none` are Node's own cluster policies",
+  ),
+  appModule: variable(
+    'APP_MODULE',
+    DEMO_APP,
+    text,
+    'the module whose default export is the app; relative to the working directory',
+    {
+      shown: 'the demo app',
+    },
+  ),
+  host: variable('HOST', '0.0.0.0', text, 'address the app listens on'),
+  port: variable('PORT', '3000', port, 'port the app listens on'),
+  adminHost: variable('ADMIN_HOST', '0.0.0.0', text, 'address of the read-only admin port'),
+  adminPort: variable('ADMIN_PORT', '9090', port, 'read-only admin port (probes, metrics, status); `0` turns it off'),
+  controlSocket: optional(
+    'CONTROL_SOCKET',
+    text,
+    'Unix socket of the control plane, mode 0600; nothing that changes state is reachable over TCP',
+    {
+      shown: '`bosun-<port>.sock` in the temp dir',
+    },
+  ),
+  shutdownDelayMs: variable(
+    'SHUTDOWN_DELAY_MS',
+    '5000',
+    milliseconds(),
+    'after SIGTERM: not ready, still accepting (endpoint removal takes time)',
+    {
+      shown: '`5000`, outside production `0`',
+      development: '0',
+    },
+  ),
+  shutdownTimeoutMs: variable('SHUTDOWN_TIMEOUT_MS', '25000', milliseconds(), 'then: time for open requests before they are cut'),
+  workerStartTimeoutMs: variable(
+    'WORKER_START_TIMEOUT_MS',
+    '30000',
+    milliseconds(1),
+    'a worker that is not ready by then has failed',
+  ),
+  workerHeartbeatTimeoutMs: variable(
+    'WORKER_HEARTBEAT_TIMEOUT_MS',
+    '30000',
+    milliseconds(),
+    'a worker whose event loop is blocked this long is replaced; `0` off',
+  ),
+  workerMaxRequests: variable('WORKER_MAX_REQUESTS', '0', wholeNumber(0), 'recycle a worker after that many requests', {
+    shown: '`0` (off)',
+  }),
+  workerMaxRequestsJitter: variable(
+    'WORKER_MAX_REQUESTS_JITTER',
+    '0',
+    wholeNumber(0),
+    'up to that many requests more, drawn per worker, so that not all recycle at once',
+  ),
+  workerMaxRssMb: variable('WORKER_MAX_RSS_MB', '0', wholeNumber(0), 'recycle above this resident size (MiB), with a drain', {
+    shown: '`0` (off)',
+  }),
+  workerMaxAgeMs: variable('WORKER_MAX_AGE_MS', '0', milliseconds(), 'recycle by age', { shown: '`0` (off)' }),
+  restartIntensity: variable(
+    'RESTART_INTENSITY',
+    '10',
+    wholeNumber(0),
+    'more crashes than that within the period: the primary gives up, exit code 70',
+  ),
+  restartPeriodMs: variable('RESTART_PERIOD_MS', '60000', milliseconds(1), 'the period of `RESTART_INTENSITY`'),
+  maxEventLoopDelayMs: variable(
+    'MAX_EVENT_LOOP_DELAY_MS',
+    '0',
+    milliseconds(),
+    'above this a worker sheds new requests with 503 and Retry-After',
+    {
+      shown: '`0` (off)',
+    },
+  ),
+  keepAliveTimeoutMs: variable(
+    'KEEP_ALIVE_TIMEOUT_MS',
+    '75000',
+    milliseconds(1),
+    'an idle connection is ended after this; keep it above the load balancer’s',
+  ),
+  headersTimeoutMs: variable('HEADERS_TIMEOUT_MS', '60000', milliseconds(1), 'time for a client to send its headers (slowloris)'),
+  requestTimeoutMs: variable(
+    'REQUEST_TIMEOUT_MS',
+    '300000',
+    milliseconds(),
+    'time for a client to send its whole request; `0`: no limit',
+  ),
+  maxHeaderBytes: variable('MAX_HEADER_BYTES', '16384', wholeNumber(1024, 1 << 20), 'size limit of request headers'),
+  responseTimeHeader: variable('RESPONSE_TIME_HEADER', 'true', flag, '`X-Response-Time: <n>ms` on every response'),
+  trustProxy: variable('TRUST_PROXY', 'false', flag, 'Koa’s `app.proxy`: believe `X-Forwarded-*` of the proxy in front'),
+  redisUrl: optional(
+    'REDIS_URL',
+    redisUrl,
+    '`redis://` or `rediss://` with user, password, db; unset: cookie sessions, local broadcast',
+    { secret: true },
+  ),
+  redisSentinels: optional('REDIS_SENTINELS', hostPorts, 'Redis Sentinels, `host:port,…`, instead of `REDIS_URL`'),
+  redisSentinelName: optional('REDIS_SENTINEL_NAME', text, 'the name of the master that the Sentinels watch'),
+  redisClusterNodes: optional(
+    'REDIS_CLUSTER_NODES',
+    hostPorts,
+    'nodes of a Redis Cluster, `host:port,…`, instead of `REDIS_URL`',
+  ),
+  sessionKeys: optional(
+    'SESSION_KEYS',
+    list,
+    'keys that sign the session cookie, comma list, newest first; unset: with Redis one set is generated once and shared by every pod through Redis, without Redis a random one per start (with a warning)',
+    { secret: true, shown: 'generated' },
+  ),
+  sessionCookie: variable('SESSION_COOKIE', 'koa:sess', httpToken, 'name of the session cookie'),
+  sessionTtlSeconds: variable(
+    'SESSION_TTL_SECONDS',
+    '2592000',
+    wholeNumber(1, 400 * 86400),
+    'a session that is not used for this long is gone',
+  ),
+  diagnosticsDir: variable('DIAGNOSTICS_DIR', tmpdir(), text, 'heap snapshots, CPU profiles', { shown: 'temp dir' }),
+  sizingRoot: variable('SIZING_ROOT', '/', text, 'reads `/proc` and `/sys` below another folder: to replay a support case'),
+  logLevel: variable('LOG_LEVEL', 'info', anyOf(LOG_LEVELS), 'pino levels'),
+} satisfies Record<string, Variable<unknown>>;
+
+type Values = { [K in keyof typeof variables]: (typeof variables)[K] extends Variable<infer T> ? T : never };
+
+/** All settings, parsed and frozen; `production` is NODE_ENV=production. */
+export type Config = Readonly<Values & { production: boolean }>;
