@@ -7,10 +7,13 @@ import { join } from 'node:path';
 import type { Limits } from './cgroup.ts';
 import { Poll } from './poll.ts';
 
-/** How long a change must last before it is told. Fewer CPUs wait longer: workers are drained for it. */
-const SETTLE_MS = 2000;
-const SETTLE_FEWER_CPUS_MS = 10_000;
-const POLL_MS = 10_000;
+const TIMES = {
+  /** How long a change must last before it is told. */
+  settleMs: 2000,
+  /** Longer for fewer CPUs: workers are drained for it. */
+  settleFewerCpusMs: 10_000,
+  pollMs: 10_000,
+};
 /** Every so many polls everything is resolved anew: some changes show in no limit file (CPUs that come or go, hidden parents). */
 const FULL_LOOK_EVERY = 6;
 
@@ -20,10 +23,12 @@ export interface FollowOptions {
   changed: (limits: Limits) => void;
   /** Folder that the limit files are below; `/` but for a replay. */
   root: string;
+  times?: typeof TIMES;
 }
 
 export class LimitFollower {
   readonly #options: FollowOptions;
+  readonly #times: typeof TIMES;
   #told: Limits;
   #pending: { limits: Limits; timer: NodeJS.Timeout } | undefined;
   #files: readonly string[] = [];
@@ -35,8 +40,9 @@ export class LimitFollower {
   /** Follows the limits from `start` on, those in force. */
   constructor(start: Limits, options: FollowOptions) {
     this.#options = options;
+    this.#times = options.times ?? TIMES;
     this.#told = start;
-    this.#timer = setInterval(() => this.#onPoll(), POLL_MS).unref();
+    this.#timer = setInterval(() => this.#onPoll(), this.#times.pollMs).unref();
     this.#observe(start.files);
     this.#look(); // something may have happened between the start and the watching
   }
@@ -58,8 +64,9 @@ export class LimitFollower {
     if (this.#pending !== undefined && areEqual(limits, this.#pending.limits)) return;
     this.#forget();
     if (areEqual(limits, this.#told)) return;
-    const settleMs = hasFewerCpus(limits, this.#told) ? SETTLE_FEWER_CPUS_MS : SETTLE_MS;
-    this.#pending = { limits, timer: setTimeout(() => this.#tell(limits), settleMs).unref() };
+    const { settleMs, settleFewerCpusMs } = this.#times;
+    const ms = hasFewerCpus(limits, this.#told) ? settleFewerCpusMs : settleMs;
+    this.#pending = { limits, timer: setTimeout(() => this.#tell(limits), ms).unref() };
   }
 
   #tell(limits: Limits): void {

@@ -1,0 +1,103 @@
+import assert from 'node:assert/strict';
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Limits, readerBelow, resolveLimits } from '../src/resources/cgroup.ts';
+import { LimitFollower } from '../src/resources/follow.ts';
+import { FakeRoot } from './fake-root.ts';
+
+const SETTLE_MS = 60;
+const SETTLE_FEWER_CPUS_MS = 240;
+
+describe('following the limits', () => {
+  let follower: LimitFollower | undefined;
+  afterEach(() => follower?.close());
+
+  /** Follows a root; gives what was told, and the next thing that is. */
+  function follow(root: FakeRoot, pollMs = 20) {
+    const resolve = () => resolveLimits(readerBelow(root.path));
+    const told: Limits[] = [];
+    let next = Promise.withResolvers<Limits>();
+    follower = new LimitFollower(resolve(), {
+      root: root.path,
+      resolve,
+      times: { settleMs: SETTLE_MS, settleFewerCpusMs: SETTLE_FEWER_CPUS_MS, pollMs },
+      changed: limits => {
+        told.push(limits);
+        next.resolve(limits);
+        next = Promise.withResolvers();
+      },
+    });
+    return { told, next: () => next.promise };
+  }
+
+  test('more CPUs are told once they have lasted', async () => {
+    const root = new FakeRoot({ cpuMax: '50000 100000' });
+    const { next, told } = follow(root);
+    const changedAt = performance.now();
+    root.cpuMax('200000 100000');
+    assert.equal((await next()).quota?.value, 2);
+    assert.ok(performance.now() - changedAt >= SETTLE_MS - 2);
+    assert.equal(told.length, 1);
+  });
+
+  test('fewer CPUs wait longer than more', async () => {
+    const root = new FakeRoot({ cpuMax: '400000 100000' });
+    const { next } = follow(root);
+    const changedAt = performance.now();
+    root.cpuMax('100000 100000');
+    assert.equal((await next()).quota?.value, 1);
+    assert.ok(performance.now() - changedAt >= SETTLE_FEWER_CPUS_MS - 2);
+  });
+
+  test('a change that is taken back is not told, and a burst is told once, as it ended', async () => {
+    const root = new FakeRoot({ cpuMax: '100000 100000' });
+    const { told, next } = follow(root);
+    root.cpuMax('300000 100000');
+    await sleep(SETTLE_MS / 3);
+    root.cpuMax('100000 100000');
+    await sleep(SETTLE_MS * 3);
+    assert.deepEqual(told, []);
+    for (const cores of [2, 3, 4, 5]) {
+      root.cpuMax(`${cores}00000 100000`);
+      await sleep(5);
+    }
+    assert.equal((await next()).quota?.value, 5);
+    assert.equal(told.length, 1);
+  });
+
+  test('a memory limit is told too', async () => {
+    const root = new FakeRoot({ memoryMax: '536870912' });
+    const { next } = follow(root);
+    root.memoryMax('268435456');
+    assert.equal((await next()).memory?.value, 268435456);
+  });
+
+  test('inotify alone notices: the poll would come much later', async () => {
+    const root = new FakeRoot({ cpuMax: '100000 100000' });
+    const { next } = follow(root, 600_000);
+    await sleep(20); // the watchers are armed in the background
+    root.cpuMax('200000 100000');
+    assert.equal((await next()).quota?.value, 2);
+  });
+
+  test('the poll alone notices what has no events: a file that is replaced', async () => {
+    const root = new FakeRoot({ cpuMax: '100000 100000' });
+    const { next } = follow(root);
+    rmSync(join(root.path, '/sys/fs/cgroup/cpu.max'));
+    assert.equal((await next()).quota, null, 'a limit file that is gone is no limit');
+    root.cpuMax('300000 100000');
+    assert.equal((await next()).quota?.value, 3);
+  });
+
+  test('garbage for a moment changes nothing', async () => {
+    const root = new FakeRoot({ cpuMax: '100000 100000' });
+    const { told } = follow(root);
+    root.cpuMax('\u0000\u0001 nonsense');
+    await sleep(SETTLE_MS / 3);
+    root.cpuMax('100000 100000');
+    await sleep(SETTLE_FEWER_CPUS_MS * 1.5);
+    assert.deepEqual(told, []);
+  });
+});
