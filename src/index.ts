@@ -1,7 +1,8 @@
 /**
  * What an app may import from the kit: types and one helper to name them. No logic.
  */
-import type { RequestListener } from 'node:http';
+import type { IncomingMessage, RequestListener } from 'node:http';
+import type { Socket } from 'node:net';
 import type { Cluster, Redis } from 'ioredis';
 import type Koa from 'koa';
 import type { Registry } from 'prom-client';
@@ -43,6 +44,11 @@ export interface Kit {
   readonly metrics: Registry;
   /** Aborts when this worker begins to drain: end streams, long polls and WebSockets on it. */
   readonly draining: AbortSignal;
+  /**
+   * Takes connections that ask for another protocol, as `ws` does with `noServer: true`. The kit counts them as open work of the
+   * worker: end them on `draining`, or the drain's deadline cuts them.
+   */
+  onUpgrade(listener: (request: IncomingMessage, socket: Socket, head: Buffer) => void): void;
   /** Called after the last request was answered, before Redis closes; 1 second in all. */
   onClose(close: () => unknown): void;
 }

@@ -23,6 +23,11 @@ export type ToWorker =
   | { type: 'soft' }
   /** Close the listener, finish what is open within `timeoutMs`, report, exit. */
   | { type: 'drain'; timeoutMs: number }
+  /** Close the listener, or open it again; open connections go on. */
+  | { type: 'cordon' }
+  | { type: 'uncordon' }
+  /** Examine yourself and put the result where `to` says; answered by `diagnosed` with the same id. */
+  | { type: 'diagnose'; id: number; diagnosis: Diagnosis; to: DiagnosisTarget }
   | { type: 'broadcast'; event: string; data: unknown };
 
 export type ToPrimary =
@@ -32,9 +37,17 @@ export type ToPrimary =
   | { type: 'failed'; stage: 'app' | 'listen'; message: string; code?: string }
   /** An exception that nobody caught: the worker drains itself and exits with code 1. */
   | { type: 'crashing'; message: string }
-  | { type: 'redis'; state: RedisState; message: string }
+  /** `evictionPolicy` is Redis' maxmemory-policy, where it may be asked. */
+  | { type: 'redis'; state: RedisState; message: string; evictionPolicy?: string }
   | { type: 'stats'; snapshot: Snapshot }
+  /** What a drain waits for, every few seconds. */
+  | { type: 'waiting'; requests: OpenRequest[] }
   | { type: 'drained'; drain: Drain }
+  | { type: 'cordoned' }
+  | { type: 'uncordoned' }
+  | { type: 'diagnosed'; id: number; error?: string }
+  /** Somebody has sent SIGUSR2 to this worker. */
+  | { type: 'snapshot-wanted' }
   /** The last message: all before it has arrived. */
   | { type: 'bye' }
   | { type: 'broadcast'; event: string; data: unknown };
@@ -81,20 +94,28 @@ export const RESPONSE_TIME_BUCKETS_S = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
 export interface Drain {
   /** Requests that were open when the drain began, or came after, and were answered in full. */
   finished: number;
-  /** Requests that the deadline cut. */
-  cut: CutRequest[];
+  /** Requests, or upgraded connections, that the deadline cut. */
+  cut: OpenRequest[];
   /** Connections that were ended in peace while nothing was asked on them. */
   closedIdle: number;
   longestRequestMs: number;
   durationMs: number;
 }
 
-/** `path` without its query, which may hold secrets. */
-export interface CutRequest {
+/** A request without an answer. `path` is without its query, which may hold secrets. */
+export interface OpenRequest {
+  /** `UPGRADE` for a WebSocket or another upgraded connection, empty for a request that has not fully arrived. */
   method: string;
   path: string;
   ageMs: number;
+  /** Bytes of its answer, and of others on the connection, that have been sent so far. */
+  bytesSent: number;
 }
+
+export type Diagnosis = { kind: 'heap-snapshot' } | { kind: 'cpu-profile'; seconds: number };
+
+/** A file, or a request to the control socket whose body it becomes. */
+export type DiagnosisTarget = { file: string } | { socket: string; path: string };
 
 /** Why a worker ended. Every exit has exactly one reason. */
 export type ExitReason =

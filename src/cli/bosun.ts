@@ -1,40 +1,197 @@
 #!/usr/bin/env node
 /**
- * The operator's command line. It imports nothing of the primary or the workers.
+ * The operator's command line. It imports nothing of the primary or the workers: it asks the primary over its control socket.
  */
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { ConfigError, readConfig, readEnvironment } from '../config.ts';
+import { CommandError, call, stream } from './client.ts';
 import { sizingCommand } from './sizing.ts';
+import { renderStatus, type Status } from './status.ts';
+import { table } from './table.ts';
 
 const USAGE = `usage: bosun <command> [options]
 
-  sizing [--json] [--root DIR]   how many workers this container should run, and why; with --root: as seen below another root
+  status [--watch]              the pool and its workers
+  restart [--worker N]          replace all workers, or one, the new one first; 0 only when the new ones serve
+  scale N|auto|max|P%           another number of workers, as in NODE_CLUSTER_WORKERS
+  cordon N, uncordon N          no new connections for worker N, or again
+  policy NAME                   the balancing policy
+  broadcast EVENT [JSON]        an event for every worker of this pod
+  heap-snapshot [--worker N] [--output FILE|-]
+  cpu-profile [--worker N] [--seconds S] [--output FILE|-]
+  doctor                        what is wrong with this deployment, or will be
+  sizing [--root DIR]           how many workers this container should run, and why; needs no primary
+
+--json for machines, everywhere. --socket PATH where PORT or CONTROL_SOCKET of the environment are not the primary's.
 `;
 
-/** Bad usage, as sysexits has it. */
+/** As in sysexits. */
 const EX_USAGE = 64;
+const EX_CONFIG = 78;
+const WATCH_EVERY_MS = 1000;
 
-function run(args: string[]): number {
-  const [command, ...rest] = args;
-  try {
-    switch (command) {
-      case 'sizing': {
-        const { values } = parseArgs({ args: rest, options: { json: { type: 'boolean' }, root: { type: 'string' } } });
-        process.stdout.write(sizingCommand({ json: values.json ?? false, root: values.root ?? '/' }));
-        return 0;
-      }
-      case 'help':
-      case '--help':
-      case undefined:
-        process.stdout.write(USAGE);
-        return command === undefined ? EX_USAGE : 0;
-      default:
-        process.stderr.write(`bosun: there is no command "${command}"\n\n${USAGE}`);
-        return EX_USAGE;
+interface Options {
+  json: boolean;
+  socket: string;
+  watch: boolean;
+  worker: number | undefined;
+  seconds: number | undefined;
+  output: string | undefined;
+  root: string;
+}
+
+/** A command prints, and gives its exit code. */
+type Command = (options: Options, operands: string[]) => Promise<number>;
+
+const COMMANDS: Record<string, Command> = {
+  status: async ({ json, socket, watch }) => {
+    for (;;) {
+      const status = (await call(socket, 'status')) as Status;
+      const text = json ? JSON.stringify(status) : renderStatus(status);
+      print(watch && !json ? `\u001b[2J\u001b[H${text}` : text);
+      if (!watch) return 0;
+      await sleep(WATCH_EVERY_MS);
     }
+  },
+  restart: async ({ json, socket, worker }) => {
+    const steps = json ? () => undefined : print;
+    const { generation } = (await call(socket, 'restart', { worker }, steps)) as { generation: number };
+    print(json ? JSON.stringify({ generation }) : `done: generation ${generation} serves`);
+    return 0;
+  },
+  scale: async ({ json, socket }, [workers]) => {
+    const result = (await call(socket, 'scale', { workers: operand(workers, 'N|auto|max|P%') })) as {
+      workers: number;
+      reason: string;
+    };
+    print(json ? JSON.stringify(result) : result.reason);
+    return 0;
+  },
+  cordon: async ({ json, socket }, [worker]) => {
+    const result = (await call(socket, 'cordon', { worker: workerNumber(worker) })) as { worker: number };
+    print(json ? JSON.stringify(result) : `worker ${result.worker} takes no new connections`);
+    return 0;
+  },
+  uncordon: async ({ json, socket }, [worker]) => {
+    const result = (await call(socket, 'uncordon', { worker: workerNumber(worker) })) as { worker: number };
+    print(json ? JSON.stringify(result) : `worker ${result.worker} takes connections again`);
+    return 0;
+  },
+  policy: async ({ json, socket }, [name]) => {
+    const result = (await call(socket, 'policy', { name: operand(name, 'NAME') })) as { policy: string };
+    print(json ? JSON.stringify(result) : `the policy is ${result.policy}`);
+    return 0;
+  },
+  broadcast: async ({ json, socket }, [event, data]) => {
+    const result = (await call(socket, 'broadcast', { event: operand(event, 'EVENT'), data: parseJson(data) })) as {
+      workers: number;
+    };
+    print(json ? JSON.stringify(result) : `sent to ${result.workers} workers`);
+    return 0;
+  },
+  'heap-snapshot': options => diagnose('heap-snapshot', options),
+  'cpu-profile': options => diagnose('cpu-profile', options),
+  doctor: async ({ json, socket }) => {
+    const findings = (await call(socket, 'doctor')) as { check: string; verdict: string; detail: string }[];
+    print(json ? JSON.stringify(findings) : table(findings.map(({ check, verdict, detail }) => [verdict, check, detail])));
+    return findings.some(({ verdict }) => verdict === 'problem') ? 1 : 0;
+  },
+  sizing: async ({ json, root }) => {
+    print(sizingCommand({ json, root }));
+    return 0;
+  },
+};
+
+async function diagnose(command: string, { json, socket, worker, seconds, output }: Options): Promise<number> {
+  const parameters = { worker, seconds };
+  if (output === '-') {
+    await stream(socket, command, parameters, process.stdout);
+    return 0;
+  }
+  const result = (await call(socket, command, { ...parameters, output })) as { worker: number; file: string };
+  print(json ? JSON.stringify(result) : `worker ${result.worker}: ${result.file}`);
+  return 0;
+}
+
+async function run(args: string[]): Promise<number> {
+  const [name = '', ...rest] = args;
+  if (name === 'help' || name === '--help') {
+    print(USAGE.trimEnd());
+    return 0;
+  }
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (command === undefined) throw new CommandError(name === '' ? USAGE : `there is no command "${name}"\n\n${USAGE}`, EX_USAGE);
+  const { values, positionals } = parse(rest);
+  const options = {
+    json: values.json ?? false,
+    watch: values.watch ?? false,
+    worker: values.worker === undefined ? undefined : workerNumber(values.worker),
+    seconds: values.seconds === undefined ? undefined : Number(values.seconds),
+    output: values.output,
+    root: values.root ?? '/',
+    socket: values.socket ?? defaultSocket(),
+  };
+  return command(options, positionals);
+}
+
+function parse(args: string[]) {
+  try {
+    return parseArgs({
+      args,
+      allowPositionals: true,
+      options: {
+        json: { type: 'boolean' },
+        watch: { type: 'boolean' },
+        worker: { type: 'string' },
+        seconds: { type: 'string' },
+        output: { type: 'string' },
+        root: { type: 'string' },
+        socket: { type: 'string' },
+      },
+    });
   } catch (error) {
-    process.stderr.write(`bosun: ${(error as Error).message}\n`);
-    return error instanceof Error && error.name === 'ConfigError' ? 78 : EX_USAGE;
+    throw new CommandError(`${(error as Error).message}\n\n${USAGE}`, EX_USAGE);
   }
 }
 
-process.exitCode = run(process.argv.slice(2));
+/** Where a primary with this environment listens. */
+function defaultSocket(): string {
+  const { environment, fromDotenv } = readEnvironment();
+  const { controlSocket, port } = readConfig(environment, fromDotenv);
+  return controlSocket ?? join(tmpdir(), `bosun-${port}.sock`);
+}
+
+function operand(value: string | undefined, name: string): string {
+  if (value === undefined) throw new CommandError(`${name} is missing\n\n${USAGE}`, EX_USAGE);
+  return value;
+}
+
+function workerNumber(value: string | undefined): number {
+  const number = Number(operand(value, 'N'));
+  if (!Number.isSafeInteger(number) || number < 1)
+    throw new CommandError(`a worker is a whole number of at least 1, got "${value}"`, EX_USAGE);
+  return number;
+}
+
+function parseJson(text: string | undefined): unknown {
+  try {
+    return text === undefined ? null : JSON.parse(text);
+  } catch (error) {
+    throw new CommandError(`the data of an event must be JSON: ${(error as Error).message}`, EX_USAGE);
+  }
+}
+
+function print(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
+
+try {
+  process.exitCode = await run(process.argv.slice(2));
+} catch (error) {
+  const { message } = error as Error;
+  process.stderr.write(`bosun: ${message}\n`);
+  process.exitCode = error instanceof CommandError ? error.exitCode : error instanceof ConfigError ? EX_CONFIG : 1;
+}

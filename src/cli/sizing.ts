@@ -4,6 +4,10 @@
 import { statSync } from 'node:fs';
 import { readConfig, readEnvironment } from '../config.ts';
 import { type Detected, detect } from '../resources/detect.ts';
+import { CommandError } from './client.ts';
+import { table } from './table.ts';
+
+const EX_USAGE = 64;
 
 /**
  * What the command prints.
@@ -11,11 +15,11 @@ import { type Detected, detect } from '../resources/detect.ts';
  */
 export function sizingCommand({ json, root }: { json: boolean; root: string }): string {
   if (!statSync(root, { throwIfNoEntry: false })?.isDirectory()) {
-    throw new Error(`--root must be a folder that holds proc and sys, got ${JSON.stringify(root)}`);
+    throw new CommandError(`--root must be a folder that holds proc and sys, got ${JSON.stringify(root)}`, EX_USAGE);
   }
   const { environment, fromDotenv } = readEnvironment();
   const detected = detect(readConfig(environment, fromDotenv).workers, environment.NODE_OPTIONS ?? '', root);
-  return `${json ? JSON.stringify(detected.sizing) : explain(detected)}\n`;
+  return json ? JSON.stringify(detected.sizing) : explain(detected);
 }
 
 function explain({ limits, sizing }: Detected): string {
@@ -46,16 +50,4 @@ function explain({ limits, sizing }: Detected): string {
     ...sizing.warnings.map(warning => `warning: ${warning}`),
     ...limits.skipped.map(({ file, why }) => `skipped: ${file}: ${why}`),
   ].join('\n');
-}
-
-function table(rows: string[][]): string {
-  const widths = rows[0]?.map((_, column) => Math.max(...rows.map(row => row[column]?.length ?? 0))) ?? [];
-  return rows
-    .map(row =>
-      row
-        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n');
 }

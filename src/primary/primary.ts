@@ -3,16 +3,20 @@
  * It runs no code of the app. Forking comes first: whatever the primary needs besides is loaded while the workers start.
  */
 import cluster from 'node:cluster';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import manifest from '../../package.json' with { type: 'json' };
-import { ConfigError } from '../config.ts';
 import { createLog, type LogSource } from '../log.ts';
 import { ExitCode, type ToPrimary } from '../messages.ts';
 import { readerBelow } from '../resources/cgroup.ts';
 import { readUsage } from '../resources/usage.ts';
+import type { ControlSocket } from './control.ts';
+import { Diagnostics } from './diagnostics.ts';
 import { leaveLastWords } from './last-words.ts';
 import { OomWatch } from './oom.ts';
 import { whyNotReady, whyNotStarted } from './readiness.ts';
 import { Resizer } from './resizer.ts';
+import { RollingRestart } from './rolling-restart.ts';
 import { Settings } from './settings.ts';
 import { drainAll } from './shutdown.ts';
 import type { Command, SignalQueue } from './signals.ts';
@@ -39,6 +43,7 @@ export async function runPrimary(installation: Installation, signals: SignalQueu
   signals.open(command => primary.carryOut(command));
   await primary.openAdmin();
   await primary.follow();
+  await primary.openControl();
 }
 
 class Primary implements SupervisorEvents {
@@ -53,8 +58,11 @@ class Primary implements SupervisorEvents {
   #oom: OomWatch | undefined;
   #state: PodState = 'starting';
   #isListening = false;
-  #isRestarting = false;
-  #isRestartAskedAgain = false;
+  /** Resolves with the app's real port. */
+  readonly #port = Promise.withResolvers<number>();
+  readonly #diagnostics: Diagnostics;
+  readonly #restarts: RollingRestart;
+  #control: ControlSocket | undefined;
   #exitCode: ExitCode = ExitCode.ok;
   #delayMs = 0;
 
@@ -64,8 +72,10 @@ class Primary implements SupervisorEvents {
     this.#compileCache = compileCache;
     this.#log = createLog(config.logLevel, { pid: process.pid });
     this.#resizer = new Resizer(config, nodeOptions, entry, this.#log);
+    this.#diagnostics = new Diagnostics(() => this.#resizer.limits, config.diagnosticsDir, this.#log);
     const fork: Fork = (id, generation, listener) => this.#fork(id, generation, listener);
     this.#supervisor = new Supervisor(config, this.#log, this.#resizer.sizing, fork, this);
+    this.#restarts = new RollingRestart({ settings, resizer: this.#resizer, supervisor: this.#supervisor, log: this.#log });
     cluster.schedulingPolicy = config.policy === 'none' ? cluster.SCHED_NONE : cluster.SCHED_RR;
   }
 
@@ -106,7 +116,11 @@ class Primary implements SupervisorEvents {
         process.exit(ExitCode.failed); // the workers exit when they lose their primary
         break;
       case 'restart':
-        void this.#restart();
+        // What fails has been logged, and there is nobody to tell.
+        this.#restarts.ask(() => undefined).catch(() => undefined);
+        break;
+      case 'heap-snapshot':
+        void this.#diagnostics.snapshotAll(this.#supervisor.serving);
         break;
       case 'one-more':
         this.#resizer.ask({ kind: 'count', count: this.#supervisor.wanted + 1 }, this.#supervisor);
@@ -146,6 +160,35 @@ class Primary implements SupervisorEvents {
     }
   }
 
+  /** Opens the control socket; without one the server runs on, and says so. */
+  async openControl(): Promise<void> {
+    const { config } = this.#settings;
+    const path = config.controlSocket ?? join(tmpdir(), `bosun-${config.port || (await this.#port.promise)}.sock`);
+    const [{ ControlSocket }, { operations }] = await Promise.all([import('./control.ts'), import('./operations.ts')]);
+    const socket = new ControlSocket(
+      path,
+      operations(
+        {
+          pod: () => this.#pod(),
+          settings: this.#settings,
+          supervisor: this.#supervisor,
+          resizer: this.#resizer,
+          diagnostics: this.#diagnostics,
+          restarts: this.#restarts,
+          broadcast: (event, data) => this.#broadcast(event, data),
+        },
+        () => socket,
+      ),
+    );
+    try {
+      await socket.open();
+      this.#control = socket;
+      this.#log().info({ event: 'control.listening', path });
+    } catch (error) {
+      this.#log().warn({ event: 'control.unavailable', path, error: (error as Error).message });
+    }
+  }
+
   changed(): void {
     if (this.#state === 'starting' && this.#notStarted() === undefined) {
       this.#state = 'ready';
@@ -178,7 +221,16 @@ class Primary implements SupervisorEvents {
         if (message.state === 'refused' && this.#state === 'starting') this.#abort(ExitCode.badConfig, message.message);
         break;
       case 'broadcast':
-        for (const other of this.#supervisor.handles) if (other.isActive) other.send(message);
+        this.#broadcast(message.event, message.data);
+        break;
+      case 'waiting':
+        this.#log().info({ event: 'drain.waiting', worker: handle.id, requests: message.requests });
+        break;
+      case 'diagnosed':
+        this.#diagnostics.said(message);
+        break;
+      case 'snapshot-wanted':
+        void this.#diagnostics.snapshotAll([handle]);
         break;
     }
   }
@@ -210,26 +262,10 @@ class Primary implements SupervisorEvents {
     return new WorkerHandle({ id, generation, heapMb, environment, sessionKeys: () => this.#settings.sessionKeys() }, listener);
   }
 
-  /** A rolling restart with the settings as they are now. Asked for while one runs, another one follows, once. */
-  async #restart(): Promise<void> {
-    if (this.#isRestarting) {
-      this.#isRestartAskedAgain = true;
-      return;
-    }
-    this.#isRestarting = true;
-    try {
-      this.#settings.reload();
-      this.#resizer.reload(this.#settings, this.#supervisor);
-      await this.#supervisor.restartAll();
-    } catch (error) {
-      // A failed replacement has its own line; settings that are refused leave everything as it was.
-      if (error instanceof ConfigError) this.#log().error({ event: 'reload.refused', problems: error.problems });
-    } finally {
-      this.#isRestarting = false;
-    }
-    if (!this.#isRestartAskedAgain) return;
-    this.#isRestartAskedAgain = false;
-    await this.#restart();
+  #broadcast(event: string, data: unknown): number {
+    const workers = this.#supervisor.handles.filter(({ isActive }) => isActive);
+    for (const worker of workers) worker.send({ type: 'broadcast', event, data });
+    return workers.length;
   }
 
   #pod(): Pod {
@@ -284,6 +320,7 @@ class Primary implements SupervisorEvents {
   }
 
   #exit(): void {
+    this.#control?.close();
     this.#log().info({ event: 'primary.exit', code: this.#exitCode });
     process.exit(this.#exitCode);
   }

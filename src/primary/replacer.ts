@@ -13,8 +13,13 @@ export class ReplacementError extends Error {
   override readonly name = 'ReplacementError';
 }
 
+/** Told what happens, step by step, in words. */
+export type OnStep = (step: string) => void;
+
 interface Batch {
   reason: ExitReason;
+  onStep: OnStep;
+  saidReady: Set<WorkerHandle>;
   waiting: WorkerHandle[];
   done: PromiseWithResolvers<void>;
 }
@@ -33,8 +38,14 @@ export class Replacer {
    * Queues workers to be replaced; the next `tick` begins.
    * @returns resolves when all of them are gone; rejects with a ReplacementError when a new one does not come up
    */
-  request(workers: readonly WorkerHandle[], reason: ExitReason): Promise<void> {
-    const batch = { reason, waiting: [...workers], done: Promise.withResolvers<void>() };
+  request(workers: readonly WorkerHandle[], reason: ExitReason, onStep: OnStep = () => undefined): Promise<void> {
+    const batch = {
+      reason,
+      onStep,
+      saidReady: new Set<WorkerHandle>(),
+      waiting: [...workers],
+      done: Promise.withResolvers<void>(),
+    };
     this.#batches.push(batch);
     return batch.done.promise;
   }
@@ -64,13 +75,21 @@ export class Replacer {
     const batch = this.#batches[0];
     const old = batch?.waiting.shift();
     if (batch === undefined) return;
-    if (old?.isActive) this.#step = { batch, old, fresh: fork() };
-    else if (old === undefined) this.#finish(batch);
+    if (old?.isActive) {
+      this.#step = { batch, old, fresh: fork() };
+      batch.onStep(`starting worker ${this.#step.fresh.id} to replace worker ${old.id}`);
+    } else if (old === undefined) this.#finish(batch);
     else this.step(now, mayForkAt, drainTimeoutMs, fork); // gone by itself, and replaced like any that is missing
   }
 
   #continue({ batch, old, fresh }: Step, now: number, drainTimeoutMs: number): void {
+    if (fresh.readyAt !== undefined && !batch.saidReady.has(fresh)) {
+      batch.saidReady.add(fresh);
+      batch.onStep(`worker ${fresh.id} (process ${fresh.pid}) serves after ${Math.round(fresh.readyAt - fresh.startedAt)} ms`);
+    }
     if (old.state === 'exited') {
+      const { finished = 0, cut = [], durationMs = 0 } = old.drain ?? {};
+      batch.onStep(`worker ${old.id} is gone: ${finished} requests finished, ${cut.length} cut, ${durationMs} ms`);
       this.#step = undefined;
     } else if (old.isActive && !fresh.isActive) {
       this.#step = undefined;
@@ -79,6 +98,7 @@ export class Replacer {
         new ReplacementError(`worker ${fresh.id}, to replace worker ${old.id}, did not come up: ${fresh.failure}`),
       );
     } else if (old.isActive && now >= this.dueAt) {
+      batch.onStep(`draining worker ${old.id}`);
       // A hung worker hears no request to drain.
       if (batch.reason === 'hung') old.kill('hung');
       else old.beginDrain(batch.reason, drainTimeoutMs);

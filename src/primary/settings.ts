@@ -33,6 +33,12 @@ export class Settings {
     return this.#environment.NODE_OPTIONS ?? '';
   }
 
+  /** What the platform says that it waits after SIGTERM, where it says so (TERMINATION_GRACE_PERIOD_SECONDS). */
+  get gracePeriodSeconds(): number | undefined {
+    const seconds = Number(this.#environment.TERMINATION_GRACE_PERIOD_SECONDS);
+    return seconds > 0 ? seconds : undefined;
+  }
+
   /** For the next worker. */
   workerEnvironment(nodeOptions: string, compileCache: string, id: number): Environment {
     return { NODE_COMPILE_CACHE: compileCache, ...this.#environment, NODE_OPTIONS: nodeOptions, BOSUN_WORKER_ID: String(id) };

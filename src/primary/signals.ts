@@ -3,7 +3,7 @@
  * a process without a handler ignores SIGTERM.
  */
 
-export type Command = 'shutdown' | 'exit-now' | 'restart' | 'one-more' | 'one-fewer';
+export type Command = 'shutdown' | 'exit-now' | 'restart' | 'one-more' | 'one-fewer' | 'heap-snapshot';
 
 const COMMANDS = {
   SIGTERM: 'shutdown',
@@ -11,6 +11,7 @@ const COMMANDS = {
   SIGHUP: 'restart',
   SIGTTIN: 'one-more',
   SIGTTOU: 'one-fewer',
+  SIGUSR2: 'heap-snapshot',
 } as const satisfies Partial<Record<NodeJS.Signals, Command>>;
 
 /** npm passes a Ctrl-C on to a process that the terminal has told already: within this time it is one and the same. */

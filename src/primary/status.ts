@@ -64,5 +64,7 @@ function workerStatus(handle: WorkerHandle) {
     eventLoopDelayMs,
     memory,
     load: inFlight,
+    // Only while it drains: what it waits for.
+    ...(handle.waitingFor.length > 0 && { waitingFor: handle.waitingFor }),
   };
 }

@@ -8,7 +8,7 @@ import type { ExitReason, ToPrimary } from '../messages.ts';
 import type { Sizing } from '../resources/sizing.ts';
 import { CrashBudget, isFailure } from './crash-budget.ts';
 import { drawMaxRequests, maxRssMb, recycleReason } from './recycling.ts';
-import { Replacer } from './replacer.ts';
+import { type OnStep, Replacer } from './replacer.ts';
 import type { WorkerHandle, WorkerListener } from './worker-handle.ts';
 
 /** What the supervisor tells the primary. */
@@ -101,8 +101,15 @@ export class Supervisor implements WorkerListener {
    * Replaces every worker by one of the next generation, one at a time.
    * @throws ReplacementError when a new one does not come up; the old ones go on
    */
-  async restartAll(): Promise<void> {
-    await this.#roll(this.#pool());
+  async restartAll(onStep?: OnStep): Promise<void> {
+    await this.#roll(this.#pool(), onStep);
+  }
+
+  /** Replaces one worker, the new one first. @throws ReplacementError */
+  async restart(handle: WorkerHandle, onStep?: OnStep): Promise<void> {
+    const done = this.#replacer.request([handle], 'restart', onStep);
+    this.tick();
+    await done;
   }
 
   /** The same for those workers only that run with another heap than `heapMb`. */
@@ -171,10 +178,10 @@ export class Supervisor implements WorkerListener {
     return this.handles.filter(handle => handle.isActive && !this.#replacer.isExtra(handle));
   }
 
-  async #roll(old: WorkerHandle[]): Promise<void> {
+  async #roll(old: WorkerHandle[], onStep?: OnStep): Promise<void> {
     const before = this.#generation++;
     this.#log().info({ event: 'pool.restart', generation: this.#generation, workers: old.length });
-    const done = this.#replacer.request(old, 'restart');
+    const done = this.#replacer.request(old, 'restart', onStep);
     this.tick();
     try {
       await done;
@@ -222,7 +229,7 @@ export class Supervisor implements WorkerListener {
     for (const handle of this.serving) {
       if (this.#replacer.isConcernedWith(handle)) continue;
       const limits = { maxRequests: this.#maxRequests.get(handle) ?? 0, maxRssMb: this.#maxRssMb, maxAgeMs: workerMaxAgeMs };
-      const isHung = workerHeartbeatTimeoutMs > 0 && handle.silentMs >= workerHeartbeatTimeoutMs;
+      const isHung = workerHeartbeatTimeoutMs > 0 && !handle.isDiagnosed && handle.silentMs >= workerHeartbeatTimeoutMs;
       const reason = isHung ? 'hung' : recycleReason(handle, limits, now);
       if (reason !== undefined) this.#replace(handle, reason);
     }

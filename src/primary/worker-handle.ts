@@ -3,7 +3,7 @@
  * of its drain with SIGKILL, and knows at the end why it ended.
  */
 import cluster, { type Worker } from 'node:cluster';
-import type { Drain, ExitReason, Snapshot, ToPrimary, ToWorker } from '../messages.ts';
+import type { Drain, ExitReason, OpenRequest, RedisState, Snapshot, ToPrimary, ToWorker } from '../messages.ts';
 
 export type WorkerState = 'starting' | 'ready' | 'cordoned' | 'draining' | 'exited';
 
@@ -37,8 +37,12 @@ export class WorkerHandle {
   state: WorkerState = 'starting';
   readyAt: number | undefined;
   snapshot: Snapshot | undefined;
-  redis: { state: 'ready' | 'unreachable' | 'refused'; message: string } | undefined;
+  redis: { state: RedisState; message: string; evictionPolicy: string | undefined } | undefined;
   drain: Drain | undefined;
+  /** What its drain waits for, as last told. */
+  waitingFor: OpenRequest[] = [];
+  /** While it is looked into, its silence is no sign of a hang. */
+  isDiagnosed = false;
   /** The worker's own words on why it can't go on. */
   failure: string | undefined;
   /** Since its last message, in the time that the primary was awake for. */
@@ -47,6 +51,7 @@ export class WorkerHandle {
   missedDeadline = false;
   #reason: ExitReason | undefined;
   #deadline: NodeJS.Timeout | undefined;
+  #cordonChange: PromiseWithResolvers<void> | undefined;
   readonly #worker: Worker;
 
   constructor({ id, generation, heapMb, environment, sessionKeys }: WorkerStart, listener: WorkerListener) {
@@ -62,6 +67,7 @@ export class WorkerHandle {
     this.#worker.process.once('exit', (code, signal) => {
       this.state = 'exited';
       clearTimeout(this.#deadline);
+      this.#cordonChanged();
       this.#reason ??= signal === 'SIGKILL' ? listener.whoKilled() : signal === 'SIGTERM' ? 'killed' : 'crash';
       this.failure ??= signal === null ? `exit code ${code}` : `signal ${signal}`;
       listener.exited(this);
@@ -103,9 +109,26 @@ export class WorkerHandle {
     this.send({ type: 'drain', timeoutMs });
   }
 
+  /** Takes the worker out of the rotation, or back; resolves when it is, or when the worker is gone. */
+  async setCordoned(cordoned: boolean): Promise<void> {
+    this.send({ type: cordoned ? 'cordon' : 'uncordon' });
+    this.#cordonChange ??= Promise.withResolvers<void>();
+    await this.#cordonChange.promise;
+  }
+
+  /** Calls back when the worker has exited. */
+  onExit(callback: () => void): void {
+    this.#worker.process.once('exit', callback);
+  }
+
   kill(reason: ExitReason): void {
     this.#reason ??= reason;
     this.#worker.process.kill('SIGKILL');
+  }
+
+  #cordonChanged(): void {
+    this.#cordonChange?.resolve();
+    this.#cordonChange = undefined;
   }
 
   #leaving(reason: ExitReason, deadlineMs: number): void {
@@ -137,11 +160,25 @@ export class WorkerHandle {
         this.snapshot = message.snapshot;
         break;
       case 'redis':
-        this.redis = { state: message.state, message: message.message };
+        this.redis = { state: message.state, message: message.message, evictionPolicy: message.evictionPolicy };
+        break;
+      case 'waiting':
+        this.waitingFor = message.requests;
         break;
       case 'drained':
         this.drain = message.drain;
+        this.waitingFor = [];
         break;
+      case 'cordoned':
+        if (this.state === 'ready') this.state = 'cordoned';
+        this.#cordonChanged();
+        break;
+      case 'uncordoned':
+        if (this.state === 'cordoned') this.state = 'ready';
+        this.#cordonChanged();
+        break;
+      case 'diagnosed':
+      case 'snapshot-wanted':
       case 'broadcast':
       case 'bye':
         break;

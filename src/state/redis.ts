@@ -77,6 +77,16 @@ function createClient(config: Config, clientName: string): RedisClient | undefin
   return undefined;
 }
 
+/** Redis' maxmemory-policy; undefined where a client may not ask (managed services forbid CONFIG). */
+export async function evictionPolicyOf(client: RedisClient): Promise<string | undefined> {
+  try {
+    const info = await client.info('memory');
+    return /^maxmemory_policy:(\S+)/m.exec(info)?.[1];
+  } catch {
+    return undefined;
+  }
+}
+
 /** Says goodbye after the last request; `quit` rejects where Redis is gone, and may hang where it is frozen. */
 export async function closeRedis(client: RedisClient): Promise<void> {
   const timeout = AbortSignal.timeout(CLOSE_TIMEOUT_MS);

@@ -10,6 +10,7 @@ import type { Log, LogSource } from '../log.ts';
 import type { AppMetric } from '../messages.ts';
 import type { RedisClient } from '../state/redis.ts';
 import type { SessionKeys } from '../state/session-keys.ts';
+import type { UpgradeListener } from './server.ts';
 
 /** All close handlers of the app together may take this long. */
 const CLOSE_TIMEOUT_MS = 1000;
@@ -32,6 +33,7 @@ export class WorkerKit implements Kit {
   readonly #events = new EventEmitter();
   readonly #draining = new AbortController();
   readonly #closers: (() => unknown)[] = [];
+  #upgradeListener: UpgradeListener | undefined;
   #session: Promise<Koa.Middleware> | undefined;
   #metrics: Kit['metrics'] | undefined;
 
@@ -72,6 +74,15 @@ export class WorkerKit implements Kit {
   on(event: string, handler: (data: unknown) => void): void {
     // Named apart from EventEmitter's own: an app's event "error" without a handler would otherwise throw.
     this.#events.on(`app:${event}`, handler);
+  }
+
+  onUpgrade(listener: UpgradeListener): void {
+    this.#upgradeListener = listener;
+  }
+
+  /** What the app does with connections that ask for another protocol, if anything. */
+  get upgradeListener(): UpgradeListener | undefined {
+    return this.#upgradeListener;
   }
 
   onClose(close: () => unknown): void {

@@ -5,9 +5,9 @@
 import { subscribe } from 'node:diagnostics_channel';
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import { Server as NetServer, type Socket } from 'node:net';
-import { performance } from 'node:perf_hooks';
 import type { Config } from '../config.ts';
-import type { CutRequest, Drain } from '../messages.ts';
+import type { Drain, OpenRequest } from '../messages.ts';
+import { Connection, type Exchange } from './connections.ts';
 
 // An ESM import of node:http evaluates its getters, which load undici: 37 ms at each start.
 const http = process.getBuiltinModule('node:http');
@@ -20,27 +20,17 @@ export type ServerLimits = Pick<
 /** Told of every answered request, once its last byte is handed to the kernel. */
 export type OnAnswered = (method: string, status: number, milliseconds: number) => void;
 
+export type UpgradeListener = (request: IncomingMessage, socket: Socket, head: Buffer) => void;
+
 /** While draining, a connection may go when nothing came on it for this long: a request that was already on its way is served. */
 const QUIET_MS = 300;
 const SWEEP_MS = 25;
+/** How often a drain says what it waits for. */
+const BLAME_EVERY_MS = 3000;
 
-/** Our record of a request and its answer. It hangs on the response itself: frameworks exchange the response's prototype (Express does). */
-interface Exchange {
-  readonly request: IncomingMessage;
-  readonly startedAt: number;
-  readonly connection: Connection;
-}
+/** Our record hangs on the response itself: frameworks exchange the response's prototype (Express does). */
 const EXCHANGE = Symbol('bosun.exchange');
 type Response = ServerResponse & { [EXCHANGE]?: Exchange };
-
-interface Connection {
-  readonly socket: Socket;
-  /** Exchanges without an answer yet, oldest first: several where the client pipelines. */
-  open: Exchange[];
-  quietSince: number;
-  /** `socket.bytesRead` when the last answer ended: whatever is above it is the beginning of a request. */
-  bytesAtRest: number;
-}
 
 export class AppServer {
   readonly http: Server;
@@ -76,38 +66,54 @@ export class AppServer {
     return this.#inFlight;
   }
 
+  /** Gives connections that ask for another protocol to `listener`; without one they are answered like any request. */
+  upgradeWith(listener: UpgradeListener): void {
+    this.http.on('upgrade', (request, socket, head) => {
+      const connection = this.#connections.get(request.socket);
+      if (connection !== undefined) connection.upgrade = { request, startedAt: performance.now(), connection };
+      listener(request, socket as Socket, head);
+    });
+  }
+
   /** From now on every answer ends its connection. The listener stays open. */
   endConnections(): void {
     this.#ending = true;
   }
 
-  /**
-   * Closes the listener only, lets open requests finish, ends connections once they are quiet, and cuts what is left after
-   * `timeoutMs`. `http.Server.close()` would destroy idle and just accepted sockets, with requests in their buffers.
-   */
-  async drain(timeoutMs: number): Promise<Drain> {
-    this.#ending = true;
+  /** Takes no new connection. `http.Server.close()` would destroy idle and just accepted sockets, with requests in their buffers. */
+  closeListener(): void {
     NetServer.prototype.close.call(this.http);
+  }
+
+  /**
+   * Closes the listener, lets open requests finish, ends connections once they are quiet, and cuts what is left after `timeoutMs`.
+   * `onWaiting` is told every 3 seconds what it waits for.
+   */
+  async drain(timeoutMs: number, onWaiting: (requests: OpenRequest[]) => void): Promise<Drain> {
     const startedAt = performance.now();
     const answeredBefore = this.#answered;
     const openAtStart = [...this.#connections.values()].flatMap(({ open }) => open);
     let closedIdle = 0;
-    const { promise, resolve } = Promise.withResolvers<CutRequest[]>();
+    const { promise, resolve } = Promise.withResolvers<OpenRequest[]>();
+    this.#ending = true;
+    this.closeListener();
     const sweep = setInterval(() => {
       const now = performance.now();
       const isTooLate = now - startedAt >= timeoutMs;
       for (const connection of this.#connections.values()) {
         const isQuiet = now - Math.max(connection.quietSince, startedAt) > QUIET_MS;
-        if (isAtRest(connection) && (isQuiet || isTooLate)) {
-          connection.socket.destroySoon();
-          closedIdle++;
-        }
+        if (!connection.isAtRest || connection.isClosing || !(isQuiet || isTooLate)) continue;
+        connection.isClosing = true;
+        connection.socket.destroySoon();
+        closedIdle++;
       }
       if (this.#connections.size === 0) resolve([]);
       else if (isTooLate) resolve(this.#cutAll(now));
     }, SWEEP_MS);
+    const blame = setInterval(() => onWaiting(this.#openRequests(performance.now())), BLAME_EVERY_MS);
     const cut = await promise;
     clearInterval(sweep);
+    clearInterval(blame);
     const endedAt = performance.now();
     const oldest = Math.min(endedAt, ...openAtStart.map(exchange => exchange.startedAt));
     return {
@@ -120,7 +126,7 @@ export class AppServer {
   }
 
   #opened(socket: Socket): void {
-    const connection: Connection = { socket, open: [], quietSince: performance.now(), bytesAtRest: 0 };
+    const connection = new Connection(socket);
     this.#connections.set(socket, connection);
     socket.once('close', () => {
       this.#connections.delete(socket);
@@ -162,40 +168,23 @@ export class AppServer {
     if (exchange === undefined || position < 0) return; // another server's, or its connection closed first
     const { connection, request } = exchange;
     connection.open.splice(position, 1);
-    rest(connection);
+    connection.rest();
     // The rest of a body that the app did not wait for is not the beginning of a request.
-    if (!request.complete) request.once('end', () => rest(connection));
+    if (!request.complete) request.once('end', () => connection.rest());
     this.#inFlight--;
     this.#answered++;
     this.#onAnswered(request.method ?? '', response.statusCode, connection.quietSince - exchange.startedAt);
   }
 
-  #cutAll(now: number): CutRequest[] {
-    const cut: CutRequest[] = [];
+  #openRequests(now: number): OpenRequest[] {
+    return [...this.#connections.values()].flatMap(connection => connection.openRequests(now));
+  }
+
+  #cutAll(now: number): OpenRequest[] {
+    const cut = this.#openRequests(now);
     for (const connection of this.#connections.values()) {
-      if (isAtRest(connection)) continue; // closing already, and nothing was asked on it
-      const { socket, open, quietSince } = connection;
-      for (const { request, startedAt } of open) {
-        cut.push({ method: request.method ?? '', path: pathOf(request.url), ageMs: Math.round(now - startedAt) });
-      }
-      if (open.length === 0) cut.push({ method: '', path: '(incomplete request)', ageMs: Math.round(now - quietSince) });
-      socket.destroy();
+      if (!connection.isAtRest) connection.socket.destroy();
     }
     return cut;
   }
-}
-
-/** No request is open, and none has begun. */
-function isAtRest({ socket, open, bytesAtRest }: Connection): boolean {
-  return open.length === 0 && socket.bytesRead === bytesAtRest;
-}
-
-function rest(connection: Connection): void {
-  connection.quietSince = performance.now();
-  connection.bytesAtRest = connection.socket.bytesRead;
-}
-
-/** Without the query: it may hold secrets. */
-function pathOf(url: string | undefined): string {
-  return (url ?? '').split('?', 1)[0] ?? '';
 }

@@ -8,7 +8,7 @@ import type { AddressInfo } from 'node:net';
 import { hostname } from 'node:os';
 import { type Config, usesRedis } from '../config.ts';
 import { createLog, type LogSource } from '../log.ts';
-import { ExitCode, type ToPrimary, type ToWorker } from '../messages.ts';
+import { type Diagnosis, type DiagnosisTarget, ExitCode, type ToPrimary, type ToWorker } from '../messages.ts';
 import type { RedisClient } from '../state/redis.ts';
 import { WorkerKit } from './kit.ts';
 import { loadApp } from './load-app.ts';
@@ -23,12 +23,13 @@ const MOST_OOM_SCORE = 1000;
 const CRASH_DRAIN_MS = 5000;
 
 /** Only the primary decides: a Ctrl-C or a hang-up reaches the whole process group, workers included. */
-const LEFT_TO_THE_PRIMARY = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGTTIN', 'SIGTTOU', 'SIGUSR2'] as const;
+const LEFT_TO_THE_PRIMARY = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGTTIN', 'SIGTTOU'] as const;
 
 /** Runs this process as worker `id` until the primary ends it. */
 export function runWorker(config: Config, id: number): void {
   letKernelPreferUs();
   for (const signal of LEFT_TO_THE_PRIMARY) process.on(signal, () => undefined);
+  process.on('SIGUSR2', () => worker.wantSnapshot());
   process.once('disconnect', () => process.exit(ExitCode.failed));
   const worker = new Worker(config, id);
   process.on('message', (message: ToWorker) => worker.receive(message));
@@ -53,6 +54,8 @@ class Worker {
   #kit: WorkerKit | undefined;
   #server: AppServer | undefined;
   #redis: RedisClient | undefined;
+  /** The real one where PORT=0. */
+  #port = 0;
   #leaving = false;
 
   constructor(config: Config, id: number) {
@@ -72,12 +75,26 @@ class Worker {
       case 'drain':
         void this.#leave(message.timeoutMs, ExitCode.ok);
         break;
+      case 'cordon':
+        this.#server?.closeListener();
+        this.#tell({ type: 'cordoned' });
+        break;
+      case 'uncordon':
+        this.#server?.http.listen(this.#port, this.#config.host, () => this.#tell({ type: 'uncordoned' }));
+        break;
+      case 'diagnose':
+        void this.#diagnose(message.id, message.diagnosis, message.to);
+        break;
       case 'broadcast':
         this.#kit?.deliver(message.event, message.data);
         break;
       default:
         message satisfies never;
     }
+  }
+
+  wantSnapshot(): void {
+    this.#tell({ type: 'snapshot-wanted' });
   }
 
   /** An exception that nobody caught: this worker is replaced, and the requests of others that it still holds are finished. */
@@ -120,14 +137,15 @@ class Worker {
   }
 
   async #connectRedis(keys: { current: string[] }): Promise<RedisClient | undefined> {
-    const { connectRedis } = await import('../state/redis.ts');
+    const { connectRedis, evictionPolicyOf } = await import('../state/redis.ts');
     const redis = connectRedis(this.#config, `bosun:${hostname()}:${this.#id}`, async (state, message) => {
       try {
         if (state === 'ready' && redis && this.#config.sessionKeys === undefined) {
           const { shareSessionKeys } = await import('../state/session-keys.ts');
           await shareSessionKeys(redis, this.#config.sessionCookie, keys);
         }
-        this.#tell({ type: 'redis', state, message });
+        const evictionPolicy = state === 'ready' && redis ? await evictionPolicyOf(redis) : undefined;
+        this.#tell({ type: 'redis', state, message, ...(evictionPolicy && { evictionPolicy }) });
       } catch (error) {
         this.#tell({ type: 'redis', state: 'unreachable', message: `sharing the session keys failed: ${describe(error)}` });
         redis?.disconnect(true);
@@ -145,9 +163,13 @@ class Worker {
       const message = `${host}:${port} can't be listened on: ${error.message}`;
       void this.#fail({ type: 'failed', stage: 'listen', message, ...(error.code && { code: error.code }) });
     });
+    const { upgradeListener } = this.#kit ?? {};
+    if (upgradeListener !== undefined) server.upgradeWith(upgradeListener);
     server.http.listen(port, host, () => {
+      if (this.#server !== undefined) return; // opened again, after a cordon
       this.#server = server;
-      this.#tell({ type: 'ready', port: (server.http.address() as AddressInfo).port });
+      this.#port = (server.http.address() as AddressInfo).port;
+      this.#tell({ type: 'ready', port: this.#port });
       void this.#report();
       setInterval(() => void this.#report(), REPORT_EVERY_MS).unref();
     });
@@ -159,13 +181,23 @@ class Worker {
     this.#tell({ type: 'stats', snapshot: this.#stats.snapshot(connections, inFlight, appMetrics) });
   }
 
+  async #diagnose(id: number, diagnosis: Diagnosis, to: DiagnosisTarget): Promise<void> {
+    try {
+      const { diagnose } = await import('./diagnostics.ts');
+      await diagnose(diagnosis, to);
+      this.#tell({ type: 'diagnosed', id });
+    } catch (error) {
+      this.#tell({ type: 'diagnosed', id, error: describe(error) });
+    }
+  }
+
   /** Drains, then closes what the requests used, in the reverse order of opening, and exits. */
   async #leave(timeoutMs: number, code: ExitCode): Promise<void> {
     if (this.#leaving) return;
     this.#leaving = true;
     if (this.#server !== undefined) {
       this.#kit?.beginDrain();
-      const drain = await this.#server.drain(timeoutMs);
+      const drain = await this.#server.drain(timeoutMs, requests => this.#tell({ type: 'waiting', requests }));
       await this.#report();
       this.#tell({ type: 'drained', drain });
     }

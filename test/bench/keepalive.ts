@@ -3,7 +3,7 @@
  * CPU time of all server processes from /proc is steadier than rates on a busy machine.
  */
 import autocannon from 'autocannon';
-import { SERVERS, Server, type ServerName, spread } from './servers.ts';
+import { Server, type ServerName, spread } from './servers.ts';
 
 const ROUNDS = Number(process.env.ROUNDS ?? 9);
 const SECONDS = Number(process.env.SECONDS ?? 4);

@@ -1,0 +1,81 @@
+/**
+ * Speaks to a running primary over its control socket.
+ */
+import type { IncomingMessage } from 'node:http';
+import { createInterface } from 'node:readline';
+import type { Writable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+
+const http = process.getBuiltinModule('node:http');
+
+/** The primary refused, or could not be asked. `exitCode` is the command's. */
+export class CommandError extends Error {
+  readonly exitCode: number;
+  constructor(message: string, exitCode = 1) {
+    super(message);
+    this.exitCode = exitCode;
+  }
+}
+
+/** As in sysexits. */
+const EX_UNAVAILABLE = 69;
+const EX_NOPERM = 77;
+
+type Line = { step: string } | { result: unknown } | { error: string };
+
+/** Has a command carried out; `onStep` is told what happens meanwhile. @throws CommandError */
+export async function call(
+  socket: string,
+  command: string,
+  parameters: Record<string, unknown> = {},
+  onStep: (step: string) => void = () => undefined,
+): Promise<unknown> {
+  const response = await post(socket, command, parameters);
+  for await (const text of createInterface({ input: response })) {
+    const line = JSON.parse(text) as Line;
+    if ('step' in line) onStep(line.step);
+    else if ('error' in line) throw new CommandError(line.error);
+    else return line.result;
+  }
+  throw new CommandError('the primary ended before it answered');
+}
+
+/** Has a command's bytes written to `sink`. @throws CommandError */
+export async function stream(
+  socket: string,
+  command: string,
+  parameters: Record<string, unknown>,
+  sink: Writable,
+): Promise<void> {
+  const response = await post(socket, command, { ...parameters, stream: true });
+  if (response.headers['content-type'] === 'application/octet-stream') {
+    await pipeline(response, sink, { end: false });
+    return;
+  }
+  for await (const text of createInterface({ input: response })) {
+    const line = JSON.parse(text) as Line;
+    if ('error' in line) throw new CommandError(line.error);
+  }
+  throw new CommandError('the primary sent nothing');
+}
+
+function post(socketPath: string, command: string, parameters: Record<string, unknown>): Promise<IncomingMessage> {
+  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+  const request = http.request({ socketPath, path: `/${command}`, method: 'POST' }, resolve);
+  request.once('error', (error: NodeJS.ErrnoException) => reject(explain(error, socketPath)));
+  request.end(JSON.stringify(parameters));
+  return promise;
+}
+
+function explain({ code, message }: NodeJS.ErrnoException, socket: string): CommandError {
+  if (code === 'EACCES' || code === 'EPERM') {
+    return new CommandError(`the primary at ${socket} belongs to another user: run bosun as that user`, EX_NOPERM);
+  }
+  if (code === 'ENOENT' || code === 'ECONNREFUSED') {
+    return new CommandError(
+      `no primary is running at ${socket}; set PORT or CONTROL_SOCKET as it has them, or use --socket`,
+      EX_UNAVAILABLE,
+    );
+  }
+  return new CommandError(`the primary at ${socket} can't be asked: ${message}`, EX_UNAVAILABLE);
+}

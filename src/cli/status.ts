@@ -1,0 +1,74 @@
+/**
+ * `bosun status`: the pool on a terminal. Pure from the `/status` object to text.
+ */
+import { table } from './table.ts';
+
+/** What of `/status` is shown here. */
+export interface Status {
+  version: string;
+  pid: number;
+  state: string;
+  generation: number;
+  uptimeSeconds: number;
+  policy: string;
+  sizing: { reason: string; memory: { heapPerWorkerMb: number | null } };
+  workers: {
+    id: number;
+    pid: number;
+    state: string;
+    generation: number;
+    uptimeSeconds: number;
+    connections: number;
+    inFlight: number;
+    requests: number;
+    responseTimeMs: { p50: number; p99: number };
+    eventLoopUtilization: number;
+    eventLoopDelayMs: number;
+    memory: { rss: number };
+    waitingFor?: { method: string; path: string; ageMs: number; bytesSent: number }[];
+  }[];
+  restarts: { total: number; byReason: Record<string, number> };
+  drains: { count: number; finishedRequests: number; cutRequests: number; longestRequestMs: number };
+}
+
+export function renderStatus(status: Status): string {
+  const { version, pid, state, generation, uptimeSeconds, policy, sizing, workers, restarts, drains } = status;
+  const reasons = Object.entries(restarts.byReason).map(([reason, count]) => `${count} ${reason}`);
+  return [
+    `koa-bosun ${version}, process ${pid}, ${state} for ${duration(uptimeSeconds)}, generation ${generation}, policy ${policy}`,
+    sizing.reason,
+    '',
+    table([
+      ['worker', 'pid', 'state', 'gen', 'up', 'conns', 'open', 'requests', 'p50', 'p99', 'loop', 'late', 'rss'],
+      ...workers.map(worker => [
+        String(worker.id),
+        String(worker.pid),
+        worker.state,
+        String(worker.generation),
+        duration(worker.uptimeSeconds),
+        String(worker.connections),
+        String(worker.inFlight),
+        String(worker.requests),
+        `${worker.responseTimeMs.p50} ms`,
+        `${worker.responseTimeMs.p99} ms`,
+        `${Math.round(worker.eventLoopUtilization * 100)} %`,
+        `${worker.eventLoopDelayMs} ms`,
+        `${Math.round(worker.memory.rss / 2 ** 20)} MiB`,
+      ]),
+    ]),
+    ...workers.flatMap(({ id, waitingFor = [] }) =>
+      waitingFor.map(
+        ({ method, path, ageMs, bytesSent }) =>
+          `worker ${id} waits for ${method} ${path}, ${duration(ageMs / 1000)} old, ${bytesSent} bytes sent`,
+      ),
+    ),
+    '',
+    `ended workers: ${restarts.total}${reasons.length > 0 ? ` (${reasons.join(', ')})` : ''}; drains: ${drains.count}, ${drains.finishedRequests} requests finished in them, ${drains.cutRequests} cut, longest ${drains.longestRequestMs} ms`,
+  ].join('\n');
+}
+
+function duration(seconds: number): string {
+  if (seconds < 120) return `${Math.round(seconds)} s`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
+  return `${Math.round(seconds / 3600)} h`;
+}

@@ -1,0 +1,143 @@
+/**
+ * `bosun doctor`: what is wrong with this deployment, or will be. Pure over facts that are collected elsewhere.
+ */
+import type { Config } from '../config.ts';
+import type { Sizing } from '../resources/sizing.ts';
+
+export interface Finding {
+  check: string;
+  verdict: 'ok' | 'warning' | 'problem';
+  detail: string;
+}
+
+export interface Facts {
+  config: Config;
+  sizing: Sizing;
+  /** TERMINATION_GRACE_PERIOD_SECONDS, where the platform tells it. */
+  gracePeriodSeconds: number | undefined;
+  /** RLIMIT_NOFILE, hard; Node.js raises the soft one to it by itself. */
+  hardFileLimit: number | undefined;
+  isPid1: boolean;
+  isDiagnosticsDirWritable: boolean;
+  areSessionKeysGenerated: boolean;
+  /** What workers say of Redis; undefined where none is configured. */
+  redis: { state: string; message: string; evictionPolicy: string | undefined } | undefined;
+}
+
+/** Close handlers, Redis' goodbye and the exit, a second each (worker-handle.ts). */
+const EXIT_SLACK_S = 3;
+/** A busy server has some thousand connections, and each is a descriptor. */
+const FEW_FILES = 10_000;
+/** A key of less can be guessed. */
+const SHORT_KEY = 16;
+
+export function diagnoseDeployment(facts: Facts): Finding[] {
+  return [
+    gracePeriod(facts),
+    files(facts),
+    workers(facts),
+    memory(facts),
+    redis(facts),
+    sessionKeys(facts),
+    diagnosticsDir(facts),
+    init(facts),
+  ];
+}
+
+function gracePeriod({ config, gracePeriodSeconds }: Facts): Finding {
+  const needed = (config.shutdownDelayMs + config.shutdownTimeoutMs) / 1000 + EXIT_SLACK_S;
+  const sum = `SHUTDOWN_DELAY_MS + SHUTDOWN_TIMEOUT_MS + ${EXIT_SLACK_S} s = ${needed} s`;
+  if (gracePeriodSeconds === undefined) {
+    return finding(
+      'grace period',
+      'warning',
+      `not known: set TERMINATION_GRACE_PERIOD_SECONDS to the platform's; it must be above ${sum}`,
+    );
+  }
+  if (gracePeriodSeconds < needed)
+    return finding(
+      'grace period',
+      'problem',
+      `${gracePeriodSeconds} s is below ${sum}: the platform kills before the drain ends`,
+    );
+  return finding('grace period', 'ok', `${gracePeriodSeconds} s, needed ${sum}`);
+}
+
+function files({ hardFileLimit }: Facts): Finding {
+  if (hardFileLimit === undefined) return finding('file limit', 'ok', 'unlimited or unknown');
+  const verdict = hardFileLimit < FEW_FILES ? 'warning' : 'ok';
+  return finding(
+    'file limit',
+    verdict,
+    `${hardFileLimit} descriptors for each process (hard limit)${verdict === 'ok' ? '' : `: raise it above ${FEW_FILES}`}`,
+  );
+}
+
+function workers({ sizing }: Facts): Finding {
+  const isTooMany = sizing.workers > Math.max(1, Math.ceil(sizing.cpus.effective));
+  return finding('workers', isTooMany ? 'warning' : 'ok', sizing.reason);
+}
+
+function memory({ sizing }: Facts): Finding {
+  const { limitBytes, heapPerWorkerMb } = sizing.memory;
+  if (limitBytes === null)
+    return finding('memory', 'warning', 'the container has no memory limit: one worker can take the whole machine');
+  const small = sizing.warnings.find(warning => warning.includes('heap'));
+  return finding('memory', small ? 'problem' : 'ok', small ?? `a heap of ${heapPerWorkerMb} MiB for each worker`);
+}
+
+function redis({ redis, config }: Facts): Finding {
+  if (redis === undefined) {
+    return finding(
+      'Redis',
+      config.production ? 'warning' : 'ok',
+      'not configured: sessions are cookies, and other pods get no broadcasts',
+    );
+  }
+  if (redis.state !== 'ready') return finding('Redis', 'problem', redis.message);
+  const { evictionPolicy } = redis;
+  if (evictionPolicy?.startsWith('allkeys')) {
+    return finding(
+      'Redis',
+      'warning',
+      `${redis.message}; maxmemory-policy is ${evictionPolicy}: it may evict the session keys, use a volatile one`,
+    );
+  }
+  return finding('Redis', 'ok', `${redis.message}${evictionPolicy ? `; maxmemory-policy ${evictionPolicy}` : ''}`);
+}
+
+function sessionKeys({ config, areSessionKeysGenerated }: Facts): Finding {
+  if (areSessionKeysGenerated) {
+    return finding(
+      'session keys',
+      config.production ? 'problem' : 'warning',
+      'generated at this start: sessions end with it, and other pods do not know them',
+    );
+  }
+  const short = config.sessionKeys?.some(key => key.length < SHORT_KEY);
+  return finding(
+    'session keys',
+    short ? 'warning' : 'ok',
+    short ? `a key of less than ${SHORT_KEY} characters can be guessed` : config.sessionKeys ? 'given' : 'shared through Redis',
+  );
+}
+
+function diagnosticsDir({ config, isDiagnosticsDirWritable }: Facts): Finding {
+  return isDiagnosticsDirWritable
+    ? finding('diagnostics folder', 'ok', config.diagnosticsDir)
+    : finding('diagnostics folder', 'warning', `${config.diagnosticsDir} is not writable: use --output - to stream`);
+}
+
+function init({ isPid1 }: Facts): Finding {
+  return isPid1
+    ? finding(
+        'init',
+        'warning',
+        'the primary is PID 1: it ends cleanly, but nobody reaps orphans of your app (init: true, or shareProcessNamespace)',
+      )
+    : finding('init', 'ok', 'an init, or another parent, reaps orphans');
+}
+
+function finding(check: string, verdict: Finding['verdict'], detail: string): Finding {
+  return { check, verdict, detail };
+}

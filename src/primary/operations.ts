@@ -1,0 +1,144 @@
+/**
+ * What an operator can ask for over the control socket: each command by its name, with its parameters checked.
+ */
+import { accessSync, constants, readFileSync } from 'node:fs';
+import { type Expected, workerCount } from '../parsers.ts';
+import { ControlError, type ControlSocket, type Operation } from './control.ts';
+import type { Diagnostics } from './diagnostics.ts';
+import { diagnoseDeployment, type Facts } from './doctor.ts';
+import type { Resizer } from './resizer.ts';
+import type { RollingRestart } from './rolling-restart.ts';
+import type { Settings } from './settings.ts';
+import { type Pod, statusOf } from './status.ts';
+import type { Supervisor } from './supervisor.ts';
+import type { WorkerHandle } from './worker-handle.ts';
+
+export interface Parts {
+  pod: () => Pod;
+  settings: Settings;
+  supervisor: Supervisor;
+  resizer: Resizer;
+  diagnostics: Diagnostics;
+  restarts: RollingRestart;
+  broadcast: (event: string, data: unknown) => number;
+}
+
+const LONGEST_PROFILE_S = 300;
+
+/** The commands; `socket` gives the control socket itself, which streams through. */
+export function operations(parts: Parts, socket: () => ControlSocket): Record<string, Operation> {
+  const { pod, settings, supervisor, resizer, diagnostics } = parts;
+
+  const diagnose =
+    (kind: 'heap-snapshot' | 'cpu-profile'): Operation =>
+    async parameters => {
+      const handle = parameters.worker === undefined ? busiest(supervisor) : workerOf(supervisor, parameters);
+      const diagnosis = kind === 'heap-snapshot' ? { kind } : { kind, seconds: secondsOf(parameters) };
+      if (parameters.stream === true) {
+        return socket().relay(path => diagnostics.take(handle, diagnosis, { socket: socket().path, path }));
+      }
+      const file = typeof parameters.output === 'string' ? parameters.output : diagnostics.fileFor(handle, diagnosis);
+      await diagnostics.take(handle, diagnosis, { file });
+      return { worker: handle.id, file };
+    };
+
+  return {
+    status: () => statusOf(pod()),
+    restart: async (parameters, tell) => {
+      if (parameters.worker === undefined) await parts.restarts.ask(tell);
+      else await supervisor.restart(workerOf(supervisor, parameters), tell);
+      return { generation: supervisor.generation };
+    },
+    scale: ({ workers }) => {
+      resizer.ask(countOf(workers), supervisor);
+      return { workers: resizer.sizing.workers, reason: resizer.sizing.reason };
+    },
+    cordon: async parameters => {
+      const handle = workerOf(supervisor, parameters);
+      if (handle.state !== 'ready') throw new ControlError(409, `worker ${handle.id} is ${handle.state}, expected ready`);
+      if (supervisor.serving.length === 1) throw new ControlError(409, `worker ${handle.id} is the only one that serves`);
+      await handle.setCordoned(true);
+      return { worker: handle.id, state: handle.state };
+    },
+    uncordon: async parameters => {
+      const handle = workerOf(supervisor, parameters);
+      if (handle.state !== 'cordoned') throw new ControlError(409, `worker ${handle.id} is ${handle.state}, expected cordoned`);
+      await handle.setCordoned(false);
+      return { worker: handle.id, state: handle.state };
+    },
+    policy: ({ name }) => {
+      if (name === settings.config.policy) return { policy: name };
+      throw new ControlError(
+        409,
+        `the policy is ${settings.config.policy} and can't change while the primary runs: set NODE_CLUSTER_SCHED_POLICY and start it anew`,
+      );
+    },
+    broadcast: ({ event, data }) => {
+      if (typeof event !== 'string' || event === '') throw new ControlError(400, 'an event must have a name');
+      return { workers: parts.broadcast(event, data) };
+    },
+    'heap-snapshot': diagnose('heap-snapshot'),
+    'cpu-profile': diagnose('cpu-profile'),
+    doctor: () => diagnoseDeployment(factsOf(parts)),
+  };
+}
+
+function workerOf(supervisor: Supervisor, { worker }: Record<string, unknown>): WorkerHandle {
+  const handle = supervisor.handles.find(({ id }) => id === worker);
+  if (handle !== undefined) return handle;
+  const ids = supervisor.handles.map(({ id }) => id).join(', ');
+  throw new ControlError(404, `there is no worker ${JSON.stringify(worker)}; there is ${ids || 'none'}`);
+}
+
+/** Where the operator names none: the one with the largest heap. */
+function busiest(supervisor: Supervisor): WorkerHandle {
+  const heap = ({ snapshot }: WorkerHandle) => snapshot?.memory.heapUsed ?? 0;
+  const handle = supervisor.serving.toSorted((a, b) => heap(b) - heap(a))[0];
+  if (handle === undefined) throw new ControlError(409, 'no worker serves');
+  return handle;
+}
+
+function countOf(workers: unknown) {
+  try {
+    return workerCount(String(workers));
+  } catch (error) {
+    throw new ControlError(400, `the number of workers must be ${(error as Expected).message}, got ${JSON.stringify(workers)}`);
+  }
+}
+
+function secondsOf({ seconds = 10 }: Record<string, unknown>): number {
+  if (typeof seconds === 'number' && seconds > 0 && seconds <= LONGEST_PROFILE_S) return seconds;
+  throw new ControlError(400, `seconds must be above 0 and at most ${LONGEST_PROFILE_S}, got ${JSON.stringify(seconds)}`);
+}
+
+function factsOf({ settings, supervisor, resizer }: Parts): Facts {
+  const redis = supervisor.handles.find(handle => handle.redis !== undefined)?.redis;
+  return {
+    config: settings.config,
+    sizing: resizer.sizing,
+    gracePeriodSeconds: settings.gracePeriodSeconds,
+    hardFileLimit: hardFileLimit(),
+    isPid1: process.pid === 1,
+    isDiagnosticsDirWritable: isWritable(settings.config.diagnosticsDir),
+    areSessionKeysGenerated: settings.areSessionKeysGenerated,
+    redis: redis && { ...redis, evictionPolicy: redis.evictionPolicy },
+  };
+}
+
+function hardFileLimit(): number | undefined {
+  try {
+    const [, hard] = /^Max open files\s+\S+\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8')) ?? [];
+    return hard === undefined ? undefined : Number(hard);
+  } catch {
+    return undefined; // no /proc on this system
+  }
+}
+
+function isWritable(folder: string): boolean {
+  try {
+    accessSync(folder, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}

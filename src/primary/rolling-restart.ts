@@ -1,0 +1,56 @@
+/**
+ * A rolling restart: the settings are read again, refused or taken, and then every worker is replaced. One at a time; asked for
+ * while one runs, another one follows, once for all that ask.
+ */
+import { ConfigError } from '../config.ts';
+import type { LogSource } from '../log.ts';
+import type { OnStep } from './replacer.ts';
+import type { Resizer } from './resizer.ts';
+import type { Settings } from './settings.ts';
+import type { Supervisor } from './supervisor.ts';
+
+interface Parts {
+  settings: Settings;
+  resizer: Resizer;
+  supervisor: Supervisor;
+  log: LogSource;
+}
+
+export class RollingRestart {
+  readonly #parts: Parts;
+  #running: Promise<void> | undefined;
+  #following: Promise<void> | undefined;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Resolves when all workers are of the new generation.
+   * @throws ConfigError before any worker is touched; ReplacementError when a new worker does not come up and the old ones go on
+   */
+  async ask(onStep: OnStep): Promise<void> {
+    if (this.#running === undefined) {
+      this.#running = this.#run(onStep);
+      return this.#running;
+    }
+    onStep('a rolling restart is under way: this one follows it');
+    this.#following ??= this.#running.catch(() => undefined).then(() => this.#run(onStep));
+    return this.#following;
+  }
+
+  async #run(onStep: OnStep): Promise<void> {
+    const { settings, resizer, supervisor, log } = this.#parts;
+    try {
+      settings.reload();
+      resizer.reload(settings, supervisor);
+      await supervisor.restartAll(onStep);
+    } catch (error) {
+      if (error instanceof ConfigError) log().error({ event: 'reload.refused', problems: error.problems });
+      throw error;
+    } finally {
+      this.#running = this.#following;
+      this.#following = undefined;
+    }
+  }
+}
