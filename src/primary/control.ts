@@ -46,7 +46,10 @@ export class ControlSocket {
   constructor(path: string, operations: Record<string, Operation>) {
     this.path = path;
     this.#operations = operations;
-    this.#server = http.createServer((request, response) => void this.#answer(request, response));
+    this.#server = http.createServer((request, response) => {
+      // An operator's mishap must not end the primary.
+      this.#answer(request, response).catch(() => response.destroy());
+    });
     this.#server.requestTimeout = 0; // a profile of some minutes is uploaded by a request that began before it
   }
 
@@ -95,10 +98,10 @@ export class ControlSocket {
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const upload = this.#uploads.get(request.url ?? '');
     if (upload !== undefined) {
-      // Where the operator has gone away, the worker must not wait for somebody to read on.
+      const { socket } = request; // pipeline takes it from a request that it destroys, and leaves it open (Node.js 26.10)
       await upload(request).then(
         () => response.end(),
-        () => request.destroy(),
+        () => socket.destroy(), // the operator has gone away: the worker must not wait for somebody to read on
       );
       return;
     }

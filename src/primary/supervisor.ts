@@ -242,10 +242,18 @@ export class Supervisor implements WorkerListener {
       workerPid: handle.pid,
       reason,
     });
+    if (reason === 'hung') void this.#logStack(handle);
     this.#replacer.request([handle], reason).catch((error: Error) => {
       // Asked for again by the next tick, after the back-off.
       this.#log().error({ event: 'worker.replace-failed', worker: handle.id, reason, error: error.message });
     });
+  }
+
+  /** While the new worker starts: where the blocked one is stuck. */
+  async #logStack({ id, pid }: WorkerHandle): Promise<void> {
+    const { stackOfBlocked } = await import('./blocked-stack.ts');
+    const stack = await stackOfBlocked(pid);
+    this.#log().error({ event: 'worker.hung', worker: id, workerPid: pid, stack: stack ?? 'not to be had' });
   }
 
   /** One at a time, the highest id first. */
