@@ -6,7 +6,7 @@ export NODE_COMPILE_CACHE = $(CURDIR)/node_modules/.cache/koa-bosun
 
 .PHONY: help
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
 install: $(INSTALLED) ## install the packages, Node.js 26 among them
@@ -41,6 +41,11 @@ image: ## build the image koa-bosun:0.1.0
 	docker build -f docker/Dockerfile -t koa-bosun:0.1.0 --build-arg REVISION=$$(git rev-parse --short HEAD 2>/dev/null || echo unknown) --build-arg CREATED=$$(date -u +%FT%TZ) .
 
 .PHONY: bench
-bench: $(INSTALLED) ## measure start-up and CPU per request against plain Koa and node:cluster, about 3 minutes
+bench: $(INSTALLED) ## measure start-up, CPU per request and sizing, against plain Koa and node:cluster, about 4 minutes
 	@$(NODE) test/bench/startup.ts
 	@$(NODE) test/bench/keepalive.ts
+	@$(NODE) test/bench/resolve.ts
+
+.PHONY: bench-rolling
+bench-rolling: $(INSTALLED) ## 50 rolling restarts under mixed load for each policy, about 6 minutes; nothing may fail
+	@$(NODE) test/bench/rolling.ts

@@ -19,6 +19,8 @@ export class Connection {
   /** The request that made this a WebSocket, or another protocol's connection. */
   upgrade: Exchange | undefined;
   isClosing = false;
+  /** Looks of the drain at which it was at rest, in a row. */
+  quietSweeps = 0;
   #quietSince = performance.now();
   /** `socket.bytesRead` when the last answer ended: whatever is above it is the beginning of a request. */
   #bytesAtRest = 0;
@@ -40,6 +42,7 @@ export class Connection {
   rest(): void {
     this.#quietSince = performance.now();
     this.#bytesAtRest = this.socket.bytesRead;
+    this.quietSweeps = 0;
   }
 
   /** What the client of this connection waits for. */

@@ -22,9 +22,12 @@ export type OnAnswered = (method: string, status: number, milliseconds: number) 
 
 export type UpgradeListener = (request: IncomingMessage, socket: Socket, head: Buffer) => void;
 
-/** While draining, a connection may go when nothing came on it for this long: a request that was already on its way is served. */
-const QUIET_MS = 300;
+/**
+ * While draining, a connection may go when nothing came on it for 300 ms: a request that was already on its way is served.
+ * Counted in looks, not by the clock: while this loop is blocked, requests wait unseen in the kernel.
+ */
 const SWEEP_MS = 25;
+const QUIET_SWEEPS = 12;
 /** How often a drain says what it waits for. */
 const BLAME_EVERY_MS = 3000;
 
@@ -97,19 +100,22 @@ export class AppServer {
     const { promise, resolve } = Promise.withResolvers<OpenRequest[]>();
     this.#ending = true;
     this.closeListener();
-    const sweep = setInterval(() => {
+    const look = () => {
       const now = performance.now();
       const isTooLate = now - startedAt >= timeoutMs;
       for (const connection of this.#connections.values()) {
-        const isQuiet = now - Math.max(connection.quietSince, startedAt) > QUIET_MS;
-        if (!connection.isAtRest || connection.isClosing || !(isQuiet || isTooLate)) continue;
+        connection.quietSweeps = connection.isAtRest ? connection.quietSweeps + 1 : 0;
+        const mayGo = connection.quietSweeps >= QUIET_SWEEPS || (isTooLate && connection.isAtRest);
+        if (!mayGo || connection.isClosing) continue;
         connection.isClosing = true;
         connection.socket.destroySoon();
         closedIdle++;
       }
       if (this.#connections.size === 0) resolve([]);
       else if (isTooLate) resolve(this.#cutAll(now));
-    }, SWEEP_MS);
+    };
+    // After the loop has read what the kernel holds: timers come before.
+    const sweep = setInterval(() => setImmediate(look), SWEEP_MS);
     const blame = setInterval(() => onWaiting(this.#openRequests(performance.now())), BLAME_EVERY_MS);
     const cut = await promise;
     clearInterval(sweep);

@@ -24,16 +24,24 @@ export const SERVERS = {
 } as const;
 export type ServerName = keyof typeof SERVERS;
 
+interface KitStatus {
+  generation: number;
+  workers: { state: string; generation: number }[];
+  drains: { cutRequests: number; finishedRequests: number };
+}
+
 export class Server {
   readonly port: number;
+  readonly #adminPort: number;
   readonly #process: ChildProcess;
 
-  private constructor(child: ChildProcess, port: number) {
+  private constructor(child: ChildProcess, port: number, adminPort: number) {
     this.#process = child;
     this.port = port;
+    this.#adminPort = adminPort;
   }
 
-  static async start(name: ServerName): Promise<Server> {
+  static async start(name: ServerName, extra: Record<string, string> = {}): Promise<Server> {
     const [port, adminPort] = [await freePort(), await freePort()];
     const { file, env } = SERVERS[name];
     const child = spawn(process.execPath, [file], {
@@ -45,9 +53,10 @@ export class Server {
         ADMIN_PORT: String(adminPort),
         APP_MODULE: join(APPS, 'koa.mjs'),
         ...env,
+        ...extra,
       },
     });
-    return new Server(child, port);
+    return new Server(child, port, adminPort);
   }
 
   /** Resolves with the first 200. */
@@ -65,6 +74,24 @@ export class Server {
       const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
       return sum + (Number(fields[11]) + Number(fields[12])) * 10_000;
     }, 0);
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.#process.kill(signal);
+  }
+
+  /** The kit's `/status`. */
+  async status(): Promise<KitStatus> {
+    return (await (await fetch(`http://127.0.0.1:${this.#adminPort}/status`)).json()) as KitStatus;
+  }
+
+  /** Resolves when all workers, and no others, are of that generation and ready. */
+  async generation(generation: number): Promise<void> {
+    for (;;) {
+      const { workers } = await this.status();
+      if (workers.length === 2 && workers.every(worker => worker.state === 'ready' && worker.generation === generation)) return;
+      await new Promise(resolve => setTimeout(resolve, 20));
+    }
   }
 
   async stop(): Promise<void> {
