@@ -12,13 +12,12 @@ import { readerBelow } from '../resources/cgroup.ts';
 import { readUsage } from '../resources/usage.ts';
 import type { ControlSocket } from './control.ts';
 import { Diagnostics } from './diagnostics.ts';
-import { leaveLastWords } from './last-words.ts';
 import { OomWatch } from './oom.ts';
 import { whyNotReady, whyNotStarted } from './readiness.ts';
 import { Resizer } from './resizer.ts';
 import { RollingRestart } from './rolling-restart.ts';
 import { Settings } from './settings.ts';
-import { drainAll } from './shutdown.ts';
+import { Shutdown } from './shutdown.ts';
 import type { Command, SignalQueue } from './signals.ts';
 import type { Pod, PodState } from './status.ts';
 import { type Fork, Supervisor, type SupervisorEvents } from './supervisor.ts';
@@ -53,18 +52,15 @@ class Primary implements SupervisorEvents {
   readonly #resizer: Resizer;
   readonly #supervisor: Supervisor;
   readonly #totals = new Totals();
-  /** False where there is no admin port. */
-  readonly #adminOpened = Promise.withResolvers<boolean>();
-  #oom: OomWatch | undefined;
-  #state: PodState = 'starting';
-  #isListening = false;
-  /** Resolves with the app's real port. */
-  readonly #port = Promise.withResolvers<number>();
   readonly #diagnostics: Diagnostics;
   readonly #restarts: RollingRestart;
+  readonly #shutdown: Shutdown;
+  #oom: OomWatch | undefined;
   #control: ControlSocket | undefined;
-  #exitCode: ExitCode = ExitCode.ok;
-  #delayMs = 0;
+  /** Resolves with the app's real port. */
+  readonly #port = Promise.withResolvers<number>();
+  #isListening = false;
+  #hasBeenReady = false;
 
   constructor(settings: Settings, { entry, compileCache }: Installation) {
     const { config, nodeOptions } = settings;
@@ -76,6 +72,14 @@ class Primary implements SupervisorEvents {
     const fork: Fork = (id, generation, listener) => this.#fork(id, generation, listener);
     this.#supervisor = new Supervisor(config, this.#log, this.#resizer.sizing, fork, this);
     this.#restarts = new RollingRestart({ settings, resizer: this.#resizer, supervisor: this.#supervisor, log: this.#log });
+    this.#shutdown = new Shutdown({
+      settings,
+      supervisor: this.#supervisor,
+      totals: this.#totals,
+      log: this.#log,
+      freeze: () => this.#resizer.close(),
+      close: () => this.#control?.close(),
+    });
     cluster.schedulingPolicy = config.policy === 'none' ? cluster.SCHED_NONE : cluster.SCHED_RR;
   }
 
@@ -110,7 +114,7 @@ class Primary implements SupervisorEvents {
     this.#log().info({ event: 'signal', command });
     switch (command) {
       case 'shutdown':
-        void this.#end(ExitCode.ok, this.#settings.config.shutdownDelayMs);
+        this.#shutdown.begin();
         break;
       case 'exit-now':
         process.exit(ExitCode.failed); // the workers exit when they lose their primary
@@ -135,8 +139,8 @@ class Primary implements SupervisorEvents {
 
   async openAdmin(): Promise<void> {
     const { adminHost: host, adminPort: port } = this.#settings.config;
-    if (port === 0) return this.#adminOpened.resolve(false);
-    const [{ openAdmin }, { statusOf }] = await Promise.all([import('./admin.ts'), import('./status.ts')]);
+    if (port === 0) return this.#shutdown.conductedByItself();
+    const [{ openAdmin, SHUTDOWN }, { statusOf }] = await Promise.all([import('./admin.ts'), import('./status.ts')]);
     try {
       await openAdmin({
         host,
@@ -146,17 +150,15 @@ class Primary implements SupervisorEvents {
           '/status': () => ({ contentType: 'application/json', text: JSON.stringify(statusOf(this.#pod())) }),
           '/metrics': async () => (await import('./metrics.ts')).metricsText(this.#pod()),
         },
-        beforeShutdown: () => this.#drain(),
-        onShutdown: async () => this.#exit(),
+        beforeShutdown: () => this.#shutdown.drain(),
+        onShutdown: async () => this.#shutdown.exit(),
       });
+      this.#shutdown.conductedBy(() => process.emit(SHUTDOWN));
       this.#log().info({ event: 'admin.listening', host, port });
-      this.#adminOpened.resolve(true);
     } catch (error) {
-      this.#adminOpened.resolve(false);
-      this.#abort(
-        ExitCode.failed,
-        `admin port: ${host}:${port} can't be listened on: ${(error as Error).message} (ADMIN_HOST, ADMIN_PORT)`,
-      );
+      this.#shutdown.conductedByItself();
+      const why = `admin port: ${host}:${port} can't be listened on: ${(error as Error).message} (ADMIN_HOST, ADMIN_PORT)`;
+      this.#shutdown.abort(ExitCode.failed, why);
     }
   }
 
@@ -190,14 +192,10 @@ class Primary implements SupervisorEvents {
   }
 
   changed(): void {
-    if (this.#state === 'starting' && this.#notStarted() === undefined) {
-      this.#state = 'ready';
-      this.#log().info({
-        event: 'pool.ready',
-        workers: this.#supervisor.serving.length,
-        ms: Math.round(process.uptime() * 1000),
-      });
-    }
+    if (this.#state !== 'starting' || this.#notStarted() !== undefined) return;
+    this.#hasBeenReady = true;
+    const ms = Math.round(process.uptime() * 1000);
+    this.#log().info({ event: 'pool.ready', workers: this.#supervisor.serving.length, ms });
   }
 
   said(handle: WorkerHandle, message: ToPrimary): void {
@@ -206,11 +204,12 @@ class Primary implements SupervisorEvents {
         if (!this.#isListening)
           this.#log().info({ event: 'app.listening', url: `http://${this.#settings.config.host}:${message.port}` });
         this.#isListening = true;
+        this.#port.resolve(message.port);
         break;
       case 'failed':
         this.#log().error({ event: 'worker.failed', worker: handle.id, stage: message.stage, error: message.message });
         if (message.stage === 'listen' && this.#state === 'starting')
-          this.#abort(ExitCode.failed, `${message.message} (HOST, PORT)`);
+          this.#shutdown.abort(ExitCode.failed, `${message.message} (HOST, PORT)`);
         break;
       case 'redis':
         this.#log()[message.state === 'ready' ? 'info' : 'warn']({
@@ -218,7 +217,7 @@ class Primary implements SupervisorEvents {
           worker: handle.id,
           message: message.message,
         });
-        if (message.state === 'refused' && this.#state === 'starting') this.#abort(ExitCode.badConfig, message.message);
+        if (message.state === 'refused' && this.#state === 'starting') this.#shutdown.abort(ExitCode.badConfig, message.message);
         break;
       case 'broadcast':
         this.#broadcast(message.event, message.data);
@@ -238,7 +237,7 @@ class Primary implements SupervisorEvents {
   exited(handle: WorkerHandle): void {
     this.#totals.exited(handle);
     // What it had open is lost, and nobody can say how much: its last report knows no request that blocked its loop.
-    if (this.#state === 'draining' && handle.missedDeadline && this.#exitCode === ExitCode.ok) this.#exitCode = ExitCode.failed;
+    if (this.#shutdown.hasBegun && handle.missedDeadline) this.#shutdown.hasLost();
     for (const { method, path, ageMs } of handle.drain?.cut ?? []) {
       this.#log().warn({ event: 'request.cut', worker: handle.id, method, path, ageMs });
     }
@@ -250,7 +249,7 @@ class Primary implements SupervisorEvents {
 
   gaveUp(message: string): void {
     const { restartIntensity, restartPeriodMs } = this.#settings.config;
-    this.#abort(
+    this.#shutdown.abort(
       ExitCode.crashLoop,
       `workers keep crashing: more than ${restartIntensity} times within ${restartPeriodMs} ms (RESTART_INTENSITY, RESTART_PERIOD_MS); the last: ${message}`,
     );
@@ -266,6 +265,11 @@ class Primary implements SupervisorEvents {
     const workers = this.#supervisor.handles.filter(({ isActive }) => isActive);
     for (const worker of workers) worker.send({ type: 'broadcast', event, data });
     return workers.length;
+  }
+
+  get #state(): PodState {
+    if (this.#shutdown.hasBegun) return 'draining';
+    return this.#hasBeenReady ? 'ready' : 'starting';
   }
 
   #pod(): Pod {
@@ -287,41 +291,5 @@ class Primary implements SupervisorEvents {
 
   #notStarted(): string | undefined {
     return whyNotStarted({ state: this.#state, pool: this.#supervisor, config: this.#settings.config });
-  }
-
-  /** Ends with an error that an operator must see. */
-  #abort(code: ExitCode, message: string): void {
-    if (this.#state === 'draining') return;
-    this.#log().fatal({ event: 'primary.abort', code, error: message });
-    leaveLastWords(message);
-    void this.#end(code, 0);
-  }
-
-  async #end(code: ExitCode, delayMs: number): Promise<void> {
-    if (this.#state === 'draining') return;
-    this.#state = 'draining';
-    this.#exitCode = code;
-    this.#delayMs = delayMs;
-    if (await this.#adminOpened.promise) {
-      process.emit((await import('./admin.ts')).SHUTDOWN);
-    } else {
-      await this.#drain();
-      this.#exit();
-    }
-  }
-
-  async #drain(): Promise<void> {
-    const cutBefore = this.#totals.drains.cutRequests;
-    this.#resizer.close();
-    await drainAll(this.#supervisor, this.#settings.config, this.#delayMs, this.#log);
-    const cut = this.#totals.drains.cutRequests - cutBefore;
-    if (cut > 0) this.#log().warn({ event: 'shutdown.cut', requests: cut });
-    if (cut > 0 && this.#exitCode === ExitCode.ok) this.#exitCode = ExitCode.failed;
-  }
-
-  #exit(): void {
-    this.#control?.close();
-    this.#log().info({ event: 'primary.exit', code: this.#exitCode });
-    process.exit(this.#exitCode);
   }
 }

@@ -1,24 +1,99 @@
 /**
- * The way out: not ready → delay with open doors → drain → everybody gone. It says how it went; ending the process is not its part.
+ * The way out: not ready → delay with open doors → drain → everybody gone → exit code. It begins once, whoever asks first.
  */
-import type { Config } from '../config.ts';
 import type { LogSource } from '../log.ts';
+import { ExitCode } from '../messages.ts';
+import { leaveLastWords } from './last-words.ts';
+import type { Settings } from './settings.ts';
 import type { Supervisor } from './supervisor.ts';
+import type { Totals } from './totals.ts';
 
-/** Ends all workers; resolves when the last one has exited. `delayMs`: time to stay open, ending connections with their answers. */
-export async function drainAll(
-  supervisor: Supervisor,
-  { shutdownTimeoutMs }: Config,
-  delayMs: number,
-  log: LogSource,
-): Promise<void> {
-  supervisor.stop();
-  for (const handle of supervisor.handles) handle.send({ type: 'soft' });
-  if (delayMs > 0) {
-    log().info({ event: 'shutdown.delay', ms: delayMs });
-    await Promise.race([new Promise(resolve => setTimeout(resolve, delayMs)), supervisor.empty()]);
+interface Parts {
+  settings: Settings;
+  supervisor: Supervisor;
+  totals: Totals;
+  log: LogSource;
+  /** Ends what would still change the pool. */
+  freeze: () => void;
+  /** The last thing before the exit. */
+  close: () => void;
+}
+
+export class Shutdown {
+  readonly #parts: Parts;
+  /** Resolves with what drains and exits: terminus on the admin server, or this class itself where there is none. */
+  readonly #conductor = Promise.withResolvers<() => void>();
+  #hasBegun = false;
+  #code: ExitCode = ExitCode.ok;
+  #delayMs = 0;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
   }
-  log().info({ event: 'shutdown.drain', workers: supervisor.handles.length, timeoutMs: shutdownTimeoutMs });
-  for (const handle of supervisor.handles) if (handle.isActive) handle.beginDrain('shutdown', shutdownTimeoutMs);
-  await supervisor.empty();
+
+  get hasBegun(): boolean {
+    return this.#hasBegun;
+  }
+
+  /** Says who conducts: calls `drain`, then `exit`. */
+  conductedBy(conductor: () => void): void {
+    this.#conductor.resolve(conductor);
+  }
+
+  conductedByItself(): void {
+    this.conductedBy(() => void this.drain().then(() => this.exit()));
+  }
+
+  /** In good order; SHUTDOWN_DELAY_MS is the time to stay open meanwhile. */
+  begin(): void {
+    this.#begin(ExitCode.ok, this.#parts.settings.config.shutdownDelayMs);
+  }
+
+  /** With an error that an operator must see. */
+  abort(code: ExitCode, message: string): void {
+    if (this.#hasBegun) return;
+    this.#parts.log().fatal({ event: 'primary.abort', code, error: message });
+    leaveLastWords(message);
+    this.#begin(code, 0);
+  }
+
+  /** Something was lost on the way: the exit code will say so. */
+  hasLost(): void {
+    if (this.#code === ExitCode.ok) this.#code = ExitCode.failed;
+  }
+
+  /** Ends all workers; resolves when the last one has exited. */
+  async drain(): Promise<void> {
+    const { settings, supervisor, totals, log, freeze } = this.#parts;
+    const { shutdownTimeoutMs } = settings.config;
+    const cutBefore = totals.drains.cutRequests;
+    freeze();
+    supervisor.stop();
+    for (const handle of supervisor.handles) handle.send({ type: 'soft' });
+    if (this.#delayMs > 0) {
+      log().info({ event: 'shutdown.delay', ms: this.#delayMs });
+      await Promise.race([new Promise(resolve => setTimeout(resolve, this.#delayMs)), supervisor.empty()]);
+    }
+    log().info({ event: 'shutdown.drain', workers: supervisor.handles.length, timeoutMs: shutdownTimeoutMs });
+    for (const handle of supervisor.handles) if (handle.isActive) handle.beginDrain('shutdown', shutdownTimeoutMs);
+    await supervisor.empty();
+    const cut = totals.drains.cutRequests - cutBefore;
+    if (cut === 0) return;
+    log().warn({ event: 'shutdown.cut', requests: cut });
+    this.hasLost();
+  }
+
+  exit(): void {
+    this.#parts.close();
+    this.#parts.log().info({ event: 'primary.exit', code: this.#code });
+    process.exit(this.#code);
+  }
+
+  #begin(code: ExitCode, delayMs: number): void {
+    if (this.#hasBegun) return;
+    this.#hasBegun = true;
+    this.#code = code;
+    this.#delayMs = delayMs;
+    void this.#conductor.promise.then(conductor => conductor());
+  }
 }
