@@ -3,7 +3,7 @@
  * The operator's command line. It imports nothing of the primary or the workers: it asks the primary over its control socket.
  */
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { ConfigError, readConfig, readEnvironment } from '../config.ts';
@@ -105,13 +105,18 @@ const COMMANDS: Record<string, Command> = {
   },
 };
 
+/** How many operands a command takes, where it takes any. */
+const OPERANDS: Record<string, number> = { scale: 1, cordon: 1, uncordon: 1, policy: 1, broadcast: 2 };
+
 async function diagnose(command: string, { json, socket, worker, seconds, output }: Options): Promise<number> {
   const parameters = { worker, seconds };
   if (output === '-') {
     await stream(socket, command, parameters, process.stdout);
     return 0;
   }
-  const result = (await call(socket, command, { ...parameters, output })) as { worker: number; file: string };
+  // The worker that writes it may have another working directory.
+  const file = output === undefined ? undefined : resolve(output);
+  const result = (await call(socket, command, { ...parameters, output: file })) as { worker: number; file: string };
   print(json ? JSON.stringify(result) : `worker ${result.worker}: ${result.file}`);
   return 0;
 }
@@ -125,11 +130,14 @@ async function run(args: string[]): Promise<number> {
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (command === undefined) throw new CommandError(name === '' ? USAGE : `there is no command "${name}"\n\n${USAGE}`, EX_USAGE);
   const { values, positionals } = parse(rest);
+  // `restart 3` is not `restart --worker 3`.
+  const surplus = positionals[OPERANDS[name] ?? 0];
+  if (surplus !== undefined) throw new CommandError(`${name} does not take "${surplus}"\n\n${USAGE}`, EX_USAGE);
   const options = {
     json: values.json ?? false,
     watch: values.watch ?? false,
     worker: values.worker === undefined ? undefined : workerNumber(values.worker),
-    seconds: values.seconds === undefined ? undefined : Number(values.seconds),
+    seconds: values.seconds === undefined ? undefined : secondsOf(values.seconds),
     output: values.output,
     root: values.root ?? '/',
     socket: values.socket ?? defaultSocket(),
@@ -174,6 +182,12 @@ function workerNumber(value: string | undefined): number {
   if (!Number.isSafeInteger(number) || number < 1)
     throw new CommandError(`a worker is a whole number of at least 1, got "${value}"`, EX_USAGE);
   return number;
+}
+
+function secondsOf(value: string): number {
+  const seconds = Number(value);
+  if (!(seconds > 0)) throw new CommandError(`--seconds must be a number above 0, got "${value}"`, EX_USAGE);
+  return seconds;
 }
 
 function parseJson(text: string | undefined): unknown {

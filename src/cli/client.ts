@@ -21,6 +21,8 @@ export class CommandError extends Error {
 const EX_UNAVAILABLE = 69;
 const EX_NOPERM = 77;
 
+const ENDED = 'the primary ended before it answered';
+
 type Line = { step: string } | { result: unknown } | { error: string };
 
 /** Has a command carried out; `onStep` is told what happens meanwhile. @throws CommandError */
@@ -31,13 +33,12 @@ export async function call(
   onStep: (step: string) => void = () => undefined,
 ): Promise<unknown> {
   const response = await post(socket, command, parameters);
-  for await (const text of createInterface({ input: response })) {
-    const line = JSON.parse(text) as Line;
+  for await (const line of linesOf(response)) {
     if ('step' in line) onStep(line.step);
     else if ('error' in line) throw new CommandError(line.error);
     else return line.result;
   }
-  throw new CommandError('the primary ended before it answered');
+  throw new CommandError(ENDED);
 }
 
 /** Has a command's bytes written to `sink`. @throws CommandError */
@@ -49,14 +50,23 @@ export async function stream(
 ): Promise<void> {
   const response = await post(socket, command, { ...parameters, stream: true });
   if (response.headers['content-type'] === 'application/octet-stream') {
-    await pipeline(response, sink, { end: false });
+    try {
+      await pipeline(response, sink, { end: false });
+    } catch (error) {
+      throw new CommandError(`what came is not complete: ${(error as Error).message}`);
+    }
     return;
   }
-  for await (const text of createInterface({ input: response })) {
-    const line = JSON.parse(text) as Line;
-    if ('error' in line) throw new CommandError(line.error);
+  for await (const line of linesOf(response)) if ('error' in line) throw new CommandError(line.error);
+  throw new CommandError(ENDED);
+}
+
+async function* linesOf(response: IncomingMessage): AsyncGenerator<Line> {
+  try {
+    for await (const text of createInterface({ input: response })) yield JSON.parse(text) as Line;
+  } catch {
+    throw new CommandError(ENDED); // the connection broke
   }
-  throw new CommandError('the primary sent nothing');
 }
 
 function post(socketPath: string, command: string, parameters: Record<string, unknown>): Promise<IncomingMessage> {

@@ -105,7 +105,8 @@ export class ControlSocket {
       );
       return;
     }
-    const operation = this.#operations[(request.url ?? '').slice(1)];
+    const name = (request.url ?? '').slice(1);
+    const operation = Object.hasOwn(this.#operations, name) ? this.#operations[name] : undefined;
     if (request.method !== 'POST' || operation === undefined) {
       response.writeHead(404).end();
       return;

@@ -18,14 +18,14 @@ export function isFailure(reason: ExitReason | undefined): boolean {
 }
 
 export class CrashBudget {
-  readonly #limits: Pick<Config, 'restartIntensity' | 'restartPeriodMs'>;
+  limits: Pick<Config, 'restartIntensity' | 'restartPeriodMs'>;
   readonly #counted = new WeakSet<WorkerHandle>();
   #inARow = 0;
   #failedAt: number[] = [];
   #nextForkAt = 0;
 
   constructor(limits: Pick<Config, 'restartIntensity' | 'restartPeriodMs'>) {
-    this.#limits = limits;
+    this.limits = limits;
   }
 
   /** No worker is to be started before. */
@@ -39,7 +39,7 @@ export class CrashBudget {
 
   /** More failures than RESTART_INTENSITY within RESTART_PERIOD_MS. */
   get isSpent(): boolean {
-    return this.#failedAt.length > this.#limits.restartIntensity;
+    return this.#failedAt.length > this.limits.restartIntensity;
   }
 
   /** Counts a failed worker, once: a crash is announced and then seen as an exit. Returns the back-off in ms, undefined the second time. */
@@ -48,7 +48,7 @@ export class CrashBudget {
     this.#counted.add(handle);
     const wasStable = handle.readyAt !== undefined && now - handle.readyAt >= STABLE_AFTER_MS;
     this.#inARow = wasStable ? 1 : this.#inARow + 1;
-    this.#failedAt = [...this.#failedAt.filter(at => now - at < this.#limits.restartPeriodMs), now];
+    this.#failedAt = [...this.#failedAt.filter(at => now - at < this.limits.restartPeriodMs), now];
     const backoffMs = this.#inARow === 1 ? 0 : Math.min(BACKOFF_FIRST_MS * 2 ** (this.#inARow - 2), BACKOFF_LONGEST_MS);
     this.#nextForkAt = now + backoffMs;
     return backoffMs;

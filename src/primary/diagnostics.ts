@@ -2,7 +2,7 @@
  * Heap snapshots and CPU profiles of workers: one at a time, only where there is room, and with the worker out of the rotation.
  */
 import { statfs } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { LogSource } from '../log.ts';
 import type { Diagnosis, DiagnosisTarget, ToPrimary } from '../messages.ts';
 import { type Limits, readerBelow } from '../resources/cgroup.ts';
@@ -19,25 +19,30 @@ export class RefusedError extends Error {
   override readonly name = 'RefusedError';
 }
 
+interface Parts {
+  /** SIZING_ROOT */
+  root: string;
+  limits: () => Limits;
+  /** DIAGNOSTICS_DIR */
+  folder: string;
+  serving: () => readonly WorkerHandle[];
+  log: LogSource;
+}
+
 export class Diagnostics {
-  readonly #limits: () => Limits;
-  readonly #folder: string;
-  readonly #log: LogSource;
+  readonly #parts: Parts;
   readonly #pending = new Map<number, PromiseWithResolvers<void>>();
   #ids = 0;
   #isBusy = false;
 
-  /** @param folder DIAGNOSTICS_DIR */
-  constructor(limits: () => Limits, folder: string, log: LogSource) {
-    this.#limits = limits;
-    this.#folder = folder;
-    this.#log = log;
+  constructor(parts: Parts) {
+    this.#parts = parts;
   }
 
   /** A file for a diagnosis of that worker: named by pid and time. */
   fileFor(handle: WorkerHandle, { kind }: Diagnosis): string {
     const time = new Date().toISOString().replaceAll(/[:.]/g, '-');
-    return join(this.#folder, `bosun-${handle.pid}-${time}.${kind === 'heap-snapshot' ? 'heapsnapshot' : 'cpuprofile'}`);
+    return join(this.#parts.folder, `bosun-${handle.pid}-${time}.${kind === 'heap-snapshot' ? 'heapsnapshot' : 'cpuprofile'}`);
   }
 
   /**
@@ -48,21 +53,22 @@ export class Diagnostics {
     if (this.#isBusy) throw new RefusedError('another worker is being looked into: one at a time');
     if (handle.state !== 'ready' && handle.state !== 'cordoned') throw new RefusedError(`worker ${handle.id} is ${handle.state}`);
     this.#isBusy = true;
-    const wasReady = handle.state === 'ready';
+    let isCordoned = false;
     try {
       if (diagnosis.kind === 'heap-snapshot') await this.#checkRoom(handle, to);
       handle.isDiagnosed = true;
-      // A snapshot blocks the worker; a profile wants its ordinary work.
-      if (diagnosis.kind === 'heap-snapshot' && wasReady) handle.send({ type: 'cordon' });
+      // A snapshot blocks the worker; a profile wants its ordinary work. The only one stays in: its clients wait, and are not refused.
+      isCordoned = diagnosis.kind === 'heap-snapshot' && handle.isServing && this.#parts.serving().length > 1;
+      if (isCordoned) handle.send({ type: 'cordon' });
       await this.#ask(handle, diagnosis, to);
-      this.#log().info({
+      this.#parts.log().info({
         event: 'worker.diagnosed',
         worker: handle.id,
         kind: diagnosis.kind,
         ...('file' in to && { file: to.file }),
       });
     } finally {
-      if (diagnosis.kind === 'heap-snapshot' && wasReady) handle.send({ type: 'uncordon' });
+      if (isCordoned) handle.send({ type: 'uncordon' });
       handle.isDiagnosed = false;
       handle.silentMs = 0;
       this.#isBusy = false;
@@ -76,7 +82,7 @@ export class Diagnostics {
       try {
         await this.take(worker, diagnosis, { file: this.fileFor(worker, diagnosis) });
       } catch (error) {
-        this.#log().error({ event: 'worker.snapshot-refused', worker: worker.id, error: (error as Error).message });
+        this.#parts.log().error({ event: 'worker.snapshot-refused', worker: worker.id, error: (error as Error).message });
       }
     }
   }
@@ -97,31 +103,32 @@ export class Diagnostics {
       () => pending.reject(new RefusedError(`worker ${handle.id} took longer than ${LONGEST_MS} ms`)),
       LONGEST_MS,
     );
-    const gone = () => pending.reject(new RefusedError(`worker ${handle.id} died meanwhile: ${handle.failure}`));
-    handle.onExit(gone);
+    const forget = handle.onExit(() => pending.reject(new RefusedError(`worker ${handle.id} died meanwhile: ${handle.failure}`)));
     try {
       handle.send({ type: 'diagnose', id, diagnosis, to });
       await pending.promise;
     } finally {
       clearTimeout(tooLong);
+      forget();
       this.#pending.delete(id);
     }
   }
 
   async #checkRoom(handle: WorkerHandle, to: DiagnosisTarget): Promise<void> {
     const needed = (handle.snapshot?.memory.heapUsed ?? 0) * SNAPSHOT_TO_HEAP;
-    const { memory, usage } = this.#limits();
-    const used = readUsage(readerBelow(), usage).memoryBytes;
+    const { memory, usage } = this.#parts.limits();
+    const used = readUsage(readerBelow(this.#parts.root), usage).memoryBytes;
     if (memory !== null && used !== null && memory.value - used < needed) {
       throw new RefusedError(
         `a snapshot of worker ${handle.id} needs about ${mib(needed)} MiB of memory, and ${mib(memory.value - used)} MiB are left of ${mib(memory.value)} MiB (${memory.file})`,
       );
     }
     if (!('file' in to)) return;
-    const { bavail, bsize } = await statfs(this.#folder);
+    const folder = dirname(to.file);
+    const { bavail, bsize } = await statfs(folder);
     if (bavail * bsize < needed) {
       throw new RefusedError(
-        `a snapshot of worker ${handle.id} needs about ${mib(needed)} MiB of disk, and ${mib(bavail * bsize)} MiB are free in ${this.#folder} (DIAGNOSTICS_DIR)`,
+        `a snapshot of worker ${handle.id} needs about ${mib(needed)} MiB of disk, and ${mib(bavail * bsize)} MiB are free in ${folder}`,
       );
     }
   }

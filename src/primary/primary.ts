@@ -68,7 +68,13 @@ class Primary implements SupervisorEvents {
     this.#compileCache = compileCache;
     this.#log = createLog(config.logLevel, { pid: process.pid });
     this.#resizer = new Resizer(config, nodeOptions, entry, this.#log);
-    this.#diagnostics = new Diagnostics(() => this.#resizer.limits, config.diagnosticsDir, this.#log);
+    this.#diagnostics = new Diagnostics({
+      root: config.sizingRoot,
+      limits: () => this.#resizer.limits,
+      folder: config.diagnosticsDir,
+      serving: () => this.#supervisor.serving,
+      log: this.#log,
+    });
     const fork: Fork = (id, generation, listener) => this.#fork(id, generation, listener);
     this.#supervisor = new Supervisor(config, this.#log, this.#resizer.sizing, fork, this);
     this.#restarts = new RollingRestart({ settings, resizer: this.#resizer, supervisor: this.#supervisor, log: this.#log });

@@ -68,6 +68,7 @@ export class Resizer {
     this.#nodeOptions = nodeOptions;
     this.#detected = detect(config.workers, nodeOptions, this.#root, this.#detected.limits);
     this.#setHeap();
+    supervisor.reloaded(config, this.sizing);
     if (this.sizing.workers !== supervisor.wanted) supervisor.scale(this.sizing.workers);
   }
 

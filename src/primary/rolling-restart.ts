@@ -31,7 +31,8 @@ export class RollingRestart {
    */
   async ask(onStep: OnStep): Promise<void> {
     if (this.#running === undefined) {
-      this.#running = this.#run(onStep);
+      // In a turn of its own: a reload that is refused at once ends before it would be noted as running, and then for ever.
+      this.#running = Promise.resolve().then(() => this.#run(onStep));
       return this.#running;
     }
     onStep('a rolling restart is under way: this one follows it');

@@ -14,8 +14,11 @@ const COMMANDS = {
   SIGUSR2: 'heap-snapshot',
 } as const satisfies Partial<Record<NodeJS.Signals, Command>>;
 
-/** npm passes a Ctrl-C on to a process that the terminal has told already: within this time it is one and the same. */
-const SAME_SIGNAL_MS = 50;
+/**
+ * npm passes a Ctrl-C on to a process that the terminal has told already: within this time it is one and the same. Busy CPUs have
+ * put 50 ms between two signals of one moment; a person's second Ctrl-C takes longer than this.
+ */
+const SAME_SIGNAL_MS = 100;
 
 export class SignalQueue {
   readonly #waiting: Command[] = [];

@@ -24,8 +24,8 @@ export interface SupervisorEvents {
 
 export type Fork = (id: number, generation: number, listener: WorkerListener) => WorkerHandle;
 
-/** Workers report every second. */
-const BEAT_MS = 1000;
+/** How finely the silence of workers is measured. */
+const BEAT_MS = 100;
 
 /** At the start one worker has the CPUs to itself until it serves, this long at most: the first answer comes sooner. */
 const HEAD_START_MS = 250;
@@ -33,7 +33,7 @@ const HEAD_START_MS = 250;
 const AFTER_FIRST_READY_MS = 20;
 
 export class Supervisor implements WorkerListener {
-  readonly #config: Config;
+  #config: Config;
   readonly #log: LogSource;
   readonly #fork: Fork;
   readonly #events: SupervisorEvents;
@@ -95,6 +95,13 @@ export class Supervisor implements WorkerListener {
   /** Takes the limits of a new sizing; the number of workers is `scale`'s matter. */
   resized(sizing: Sizing): void {
     this.#maxRssMb = maxRssMb(this.#config, sizing);
+  }
+
+  /** Takes settings that were read again; the number of workers is `scale`'s matter. */
+  reloaded(config: Config, sizing: Sizing): void {
+    this.#config = config;
+    this.#crashes.limits = config;
+    this.resized(sizing);
   }
 
   /**
@@ -229,7 +236,7 @@ export class Supervisor implements WorkerListener {
     for (const handle of this.serving) {
       if (this.#replacer.isConcernedWith(handle)) continue;
       const limits = { maxRequests: this.#maxRequests.get(handle) ?? 0, maxRssMb: this.#maxRssMb, maxAgeMs: workerMaxAgeMs };
-      const isHung = workerHeartbeatTimeoutMs > 0 && !handle.isDiagnosed && handle.silentMs >= workerHeartbeatTimeoutMs;
+      const isHung = workerHeartbeatTimeoutMs > 0 && !handle.isDiagnosed && handle.silentMs - BEAT_MS >= workerHeartbeatTimeoutMs;
       const reason = isHung ? 'hung' : recycleReason(handle, limits, now);
       if (reason !== undefined) this.#replace(handle, reason);
     }
@@ -270,7 +277,7 @@ export class Supervisor implements WorkerListener {
     else if (backoffMs > 0) this.#log().warn({ event: 'pool.backoff', ms: backoffMs, failures: this.#crashes.failuresInARow });
   }
 
-  /** Only while the primary itself is awake: after a suspended machine nobody is hung. */
+  /** Only while the primary itself is awake: after a suspended machine nobody is hung. The first beat after a message says nothing yet. */
   #countSilence(): void {
     for (const handle of this.#handles) handle.silentMs += BEAT_MS;
     this.tick();

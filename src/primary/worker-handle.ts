@@ -116,9 +116,10 @@ export class WorkerHandle {
     await this.#cordonChange.promise;
   }
 
-  /** Calls back when the worker has exited. */
-  onExit(callback: () => void): void {
+  /** Calls back when the worker has exited, until the function that it returns is called. */
+  onExit(callback: () => void): () => void {
     this.#worker.process.once('exit', callback);
+    return () => this.#worker.process.off('exit', callback);
   }
 
   kill(reason: ExitReason): void {

@@ -17,6 +17,8 @@ import { sheddingWhenLate } from './shedding.ts';
 import { Stats } from './stats.ts';
 
 const REPORT_EVERY_MS = 1000;
+/** A report is also the heartbeat: a few must fit into WORKER_HEARTBEAT_TIMEOUT_MS. */
+const REPORTS_PER_TIMEOUT = 4;
 const OOM_SCORE_RAISE = 300;
 const MOST_OOM_SCORE = 1000;
 /** After an exception that nobody caught the process is in an unknown state: requests of others get this long to finish. */
@@ -54,8 +56,6 @@ class Worker {
   #kit: WorkerKit | undefined;
   #server: AppServer | undefined;
   #redis: RedisClient | undefined;
-  /** The real one where PORT=0. */
-  #port = 0;
   #leaving = false;
 
   constructor(config: Config, id: number) {
@@ -80,7 +80,8 @@ class Worker {
         this.#tell({ type: 'cordoned' });
         break;
       case 'uncordon':
-        this.#server?.http.listen(this.#port, this.#config.host, () => this.#tell({ type: 'uncordoned' }));
+        // PORT and not the real one: where it is 0, the cluster knows the port that the others share by that name only.
+        this.#server?.http.listen(this.#config.port, this.#config.host, () => this.#tell({ type: 'uncordoned' }));
         break;
       case 'diagnose':
         void this.#diagnose(message.id, message.diagnosis, message.to);
@@ -168,11 +169,17 @@ class Worker {
     server.http.listen(port, host, () => {
       if (this.#server !== undefined) return; // opened again, after a cordon
       this.#server = server;
-      this.#port = (server.http.address() as AddressInfo).port;
-      this.#tell({ type: 'ready', port: this.#port });
+      this.#tell({ type: 'ready', port: (server.http.address() as AddressInfo).port });
       void this.#report();
-      setInterval(() => void this.#report(), REPORT_EVERY_MS).unref();
+      setInterval(() => void this.#report(), this.#reportEveryMs).unref();
     });
+  }
+
+  get #reportEveryMs(): number {
+    const { workerHeartbeatTimeoutMs } = this.#config;
+    return workerHeartbeatTimeoutMs === 0
+      ? REPORT_EVERY_MS
+      : Math.min(REPORT_EVERY_MS, workerHeartbeatTimeoutMs / REPORTS_PER_TIMEOUT);
   }
 
   async #report(): Promise<void> {

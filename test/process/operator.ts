@@ -1,0 +1,128 @@
+/**
+ * The operator of a kit: runs `bosun` as a process of its own, and hears what it prints and how it ends.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { type IncomingMessage, request } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after } from 'node:test';
+import { type Kit, type KitOptions, ROOT, startKit, until } from './kit.ts';
+
+const CLI = join(ROOT, 'src', 'cli', 'bosun.ts');
+/** No command here takes longer, on a slow machine either. */
+const PATIENCE_MS = 60_000;
+
+export interface Ran {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  stdout: string;
+  stderr: string;
+}
+
+export interface RunOptions {
+  env?: Record<string, string>;
+  cwd?: string;
+  /** Another user's; only root may. */
+  uid?: number;
+}
+
+/** A command that runs. */
+export class Running {
+  readonly process: ChildProcess;
+  readonly ended: Promise<Ran>;
+  #stdout: Buffer[] = [];
+  #stderr = '';
+
+  constructor(args: readonly string[], { env = {}, cwd = ROOT, uid }: RunOptions = {}) {
+    this.process = spawn(process.execPath, [CLI, ...args], {
+      cwd,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      timeout: PATIENCE_MS,
+      ...(uid !== undefined && { uid, gid: uid }),
+      env: {
+        PATH: process.env.PATH,
+        ...(uid === undefined && { NODE_COMPILE_CACHE: join(ROOT, 'node_modules', '.cache', 'koa-bosun') }),
+        ...env,
+      },
+    });
+    this.process.stdout?.on('data', (chunk: Buffer) => this.#stdout.push(chunk));
+    this.process.stderr?.on('data', chunk => {
+      this.#stderr += chunk;
+    });
+    this.ended = once(this.process, 'close').then(([code, signal]) => ({
+      code,
+      signal,
+      stdout: this.stdout,
+      stderr: this.#stderr,
+    }));
+    after(() => this.process.kill('SIGKILL'));
+  }
+
+  get stdout(): string {
+    return Buffer.concat(this.#stdout).toString();
+  }
+
+  get stderr(): string {
+    return this.#stderr;
+  }
+
+  /** Resolves when `pattern` has been printed. */
+  async printed(pattern: RegExp): Promise<void> {
+    await until(
+      () => pattern.test(this.stdout) || undefined,
+      () => `${pattern} expected; stdout: ${this.stdout}; stderr: ${this.#stderr}`,
+    );
+  }
+}
+
+/** Runs a command to its end. */
+export async function bosun(socket: string, args: readonly string[], options?: RunOptions): Promise<Ran> {
+  return new Running([...args, '--socket', socket], options).ended;
+}
+
+/** What somebody sends to the control socket without `bosun`. */
+export async function postControl(
+  socket: string,
+  path: string,
+  body: string,
+  method = 'POST',
+): Promise<{ status: number; body: string }> {
+  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+  request({ socketPath: socket, path, method, agent: false, timeout: PATIENCE_MS }, resolve).once('error', reject).end(body);
+  const response = await promise;
+  let text = '';
+  for await (const chunk of response) text += chunk;
+  return { status: response.statusCode ?? 0, body: text };
+}
+
+/** A kit that serves, with its control socket in a folder of its own. */
+export interface Operated {
+  kit: Kit;
+  port: number;
+  socket: string;
+  bosun: (...args: string[]) => Promise<Ran>;
+  start: (...args: string[]) => Running;
+}
+
+export async function startOperated({ env = {}, ...options }: KitOptions = {}): Promise<Operated> {
+  const socket = join(temporaryFolder(), 'control.sock');
+  const kit = await startKit({ ...options, env: { CONTROL_SOCKET: socket, ...env } });
+  const { port } = await kit.ready();
+  await kit.event('control.listening');
+  return {
+    kit,
+    port,
+    socket,
+    bosun: (...args) => bosun(socket, args),
+    start: (...args) => new Running([...args, '--socket', socket]),
+  };
+}
+
+/** A folder that goes with the test. */
+export function temporaryFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'bosun-test-'));
+  after(() => rmSync(folder, { recursive: true, force: true, maxRetries: 3 }));
+  return folder;
+}

@@ -1,0 +1,245 @@
+/**
+ * What the primary promises about its workers: a lost one is replaced, a hopeless app ends the start, and nobody outlives the primary.
+ */
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { ask, askJson, freshLoad, keepAliveLoad, RawClient, requestText } from './clients.ts';
+import { APPS, freePort, type Kit, startKit, until } from './kit.ts';
+
+const CLEAN = { code: 0, signal: null };
+const CONCURRENCY = 3;
+
+describe('a worker that ends', { concurrency: CONCURRENCY }, () => {
+  test('by SIGKILL is replaced at once, and the other answers meanwhile', async () => {
+    const kit = await startKit({ app: 'koa.mjs' });
+    const { port } = await kit.ready();
+    const [killed = 0, other = 0] = (await kit.status()).workers.map(({ pid }) => pid);
+    process.kill(killed, 'SIGKILL');
+    const exit = await kit.event('worker.exit', ({ workerPid }) => workerPid === killed);
+    assert.equal(exit.reason, 'killed');
+    const replacement = replacementOf([killed, other], kit);
+    let isReplaced = false;
+    const stopAsking = () => {
+      isReplaced = true;
+    };
+    replacement.then(stopAsking, stopAsking);
+    const meanwhile: number[] = [];
+    while (!isReplaced) {
+      meanwhile.push(await pidOf(port));
+      assert.equal((await kit.probe('/readyz')).status, 200);
+    }
+    const fresh = await replacement;
+    assert.ok(meanwhile.includes(other), 'the other one answered while one was missing');
+    assert.ok(meanwhile.every(pid => pid === other || pid === fresh));
+    const after = new Set<number>();
+    for (let i = 0; i < 8; i++) after.add(await pidOf(port));
+    assert.deepEqual(after, new Set([other, fresh]));
+    const { restarts, workers } = await kit.status();
+    assert.deepEqual(restarts, { total: 1, byReason: { killed: 1 } });
+    assert.deepEqual(
+      workers.map(({ id, pid, state }) => [id, pid, state]),
+      [
+        [1, fresh, 'ready'],
+        [2, other, 'ready'],
+      ],
+    );
+    assert.deepEqual(kit.all('pool.backoff'), []);
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+  });
+
+  test('as the only one leaves /readyz at 503 until another serves', async () => {
+    const kit = await startKit({ app: 'koa.mjs', env: { NODE_CLUSTER_WORKERS: '1' } });
+    await kit.ready();
+    const [killed = 0] = kit.workerPids;
+    assert.equal((await kit.probe('/readyz')).status, 200);
+    process.kill(killed, 'SIGKILL');
+    await kit.event('worker.exit');
+    const { status, body } = await kit.probe('/readyz');
+    assert.equal(status, 503);
+    assert.match(body, /no worker serves/);
+    assert.equal((await kit.probe('/livez')).status, 200);
+    await replacementOf([killed], kit);
+    assert.equal((await kit.probe('/readyz')).status, 200);
+  });
+
+  test('by an exception that nobody caught answers what else it holds, and is replaced', async () => {
+    // One worker: both requests are on it. A port of its own: PORT=0 would give another one to its replacement.
+    const kit = await startKit({ app: 'koa.mjs', env: { NODE_CLUSTER_WORKERS: '1', PORT: String(await freePort()) } });
+    const { port } = await kit.ready();
+    const [crashed = 0] = kit.workerPids;
+    await using slow = await RawClient.open(port);
+    slow.write(requestText('/slow?ms=500&tell=slow'));
+    assert.equal((await kit.begun('slow')).workerPid, crashed);
+    assert.equal((await ask(port, '/crash?ms=0')).status, 200);
+    const { status, headers, body } = await slow.answer();
+    assert.equal(status, 200);
+    assert.equal(JSON.parse(body).pid, crashed);
+    assert.equal(headers.connection, 'close');
+    const exit = await kit.event('worker.exit', ({ workerPid }) => workerPid === crashed);
+    assert.equal(exit.reason, 'crash');
+    assert.equal(exit.failure, 'crashed on request');
+    const replacement = await replacementOf([crashed], kit);
+    assert.equal(await pidOf(port), replacement);
+    assert.deepEqual((await kit.status()).restarts, { total: 1, byReason: { crash: 1 } });
+    const { err } = await kit.event('worker.uncaught-exception');
+    assert.match((err as { stack: string }).stack, /koa\.mjs:\d+/);
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+  });
+
+  test('by its own exit, with code 0 even, has crashed', async () => {
+    const kit = await startKit({ app: 'koa.mjs' });
+    const { port } = await kit.ready();
+    const first = kit.workerPids;
+    await assert.rejects(ask(port, '/exit?code=0'), /connection ended/);
+    const exit = await kit.event('worker.exit');
+    assert.equal(exit.reason, 'crash');
+    assert.equal(exit.failure, 'exit code 0');
+    await replacementOf(first, kit);
+    assert.deepEqual((await kit.status()).restarts, { total: 1, byReason: { crash: 1 } });
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+  });
+
+  test('because its app can never start backs off longer each time, and in the end the primary gives up with code 70', async () => {
+    const env = { NODE_CLUSTER_WORKERS: '1', RESTART_INTENSITY: '4' };
+    const kit = await startKit({ app: 'throws.mjs', env, detached: true });
+    assert.deepEqual(await kit.exit(), { code: 70, signal: null }, kit.transcript());
+    assert.deepEqual(
+      kit.all('pool.backoff').map(({ ms }) => ms),
+      [100, 200, 400],
+    );
+    const exits = kit.all('worker.exit').filter(({ reason }) => reason === 'crash');
+    assert.equal(exits.length, 5, 'one more than RESTART_INTENSITY');
+    const at = exits.map(({ time }) => Date.parse(String(time)));
+    for (const [restart, backoffMs] of [0, 100, 200, 400].entries()) {
+      const tookMs = Number(at[restart + 1]) - Number(at[restart]);
+      assert.ok(tookMs >= backoffMs, `worker ${restart + 2} came and went ${tookMs} ms after the last`);
+    }
+    const { error, code } = await kit.event('primary.abort');
+    assert.equal(code, 70);
+    const file = join(APPS, 'throws.mjs');
+    assert.ok(String(error).includes(file), `${error} must name ${file}`);
+    assert.match(String(error), /no database/);
+    assert.match(String(error), /RESTART_INTENSITY/);
+    assert.deepEqual(kit.all('worker.ready'), []);
+    await kit.workersGone();
+  });
+
+  test('because it is not ready within WORKER_START_TIMEOUT_MS counts as failed', async () => {
+    const env = { WORKER_START_TIMEOUT_MS: '300', RESTART_INTENSITY: '1' };
+    const kit = await startKit({ app: 'never-ready.mjs', env, detached: true });
+    assert.deepEqual(await kit.exit(), { code: 70, signal: null }, kit.transcript());
+    const late = kit.all('worker.exit').filter(({ reason }) => reason === 'start-timeout');
+    assert.ok(late.length >= 2, `${late.length} worker(s) timed out`);
+    for (const { failure } of late) assert.match(String(failure), /not ready within 300 ms \(WORKER_START_TIMEOUT_MS\)/);
+    assert.match(String((await kit.event('primary.abort')).error), /not ready within 300 ms/);
+    await kit.workersGone();
+  });
+
+  test('because its loop is blocked beyond the deadline of the shutdown is killed, and the exit code says so', async () => {
+    const kit = await startKit({ app: 'koa.mjs', env: { SHUTDOWN_TIMEOUT_MS: '500' }, detached: true });
+    const { port } = await kit.ready();
+    await using blocked = await RawClient.open(port);
+    blocked.write(requestText('/block?ms=60000&tell=blocked'));
+    const { workerPid } = await kit.begun('blocked');
+    const signalledAt = performance.now();
+    assert.deepEqual(await kit.stop(), { code: 1, signal: null }, kit.transcript());
+    const tookMs = performance.now() - signalledAt;
+    assert.ok(tookMs >= 3400 && tookMs < 5000, `500 ms for requests and 3 s for the exit, took ${tookMs} ms`);
+    const exit = await kit.event('worker.exit', event => event.workerPid === workerPid);
+    assert.equal(exit.reason, 'shutdown');
+    assert.match(String(exit.failure), /killed/);
+    await kit.workersGone();
+  });
+});
+
+describe('a primary that is killed', { concurrency: CONCURRENCY }, () => {
+  test('leaves no worker', async () => {
+    const kit = await startKit({ app: 'koa.mjs', detached: true });
+    await kit.ready();
+    assert.equal(kit.workerPids.length, 2);
+    assert.deepEqual(await kit.stop('SIGKILL'), { code: null, signal: 'SIGKILL' });
+    await kit.workersGone();
+  });
+
+  test('leaves no worker, with a request in flight either', async () => {
+    const kit = await startKit({ app: 'koa.mjs', detached: true });
+    const { port } = await kit.ready();
+    await using client = await RawClient.open(port);
+    client.write(requestText('/slow?ms=60000&tell=slow'));
+    await kit.begun('slow');
+    kit.signal('SIGKILL');
+    await client.ended();
+    await kit.exit();
+    await kit.workersGone();
+  });
+
+  test('leaves no worker that is still starting', async () => {
+    const kit = await startKit({ app: 'never-ready.mjs', detached: true });
+    await kit.event('primary.start');
+    kit.signal('SIGKILL');
+    await kit.exit();
+    await kit.workersGone();
+  });
+});
+
+describe('the number of workers', { concurrency: CONCURRENCY }, () => {
+  for (const policy of ['rr', 'none']) {
+    test(`grows with SIGTTIN and shrinks with SIGTTOU, no request lost under load, policy ${policy}`, async () => {
+      const kit = await startKit({ app: 'koa.mjs', env: { NODE_CLUSTER_SCHED_POLICY: policy } });
+      const { port } = await kit.ready();
+      const loads = [
+        keepAliveLoad(port),
+        keepAliveLoad(port, { path: '/slow?ms=60', clients: 8 }),
+        freshLoad(port, { everyMs: 5 }),
+      ];
+      const moreAnswers = () => Promise.all(loads.map(load => load.answered(load.result.answered + 20)));
+      await moreAnswers();
+      kit.signal('SIGTTIN');
+      const { workerPid: third } = await kit.event('worker.ready', ({ worker }) => worker === 3);
+      await moreAnswers();
+      assert.equal((await kit.status()).workers.length, 3);
+      for (const left of [2, 1]) {
+        kit.signal('SIGTTOU');
+        await kit.statusWhere(({ workers }) => workers.length === left);
+        await moreAnswers();
+      }
+      // Never the last one.
+      kit.signal('SIGTTOU');
+      await until(
+        () => kit.all('signal').filter(({ command }) => command === 'one-fewer').length === 3 || undefined,
+        () => `the signal is not heard; ${kit.transcript()}`,
+      );
+      await moreAnswers();
+      const results = await Promise.all(loads.map(load => load.stop()));
+      for (const { failures, refused, answered } of results) {
+        assert.deepEqual(failures, []);
+        assert.equal(refused, 0);
+        assert.ok(answered >= 100, `${answered} answers`);
+      }
+      const byThird = results.reduce((sum, { byPid }) => sum + (byPid.get(Number(third)) ?? 0), 0);
+      if (policy === 'rr') assert.ok(byThird > 0, 'the third worker answered too');
+      const exits = kit.all('worker.exit');
+      assert.deepEqual(
+        exits.map(({ worker, reason }) => [worker, reason]),
+        [
+          [3, 'scale-down'],
+          [2, 'scale-down'],
+        ],
+      );
+      const { restarts, workers } = await kit.status();
+      assert.deepEqual(restarts, { total: 2, byReason: { 'scale-down': 2 } });
+      assert.equal(workers.length, 1);
+      assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+    });
+  }
+});
+
+/** The pid of the first worker that becomes ready and is none of `known`. */
+async function replacementOf(known: readonly number[], kit: Kit): Promise<number> {
+  return Number((await kit.event('worker.ready', ({ workerPid }) => !known.includes(Number(workerPid)))).workerPid);
+}
+
+async function pidOf(port: number): Promise<number> {
+  return (await askJson<{ pid: number }>(port, '/')).pid;
+}
