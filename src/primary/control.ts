@@ -2,7 +2,7 @@
  * The control plane: HTTP on a Unix socket of mode 0600. What changes state is reachable here and nowhere else.
  * It speaks to `bosun`; what is asked for is carried out by the operations that the primary hands in.
  */
-import { chmodSync, unlinkSync } from 'node:fs';
+import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import type { Writable } from 'node:stream';
@@ -53,14 +53,12 @@ export class ControlSocket {
     this.#server.requestTimeout = 0; // a profile of some minutes is uploaded by a request that began before it
   }
 
-  /** @throws Error where the socket is another living primary's, or its folder can't be written to */
+  /** @throws Error where the socket is another living primary's, or none at all, or its folder can't be written to */
   async open(): Promise<void> {
     if (await isAlive(this.path)) throw new Error(`${this.path} belongs to another running primary (CONTROL_SOCKET)`);
-    try {
-      unlinkSync(this.path); // left behind by one that was killed
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    }
+    const found = lstatSync(this.path, { throwIfNoEntry: false });
+    if (found?.isSocket() === false) throw new Error(`${this.path} is no socket (CONTROL_SOCKET)`);
+    if (found !== undefined) unlinkSync(this.path); // left behind by one that was killed
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.#server.once('error', reject);
     const umask = process.umask(0o177); // from the first moment on, not only after a chmod
@@ -139,7 +137,7 @@ async function parametersOf(request: IncomingMessage): Promise<Record<string, un
   if (bytes === 0) return {};
   try {
     const parsed: unknown = JSON.parse(Buffer.concat(chunks).toString());
-    if (typeof parsed === 'object' && parsed !== null) return parsed as Record<string, unknown>;
+    if (typeof parsed === 'object' && parsed !== null && !Array.isArray(parsed)) return parsed as Record<string, unknown>;
   } catch {
     /* said below */
   }

@@ -42,30 +42,38 @@ export function operations(parts: Parts, socket: () => ControlSocket): Record<st
       return { worker: handle.id, file };
     };
 
+  /** Whoever asked would wait for what never comes. */
+  const whileItStays =
+    (operation: Operation): Operation =>
+    (parameters, tell) => {
+      if (pod().state === 'draining') throw new ControlError(409, 'the pod drains: its workers are about to go');
+      return operation(parameters, tell);
+    };
+
   return {
     status: () => statusOf(pod()),
-    restart: async (parameters, tell) => {
+    restart: whileItStays(async (parameters, tell) => {
       if (parameters.worker === undefined) await parts.restarts.ask(tell);
       else await supervisor.restart(workerOf(supervisor, parameters), tell);
       return { generation: supervisor.generation };
-    },
-    scale: ({ workers }) => {
+    }),
+    scale: whileItStays(({ workers }) => {
       resizer.ask(countOf(workers), supervisor);
       return { workers: resizer.sizing.workers, reason: resizer.sizing.reason };
-    },
-    cordon: async parameters => {
+    }),
+    cordon: whileItStays(async parameters => {
       const handle = workerOf(supervisor, parameters);
       if (handle.state !== 'ready') throw new ControlError(409, `worker ${handle.id} is ${handle.state}, expected ready`);
       if (supervisor.serving.length === 1) throw new ControlError(409, `worker ${handle.id} is the only one that serves`);
       await handle.setCordoned(true);
       return { worker: handle.id, state: handle.state };
-    },
-    uncordon: async parameters => {
+    }),
+    uncordon: whileItStays(async parameters => {
       const handle = workerOf(supervisor, parameters);
       if (handle.state !== 'cordoned') throw new ControlError(409, `worker ${handle.id} is ${handle.state}, expected cordoned`);
       await handle.setCordoned(false);
       return { worker: handle.id, state: handle.state };
-    },
+    }),
     policy: ({ name }) => {
       if (name === settings.config.policy) return { policy: name };
       throw new ControlError(

@@ -123,6 +123,7 @@ class Primary implements SupervisorEvents {
         this.#shutdown.begin();
         break;
       case 'exit-now':
+        this.#control?.close();
         process.exit(ExitCode.failed); // the workers exit when they lose their primary
         break;
       case 'restart':

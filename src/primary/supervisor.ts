@@ -24,8 +24,9 @@ export interface SupervisorEvents {
 
 export type Fork = (id: number, generation: number, listener: WorkerListener) => WorkerHandle;
 
-/** How finely the silence of workers is measured. */
-const BEAT_MS = 100;
+/** The silence of workers is measured in beats: ten in WORKER_HEARTBEAT_TIMEOUT_MS, and an idle primary wakes once a second at most. */
+const SHORTEST_BEAT_MS = 100;
+const LONGEST_BEAT_MS = 1000;
 
 /** At the start one worker has the CPUs to itself until it serves, this long at most: the first answer comes sooner. */
 const HEAD_START_MS = 250;
@@ -51,7 +52,8 @@ export class Supervisor implements WorkerListener {
   #headStartUntil = performance.now() + HEAD_START_MS;
   #emptied: PromiseWithResolvers<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
-  readonly #beat = setInterval(() => this.#countSilence(), BEAT_MS);
+  readonly #beatMs: number;
+  readonly #beat: NodeJS.Timeout;
 
   constructor(config: Config, log: LogSource, sizing: Sizing, fork: Fork, events: SupervisorEvents) {
     this.#config = config;
@@ -61,6 +63,9 @@ export class Supervisor implements WorkerListener {
     this.#crashes = new CrashBudget(config);
     this.#wanted = sizing.workers;
     this.#maxRssMb = maxRssMb(config, sizing);
+    const { workerHeartbeatTimeoutMs } = config;
+    this.#beatMs = Math.min(LONGEST_BEAT_MS, Math.max(SHORTEST_BEAT_MS, (workerHeartbeatTimeoutMs || LONGEST_BEAT_MS * 10) / 10));
+    this.#beat = setInterval(() => this.#countSilence(), this.#beatMs);
   }
 
   get wanted(): number {
@@ -236,7 +241,8 @@ export class Supervisor implements WorkerListener {
     for (const handle of this.serving) {
       if (this.#replacer.isConcernedWith(handle)) continue;
       const limits = { maxRequests: this.#maxRequests.get(handle) ?? 0, maxRssMb: this.#maxRssMb, maxAgeMs: workerMaxAgeMs };
-      const isHung = workerHeartbeatTimeoutMs > 0 && !handle.isDiagnosed && handle.silentMs - BEAT_MS >= workerHeartbeatTimeoutMs;
+      const isHung =
+        workerHeartbeatTimeoutMs > 0 && !handle.isDiagnosed && handle.silentMs - this.#beatMs >= workerHeartbeatTimeoutMs;
       const reason = isHung ? 'hung' : recycleReason(handle, limits, now);
       if (reason !== undefined) this.#replace(handle, reason);
     }
@@ -279,7 +285,7 @@ export class Supervisor implements WorkerListener {
 
   /** Only while the primary itself is awake: after a suspended machine nobody is hung. The first beat after a message says nothing yet. */
   #countSilence(): void {
-    for (const handle of this.#handles) handle.silentMs += BEAT_MS;
+    for (const handle of this.#handles) handle.silentMs += this.#beatMs;
     this.tick();
   }
 

@@ -4,9 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import manifest from '../../package.json' with { type: 'json' };
+import type { Sizing } from '../../src/resources/sizing.ts';
 import { APPS, until } from '../process/kit.ts';
 import { type App, startApp } from './app.ts';
-import { atEnd, docker, engine, imageId, withEngine } from './engine.ts';
+import { atEnd, docker, imageId, withEngine } from './engine.ts';
+import { hasCpus } from './limits.ts';
 
 const DEFAULT_USER = '10001:10001';
 
@@ -123,17 +125,6 @@ for (const [cpus, workers] of [
   });
 }
 
-interface Sizing {
-  workers: number;
-  reason: string;
-  cpus: { quota: number | null };
-  memory: { limitBytes: number | null; heapPerWorkerMb: number };
-}
-
-async function hasCpus(count: number): Promise<boolean> {
-  return (await engine()).info.containerRuntime.cpus >= count;
-}
-
 test('-m 256m lowers two workers to one, and the reason says so', withEngine, async t => {
   if (!(await hasCpus(2))) return t.skip('this machine has fewer than 2 CPUs');
   const app = await startApp({ cpus: 2, memoryMb: 256 });
@@ -153,7 +144,7 @@ test('-m 512m gives each worker its share as heap limit, and `bosun sizing` says
   const { workers, ...status } = await app.status();
   const sizing = status.sizing as Sizing;
   const { heapPerWorkerMb } = sizing.memory;
-  assert.ok(heapPerWorkerMb >= 64 && heapPerWorkerMb <= 512 / 2 - 64, String(heapPerWorkerMb));
+  assert.ok(heapPerWorkerMb !== null && heapPerWorkerMb >= 64 && heapPerWorkerMb <= 512 / 2 - 64, String(heapPerWorkerMb));
   assert.equal(workers.length, 2);
   for (const { pid } of workers) {
     const commandLine = (await app.output('cat', `/proc/${pid}/cmdline`)).split('\0');

@@ -19,7 +19,7 @@ export const noMachine = existsSync(V2VM) ? (process.getuid?.() === 0 ? undefine
  * Runs a command in a machine of its own, in a folder with `files` of this tree, the packages of production and util-linux' unshare
  * (as `unshare-cgroup`; busybox knows no cgroup namespaces). What it prints, also where it fails.
  */
-export async function runInMachine(command: string[], files: string[], { cpus = 4, seconds = 240 } = {}): Promise<string> {
+export async function runInMachine(command: string[], files: string[], { cpus = 4, seconds = 480 } = {}): Promise<string> {
   const copies = [
     `${await productionPackages()}:/app/node_modules`,
     '/usr/bin/unshare:/usr/local/bin/unshare-cgroup',

@@ -20,6 +20,8 @@ interface Facts {
   'no limit': Look;
   'tight in a looser pod': Look;
   'loose in a tighter pod': Look;
+  /** There: os.availableParallelism() and process.constrainedMemory(). */
+  'what Node.js says': { cpus: number; memory: number };
   'pinned by its pod': Look;
   'memory.high below memory.max': Look;
   'cgroup namespace': Look;
@@ -29,13 +31,11 @@ interface Facts {
   lowered: { ms: number; load: Load };
   rolled: { ms: number; status: Status; commandLines: string[][]; load: Load };
   'out of memory': { lost: string; status: Status; kernelKills: number };
-  stopped: { code: number };
+  stopped: { code: number; exits: { reason: string; failure: string }[] };
 }
 
 interface Look {
   sizing: Sizing;
-  /** os.availableParallelism() and process.constrainedMemory(). */
-  node: { cpus: number; memory: number };
 }
 
 describe('on cgroup v2, in a virtual machine of 4 CPUs', { skip: noMachine ?? false, timeout: TIMEOUT_MS }, () => {
@@ -69,13 +69,13 @@ describe('on cgroup v2, in a virtual machine of 4 CPUs', { skip: noMachine ?? fa
   });
 
   test('a container looser than its pod: the tightest of all levels counts, which Node.js itself does not know', () => {
-    const { sizing, node } = fact('loose in a tighter pod');
-    const { workers, cpus, memory } = sizing;
+    const { workers, cpus, memory } = fact('loose in a tighter pod').sizing;
     assert.equal(workers, 2);
     assert.deepEqual([cpus.quota, cpus.source], [1.5, '/sys/fs/cgroup/node/pod/cpu.max']);
     assert.deepEqual([memory.limitBytes, memory.source], [512 * MIB, '/sys/fs/cgroup/node/pod/memory.max']);
-    // 3.5 of the outermost level and the container's own 1 GiB. Once this fails, src/resources may be simpler.
-    assert.deepEqual(node, { cpus: 3, memory: 1024 * MIB });
+    // The 3.5 of the outermost level and the container's own 1 GiB. Once this fails, src/resources may become simpler.
+    const { cpus: nodeCpus, memory: nodeMemory } = fact('what Node.js says');
+    assert.deepEqual([nodeCpus, nodeMemory], [3, 1024 * MIB]);
   });
 
   test("a CPU set of the pod is the container's, too", () => {
@@ -113,7 +113,6 @@ describe('on cgroup v2, in a virtual machine of 4 CPUs', { skip: noMachine ?? fa
       assert.deepEqual(failures, []);
       assert.ok(answered > 30, String(answered));
     }
-    assert.equal(raised.load.pids.length, 3, 'all three have answered');
     t.diagnostic(`up: noticed in ${raised.noticedMs} ms, 3 workers in ${raised.ms} ms, ${raised.load.answered} answered`);
     t.diagnostic(`down: 1 worker in ${lowered.ms} ms, ${lowered.load.answered} answered`);
   });

@@ -211,8 +211,8 @@ export interface LoadResult {
 /** Requests on their way until it is stopped, `MOST_REQUESTS` at most. */
 export interface Load {
   readonly result: LoadResult;
-  /** No new connection from now on, as behind a load balancer that has taken this server out; open ones go on. */
-  openNoMore(): void;
+  /** No new connection from then on, as behind a load balancer that has taken this server out; open ones go on. */
+  openNoMore(inMs?: number): void;
   /** No new request from now on. */
   stop(): Promise<LoadResult>;
   /** Resolves when that many requests are answered. */
@@ -292,7 +292,7 @@ function reusingLoad(
     let client: RawClient | undefined;
     while (goesOn(state, result)) {
       if (client?.isOpen !== true) {
-        client = state.mayOpen ? await openCounted(port, result) : undefined;
+        client = mayOpen(state) ? await openCounted(port, result) : undefined;
         if (client === undefined) break;
       }
       await use(client, result);
@@ -307,7 +307,7 @@ export function freshLoad(port: number, { path = '/', everyMs = 20, ...bounds }:
   return startLoad(1, bounds, async (state, result) => {
     const exchanges: Promise<void>[] = [];
     const startedAt = performance.now();
-    while (goesOn(state, result) && state.mayOpen) {
+    while (goesOn(state, result) && mayOpen(state)) {
       exchanges.push(
         openCounted(port, result).then(async client => {
           if (client !== undefined) await exchange(client, path, result);
@@ -328,7 +328,7 @@ export interface FreshOptions extends LoadBounds {
 
 interface LoadState {
   goesOn: boolean;
-  mayOpen: boolean;
+  opensUntil: number;
   until: number;
   mostRequests: number;
 }
@@ -338,13 +338,13 @@ function startLoad(
   { mostRequests = MOST_REQUESTS, longestMs = LONGEST_MS }: LoadBounds,
   run: (state: LoadState, result: LoadResult) => Promise<void>,
 ): Load {
-  const state = { goesOn: true, mayOpen: true, until: performance.now() + longestMs, mostRequests };
+  const state = { goesOn: true, opensUntil: Number.POSITIVE_INFINITY, until: performance.now() + longestMs, mostRequests };
   const result: LoadResult = { answered: 0, failures: [], refused: 0, lastOnConnection: 0, byPid: new Map() };
   const running = Promise.all(Array.from({ length: clients }, () => run(state, result)));
   return {
     result,
-    openNoMore: () => {
-      state.mayOpen = false;
+    openNoMore: (inMs = 0) => {
+      state.opensUntil = performance.now() + inMs;
     },
     stop: async () => {
       state.goesOn = false;
@@ -364,6 +364,10 @@ function startLoad(
 
 function goesOn(state: LoadState, { answered, failures }: LoadResult): boolean {
   return state.goesOn && answered + failures.length < state.mostRequests && performance.now() < state.until;
+}
+
+function mayOpen({ opensUntil }: LoadState): boolean {
+  return performance.now() < opensUntil;
 }
 
 async function openCounted(port: number, result: LoadResult): Promise<RawClient | undefined> {

@@ -118,7 +118,7 @@ describe('bosun heap-snapshot', { concurrency: CONCURRENCY }, () => {
     const cwd = temporaryFolder();
     writeFileSync(
       join(cwd, 'big.mjs'),
-      'const big = Array.from({ length: 4e5 }, (_, id) => ({ id, name: String(id) })); export default (req, res) => res.end(String(big.length));',
+      'const big = Array.from({ length: 25e4 }, (_, id) => ({ id, name: String(id) })); export default (req, res) => res.end(String(big.length));',
     );
     const { kit, port, start: run } = await startOperated({ cwd, env: { ...env, DIAGNOSTICS_DIR: cwd } });
     const snapshot = run('heap-snapshot');
@@ -158,19 +158,19 @@ describe('bosun cpu-profile', { concurrency: CONCURRENCY }, () => {
   });
 
   test('streams with --output -, and the worker takes connections meanwhile', async () => {
-    const { kit, port, bosun } = await start({ NODE_CLUSTER_WORKERS: '1', PORT: String(await freePort()) });
-    const profile = bosun('cpu-profile', '--seconds', '1', '--output', '-');
+    const { kit, port, bosun } = await start();
+    const load = freshLoad(port, { everyMs: 5 });
+    const profile = bosun('cpu-profile', '--worker', '1', '--seconds', '1', '--output', '-');
     let isOver = false;
     void profile.finally(() => {
       isOver = true;
     });
-    while (!isOver) {
-      assert.equal((await ask(port, '/')).status, 200);
-      assert.equal((await kit.status()).workers[0]?.state, 'ready');
-    }
+    while (!isOver) assert.deepEqual(await statesOf(kit), ['ready', 'ready']);
     const { code, stdout } = await profile;
     assert.equal(code, 0);
     assertProfile(stdout, 1);
+    const { failures, refused } = await load.stop();
+    assert.deepEqual({ failures, refused }, { failures: [], refused: 0 });
   });
 });
 
@@ -358,6 +358,10 @@ async function busy(bosun: Operated['bosun']): Promise<void> {
 
 function pidOf(kit: Kit, id: number): number {
   return Number(kit.all('worker.ready').find(({ worker }) => worker === id)?.workerPid);
+}
+
+async function statesOf(kit: Kit): Promise<string[]> {
+  return (await kit.status()).workers.map(({ state }) => state);
 }
 
 /** As Chrome's developer tools check it. */

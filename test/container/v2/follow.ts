@@ -14,6 +14,8 @@ const CGROUP = '/sys/fs/cgroup/app';
 const MIB = 2 ** 20;
 const PORT = 3000;
 const ADMIN_PORT = 9090;
+/** Between the requests of a client: the four of them leave half of an emulated CPU to the kit. */
+const PAUSE_MS = 200;
 /** Emulated, and beside other tests: nothing takes longer. */
 const PATIENCE_MS = 90_000;
 const WORKER_START_TIMEOUT_MS = String(PATIENCE_MS);
@@ -57,6 +59,12 @@ class Kit {
     return JSON.parse(await ask(ADMIN_PORT, '/status')) as Status;
   }
 
+  /** Resolves when all workers serve for the first time, and the admin port answers. */
+  async ready(): Promise<void> {
+    await this.event('pool.ready');
+    await this.event('admin.listening');
+  }
+
   /** Resolves when so many workers serve. */
   async serving(count: number): Promise<void> {
     const deadline = performance.now() + PATIENCE_MS;
@@ -64,7 +72,7 @@ class Kit {
       const { workers } = await this.status();
       if (workers.filter(({ state }) => state === 'ready').length === count) return;
       if (performance.now() > deadline) throw new Error(`${count} workers expected, got ${JSON.stringify(workers)}`);
-      await pause(200);
+      await pause(PAUSE_MS);
     }
   }
 
@@ -107,11 +115,14 @@ class Load {
     return { answered: this.answered, failures: this.failures, pids: [...this.pids] };
   }
 
-  /** Resolves when so many more requests are answered. */
-  async goesOn(count: number): Promise<void> {
-    const enough = this.answered + count;
+  /** Resolves when it goes on, and so many workers have answered. */
+  async answeredBy(workers: number): Promise<void> {
+    const enough = this.answered + 10;
     const deadline = performance.now() + PATIENCE_MS;
-    while (this.answered < enough && performance.now() < deadline) await pause(50);
+    while (this.answered < enough || this.pids.size < workers) {
+      if (performance.now() > deadline) throw new Error(`${this.answered} answered, by ${[...this.pids]}: ${this.failures}`);
+      await pause(100);
+    }
   }
 
   async #run(agent: Agent | false): Promise<void> {
@@ -123,7 +134,7 @@ class Load {
       } catch (error) {
         this.failures.push(String(error));
       }
-      await pause(50);
+      await pause(PAUSE_MS);
     }
   }
 }
@@ -133,7 +144,7 @@ const tell = (name: string, facts: object) => console.log(JSON.stringify({ name,
 
 async function warmUp(): Promise<void> {
   const kit = new Kit('/sys/fs/cgroup', { NODE_CLUSTER_WORKERS: '1' });
-  await kit.event('pool.ready');
+  await kit.ready();
   await ask(PORT, '/');
   await kit.status();
   await kit.stop();
@@ -143,50 +154,50 @@ async function follow(): Promise<void> {
   mkdirSync(CGROUP);
   limit('cpu.max', '50000 100000');
   const kit = new Kit(CGROUP, {});
-  await kit.event('pool.ready');
-  const atStart = await kit.status();
-  tell('started', { status: atStart });
+  await kit.ready();
+  tell('started', { status: await kit.status() });
 
   const whileRaised = new Load();
-  await whileRaised.goesOn(10);
+  await whileRaised.answeredBy(1);
   const raisedAt = performance.now();
   limit('cpu.max', '300000 100000');
   await kit.event('sizing.changed', ({ workers }) => workers === 3);
   const noticedMs = performance.now() - raisedAt;
   await kit.serving(3);
   const raisedMs = performance.now() - raisedAt;
-  await whileRaised.goesOn(30);
+  await whileRaised.answeredBy(3);
   tell('raised', { noticedMs, ms: raisedMs, load: await whileRaised.stop() });
 
   const whileLowered = new Load();
-  await whileLowered.goesOn(30);
+  await whileLowered.answeredBy(3);
   const loweredAt = performance.now();
   limit('cpu.max', '100000 100000');
   await kit.event('worker.exit', ({ worker }) => worker === 3);
   await kit.event('worker.exit', ({ worker }) => worker === 2);
   const loweredMs = performance.now() - loweredAt;
   await kit.serving(1);
-  await whileLowered.goesOn(10);
+  await whileLowered.answeredBy(3);
   tell('lowered', { ms: loweredMs, load: await whileLowered.stop() });
 
   const whileRolled = new Load();
+  await whileRolled.answeredBy(1);
   const rolledAt = performance.now();
   limit('memory.max', String(256 * MIB));
   await kit.event('pool.restarted');
   const rolledMs = performance.now() - rolledAt;
   const rolled = await kit.status();
-  await whileRolled.goesOn(10);
+  await whileRolled.answeredBy(2);
   const commandLines = rolled.workers.map(({ pid }) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0'));
   tell('rolled', { ms: rolledMs, status: rolled, commandLines, load: await whileRolled.stop() });
 
-  const lost = await ask(PORT, `/leak?mb=300`).catch(String);
+  const lost = await ask(PORT, '/leak?mb=300').catch(String);
   await kit.event('worker.exit', ({ reason }) => reason === 'oom');
   await kit.serving(1);
   await ask(PORT, '/');
   const [, kernelKills] = /^oom_kill (\d+)$/m.exec(readFileSync(`${CGROUP}/memory.events`, 'utf8')) ?? [];
   tell('out of memory', { lost, status: await kit.status(), kernelKills: Number(kernelKills) });
 
-  tell('stopped', { code: await kit.stop(), events: kit.events.map(({ event }) => event) });
+  tell('stopped', { code: await kit.stop(), exits: kit.events.filter(({ event }) => event === 'worker.exit') });
 }
 
 await (process.argv[2] === 'warm-up' ? warmUp() : follow());

@@ -12,9 +12,7 @@ inside() { sh -c 'echo $$ > "/sys/fs/cgroup/$0/cgroup.procs"; exec "$@"' "$@"; }
 # look NAME CGROUP [COMMAND...]: with a command that runs another one, in namespaces of its own.
 look() {
   name=$1 cgroup=$2; shift 2
-  sizing=$(inside "$cgroup" "$@" node /app/src/cli/bosun.ts sizing --json)
-  node=$(inside "$cgroup" "$@" node -p 'JSON.stringify({ cpus: os.availableParallelism(), memory: process.constrainedMemory() })')
-  printf '{"name":"%s","sizing":%s,"node":%s}\n' "$name" "$sizing" "$node"
+  printf '{"name":"%s","sizing":%s}\n' "$name" "$(inside "$cgroup" "$@" node /app/src/cli/bosun.ts sizing --json)"
 }
 
 look 'no limit' .
@@ -28,6 +26,8 @@ group node; group node/pod; mkdir node/pod/loose
 echo 350000 > node/cpu.max; echo '75000 50000' > node/pod/cpu.max; echo 250000 > node/pod/loose/cpu.max
 echo $((900 * MiB)) > node/memory.max; echo $((512 * MiB)) > node/pod/memory.max; echo $((1024 * MiB)) > node/pod/loose/memory.max
 look 'loose in a tighter pod' node/pod/loose
+printf '{"name":"what Node.js says","cpus":%s,"memory":%s}\n' \
+  $(inside node/pod/loose node -p 'os.availableParallelism() + " " + process.constrainedMemory()')
 
 group pinned; mkdir pinned/app
 echo 1,3 > pinned/cpuset.cpus
