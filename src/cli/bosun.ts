@@ -59,7 +59,8 @@ const COMMANDS: Record<string, Command> = {
   restart: async ({ json, socket, worker }) => {
     const steps = json ? () => undefined : print;
     const { generation } = (await call(socket, 'restart', { worker }, steps)) as { generation: number };
-    print(json ? JSON.stringify({ generation }) : `done: generation ${generation} serves`);
+    const done = worker === undefined ? `generation ${generation} serves` : `worker ${worker} is replaced`;
+    print(json ? JSON.stringify({ generation }) : `done: ${done}`);
     return 0;
   },
   scale: async ({ json, socket }, [workers]) => {

@@ -11,6 +11,11 @@ const FIXED = {
   adminHost: 'ADMIN_HOST',
   adminPort: 'ADMIN_PORT',
   policy: 'NODE_CLUSTER_SCHED_POLICY',
+  controlSocket: 'CONTROL_SOCKET',
+  diagnosticsDir: 'DIAGNOSTICS_DIR',
+  sizingRoot: 'SIZING_ROOT',
+  logLevel: 'LOG_LEVEL',
+  workerHeartbeatTimeoutMs: 'WORKER_HEARTBEAT_TIMEOUT_MS',
 } as const satisfies Partial<Record<keyof Config, string>>;
 
 export class Settings {

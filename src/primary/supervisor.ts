@@ -191,7 +191,9 @@ export class Supervisor implements WorkerListener {
   }
 
   async #roll(old: WorkerHandle[], onStep?: OnStep): Promise<void> {
+    if (old.length === 0) return;
     const before = this.#generation++;
+    const generation = this.#generation;
     this.#log().info({ event: 'pool.restart', generation: this.#generation, workers: old.length });
     const done = this.#replacer.request(old, 'restart', onStep);
     this.tick();
@@ -201,7 +203,8 @@ export class Supervisor implements WorkerListener {
       this.#log().info({ event: 'pool.restarted', generation: this.#generation });
     } catch (error) {
       this.rolls.failure++;
-      this.#generation = before;
+      // Unless a later roll has begun meanwhile.
+      if (this.#generation === generation) this.#generation = before;
       this.#log().error({ event: 'pool.restart-failed', generation: before, error: (error as Error).message });
       throw error;
     }
@@ -238,8 +241,8 @@ export class Supervisor implements WorkerListener {
 
   #recycle(now: number): void {
     const { workerHeartbeatTimeoutMs, workerMaxAgeMs } = this.#config;
-    for (const handle of this.serving) {
-      if (this.#replacer.isConcernedWith(handle)) continue;
+    for (const handle of this.#pool()) {
+      if (handle.state === 'starting' || this.#replacer.isConcernedWith(handle)) continue;
       const limits = { maxRequests: this.#maxRequests.get(handle) ?? 0, maxRssMb: this.#maxRssMb, maxAgeMs: workerMaxAgeMs };
       const isHung =
         workerHeartbeatTimeoutMs > 0 && !handle.isDiagnosed && handle.silentMs - this.#beatMs >= workerHeartbeatTimeoutMs;

@@ -182,8 +182,12 @@ export class App {
 
   /** The exit code; its last line has been read by then. */
   async exited(): Promise<number> {
+    if (!this.#ended) {
+      await once(this.#news, 'end', { signal: AbortSignal.timeout(EVENT_TIMEOUT_MS) }).catch(cause => {
+        throw new Error(`no exit within ${EVENT_TIMEOUT_MS} ms; so far: ${this.transcript()}`, { cause });
+      });
+    }
     const { StatusCode } = (await this.#container.wait()) as { StatusCode: number };
-    if (!this.#ended) await once(this.#news, 'end', { signal: AbortSignal.timeout(EVENT_TIMEOUT_MS) });
     return StatusCode;
   }
 

