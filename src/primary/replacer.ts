@@ -7,6 +7,8 @@ import type { WorkerHandle } from './worker-handle.ts';
 
 /** A new worker that serves this long without dying is good enough to replace an old one. */
 const PROVE_MS = 1000;
+/** A hung one serves nobody: there is less to lose, and its stack is in the log by then. */
+const PROVE_AGAINST_HUNG_MS = 300;
 
 /** The new worker did not come up; the old ones go on. */
 export class ReplacementError extends Error {
@@ -64,8 +66,9 @@ export class Replacer {
 
   /** When `step` has something to do by time alone. */
   get dueAt(): number {
-    const { fresh, old } = this.#step ?? {};
-    return fresh?.readyAt !== undefined && old?.isActive ? fresh.readyAt + PROVE_MS : Number.POSITIVE_INFINITY;
+    const { batch, fresh, old } = this.#step ?? {};
+    if (fresh?.readyAt === undefined || !old?.isActive) return Number.POSITIVE_INFINITY;
+    return fresh.readyAt + (batch?.reason === 'hung' ? PROVE_AGAINST_HUNG_MS : PROVE_MS);
   }
 
   /** Does what is due. `fork` starts a worker; it is not called before `mayForkAt`. */

@@ -28,7 +28,7 @@ test('docker compose up --wait', withEngine, async t => {
     for (const { State } of [await app.inspect(), redis]) assert.equal(State.Health?.Status, 'healthy');
   });
 
-  await t.test('both workers count one session', async () => {
+  await t.test('both workers count one session, which is in Redis', async () => {
     const visitor = new Visitor();
     const seen = [];
     for (let i = 0; i < 6; i++) seen.push(await visitor.count(port));
@@ -37,6 +37,8 @@ test('docker compose up --wait', withEngine, async t => {
       [1, 2, 3, 4, 5, 6],
     );
     assert.equal(new Set(seen.map(({ worker }) => worker)).size, 2);
+    const command = ['redis-cli', 'EXISTS', `koa:sess:${visitor.cookies.get('koa:sess')}`];
+    assert.equal((await container.exec(container.getById(redisId), command)).stdout.trim(), '1');
   });
 
   await t.test('nothing runs with more rights or resources than it needs', async () => {
