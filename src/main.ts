@@ -17,8 +17,10 @@ enableCompileCache(compileCache);
 const { ConfigError, readConfig, workerIdOf } = await import('./config.ts');
 try {
   if (signals !== undefined) {
+    const { startPool } = await import('./primary/pool.ts');
+    const pool = startPool({ entry: import.meta.filename, compileCache });
     const { runPrimary } = await import('./primary/primary.ts');
-    await runPrimary({ entry: import.meta.filename, compileCache }, signals);
+    await runPrimary(pool, signals);
   } else {
     const { runWorker } = await import('./worker/worker.ts');
     runWorker(readConfig(process.env), workerIdOf(process.env));

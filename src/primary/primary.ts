@@ -1,44 +1,34 @@
 /**
  * The primary: sizes the pool, starts and supervises the workers, answers the admin port, and ends it all in good order.
- * It runs no code of the app. Forking comes first: whatever the primary needs besides is loaded while the workers start.
+ * It runs no code of the app. The first worker is forked before this file is loaded (pool.ts).
  */
-import cluster from 'node:cluster';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import manifest from '../../package.json' with { type: 'json' };
-import { createLog, type LogSource } from '../log.ts';
+import type { LogSource } from '../log.ts';
 import { ExitCode, type ToPrimary } from '../messages.ts';
 import { readerBelow } from '../resources/cgroup.ts';
 import { readUsage } from '../resources/usage.ts';
 import type { ControlSocket } from './control.ts';
 import { Diagnostics } from './diagnostics.ts';
 import { OomWatch } from './oom.ts';
+import type { Pool } from './pool.ts';
 import { whyNotReady, whyNotStarted } from './readiness.ts';
-import { Resizer } from './resizer.ts';
+import type { Resizer } from './resizer.ts';
 import { RollingRestart } from './rolling-restart.ts';
-import { Settings } from './settings.ts';
+import type { Settings } from './settings.ts';
 import { Shutdown } from './shutdown.ts';
 import type { Command, SignalQueue } from './signals.ts';
 import type { Pod, PodState } from './status.ts';
-import { type Fork, Supervisor, type SupervisorEvents } from './supervisor.ts';
+import type { Supervisor, SupervisorEvents } from './supervisor.ts';
 import { Totals } from './totals.ts';
-import { WorkerHandle, type WorkerListener } from './worker-handle.ts';
+import type { WorkerHandle } from './worker-handle.ts';
 
-/** What main.ts knows of this installation. */
-export interface Installation {
-  /** The file that a worker runs. */
-  entry: string;
-  /** Folder of compiled code: a worker then starts without stripping types (see main.ts). */
-  compileCache: string;
-}
-
-/**
- * Runs this process as the primary until a signal or its workers end it.
- * @throws ConfigError
- */
-export async function runPrimary(installation: Installation, signals: SignalQueue): Promise<void> {
-  const primary = new Primary(new Settings(), installation);
-  primary.start();
+/** Runs this process as the primary of a pool that has begun to start, until a signal or its workers end it. */
+export async function runPrimary(pool: Pool, signals: SignalQueue): Promise<void> {
+  const primary = new Primary(pool);
+  pool.supervisor.attach(primary);
+  primary.logStart();
   signals.open(command => primary.carryOut(command));
   await primary.openAdmin();
   await primary.follow();
@@ -47,7 +37,6 @@ export async function runPrimary(installation: Installation, signals: SignalQueu
 
 class Primary implements SupervisorEvents {
   readonly #settings: Settings;
-  readonly #compileCache: string;
   readonly #log: LogSource;
   readonly #resizer: Resizer;
   readonly #supervisor: Supervisor;
@@ -55,43 +44,38 @@ class Primary implements SupervisorEvents {
   readonly #diagnostics: Diagnostics;
   readonly #restarts: RollingRestart;
   readonly #shutdown: Shutdown;
-  #oom: OomWatch | undefined;
+  readonly #oom: OomWatch;
   #control: ControlSocket | undefined;
   /** Resolves with the app's real port. */
   readonly #port = Promise.withResolvers<number>();
   #isListening = false;
   #hasBeenReady = false;
 
-  constructor(settings: Settings, { entry, compileCache }: Installation) {
-    const { config, nodeOptions } = settings;
+  constructor({ settings, resizer, supervisor, log }: Pool) {
     this.#settings = settings;
-    this.#compileCache = compileCache;
-    this.#log = createLog(config.logLevel, { pid: process.pid });
-    this.#resizer = new Resizer(config, nodeOptions, entry, this.#log);
+    this.#resizer = resizer;
+    this.#supervisor = supervisor;
+    this.#log = log;
     this.#diagnostics = new Diagnostics({
-      root: config.sizingRoot,
-      limits: () => this.#resizer.limits,
-      folder: config.diagnosticsDir,
-      serving: () => this.#supervisor.serving,
-      log: this.#log,
+      root: settings.config.sizingRoot,
+      limits: () => resizer.limits,
+      folder: settings.config.diagnosticsDir,
+      serving: () => supervisor.serving,
+      log,
     });
-    const fork: Fork = (id, generation, listener) => this.#fork(id, generation, listener);
-    this.#supervisor = new Supervisor(config, this.#log, this.#resizer.sizing, fork, this);
-    this.#restarts = new RollingRestart({ settings, resizer: this.#resizer, supervisor: this.#supervisor, log: this.#log });
+    this.#restarts = new RollingRestart({ settings, resizer, supervisor, log });
     this.#shutdown = new Shutdown({
       settings,
-      supervisor: this.#supervisor,
+      supervisor,
       totals: this.#totals,
-      log: this.#log,
-      freeze: () => this.#resizer.close(),
+      log,
+      freeze: () => resizer.close(),
       close: () => this.#control?.close(),
     });
-    cluster.schedulingPolicy = config.policy === 'none' ? cluster.SCHED_NONE : cluster.SCHED_RR;
+    this.#oom = new OomWatch(readerBelow(), resizer.limits.usage);
   }
 
-  start(): void {
-    this.#supervisor.tick();
-    this.#oom = new OomWatch(readerBelow(), this.#resizer.limits.usage);
+  logStart(): void {
     const { workers, reason, memory, warnings } = this.#resizer.sizing;
     this.#log().info({
       event: 'primary.start',
@@ -251,7 +235,7 @@ class Primary implements SupervisorEvents {
   }
 
   whoKilled(): 'oom' | 'killed' {
-    return this.#oom?.whoKilled() ?? 'killed';
+    return this.#oom.whoKilled();
   }
 
   gaveUp(message: string): void {
@@ -260,12 +244,6 @@ class Primary implements SupervisorEvents {
       ExitCode.crashLoop,
       `workers keep crashing: more than ${restartIntensity} times within ${restartPeriodMs} ms (RESTART_INTENSITY, RESTART_PERIOD_MS); the last: ${message}`,
     );
-  }
-
-  #fork(id: number, generation: number, listener: WorkerListener): WorkerHandle {
-    const environment = this.#settings.workerEnvironment(this.#resizer.workerNodeOptions, this.#compileCache, id);
-    const heapMb = this.#resizer.sizing.memory.heapPerWorkerMb;
-    return new WorkerHandle({ id, generation, heapMb, environment, sessionKeys: () => this.#settings.sessionKeys() }, listener);
   }
 
   #broadcast(event: string, data: unknown): number {

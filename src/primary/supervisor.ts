@@ -37,7 +37,9 @@ export class Supervisor implements WorkerListener {
   #config: Config;
   readonly #log: LogSource;
   readonly #fork: Fork;
-  readonly #events: SupervisorEvents;
+  /** Undefined while the primary is being loaded; what happens until then is kept. */
+  #events: SupervisorEvents | undefined;
+  readonly #early: ((events: SupervisorEvents) => void)[] = [];
   /** Rolling restarts so far. */
   readonly rolls = { success: 0, failure: 0 };
   readonly #handles = new Set<WorkerHandle>();
@@ -55,17 +57,22 @@ export class Supervisor implements WorkerListener {
   readonly #beatMs: number;
   readonly #beat: NodeJS.Timeout;
 
-  constructor(config: Config, log: LogSource, sizing: Sizing, fork: Fork, events: SupervisorEvents) {
+  constructor(config: Config, log: LogSource, sizing: Sizing, fork: Fork) {
     this.#config = config;
     this.#log = log;
     this.#fork = fork;
-    this.#events = events;
     this.#crashes = new CrashBudget(config);
     this.#wanted = sizing.workers;
     this.#maxRssMb = maxRssMb(config, sizing);
     const { workerHeartbeatTimeoutMs } = config;
     this.#beatMs = Math.min(LONGEST_BEAT_MS, Math.max(SHORTEST_BEAT_MS, (workerHeartbeatTimeoutMs || LONGEST_BEAT_MS * 10) / 10));
     this.#beat = setInterval(() => this.#countSilence(), this.#beatMs);
+  }
+
+  /** Tells `events` from now on, what happened before first. */
+  attach(events: SupervisorEvents): void {
+    this.#events = events;
+    for (const tell of this.#early.splice(0)) tell(events);
   }
 
   get wanted(): number {
@@ -164,8 +171,10 @@ export class Supervisor implements WorkerListener {
       if (this.serving.length >= this.#wanted) this.#allServedOnce = true;
     }
     if (message.type === 'crashing') this.#failed(handle);
-    this.#events.said(handle, message);
-    this.#events.changed();
+    this.#tell(events => {
+      events.said(handle, message);
+      events.changed();
+    });
     this.tick();
   }
 
@@ -175,14 +184,22 @@ export class Supervisor implements WorkerListener {
     const level = isFailure(reason) || handle.missedDeadline ? 'error' : 'info';
     this.#log()[level]({ event: 'worker.exit', worker: id, workerPid: pid, reason, failure, ...(drain && { drain }) });
     if (isFailure(reason)) this.#failed(handle);
-    this.#events.exited(handle);
+    this.#tell(events => {
+      events.exited(handle);
+      events.changed();
+    });
     if (this.#handles.size === 0) this.#emptied?.resolve();
-    this.#events.changed();
+
     this.tick();
   }
 
   whoKilled(): 'oom' | 'killed' {
-    return this.#events.whoKilled();
+    return this.#events?.whoKilled() ?? 'killed';
+  }
+
+  #tell(tell: (events: SupervisorEvents) => void): void {
+    if (this.#events === undefined) this.#early.push(tell);
+    else tell(this.#events);
   }
 
   /** The active workers that make up the wanted number, lowest id first. */
@@ -282,7 +299,7 @@ export class Supervisor implements WorkerListener {
   #failed(handle: WorkerHandle): void {
     const backoffMs = this.#crashes.count(handle, performance.now());
     if (backoffMs === undefined) return;
-    if (this.#crashes.isSpent) this.#events.gaveUp(`worker ${handle.id}: ${handle.failure}`);
+    if (this.#crashes.isSpent) this.#tell(events => events.gaveUp(`worker ${handle.id}: ${handle.failure}`));
     else if (backoffMs > 0) this.#log().warn({ event: 'pool.backoff', ms: backoffMs, failures: this.#crashes.failuresInARow });
   }
 
