@@ -119,6 +119,7 @@ function page({ visits, worker, user }: { visits: number; worker: number; user: 
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>koa-bosun demo</title>
+<link rel="icon" href="data:,">
 <style>body{font:1.1rem/1.6 system-ui;max-width:36rem;margin:4rem auto;padding:0 1rem;color-scheme:light dark}b{font-size:1.4em}</style>
 <h1>Hello, ${name}</h1>
 <p>This is your visit <b>${visits}</b>, answered by worker <b>${worker}</b> (process ${process.pid}) of pod <b>${escapeHtml(hostname())}</b>.</p>
