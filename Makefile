@@ -40,6 +40,10 @@ docs: $(INSTALLED) ## write the generated parts of the README
 image: ## build the image koa-bosun:0.1.0
 	docker build -f docker/Dockerfile -t koa-bosun:0.1.0 --build-arg REVISION=$$(git rev-parse --short HEAD 2>/dev/null || echo unknown) --build-arg CREATED=$$(date -u +%FT%TZ) .
 
+.PHONY: loadtest
+loadtest: $(INSTALLED) ## load the running stack, or one that it starts: SCENARIO, DURATION, RATE, CONNECTIONS, URL, OUT, COMPARE; see the README
+	@exec $(NODE) src/loadtest/main.ts
+
 .PHONY: bench
 bench: $(INSTALLED) ## measure start-up, CPU per request and sizing, against plain Koa and node:cluster, about 4 minutes
 	@$(NODE) test/bench/startup.ts

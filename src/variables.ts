@@ -36,7 +36,7 @@ export interface Variable<T> {
   development?: string;
 }
 
-const POLICIES = ['rr', 'none'] as const;
+export const POLICIES = ['rr', 'none'] as const;
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 export type Policy = (typeof POLICIES)[number];
 

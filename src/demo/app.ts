@@ -53,7 +53,7 @@ export default function createApp(kit: Kit): Koa {
       ctx.body = page({ visits, worker: kit.workerId, user: ctx.session?.user });
     },
     '/api/counter': ctx => {
-      ctx.body = { counter: count(ctx), worker: kit.workerId, pid: process.pid, pod: hostname() };
+      ctx.body = { counter: count(ctx), user: ctx.session?.user, worker: kit.workerId, pid: process.pid, pod: hostname() };
     },
     '/login': async ctx => {
       await ctx.session?.regenerate();

@@ -1,0 +1,152 @@
+/**
+ * `make loadtest`: finds a stack or starts one, loads it, reports, and stops what it started.
+ */
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { availableParallelism, cpus, release } from 'node:os';
+import { join } from 'node:path';
+import { ConfigError, type Environment, readEnvironment } from '../config.ts';
+import { POLICIES } from '../variables.ts';
+import type { Context } from './measure.ts';
+import { Progress } from './progress.ts';
+import { failuresOf, type Result, type Run } from './result.ts';
+import { type Scenario, scenarios } from './scenarios.ts';
+import { commandOf, readSettings, type Settings } from './settings.ts';
+import { openStack, type Stack, startLocal } from './stack.ts';
+import { renderText } from './text.ts';
+
+/** As a shell tells of a program that Ctrl-C ended. */
+const EXIT_INTERRUPTED = 130;
+
+const say = (line: string) => void process.stderr.write(`${line}\n`);
+
+async function main(): Promise<number> {
+  const { environment } = readEnvironment();
+  const settings = readSettings(environment);
+  const scenario = scenarios[settings.scenario];
+  refuse(settings, scenario);
+  if (settings.compare !== undefined) await readResult(settings.compare);
+  const stopped = stopOnSignal();
+
+  const stacks = new Map<string, Stack>();
+  const progress = new Progress(process.stderr, process.stderr.isTTY === true);
+  try {
+    await open(settings, environment, stacks);
+    const [stack] = stacks.values();
+    if (stack === undefined) throw new Error('there is no stack to load');
+    if (scenario.needsControl && stack.control === undefined) {
+      const wanted =
+        'one whose control socket is on this machine (set PORT or CONTROL_SOCKET as it has them), or the compose stack';
+      throw new ConfigError([`SCENARIO=${settings.scenario} needs ${wanted}; got ${stack.description}`]);
+    }
+    const startedAt = new Date();
+    const status = await stack.status();
+    const watch = progress.watch.bind(progress);
+    const context: Context = { settings, stack, byPolicy: stacks, stopped, watch };
+    const runs = await scenario.run(context);
+    progress.end();
+    const result: Result = {
+      format: 1,
+      scenario: settings.scenario,
+      command: commandOf(environment),
+      startedAt: startedAt.toISOString(),
+      target: `${settings.url?.href ?? stack.origin} (${stack.description})`,
+      environment: {
+        'koa-bosun': status?.version ?? 'unknown',
+        'Node.js': process.version,
+        machine: `${availableParallelism()} × ${cpus()[0]?.model.trim() || process.arch}`,
+        system: `${process.platform} ${release()}`,
+        workers: status === undefined ? 'unknown' : String(status.workers.length),
+        policy: stacks.size > 1 ? [...stacks.keys()].join(', ') : (status?.policy ?? 'unknown'),
+        sizing: status?.sizing.reason ?? 'unknown',
+        connections: String(settings.connections),
+        rate: settings.rate === 0 ? 'closed loop' : `${settings.rate} per second, open loop`,
+      },
+      runs,
+      problems: problemsOf(scenario, runs),
+      interrupted: stopped.aborted,
+    };
+    await report(settings.out, result);
+    return result.problems.length > 0 ? 1 : 0;
+  } finally {
+    progress.end();
+    for (const stack of stacks.values()) await stack.stop();
+  }
+}
+
+/** What can be known to be wrong before anything is started. */
+function refuse({ url, scenario: name }: Settings, { needsDemo }: Scenario): void {
+  if (name === 'policies' && url !== undefined)
+    throw new ConfigError(['SCENARIO=policies starts a local cluster for each policy: it takes no URL']);
+  if (needsDemo && url !== undefined && url.pathname !== '/')
+    throw new ConfigError([`SCENARIO=${name} asks for the demo app's routes: URL must have no path, got ${url.href}`]);
+}
+
+/** A stack, or one per policy, all up at once. What was opened is in `stacks` even where a later one fails. */
+async function open(settings: Settings, environment: Environment, stacks: Map<string, Stack>): Promise<void> {
+  if (settings.scenario !== 'policies') {
+    stacks.set(settings.scenario, await openStack(settings, environment, say));
+    return;
+  }
+  for (const policy of POLICIES) {
+    const ports = { port: await freePort(), adminPort: await freePort(), controlSocket: undefined };
+    const extra = { NODE_CLUSTER_SCHED_POLICY: policy, CONTROL_SOCKET: '' };
+    stacks.set(policy, await startLocal({ ...settings, ...ports }, environment, extra, say));
+  }
+}
+
+/** Failures fail a strict scenario; a run without any answer fails all. */
+function problemsOf({ strict }: Scenario, runs: readonly Run[]): string[] {
+  return runs.flatMap(run => {
+    if (run.requests === 0) return [`${run.label}: no request was answered`];
+    const failed = failuresOf(run);
+    return strict && failed > 0 ? [`${run.label}: ${failed} failed, none may: ${JSON.stringify(run.failures)}`] : [];
+  });
+}
+
+async function report(folder: string, result: Result): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  const json = join(folder, 'result.json');
+  await writeFile(json, `${JSON.stringify(result, undefined, 1)}\n`);
+  process.stdout.write(`${renderText(result)}\n\n${json}\n`);
+}
+
+/** @throws ConfigError */
+async function readResult(path: string): Promise<Result> {
+  try {
+    const result = JSON.parse(await readFile(path, 'utf8')) as Partial<Result>;
+    if (result.format === 1 && Array.isArray(result.runs)) return result as Result;
+    throw new Error('it is JSON, but not of a load test');
+  } catch (error) {
+    throw new ConfigError([`COMPARE must be an earlier result.json, got ${JSON.stringify(path)}: ${(error as Error).message}`]);
+  }
+}
+
+/** The first signal ends the load, which is then reported; the second one ends this process. */
+function stopOnSignal(): AbortSignal {
+  const controller = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => {
+      if (controller.signal.aborted) process.exit(EXIT_INTERRUPTED);
+      say('\nstopping; once more to leave at once');
+      controller.abort();
+    });
+  }
+  return controller.signal;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
+  const address = server.address();
+  await new Promise(resolve => server.close(resolve));
+  if (address === null || typeof address === 'string') throw new Error(`a TCP port was expected, got ${JSON.stringify(address)}`);
+  return address.port;
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  say(`loadtest: ${(error as Error).message}`);
+  process.exitCode = error instanceof ConfigError ? 78 : 1;
+}

@@ -1,0 +1,252 @@
+/**
+ * The stack under load: one that runs already, or one that is started here and stopped in the end. Every answer of its admin port
+ * is only read; what changes it goes through its control socket, as an operator's command would.
+ */
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { call } from '../cli/client.ts';
+import type { Status } from '../cli/status.ts';
+import type { Environment } from '../config.ts';
+import { get } from './generator.ts';
+import type { Settings } from './settings.ts';
+
+const run = promisify(execFile);
+
+const ROOT = join(import.meta.dirname, '..', '..');
+const PROBE_TIMEOUT_MS = 5_000;
+const START_TIMEOUT_MS = 60_000;
+const COMMAND_TIMEOUT_MS = 120_000;
+/** `docker compose up` may have to build the image. */
+const COMPOSE_TIMEOUT_MS = 600_000;
+
+/** What an operator can do to a stack. */
+export interface Control {
+  restart(): Promise<void>;
+  policy(name: string): Promise<void>;
+  /** SIGKILL to a worker of `/status`. */
+  kill(pid: number): Promise<void>;
+}
+
+export interface Stack {
+  /** Where requests go; no path. */
+  origin: string;
+  /** For people. */
+  description: string;
+  /** Started here, so that it may be treated roughly. */
+  own: boolean;
+  /** Undefined where nobody answers: a plain URL, or a stack that is gone. */
+  status(): Promise<Status | undefined>;
+  throttledSeconds(): Promise<number | null>;
+  control: Control | undefined;
+  /** Whether the pids of `/status` are this machine's. */
+  local: boolean;
+  stop(): Promise<void>;
+}
+
+/** The stack that the settings mean. @throws where none runs and none can be started */
+export async function openStack(settings: Settings, environment: Environment, say: (line: string) => void): Promise<Stack> {
+  if (settings.url !== undefined) return remote(settings, settings.url);
+  const running = await found(settings);
+  if (running !== undefined) return running;
+  if (settings.stack !== 'local') {
+    const reason = await composeMissing();
+    if (reason === undefined) {
+      try {
+        return await startCompose(settings, environment, say);
+      } catch (error) {
+        if (settings.stack === 'compose') throw error;
+        say(`docker compose could not start the stack, so the local cluster is used: ${lastLine((error as Error).message)}`);
+      }
+    } else if (settings.stack === 'compose') throw new Error(`STACK=compose, but ${reason}`);
+  }
+  return startLocal(settings, environment, {}, say);
+}
+
+/** A cluster of this clone on these ports. `extra` wins over the environment. */
+export async function startLocal(
+  settings: Settings,
+  environment: Environment,
+  extra: Record<string, string>,
+  say: (line: string) => void,
+): Promise<Stack> {
+  say(`starting the local cluster on 127.0.0.1:${settings.port}, admin port ${settings.adminPort}`);
+  let output = '';
+  const child = spawn(process.execPath, [join(ROOT, 'src', 'main.ts')], {
+    detached: true, // the terminal's Ctrl-C is for us; we stop it in our order
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: {
+      LOG_LEVEL: 'error',
+      RESTART_INTENSITY: '1000000', // `crash` kills more workers than an accident would
+      ...environment,
+      HOST: '127.0.0.1',
+      ADMIN_HOST: '127.0.0.1',
+      PORT: String(settings.port),
+      ADMIN_PORT: String(settings.adminPort),
+      ...extra,
+    },
+  });
+  const keep = (chunk: Buffer) => {
+    output = (output + chunk).slice(-4_000);
+  };
+  child.stdout.on('data', keep);
+  child.stderr.on('data', keep);
+  process.once('exit', () => child.kill('SIGTERM')); // where we leave at once, without `stop`
+  const stop = () => stopChild(child);
+  try {
+    const status = await whenReady(settings, () => child.exitCode === null && child.signalCode === null);
+    if (status?.pid !== child.pid)
+      throw new Error(`the local cluster did not start on ports ${settings.port} and ${settings.adminPort}:\n${output.trim()}`);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  const control = socketControl(settings);
+  return { ...common(settings), description: 'local cluster, started for this test', own: true, local: true, control, stop };
+}
+
+async function stopChild(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const exited = once(child, 'exit');
+  child.kill('SIGTERM');
+  await exited;
+}
+
+async function whenReady(settings: Settings, alive: () => boolean): Promise<Status | undefined> {
+  const deadline = performance.now() + START_TIMEOUT_MS;
+  while (alive() && performance.now() < deadline) {
+    const status = await readStatus(settings.adminPort);
+    const ready = status?.workers.filter(({ state }) => state === 'ready').length ?? 0;
+    if (status?.state === 'ready' && ready > 0 && ready === status.workers.length) return status;
+    await sleep(50);
+  }
+  return undefined;
+}
+
+/** Only for what another machine, or another kind of stack, can be asked. */
+async function remote(settings: Settings, { origin, hostname }: URL): Promise<Stack> {
+  const here = hostname === '127.0.0.1' || hostname === 'localhost';
+  const known = here ? await found(settings) : undefined;
+  const nothing = { status: async () => undefined, throttledSeconds: async () => null, control: undefined };
+  if (known !== undefined && new URL(origin).port === String(settings.port)) return { ...known, origin };
+  return { origin, description: origin, own: false, local: false, ...nothing, stop: async () => undefined };
+}
+
+/** What answers on the ports of the settings. */
+async function found(settings: Settings): Promise<Stack | undefined> {
+  const status = await readStatus(settings.adminPort);
+  if (status === undefined) return undefined;
+  const local = await isLocal(settings, status.pid);
+  const compose = !local && (await isCompose(settings));
+  const control = local ? socketControl(settings) : compose ? composeControl() : undefined;
+  const kind = local ? 'local cluster' : compose ? 'compose stack' : 'stack without a control socket in reach';
+  return {
+    ...common(settings),
+    description: `${kind} that was running`,
+    own: false,
+    local,
+    control,
+    stop: async () => undefined,
+  };
+}
+
+const common = ({ port, adminPort }: Settings) => ({
+  origin: `http://127.0.0.1:${port}`,
+  status: () => readStatus(adminPort),
+  throttledSeconds: () => readThrottled(adminPort),
+});
+
+async function readStatus(adminPort: number): Promise<Status | undefined> {
+  try {
+    const { status, body } = await get(`http://127.0.0.1:${adminPort}/status`, false);
+    const parsed = status === 200 ? (JSON.parse(body) as Partial<Status>) : {};
+    return Array.isArray(parsed.workers) && typeof parsed.pid === 'number' ? (parsed as Status) : undefined;
+  } catch {
+    return undefined; // nobody there, or not ours
+  }
+}
+
+async function readThrottled(adminPort: number): Promise<number | null> {
+  try {
+    const { body } = await get(`http://127.0.0.1:${adminPort}/metrics`, false);
+    const value = /^bosun_cpu_throttled_seconds_total (\S+)$/m.exec(body)?.[1];
+    return value === undefined ? null : Number(value);
+  } catch {
+    return null; // gone meanwhile; the failures tell
+  }
+}
+
+const socketOf = ({ controlSocket, port }: Settings) => controlSocket ?? join(tmpdir(), `bosun-${port}.sock`);
+
+async function isLocal(settings: Settings, pid: number): Promise<boolean> {
+  try {
+    return ((await call(socketOf(settings), 'status')) as Status).pid === pid;
+  } catch {
+    return false; // in a container, or another user's
+  }
+}
+
+function socketControl(settings: Settings): Control {
+  const socket = socketOf(settings);
+  return {
+    restart: async () => void (await call(socket, 'restart')),
+    policy: async name => void (await call(socket, 'policy', { name })),
+    kill: async pid => {
+      process.kill(pid, 'SIGKILL');
+    },
+  };
+}
+
+/** Why docker compose can't be used here; undefined where it can. */
+async function composeMissing(): Promise<string | undefined> {
+  try {
+    await run('docker', ['compose', 'version'], { timeout: PROBE_TIMEOUT_MS });
+    await run('docker', ['info', '--format', '{{.ServerVersion}}'], { timeout: PROBE_TIMEOUT_MS });
+    return undefined;
+  } catch (error) {
+    return `docker compose does not work here: ${lastLine((error as Error).message)}`;
+  }
+}
+
+async function isCompose({ port }: Settings): Promise<boolean> {
+  try {
+    const { stdout } = await run('docker', ['compose', 'port', 'app', '3000'], { cwd: ROOT, timeout: PROBE_TIMEOUT_MS });
+    return stdout.trim().endsWith(`:${port}`);
+  } catch {
+    return false; // no Docker, or not from this folder
+  }
+}
+
+async function startCompose(settings: Settings, environment: Environment, say: (line: string) => void): Promise<Stack> {
+  say('starting the compose stack (the first time, its image is built)');
+  const env = { ...environment, PORT: String(settings.port), ADMIN_PORT: String(settings.adminPort) };
+  const stop = async () => {
+    await run('docker', ['compose', 'down'], { cwd: ROOT, env, timeout: COMMAND_TIMEOUT_MS });
+  };
+  try {
+    await run('docker', ['compose', 'up', '--build', '--wait'], { cwd: ROOT, env, timeout: COMPOSE_TIMEOUT_MS });
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  const control = composeControl();
+  return { ...common(settings), description: 'compose stack, started for this test', own: true, local: false, control, stop };
+}
+
+function composeControl(): Control {
+  const inside = async (...command: string[]) => {
+    await run('docker', ['compose', 'exec', '-T', 'app', ...command], { cwd: ROOT, timeout: COMMAND_TIMEOUT_MS });
+  };
+  return {
+    restart: () => inside('bosun', 'restart'),
+    policy: name => inside('bosun', 'policy', name),
+    kill: pid => inside('node', '-e', `process.kill(${pid}, 'SIGKILL')`),
+  };
+}
+
+function lastLine(text: string): string {
+  return text.trim().split('\n').at(-1) ?? '';
+}

@@ -1,0 +1,192 @@
+/**
+ * `make loadtest` for real: each scenario for a second or two against a local cluster. What a busy machine makes of the figures is
+ * no matter here; that they are there, add up, and that failures are found is.
+ */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, test } from 'node:test';
+import { failuresOf, type Result } from '../../src/loadtest/result.ts';
+import { APPS, freePort, ROOT, startKit, until } from './kit.ts';
+
+const PATIENCE_MS = 120_000;
+
+interface Ran {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+  folder: string;
+  /** Throws where there is none. */
+  result(): Result;
+}
+
+class Running {
+  readonly folder = mkdtempSync(join(tmpdir(), 'bosun-loadtest-'));
+  readonly #child;
+  stderr = '';
+  stdout = '';
+
+  constructor(env: Record<string, string>) {
+    after(() => rmSync(this.folder, { recursive: true }));
+    this.#child = spawn(process.execPath, [join(ROOT, 'src', 'loadtest', 'main.ts')], {
+      cwd: ROOT,
+      timeout: PATIENCE_MS,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: {
+        PATH: process.env.PATH,
+        NODE_COMPILE_CACHE: join(ROOT, 'node_modules', '.cache', 'koa-bosun'),
+        NODE_CLUSTER_WORKERS: '2',
+        STACK: 'local',
+        DURATION: '1',
+        CONNECTIONS: '8',
+        OUT: this.folder,
+        ...env,
+      },
+    });
+    this.#child.stdout.on('data', chunk => {
+      this.stdout += chunk;
+    });
+    this.#child.stderr.on('data', chunk => {
+      this.stderr += chunk;
+    });
+  }
+
+  interrupt(): void {
+    this.#child.kill('SIGINT');
+  }
+
+  async ended(): Promise<Ran> {
+    if (this.#child.exitCode === null) await once(this.#child, 'close');
+    const { stdout, stderr, folder } = this;
+    const result = () => JSON.parse(readFileSync(join(folder, 'result.json'), 'utf8')) as Result;
+    return { code: this.#child.exitCode, stdout, stderr, folder, result };
+  }
+}
+
+const loadtest = (env: Record<string, string>) => new Running(env).ended();
+
+async function freePorts(): Promise<{ PORT: string; ADMIN_PORT: string }> {
+  return { PORT: String(await freePort()), ADMIN_PORT: String(await freePort()) };
+}
+
+/** A result that makes sense, of a run that nothing failed in. */
+function assertSound({ code, stdout, stderr, result }: Ran, runs = 1): Result {
+  assert.equal(code, 0, `${stdout}${stderr}`);
+  const found = result();
+  assert.equal(found.runs.length, runs);
+  for (const run of found.runs) {
+    assert.ok(run.requests > 10, stdout);
+    assert.ok(run.rate > 5, stdout);
+    const { p50, p90, p99, p99_9, max } = run.latencyMs;
+    assert.ok(0 < p50 && p50 <= p90 && p90 <= p99 && p99 <= p99_9 && p99_9 <= max, stdout);
+    assert.ok(run.slices.length >= 2 && run.slices.some(({ p99Ms }) => p99Ms !== null));
+    const counted = run.workers.reduce((sum, { requests }) => sum + requests, 0);
+    assert.ok(counted >= run.requests / 2, `the workers count ${counted} of ${run.requests}`);
+    assert.match(stdout, new RegExp(`${run.label} +${run.requests}`));
+  }
+  return found;
+}
+
+describe('make loadtest', { concurrency: 3 }, () => {
+  for (const SCENARIO of ['steady', 'newconn', 'mixed', 'spike', 'saturate', 'sessions'] as const) {
+    test(`${SCENARIO} loads the cluster that it starts, and stops it`, async () => {
+      const ports = await freePorts();
+      const ran = await loadtest({ SCENARIO, ...ports, RATE: SCENARIO === 'saturate' ? '100' : '0' });
+      const { runs } = assertSound(ran);
+      assert.equal(runs.map(failuresOf).join(), '0', ran.stdout);
+      if (SCENARIO === 'saturate') assert.match(ran.stdout, /the knee/);
+      if (SCENARIO === 'spike') assert.equal(runs[0]?.events.filter(({ kind }) => kind === 'load').length, 3);
+      await assert.rejects(fetch(`http://127.0.0.1:${ports.ADMIN_PORT}/livez`), 'it still runs');
+    });
+  }
+
+  test('a rate is kept, and latency counts from the time at which a request was due', async () => {
+    const ran = await loadtest({ SCENARIO: 'steady', RATE: '100', DURATION: '2', ...(await freePorts()) });
+    const [run] = assertSound(ran).runs;
+    assert.ok(run && run.requests > 150 && run.requests <= 210, ran.stdout);
+  });
+
+  test('rolling-restart rolls the workers, fails nothing, and shows the ledger of the drains', async () => {
+    const ran = await loadtest({ SCENARIO: 'rolling-restart', ...(await freePorts()) });
+    const [run] = assertSound(ran).runs;
+    assert.ok(run);
+    assert.equal(failuresOf(run), 0, ran.stdout);
+    assert.ok((run.restarts.restart ?? 0) >= 2 && run.drains.count >= 2 && run.drains.cutRequests === 0, ran.stdout);
+    assert.ok(run.events.some(({ kind }) => kind === 'draining') || run.events.some(({ kind }) => kind === 'exited'));
+    assert.match(ran.stdout, /drains: \d+, \d+ requests finished in them, 0 cut/);
+  });
+
+  test('rolling-restart fails, with exit code 1, when an app drops requests while it drains', async () => {
+    const APP_MODULE = join(APPS, 'drops-when-draining.mjs');
+    const ran = await loadtest({ SCENARIO: 'rolling-restart', APP_MODULE, ...(await freePorts()) });
+    assert.equal(ran.code, 1, ran.stdout);
+    assert.match(ran.stdout, /FAILED: rolling-restart: \d+ failed, none may: .*ECONNRESET/);
+    assert.ok(ran.result().problems.length > 0);
+  });
+
+  test('sessions fails, with exit code 1, when an app mixes its users up', async () => {
+    const APP_MODULE = join(APPS, 'mixes-up-sessions.mjs');
+    const ran = await loadtest({ SCENARIO: 'sessions', APP_MODULE, ...(await freePorts()) });
+    assert.equal(ran.code, 1, ran.stdout);
+    assert.match(ran.stdout, /session mixed up/);
+  });
+
+  test('crash kills workers, and tells what was lost', async () => {
+    const ran = await loadtest({ SCENARIO: 'crash', DURATION: '2', ...(await freePorts()) });
+    const [run] = assertSound(ran).runs;
+    assert.ok((run?.restarts.killed ?? 0) >= 1, ran.stdout);
+    assert.ok(run?.events.some(({ kind }) => kind === 'killed'));
+  });
+
+  test('policies loads every policy with the same mix, in turns', async () => {
+    const { POLICIES } = await import('../../src/variables.ts');
+    const ran = await loadtest({ SCENARIO: 'policies', DURATION: '2' });
+    const { runs } = assertSound(ran, POLICIES.length);
+    assert.deepEqual(
+      runs.map(({ label }) => label),
+      [...POLICIES],
+    );
+  });
+
+  test('Ctrl-C ends the load, which is reported, and stops what was started', async () => {
+    const ports = await freePorts();
+    const running = new Running({ SCENARIO: 'steady', DURATION: '600', ...ports });
+    await until(
+      () => /steady .* per second/.test(running.stderr) || undefined,
+      () => running.stderr,
+    );
+    running.interrupt();
+    const ran = await running.ended();
+    assert.equal(assertSound(ran).interrupted, true);
+    assert.match(ran.stdout, /ended early by Ctrl-C/);
+    await assert.rejects(fetch(`http://127.0.0.1:${ports.ADMIN_PORT}/livez`), 'it still runs');
+  });
+
+  test('a stack that runs already is loaded, and goes on', async () => {
+    const ports = await freePorts();
+    const kit = await startKit({ env: ports });
+    await kit.event('pool.ready');
+    const ran = await loadtest({ SCENARIO: 'steady', ...ports });
+    assert.match(assertSound(ran).target, /local cluster that was running/);
+    assert.equal((await fetch(`http://127.0.0.1:${ports.ADMIN_PORT}/readyz`)).status, 200);
+  });
+
+  test('settings that make no sense are refused together, before anything is started', async () => {
+    const ran = await loadtest({ SCENARIO: 'flood', DURATION: '0', RATE: '-1', CONNECTIONS: 'many', URL: 'ftp://x', PORT: '0' });
+    assert.equal(ran.code, 78);
+    for (const name of ['SCENARIO', 'DURATION', 'RATE', 'CONNECTIONS', 'URL', 'PORT'])
+      assert.match(ran.stderr, new RegExp(`${name} must be`), ran.stderr);
+    const compare = await loadtest({ COMPARE: join(ROOT, 'package.json') });
+    assert.equal(compare.code, 78);
+    assert.match(compare.stderr, /COMPARE must be an earlier result\.json, got .*package\.json/);
+  });
+
+  test('a server without a control socket in reach is not rolled', async () => {
+    const ran = await loadtest({ SCENARIO: 'rolling-restart', URL: `http://127.0.0.1:${await freePort()}` });
+    assert.equal(ran.code, 78, ran.stderr);
+    assert.match(ran.stderr, /needs one whose control socket/);
+  });
+});
