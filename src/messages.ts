@@ -71,9 +71,16 @@ export interface Snapshot {
   /** Mean lateness of the event loop over the last second. */
   eventLoopDelayMs: number;
   memory: { rss: number; heapTotal: number; heapUsed: number };
+  /** CPU time since the worker started. */
+  cpuSeconds: CpuSeconds;
   http: HttpSeries[];
   /** The app's own metrics in prom-client's JSON; empty where it has none. */
   appMetrics: AppMetric[];
+}
+
+export interface CpuSeconds {
+  user: number;
+  system: number;
 }
 
 /** A metric of the app, as prom-client's registry gives it to be merged. */

@@ -3,6 +3,7 @@
  * snapshot is at most a second old.
  */
 import { type HttpSeries, RESPONSE_TIME_BUCKETS_S } from '../messages.ts';
+import { addProcessMetrics } from './process-metrics.ts';
 import type { Pod } from './status.ts';
 
 const WORKER_STATES = ['starting', 'ready', 'cordoned', 'draining'] as const;
@@ -66,6 +67,8 @@ export async function metricsText(pod: Pod): Promise<{ contentType: string; text
   if (sizing.cpus.quota !== null) gauge('bosun_cpu_limit_cores', 'CPU quota of the container.', sizing.cpus.quota);
   if (sizing.memory.limitBytes !== null)
     gauge('bosun_memory_limit_bytes', 'Memory limit of the container.', sizing.memory.limitBytes);
+
+  addProcessMetrics({ Counter, Gauge }, own, handles, totals);
 
   const collected = [
     [histogramOf(counters.http)],

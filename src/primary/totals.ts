@@ -1,7 +1,7 @@
 /**
  * What remains of workers that are gone: their counters, so that no total ever goes down, and the ledger of their drains.
  */
-import type { AppMetric, Drain, ExitReason, HttpSeries, Snapshot } from '../messages.ts';
+import type { AppMetric, CpuSeconds, Drain, ExitReason, HttpSeries, Snapshot } from '../messages.ts';
 import type { WorkerHandle } from './worker-handle.ts';
 
 /** The drains of this pod, added up. */
@@ -29,6 +29,8 @@ export class Totals {
   };
   /** Counters and histograms of the apps in workers that are gone; a gauge dies with its worker. */
   appMetrics: Promise<AppMetric[]> = Promise.resolve([]);
+  /** CPU time of the gone, by the id that they had: a successor goes on counting where they ended. */
+  readonly #cpu = new Map<number, CpuSeconds>();
   #counters: Counters = { requests: 0, shed: 0, sessionStoreErrors: 0, http: [] };
 
   get exits(): number {
@@ -40,11 +42,23 @@ export class Totals {
     return present.reduce((sum, { snapshot }) => (snapshot ? add(sum, snapshot) : sum), this.#counters);
   }
 
+  /** Of worker `id` and its predecessors, as far as `present` knows it. */
+  cpuSecondsOf(id: number, present: CpuSeconds | undefined): CpuSeconds {
+    const gone = this.#cpu.get(id) ?? { user: 0, system: 0 };
+    return { user: gone.user + (present?.user ?? 0), system: gone.system + (present?.system ?? 0) };
+  }
+
+  /** Every id that ever was. */
+  get goneIds(): number[] {
+    return [...this.#cpu.keys()];
+  }
+
   exited(handle: WorkerHandle): void {
     const { reason, snapshot, drain } = handle;
     if (reason !== undefined) this.exitsByReason.set(reason, (this.exitsByReason.get(reason) ?? 0) + 1);
     if (snapshot !== undefined) {
       this.#counters = add(this.#counters, snapshot);
+      this.#cpu.set(handle.id, this.cpuSecondsOf(handle.id, snapshot.cpuSeconds));
       this.appMetrics = this.appMetrics.then(sum => addAppMetrics(sum, snapshot.appMetrics));
     }
     if (drain !== undefined) this.#drained(drain, handle);

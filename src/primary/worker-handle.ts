@@ -37,6 +37,8 @@ export class WorkerHandle {
   state: WorkerState = 'starting';
   readyAt: number | undefined;
   snapshot: Snapshot | undefined;
+  /** When the snapshot came, by the monotonic clock; the start of the worker before. */
+  heardAt = this.startedAt;
   redis: { state: RedisState; message: string; evictionPolicy: string | undefined } | undefined;
   drain: Drain | undefined;
   /** What its drain waits for, as last told. */
@@ -159,6 +161,7 @@ export class WorkerHandle {
         break;
       case 'stats':
         this.snapshot = message.snapshot;
+        this.heardAt = performance.now();
         break;
       case 'redis':
         this.redis = { state: message.state, message: message.message, evictionPolicy: message.evictionPolicy };

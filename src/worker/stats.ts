@@ -59,6 +59,7 @@ export class Stats {
     const delayMs = Math.max(0, this.#loopDelay.mean / 1e6 - LOOP_RESOLUTION_MS);
     this.#loopDelay.reset();
     const { rss, heapTotal, heapUsed } = process.memoryUsage();
+    const { user, system } = process.cpuUsage();
     return {
       connections,
       inFlight,
@@ -69,6 +70,7 @@ export class Stats {
       eventLoopUtilization: round(since, 3),
       eventLoopDelayMs: round(Number.isNaN(delayMs) ? 0 : delayMs, 1),
       memory: { rss, heapTotal, heapUsed },
+      cpuSeconds: { user: user / 1e6, system: system / 1e6 },
       http: this.#http(),
       appMetrics,
     };

@@ -1,0 +1,90 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ask } from './clients.ts';
+import { type Kit, startKit, until } from './kit.ts';
+
+const KILLS = 20;
+
+/** Samples by their name with labels, as the text format has them. */
+type Samples = Map<string, number>;
+
+async function scrape(kit: Kit): Promise<{ text: string; samples: Samples; counters: Set<string> }> {
+  const { status, body: text } = await ask(kit.adminPort, '/metrics');
+  assert.equal(status, 200);
+  const samples: Samples = new Map();
+  const counters = new Set<string>();
+  for (const line of text.split('\n')) {
+    const [, name = '', type = ''] = /^# TYPE (\S+) (\S+)$/.exec(line) ?? [];
+    if (type === 'counter' || type === 'histogram') counters.add(name);
+    if (line === '' || line.startsWith('#')) continue;
+    const [, key = '', value = ''] = /^([a-z_:][\w:]*(?:\{[^}]*\})?) (\S+)$/i.exec(line) ?? [];
+    assert.notEqual(key, '', `not a sample: ${line}`);
+    assert.equal(samples.has(key), false, `twice: ${key}`);
+    samples.set(key, Number(value));
+  }
+  return { text, samples, counters };
+}
+
+const isCounter = (key: string, counters: Set<string>) =>
+  counters.has(key.replace(/\{.*/, '')) || counters.has(key.replace(/_(bucket|sum|count)(\{.*|$)/, ''));
+
+const answered = (samples: Samples) =>
+  [...samples].reduce((sum, [key, value]) => (key.startsWith('http_request_duration_seconds_count') ? sum + value : sum), 0);
+
+test(`no counter goes down over ${KILLS} killed workers, and every answered request is counted`, async () => {
+  const kit = await startKit({ app: 'koa.mjs', env: { WORKER_HEARTBEAT_TIMEOUT_MS: '2000' } });
+  const { port } = await kit.ready();
+  let before = await scrape(kit);
+  let asked = 0;
+  for (let kill = 1; kill <= KILLS; kill++) {
+    await kit.statusWhere(({ workers }) => workers.filter(({ state }) => state === 'ready').length === 2);
+    const { status } = await ask(port, '/');
+    assert.equal(status, 200);
+    asked++;
+    // What a worker has not reported dies with it: up to a second.
+    await until(
+      async () => (answered((await scrape(kit)).samples) >= asked ? true : undefined),
+      () => `${asked} requests were answered`,
+    );
+    const { workers } = await kit.status();
+    const victim = workers.find(({ state }) => state === 'ready');
+    assert.ok(victim);
+    process.kill(victim.pid, 'SIGKILL');
+    await kit.event('worker.exit', ({ workerPid }) => workerPid === victim.pid);
+    const now = await scrape(kit);
+    for (const [key, value] of before.samples) {
+      if (isCounter(key, before.counters))
+        assert.ok((now.samples.get(key) ?? -1) >= value, `${key}: ${value} before, now ${now.samples.get(key)}`);
+    }
+    assert.equal(answered(now.samples), asked);
+    before = now;
+  }
+  assert.equal(before.samples.get('bosun_worker_exits_total{reason="killed"}'), KILLS);
+});
+
+test('every process shows what it uses, and a stopped worker shows how old its word is', async () => {
+  const kit = await startKit();
+  await kit.ready();
+  const { workers } = await kit.statusWhere(status => status.workers.every(({ pid }) => pid > 0));
+  const [worker] = workers;
+  assert.ok(worker);
+  process.kill(worker.pid, 'SIGSTOP');
+  const age = `bosun_worker_snapshot_age_seconds{worker="${worker.id}"}`;
+  try {
+    const { samples } = await until(
+      async () => {
+        const found = await scrape(kit);
+        return (found.samples.get(age) ?? 0) > 2 ? found : undefined;
+      },
+      () => 'the age of a stopped worker grows',
+    );
+    for (const label of ['primary', '1', '2']) {
+      assert.ok((samples.get(`process_cpu_seconds_total{worker="${label}"}`) ?? 0) > 0, label);
+      assert.ok((samples.get(`process_resident_memory_bytes{worker="${label}"}`) ?? 0) > 1e7, label);
+    }
+    assert.ok(samples.has('nodejs_eventloop_lag_seconds{worker="1"}'));
+    assert.ok(samples.has('nodejs_eventloop_utilization{worker="2"}'));
+  } finally {
+    process.kill(worker.pid, 'SIGCONT');
+  }
+});
