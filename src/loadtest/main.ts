@@ -9,6 +9,7 @@ import { ConfigError, type Environment, readEnvironment } from '../config.ts';
 import { POLICIES } from '../variables.ts';
 import type { Context } from './measure.ts';
 import { Progress } from './progress.ts';
+import { renderHtml } from './report.ts';
 import { failuresOf, type Result, type Run } from './result.ts';
 import { type Scenario, scenarios } from './scenarios.ts';
 import { commandOf, readSettings, type Settings } from './settings.ts';
@@ -25,7 +26,7 @@ async function main(): Promise<number> {
   const settings = readSettings(environment);
   const scenario = scenarios[settings.scenario];
   refuse(settings, scenario);
-  if (settings.compare !== undefined) await readResult(settings.compare);
+  const compared = settings.compare === undefined ? undefined : await readResult(settings.compare);
   const stopped = stopOnSignal();
 
   const stacks = new Map<string, Stack>();
@@ -66,7 +67,7 @@ async function main(): Promise<number> {
       problems: problemsOf(scenario, runs),
       interrupted: stopped.aborted,
     };
-    await report(settings.out, result);
+    await report(settings.out, result, compared);
     return result.problems.length > 0 ? 1 : 0;
   } finally {
     progress.end();
@@ -104,11 +105,12 @@ function problemsOf({ strict }: Scenario, runs: readonly Run[]): string[] {
   });
 }
 
-async function report(folder: string, result: Result): Promise<void> {
+async function report(folder: string, result: Result, compared: Result | undefined): Promise<void> {
   await mkdir(folder, { recursive: true });
-  const json = join(folder, 'result.json');
+  const [html, json] = [join(folder, 'report.html'), join(folder, 'result.json')];
   await writeFile(json, `${JSON.stringify(result, undefined, 1)}\n`);
-  process.stdout.write(`${renderText(result)}\n\n${json}\n`);
+  await writeFile(html, renderHtml(result, compared));
+  process.stdout.write(`${renderText(result)}\n\n${html}  ${json}\n`);
 }
 
 /** @throws ConfigError */

@@ -60,7 +60,7 @@ export interface Slice {
 
 export interface LifecycleEvent {
   atSeconds: number;
-  kind: 'restart' | 'ready' | 'draining' | 'exited' | 'killed' | 'policy' | 'load';
+  kind: 'restart' | 'ready' | 'draining' | 'exited' | 'killed' | 'load';
   text: string;
 }
 

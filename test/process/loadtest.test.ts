@@ -73,7 +73,7 @@ async function freePorts(): Promise<{ PORT: string; ADMIN_PORT: string }> {
 }
 
 /** A result that makes sense, of a run that nothing failed in. */
-function assertSound({ code, stdout, stderr, result }: Ran, runs = 1): Result {
+function assertSound({ code, stdout, stderr, folder, result }: Ran, runs = 1): Result {
   assert.equal(code, 0, `${stdout}${stderr}`);
   const found = result();
   assert.equal(found.runs.length, runs);
@@ -87,6 +87,8 @@ function assertSound({ code, stdout, stderr, result }: Ran, runs = 1): Result {
     assert.ok(counted >= run.requests / 2, `the workers count ${counted} of ${run.requests}`);
     assert.match(stdout, new RegExp(`${run.label} +${run.requests}`));
   }
+  const html = readFileSync(join(folder, 'report.html'), 'utf8');
+  assert.ok(html.includes('aria-label="Latency over time"') && !html.includes('NaN'));
   return found;
 }
 
