@@ -53,7 +53,10 @@ export interface Visit {
 
 let launched: Promise<Browser> | undefined;
 
-/** The browser of this test file, closed at its end. */
+// Not the running test's end: the browser serves the whole file.
+after(async () => (await launched)?.close());
+
+/** The browser of this test file. */
 async function browser(): Promise<Browser> {
   if (absent !== undefined) throw new Error(absent);
   launched ??= launch();
@@ -62,14 +65,13 @@ async function browser(): Promise<Browser> {
 
 async function launch(): Promise<Browser> {
   const { chromium } = await import('playwright-core');
-  const browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS, timeout: LAUNCH_TIMEOUT_MS });
-  after(() => browser.close());
-  return browser;
+  return chromium.launch({ executablePath: CHROMIUM, args: FLAGS, timeout: LAUNCH_TIMEOUT_MS });
 }
 
-/** Opens `url` in a context of its own (cookies, storage); the page is closed with the browser. */
+/** Opens `url` in a context of its own (cookies, storage); it ends with the test. */
 export async function visit(url: string, { width, height, colorScheme = 'light' }: View): Promise<Visit> {
   const context = await (await browser()).newContext({ viewport: { width, height }, colorScheme });
+  after(() => context.close());
   const page = await context.newPage();
   const problems: string[] = [];
   page.on('console', message => {

@@ -1,5 +1,5 @@
 /**
- * The read-only admin port: probes, metrics, status. terminus answers the probes and runs the shutdown, here and not on the app's
+ * The read-only admin port: probes, metrics, status, events, dashboard. terminus answers the probes and runs the shutdown, here and not on the app's
  * port, where it would cut requests (facts/draining.md, section 0).
  */
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
@@ -16,6 +16,8 @@ export interface AdminParts {
   port: number;
   probes: Record<`/${string}`, Probe>;
   routes: Record<`/${string}`, () => Promise<Answer> | Answer>;
+  /** Answers that go on: each writes its own response. */
+  streams: Record<`/${string}`, (response: ServerResponse) => void>;
   /** Drains the workers; the admin port answers until it resolves. */
   beforeShutdown: () => Promise<void>;
   /** Ends the process. */
@@ -25,6 +27,7 @@ export interface AdminParts {
 export interface Answer {
   contentType: string;
   text: string;
+  headers?: Record<string, string>;
 }
 
 /**
@@ -34,8 +37,20 @@ export interface Answer {
 export const SHUTDOWN = 'bosun:shutdown';
 
 /** @throws what `listen` reports, for example EADDRINUSE */
-export async function openAdmin({ host, port, probes, routes, beforeShutdown, onShutdown }: AdminParts): Promise<Server> {
-  const server = http.createServer((request, response) => void answer(routes, request, response));
+export async function openAdmin({
+  host,
+  port,
+  probes,
+  routes,
+  streams,
+  beforeShutdown,
+  onShutdown,
+}: AdminParts): Promise<Server> {
+  const server = http.createServer((request, response) => {
+    const stream = Object.entries(streams).find(([path]) => path === request.url)?.[1];
+    if (stream !== undefined) stream(response);
+    else void answer(routes, request, response);
+  });
   createTerminus(server, {
     signal: SHUTDOWN,
     useExit0: true,
@@ -44,7 +59,7 @@ export async function openAdmin({ host, port, probes, routes, beforeShutdown, on
     beforeShutdown,
     onShutdown,
   });
-  guard(server, new Set([...Object.keys(probes), ...Object.keys(routes)]));
+  guard(server, new Set([...Object.keys(probes), ...Object.keys(routes), ...Object.keys(streams)]));
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   server.once('error', reject);
   server.listen(port, host, resolve);
@@ -79,8 +94,8 @@ async function answer(routes: AdminParts['routes'], request: IncomingMessage, re
   try {
     const route = Object.entries(routes).find(([path]) => path === request.url)?.[1];
     if (route === undefined) return refuse(response, 404, 'not found');
-    const { contentType, text } = await route();
-    response.writeHead(200, { 'Content-Type': contentType, 'Cache-Control': 'no-store' });
+    const { contentType, text, headers } = await route();
+    response.writeHead(200, { 'Content-Type': contentType, 'Cache-Control': 'no-store', ...headers });
     response.end(text);
   } catch (error) {
     refuse(response, 500, error instanceof Error ? error.message : String(error));

@@ -11,6 +11,7 @@ import { readerBelow } from '../resources/cgroup.ts';
 import { readUsage } from '../resources/usage.ts';
 import type { ControlSocket } from './control.ts';
 import { Diagnostics } from './diagnostics.ts';
+import type { History } from './history.ts';
 import { OomWatch } from './oom.ts';
 import type { Pool } from './pool.ts';
 import { whyNotReady, whyNotStarted } from './readiness.ts';
@@ -46,6 +47,7 @@ class Primary implements SupervisorEvents {
   readonly #shutdown: Shutdown;
   readonly #oom: OomWatch;
   #control: ControlSocket | undefined;
+  #history: History | undefined;
   /** Resolves with the app's real port. */
   readonly #port = Promise.withResolvers<number>();
   #isListening = false;
@@ -131,17 +133,21 @@ class Primary implements SupervisorEvents {
   async openAdmin(): Promise<void> {
     const { adminHost: host, adminPort: port } = this.#settings.config;
     if (port === 0) return this.#shutdown.conductedByItself();
-    const [{ openAdmin, SHUTDOWN }, { statusOf }] = await Promise.all([import('./admin.ts'), import('./status.ts')]);
+    const [{ openAdmin, SHUTDOWN }, { EventStream }] = await Promise.all([import('./admin.ts'), import('./event-stream.ts')]);
+    const history = await this.history();
+    const events = new EventStream(history);
     try {
       await openAdmin({
         host,
         port,
         probes: { '/livez': () => undefined, '/readyz': () => this.#notReady(), '/startupz': () => this.#notStarted() },
         routes: {
-          '/status': () => ({ contentType: 'application/json', text: JSON.stringify(statusOf(this.#pod())) }),
+          '/status': () => ({ contentType: 'application/json', text: JSON.stringify(history.status()) }),
           '/metrics': async () => (await import('./metrics.ts')).metricsText(this.#pod()),
+          '/': async () => (await import('./dashboard.ts')).dashboardPage(),
         },
-        beforeShutdown: () => this.#shutdown.drain(),
+        streams: { '/events': response => events.serve(response) },
+        beforeShutdown: () => this.#shutdown.drain().finally(() => events.close()),
         onShutdown: async () => this.#shutdown.exit(),
       });
       this.#shutdown.conductedBy(() => process.emit(SHUTDOWN));
@@ -151,6 +157,13 @@ class Primary implements SupervisorEvents {
       const why = `admin port: ${host}:${port} can't be listened on: ${(error as Error).message} (ADMIN_HOST, ADMIN_PORT)`;
       this.#shutdown.abort(ExitCode.failed, why);
     }
+  }
+
+  /** What happened to the pool so far; kept from the first call on. */
+  async history(): Promise<History> {
+    const { History } = await import('./history.ts');
+    this.#history ??= new History(() => this.#pod());
+    return this.#history;
   }
 
   /** Opens the control socket; without one the server runs on, and says so. */
@@ -183,6 +196,7 @@ class Primary implements SupervisorEvents {
   }
 
   changed(): void {
+    this.#history?.changed();
     if (this.#state !== 'starting' || this.#notStarted() !== undefined) return;
     this.#hasBeenReady = true;
     const ms = Math.round(process.uptime() * 1000);
@@ -227,6 +241,7 @@ class Primary implements SupervisorEvents {
 
   exited(handle: WorkerHandle): void {
     this.#totals.exited(handle);
+    this.#history?.exited(handle);
     // What it had open is lost, and nobody can say how much: its last report knows no request that blocked its loop.
     if (this.#shutdown.hasBegun && handle.missedDeadline) this.#shutdown.hasLost();
     for (const { method, path, ageMs } of handle.drain?.cut ?? []) {

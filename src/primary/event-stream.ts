@@ -1,0 +1,62 @@
+/**
+ * `/events`: server-sent events of what `/status` shows. A plain message is the whole `/status`, once a second; `sample` is that second
+ * for the plots, `lifecycle` what happened; `history` is the last ten minutes of both, first of all.
+ */
+import type { ServerResponse } from 'node:http';
+import type { History, HistoryListener } from './history.ts';
+
+const MOST_READERS = 50;
+/** A reader that lets this much wait is ended: it comes again by itself. */
+const MOST_WAITING_BYTES = 4 << 20;
+const RECONNECT_MS = 1000;
+
+export class EventStream implements HistoryListener {
+  readonly #history: History;
+  readonly #readers = new Set<ServerResponse>();
+
+  constructor(history: History) {
+    this.#history = history;
+    history.listeners.add(this);
+  }
+
+  /** Answers one reader until it goes away or `close` ends it. */
+  serve(response: ServerResponse): void {
+    if (this.#readers.size >= MOST_READERS) {
+      response.writeHead(503, { 'Content-Type': 'text/plain; charset=utf-8', 'Retry-After': 5 });
+      response.end(`${MOST_READERS} readers are listening already\n`);
+      return;
+    }
+    response.writeHead(200, {
+      'Content-Type': 'text/event-stream',
+      'Cache-Control': 'no-store',
+      'X-Content-Type-Options': 'nosniff',
+      'X-Accel-Buffering': 'no',
+    });
+    response.once('close', () => this.#readers.delete(response));
+    const { samples, events } = this.#history;
+    response.write(`retry: ${RECONNECT_MS}\n\n${named('history', { samples, events })}${plain(this.#history.status())}`);
+    this.#readers.add(response);
+  }
+
+  sampled(sample: unknown): void {
+    if (this.#readers.size > 0) this.#send(`${named('sample', sample)}${plain(this.#history.status())}`);
+  }
+
+  happened(event: unknown): void {
+    if (this.#readers.size > 0) this.#send(named('lifecycle', event));
+  }
+
+  close(): void {
+    for (const reader of this.#readers) reader.end();
+  }
+
+  #send(text: string): void {
+    for (const reader of this.#readers) {
+      if (reader.writableLength > MOST_WAITING_BYTES) reader.destroy();
+      else reader.write(text);
+    }
+  }
+}
+
+const plain = (data: unknown) => `data: ${JSON.stringify(data)}\n\n`;
+const named = (event: string, data: unknown) => `event: ${event}\n${plain(data)}`;

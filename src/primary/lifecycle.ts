@@ -1,0 +1,84 @@
+/**
+ * The pool's life as a bounded list: started, ready, draining, exited with its reason and ledger, resized, restarted. Found by comparing
+ * what is with what was, so that nobody who changes something has to think of it.
+ */
+import type { Drain, ExitReason } from '../messages.ts';
+import type { Supervisor } from './supervisor.ts';
+import type { WorkerHandle, WorkerState } from './worker-handle.ts';
+
+export type LifecycleKind =
+  | 'starting'
+  | 'ready'
+  | 'cordoned'
+  | 'draining'
+  | 'exit'
+  | 'resize'
+  | 'restart'
+  | 'restarted'
+  | 'restart-failed';
+
+/** `at` is milliseconds since the epoch. `text` is for people. */
+export interface LifecycleEvent {
+  at: number;
+  kind: LifecycleKind;
+  worker?: number;
+  reason?: ExitReason;
+  text: string;
+}
+
+const MOST_EVENTS = 200;
+const BAD_ENDS: ReadonlySet<ExitReason> = new Set(['crash', 'oom', 'hung', 'start-timeout', 'killed']);
+
+export class Lifecycle {
+  readonly events: LifecycleEvent[] = [];
+  readonly #states = new Map<WorkerHandle, WorkerState>();
+  readonly #onEvent: (event: LifecycleEvent) => void;
+  #wanted: number | undefined;
+  #generation = 1;
+  #rolls = { success: 0, failure: 0 };
+
+  constructor(onEvent: (event: LifecycleEvent) => void) {
+    this.#onEvent = onEvent;
+  }
+
+  /** Compares the pool with what it was at the last look. */
+  look({ handles, wanted, generation, rolls }: Pick<Supervisor, 'handles' | 'wanted' | 'generation' | 'rolls'>): void {
+    if (this.#wanted !== undefined && wanted !== this.#wanted)
+      this.#add({ kind: 'resize', text: `pool of ${this.#wanted} is to have ${wanted} workers` });
+    this.#wanted = wanted;
+    if (generation > this.#generation) this.#add({ kind: 'restart', text: `rolling restart: generation ${generation}` });
+    this.#generation = generation;
+    if (rolls.success > this.#rolls.success) this.#add({ kind: 'restarted', text: `generation ${generation} serves` });
+    if (rolls.failure > this.#rolls.failure)
+      this.#add({ kind: 'restart-failed', text: 'rolling restart failed: the old workers go on' });
+    this.#rolls = { ...rolls };
+    for (const handle of handles) this.#lookAt(handle);
+  }
+
+  exited(handle: WorkerHandle): void {
+    const { id, reason, failure, drain } = handle;
+    this.#states.delete(handle);
+    const why = reason !== undefined && BAD_ENDS.has(reason) && failure !== undefined ? `${reason}: ${failure}` : reason;
+    const text = `worker ${id} is gone (${why})${drain === undefined ? '' : `: ${ledger(drain)}`}`;
+    this.#add({ kind: 'exit', worker: id, ...(reason && { reason }), text });
+  }
+
+  #lookAt(handle: WorkerHandle): void {
+    const { id, state, pid, reason } = handle;
+    if (this.#states.get(handle) === state || state === 'exited') return;
+    this.#states.set(handle, state);
+    const why = state === 'draining' && reason !== undefined ? `, ${reason}` : '';
+    this.#add({ kind: state, worker: id, text: `worker ${id} (process ${pid}) is ${state}${why}` });
+  }
+
+  #add(event: Omit<LifecycleEvent, 'at'>): void {
+    const dated = { at: Date.now(), ...event };
+    this.events.push(dated);
+    if (this.events.length > MOST_EVENTS) this.events.shift();
+    this.#onEvent(dated);
+  }
+}
+
+function ledger({ finished, cut, durationMs }: Drain): string {
+  return `${finished} requests finished while draining, ${cut.length} cut, ${durationMs} ms`;
+}
