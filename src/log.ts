@@ -1,8 +1,19 @@
 /**
- * JSON lines through pino: one event each, named by its `event` field, on standard output.
+ * JSON lines through pino: one event each, named by its `event` field, on standard output; for people where that is a terminal.
  */
+import { fstatSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import type { Logger } from 'pino';
+import { Socket } from 'node:net';
+import { isatty } from 'node:tty';
+import type { DestinationStream, Logger } from 'pino';
+import { prettyLine } from './pretty.ts';
+
+const STDOUT = 1;
+/** While nobody reads: what is more is dropped. */
+const MOST_WAITING_BYTES = 1 << 20;
+const SECRET_FIELDS = ['password', 'secret', 'token', 'authorization', 'cookie', 'redisUrl', 'sessionKeys'];
+/** Replaced by "[Redacted]": in the line itself, in its objects, and in their headers. */
+const SECRETS = SECRET_FIELDS.flatMap(field => [field, `*.${field}`, `*.headers.${field}`]);
 
 export type Log = Logger;
 /** Gives the process' logger. */
@@ -10,7 +21,6 @@ export type LogSource = () => Log;
 
 /**
  * Makes a logger whose lines carry `fields`. pino is loaded with the first line: 14 ms that neither a fork nor a quiet worker waits for.
- * A blocked or broken standard output does not stop the server: writes are asynchronous, and a closed pipe is ignored.
  */
 export function createLog(level: string, fields: Record<string, unknown>): LogSource {
   let log: Log | undefined;
@@ -22,10 +32,30 @@ export function createLog(level: string, fields: Record<string, unknown>): LogSo
 
 function openLog(level: string, fields: Record<string, unknown>): Log {
   const { pino, stdTimeFunctions } = createRequire(import.meta.url)('pino') as typeof import('pino');
-  const destination = pino.destination({ fd: 1, sync: false });
-  destination.on('error', () => {
+  const formatters = { level: (label: string) => ({ level: label }) };
+  return pino({ level, base: fields, timestamp: stdTimeFunctions.isoTime, formatters, redact: SECRETS }, destination());
+
+  function destination(): DestinationStream {
+    if (isatty(STDOUT)) return { write: line => void process.stdout.write(prettyLine(line)) };
+    const stdout = fstatSync(STDOUT);
+    return stdout.isFIFO() || stdout.isSocket()
+      ? pipe()
+      : pino.destination({ fd: STDOUT, sync: false, maxLength: MOST_WAITING_BYTES });
+  }
+}
+
+/**
+ * A pipe whose reader has gone or stands still neither stops the server nor holds its exit: a blocking write would do both, in
+ * a thread too, for which an exiting process waits.
+ */
+function pipe(): DestinationStream {
+  const socket = new Socket({ fd: STDOUT, readable: false, writable: true });
+  socket.on('error', () => {
     /* nobody reads us any more; there is nowhere left to say so */
   });
-  const formatters = { level: (label: string) => ({ level: label }) };
-  return pino({ level, base: fields, timestamp: stdTimeFunctions.isoTime, formatters }, destination);
+  return {
+    write: line => {
+      if (!socket.destroyed && socket.writableLength < MOST_WAITING_BYTES) socket.write(line);
+    },
+  };
 }

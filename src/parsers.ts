@@ -71,6 +71,17 @@ export const flag: Parser<boolean> = value => {
   throw new Expected('"true" or "false"');
 };
 
+/** A share from 0 to 1. */
+export const sampled: Parser<number> = value => {
+  const percent = /^(\d{1,3}(?:\.\d+)?)%$/.exec(value)?.[1];
+  if (percent !== undefined && Number(percent) <= 100) return Number(percent) / 100;
+  try {
+    return flag(value) ? 1 : 0;
+  } catch {
+    throw new Expected('"true", "false" or a percentage up to 100%');
+  }
+};
+
 export function anyOf<const T extends string>(choices: readonly T[]): Parser<T> {
   return value => {
     const choice = choices.find(name => name === value);

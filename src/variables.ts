@@ -13,6 +13,7 @@ import {
   type Parser,
   port,
   redisUrl,
+  sampled,
   text,
   wholeNumber,
   workerCount,
@@ -190,6 +191,12 @@ export const variables = {
   ),
   diagnosticsDir: variable('DIAGNOSTICS_DIR', tmpdir(), text, 'heap snapshots, CPU profiles', { shown: 'temp dir' }),
   sizingRoot: variable('SIZING_ROOT', '/', text, 'reads `/proc` and `/sys` below another folder: to replay a support case'),
+  logRequests: variable(
+    'LOG_REQUESTS',
+    'false',
+    sampled,
+    'a log line for each answered request (`true`), or for a share of them (`5%`); never its query',
+  ),
   logLevel: variable('LOG_LEVEL', 'info', anyOf(LOG_LEVELS), 'pino levels'),
 } satisfies Record<string, Variable<unknown>>;
 

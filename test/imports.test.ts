@@ -20,7 +20,8 @@ const MAY_IMPORT: Record<string, string[]> = {
   'variables.ts': ['parsers.ts'],
   'parsers.ts': [],
   'messages.ts': [],
-  'log.ts': [],
+  'log.ts': ['pretty.ts'],
+  'pretty.ts': [],
 };
 
 const partOf = (file: string) => relative(SRC, file).split('/')[0] ?? '';

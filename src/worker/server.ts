@@ -18,7 +18,7 @@ export type ServerLimits = Pick<
 >;
 
 /** Told of every answered request, once its last byte is handed to the kernel. */
-export type OnAnswered = (method: string, status: number, milliseconds: number) => void;
+export type OnAnswered = (request: IncomingMessage, status: number, milliseconds: number) => void;
 
 export type UpgradeListener = (request: IncomingMessage, socket: Socket, head: Buffer) => void;
 
@@ -179,7 +179,7 @@ export class AppServer {
     if (!request.complete) request.once('end', () => connection.rest());
     this.#inFlight--;
     this.#answered++;
-    this.#onAnswered(request.method ?? '', response.statusCode, connection.quietSince - exchange.startedAt);
+    this.#onAnswered(request, response.statusCode, connection.quietSince - exchange.startedAt);
   }
 
   #openRequests(now: number): OpenRequest[] {

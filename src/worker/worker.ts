@@ -3,7 +3,7 @@
  * and it goes at once when the primary is gone.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
-import type { RequestListener } from 'node:http';
+import type { IncomingMessage, RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { hostname } from 'node:os';
 import { type Config, usesRedis } from '../config.ts';
@@ -156,10 +156,13 @@ class Worker {
   }
 
   #serve(listener: RequestListener): void {
-    const { host, port, maxEventLoopDelayMs } = this.#config;
+    const { host, port, maxEventLoopDelayMs, logRequests } = this.#config;
     const guarded =
       maxEventLoopDelayMs > 0 ? sheddingWhenLate(listener, maxEventLoopDelayMs, () => this.#stats.shedOne()) : listener;
-    const server = new AppServer(guarded, this.#config, (method, status, ms) => this.#stats.answered(method, status, ms));
+    const server = new AppServer(guarded, this.#config, (request, status, ms) => {
+      this.#stats.answered(request.method ?? '', status, ms);
+      if (logRequests > 0 && Math.random() < logRequests) this.#logRequest(request, status, ms);
+    });
     server.http.once('error', (error: NodeJS.ErrnoException) => {
       const message = `${host}:${port} can't be listened on: ${error.message}`;
       void this.#fail({ type: 'failed', stage: 'listen', message, ...(error.code && { code: error.code }) });
@@ -173,6 +176,11 @@ class Worker {
       void this.#report();
       setInterval(() => void this.#report(), this.#reportEveryMs).unref();
     });
+  }
+
+  #logRequest({ method, url = '' }: IncomingMessage, status: number, ms: number): void {
+    const path = url.split('?', 1)[0]; // the query may hold secrets
+    this.#log().info({ event: 'request', method, path, status, ms: Math.round(ms * 10) / 10 });
   }
 
   get #reportEveryMs(): number {

@@ -1,0 +1,24 @@
+/**
+ * A log line for people: time, level, event, then its fields. Pure.
+ */
+import { styleText } from 'node:util';
+
+const COLORS = { fatal: 'red', error: 'red', warn: 'yellow', info: 'green', debug: 'gray', trace: 'gray' } as const;
+
+/** Gives a line that is no JSON object back as it is. */
+export function prettyLine(line: string): string {
+  let fields: Record<string, unknown>;
+  try {
+    fields = JSON.parse(line);
+  } catch {
+    return line;
+  }
+  const { level, time, event, msg, pid: _, err, ...rest } = fields;
+  const color = COLORS[level as keyof typeof COLORS] ?? 'gray';
+  const name = styleText(color, String(level).padEnd(5), { validateStream: false });
+  const values = Object.entries(rest).map(
+    ([field, value]) => `${field}=${typeof value === 'string' ? value : JSON.stringify(value)}`,
+  );
+  const stack = typeof err === 'object' && err !== null && 'stack' in err ? `\n${err.stack}` : '';
+  return `${[String(time).slice(11, 23), name, event, msg, ...values].filter(part => part !== undefined).join(' ')}${stack}\n`;
+}

@@ -1,0 +1,20 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { stripVTControlCharacters } from 'node:util';
+import { prettyLine } from '../src/pretty.ts';
+
+test('a line for people says when, how bad, what, and its fields', () => {
+  const line = '{"level":"warn","time":"2026-11-25T08:00:01.250Z","pid":7,"event":"pool.backoff","ms":200,"why":"it crashed"}\n';
+  assert.equal(stripVTControlCharacters(prettyLine(line)), '08:00:01.250 warn  pool.backoff ms=200 why=it crashed\n');
+});
+
+test('a stack keeps its lines, and what is no JSON stays as it is', () => {
+  const line = JSON.stringify({
+    level: 'fatal',
+    time: '2026-11-25T08:00:01.250Z',
+    event: 'x',
+    err: { stack: 'Error: no\n    at y' },
+  });
+  assert.equal(stripVTControlCharacters(prettyLine(line)), '08:00:01.250 fatal x\nError: no\n    at y\n');
+  assert.equal(prettyLine('not json\n'), 'not json\n');
+});
