@@ -152,6 +152,11 @@ export function workerIdOf(environment: Environment): number {
   return Number(environment.BOSUN_WORKER_ID ?? 0);
 }
 
+/** The descriptor of the board on which workers share their load, where the policy needs one. */
+export function boardOf(environment: Environment): number | undefined {
+  return environment.BOSUN_BOARD ? Number(environment.BOSUN_BOARD) : undefined;
+}
+
 /** Where Redis is, for people, without user and password. */
 export function describeRedis(config: Config): string {
   if (config.redisUrl !== undefined) {

@@ -14,7 +14,7 @@ const signals = cluster.isPrimary ? new SignalQueue() : undefined;
 const compileCache = join(import.meta.dirname, '..', 'node_modules', '.cache', 'koa-bosun');
 enableCompileCache(compileCache);
 
-const { ConfigError, readConfig, workerIdOf } = await import('./config.ts');
+const { boardOf, ConfigError, readConfig, workerIdOf } = await import('./config.ts');
 try {
   if (signals !== undefined) {
     const { startPool } = await import('./primary/pool.ts');
@@ -23,7 +23,7 @@ try {
     await runPrimary(pool, signals);
   } else {
     const { runWorker } = await import('./worker/worker.ts');
-    runWorker(readConfig(process.env), workerIdOf(process.env));
+    runWorker(readConfig(process.env), workerIdOf(process.env), boardOf(process.env));
   }
 } catch (error) {
   if (!(error instanceof ConfigError)) throw error;

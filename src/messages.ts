@@ -58,6 +58,10 @@ export type RedisState = 'ready' | 'unreachable' | 'refused';
 /** What a worker measures about itself; pushed every second and kept by its handle. */
 export interface Snapshot {
   connections: number;
+  /** Connections that this worker has been given since it started. */
+  accepted: number;
+  /** What its balancing policy compares: connections, or milliseconds of waiting with `response-time`. */
+  load: number;
   inFlight: number;
   /** Requests answered since the worker started. */
   requests: number;

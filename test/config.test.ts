@@ -74,7 +74,10 @@ describe('configuration', () => {
     assert.equal(found.length, 5);
     assert.ok(found.includes('PORT must be a port from 0 to 65535, got "70000" (environment)'));
     assert.ok(found.includes('TRUST_PROXY must be "true" or "false", got "yes" (environment)'));
-    assert.match(String(found.find(line => line.startsWith('NODE_CLUSTER_SCHED_POLICY'))), /one of "rr", "none"/);
+    assert.match(
+      String(found.find(line => line.startsWith('NODE_CLUSTER_SCHED_POLICY'))),
+      /one of "rr", "none", "least-connections", "response-time"/,
+    );
   });
 
   for (const url of [

@@ -10,6 +10,7 @@ const MAY_IMPORT: Record<string, string[]> = {
   'main.ts': ['config.ts', 'primary', 'worker'],
   primary: ['balancing', 'resources', 'state', 'messages.ts', 'config.ts', 'parsers.ts', 'log.ts'],
   worker: ['balancing', 'resources', 'state', 'messages.ts', 'config.ts', 'log.ts', 'index.ts'],
+  balancing: ['config.ts'],
   resources: ['config.ts'],
   state: ['messages.ts', 'config.ts', 'log.ts'],
   cli: ['config.ts', 'resources'],

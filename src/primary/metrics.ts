@@ -48,6 +48,16 @@ export async function metricsText(pod: Pod): Promise<{ contentType: string; text
   );
   counter('bosun_shed_requests_total', 'Requests refused because the event loop was late.', counters.shed);
   counter('bosun_session_store_errors_total', 'Requests that the session store failed.', counters.sessionStoreErrors);
+  const dispatched = new Counter({
+    name: 'bosun_dispatched_connections_total',
+    help: 'Connections that a worker was given.',
+    labelNames: ['worker'],
+    registers: [own],
+  });
+  for (const id of new Set([...totals.goneIds, ...handles.map(handle => handle.id)])) {
+    const accepted = handles.find(handle => handle.id === id)?.snapshot?.accepted;
+    dispatched.inc({ worker: String(id) }, totals.acceptedBy(id, accepted));
+  }
   const rolls = new Counter({
     name: 'bosun_rolling_restarts_total',
     help: 'Rolling restarts by result.',

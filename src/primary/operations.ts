@@ -2,6 +2,7 @@
  * What an operator can ask for over the control socket: each command by its name, with its parameters checked.
  */
 import { accessSync, constants, readFileSync } from 'node:fs';
+import type { Balancing } from '../balancing/balancing.ts';
 import { type Expected, workerCount } from '../parsers.ts';
 import { ControlError, type ControlSocket, type Operation } from './control.ts';
 import type { Diagnostics } from './diagnostics.ts';
@@ -16,6 +17,7 @@ import type { WorkerHandle } from './worker-handle.ts';
 export interface Parts {
   pod: () => Pod;
   settings: Settings;
+  balancing: Balancing;
   supervisor: Supervisor;
   resizer: Resizer;
   diagnostics: Diagnostics;
@@ -27,7 +29,7 @@ const LONGEST_PROFILE_S = 300;
 
 /** The commands; `socket` gives the control socket itself, which streams through. */
 export function operations(parts: Parts, socket: () => ControlSocket): Record<string, Operation> {
-  const { pod, settings, supervisor, resizer, diagnostics } = parts;
+  const { pod, supervisor, resizer, diagnostics } = parts;
 
   const diagnose =
     (kind: 'heap-snapshot' | 'cpu-profile'): Operation =>
@@ -75,11 +77,9 @@ export function operations(parts: Parts, socket: () => ControlSocket): Record<st
       return { worker: handle.id, state: handle.state };
     }),
     policy: ({ name }) => {
-      if (name === settings.config.policy) return { policy: name };
-      throw new ControlError(
-        409,
-        `the policy is ${settings.config.policy} and can't change while the primary runs: set NODE_CLUSTER_SCHED_POLICY and start it anew`,
-      );
+      const objection = parts.balancing.change(String(name));
+      if (objection !== undefined) throw new ControlError(409, objection);
+      return { policy: parts.balancing.policy };
     },
     broadcast: ({ event, data }) => {
       if (typeof event !== 'string' || event === '') throw new ControlError(400, 'an event must have a name');

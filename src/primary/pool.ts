@@ -1,7 +1,7 @@
 /**
  * What the first worker needs to start, and nothing else: it is forked before the rest of the primary is loaded (10 ms).
  */
-import cluster from 'node:cluster';
+import { Balancing, BOARD_FD } from '../balancing/balancing.ts';
 import { createLog, type LogSource } from '../log.ts';
 import { Resizer } from './resizer.ts';
 import { Settings } from './settings.ts';
@@ -20,6 +20,7 @@ export interface Pool {
   settings: Settings;
   resizer: Resizer;
   supervisor: Supervisor;
+  balancing: Balancing;
   log: LogSource;
 }
 
@@ -31,13 +32,15 @@ export function startPool({ entry, compileCache }: Installation): Pool {
   const settings = new Settings();
   const { config, nodeOptions } = settings;
   const log = createLog(config.logLevel, { pid: process.pid });
+  const balancing = new Balancing(config.policy);
+  const board = { BOSUN_BOARD: balancing.hasBoard ? String(BOARD_FD) : '' };
   const resizer = new Resizer(config, nodeOptions, entry, log);
   const supervisor = new Supervisor(config, log, resizer.sizing, (id, generation, listener) => {
-    const environment = settings.workerEnvironment(resizer.workerNodeOptions, compileCache, id);
+    balancing.clear(id);
+    const environment = { ...settings.workerEnvironment(resizer.workerNodeOptions, compileCache, id), ...board };
     const heapMb = resizer.sizing.memory.heapPerWorkerMb;
     return new WorkerHandle({ id, generation, heapMb, environment, sessionKeys: () => settings.sessionKeys() }, listener);
   });
-  cluster.schedulingPolicy = config.policy === 'none' ? cluster.SCHED_NONE : cluster.SCHED_RR;
   supervisor.tick();
-  return { settings, resizer, supervisor, log };
+  return { settings, resizer, supervisor, balancing, log };
 }

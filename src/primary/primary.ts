@@ -5,6 +5,7 @@
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import manifest from '../../package.json' with { type: 'json' };
+import type { Balancing } from '../balancing/balancing.ts';
 import type { LogSource } from '../log.ts';
 import { ExitCode, type ToPrimary } from '../messages.ts';
 import { readerBelow } from '../resources/cgroup.ts';
@@ -41,6 +42,7 @@ class Primary implements SupervisorEvents {
   readonly #log: LogSource;
   readonly #resizer: Resizer;
   readonly #supervisor: Supervisor;
+  readonly #balancing: Balancing;
   readonly #totals = new Totals();
   readonly #diagnostics: Diagnostics;
   readonly #restarts: RollingRestart;
@@ -53,10 +55,11 @@ class Primary implements SupervisorEvents {
   #isListening = false;
   #hasBeenReady = false;
 
-  constructor({ settings, resizer, supervisor, log }: Pool) {
+  constructor({ settings, resizer, supervisor, balancing, log }: Pool) {
     this.#settings = settings;
     this.#resizer = resizer;
     this.#supervisor = supervisor;
+    this.#balancing = balancing;
     this.#log = log;
     this.#diagnostics = new Diagnostics({
       root: settings.config.sizingRoot,
@@ -86,8 +89,10 @@ class Primary implements SupervisorEvents {
       workers,
       reason,
       heapPerWorkerMb: memory.heapPerWorkerMb,
-      policy: this.#settings.config.policy,
+      policy: this.#balancing.policy,
     });
+    const { warning: fallback } = this.#balancing;
+    if (fallback !== undefined) this.#log().warn({ event: 'balancing.fallback', warning: fallback });
     for (const warning of warnings) this.#log().warn({ event: 'sizing.warning', warning });
     for (const { file, why } of this.#resizer.limits.skipped) this.#log().debug({ event: 'sizing.skipped', file, why });
     if (this.#settings.areSessionKeysGenerated) {
@@ -177,6 +182,7 @@ class Primary implements SupervisorEvents {
         {
           pod: () => this.#pod(),
           settings: this.#settings,
+          balancing: this.#balancing,
           supervisor: this.#supervisor,
           resizer: this.#resizer,
           diagnostics: this.#diagnostics,
@@ -242,6 +248,7 @@ class Primary implements SupervisorEvents {
   exited(handle: WorkerHandle): void {
     this.#totals.exited(handle);
     this.#history?.exited(handle);
+    if (!this.#supervisor.handles.some(({ id }) => id === handle.id)) this.#balancing.clear(handle.id);
     // What it had open is lost, and nobody can say how much: its last report knows no request that blocked its loop.
     if (this.#shutdown.hasBegun && handle.missedDeadline) this.#shutdown.hasLost();
     for (const { method, path, ageMs } of handle.drain?.cut ?? []) {
@@ -275,7 +282,7 @@ class Primary implements SupervisorEvents {
   #pod(): Pod {
     return {
       version: manifest.version,
-      policy: this.#settings.config.policy,
+      policy: this.#balancing.policy,
       sizing: this.#resizer.sizing,
       state: this.#state,
       supervisor: this.#supervisor,

@@ -23,6 +23,7 @@ export interface Pod {
 
 const NO_SNAPSHOT = {
   connections: 0,
+  load: 0,
   inFlight: 0,
   requests: 0,
   responseTimeMs: { mean: 0, p50: 0, p99: 0 },
@@ -48,7 +49,7 @@ export function statusOf({ version, policy, sizing, state, supervisor, totals }:
 }
 
 function workerStatus(handle: WorkerHandle) {
-  const { connections, inFlight, requests, responseTimeMs, eventLoopUtilization, eventLoopDelayMs, memory } =
+  const { connections, load, inFlight, requests, responseTimeMs, eventLoopUtilization, eventLoopDelayMs, memory } =
     handle.snapshot ?? NO_SNAPSHOT;
   return {
     id: handle.id,
@@ -63,7 +64,7 @@ function workerStatus(handle: WorkerHandle) {
     eventLoopUtilization,
     eventLoopDelayMs,
     memory,
-    load: inFlight,
+    load,
     // Only while it drains: what it waits for.
     ...(handle.waitingFor.length > 0 && { waitingFor: handle.waitingFor }),
   };

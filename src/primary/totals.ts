@@ -31,6 +31,8 @@ export class Totals {
   appMetrics: Promise<AppMetric[]> = Promise.resolve([]);
   /** CPU time of the gone, by the id that they had: a successor goes on counting where they ended. */
   readonly #cpu = new Map<number, CpuSeconds>();
+  /** Connections of the gone, likewise. */
+  readonly #accepted = new Map<number, number>();
   #counters: Counters = { requests: 0, shed: 0, sessionStoreErrors: 0, http: [] };
 
   get exits(): number {
@@ -48,6 +50,11 @@ export class Totals {
     return { user: gone.user + (present?.user ?? 0), system: gone.system + (present?.system ?? 0) };
   }
 
+  /** Connections that worker `id` and its predecessors were given. */
+  acceptedBy(id: number, present = 0): number {
+    return (this.#accepted.get(id) ?? 0) + present;
+  }
+
   /** Every id that ever was. */
   get goneIds(): number[] {
     return [...this.#cpu.keys()];
@@ -58,6 +65,7 @@ export class Totals {
     if (reason !== undefined) this.exitsByReason.set(reason, (this.exitsByReason.get(reason) ?? 0) + 1);
     if (snapshot !== undefined) {
       this.#counters = add(this.#counters, snapshot);
+      this.#accepted.set(handle.id, this.acceptedBy(handle.id, snapshot.accepted));
       this.#cpu.set(handle.id, this.cpuSecondsOf(handle.id, snapshot.cpuSeconds));
       this.appMetrics = this.appMetrics.then(sum => addAppMetrics(sum, snapshot.appMetrics));
     }

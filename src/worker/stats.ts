@@ -51,7 +51,7 @@ export class Stats {
   }
 
   /** Event loop figures speak of the time since the last call: one caller only. */
-  snapshot(connections: number, inFlight: number, appMetrics: AppMetric[]): Snapshot {
+  snapshot(now: Pick<Snapshot, 'connections' | 'accepted' | 'load' | 'inFlight'>, appMetrics: AppMetric[]): Snapshot {
     const utilization = performance.eventLoopUtilization();
     const { utilization: since } = performance.eventLoopUtilization(utilization, this.#utilization);
     this.#utilization = utilization;
@@ -61,8 +61,7 @@ export class Stats {
     const { rss, heapTotal, heapUsed } = process.memoryUsage();
     const { user, system } = process.cpuUsage();
     return {
-      connections,
-      inFlight,
+      ...now,
       requests: this.#requests,
       shed: this.#shed,
       sessionStoreErrors: this.#sessionStoreErrors,

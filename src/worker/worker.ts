@@ -6,6 +6,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import type { IncomingMessage, RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { hostname } from 'node:os';
+import { Board } from '../balancing/board.ts';
+import { Gate } from '../balancing/gate.ts';
 import { type Config, usesRedis } from '../config.ts';
 import { createLog, type LogSource } from '../log.ts';
 import { type Diagnosis, type DiagnosisTarget, ExitCode, type ToPrimary, type ToWorker } from '../messages.ts';
@@ -28,12 +30,12 @@ const CRASH_DRAIN_MS = 5000;
 const LEFT_TO_THE_PRIMARY = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGTTIN', 'SIGTTOU'] as const;
 
 /** Runs this process as worker `id` until the primary ends it. */
-export function runWorker(config: Config, id: number): void {
+export function runWorker(config: Config, id: number, boardFd: number | undefined): void {
   letKernelPreferUs();
   for (const signal of LEFT_TO_THE_PRIMARY) process.on(signal, () => undefined);
   process.on('SIGUSR2', () => worker.wantSnapshot());
   process.once('disconnect', () => process.exit(ExitCode.failed));
-  const worker = new Worker(config, id);
+  const worker = new Worker(config, id, boardFd);
   process.on('message', (message: ToWorker) => worker.receive(message));
   process.on('uncaughtException', error => worker.crash(error));
 }
@@ -56,11 +58,15 @@ class Worker {
   #kit: WorkerKit | undefined;
   #server: AppServer | undefined;
   #redis: RedisClient | undefined;
+  /** Undefined with `rr`, where the primary hands connections out. */
+  readonly #gate: Gate | undefined;
+  #accepted = 0;
   #leaving = false;
 
-  constructor(config: Config, id: number) {
+  constructor(config: Config, id: number, boardFd: number | undefined) {
     this.#config = config;
     this.#id = id;
+    this.#gate = boardFd === undefined ? undefined : new Gate(id, new Board(boardFd));
     this.#log = createLog(config.logLevel, { pid: process.pid, worker: id });
   }
 
@@ -76,6 +82,7 @@ class Worker {
         void this.#leave(message.timeoutMs, ExitCode.ok);
         break;
       case 'cordon':
+        this.#gate?.retire();
         this.#server?.closeListener();
         this.#tell({ type: 'cordoned' });
         break;
@@ -162,6 +169,14 @@ class Worker {
     const server = new AppServer(guarded, this.#config, (request, status, ms) => {
       this.#stats.answered(request.method ?? '', status, ms);
       if (logRequests > 0 && Math.random() < logRequests) this.#logRequest(request, status, ms);
+      this.#gate?.answered(ms);
+    });
+    server.http.on('connection', socket => {
+      this.#accepted++;
+      this.#gate?.accepted(socket);
+    });
+    server.http.on('listening', () => {
+      if (this.#gate?.open(server.http) === false) this.#log().warn({ event: 'balancing.no-gate', node: process.version });
     });
     server.http.once('error', (error: NodeJS.ErrnoException) => {
       const message = `${host}:${port} can't be listened on: ${error.message}`;
@@ -192,8 +207,12 @@ class Worker {
 
   async #report(): Promise<void> {
     const { connections = 0, inFlight = 0 } = this.#server ?? {};
+    const load = this.#gate?.load ?? connections;
     const appMetrics = (await this.#kit?.metricsJson()) ?? [];
-    this.#tell({ type: 'stats', snapshot: this.#stats.snapshot(connections, inFlight, appMetrics) });
+    this.#tell({
+      type: 'stats',
+      snapshot: this.#stats.snapshot({ connections, accepted: this.#accepted, load, inFlight }, appMetrics),
+    });
   }
 
   async #diagnose(id: number, diagnosis: Diagnosis, to: DiagnosisTarget): Promise<void> {
@@ -211,6 +230,7 @@ class Worker {
     if (this.#leaving) return;
     this.#leaving = true;
     if (this.#server !== undefined) {
+      this.#gate?.retire();
       this.#kit?.beginDrain();
       const drain = await this.#server.drain(timeoutMs, requests => this.#tell({ type: 'waiting', requests }));
       await this.#report();

@@ -190,16 +190,18 @@ describe('bosun scale, policy, broadcast, doctor and sizing', { concurrency: CON
     assert.equal((await kit.statusWhere(({ workers }) => workers.length === 2)).workers.length, 2);
   });
 
-  test('policy says which one it is, and that another one needs a new start', async () => {
-    const { bosun } = await startOperated({ app: 'koa.mjs', env: { NODE_CLUSTER_SCHED_POLICY: 'none' } });
+  test('policy says which one it is, changes it where no connection is lost by it, and says where it needs a new start', async () => {
+    const { kit, bosun } = await startOperated({ app: 'koa.mjs', env: { NODE_CLUSTER_SCHED_POLICY: 'none' } });
     assert.deepEqual(normalised(await bosun('policy', 'none')), { code: 0, stdout: 'the policy is none\n', stderr: '' });
-    assert.deepEqual(normalised(await bosun('policy', 'none', '--json')), { code: 0, stdout: '{"policy":"none"}\n', stderr: '' });
+    assert.equal((await bosun('policy', 'response-time', '--json')).stdout, '{"policy":"response-time"}\n');
+    assert.equal((await bosun('policy', 'least-connections')).stdout, 'the policy is least-connections\n');
+    assert.equal((await kit.status()).policy, 'least-connections');
     for (const name of ['rr', 'fastest']) {
       const { code, stdout, stderr } = await bosun('policy', name);
       assert.deepEqual([code, stdout], [1, '']);
       assert.equal(
         stderr,
-        "bosun: the policy is none and can't change while the primary runs: set NODE_CLUSTER_SCHED_POLICY and start it anew\n",
+        "bosun: the policy is least-connections, and another one than none, least-connections, response-time can't be taken while the primary runs: set NODE_CLUSTER_SCHED_POLICY and start it anew\n",
       );
     }
   });
@@ -297,7 +299,7 @@ describe('bosun scale, policy, broadcast, doctor and sizing', { concurrency: CON
 });
 
 describe('bosun cordon', { concurrency: CONCURRENCY }, () => {
-  for (const policy of ['rr', 'none']) {
+  for (const policy of ['rr', 'none', 'least-connections']) {
     for (const portOf of [freePort, async () => 0]) {
       test(`takes a worker out for new connections only, and uncordon brings it back, policy ${policy}, ${portOf === freePort ? 'a port' : 'any port'}`, async () => {
         const env = { NODE_CLUSTER_SCHED_POLICY: policy, PORT: String(await portOf()) };

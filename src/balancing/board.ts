@@ -1,0 +1,85 @@
+/**
+ * The board on which workers write their load for each other: an unlinked file in memory that they inherit as a descriptor. A slot
+ * per worker id, written only by that worker and, when it is gone, cleared by the primary; slot 0 is the primary's and names the
+ * policy. One pwrite per report, one pread per look. A torn read costs one odd decision and no connection.
+ */
+import { existsSync, openSync, readSync, unlinkSync, writeSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { GATED, type Gated, type Load } from './choice.ts';
+
+/** Worker ids go up to this: NODE_CLUSTER_WORKERS to half of it, and draining workers keep their ids for a while. */
+const MOST_SLOTS = 2048;
+const NUMBERS_PER_SLOT = 8;
+const SLOT_BYTES = NUMBERS_PER_SLOT * 8;
+
+/** What a look at the board has found. */
+export interface View {
+  policy: Gated;
+  /** The workers that take connections, by id. */
+  loads: Map<number, Load>;
+}
+
+export class Board {
+  readonly fd: number;
+  readonly #slot = new Float64Array(NUMBERS_PER_SLOT);
+  /** Grows with the highest id that the primary has named. */
+  #view = new Float64Array(2 * NUMBERS_PER_SLOT);
+  #highest = 0;
+  #policy: Gated = 'none';
+
+  constructor(fd: number) {
+    this.fd = fd;
+  }
+
+  /** @throws what the file system says: no such folder, read-only, full */
+  static create(folder = existsSync('/dev/shm') ? '/dev/shm' : tmpdir()): Board {
+    const path = join(folder, `bosun-board-${process.pid}`);
+    const fd = openSync(path, 'wx+', 0o600);
+    unlinkSync(path);
+    // All of it now: a full file system must show here.
+    writeSync(fd, new Uint8Array(SLOT_BYTES * (MOST_SLOTS + 1)), 0, undefined, 0);
+    return new Board(fd);
+  }
+
+  /** The primary's: the policy, from the next look of each worker on. */
+  setPolicy(policy: Gated): void {
+    this.#policy = policy;
+    this.#write(0, GATED.indexOf(policy), this.#highest);
+  }
+
+  /** The primary's: before a worker with that id starts, and when it is gone. */
+  clear(id: number): void {
+    this.#highest = Math.max(this.#highest, id);
+    this.setPolicy(this.#policy);
+    this.#write(id);
+  }
+
+  /** A worker's: `isTaking` is false where it takes no connections. */
+  report(id: number, isTaking: boolean, { sequence, connections, responseMs, averagedAt }: Load): void {
+    this.#write(id, isTaking ? 1 : 0, sequence, connections, responseMs, averagedAt);
+  }
+
+  look(): View {
+    readSync(this.fd, this.#view, 0, this.#view.byteLength, 0);
+    const [policy = 0, highest = 0] = this.#view;
+    const needed = (highest + 1) * NUMBERS_PER_SLOT;
+    if (needed > this.#view.length && highest <= MOST_SLOTS) {
+      this.#view = new Float64Array(needed);
+      return this.look();
+    }
+    const loads = new Map<number, Load>();
+    for (let id = 1; id <= highest; id++) {
+      const at = id * NUMBERS_PER_SLOT;
+      const [isTaking, sequence = 0, connections = 0, responseMs = 0, averagedAt = 0] = this.#view.subarray(at, at + 5);
+      if (isTaking === 1) loads.set(id, { sequence, connections, responseMs, averagedAt });
+    }
+    return { policy: GATED[policy] ?? 'none', loads };
+  }
+
+  #write(id: number, ...numbers: number[]): void {
+    this.#slot.fill(0);
+    this.#slot.set(numbers);
+    writeSync(this.fd, this.#slot, 0, SLOT_BYTES, id * SLOT_BYTES);
+  }
+}

@@ -1,0 +1,106 @@
+import assert from 'node:assert/strict';
+import { closeSync } from 'node:fs';
+import { describe, test } from 'node:test';
+import { Balancing } from '../src/balancing/balancing.ts';
+import { Board } from '../src/balancing/board.ts';
+import { averageWith, costOf, faded, type Load, shouldLeaveIt } from '../src/balancing/choice.ts';
+
+const load = (connections: number, responseMs = 0, averagedAt = 0): Load => ({
+  sequence: 1,
+  connections,
+  responseMs,
+  averagedAt,
+});
+
+describe('whether a worker leaves a connection to others', () => {
+  test('never where it is the only one, or with policy none', () => {
+    for (const policy of ['none', 'least-connections', 'response-time'] as const) {
+      assert.equal(shouldLeaveIt(policy, load(1000), [], 0), false);
+    }
+    assert.equal(shouldLeaveIt('none', load(1000), [load(0)], 0), false);
+  });
+
+  test('with least-connections: more than one above the least loaded, a little more where there are many', () => {
+    const leaves = (own: number, ...others: number[]) =>
+      shouldLeaveIt(
+        'least-connections',
+        load(own),
+        others.map(n => load(n)),
+        0,
+      );
+    assert.equal(leaves(1, 0, 9), false);
+    assert.equal(leaves(2, 0, 9), true);
+    assert.equal(leaves(2, 1, 1), false);
+    assert.equal(leaves(104, 100), false);
+    assert.equal(leaves(105, 100), true);
+  });
+
+  test('somebody always takes it, whatever the loads', () => {
+    for (let round = 0; round < 2000; round++) {
+      const loads = Array.from({ length: 1 + (round % 9) }, () => load(Math.floor(Math.random() * 300), Math.random() * 900));
+      for (const policy of ['least-connections', 'response-time'] as const) {
+        const takers = loads.filter(
+          own =>
+            !shouldLeaveIt(
+              policy,
+              own,
+              loads.filter(other => other !== own),
+              10,
+            ),
+        );
+        assert.ok(takers.length > 0, `${policy}: ${JSON.stringify(loads)}`);
+      }
+    }
+  });
+
+  test('with response-time: a slow worker takes one when the others have as much to do as it is slower', () => {
+    const leaves = (own: Load, ...others: Load[]) => shouldLeaveIt('response-time', own, others, 0);
+    assert.equal(leaves(load(0, 250), load(0, 50)), true);
+    assert.equal(leaves(load(0, 250), load(2, 50)), true);
+    assert.equal(leaves(load(0, 250), load(5, 50)), false);
+  });
+
+  test('a peak counts at once and fades', () => {
+    const peak = { ...load(0), responseMs: averageWith(load(0, 50), 800, 0) };
+    assert.equal(peak.responseMs, 800);
+    assert.ok(faded(peak, 2000) < 300);
+    assert.ok(costOf(peak, 10_000) < 10);
+    assert.ok(averageWith(peak, 50, 1000) < 600);
+  });
+});
+
+describe('the board', () => {
+  test('shows each worker what the others have written, the policy, and nobody who has gone', () => {
+    const primary = Board.create();
+    const [first, last] = [new Board(primary.fd), new Board(primary.fd)];
+    primary.setPolicy('least-connections');
+    for (const id of [1, 1025]) primary.clear(id);
+    first.report(1, true, load(3, 12.5, 99));
+    last.report(1025, true, load(7));
+    assert.deepEqual(first.look(), {
+      policy: 'least-connections',
+      loads: new Map([
+        [1, load(3, 12.5, 99)],
+        [1025, load(7)],
+      ]),
+    });
+    primary.setPolicy('response-time');
+    primary.clear(1025);
+    assert.deepEqual(last.look(), { policy: 'response-time', loads: new Map([[1, load(3, 12.5, 99)]]) });
+    first.report(1, false, load(3));
+    assert.equal(last.look().loads.size, 0);
+    closeSync(primary.fd);
+  });
+
+  test('that can not be made makes the policy rr, with a warning', () => {
+    for (const folder of ['/proc/no-such-folder', '/dev/full']) {
+      const balancing = new Balancing('least-connections', () => Board.create(folder));
+      assert.equal(balancing.policy, 'rr');
+      assert.match(
+        String(balancing.warning),
+        /^the policy is rr and not least-connections: no file in memory .*(ENOENT|ENOTDIR)/,
+      );
+      assert.match(String(balancing.change('least-connections')), /the policy is rr, and it can't be taken while/);
+    }
+  });
+});

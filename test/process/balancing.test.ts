@@ -1,0 +1,119 @@
+/**
+ * What the policies with a gate promise: connections are spread, nobody waits behind a busy worker, and none is lost to a dead one.
+ */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { ask, askJson, freshLoad, keepAliveLoad, RawClient, requestText } from './clients.ts';
+import { freePort, startKit, until } from './kit.ts';
+
+const CLEAN = { code: 0, signal: null };
+const GATED = ['least-connections', 'response-time'];
+
+const start = async (policy: string, env: Record<string, string> = {}) => {
+  const kit = await startKit({ app: 'koa.mjs', env: { NODE_CLUSTER_SCHED_POLICY: policy, ...env } });
+  return { kit, port: (await kit.ready()).port };
+};
+
+describe('connections', { concurrency: 2 }, () => {
+  for (const [policy, most] of [
+    ['least-connections', 2],
+    ['response-time', 8],
+  ] as const) {
+    test(`are spread evenly over the workers by ${policy}, and each one's share is shown`, async () => {
+      const { kit, port } = await start(policy, { NODE_CLUSTER_WORKERS: '4' });
+      const clients: RawClient[] = [];
+      for (let count = 0; count < 80; count++) clients.push(await RawClient.open(port));
+      const { workers } = await kit.statusWhere(
+        ({ workers }) => workers.reduce((sum, { connections }) => sum + connections, 0) === 80,
+      );
+      const shares = workers.map(({ connections }) => connections);
+      // Fails as well where Node can't pause a listener any more: then it is `none`, with half of them on one worker.
+      assert.ok(Math.max(...shares) - Math.min(...shares) <= most, `${shares}`);
+      assert.deepEqual(kit.all('balancing.no-gate'), []);
+      const metrics = (await kit.probe('/metrics')).body;
+      const dispatched = [...metrics.matchAll(/^bosun_dispatched_connections_total\{worker="\d"\} (\d+)$/gm)].map(([, n]) =>
+        Number(n),
+      );
+      assert.equal(
+        dispatched.reduce((sum, n) => sum + n, 0),
+        80,
+      );
+      if (policy === 'least-connections')
+        assert.deepEqual(
+          workers.map(worker => (worker as { load?: number }).load),
+          shares,
+        );
+      for (const client of clients) client.close();
+      assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+    });
+
+    test(`do not wait behind a blocked worker with ${policy}, though it has the fewest`, async () => {
+      const { kit, port } = await start(policy);
+      const pids = (await kit.status()).workers.map(({ pid }) => pid);
+      // All idle connections go to the other one: by its load the blocked one should get whatever comes.
+      await using blocking = await RawClient.open(port);
+      const { pid: blocked } = JSON.parse((await blocking.ask('/')).body) as { pid: number };
+      const idle: RawClient[] = [];
+      for (let count = 0; count < 10; count++) idle.push(await RawClient.open(port));
+      for (const client of idle)
+        if ((JSON.parse((await client.ask('/')).body) as { pid: number }).pid === blocked) client.close();
+      blocking.write(requestText('/block?ms=4000&tell=blocked'));
+      await kit.begun('blocked');
+      const since = performance.now();
+      for (let count = 0; count < 20; count++) {
+        const { pid } = await askJson<{ pid: number }>(port, '/');
+        assert.ok(pid !== blocked && pids.includes(pid));
+      }
+      assert.ok(performance.now() - since < 3500, 'answered while the other was blocked');
+      for (const client of idle) client.close();
+    });
+
+    test(`are not lost in rolls and kills with ${policy}, but for the open requests of the killed`, async () => {
+      const { kit, port } = await start(policy, { PORT: String(await freePort()) });
+      const loads = [keepAliveLoad(port), freshLoad(port, { everyMs: 5 })];
+      const more = () => Promise.all(loads.map(load => load.answered(load.result.answered + 30)));
+      await more();
+      kit.signal('SIGHUP');
+      await kit.event('pool.restarted');
+      await more();
+      for (const load of loads) assert.deepEqual(load.result.failures, []);
+      const [victim = 0] = (await kit.status()).workers.filter(({ state }) => state === 'ready').map(({ pid }) => pid);
+      process.kill(victim, 'SIGKILL');
+      await kit.event('worker.exit', ({ workerPid }) => workerPid === victim);
+      await until(
+        async () => (await kit.status()).workers.filter(({ state }) => state === 'ready').length === 2 || undefined,
+        () => kit.transcript(),
+      );
+      for (let count = 0; count < 30; count++) assert.equal((await ask(port, '/')).status, 200);
+      for (const load of loads) {
+        const { failures, refused } = await load.stop();
+        // Every one of them has ended: nobody hangs, and only who was connected to the killed one has lost anything.
+        assert.ok(failures.length <= 16, failures.join('\n'));
+        assert.equal(refused, 0);
+      }
+      assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+    });
+  }
+
+  test('queued while every worker is frozen are served by the ones that live on after a SIGKILL', async () => {
+    const { kit, port } = await start('least-connections');
+    const [killed = 0, other = 0] = (await kit.status()).workers.map(({ pid }) => pid);
+    for (const pid of [killed, other]) process.kill(pid, 'SIGSTOP');
+    const asked = Array.from({ length: 20 }, () => ask(port, '/'));
+    await Promise.race(
+      asked
+        .map(answer => answer.then(() => assert.fail('answered by a stopped worker')))
+        .concat(kit.probe('/livez').then(() => undefined as never)),
+    );
+    process.kill(killed, 'SIGKILL');
+    process.kill(other, 'SIGCONT');
+    for (const answer of asked) assert.equal((await answer).status, 200);
+  });
+
+  test('all go to the only worker', async () => {
+    for (const policy of GATED) {
+      const { port } = await start(policy, { NODE_CLUSTER_WORKERS: '1' });
+      for (let count = 0; count < 20; count++) assert.equal((await ask(port, '/')).status, 200);
+    }
+  });
+});
