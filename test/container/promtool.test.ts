@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { ask } from '../process/clients.ts';
-import { startKit } from '../process/kit.ts';
+import { ROOT, startKit } from '../process/kit.ts';
 import { withEngine } from './engine.ts';
 
 const PROMETHEUS = 'prom/prometheus:v2';
@@ -29,4 +31,29 @@ test('promtool has nothing to say against /metrics', withEngine, async () => {
   const { body } = await kit.probe('/metrics');
   assert.match(body, /^http_request_duration_seconds_count\{.*status="404"/m);
   assert.deepEqual(await promtool(['check', 'metrics'], body), { code: 0, said: '' });
+});
+
+test('promtool takes the configuration and the alert rules of the compose profile', withEngine, async () => {
+  const mounts = ['prometheus.yml', 'alerts.yml'].map(file => `${join(ROOT, 'docker', file)}:/etc/prometheus/${file}:ro`);
+  const { code, said } = await promtool(['check', 'config', '/etc/prometheus/prometheus.yml'], '', mounts);
+  assert.equal(code, 0, said);
+  assert.match(said, /SUCCESS: 7 rules found/);
+});
+
+test('every metric that alerts and Grafana ask for is on /metrics', withEngine, async () => {
+  const kit = await startKit();
+  await kit.ready();
+  const { body } = await kit.probe('/metrics');
+  const asked = ['alerts.yml', 'grafana/dashboard.json'].flatMap(file =>
+    [...readFileSync(join(ROOT, 'docker', file), 'utf8').matchAll(/\b(?:bosun|http|nodejs|process)_[a-z_]+\b/g)].map(
+      ([name]) => name,
+    ),
+  );
+  assert.ok(asked.length > 15);
+  // Only where the container has such a limit.
+  const limits = ['bosun_cpu_limit_cores', 'bosun_memory_limit_bytes', 'bosun_cpu_throttled_seconds_total'];
+  for (const name of new Set(asked)) {
+    if (limits.includes(name)) continue;
+    assert.ok(body.includes(`# TYPE ${name.replace(/_(bucket|count|sum)$/, '')} `), name);
+  }
 });
