@@ -6,7 +6,7 @@ export NODE_COMPILE_CACHE = $(CURDIR)/node_modules/.cache/koa-bosun
 
 .PHONY: help
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
 install: $(INSTALLED) ## install the packages, Node.js 26 among them
@@ -53,3 +53,21 @@ bench: $(INSTALLED) ## measure start-up, CPU per request and sizing, against pla
 .PHONY: bench-rolling
 bench-rolling: $(INSTALLED) ## 50 rolling restarts under mixed load for each policy, about 6 minutes; nothing may fail
 	@$(NODE) test/bench/rolling.ts
+
+.PHONY: k8s-check
+k8s-check: $(INSTALLED) ## check the Kubernetes manifests, without a cluster
+	@exec $(NODE) --test test/k8s.test.ts
+
+.PHONY: k8s-load
+k8s-load: ## put the image into the kind, minikube or k3d cluster of the current context
+	@context=$$(kubectl config current-context 2>/dev/null); case "$$context" in \
+	  kind-*) kind load docker-image koa-bosun:0.1.0 --name "$${context#kind-}" ;; \
+	  minikube) minikube image load koa-bosun:0.1.0 ;; \
+	  k3d-*) k3d image import koa-bosun:0.1.0 --cluster "$${context#k3d-}" ;; \
+	  *) echo "k8s-load: the current context must be one of kind, minikube or k3d, got \"$$context\"" >&2; exit 1 ;; esac
+
+.PHONY: k8s-apply
+k8s-apply: ## apply k8s/ to the current cluster and wait until the app serves
+	@kubectl version >/dev/null 2>&1 || { echo 'k8s-apply: no cluster answers kubectl' >&2; exit 1; }
+	kubectl apply -f k8s
+	kubectl -n koa-bosun rollout status deploy/app --timeout 300s
