@@ -126,6 +126,20 @@ function contradictions(config: Config): string[] {
   if ((config.redisSentinels === undefined) !== (config.redisSentinelName === undefined)) {
     found.push('REDIS_SENTINELS and REDIS_SENTINEL_NAME must be set together, got only one of them');
   }
+  found.push(...loginProblems(config));
+  return found;
+}
+
+function loginProblems({ redisUrl, redisUsername, redisPassword, redisCaFile }: Config): string[] {
+  const found: string[] = [];
+  const url = redisUrl === undefined ? undefined : new URL(redisUrl);
+  if (redisPassword !== undefined && url?.password) found.push('REDIS_PASSWORD and REDIS_URL both have a password, expected one');
+  if (redisUsername !== undefined && url?.username) found.push('REDIS_USERNAME and REDIS_URL both have a user, expected one');
+  if (redisCaFile === undefined) return found;
+  if (url?.protocol !== 'rediss:') found.push('REDIS_CA_FILE must go with a REDIS_URL of rediss://, got none');
+  const content = readText(redisCaFile);
+  if (typeof content !== 'string')
+    found.push(`REDIS_CA_FILE must be the path of a readable file, got ${JSON.stringify(redisCaFile)}: ${content.message}`);
   return found;
 }
 

@@ -169,6 +169,13 @@ export const variables = {
     '`redis://` or `rediss://` with user, password, db; unset: cookie sessions, local broadcast',
     { secret: true },
   ),
+  redisUsername: optional(
+    'REDIS_USERNAME',
+    text,
+    'user of Redis, where the URL names none; for Sentinel and Cluster the only way',
+  ),
+  redisPassword: optional('REDIS_PASSWORD', text, 'password of Redis, where the URL has none', { secret: true }),
+  redisCaFile: optional('REDIS_CA_FILE', text, 'PEM file of the authority that has signed the certificate of a `rediss://` URL'),
   redisSentinels: optional('REDIS_SENTINELS', hostPorts, 'Redis Sentinels, `host:port,…`, instead of `REDIS_URL`'),
   redisSentinelName: optional('REDIS_SENTINEL_NAME', text, 'the name of the master that the Sentinels watch'),
   redisClusterNodes: optional(

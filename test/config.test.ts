@@ -159,3 +159,18 @@ describe('.env', () => {
     assert.throws(() => readConfig(environment, fromDotenv), /PORT must be a port from 0 to 65535, got "nine" \(\.env\)/);
   });
 });
+
+test('the login and the authority of Redis are checked before anything connects', () => {
+  const url = 'rediss://a';
+  assert.deepEqual(readConfig({ REDIS_CLUSTER_NODES: 'a:1', REDIS_USERNAME: 'u', REDIS_PASSWORD: 'p' }).redisPassword, 'p');
+  const said = problems({ REDIS_URL: 'redis://u:secret@a', REDIS_USERNAME: 'u', REDIS_PASSWORD: 'hidden' }).join('\n');
+  assert.match(said, /REDIS_PASSWORD and REDIS_URL both have a password/);
+  assert.match(said, /REDIS_USERNAME and REDIS_URL both have a user/);
+  assert.doesNotMatch(said, /secret|hidden/);
+  assert.match(
+    String(problems({ REDIS_URL: 'redis://a', REDIS_CA_FILE: import.meta.filename })),
+    /must go with a REDIS_URL of rediss/,
+  );
+  assert.match(String(problems({ REDIS_URL: url, REDIS_CA_FILE: '/nowhere/ca.pem' })), /path of a readable file, got "\/nowhere/);
+  assert.equal(readConfig({ REDIS_URL: url, REDIS_CA_FILE: import.meta.filename }).redisCaFile, import.meta.filename);
+});

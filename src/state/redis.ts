@@ -2,6 +2,7 @@
  * The one way to connect to Redis: by URL, through Sentinels, or to a Cluster. A Redis that is away costs milliseconds, never a hang:
  * commands fail at once while there is no connection, and the client reconnects for ever (facts/sessions.md, C).
  */
+import { readFileSync } from 'node:fs';
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
 import { type Config, describeRedis } from '../config.ts';
 import type { RedisState } from '../messages.ts';
@@ -57,7 +58,14 @@ export function connectRedis(
 }
 
 function createClient(config: Config, clientName: string): RedisClient | undefined {
-  const options = { ...POLICY, connectionName: clientName };
+  const { redisUsername: username, redisPassword: password, redisCaFile } = config;
+  const options = {
+    ...POLICY,
+    connectionName: clientName,
+    ...(username !== undefined && { username }),
+    ...(password !== undefined && { password }),
+    ...(redisCaFile !== undefined && { tls: { ca: readFileSync(redisCaFile) } }),
+  };
   if (config.redisUrl !== undefined) return new Redis(config.redisUrl, options);
   if (config.redisSentinels !== undefined && config.redisSentinelName !== undefined) {
     return new Redis({
