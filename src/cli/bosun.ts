@@ -9,7 +9,7 @@ import { parseArgs } from 'node:util';
 import { ConfigError, readConfig, readEnvironment } from '../config.ts';
 import { CommandError, call, stream } from './client.ts';
 import { sizingCommand } from './sizing.ts';
-import { renderStatus, type Status } from './status.ts';
+import { ratesBetween, renderStatus, type Status } from './status.ts';
 import { table } from './table.ts';
 
 const USAGE = `usage: bosun <command> [options]
@@ -32,6 +32,8 @@ const USAGE = `usage: bosun <command> [options]
 const EX_USAGE = 64;
 const EX_CONFIG = 78;
 const WATCH_EVERY_MS = 1000;
+/** As many bars as a narrow terminal has room for. */
+const WATCHED_LOOKS = 60;
 
 interface Options {
   json: boolean;
@@ -48,11 +50,17 @@ type Command = (options: Options, operands: string[]) => Promise<number>;
 
 const COMMANDS: Record<string, Command> = {
   status: async ({ json, socket, watch }) => {
+    let before: Status | undefined;
+    const totals: number[] = [];
     for (;;) {
       const status = (await call(socket, 'status')) as Status;
-      const text = json ? JSON.stringify(status) : renderStatus(status);
+      const rates = before && ratesBetween(before, status);
+      if (rates) totals.push(rates.values().reduce((sum, rate) => sum + rate, 0));
+      if (totals.length > WATCHED_LOOKS) totals.shift();
+      const text = json ? JSON.stringify(status) : renderStatus(status, rates, totals);
       print(watch && !json ? `\u001b[2J\u001b[H${text}` : text);
       if (!watch) return 0;
+      before = status;
       await sleep(WATCH_EVERY_MS);
     }
   },

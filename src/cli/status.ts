@@ -31,7 +31,23 @@ export interface Status {
   drains: { count: number; finishedRequests: number; cutRequests: number; longestRequestMs: number };
 }
 
-export function renderStatus(status: Status): string {
+/** Requests per second of each worker, by its process id. */
+export type Rates = ReadonlyMap<number, number>;
+
+/** Between two looks; a worker that is new counts from its start. */
+export function ratesBetween(before: Status, now: Status): Rates {
+  const earlier = new Map(before.workers.map(worker => [worker.pid, worker]));
+  return new Map(
+    now.workers.map(({ pid, requests, uptimeSeconds }) => {
+      const last = earlier.get(pid);
+      const seconds = uptimeSeconds - (last?.uptimeSeconds ?? 0);
+      return [pid, seconds > 0 ? (requests - (last?.requests ?? 0)) / seconds : 0];
+    }),
+  );
+}
+
+/** With `rates` a column of them, and their sum over the looks so far as a line of bars. */
+export function renderStatus(status: Status, rates?: Rates, totals: readonly number[] = []): string {
   const { version, pid, state, generation, uptimeSeconds, policy, sizing, workers, restarts, drains } = status;
   const reasons = Object.entries(restarts.byReason).map(([reason, count]) => `${count} ${reason}`);
   return [
@@ -39,7 +55,22 @@ export function renderStatus(status: Status): string {
     sizing.reason,
     '',
     table([
-      ['worker', 'pid', 'state', 'gen', 'up', 'conns', 'open', 'requests', 'p50', 'p99', 'loop', 'late', 'rss'],
+      [
+        'worker',
+        'pid',
+        'state',
+        'gen',
+        'up',
+        'conns',
+        'open',
+        'requests',
+        ...(rates ? ['req/s'] : []),
+        'p50',
+        'p99',
+        'loop',
+        'late',
+        'rss',
+      ],
       ...workers.map(worker => [
         String(worker.id),
         String(worker.pid),
@@ -49,6 +80,7 @@ export function renderStatus(status: Status): string {
         String(worker.connections),
         String(worker.inFlight),
         String(worker.requests),
+        ...(rates ? [(rates.get(worker.pid) ?? 0).toFixed(1)] : []),
         `${worker.responseTimeMs.p50} ms`,
         `${worker.responseTimeMs.p99} ms`,
         `${Math.round(worker.eventLoopUtilization * 100)} %`,
@@ -62,9 +94,18 @@ export function renderStatus(status: Status): string {
           `worker ${id} waits for ${method} ${path}, ${duration(ageMs / 1000)} old, ${bytesSent} bytes sent`,
       ),
     ),
+    ...(rates ? ['', `requests/s ${bars(totals)} ${(totals.at(-1) ?? 0).toFixed(1)}`] : []),
     '',
     `ended workers: ${restarts.total}${reasons.length > 0 ? ` (${reasons.join(', ')})` : ''}; drains: ${drains.count}, ${drains.finishedRequests} requests finished in them, ${drains.cutRequests} cut, longest ${drains.longestRequestMs} ms`,
   ].join('\n');
+}
+
+const BARS = '▁▂▃▄▅▆▇█';
+
+/** Each value by its share of the highest. */
+export function bars(values: readonly number[]): string {
+  const highest = Math.max(...values, Number.MIN_VALUE);
+  return values.map(value => BARS[Math.round((value / highest) * (BARS.length - 1))]).join('');
 }
 
 function duration(seconds: number): string {
