@@ -50,6 +50,10 @@ bench: $(INSTALLED) ## measure start-up, CPU per request and sizing, against pla
 	@$(NODE) test/bench/keepalive.ts
 	@$(NODE) test/bench/resolve.ts
 
+.PHONY: bench-balancing
+bench-balancing: $(INSTALLED) ## the balancing policies against rr: keep-alive, uneven requests, about 4 minutes
+	@$(NODE) test/bench/balancing.ts
+
 .PHONY: bench-rolling
 bench-rolling: $(INSTALLED) ## 50 rolling restarts under mixed load for each policy, about 6 minutes; nothing may fail
 	@$(NODE) test/bench/rolling.ts
