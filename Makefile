@@ -1,6 +1,7 @@
 # Needs Node.js 20 or newer with npm, and make. The project's own Node.js 26 comes with its packages.
 .DEFAULT_GOAL := help
 INSTALLED := node_modules/.package-lock.json
+PEERS := test/bench/peers/node_modules/.package-lock.json
 NODE = $(or $(firstword $(wildcard node_modules/node-*/bin/node)),node)
 export NODE_COMPILE_CACHE = $(CURDIR)/node_modules/.cache/koa-bosun
 
@@ -45,10 +46,16 @@ loadtest: $(INSTALLED) ## load the running stack, or one that it starts: SCENARI
 	@exec $(NODE) src/loadtest/main.ts
 
 .PHONY: bench
-bench: $(INSTALLED) ## measure start-up, CPU per request and sizing, against plain Koa and node:cluster, about 4 minutes
+bench: $(INSTALLED) $(PEERS) ## measure start-up, CPU per request and sizing, then the kit against its peers, about 10 minutes
 	@$(NODE) test/bench/startup.ts
 	@$(NODE) test/bench/keepalive.ts
 	@$(NODE) test/bench/resolve.ts
+	@$(NODE) test/bench/peers.ts
+
+# What the kit is compared with: 150 MB that nothing else needs.
+$(PEERS): test/bench/peers/package.json test/bench/peers/package-lock.json
+	npm ci --prefix test/bench/peers --ignore-scripts --loglevel error
+	@touch $@
 
 .PHONY: bench-balancing
 bench-balancing: $(INSTALLED) ## the balancing policies against rr: keep-alive, uneven requests, about 4 minutes

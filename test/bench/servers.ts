@@ -3,25 +3,54 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { globSync, readFileSync } from 'node:fs';
+import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import http from 'node:http';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { freePort } from '../process/kit.ts';
+import { freePort, isAlive } from '../process/kit.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
 const APPS = join(import.meta.dirname, 'apps');
+export const PEERS = join(import.meta.dirname, 'peers');
+/** Stands for a temporary folder of the server's own. */
+const FOLDER = '{folder}';
+const STOP_TIMEOUT_MS = 10_000;
+const START_TIMEOUT_MS = 15_000;
 
 const COMPILE_CACHE = { NODE_COMPILE_CACHE: join(ROOT, 'node_modules', '.cache', 'koa-bosun') };
 
+interface Start {
+  /** Run by Node.js, where no command is named. */
+  file: string;
+  command?: string;
+  args?: readonly string[];
+  cwd?: string;
+  env: Readonly<Record<string, string>>;
+}
+
+const PLAIN = join(APPS, 'plain.mjs');
+const MAIN = join(ROOT, 'src', 'main.ts');
+const TWO = { ...COMPILE_CACHE, NODE_CLUSTER_WORKERS: '2' };
+
 export const SERVERS = {
-  'plain Koa, 1 process': { file: join(APPS, 'plain.mjs'), env: {} },
+  'plain Koa, 1 process': { file: PLAIN, env: {} },
   'node:cluster, 2 workers': { file: join(APPS, 'cluster.mjs'), env: {} },
-  'kit, 2 workers': { file: join(ROOT, 'src', 'main.ts'), env: { ...COMPILE_CACHE, NODE_CLUSTER_WORKERS: '2' } },
-  'kit, 2 workers, no header': {
-    file: join(ROOT, 'src', 'main.ts'),
-    env: { ...COMPILE_CACHE, NODE_CLUSTER_WORKERS: '2', RESPONSE_TIME_HEADER: 'false' },
+  'kit, 2 workers': { file: MAIN, env: TWO },
+  'kit, 2 workers, no header': { file: MAIN, env: { ...TWO, RESPONSE_TIME_HEADER: 'false' } },
+  'throng, 2 workers': { file: join(PEERS, 'throng.mjs'), env: {} },
+  'pm2, 2 workers': {
+    file: join(PEERS, 'node_modules', 'pm2', 'bin', 'pm2-runtime'),
+    args: ['start', PLAIN, '-i', '2'],
+    env: { PM2_HOME: FOLDER },
   },
-} as const;
+  'wattpm, 2 workers': {
+    file: join(PEERS, 'node_modules', 'wattpm', 'bin', 'cli.js'),
+    args: ['start'],
+    cwd: join(PEERS, 'watt'),
+    env: {},
+  },
+  'nginx + 2 processes': { command: '/bin/sh', file: join(PEERS, 'nginx.sh'), args: [process.execPath, PLAIN, FOLDER], env: {} },
+} as const satisfies Record<string, Start>;
 export type ServerName = keyof typeof SERVERS;
 
 interface KitStatus {
@@ -34,46 +63,67 @@ export class Server {
   readonly port: number;
   readonly #adminPort: number;
   readonly #process: ChildProcess;
+  readonly #folder: string;
 
-  private constructor(child: ChildProcess, port: number, adminPort: number) {
+  private constructor(child: ChildProcess, folder: string, port: number, adminPort: number) {
     this.#process = child;
+    this.#folder = folder;
     this.port = port;
     this.#adminPort = adminPort;
   }
 
   static async start(name: ServerName, extra: Record<string, string> = {}): Promise<Server> {
     const [port, adminPort] = [await freePort(), await freePort()];
-    const { file, env } = SERVERS[name];
-    const child = spawn(process.execPath, [file], {
+    const { file, env, command = process.execPath, args = [], cwd }: Start = SERVERS[name];
+    const folder = mkdtempSync(join(tmpdir(), 'bosun-bench-'));
+    const own = (text: string) => text.replaceAll(FOLDER, folder);
+    const child = spawn(command, [file, ...args.map(own)], {
       stdio: 'ignore',
+      ...(cwd !== undefined && { cwd }),
       env: {
         PATH: process.env.PATH,
         HOST: '127.0.0.1',
         PORT: String(port),
         ADMIN_PORT: String(adminPort),
         APP_MODULE: join(APPS, 'koa.mjs'),
-        ...env,
+        ...Object.fromEntries(Object.entries(env).map(([key, value]) => [key, own(value)])),
         ...extra,
       },
     });
-    return new Server(child, port, adminPort);
+    return new Server(child, folder, port, adminPort);
   }
 
-  /** Resolves with the first 200. */
+  /** Resolves with the first 200. @throws where it does not come */
   async firstAnswer(): Promise<void> {
-    while ((await statusOf(this.port)) !== 200) await new Promise(resolve => setTimeout(resolve, 1));
+    const deadline = performance.now() + START_TIMEOUT_MS;
+    while ((await statusOf(this.port)) !== 200) {
+      if (performance.now() > deadline) throw new Error(`no 200 within ${START_TIMEOUT_MS} ms`);
+      await new Promise(resolve => setTimeout(resolve, 1));
+    }
   }
 
-  /** CPU time of the process and its children so far, in microseconds (Linux counts in ticks of 10 ms). */
+  /** CPU time of the process and all its descendants so far, in microseconds (Linux counts in ticks of 10 ms). */
   cpuMicroseconds(): number {
-    const pids = [
-      this.#process.pid,
-      ...globSync(`/proc/${this.#process.pid}/task/*/children`).flatMap(file => readFileSync(file, 'utf8').trim().split(' ')),
-    ];
-    return pids.filter(Boolean).reduce<number>((sum, pid) => {
+    return this.#pids().reduce((sum, pid) => {
       const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
       return sum + (Number(fields[11]) + Number(fields[12])) * 10_000;
     }, 0);
+  }
+
+  /** Memory of all its processes in MiB; what they share is counted once (PSS). */
+  pssMib(): number {
+    const kib = this.#pids().map(pid => /^Pss:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))?.[1]);
+    return kib.reduce((sum, value) => sum + Number(value), 0) / 1024;
+  }
+
+  #pids(): number[] {
+    const childrenOf = (pid: number): number[] =>
+      globSync(`/proc/${pid}/task/*/children`)
+        .flatMap(file => readFileSync(file, 'utf8').trim().split(' '))
+        .filter(Boolean)
+        .flatMap(child => [Number(child), ...childrenOf(Number(child))]);
+    const pid = Number(this.#process.pid);
+    return [pid, ...childrenOf(pid)];
   }
 
   signal(signal: NodeJS.Signals): void {
@@ -95,8 +145,14 @@ export class Server {
   }
 
   async stop(): Promise<void> {
+    const exited = once(this.#process, 'exit');
+    const pids = this.#pids();
+    const kill = () => pids.filter(isAlive).forEach(pid => void process.kill(pid, 'SIGKILL'));
+    const timer = setTimeout(kill, STOP_TIMEOUT_MS);
     this.#process.kill('SIGTERM');
-    await once(this.#process, 'exit');
+    await exited;
+    clearTimeout(timer);
+    rmSync(this.#folder, { recursive: true, force: true });
   }
 }
 
