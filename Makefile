@@ -61,6 +61,10 @@ $(PEERS): test/bench/peers/package.json test/bench/peers/package-lock.json
 bench-balancing: $(INSTALLED) ## the balancing policies against rr: keep-alive, uneven requests, about 4 minutes
 	@$(NODE) test/bench/balancing.ts
 
+.PHONY: soak
+soak: $(INSTALLED) ## kill a worker every second for a minute under load, for each of three policies
+	@KILLS=60 exec $(NODE) --test test/process/kills.test.ts
+
 .PHONY: bench-rolling
 bench-rolling: $(INSTALLED) ## 50 rolling restarts under mixed load for each policy, about 6 minutes; nothing may fail
 	@$(NODE) test/bench/rolling.ts

@@ -107,8 +107,8 @@ export interface Drain {
   finished: number;
   /** Requests, or upgraded connections, that the deadline cut. */
   cut: OpenRequest[];
-  /** Connections that were ended in peace while nothing was asked on them. */
-  closedIdle: number;
+  /** Connections that were open when the drain began and ended in peace: their clients' next requests go to other workers. */
+  handedOver: number;
   longestRequestMs: number;
   durationMs: number;
 }

@@ -27,7 +27,7 @@ const status = (...workers: Status['workers']): Status => ({
   sizing: { reason: '1 worker', memory: { heapPerWorkerMb: null } },
   workers,
   restarts: { total: 0, byReason: {} },
-  drains: { count: 0, finishedRequests: 0, cutRequests: 0, longestRequestMs: 0 },
+  drains: { count: 0, finishedRequests: 0, cutRequests: 0, handedOverConnections: 0, longestRequestMs: 0 },
 });
 
 test('a watched status has rates: between two looks, and from the start of a new process', () => {

@@ -28,7 +28,13 @@ export interface Status {
     waitingFor?: { method: string; path: string; ageMs: number; bytesSent: number }[];
   }[];
   restarts: { total: number; byReason: Record<string, number> };
-  drains: { count: number; finishedRequests: number; cutRequests: number; longestRequestMs: number };
+  drains: {
+    count: number;
+    finishedRequests: number;
+    cutRequests: number;
+    handedOverConnections: number;
+    longestRequestMs: number;
+  };
 }
 
 /** Requests per second of each worker, by its process id. */
@@ -96,7 +102,7 @@ export function renderStatus(status: Status, rates?: Rates, totals: readonly num
     ),
     ...(rates ? ['', `requests/s ${bars(totals)} ${(totals.at(-1) ?? 0).toFixed(1)}`] : []),
     '',
-    `ended workers: ${restarts.total}${reasons.length > 0 ? ` (${reasons.join(', ')})` : ''}; drains: ${drains.count}, ${drains.finishedRequests} requests finished in them, ${drains.cutRequests} cut, longest ${drains.longestRequestMs} ms`,
+    `ended workers: ${restarts.total}${reasons.length > 0 ? ` (${reasons.join(', ')})` : ''}; drains: ${drains.count}, ${drains.finishedRequests} requests finished in them, ${drains.cutRequests} cut, ${drains.handedOverConnections} connections handed over, longest ${drains.longestRequestMs} ms`,
   ].join('\n');
 }
 

@@ -79,6 +79,6 @@ export class Lifecycle {
   }
 }
 
-function ledger({ finished, cut, durationMs }: Drain): string {
-  return `${finished} requests finished while draining, ${cut.length} cut, ${durationMs} ms`;
+function ledger({ finished, cut, handedOver, durationMs }: Drain): string {
+  return `${finished} requests finished while draining, ${cut.length} cut, ${handedOver} connections handed over, ${durationMs} ms`;
 }

@@ -42,6 +42,11 @@ export async function metricsText(pod: Pod): Promise<{ contentType: string; text
   for (const [reason, count] of totals.exitsByReason) exits.inc({ reason }, count);
   counter('bosun_drained_requests_total', 'Requests that draining workers answered.', totals.drains.finishedRequests);
   counter(
+    'bosun_handed_over_connections_total',
+    'Connections that draining workers ended in peace: their clients go to other workers.',
+    totals.drains.handedOverConnections,
+  );
+  counter(
     'bosun_cut_requests_total',
     'Requests that ended without an answer: cut by a deadline, or lost with their worker.',
     totals.drains.cutRequests,

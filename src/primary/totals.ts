@@ -9,7 +9,7 @@ export interface DrainTotals {
   count: number;
   finishedRequests: number;
   cutRequests: number;
-  closedIdle: number;
+  handedOverConnections: number;
   longestRequestMs: number;
   last: (Drain & { worker: number; reason: ExitReason | undefined }) | null;
 }
@@ -23,7 +23,7 @@ export class Totals {
     count: 0,
     finishedRequests: 0,
     cutRequests: 0,
-    closedIdle: 0,
+    handedOverConnections: 0,
     longestRequestMs: 0,
     last: null,
   };
@@ -78,7 +78,7 @@ export class Totals {
     this.drains.count++;
     this.drains.finishedRequests += drain.finished;
     this.drains.cutRequests += drain.cut.length;
-    this.drains.closedIdle += drain.closedIdle;
+    this.drains.handedOverConnections += drain.handedOver;
     this.drains.longestRequestMs = Math.max(this.drains.longestRequestMs, drain.longestRequestMs);
     this.drains.last = { ...drain, worker: id, reason };
   }

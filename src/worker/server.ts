@@ -35,6 +35,12 @@ const BLAME_EVERY_MS = 3000;
 const EXCHANGE = Symbol('bosun.exchange');
 type Response = ServerResponse & { [EXCHANGE]?: Exchange };
 
+/** What a deadline has ended: several requests may be open on one connection. */
+interface Cut {
+  requests: OpenRequest[];
+  connections: number;
+}
+
 export class AppServer {
   readonly http: Server;
   readonly #listener: RequestListener;
@@ -95,9 +101,9 @@ export class AppServer {
   async drain(timeoutMs: number, onWaiting: (requests: OpenRequest[]) => void): Promise<Drain> {
     const startedAt = performance.now();
     const answeredBefore = this.#answered;
+    const connectionsAtStart = this.#connections.size;
     const openAtStart = [...this.#connections.values()].flatMap(({ open }) => open);
-    let closedIdle = 0;
-    const { promise, resolve } = Promise.withResolvers<OpenRequest[]>();
+    const { promise, resolve } = Promise.withResolvers<Cut>();
     this.#ending = true;
     this.closeListener();
     const look = () => {
@@ -109,9 +115,8 @@ export class AppServer {
         if (!mayGo || connection.isClosing) continue;
         connection.isClosing = true;
         connection.socket.destroySoon();
-        closedIdle++;
       }
-      if (this.#connections.size === 0) resolve([]);
+      if (this.#connections.size === 0) resolve({ requests: [], connections: 0 });
       else if (isTooLate) resolve(this.#cutAll(now));
     };
     // After the loop has read what the kernel holds: timers come before.
@@ -124,8 +129,8 @@ export class AppServer {
     const oldest = Math.min(endedAt, ...openAtStart.map(exchange => exchange.startedAt));
     return {
       finished: this.#answered - answeredBefore,
-      cut,
-      closedIdle,
+      cut: cut.requests,
+      handedOver: Math.max(0, connectionsAtStart - cut.connections),
       longestRequestMs: Math.round(openAtStart.length === 0 ? 0 : endedAt - oldest),
       durationMs: Math.round(endedAt - startedAt),
     };
@@ -186,11 +191,10 @@ export class AppServer {
     return [...this.#connections.values()].flatMap(connection => connection.openRequests(now));
   }
 
-  #cutAll(now: number): OpenRequest[] {
-    const cut = this.#openRequests(now);
-    for (const connection of this.#connections.values()) {
-      if (!connection.isAtRest) connection.socket.destroy();
-    }
-    return cut;
+  #cutAll(now: number): Cut {
+    const requests = this.#openRequests(now);
+    const busy = [...this.#connections.values()].filter(({ isAtRest }) => !isAtRest);
+    for (const { socket } of busy) socket.destroy();
+    return { requests, connections: busy.length };
   }
 }

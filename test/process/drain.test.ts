@@ -308,6 +308,7 @@ describe('SIGTERM', { concurrency: CONCURRENCY }, () => {
     );
     assert.ok(Number(cut[1]?.ageMs) >= 500, String(cut[1]?.ageMs));
     assert.equal((await kit.event('shutdown.cut')).requests, 2);
+    assert.equal(handedOver(kit), 0);
     assert.doesNotMatch(kit.transcript(), /s3cret/);
   });
 
@@ -318,6 +319,7 @@ describe('SIGTERM', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
     assert.equal(clients.length, 4);
     assert.deepEqual(kit.all('request.cut'), []);
+    assert.equal(handedOver(kit), 4);
   });
 
   test('a body that came after its answer does not hold up the drain', async () => {
@@ -502,4 +504,12 @@ async function hearsSignals(kit: Kit): Promise<void> {
     },
     () => 'the primary has no handler for SIGTTOU',
   );
+}
+
+/** Connections that the drains of all workers ended in peace, by their ledgers. */
+function handedOver(kit: Kit): number {
+  return kit
+    .all('worker.exit')
+    .map(({ drain }) => (drain as { handedOver: number }).handedOver)
+    .reduce((sum, count) => sum + count, 0);
 }

@@ -159,6 +159,7 @@ describe('make loadtest', { concurrency: 3 }, () => {
     await until(
       () => /steady .* per second/.test(running.stderr) || undefined,
       () => running.stderr,
+      PATIENCE_MS,
     );
     running.interrupt();
     const ran = await running.ended();

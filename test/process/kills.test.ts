@@ -1,0 +1,116 @@
+/**
+ * A worker killed again and again under load: who loses something, and how soon the pool is whole.
+ * `make soak` kills 60 of them, one a second; the suite kills a few.
+ */
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
+import { RawClient } from './clients.ts';
+import { freePort, type Kit, startKit, until } from './kit.ts';
+
+const KILLS = Number(process.env.KILLS ?? 5);
+const KILL_EVERY_MS = 1000;
+const CLIENTS = 8;
+/** Between two requests of a client: about half of what two workers could answer. */
+const THINK_MS = 4;
+
+/** What one client has lost: its connection's worker, where an answer has named it. */
+interface Loss {
+  pid: number | undefined;
+  why: string;
+}
+
+interface Load {
+  answered: number;
+  losses: Loss[];
+  stop(): Promise<void>;
+}
+
+/** Keep-alive clients: each answer names the worker that the connection belongs to. */
+function startLoad(port: number): Load {
+  let goesOn = true;
+  const load = { answered: 0, losses: [] as Loss[] };
+  const client = async () => {
+    let connection: RawClient | undefined;
+    let pid: number | undefined;
+    while (goesOn) {
+      try {
+        connection ??= await RawClient.open(port);
+        const { status, body, headers } = await connection.ask('/');
+        assert.equal(status, 200);
+        load.answered++;
+        pid = (JSON.parse(body) as { pid: number }).pid;
+        if (headers.connection !== 'close') await pause(THINK_MS);
+        else connection = close(connection);
+      } catch (error) {
+        load.losses.push({ pid, why: (error as Error).message });
+        connection = close(connection);
+        pid = undefined;
+      }
+    }
+    close(connection);
+  };
+  const clients = Array.from({ length: CLIENTS }, client);
+  return Object.assign(load, {
+    stop: async () => {
+      goesOn = false;
+      await Promise.all(clients);
+    },
+  });
+}
+
+function close(connection: RawClient | undefined): undefined {
+  connection?.close();
+}
+
+async function whole(kit: Kit, without: ReadonlySet<number>): Promise<void> {
+  await until(
+    async () => {
+      const { workers } = await kit.status();
+      const serving = workers.filter(({ pid, state }) => state === 'ready' && !without.has(pid));
+      return serving.length === 2 || undefined;
+    },
+    () => `the pool is not whole: ${kit.transcript()}`,
+  );
+}
+
+for (const policy of ['rr', 'none', 'least-connections']) {
+  test(`a worker killed by SIGKILL every second takes nothing with it but what was open on it (${policy})`, async t => {
+    const kit = await startKit({ app: 'koa.mjs', env: { NODE_CLUSTER_SCHED_POLICY: policy, PORT: String(await freePort()) } });
+    const { port } = await kit.ready();
+    const load = startLoad(port);
+    after(load.stop);
+    const killed = new Set<number>();
+    const wholeAfterMs: number[] = [];
+    for (let count = 0; count < KILLS; count++) {
+      const victim = (await kit.status()).workers.find(({ state }) => state === 'ready')?.pid ?? 0;
+      const killedAt = performance.now();
+      process.kill(victim, 'SIGKILL');
+      killed.add(victim);
+      await whole(kit, killed);
+      wholeAfterMs.push(performance.now() - killedAt);
+      const answered = load.answered;
+      await until(
+        () => load.answered > answered + CLIENTS || undefined,
+        () => `the new pool does not answer: ${kit.transcript()}`,
+      );
+      await pause(Math.max(0, KILL_EVERY_MS - (performance.now() - killedAt)));
+    }
+    await load.stop();
+    // A connection that was being made when its worker died has no answer yet that names it: one for each client and kill at most.
+    const known = load.losses.filter(({ pid }) => pid !== undefined);
+    assert.deepEqual(
+      known.filter(({ pid = 0 }) => !killed.has(pid)),
+      [],
+      'a request of a worker that lived was lost',
+    );
+    assert.ok(load.losses.length <= KILLS * CLIENTS, JSON.stringify(load.losses));
+    assert.deepEqual((await kit.status()).restarts, { total: KILLS, byReason: { killed: KILLS } });
+    assert.deepEqual(kit.all('pool.backoff'), []);
+    assert.deepEqual(await kit.stop(), { code: 0, signal: null }, kit.transcript());
+    const sorted = wholeAfterMs.map(Math.round).sort((a, b) => a - b);
+    t.diagnostic(
+      `${KILLS} kills, ${load.answered} answered, ${load.losses.length} lost; whole again after ${sorted[0]}/${sorted[sorted.length >> 1]}/${sorted.at(-1)} ms (min/median/max)`,
+    );
+  });
+}
