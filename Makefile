@@ -62,7 +62,7 @@ bench-balancing: $(INSTALLED) ## the balancing policies against rr: keep-alive, 
 	@$(NODE) test/bench/balancing.ts
 
 .PHONY: soak
-soak: $(INSTALLED) ## kill a worker every second for a minute under load, for each of three policies
+soak: $(INSTALLED) ## kill a worker every second for a minute under load, for each of two policies
 	@KILLS=60 exec $(NODE) --test test/process/kills.test.ts
 
 .PHONY: bench-rolling
