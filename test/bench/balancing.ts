@@ -1,10 +1,10 @@
 /**
- * The balancing policies against `rr`, with keep-alive, and with requests of very different length on connections of their own.
+ * The balancing policies against `rr`: keep-alive, a connection per request, and requests of very different length on connections of their own.
  *   ROUNDS=5 SECONDS=3 node test/bench/balancing.ts      about 3 minutes
  */
 import http from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
-import autocannon from 'autocannon';
+import { generate, type MixName } from './generate.ts';
 import { Server, spread } from './servers.ts';
 
 const ROUNDS = Number(process.env.ROUNDS ?? 5);
@@ -54,15 +54,11 @@ async function compare(
 }
 
 /** At full speed. */
-const fullSpeed = async (server: Server) => {
+const fullSpeed = (mix: MixName) => async (server: Server) => {
   const cpuBefore = server.cpuMicroseconds();
-  const { requests, non2xx, errors } = await autocannon({
-    url: `http://127.0.0.1:${server.port}/`,
-    connections: 64,
-    duration: SECONDS,
-  });
-  if (non2xx + errors > 0) throw new Error(`${non2xx} refused, ${errors} failed`);
-  return { requests: requests.average, 'CPU each': (server.cpuMicroseconds() - cpuBefore) / requests.total };
+  const { requests, rate, p99Ms, errors } = await generate(server.port, mix, SECONDS);
+  if (errors > 0) throw new Error(`${errors} failed`);
+  return { requests: rate, 'CPU each': (server.cpuMicroseconds() - cpuBefore) / requests, p99: p99Ms };
 };
 
 /** Open loop: requests come when they come (Poisson), each on a connection of its own; latency counts from when it was due. */
@@ -103,5 +99,6 @@ function percentile(values: number[], share: number): number {
   return values.sort((a, b) => a - b)[Math.floor(values.length * share)] ?? Number.NaN;
 }
 
-await compare('keep-alive, 2 workers', 2, fullSpeed);
+await compare('keep-alive, 2 workers', 2, fullSpeed('keep-alive'));
+await compare('new connection per request, 2 workers', 2, fullSpeed('new connection per request'));
 await compare('8 workers with a pool of 2 each, 95 % 50 ms and 5 % 1 s', 8, poisson);

@@ -119,7 +119,7 @@ export class Server {
   #pids(): number[] {
     const childrenOf = (pid: number): number[] =>
       globSync(`/proc/${pid}/task/*/children`)
-        .flatMap(file => readFileSync(file, 'utf8').trim().split(' '))
+        .flatMap(file => readWhereThere(file).trim().split(' '))
         .filter(Boolean)
         .flatMap(child => [Number(child), ...childrenOf(Number(child))]);
     const pid = Number(this.#process.pid);
@@ -169,4 +169,14 @@ function statusOf(port: number): Promise<number | undefined> {
 export function spread(values: readonly number[], digits: number): string {
   const sorted = [...values].sort((a, b) => a - b);
   return [sorted[0], sorted[sorted.length >> 1], sorted.at(-1)].map(value => (value ?? Number.NaN).toFixed(digits)).join('/');
+}
+
+/** Empty where the thread or process has ended since it was listed. */
+function readWhereThere(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    if (!['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+    return '';
+  }
 }
