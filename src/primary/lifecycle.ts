@@ -3,6 +3,7 @@
  * what is with what was, so that nobody who changes something has to think of it.
  */
 import type { Drain, ExitReason } from '../messages.ts';
+import { isFailure } from './crash-budget.ts';
 import type { Supervisor } from './supervisor.ts';
 import type { WorkerHandle, WorkerState } from './worker-handle.ts';
 
@@ -27,7 +28,6 @@ export interface LifecycleEvent {
 }
 
 const MOST_EVENTS = 200;
-const BAD_ENDS: ReadonlySet<ExitReason> = new Set(['crash', 'oom', 'hung', 'start-timeout', 'killed']);
 
 export class Lifecycle {
   readonly events: LifecycleEvent[] = [];
@@ -58,7 +58,8 @@ export class Lifecycle {
   exited(handle: WorkerHandle): void {
     const { id, reason, failure, drain } = handle;
     this.#states.delete(handle);
-    const why = reason !== undefined && BAD_ENDS.has(reason) && failure !== undefined ? `${reason}: ${failure}` : reason;
+    const isBadEnd = isFailure(reason) || reason === 'killed';
+    const why = isBadEnd && failure !== undefined ? `${reason}: ${failure}` : reason;
     const text = `worker ${id} is gone (${why})${drain === undefined ? '' : `: ${ledger(drain)}`}`;
     this.#add({ kind: 'exit', worker: id, ...(reason && { reason }), text });
   }

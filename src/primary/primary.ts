@@ -49,6 +49,7 @@ class Primary implements SupervisorEvents {
   readonly #shutdown: Shutdown;
   readonly #oom: OomWatch;
   #control: ControlSocket | undefined;
+  /** What happened to the pool since the admin port was opened. */
   #history: History | undefined;
   /** Resolves with the app's real port. */
   readonly #port = Promise.withResolvers<number>();
@@ -138,8 +139,13 @@ class Primary implements SupervisorEvents {
   async openAdmin(): Promise<void> {
     const { adminHost: host, adminPort: port } = this.#settings.config;
     if (port === 0) return this.#shutdown.conductedByItself();
-    const [{ openAdmin, SHUTDOWN }, { EventStream }] = await Promise.all([import('./admin.ts'), import('./event-stream.ts')]);
-    const history = await this.history();
+    const [{ openAdmin, SHUTDOWN }, { EventStream }, { History }] = await Promise.all([
+      import('./admin.ts'),
+      import('./event-stream.ts'),
+      import('./history.ts'),
+    ]);
+    const history = new History(() => this.#pod());
+    this.#history = history;
     const events = new EventStream(history);
     try {
       await openAdmin({
@@ -162,13 +168,6 @@ class Primary implements SupervisorEvents {
       const why = `admin port: ${host}:${port} can't be listened on: ${(error as Error).message} (ADMIN_HOST, ADMIN_PORT)`;
       this.#shutdown.abort(ExitCode.failed, why);
     }
-  }
-
-  /** What happened to the pool so far; kept from the first call on. */
-  async history(): Promise<History> {
-    const { History } = await import('./history.ts');
-    this.#history ??= new History(() => this.#pod());
-    return this.#history;
   }
 
   /** Opens the control socket; without one the server runs on, and says so. */
