@@ -26,7 +26,6 @@ const COMPOSE_TIMEOUT_MS = 600_000;
 /** What an operator can do to a stack. */
 export interface Control {
   restart(): Promise<void>;
-  policy(name: string): Promise<void>;
   /** SIGKILL to a worker of `/status`. */
   kill(pid: number): Promise<void>;
 }
@@ -193,7 +192,6 @@ function socketControl(settings: Settings): Control {
   const socket = socketOf(settings);
   return {
     restart: async () => void (await call(socket, 'restart')),
-    policy: async name => void (await call(socket, 'policy', { name })),
     kill: async pid => {
       process.kill(pid, 'SIGKILL');
     },
@@ -242,7 +240,6 @@ function composeControl(): Control {
   };
   return {
     restart: () => inside('bosun', 'restart'),
-    policy: name => inside('bosun', 'policy', name),
     kill: pid => inside('node', '-e', `process.kill(${pid}, 'SIGKILL')`),
   };
 }
