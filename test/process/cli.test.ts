@@ -32,7 +32,7 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
         '# # ready # # s # # # # ms # ms # % # ms # MiB',
         '# # ready # # s # # # # ms # ms # % # ms # MiB',
         '',
-        'ended workers: # (# restart); drains: #, # requests finished in them, # cut, longest # ms',
+        'ended workers: # (# restart); drains: #, # requests finished in them, # cut, # connections handed over, longest # ms',
         '',
       ].join('\n'),
     });
