@@ -1,6 +1,7 @@
 # Needs Node.js 20 or newer with npm, and make. The project's own Node.js 26 comes with its packages.
 .DEFAULT_GOAL := help
 INSTALLED := node_modules/.package-lock.json
+PACKAGE_DIR := .
 PEERS := test/bench/peers/node_modules/.package-lock.json
 NODE = $(or $(firstword $(wildcard node_modules/node-*/bin/node)),node)
 export NODE_COMPILE_CACHE = $(CURDIR)/node_modules/.cache/koa-bosun
@@ -40,6 +41,11 @@ docs: $(INSTALLED) ## write the generated parts of the README
 .PHONY: image
 image: ## build the image koa-bosun:0.1.0
 	docker build -f docker/Dockerfile -t koa-bosun:0.1.0 --build-arg REVISION=$$(git rev-parse --short HEAD 2>/dev/null || echo unknown) --build-arg CREATED=$$(date -u +%FT%TZ) .
+
+# npm runs no script here (.npmrc), not even the one that compiles what is packed.
+.PHONY: package
+package: $(INSTALLED) ## pack koa-bosun-0.1.0.tgz, to be installed into other projects; PACKAGE_DIR says where
+	@npm pack --ignore-scripts=false --loglevel error --pack-destination $(PACKAGE_DIR)
 
 .PHONY: loadtest
 loadtest: $(INSTALLED) ## load the running stack, or one that it starts: SCENARIO, DURATION, RATE, CONNECTIONS, URL, OUT, COMPARE; see the README

@@ -2,7 +2,7 @@
  * The table of environment variables: a row each, with its parser, its default and its line in the README.
  */
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { extname, join } from 'node:path';
 import {
   anyOf,
   flag,
@@ -57,7 +57,7 @@ const optional = <T>(name: string, parse: Parser<T>, help: string, extra: Extra 
   ...extra,
 });
 
-const DEMO_APP = join(import.meta.dirname, 'demo', 'app.ts');
+const DEMO_APP = join(import.meta.dirname, 'demo', `app${extname(import.meta.filename)}`);
 
 /** Every environment variable that the kit reads, in the order of the README. */
 export const variables = {

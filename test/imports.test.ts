@@ -13,7 +13,7 @@ const MAY_IMPORT: Record<string, string[]> = {
   balancing: ['config.ts'],
   resources: ['config.ts'],
   state: ['messages.ts', 'config.ts', 'log.ts'],
-  cli: ['config.ts', 'resources'],
+  cli: ['main.ts', 'config.ts', 'resources'],
   loadtest: ['cli', 'config.ts', 'parsers.ts', 'variables.ts'],
   demo: ['index.ts'],
   'index.ts': ['config.ts', 'log.ts'],

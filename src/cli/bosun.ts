@@ -1,7 +1,9 @@
 #!/usr/bin/env node
 /**
- * The operator's command line. It imports nothing of the primary or the workers: it asks the primary over its control socket.
+ * The operator's command line. It imports nothing of the primary or the workers: it asks the primary over its control socket, and
+ * `bosun start` becomes one by way of main.ts.
  */
+import { existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -14,6 +16,7 @@ import { table } from './table.ts';
 
 const USAGE = `usage: bosun <command> [options]
 
+  start [MODULE]                serve the app, in the foreground; MODULE is as APP_MODULE
   status [--watch]              the pool and its workers
   restart [--worker N]          replace all workers, or one, the new one first; 0 only when the new ones serve
   scale N|auto|max|P%           another number of workers, as in NODE_CLUSTER_WORKERS
@@ -49,6 +52,17 @@ interface Options {
 type Command = (options: Options, operands: string[]) => Promise<number>;
 
 const COMMANDS: Record<string, Command> = {
+  start: async (_options, [module]) => {
+    if (module !== undefined) {
+      const file = resolve(module);
+      if (!existsSync(file))
+        throw new CommandError(`start needs the file of a module, got "${module}": there is no ${file}`, EX_CONFIG);
+      process.env.APP_MODULE = file;
+    }
+    process.argv.splice(2); // workers get a copy, and the app in them may read it
+    await import('../main.ts');
+    return Number(process.exitCode ?? 0);
+  },
   status: async ({ json, socket, watch }) => {
     let before: Status | undefined;
     const totals: number[] = [];
@@ -115,7 +129,7 @@ const COMMANDS: Record<string, Command> = {
 };
 
 /** How many operands a command takes, where it takes any. */
-const OPERANDS: Record<string, number> = { scale: 1, cordon: 1, uncordon: 1, policy: 1, broadcast: 2 };
+const OPERANDS: Record<string, number> = { start: 1, scale: 1, cordon: 1, uncordon: 1, policy: 1, broadcast: 2 };
 
 async function diagnose(command: string, { json, socket, worker, seconds, output }: Options): Promise<number> {
   const parameters = { worker, seconds };

@@ -2,9 +2,9 @@
  * The primary: sizes the pool, starts and supervises the workers, answers the admin port, and ends it all in good order.
  * It runs no code of the app. The first worker is forked before this file is loaded (pool.ts).
  */
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import manifest from '../../package.json' with { type: 'json' };
 import type { Balancing } from '../balancing/balancing.ts';
 import type { LogSource } from '../log.ts';
 import { ExitCode, type ToPrimary } from '../messages.ts';
@@ -25,6 +25,9 @@ import type { Pod, PodState } from './status.ts';
 import type { Supervisor, SupervisorEvents } from './supervisor.ts';
 import { Totals } from './totals.ts';
 import type { WorkerHandle } from './worker-handle.ts';
+
+// Not imported: it lies outside of what the package compiles.
+const manifest = createRequire(import.meta.url)('../../package.json') as { version: string };
 
 /** Runs this process as the primary of a pool that has begun to start, until a signal or its workers end it. */
 export async function runPrimary(pool: Pool, signals: SignalQueue): Promise<void> {

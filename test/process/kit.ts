@@ -189,6 +189,8 @@ export interface Status {
 export interface KitOptions {
   /** A file of test/fixtures/apps; the demo app where it is missing. */
   app?: string;
+  /** What is run instead of this tree's main.ts, with its arguments. */
+  command?: [string, ...string[]];
   /** Undefined takes a default of these tests away. */
   env?: Record<string, string | undefined>;
   cwd?: string;
@@ -197,9 +199,11 @@ export interface KitOptions {
 }
 
 /** Starts the kit; it is killed with everything it started when the test ends. */
-export async function startKit({ app, env = {}, cwd = ROOT, detached = false }: KitOptions = {}): Promise<Kit> {
+export async function startKit(options: KitOptions = {}): Promise<Kit> {
+  const { app, env = {}, cwd = ROOT, detached = false } = options;
+  const [program, ...args] = options.command ?? [process.execPath, join(ROOT, 'src', 'main.ts')];
   const adminPort = env.ADMIN_PORT === undefined ? await freePort() : Number(env.ADMIN_PORT);
-  const child = spawn(process.execPath, [join(ROOT, 'src', 'main.ts')], {
+  const child = spawn(program, args, {
     cwd,
     detached,
     stdio: ['ignore', 'pipe', 'pipe'],
