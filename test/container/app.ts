@@ -26,6 +26,8 @@ export interface AppOptions {
   hardened?: boolean;
   /** Files of this machine by their path in the container. */
   mounts?: Record<string, string>;
+  /** A pod: the kubelet heeds no HEALTHCHECK, which runs a process every second until the app serves. */
+  pod?: boolean;
   /** False for a container that is to exit by itself: its ports may be gone before Testcontainers has seen them. */
   published?: boolean;
 }
@@ -39,6 +41,11 @@ class AppContainer extends GenericContainer {
 
   withReadonlyRoot(): this {
     this.hostConfig.ReadonlyRootfs = true;
+    return this;
+  }
+
+  withoutHealthcheck(): this {
+    this.createOpts.Healthcheck = { Test: ['NONE'] };
     return this;
   }
 
@@ -63,6 +70,7 @@ export async function startApp(options: AppOptions = {}): Promise<App> {
     .withBindMounts(Object.entries(mounts).map(([target, source]) => ({ source, target })))
     .withWaitStrategy(Wait.forAll([]));
   if (options.published !== false) container.withPortsOnLoopback(APP_PORT, ADMIN_PORT);
+  if (options.pod) container.withoutHealthcheck();
   if (options.init) container.withInit();
   if (user) container.withUser(user);
   if (network) container.withNetwork(network);

@@ -1,7 +1,7 @@
 /**
  * Somebody with a browser: keeps the cookies that the app sets, and sends them back.
  */
-import { type Answer, ask } from '../process/clients.ts';
+import { type Answer, RawClient } from '../process/clients.ts';
 
 export interface Count {
   counter: number;
@@ -19,8 +19,13 @@ export class Visitor {
 
   /** On a connection of its own: the workers take turns. */
   async ask(port: number, path: string): Promise<Answer> {
+    await using client = await RawClient.open(port);
+    return await this.askOn(client, path);
+  }
+
+  async askOn(client: RawClient, path: string): Promise<Answer> {
     const cookie = [...this.cookies].map(([name, value]) => `${name}=${value}`).join('; ');
-    const answer = await ask(port, path, { headers: cookie ? { Cookie: cookie } : {} });
+    const answer = await client.ask(path, { headers: cookie ? { Cookie: cookie } : {} });
     for (const line of answer.headers['set-cookie']?.split('\n') ?? []) this.#keep(line);
     return answer;
   }

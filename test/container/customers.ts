@@ -1,0 +1,98 @@
+/**
+ * Customers: each has a session, visits the counter again and again, and knows what it must say. Most of them keep their connections,
+ * every fourth takes a new one for each visit. Nothing is ever repeated.
+ */
+import { setTimeout as pause } from 'node:timers/promises';
+import { RawClient } from '../process/clients.ts';
+import { type Count, Visitor } from './visitor.ts';
+
+const PATH = '/api/counter';
+const LONGEST_MS = 120_000;
+const MOST_FAILURES = 1000;
+
+export interface Failure {
+  message: string;
+  /** By performance.now(). */
+  sentAt: number;
+}
+
+export interface Service {
+  answered: number;
+  failures: Failure[];
+  /** Answers by pod. */
+  byPod: Map<string, number>;
+}
+
+export class Customers {
+  readonly result: Service = { answered: 0, failures: [], byPod: new Map() };
+  readonly #deadline = performance.now() + LONGEST_MS;
+  readonly #running: Promise<void>;
+  #goesOn = true;
+
+  /** `count` at each of these ports, with `pauseMs` after each answer. */
+  constructor(ports: readonly number[], { count, pauseMs }: { count: number; pauseMs: number }) {
+    const each = ports.flatMap(port => Array.from({ length: count }, (_, index) => this.#live(port, index % 4 !== 0, pauseMs)));
+    this.#running = Promise.all(each).then(() => undefined);
+  }
+
+  /** Resolves when that many visits, of that pod if one is named, are answered. */
+  async answered(count: number, pod?: string): Promise<void> {
+    const { result } = this;
+    const soFar = () => (pod === undefined ? result.answered : (result.byPod.get(pod) ?? 0));
+    while (soFar() < count) {
+      if (!this.#isGoingOn) {
+        const failed = result.failures.slice(0, 5).map(({ message }) => message);
+        throw new Error(
+          `${count} answers expected${pod ? ` of ${pod}` : ''}, got ${soFar()}; failed: ${failed.join('; ') || 'none'}`,
+        );
+      }
+      await pause(10);
+    }
+  }
+
+  async stop(): Promise<Service> {
+    this.#goesOn = false;
+    await this.#running;
+    return this.result;
+  }
+
+  get #isGoingOn(): boolean {
+    return this.#goesOn && performance.now() < this.#deadline && this.result.failures.length < MOST_FAILURES;
+  }
+
+  async #live(port: number, keepsConnection: boolean, pauseMs: number): Promise<void> {
+    const visitor = new Visitor();
+    let client: RawClient | undefined;
+    let [counter, uncertain] = [0, 0];
+    while (this.#isGoingOn) {
+      const sentAt = performance.now();
+      try {
+        if (client?.isOpen !== true) client = await RawClient.open(port);
+        const { status, headers, body } = await visitor.askOn(client, PATH);
+        if (status !== 200) throw new Error(`status ${status}: ${body}`);
+        const seen = JSON.parse(body) as Count;
+        // Of a visit that failed nobody knows whether it was counted.
+        const isRight = seen.counter > counter && seen.counter <= counter + 1 + uncertain;
+        [counter, uncertain] = [seen.counter, 0];
+        if (!isRight) throw new Error(`session lost: the counter said ${seen.counter}`);
+        this.#count(seen.pod);
+        if (headers.connection === 'close') {
+          const end = await client.ended();
+          if (end !== 'FIN') throw new Error(`the connection ended with ${end} after its last answer`);
+        }
+      } catch (error) {
+        uncertain++;
+        this.result.failures.push({ message: (error as Error).message, sentAt });
+        client?.close();
+      }
+      if (!keepsConnection) client?.close();
+      await pause(pauseMs);
+    }
+    client?.close();
+  }
+
+  #count(pod: string): void {
+    this.result.answered++;
+    this.result.byPod.set(pod, (this.result.byPod.get(pod) ?? 0) + 1);
+  }
+}
