@@ -1,23 +1,9 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { test } from 'node:test';
-import { parseAllDocuments } from 'yaml';
 import packageJson from '../package.json' with { type: 'json' };
+import { applied, FILES, find, noKubectl, render } from './k8s/manifests.ts';
 import { at, broken, type Manifest, RULES } from './k8s/rules.ts';
-
-const K8S = join(import.meta.dirname, '..', 'k8s');
-const parse = (yaml: string) => parseAllDocuments(yaml, { uniqueKeys: true }).map(document => document.toJS() as Manifest);
-
-/** As `kubectl apply -f k8s` takes them. */
-const FILES = readdirSync(K8S)
-  .filter(file => /\.(ya?ml|json)$/.test(file))
-  .sort();
-const applied = () => FILES.flatMap(file => parse(readFileSync(join(K8S, file), 'utf8')));
-const find = (manifests: Manifest[], kind: string, name = 'app') =>
-  manifests.find(manifest => manifest.kind === kind && at(manifest, 'metadata.name') === name);
 
 test('the manifests keep every rule', () => {
   assert.ok(applied().length >= 13);
@@ -96,30 +82,17 @@ test('a change of the ConfigMap rolls the pods', () => {
   assert.equal(annotations['koa-bosun/config-hash'], hash, 'write it into k8s/base/30-app.yaml');
 });
 
-const skip = hasKubectl() ? false : 'no kubectl here';
-const render = (overlay: string) =>
-  parse(execFileSync('kubectl', ['kustomize', join(K8S, 'overlays', overlay)], { encoding: 'utf8' }));
-
-for (const overlay of ['local', 'production']) {
-  test(`the overlay ${overlay} renders, and keeps every rule`, { skip }, () => {
+for (const overlay of ['local', 'production'] as const) {
+  test(`the overlay ${overlay} renders, and keeps every rule`, { skip: noKubectl }, () => {
     const manifests = render(overlay);
     assert.deepEqual(broken(manifests), []);
     assert.equal(find(manifests, 'StatefulSet', 'redis') === undefined, overlay === 'production');
   });
 }
 
-test('the overlay monitoring selects the pods and a port of theirs', { skip }, () => {
+test('the overlay monitoring selects the pods and a port of theirs', { skip: noKubectl }, () => {
   const monitor = find(render('monitoring'), 'PodMonitor');
   const deployment = find(applied(), 'Deployment');
   assert.deepEqual(at(monitor, 'spec.selector'), at(deployment, 'spec.selector'));
   assert.equal(at(monitor, 'spec.podMetricsEndpoints.0.port'), at(deployment, 'spec.template.spec.containers.0.ports.1.name'));
 });
-
-function hasKubectl(): boolean {
-  try {
-    execFileSync('kubectl', ['version', '--client'], { stdio: 'pipe' });
-    return true;
-  } catch {
-    return false; // the skipped tests say so
-  }
-}
