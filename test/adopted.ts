@@ -3,37 +3,42 @@
  */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { RawClient } from './process/clients.ts';
-import { type Kit, ROOT } from './process/kit.ts';
+import { ask, RawClient } from './process/clients.ts';
+import { ROOT, type Status, until } from './process/kit.ts';
 
 export const ADOPT = join(ROOT, 'test', 'fixtures', 'adopt');
 
-/** Folders of test/fixtures/adopt, a project each: every framework in both module systems. */
-export const PROJECTS = ['express-cjs', 'express-esm', 'koa-cjs', 'koa-esm', 'http-cjs', 'http-esm'] as const;
+/** A kit that serves one of them, as a process or in a container. */
+export interface Adopter {
+  /** Of the app, on 127.0.0.1. */
+  port: number;
+  status(): Promise<Status>;
+  /** Has it drain; resolves with the primary's exit code. */
+  stop(): Promise<number>;
+}
 
-/** Sized from what the machine has, answers on every worker, reads bodies, and has its open request finished by a drain. */
-export async function assertAdopted(kit: Kit, project: string, stop: () => void): Promise<void> {
-  const { port } = await kit.ready();
-  const { sizing } = (await kit.status()) as unknown as { sizing: { workers: number; reason: string } };
-  assert.match(sizing.reason, /CPUs?, rounded half up|memory/, 'sized from the limits');
+/** Sized from what the machine has, served by every worker, reads bodies, and has its open request finished by the drain. */
+export async function assertAdopted({ port, status, stop }: Adopter, project: string): Promise<void> {
+  const { sizing, workers } = await status();
+  assert.match((sizing as { reason: string }).reason, /CPUs?, rounded half up|memory/, 'sized from the limits');
   const pids = new Set<number>();
-  for (let n = 0; n < sizing.workers * 2; n++) {
-    await using client = await RawClient.open(port);
-    const answer = JSON.parse((await client.ask('/')).body) as { app: string; pid: number };
+  for (let n = 0; n < workers.length * 2; n++) {
+    const answer = JSON.parse((await ask(port, '/')).body) as { app: string; pid: number };
     assert.equal(answer.app, project);
     pids.add(answer.pid);
   }
-  assert.equal(pids.size, sizing.workers, 'every worker serves the app');
-  await using echo = await RawClient.open(port);
+  assert.equal(pids.size, workers.length, 'every worker serves the app');
   const body = JSON.stringify({ echo: project });
   const headers = { 'Content-Type': 'application/json', 'Content-Length': String(body.length) };
-  assert.equal((await echo.ask('/echo', { method: 'POST', headers, body })).body, body);
+  assert.equal((await ask(port, '/echo', { method: 'POST', headers, body })).body, body);
 
   await using slow = await RawClient.open(port);
   const answer = slow.ask('/slow');
-  await kit.statusWhere(({ workers }) => workers.some(({ inFlight }) => inFlight > 0));
-  stop();
+  await until(
+    async () => (await status()).workers.some(({ inFlight }) => inFlight > 0) || undefined,
+    () => 'no request in flight',
+  );
+  const exitCode = stop();
   assert.equal((await answer).body, 'done', 'the open request is finished');
-  await kit.exit();
-  assert.equal((await kit.event('primary.exit')).code, 0, 'nothing was cut');
+  assert.equal(await exitCode, 0, 'nothing was cut');
 }

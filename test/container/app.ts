@@ -15,6 +15,8 @@ const ADMIN_PORT = 9090;
 const EVENT_TIMEOUT_MS = 60_000;
 
 export interface AppOptions {
+  /** That of this tree where it is missing. */
+  image?: string;
   env?: Record<string, string>;
   cpus?: number;
   memoryMb?: number;
@@ -63,7 +65,7 @@ class AppContainer extends GenericContainer {
 export async function startApp(options: AppOptions = {}): Promise<App> {
   const { env = {}, cpus, memoryMb, user, network, mounts = {} } = options;
   const name = uniqueName();
-  const container = new AppContainer(await imageId())
+  const container = new AppContainer(options.image ?? (await imageId()))
     .withName(name)
     .withEnvironment({ SHUTDOWN_DELAY_MS: '0', ...env })
     .withResourcesQuota({ ...(cpus && { cpu: cpus }), ...(memoryMb && { memory: memoryMb / 1024 }) })

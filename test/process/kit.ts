@@ -224,6 +224,17 @@ export async function startKit(options: KitOptions = {}): Promise<Kit> {
   return kit;
 }
 
+/** A kit once all its workers serve, for assertAdopted; `tell` says to it that it is to drain. */
+export async function adopterOf(kit: Kit, tell: () => void) {
+  const { port } = await kit.ready();
+  const stop = async () => {
+    tell();
+    await kit.exit();
+    return Number((await kit.event('primary.exit')).code);
+  };
+  return { port, status: () => kit.status(), stop };
+}
+
 /** Below the range that the kernel gives to clients, so that nobody takes it between the look and the use. */
 export async function freePort(): Promise<number> {
   for (;;) {
