@@ -181,6 +181,11 @@ export function describeRedis(config: Config): string {
   return nodes.map(({ host, port }) => `${host}:${port}`).join(',');
 }
 
+/** The number of Redis' database; a Cluster has only 0. */
+export function redisDatabase({ redisUrl }: Config): number {
+  return redisUrl === undefined ? 0 : Number(new URL(redisUrl).pathname.slice(1));
+}
+
 export function usesRedis(config: Config): boolean {
   return (config.redisUrl ?? config.redisSentinels ?? config.redisClusterNodes) !== undefined;
 }

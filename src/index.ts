@@ -37,8 +37,16 @@ export interface Kit {
   readonly session: Koa.Middleware;
   /** The worker's Redis client; undefined where no Redis is configured. */
   readonly redis: Redis | Cluster | undefined;
-  /** Sends `data` (JSON) to every worker of this pod, this one included. */
+  /**
+   * Sends `data` to every worker of every pod, this one included: once each, in the order in which this worker sends. Without Redis to
+   * this pod only; while Redis is away too, and other pods never get it. `null` where there is no data.
+   * @throws TypeError where the data is no JSON, RangeError above 256 KiB of it
+   */
   broadcast(event: string, data?: unknown): void;
+  /**
+   * Calls `handler` with the data of each event of that name from now on. For an event that is retained (BROADCAST_RETAINED) it is called
+   * with the last one first, also where that was sent before this worker started.
+   */
   on(event: string, handler: (data: unknown) => void): void;
   /** Metrics of your own; they appear on the admin port's `/metrics`, summed over the workers. */
   readonly metrics: Registry;

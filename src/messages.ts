@@ -17,8 +17,11 @@ export const ExitCode = {
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 
 export type ToWorker =
-  /** First message to every worker, sent at the fork: `sessionKeys` where the primary made them (no Redis, none given). */
-  | { type: 'start'; sessionKeys: string[] }
+  /**
+   * First message to every worker, sent at the fork: `sessionKeys` where the primary made them (no Redis, none given), and the last event
+   * of each retained name.
+   */
+  | { type: 'start'; sessionKeys: string[]; retained: Broadcast[] }
   /** From now on every response ends its connection; the listener stays open. */
   | { type: 'soft' }
   /** Close the listener, finish what is open within `timeoutMs`, report, exit. */
@@ -28,7 +31,7 @@ export type ToWorker =
   | { type: 'uncordon' }
   /** Examine yourself and put the result where `to` says; answered by `diagnosed` with the same id. */
   | { type: 'diagnose'; id: number; diagnosis: Diagnosis; to: DiagnosisTarget }
-  | { type: 'broadcast'; event: string; data: unknown };
+  | ({ type: 'broadcast' } & Broadcast);
 
 export type ToPrimary =
   /** The listener is open and the app answers; `port` is the real one where PORT=0. */
@@ -50,7 +53,13 @@ export type ToPrimary =
   | { type: 'snapshot-wanted' }
   /** The last message: all before it has arrived. */
   | { type: 'bye' }
-  | { type: 'broadcast'; event: string; data: unknown };
+  | ({ type: 'broadcast' } & Broadcast);
+
+/** An event of the app; `json` is its data, as text all the way from worker to worker. */
+export interface Broadcast {
+  event: string;
+  json: string;
+}
 
 /** `refused`: Redis answers but rejects us (password, database): bad configuration. */
 export type RedisState = 'ready' | 'unreachable' | 'refused';

@@ -183,6 +183,12 @@ export const variables = {
     hostPorts,
     'nodes of a Redis Cluster, `host:port,…`, instead of `REDIS_URL`',
   ),
+  broadcastRetained: variable(
+    'BROADCAST_RETAINED',
+    'configUpdate',
+    list,
+    'names of the events whose last value new workers and pods begin with',
+  ),
   sessionKeys: optional(
     'SESSION_KEYS',
     list,

@@ -22,7 +22,7 @@ const USAGE = `usage: bosun <command> [options]
   scale N|auto|max|P%           another number of workers, as in NODE_CLUSTER_WORKERS
   cordon N, uncordon N          no new connections for worker N, or again
   policy NAME                   the balancing policy
-  broadcast EVENT [JSON]        an event for every worker of this pod
+  broadcast EVENT [JSON]        an event for every worker of every pod
   heap-snapshot [--worker N] [--output FILE|-]
   cpu-profile [--worker N] [--seconds S] [--output FILE|-]
   doctor                        what is wrong with this deployment, or will be
@@ -111,9 +111,11 @@ const COMMANDS: Record<string, Command> = {
   broadcast: async ({ json, socket }, [event, data]) => {
     const result = (await call(socket, 'broadcast', { event: operand(event, 'EVENT'), data: parseJson(data) })) as {
       workers: number;
+      otherPods?: 'sent' | 'later' | 'never';
     };
-    print(json ? JSON.stringify(result) : `sent to ${result.workers} workers`);
-    return 0;
+    const remote = result.otherPods === undefined ? '' : OTHER_PODS[result.otherPods];
+    print(json ? JSON.stringify(result) : `sent to ${result.workers} workers${remote}`);
+    return result.otherPods === undefined || result.otherPods === 'sent' ? 0 : 1;
   },
   'heap-snapshot': options => diagnose('heap-snapshot', options),
   'cpu-profile': options => diagnose('cpu-profile', options),
@@ -126,6 +128,12 @@ const COMMANDS: Record<string, Command> = {
     print(sizingCommand({ json, root }));
     return 0;
   },
+};
+
+const OTHER_PODS = {
+  sent: ', and to the other pods',
+  later: '; Redis is away: the other pods get it when it is back',
+  never: '; Redis is away: the other pods do not get it',
 };
 
 /** How many operands a command takes, where it takes any. */

@@ -10,12 +10,24 @@ import type { Kit, SessionContext } from '../index.ts';
 /** Routes take at most this long and burn at most this much: the demo is reachable by strangers. */
 const LONGEST_MS = 60_000;
 
+const GREETING = 'Hello';
+const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'];
+
 type Route = (ctx: Context & SessionContext) => unknown;
 
 export default function createApp(kit: Kit): Koa {
   const app = new Koa();
   const session = kit.session;
   const leaked: Buffer[] = [];
+  let greeting = GREETING;
+  const ownLevel = kit.log.level;
+  // The whole of it each time: what an update does not name goes back to its default, as in a worker that starts later.
+  kit.on('configUpdate', data => {
+    const update = updateOf(data);
+    greeting = update.greeting ?? GREETING;
+    kit.log.level = update.logLevel ?? ownLevel;
+    kit.log.info({ event: 'demo.configured', greeting, logLevel: kit.log.level });
+  });
 
   const plain: Record<string, Route> = {
     '/slow': async ctx => {
@@ -50,7 +62,7 @@ export default function createApp(kit: Kit): Koa {
     '/': ctx => {
       const visits = count(ctx);
       ctx.type = 'html';
-      ctx.body = page({ visits, worker: kit.workerId, user: ctx.session?.user });
+      ctx.body = page({ greeting, visits, worker: kit.workerId, user: ctx.session?.user });
     },
     '/api/counter': ctx => {
       ctx.body = { counter: count(ctx), user: ctx.session?.user, worker: kit.workerId, pid: process.pid, pod: hostname() };
@@ -78,6 +90,15 @@ function serve(routes: Record<string, Route>): Koa.Middleware {
   return (ctx, next) => {
     const route = byPath.get(ctx.path);
     return route ? route(ctx as unknown as Context & SessionContext) : next();
+  };
+}
+
+/** What of an event's data can be used; the event comes from an operator, and may be anything. */
+function updateOf(data: unknown): { greeting?: string; logLevel?: string } {
+  const { greeting, logLevel } = Object(data) as Record<string, unknown>;
+  return {
+    ...(typeof greeting === 'string' && { greeting: greeting.slice(0, 100) }),
+    ...(LOG_LEVELS.includes(String(logLevel)) && { logLevel: String(logLevel) }),
   };
 }
 
@@ -112,7 +133,7 @@ function ticks(draining: AbortSignal): PassThrough {
   return stream;
 }
 
-function page({ visits, worker, user }: { visits: number; worker: number; user: unknown }): string {
+function page({ greeting, visits, worker, user }: { greeting: string; visits: number; worker: number; user: unknown }): string {
   const name = typeof user === 'string' ? escapeHtml(user) : 'stranger';
   return `<!doctype html>
 <html lang="en">
@@ -121,7 +142,7 @@ function page({ visits, worker, user }: { visits: number; worker: number; user: 
 <title>koa-bosun demo</title>
 <link rel="icon" href="data:,">
 <style>body{font:1.1rem/1.6 system-ui;max-width:36rem;margin:4rem auto;padding:0 1rem;color-scheme:light dark}b{font-size:1.4em}</style>
-<h1>Hello, ${name}</h1>
+<h1>${escapeHtml(greeting)}, ${name}</h1>
 <p>This is your visit <b>${visits}</b>, answered by worker <b>${worker}</b> (process ${process.pid}) of pod <b>${escapeHtml(hostname())}</b>.</p>
 <p>Reload: workers change, the counter goes on. Try <a href="/login?user=captain">/login</a>, <a href="/logout">/logout</a>,
 <a href="/slow?ms=500">/slow</a>, <a href="/cpu?ms=100">/cpu</a>, <a href="/stream">/stream</a>, <a href="/api/counter">/api/counter</a>.</p>

@@ -2,6 +2,7 @@
  * `/metrics`: the primary's knowledge in Prometheus' text format, by prom-client. Nothing is asked of a worker for it: its last
  * snapshot is at most a second old.
  */
+import type { Registry } from 'prom-client';
 import { type HttpSeries, RESPONSE_TIME_BUCKETS_S } from '../messages.ts';
 import { addProcessMetrics } from './process-metrics.ts';
 import type { Pod } from './status.ts';
@@ -77,6 +78,7 @@ export async function metricsText(pod: Pod): Promise<{ contentType: string; text
     registers: [own],
   });
   for (const [direction, count] of Object.entries(pod.resizes)) resized.inc({ direction }, count);
+  addBroadcasts(Counter, own, pod);
   if (pod.throttledSeconds !== null)
     counter('bosun_cpu_throttled_seconds_total', 'Time that the CPU quota withheld CPUs.', pod.throttledSeconds);
   if (sizing.cpus.quota !== null) gauge('bosun_cpu_limit_cores', 'CPU quota of the container.', sizing.cpus.quota);
@@ -92,6 +94,30 @@ export async function metricsText(pod: Pod): Promise<{ contentType: string; text
   ];
   const fromWorkers = AggregatorRegistry.aggregate(collected);
   return { contentType: own.contentType, text: `${await own.metrics()}\n${await fromWorkers.metrics()}` };
+}
+
+function addBroadcasts(Counter: typeof import('prom-client').Counter, own: Registry, { broadcasts }: Pod): void {
+  const counters = {
+    bosun_broadcasts_total: {
+      help: 'Events from workers and the operator of this pod (out), and from other pods (in).',
+      labelNames: ['direction'],
+      values: { out: broadcasts.sent, in: broadcasts.received },
+    },
+    bosun_broadcasts_lost_total: {
+      help: 'Events that Redis did not take (unsent), that never came from another pod (missed), and copies that a worker did not read (unread).',
+      labelNames: ['reason'],
+      values: { unsent: broadcasts.unsent, missed: broadcasts.missed, unread: broadcasts.droppedCopies },
+    },
+    bosun_broadcasts_ignored_total: {
+      help: 'Messages of other pods that had come before (duplicate), or are none (malformed).',
+      labelNames: ['reason'],
+      values: { duplicate: broadcasts.duplicates, malformed: broadcasts.malformed },
+    },
+  };
+  for (const [name, { help, labelNames, values }] of Object.entries(counters)) {
+    const counter = new Counter({ name, help, labelNames, registers: [own] });
+    for (const [label, value] of Object.entries(values)) counter.inc({ [labelNames[0] ?? '']: label }, value);
+  }
 }
 
 /** `http_request_duration_seconds` as prom-client would have collected it. */

@@ -3,10 +3,13 @@
  */
 import { accessSync, constants, readFileSync } from 'node:fs';
 import type { Balancing } from '../balancing/balancing.ts';
+import type { Broadcast } from '../messages.ts';
 import { type Expected, workerCount } from '../parsers.ts';
+import { broadcastOf } from '../state/broadcast.ts';
 import { ControlError, type ControlSocket, type Operation } from './control.ts';
 import type { Diagnostics } from './diagnostics.ts';
 import { diagnoseDeployment, type Facts } from './doctor.ts';
+import type { Sent } from './relay.ts';
 import type { Resizer } from './resizer.ts';
 import type { RollingRestart } from './rolling-restart.ts';
 import type { Settings } from './settings.ts';
@@ -22,7 +25,7 @@ export interface Parts {
   resizer: Resizer;
   diagnostics: Diagnostics;
   restarts: RollingRestart;
-  broadcast: (event: string, data: unknown) => number;
+  broadcast: (event: Broadcast) => Sent;
 }
 
 const LONGEST_PROFILE_S = 300;
@@ -81,14 +84,22 @@ export function operations(parts: Parts, socket: () => ControlSocket): Record<st
       if (objection !== undefined) throw new ControlError(409, objection);
       return { policy: parts.balancing.policy };
     },
-    broadcast: ({ event, data }) => {
-      if (typeof event !== 'string' || event === '') throw new ControlError(400, 'an event must have a name');
-      return { workers: parts.broadcast(event, data) };
+    broadcast: async ({ event, data }) => {
+      const { workers, otherPods } = parts.broadcast(checked(event, data));
+      return { workers, otherPods: await otherPods };
     },
     'heap-snapshot': diagnose('heap-snapshot'),
     'cpu-profile': diagnose('cpu-profile'),
     doctor: () => diagnoseDeployment(factsOf(parts)),
   };
+}
+
+function checked(event: unknown, data: unknown): Broadcast {
+  try {
+    return broadcastOf(String(event ?? ''), data);
+  } catch (error) {
+    throw new ControlError(400, (error as Error).message);
+  }
 }
 
 function workerOf(supervisor: Supervisor, { worker }: Record<string, unknown>): WorkerHandle {

@@ -3,6 +3,7 @@
  */
 import { Balancing, BOARD_FD } from '../balancing/balancing.ts';
 import { createLog, type LogSource } from '../log.ts';
+import { Retained } from '../state/retained.ts';
 import { Resizer } from './resizer.ts';
 import { Settings } from './settings.ts';
 import { Supervisor } from './supervisor.ts';
@@ -21,6 +22,7 @@ export interface Pool {
   resizer: Resizer;
   supervisor: Supervisor;
   balancing: Balancing;
+  retained: Retained;
   log: LogSource;
 }
 
@@ -34,13 +36,15 @@ export function startPool({ entry, compileCache }: Installation): Pool {
   const log = createLog(config.logLevel, { pid: process.pid });
   const balancing = new Balancing(config.policy);
   const board = { BOSUN_BOARD: balancing.hasBoard ? String(BOARD_FD) : '' };
+  const retained = new Retained(config.broadcastRetained);
   const resizer = new Resizer(config, nodeOptions, entry, log);
   const supervisor = new Supervisor(config, log, resizer.sizing, (id, generation, listener) => {
     balancing.clear(id);
     const environment = { ...settings.workerEnvironment(resizer.workerNodeOptions, compileCache, id), ...board };
     const heapMb = resizer.sizing.memory.heapPerWorkerMb;
-    return new WorkerHandle({ id, generation, heapMb, environment, sessionKeys: () => settings.sessionKeys() }, listener);
+    const [sessionKeys, kept] = [() => settings.sessionKeys(), () => retained.forWorkers];
+    return new WorkerHandle({ id, generation, heapMb, environment, sessionKeys, retained: kept }, listener);
   });
   supervisor.tick();
-  return { settings, resizer, supervisor, balancing, log };
+  return { settings, resizer, supervisor, balancing, retained, log };
 }

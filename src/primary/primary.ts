@@ -6,8 +6,9 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Balancing } from '../balancing/balancing.ts';
+import { usesRedis } from '../config.ts';
 import type { LogSource } from '../log.ts';
-import { ExitCode, type ToPrimary } from '../messages.ts';
+import { ExitCode, type RedisState, type ToPrimary } from '../messages.ts';
 import { readerBelow } from '../resources/cgroup.ts';
 import { readUsage } from '../resources/usage.ts';
 import type { ControlSocket } from './control.ts';
@@ -15,7 +16,8 @@ import { Diagnostics } from './diagnostics.ts';
 import type { History } from './history.ts';
 import { OomWatch } from './oom.ts';
 import type { Pool } from './pool.ts';
-import { whyNotReady, whyNotStarted } from './readiness.ts';
+import { type View, whyNotReady, whyNotStarted } from './readiness.ts';
+import { OPERATOR, Relay } from './relay.ts';
 import type { Resizer } from './resizer.ts';
 import { RollingRestart } from './rolling-restart.ts';
 import type { Settings } from './settings.ts';
@@ -38,6 +40,7 @@ export async function runPrimary(pool: Pool, signals: SignalQueue): Promise<void
   await primary.openAdmin();
   await primary.follow();
   await primary.openControl();
+  await primary.openRelay();
 }
 
 class Primary implements SupervisorEvents {
@@ -51,6 +54,7 @@ class Primary implements SupervisorEvents {
   readonly #restarts: RollingRestart;
   readonly #shutdown: Shutdown;
   readonly #oom: OomWatch;
+  readonly #relay: Relay;
   #control: ControlSocket | undefined;
   /** What happened to the pool since the admin port was opened. */
   #history: History | undefined;
@@ -59,7 +63,7 @@ class Primary implements SupervisorEvents {
   #isListening = false;
   #hasBeenReady = false;
 
-  constructor({ settings, resizer, supervisor, balancing, log }: Pool) {
+  constructor({ settings, resizer, supervisor, balancing, retained, log }: Pool) {
     this.#settings = settings;
     this.#resizer = resizer;
     this.#supervisor = supervisor;
@@ -79,9 +83,17 @@ class Primary implements SupervisorEvents {
       totals: this.#totals,
       log,
       freeze: () => resizer.close(),
+      disconnect: () => this.#relay.close(),
       close: () => this.#control?.close(),
     });
     this.#oom = new OomWatch(readerBelow(), resizer.limits.usage);
+    this.#relay = new Relay({
+      config: settings.config,
+      retained,
+      workers: () => supervisor.handles,
+      onState: (state, message) => this.#redisChanged(state, message, { connection: 'primary' }),
+      onConnected: () => this.changed(),
+    });
   }
 
   logStart(): void {
@@ -189,7 +201,7 @@ class Primary implements SupervisorEvents {
           resizer: this.#resizer,
           diagnostics: this.#diagnostics,
           restarts: this.#restarts,
-          broadcast: (event, data) => this.#broadcast(event, data),
+          broadcast: event => this.#relay.broadcast(event, OPERATOR),
         },
         () => socket,
       ),
@@ -201,6 +213,11 @@ class Primary implements SupervisorEvents {
     } catch (error) {
       this.#log().warn({ event: 'control.unavailable', path, error: (error as Error).message });
     }
+  }
+
+  /** Joins the other pods, where there is a Redis. */
+  async openRelay(): Promise<void> {
+    if (usesRedis(this.#settings.config)) await this.#relay.open();
   }
 
   changed(): void {
@@ -225,15 +242,10 @@ class Primary implements SupervisorEvents {
           this.#shutdown.abort(ExitCode.failed, `${message.message} (HOST, PORT)`);
         break;
       case 'redis':
-        this.#log()[message.state === 'ready' ? 'info' : 'warn']({
-          event: `redis.${message.state}`,
-          worker: handle.id,
-          message: message.message,
-        });
-        if (message.state === 'refused' && this.#state === 'starting') this.#shutdown.abort(ExitCode.badConfig, message.message);
+        this.#redisChanged(message.state, message.message, { worker: handle.id });
         break;
       case 'broadcast':
-        this.#broadcast(message.event, message.data);
+        this.#relay.broadcast({ event: message.event, json: message.json }, handle.id);
         break;
       case 'waiting':
         this.#log().info({ event: 'drain.waiting', worker: handle.id, requests: message.requests });
@@ -270,10 +282,10 @@ class Primary implements SupervisorEvents {
     );
   }
 
-  #broadcast(event: string, data: unknown): number {
-    const workers = this.#supervisor.handles.filter(({ isActive }) => isActive);
-    for (const worker of workers) worker.send({ type: 'broadcast', event, data });
-    return workers.length;
+  /** Where it is bad configuration, waiting does not help a pod that starts. */
+  #redisChanged(state: RedisState, message: string, whose: { worker: number } | { connection: string }): void {
+    this.#log()[state === 'ready' ? 'info' : 'warn']({ event: `redis.${state}`, ...whose, message });
+    if (state === 'refused' && this.#state === 'starting') this.#shutdown.abort(ExitCode.badConfig, message);
   }
 
   get #state(): PodState {
@@ -290,15 +302,21 @@ class Primary implements SupervisorEvents {
       supervisor: this.#supervisor,
       totals: this.#totals,
       resizes: this.#resizer.resizes,
+      broadcasts: { ...this.#relay.counts, ...this.#relay.received },
       throttledSeconds: readUsage(readerBelow(), this.#resizer.limits.usage).throttledSeconds,
     };
   }
 
   #notReady(): string | undefined {
-    return whyNotReady({ state: this.#state, pool: this.#supervisor, config: this.#settings.config });
+    return whyNotReady(this.#view());
   }
 
   #notStarted(): string | undefined {
-    return whyNotStarted({ state: this.#state, pool: this.#supervisor, config: this.#settings.config });
+    return whyNotStarted(this.#view());
+  }
+
+  #view(): View {
+    const { config } = this.#settings;
+    return { state: this.#state, pool: this.#supervisor, config, isJoined: this.#relay.hasBeenConnected };
   }
 }

@@ -5,10 +5,12 @@ import { type Config, describeRedis, usesRedis } from '../config.ts';
 import type { PodState } from './status.ts';
 import type { WorkerHandle } from './worker-handle.ts';
 
-interface View {
+export interface View {
   state: PodState;
   pool: { wanted: number; allServedOnce: boolean; serving: readonly WorkerHandle[] };
   config: Config;
+  /** With Redis: other pods hear this one, and it knows what they retain for its workers. */
+  isJoined: boolean;
 }
 
 /** Why `/readyz` says no; undefined where it says yes. */
@@ -18,11 +20,13 @@ export function whyNotReady(view: View): string | undefined {
 }
 
 /** Why `/startupz` says no. Redis is required to become ready, and not to stay so: without it every pod would leave at once. */
-export function whyNotStarted({ state, pool, config }: View): string | undefined {
+export function whyNotStarted({ state, pool, config, isJoined }: View): string | undefined {
   if (state === 'ready') return undefined;
   if (state === 'draining') return 'draining';
   const { serving, wanted, allServedOnce } = pool;
   if (!allServedOnce) return `starting: ${serving.length} of ${wanted} workers serve`;
-  const waiting = usesRedis(config) ? serving.find(({ redis }) => redis?.state !== 'ready') : undefined;
-  return waiting && `waiting for Redis: ${waiting.redis?.message ?? `no answer from ${describeRedis(config)} yet`}`;
+  if (!usesRedis(config)) return undefined;
+  const waiting = serving.find(({ redis }) => redis?.state !== 'ready');
+  if (waiting === undefined) return isJoined ? undefined : 'waiting for Redis: the other pods are not joined yet';
+  return `waiting for Redis: ${waiting.redis?.message ?? `no answer from ${describeRedis(config)} yet`}`;
 }

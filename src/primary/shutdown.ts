@@ -15,6 +15,8 @@ interface Parts {
   log: LogSource;
   /** Ends what would still change the pool. */
   freeze: () => void;
+  /** Leaves the other pods, after the last worker. */
+  disconnect: () => Promise<void>;
   /** The last thing before the exit. */
   close: () => void;
 }
@@ -64,7 +66,7 @@ export class Shutdown {
 
   /** Ends all workers; resolves when the last one has exited. */
   async drain(): Promise<void> {
-    const { settings, supervisor, totals, log, freeze } = this.#parts;
+    const { settings, supervisor, totals, log, freeze, disconnect } = this.#parts;
     const { shutdownTimeoutMs } = settings.config;
     const cutBefore = totals.drains.cutRequests;
     freeze();
@@ -77,6 +79,7 @@ export class Shutdown {
     log().info({ event: 'shutdown.drain', workers: supervisor.handles.length, timeoutMs: shutdownTimeoutMs });
     for (const handle of supervisor.handles) if (handle.isActive) handle.beginDrain('shutdown', shutdownTimeoutMs);
     await supervisor.empty();
+    await disconnect();
     const cut = totals.drains.cutRequests - cutBefore;
     if (cut === 0) return;
     log().warn({ event: 'shutdown.cut', requests: cut });

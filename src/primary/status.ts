@@ -17,6 +17,16 @@ export interface Pod {
   supervisor: Supervisor;
   totals: Totals;
   resizes: { up: number; down: number; heap: number };
+  /** Events of the app that went through this pod. */
+  broadcasts: {
+    sent: number;
+    received: number;
+    unsent: number;
+    droppedCopies: number;
+    missed: number;
+    duplicates: number;
+    malformed: number;
+  };
   /** null where no file tells. */
   throttledSeconds: number | null;
 }

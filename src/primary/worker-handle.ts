@@ -3,12 +3,15 @@
  * of its drain with SIGKILL, and knows at the end why it ended.
  */
 import cluster, { type Worker } from 'node:cluster';
-import type { Drain, ExitReason, OpenRequest, RedisState, Snapshot, ToPrimary, ToWorker } from '../messages.ts';
+import type { Broadcast, Drain, ExitReason, OpenRequest, RedisState, Snapshot, ToPrimary, ToWorker } from '../messages.ts';
 
 export type WorkerState = 'starting' | 'ready' | 'cordoned' | 'draining' | 'exited';
 
 /** What a worker may use beyond its drain: its close handlers, Redis' goodbye and the exit itself, a second each. */
 const EXIT_SLACK_MS = 3000;
+
+/** Events that wait for a worker to read them; what is more is dropped, so that one that stands still takes no memory from the others. */
+const MOST_UNREAD_BYTES = 8 << 20;
 
 /** Told to the supervisor, once for each message and once at the end. */
 export interface WorkerListener {
@@ -26,6 +29,8 @@ export interface WorkerStart {
   environment: NodeJS.ProcessEnv;
   /** Asked for after the fork: making keys takes as long as the fork itself. */
   sessionKeys: () => string[];
+  /** Likewise: the last event of each retained name. */
+  retained: () => Broadcast[];
 }
 
 export class WorkerHandle {
@@ -54,9 +59,10 @@ export class WorkerHandle {
   #reason: ExitReason | undefined;
   #deadline: NodeJS.Timeout | undefined;
   #cordonChange: PromiseWithResolvers<void> | undefined;
+  #unreadBytes = 0;
   readonly #worker: Worker;
 
-  constructor({ id, generation, heapMb, environment, sessionKeys }: WorkerStart, listener: WorkerListener) {
+  constructor({ id, generation, heapMb, environment, sessionKeys, retained }: WorkerStart, listener: WorkerListener) {
     this.id = id;
     this.generation = generation;
     this.heapMb = heapMb;
@@ -76,7 +82,7 @@ export class WorkerHandle {
     });
     // A worker that dies while we write to it: its exit is what counts.
     this.#worker.on('error', () => undefined);
-    this.send({ type: 'start', sessionKeys: sessionKeys() });
+    this.send({ type: 'start', sessionKeys: sessionKeys(), retained: retained() });
   }
 
   get pid(): number {
@@ -103,6 +109,17 @@ export class WorkerHandle {
 
   send(message: ToWorker): void {
     if (this.#worker.isConnected()) this.#worker.send(message, () => undefined);
+  }
+
+  /** Passes an event on; false where it is dropped, because too much waits for this worker to read. */
+  deliver(broadcast: Broadcast): boolean {
+    const bytes = broadcast.event.length + broadcast.json.length;
+    if (!this.#worker.isConnected() || this.#unreadBytes + bytes > MOST_UNREAD_BYTES) return false;
+    this.#unreadBytes += bytes;
+    this.#worker.send({ type: 'broadcast', ...broadcast } satisfies ToWorker, () => {
+      this.#unreadBytes -= bytes;
+    });
+    return true;
   }
 
   /** Asks the worker to finish what is open within `timeoutMs` and to exit; kills it where it does not. */

@@ -27,6 +27,10 @@ const POLICY = {
 /** Redis answers, but not to us: wrong password, missing rights, no such database. Waiting does not help. */
 const REFUSAL = /^(NOAUTH|WRONGPASS|NOPERM|ERR (DB index|invalid DB|AUTH|invalid password|Client sent AUTH))/;
 
+export const isRefusal = (message: string) => REFUSAL.test(message);
+
+export const isCluster = (client: RedisClient): client is Cluster => client instanceof Cluster;
+
 /**
  * Connects in the background and reports every change of state, with words for an operator and no credentials in them.
  * @returns undefined where no Redis is configured
@@ -35,8 +39,9 @@ export function connectRedis(
   config: Config,
   clientName: string,
   onState: (state: RedisState, message: string) => void,
+  { subscribes = false } = {},
 ): RedisClient | undefined {
-  const client = createClient(config, clientName);
+  const client = createClient(config, clientName, subscribes);
   if (client === undefined) return undefined;
   const where = describeRedis(config);
   let last: RedisState | undefined;
@@ -47,7 +52,7 @@ export function connectRedis(
   };
   client.on('ready', () => report('ready', `Redis at ${where} is ready`));
   client.on('error', (error: Error & { code?: string }) => {
-    if (!REFUSAL.test(error.message))
+    if (!isRefusal(error.message))
       return report('unreachable', `Redis at ${where} does not answer: ${error.message || error.code}`);
     report('refused', `Redis at ${where} refuses this client: ${error.message}`);
     // With a database that does not exist, ioredis would go on in database 0, among another application's data.
@@ -57,7 +62,7 @@ export function connectRedis(
   return client;
 }
 
-function createClient(config: Config, clientName: string): RedisClient | undefined {
+function createClient(config: Config, clientName: string, subscribes: boolean): RedisClient | undefined {
   const { redisUsername: username, redisPassword: password, redisCaFile } = config;
   const options = {
     ...POLICY,
@@ -79,6 +84,7 @@ function createClient(config: Config, clientName: string): RedisClient | undefin
     return new Cluster(config.redisClusterNodes, {
       enableOfflineQueue: false,
       clusterRetryStrategy: retryAfterMs,
+      shardedSubscribers: subscribes,
       redisOptions: options,
     });
   }

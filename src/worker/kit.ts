@@ -7,7 +7,8 @@ import type Koa from 'koa';
 import type { Config } from '../config.ts';
 import type { Kit } from '../index.ts';
 import type { Log, LogSource } from '../log.ts';
-import type { AppMetric } from '../messages.ts';
+import type { AppMetric, Broadcast } from '../messages.ts';
+import { broadcastOf } from '../state/broadcast.ts';
 import type { RedisClient } from '../state/redis.ts';
 import type { SessionKeys } from '../state/session-keys.ts';
 import type { UpgradeListener } from './server.ts';
@@ -21,7 +22,9 @@ interface Parts {
   workerId: number;
   redis: RedisClient | undefined;
   sessionKeys: SessionKeys;
-  send: (event: string, data: unknown) => void;
+  /** The last event of each retained name, as JSON; kept up to date. */
+  retained: ReadonlyMap<string, string>;
+  send: (broadcast: Broadcast) => void;
   onStoreError: (error: Error) => void;
 }
 
@@ -68,12 +71,17 @@ export class WorkerKit implements Kit {
   }
 
   broadcast(event: string, data?: unknown): void {
-    this.#parts.send(event, data);
+    this.#parts.send(broadcastOf(event, data));
   }
 
   on(event: string, handler: (data: unknown) => void): void {
     // Named apart from EventEmitter's own: an app's event "error" without a handler would otherwise throw.
     this.#events.on(`app:${event}`, handler);
+    // After the code that asks: what the handler uses may be declared below it.
+    queueMicrotask(() => {
+      const json = this.#parts.retained.get(event);
+      if (json !== undefined && json !== 'null') this.#call(() => handler(JSON.parse(json)), event);
+    });
   }
 
   onUpgrade(listener: UpgradeListener): void {
@@ -99,9 +107,13 @@ export class WorkerKit implements Kit {
     return this.#metrics === undefined ? [] : this.#metrics.getMetricsAsJSON();
   }
 
-  deliver(event: string, data: unknown): void {
+  deliver(event: string, json: string): void {
+    this.#call(() => this.#events.emit(`app:${event}`, JSON.parse(json)), event);
+  }
+
+  #call(handle: () => void, event: string): void {
     try {
-      this.#events.emit(`app:${event}`, data);
+      handle();
     } catch (error) {
       this.log.error({ event: 'broadcast.handler-failed', name: event, err: error });
     }

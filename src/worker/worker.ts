@@ -10,7 +10,7 @@ import { Board } from '../balancing/board.ts';
 import { Gate } from '../balancing/gate.ts';
 import { type Config, usesRedis } from '../config.ts';
 import { createLog, type LogSource } from '../log.ts';
-import { type Diagnosis, type DiagnosisTarget, ExitCode, type ToPrimary, type ToWorker } from '../messages.ts';
+import { type Broadcast, type Diagnosis, type DiagnosisTarget, ExitCode, type ToPrimary, type ToWorker } from '../messages.ts';
 import type { RedisClient } from '../state/redis.ts';
 import { WorkerKit } from './kit.ts';
 import { loadApp } from './load-app.ts';
@@ -55,6 +55,8 @@ class Worker {
   readonly #id: number;
   readonly #log: LogSource;
   readonly #stats = new Stats();
+  /** The last event of each retained name, as JSON. */
+  readonly #retained = new Map<string, string>();
   #kit: WorkerKit | undefined;
   #server: AppServer | undefined;
   #redis: RedisClient | undefined;
@@ -73,7 +75,7 @@ class Worker {
   receive(message: ToWorker): void {
     switch (message.type) {
       case 'start':
-        void this.#start(message.sessionKeys);
+        void this.#start(message.sessionKeys, message.retained);
         break;
       case 'soft':
         this.#server?.endConnections();
@@ -94,11 +96,17 @@ class Worker {
         void this.#diagnose(message.id, message.diagnosis, message.to);
         break;
       case 'broadcast':
-        this.#kit?.deliver(message.event, message.data);
+        this.#hear(message);
         break;
       default:
         message satisfies never;
     }
+  }
+
+  #hear({ event, json }: Broadcast): void {
+    // Also before the app is loaded: it may ask for it later.
+    if (this.#config.broadcastRetained.includes(event)) this.#retained.set(event, json);
+    this.#kit?.deliver(event, json);
   }
 
   wantSnapshot(): void {
@@ -113,7 +121,8 @@ class Worker {
     void this.#leave(CRASH_DRAIN_MS, ExitCode.failed);
   }
 
-  async #start(sessionKeys: string[]): Promise<void> {
+  async #start(sessionKeys: string[], retained: Broadcast[]): Promise<void> {
+    for (const { event, json } of retained) this.#retained.set(event, json);
     try {
       const kit = await this.#createKit(sessionKeys);
       const listener = await loadApp(this.#config.appModule, kit, app => {
@@ -135,7 +144,8 @@ class Worker {
       workerId: this.#id,
       redis: this.#redis,
       sessionKeys: keys,
-      send: (event, data) => this.#tell({ type: 'broadcast', event, data }),
+      retained: this.#retained,
+      send: broadcast => this.#tell({ type: 'broadcast', ...broadcast }),
       onStoreError: error => {
         this.#stats.sessionStoreFailed();
         this.#log().debug({ event: 'session.store-failed', err: error });

@@ -3,7 +3,7 @@
  */
 import { RedisContainer } from '@testcontainers/redis';
 import type { ContainerRuntimeClient, StartedNetwork } from 'testcontainers';
-import { until } from '../process/kit.ts';
+import { freePort, until } from '../process/kit.ts';
 import { engine, removeContainerAtEnd, uniqueName } from './engine.ts';
 
 export const REDIS_IMAGE = 'redis:8';
@@ -12,21 +12,28 @@ export class Redis {
   readonly #client: ContainerRuntimeClient;
   readonly #id: string;
   readonly #login: string[];
+  /** On 127.0.0.1, the same after a new start; 0 where it is not published. */
+  readonly port: number;
 
-  /** Resolves when it takes connections. */
-  static async start(network: StartedNetwork, { password }: { password?: string } = {}): Promise<Redis> {
+  /** In a network, or on a port of this machine. Resolves when it takes connections. */
+  static async start(network: StartedNetwork | undefined, { password }: { password?: string } = {}): Promise<Redis> {
     const name = uniqueName();
     removeContainerAtEnd(name);
-    const container = new RedisContainer(REDIS_IMAGE).withName(name).withNetwork(network).withNetworkAliases('redis');
+    const container = new RedisContainer(REDIS_IMAGE).withName(name);
+    const port = network === undefined ? await freePort() : 0;
+    if (network === undefined) container.withExposedPorts({ container: 6379, host: port });
+    else container.withNetwork(network).withNetworkAliases('redis');
     if (password !== undefined) container.withPassword(password);
     const started = await container.start();
-    return new Redis(await engine(), started.getId(), password === undefined ? [] : ['--no-auth-warning', '-a', password]);
+    const login = password === undefined ? [] : ['--no-auth-warning', '-a', password];
+    return new Redis(await engine(), started.getId(), login, port);
   }
 
-  private constructor(client: ContainerRuntimeClient, id: string, login: string[]) {
+  private constructor(client: ContainerRuntimeClient, id: string, login: string[], port: number) {
     this.#client = client;
     this.#id = id;
     this.#login = login;
+    this.port = port;
   }
 
   get #container() {

@@ -1,0 +1,155 @@
+/**
+ * Carries events: from a worker of this pod, or its operator, to all its workers and to the other pods; from other pods to its workers.
+ * Within the pod always; between pods through Redis, as long as that is there.
+ */
+import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
+import { type Config, usesRedis } from '../config.ts';
+import type { Broadcast, RedisState } from '../messages.ts';
+import { type Envelope, Inbox } from '../state/broadcast.ts';
+import type { Channel, Link, LinkListener } from '../state/link.ts';
+import type { Retained } from '../state/retained.ts';
+import type { WorkerHandle } from './worker-handle.ts';
+
+/** Who sends where no worker does. */
+export const OPERATOR = 0;
+const BEAT_EVERY_MS = 1000;
+/** We hear our own beats: after this long without one the connections are dead, however well they look. */
+const MOST_SILENCE_MS = 3000;
+
+interface Parts {
+  config: Config;
+  retained: Retained;
+  workers: () => WorkerHandle[];
+  onState: (state: RedisState, message: string) => void;
+  /** The first time that other pods can hear us, and that we know what they retain. */
+  onConnected: () => void;
+}
+
+/** The workers of this pod, and what other pods get of it: a retained event comes to them when Redis is back. Undefined where there is none. */
+export interface Sent {
+  workers: number;
+  otherPods: Promise<'sent' | 'later' | 'never'> | undefined;
+}
+
+export class Relay implements LinkListener {
+  /** Events and copies of them, since the start. */
+  readonly counts = { sent: 0, unsent: 0, droppedCopies: 0 };
+  readonly #parts: Parts;
+  readonly #origin = `${hostname()}:${randomBytes(6).toString('hex')}`;
+  readonly #inbox = new Inbox(this.#origin);
+  #seq = 0;
+  #link: Link | undefined;
+  #heardAt = performance.now();
+  #hasBeenConnected = false;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  /** Connects to the other pods, where there is a Redis; loaded late, since no fork and no first answer waits for it. */
+  async open(): Promise<void> {
+    const { Link } = await import('../state/link.ts');
+    this.#link = Link.open(this.#parts.config, hostname(), this);
+    setInterval(() => this.#beat(), BEAT_EVERY_MS).unref();
+  }
+
+  get received() {
+    return this.#inbox.counts;
+  }
+
+  /** False until `onConnected`. */
+  get hasBeenConnected(): boolean {
+    return this.#hasBeenConnected;
+  }
+
+  /** To every worker of this pod now, and to the other pods. */
+  broadcast({ event, json }: Broadcast, sender: number): Sent {
+    const { retained } = this.#parts;
+    const stamp = retained.has(event) ? retained.nextStamp(event) : undefined;
+    this.counts.sent++;
+    if (stamp !== undefined) retained.offer({ event, json, stamp });
+    const workers = this.#deliver({ event, json });
+    if (!usesRedis(this.#parts.config)) return { workers, otherPods: undefined };
+    const published = this.#publish({ event, json, sender, ...(stamp && { stamp }) });
+    return { workers, otherPods: published.then(isOut => (isOut ? 'sent' : stamp ? 'later' : 'never')) };
+  }
+
+  heard(channel: Channel, text: string): void {
+    this.#heardAt = performance.now();
+    if (channel !== 'broadcast') return;
+    const envelope = this.#inbox.accept(text);
+    if (envelope !== undefined) this.#take(envelope);
+  }
+
+  async connected(): Promise<void> {
+    this.#heardAt = performance.now();
+    try {
+      await this.#exchangeRetained();
+    } catch (error) {
+      // Then the connection is gone again, or about to be replaced, and we come here with the next one.
+      this.#parts.onState('unreachable', `the retained events can't be exchanged: ${(error as Error).message}`);
+      return;
+    }
+    if (this.#hasBeenConnected) return;
+    this.#hasBeenConnected = true;
+    this.#parts.onConnected();
+  }
+
+  changed(state: RedisState, message: string): void {
+    this.#parts.onState(state, message);
+  }
+
+  async close(): Promise<void> {
+    await this.#link?.close();
+  }
+
+  /** To the workers that serve, or soon will. */
+  #deliver(broadcast: Broadcast): number {
+    const workers = this.#parts.workers().filter(({ isActive }) => isActive);
+    for (const worker of workers) if (!worker.deliver(broadcast)) this.counts.droppedCopies++;
+    return workers.length;
+  }
+
+  /** From another pod. A retained event may come twice: by its channel, and by the exchange. */
+  #take({ event, json, stamp }: Envelope): void {
+    if (stamp === undefined || this.#parts.retained.offer({ event, json, stamp })) this.#deliver({ event, json });
+  }
+
+  async #publish(event: Omit<Envelope, 'origin' | 'seq'>): Promise<boolean> {
+    const envelope: Envelope = { origin: this.#origin, seq: ++this.#seq, ...event };
+    try {
+      if (this.#link === undefined) throw new Error('not open yet');
+      // Both at once: their order is the connection's.
+      await Promise.all([envelope.stamp && this.#keep(envelope), this.#link.publish('broadcast', JSON.stringify(envelope))]);
+      return true;
+    } catch {
+      this.counts.unsent++;
+      return false;
+    }
+  }
+
+  /** What was retained while we were apart, on either side. */
+  async #exchangeRetained(): Promise<void> {
+    for (const kept of this.#parts.retained.all) await this.#publish({ ...kept, sender: OPERATOR });
+    for (const [event, { stamp, text }] of (await this.#link?.kept()) ?? []) {
+      this.#take({ origin: '', seq: 0, sender: OPERATOR, event, json: text, stamp });
+    }
+  }
+
+  async #keep({ event, json, stamp = '' }: Envelope): Promise<void> {
+    const newer = await this.#link?.keep(event, { stamp, text: json });
+    if (newer !== undefined) this.#take({ origin: '', seq: 0, sender: OPERATOR, event, json: newer.text, stamp: newer.stamp });
+  }
+
+  #beat(): void {
+    if (!this.#link?.isConnected) return;
+    if (performance.now() - this.#heardAt > MOST_SILENCE_MS) {
+      this.#heardAt = performance.now();
+      this.#link.reconnect();
+      return;
+    }
+    // One that is lost is missed above.
+    void this.#link.publish('fleet', '{}').catch(() => undefined);
+  }
+}

@@ -1,0 +1,145 @@
+/**
+ * The way between the primaries of all pods: Redis' publish and subscribe (sharded in a Cluster), on two connections of the primary's own.
+ * What is published while Redis is away is lost, and the caller is told.
+ */
+import { type Config, redisDatabase } from '../config.ts';
+import type { RedisState } from '../messages.ts';
+import { closeRedis, connectRedis, isCluster, isRefusal, type RedisClient } from './redis.ts';
+
+/** What waits for Redis to take it; above this it is as good as away. */
+const MOST_UNSENT_BYTES = 8 << 20;
+
+export const CHANNELS = ['broadcast', 'fleet'] as const;
+export type Channel = (typeof CHANNELS)[number];
+
+export interface LinkListener {
+  heard(channel: Channel, text: string): void;
+  /** Both connections work, the channels are subscribed: from now on nothing is missed. */
+  connected(): void;
+  changed(state: RedisState, message: string): void;
+}
+
+/** Keeps the newest: an older value, by its stamp before the line end, changes nothing and gets the newer one as its answer. */
+const KEEP_NEWEST = `local kept = redis.call('HGET', KEYS[1], ARGV[1])
+if kept and string.match(kept, '^[^\\n]*') >= string.match(ARGV[2], '^[^\\n]*') then return kept end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return false`;
+
+export class Link {
+  readonly #listener: LinkListener;
+  readonly #publisher: RedisClient;
+  readonly #subscriber: RedisClient;
+  /** Channels by their name in Redis. */
+  readonly #channels: ReadonlyMap<string, Channel>;
+  readonly #names: Readonly<Record<Channel, string>>;
+  readonly #keptName: string;
+  #unsentBytes = 0;
+  #isPublisherReady = false;
+  #isSubscribed = false;
+
+  /** Undefined where no Redis is configured. */
+  static open(config: Config, pod: string, listener: LinkListener): Link | undefined {
+    let link: Link | undefined;
+    const publisher = connectRedis(config, `bosun:${pod}:primary`, (state, message) => {
+      if (link !== undefined) link.#changed(state === 'ready', undefined);
+      listener.changed(state, message);
+    });
+    const subscribed = (state: RedisState, message: string) => {
+      if (link === undefined) return;
+      if (state === 'ready') void link.#subscribe();
+      else link.#changed(undefined, false);
+      // That Redis is there again is the publisher's news.
+      if (state === 'refused') listener.changed(state, message);
+    };
+    const subscriber = connectRedis(config, `bosun:${pod}:subscriber`, subscribed, { subscribes: true });
+    if (publisher === undefined || subscriber === undefined) return undefined;
+    link = new Link(config, publisher, subscriber, listener);
+    return link;
+  }
+
+  private constructor(config: Config, publisher: RedisClient, subscriber: RedisClient, listener: LinkListener) {
+    this.#publisher = publisher;
+    this.#subscriber = subscriber;
+    this.#listener = listener;
+    // Channels know no databases: two apps in two databases of one Redis must not hear each other.
+    const database = redisDatabase(config);
+    const nameOf = (channel: string) => `${config.sessionCookie}:${channel}${database === 0 ? '' : `@${database}`}`;
+    this.#names = { broadcast: nameOf('broadcast'), fleet: nameOf('fleet') };
+    this.#channels = new Map(CHANNELS.map(channel => [this.#names[channel], channel]));
+    this.#keptName = `${config.sessionCookie}:retained`;
+    subscriber.on(isCluster(subscriber) ? 'smessage' : 'message', (name: string, text: string) => {
+      const channel = this.#channels.get(name);
+      if (channel !== undefined) listener.heard(channel, text);
+    });
+  }
+
+  get isConnected(): boolean {
+    return this.#isPublisherReady && this.#isSubscribed;
+  }
+
+  /** Says it to every primary that listens, this one included. @throws where Redis does not take it */
+  async publish(channel: Channel, text: string): Promise<void> {
+    if (this.#unsentBytes + text.length > MOST_UNSENT_BYTES)
+      throw new Error(`${MOST_UNSENT_BYTES} bytes wait for Redis to take them`);
+    this.#unsentBytes += text.length;
+    try {
+      const name = this.#names[channel];
+      await (isCluster(this.#publisher) ? this.#publisher.spublish(name, text) : this.#publisher.publish(name, text));
+    } finally {
+      this.#unsentBytes -= text.length;
+    }
+  }
+
+  /** Keeps `value` under `name` for pods that come later, unless a newer one is kept: then that one is the answer. @throws as publish */
+  async keep(name: string, value: StampedText): Promise<StampedText | undefined> {
+    const newer = await this.#publisher.eval(KEEP_NEWEST, 1, this.#keptName, name, `${value.stamp}\n${value.text}`);
+    return typeof newer === 'string' ? stampedOf(newer) : undefined;
+  }
+
+  /** All that is kept, by name. @throws as publish */
+  async kept(): Promise<Map<string, StampedText>> {
+    const all = await this.#publisher.hgetall(this.#keptName);
+    return new Map(Object.entries(all).map(([name, value]) => [name, stampedOf(value)]));
+  }
+
+  /** Connects anew: for connections that look well, and over which nothing comes. */
+  reconnect(): void {
+    this.#publisher.disconnect(true);
+    this.#subscriber.disconnect(true);
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([closeRedis(this.#publisher), closeRedis(this.#subscriber)]);
+  }
+
+  async #subscribe(): Promise<void> {
+    const names = [...this.#channels.keys()];
+    try {
+      // Of a Cluster's channels each may be another node's.
+      if (isCluster(this.#subscriber)) for (const name of names) await this.#subscriber.ssubscribe(name);
+      else await this.#subscriber.subscribe(...names);
+      this.#changed(undefined, true);
+    } catch (error) {
+      const { message } = error as Error;
+      this.#listener.changed(isRefusal(message) ? 'refused' : 'unreachable', `Redis does not let us subscribe: ${message}`);
+      this.#subscriber.disconnect(true);
+    }
+  }
+
+  #changed(isPublisherReady = this.#isPublisherReady, isSubscribed = this.#isSubscribed): void {
+    const wasConnected = this.isConnected;
+    this.#isPublisherReady = isPublisherReady;
+    this.#isSubscribed = isSubscribed;
+    if (this.isConnected && !wasConnected) this.#listener.connected();
+  }
+}
+
+export interface StampedText {
+  stamp: string;
+  text: string;
+}
+
+function stampedOf(value: string): StampedText {
+  const end = value.indexOf('\n');
+  return { stamp: value.slice(0, end), text: value.slice(end + 1) };
+}

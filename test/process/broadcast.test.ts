@@ -1,0 +1,124 @@
+/**
+ * Events within one pod: each worker gets them once and in order, one that does not read costs nobody anything, and who comes late begins
+ * with what is retained. Between pods: test/container/broadcast.test.ts.
+ */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { describe, test } from 'node:test';
+import { ask, askJson } from './clients.ts';
+import { type Kit, startKit, until } from './kit.ts';
+import { type Operated, startOperated } from './operator.ts';
+
+const CLEAN = { code: 0, signal: null };
+const MIB = 2 ** 20;
+
+interface Account {
+  self: string;
+  sent: number;
+  heard: Record<string, { count: number; outOfOrder: number; last: number }>;
+}
+
+describe('events within a pod', { concurrency: 3 }, () => {
+  test('one that is too large is refused where it is sent, with what is allowed, and nothing else is lost', async () => {
+    const { kit, port, bosun } = await startOperated({ app: 'broadcasts.ts' });
+    assert.equal((await ask(port, '/send?bytes=300000')).status, 500);
+    const { code, stdout, stderr } = await bosun('broadcast', 'x'.repeat(300));
+    assert.deepEqual([code, stdout], [1, '']);
+    assert.match(stderr, /^bosun: the name of an event must have 1 to 256 characters, got "x+"\n$/);
+    await ask(port, '/send?bytes=200000');
+    await until(
+      async () => Object.values((await askJson<Account>(port, '/')).heard).some(({ count }) => count === 1) || undefined,
+      () => kit.transcript(),
+    );
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+  });
+
+  test('a worker that does not read takes a bounded share of memory, its losses are counted, and the others hear everything', async () => {
+    const kit = await startKit({ app: 'broadcasts.ts', env: { NODE_CLUSTER_SCHED_POLICY: 'none' } });
+    const { port } = await kit.ready();
+    const workers = (await kit.statusWhere(({ workers }) => workers.length === 2)).workers;
+    const frozen = workers[0]?.pid ?? 0;
+    const before = rssOf(kit);
+    // Nobody connects to it: with `none` the kernel gives a connection to one that waits for it.
+    process.kill(frozen, 'SIGSTOP');
+    try {
+      // 100 MB, twelve times what may wait.
+      const { self } = await askJson<Account>(port, '/send?count=1000&bytes=100000');
+      await until(
+        async () => (await askJson<Account>(port, '/')).heard[self]?.count === 1000 || undefined,
+        () => kit.transcript(),
+        60_000,
+      );
+      const lost = Number(/bosun_broadcasts_lost_total\{reason="unread"\} (\d+)/.exec(await metrics(kit))?.[1]);
+      assert.ok(lost >= 850 && lost < 1000, String(lost));
+      const grown = (rssOf(kit) - before) / MIB;
+      assert.ok(grown < 90, `${grown} MiB`);
+      assert.match(await metrics(kit), /bosun_broadcasts_total\{direction="out"\} 1000/);
+    } finally {
+      process.kill(frozen, 'SIGCONT');
+    }
+    await ask(port, '/send?count=1');
+    await until(
+      async () => {
+        const { self, heard } = await askJson<Account>(port, '/');
+        const [account] = Object.values(heard);
+        return (self.endsWith(`/${workers[0]?.id}`) && (account?.last ?? 0) > 1000) || undefined;
+      },
+      () => kit.transcript(),
+    );
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+  });
+
+  test('configUpdate changes every worker, and those that start later; null takes it back', async () => {
+    const operated = await startOperated();
+    const { kit, bosun } = operated;
+    await greet(operated, 'Hello');
+    const { code, stdout } = await bosun('broadcast', 'configUpdate', '{"greeting":"Ahoy","logLevel":"debug"}');
+    assert.deepEqual([code, stdout], [0, 'sent to 2 workers\n']);
+    for (const worker of [1, 2])
+      await kit.event('demo.configured', event => event.worker === worker && event.logLevel === 'debug');
+    await greet(operated, 'Ahoy');
+
+    assert.equal((await bosun('scale', '3')).code, 0);
+    await kit.event('demo.configured', event => event.worker === 3 && event.greeting === 'Ahoy');
+    const [killed = 0] = kit.workerPids;
+    process.kill(killed, 'SIGKILL');
+    await kit.event('worker.exit', ({ workerPid }) => workerPid === killed);
+    await kit.statusWhere(({ workers }) => workers.length === 3 && workers.every(({ state }) => state === 'ready'));
+    await greet(operated, 'Ahoy', 3);
+
+    // What it does not name goes back to its default, everywhere: an old worker and a new one never differ.
+    assert.equal((await bosun('broadcast', 'configUpdate', '{"logLevel":"warn"}')).code, 0);
+    await greet(operated, 'Hello', 3);
+    assert.equal((await bosun('broadcast', 'configUpdate')).code, 0);
+    for (const worker of [1, 2, 3])
+      await kit.event('demo.configured', event => event.worker === worker && event.greeting === 'Hello');
+    const configured = kit.all('demo.configured').length;
+    assert.equal((await bosun('restart')).code, 0); // to two again, as the environment says
+    await greet(operated, 'Hello');
+    assert.equal(kit.all('demo.configured').length, configured, 'nothing is retained');
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+  });
+});
+
+/** Resolves when the page of each of so many workers greets with this word. */
+async function greet({ kit, port }: Operated, word: string, count = 2): Promise<void> {
+  const byWorker = new Map<string, string>();
+  await until(
+    async () => {
+      const { body } = await ask(port, '/');
+      const [, greeting = '', worker = ''] = /<h1>(\w+), stranger<.*worker <b>(\d+)/s.exec(body) ?? [];
+      byWorker.set(worker, greeting);
+      return (byWorker.size === count && [...byWorker.values()].every(greeting => greeting === word)) || undefined;
+    },
+    () => `${word} expected, got ${JSON.stringify([...byWorker])}; ${kit.transcript()}`,
+  );
+}
+
+async function metrics(kit: Kit): Promise<string> {
+  return (await kit.probe('/metrics')).body;
+}
+
+function rssOf({ pid }: Kit): number {
+  return Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) * 1024;
+}
