@@ -10,6 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { ConfigError, readConfig, readEnvironment } from '../config.ts';
 import { CommandError, call, stream } from './client.ts';
+import { type Member, renderFleet } from './fleet.ts';
 import { sizingCommand } from './sizing.ts';
 import { ratesBetween, renderStatus, type Status } from './status.ts';
 import { table } from './table.ts';
@@ -23,6 +24,7 @@ const USAGE = `usage: bosun <command> [options]
   cordon N, uncordon N          no new connections for worker N, or again
   policy NAME                   the balancing policy
   broadcast EVENT [JSON]        an event for every worker of every pod
+  fleet                         the pods of this deployment, as they tell over Redis
   heap-snapshot [--worker N] [--output FILE|-]
   cpu-profile [--worker N] [--seconds S] [--output FILE|-]
   doctor                        what is wrong with this deployment, or will be
@@ -116,6 +118,11 @@ const COMMANDS: Record<string, Command> = {
     const remote = result.otherPods === undefined ? '' : OTHER_PODS[result.otherPods];
     print(json ? JSON.stringify(result) : `sent to ${result.workers} workers${remote}`);
     return result.otherPods === undefined || result.otherPods === 'sent' ? 0 : 1;
+  },
+  fleet: async ({ json, socket }) => {
+    const fleet = (await call(socket, 'fleet')) as { pods: Member[] };
+    print(json ? JSON.stringify(fleet) : renderFleet(fleet.pods));
+    return 0;
   },
   'heap-snapshot': options => diagnose('heap-snapshot', options),
   'cpu-profile': options => diagnose('cpu-profile', options),

@@ -10,7 +10,7 @@ import type { Answer } from './admin.ts';
 
 const FOLDER = join(import.meta.dirname, 'dashboard');
 /** In the order in which they run. */
-const SCRIPTS = ['format.js', 'workers.js', 'plots.js', 'page.js'];
+const SCRIPTS = ['format.js', 'workers.js', 'fleet.js', 'plots.js', 'page.js'];
 
 let page: Answer | undefined;
 

@@ -1,6 +1,6 @@
 /**
  * `/events`: server-sent events of what `/status` shows. A plain message is the whole `/status`, once a second; `sample` is that second
- * for the plots, `lifecycle` what happened; `history` is the last ten minutes of both, first of all.
+ * for the plots, `fleet` the pods of this deployment, `lifecycle` what happened; `history` is the last ten minutes of both, first of all.
  */
 import type { ServerResponse } from 'node:http';
 import type { History, HistoryListener } from './history.ts';
@@ -12,10 +12,12 @@ const RECONNECT_MS = 1000;
 
 export class EventStream implements HistoryListener {
   readonly #history: History;
+  readonly #fleet: () => unknown;
   readonly #readers = new Set<ServerResponse>();
 
-  constructor(history: History) {
+  constructor(history: History, fleet: () => unknown) {
     this.#history = history;
+    this.#fleet = fleet;
     history.listeners.add(this);
   }
 
@@ -34,12 +36,12 @@ export class EventStream implements HistoryListener {
     });
     response.once('close', () => this.#readers.delete(response));
     const { samples, events } = this.#history;
-    response.write(`retry: ${RECONNECT_MS}\n\n${named('history', { samples, events })}${plain(this.#history.status())}`);
+    response.write(`retry: ${RECONNECT_MS}\n\n${named('history', { samples, events })}${this.#now()}`);
     this.#readers.add(response);
   }
 
   sampled(sample: unknown): void {
-    if (this.#readers.size > 0) this.#send(`${named('sample', sample)}${plain(this.#history.status())}`);
+    if (this.#readers.size > 0) this.#send(`${named('sample', sample)}${this.#now()}`);
   }
 
   happened(event: unknown): void {
@@ -48,6 +50,10 @@ export class EventStream implements HistoryListener {
 
   close(): void {
     for (const reader of this.#readers) reader.end();
+  }
+
+  #now(): string {
+    return `${named('fleet', this.#fleet())}${plain(this.#history.status())}`;
   }
 
   #send(text: string): void {

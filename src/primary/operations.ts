@@ -9,6 +9,7 @@ import { broadcastOf } from '../state/broadcast.ts';
 import { ControlError, type ControlSocket, type Operation } from './control.ts';
 import type { Diagnostics } from './diagnostics.ts';
 import { diagnoseDeployment, type Facts } from './doctor.ts';
+import type { Member } from './fleet.ts';
 import type { Sent } from './relay.ts';
 import type { Resizer } from './resizer.ts';
 import type { RollingRestart } from './rolling-restart.ts';
@@ -26,6 +27,7 @@ export interface Parts {
   diagnostics: Diagnostics;
   restarts: RollingRestart;
   broadcast: (event: Broadcast) => Sent;
+  fleet: () => Member[];
 }
 
 const LONGEST_PROFILE_S = 300;
@@ -88,6 +90,7 @@ export function operations(parts: Parts, socket: () => ControlSocket): Record<st
       const { workers, otherPods } = parts.broadcast(checked(event, data));
       return { workers, otherPods: await otherPods };
     },
+    fleet: () => ({ pods: parts.fleet() }),
     'heap-snapshot': diagnose('heap-snapshot'),
     'cpu-profile': diagnose('cpu-profile'),
     doctor: () => diagnoseDeployment(factsOf(parts)),

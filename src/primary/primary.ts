@@ -90,6 +90,7 @@ class Primary implements SupervisorEvents {
     this.#relay = new Relay({
       config: settings.config,
       retained,
+      pod: () => this.#pod(),
       workers: () => supervisor.handles,
       onState: (state, message) => this.#redisChanged(state, message, { connection: 'primary' }),
       onConnected: () => this.changed(),
@@ -161,7 +162,7 @@ class Primary implements SupervisorEvents {
     ]);
     const history = new History(() => this.#pod());
     this.#history = history;
-    const events = new EventStream(history);
+    const events = new EventStream(history, () => this.#relay.members);
     try {
       await openAdmin({
         host,
@@ -202,6 +203,7 @@ class Primary implements SupervisorEvents {
           diagnostics: this.#diagnostics,
           restarts: this.#restarts,
           broadcast: event => this.#relay.broadcast(event, OPERATOR),
+          fleet: () => this.#relay.members,
         },
         () => socket,
       ),

@@ -9,6 +9,8 @@ import type { Broadcast, RedisState } from '../messages.ts';
 import { type Envelope, Inbox } from '../state/broadcast.ts';
 import type { Channel, Link, LinkListener } from '../state/link.ts';
 import type { Retained } from '../state/retained.ts';
+import { type Beat, Fleet, type Member } from './fleet.ts';
+import type { Pod } from './status.ts';
 import type { WorkerHandle } from './worker-handle.ts';
 
 /** Who sends where no worker does. */
@@ -20,6 +22,7 @@ const MOST_SILENCE_MS = 3000;
 interface Parts {
   config: Config;
   retained: Retained;
+  pod: () => Pod;
   workers: () => WorkerHandle[];
   onState: (state: RedisState, message: string) => void;
   /** The first time that other pods can hear us, and that we know what they retain. */
@@ -38,6 +41,7 @@ export class Relay implements LinkListener {
   readonly #parts: Parts;
   readonly #origin = `${hostname()}:${randomBytes(6).toString('hex')}`;
   readonly #inbox = new Inbox(this.#origin);
+  readonly #fleet: Fleet;
   #seq = 0;
   #link: Link | undefined;
   #heardAt = performance.now();
@@ -45,13 +49,19 @@ export class Relay implements LinkListener {
 
   constructor(parts: Parts) {
     this.#parts = parts;
+    this.#fleet = new Fleet(this.#origin, parts.pod);
+    setInterval(() => this.#beat(), BEAT_EVERY_MS).unref();
   }
 
   /** Connects to the other pods, where there is a Redis; loaded late, since no fork and no first answer waits for it. */
   async open(): Promise<void> {
     const { Link } = await import('../state/link.ts');
     this.#link = Link.open(this.#parts.config, hostname(), this);
-    setInterval(() => this.#beat(), BEAT_EVERY_MS).unref();
+  }
+
+  /** The pods that we know of, this one first. */
+  get members(): Member[] {
+    return this.#fleet.members;
   }
 
   get received() {
@@ -77,7 +87,10 @@ export class Relay implements LinkListener {
 
   heard(channel: Channel, text: string): void {
     this.#heardAt = performance.now();
-    if (channel !== 'broadcast') return;
+    if (channel === 'fleet') {
+      this.#fleet.heard(text);
+      return;
+    }
     const envelope = this.#inbox.accept(text);
     if (envelope !== undefined) this.#take(envelope);
   }
@@ -91,6 +104,7 @@ export class Relay implements LinkListener {
       this.#parts.onState('unreachable', `the retained events can't be exchanged: ${(error as Error).message}`);
       return;
     }
+    this.#tell(this.#fleet.beat());
     if (this.#hasBeenConnected) return;
     this.#hasBeenConnected = true;
     this.#parts.onConnected();
@@ -101,6 +115,7 @@ export class Relay implements LinkListener {
   }
 
   async close(): Promise<void> {
+    this.#tell(this.#fleet.goodbye());
     await this.#link?.close();
   }
 
@@ -143,13 +158,18 @@ export class Relay implements LinkListener {
   }
 
   #beat(): void {
+    const beat = this.#fleet.beat();
     if (!this.#link?.isConnected) return;
     if (performance.now() - this.#heardAt > MOST_SILENCE_MS) {
       this.#heardAt = performance.now();
       this.#link.reconnect();
       return;
     }
-    // One that is lost is missed above.
-    void this.#link.publish('fleet', '{}').catch(() => undefined);
+    this.#tell(beat);
+  }
+
+  /** A beat that is lost is missed by `#beat`; a goodbye, by the time that passes. */
+  #tell(beat: Beat): void {
+    this.#link?.publish('fleet', JSON.stringify(beat)).catch(() => undefined);
   }
 }

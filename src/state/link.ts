@@ -8,6 +8,8 @@ import { closeRedis, connectRedis, isCluster, isRefusal, type RedisClient } from
 
 /** What waits for Redis to take it; above this it is as good as away. */
 const MOST_UNSENT_BYTES = 8 << 20;
+/** Nobody waits for it, and what comes late has come: more than for a request. */
+const ANSWER_TIMEOUT_MS = 3000;
 
 export const CHANNELS = ['broadcast', 'fleet'] as const;
 export type Channel = (typeof CHANNELS)[number];
@@ -40,10 +42,10 @@ export class Link {
   /** Undefined where no Redis is configured. */
   static open(config: Config, pod: string, listener: LinkListener): Link | undefined {
     let link: Link | undefined;
-    const publisher = connectRedis(config, `bosun:${pod}:primary`, (state, message) => {
+    const published = (state: RedisState, message: string) => {
       if (link !== undefined) link.#changed(state === 'ready', undefined);
       listener.changed(state, message);
-    });
+    };
     const subscribed = (state: RedisState, message: string) => {
       if (link === undefined) return;
       if (state === 'ready') void link.#subscribe();
@@ -51,7 +53,9 @@ export class Link {
       // That Redis is there again is the publisher's news.
       if (state === 'refused') listener.changed(state, message);
     };
-    const subscriber = connectRedis(config, `bosun:${pod}:subscriber`, subscribed, { subscribes: true });
+    const commandTimeoutMs = ANSWER_TIMEOUT_MS;
+    const publisher = connectRedis(config, `bosun:${pod}:primary`, published, { commandTimeoutMs });
+    const subscriber = connectRedis(config, `bosun:${pod}:subscriber`, subscribed, { subscribes: true, commandTimeoutMs });
     if (publisher === undefined || subscriber === undefined) return undefined;
     link = new Link(config, publisher, subscriber, listener);
     return link;

@@ -20,7 +20,6 @@ const POLICY = {
   enableOfflineQueue: false,
   maxRetriesPerRequest: 0,
   connectTimeout: CONNECT_TIMEOUT_MS,
-  commandTimeout: COMMAND_TIMEOUT_MS,
   retryStrategy: retryAfterMs,
 } satisfies RedisOptions;
 
@@ -31,6 +30,13 @@ export const isRefusal = (message: string) => REFUSAL.test(message);
 
 export const isCluster = (client: RedisClient): client is Cluster => client instanceof Cluster;
 
+export interface ConnectOptions {
+  /** For subscriptions: in a Cluster to sharded channels, which takes connections of their own. */
+  subscribes?: boolean;
+  /** After this long a command has failed; a request waits for it. */
+  commandTimeoutMs?: number;
+}
+
 /**
  * Connects in the background and reports every change of state, with words for an operator and no credentials in them.
  * @returns undefined where no Redis is configured
@@ -39,9 +45,9 @@ export function connectRedis(
   config: Config,
   clientName: string,
   onState: (state: RedisState, message: string) => void,
-  { subscribes = false } = {},
+  { subscribes = false, commandTimeoutMs = COMMAND_TIMEOUT_MS }: ConnectOptions = {},
 ): RedisClient | undefined {
-  const client = createClient(config, clientName, subscribes);
+  const client = createClient(config, clientName, { subscribes, commandTimeoutMs });
   if (client === undefined) return undefined;
   const where = describeRedis(config);
   let last: RedisState | undefined;
@@ -62,10 +68,15 @@ export function connectRedis(
   return client;
 }
 
-function createClient(config: Config, clientName: string, subscribes: boolean): RedisClient | undefined {
+function createClient(
+  config: Config,
+  clientName: string,
+  { subscribes, commandTimeoutMs }: Required<ConnectOptions>,
+): RedisClient | undefined {
   const { redisUsername: username, redisPassword: password, redisCaFile } = config;
   const options = {
     ...POLICY,
+    commandTimeout: commandTimeoutMs,
     connectionName: clientName,
     ...(username !== undefined && { username }),
     ...(password !== undefined && { password }),

@@ -3,7 +3,8 @@
  * Redis is what the README says. A pod here is a kit on this machine: it has all that matters but a container.
  */
 import assert from 'node:assert/strict';
-import { before, describe, test } from 'node:test';
+import { type TestOptions, test } from 'node:test';
+import { screenshot, visit, withBrowser } from '../browser.ts';
 import { ask, askJson } from '../process/clients.ts';
 import { type Kit, type KitOptions, until } from '../process/kit.ts';
 import { type Operated, startOperated } from '../process/operator.ts';
@@ -71,13 +72,13 @@ async function metric(kit: Kit, series: string): Promise<number> {
   );
 }
 
-describe('events between pods', withEngine, () => {
-  let redis: Redis;
-  before(async () => {
-    redis = await Redis.start(undefined);
-  });
+test('events between pods', { ...withEngine, concurrency: 2 }, async t => {
+  const redis = await Redis.start(undefined);
+  const cases: Promise<void>[] = [];
+  const promise = (name: string, run: () => Promise<void>, options: TestOptions = {}) =>
+    void cases.push(t.test(name, options, run));
 
-  test('every worker of every pod gets each event of each sender once, in order', async () => {
+  promise('every worker of every pod gets each event of each sender once, in order', async () => {
     const pods = await startPods(redis, 2, { env: { SESSION_COOKIE: 'everybody' } });
     const [stranger] = await startPods(redis, 1, { env: { SESSION_COOKIE: 'stranger' } });
     const count = 500;
@@ -105,7 +106,7 @@ describe('events between pods', withEngine, () => {
     for (const { kit } of [...pods, stranger]) assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });
 
-  test('what Redis has twice is passed on once', async () => {
+  promise('what Redis has twice is passed on once', async () => {
     const pods = await startPods(redis, 1, { env: { SESSION_COOKIE: 'twice' } });
     const [{ kit, port }] = pods as [Operated];
     const envelope = (seq: number) =>
@@ -124,7 +125,50 @@ describe('events between pods', withEngine, () => {
     assert.equal(await metric(kit, 'bosun_broadcasts_lost_total{reason="missed"}'), 2);
   });
 
-  test('configUpdate reaches every pod, and one that starts later begins with it', async () => {
+  promise('each pod knows the others: versions, workers, and that one has gone', async () => {
+    const pods = await startPods(redis, 2, { env: { SESSION_COOKIE: 'fleet' } });
+    const [one, other] = pods as [Operated, Operated];
+    const fleet = async () =>
+      (JSON.parse((await one.bosun('fleet', '--json')).stdout) as { pods: Record<string, unknown>[] }).pods;
+    const known = await until(
+      async () => {
+        const members = await fleet();
+        return members.length === 2 && members.every(({ state }) => state === 'ready') ? members : undefined;
+      },
+      () => one.kit.transcript(),
+    );
+    for (const { version, workers, wanted, generation } of known)
+      assert.deepEqual([version, workers, wanted, generation], ['0.1.0', WORKERS, WORKERS, 1]);
+    assert.deepEqual(
+      known.map(({ isSelf }) => isSelf),
+      [true, false],
+    );
+    assert.match(
+      (await one.bosun('fleet')).stdout,
+      /^pod +version +state .*\n\S+ +0\.1\.0 +ready .*this pod\n\S+ +0\.1\.0 +ready .*\n$/,
+    );
+    assert.deepEqual(await other.kit.stop(), CLEAN, other.kit.transcript());
+    await until(
+      async () => (await fleet()).length === 1 || undefined,
+      () => 'it has said goodbye',
+    );
+  });
+
+  promise(
+    'the dashboard lists the pods',
+    async () => {
+      const pods = await startPods(redis, 2, { env: { SESSION_COOKIE: 'dashboard' } });
+      const [{ kit }] = pods as [Operated];
+      const { page, problems } = await visit(`http://127.0.0.1:${kit.adminPort}/`, { width: 1280, height: 800 });
+      await page.locator('#pods tr:nth-child(2)').waitFor();
+      assert.match(await page.locator('#pods tr').first().innerText(), /\(this one\)\s+0\.1\.0\s+ready\s+2 of 2/);
+      await screenshot(page, 'dashboard-fleet');
+      assert.deepEqual(problems, []);
+    },
+    withBrowser,
+  );
+
+  promise('configUpdate reaches every pod, and one that starts later begins with it', async () => {
     const env = { SESSION_COOKIE: 'config' };
     const demo = { app: undefined as never, env };
     const pods = await startPods(redis, 2, demo);
@@ -138,6 +182,7 @@ describe('events between pods', withEngine, () => {
     await second.bosun('broadcast', 'configUpdate', '{"greeting":"Hej"}');
     for (const { kit } of [...pods, third]) for (let worker = 1; worker <= WORKERS; worker++) await greets(kit, worker, 'Hej');
   });
+  await Promise.all(cases);
 });
 
 test('without Redis a pod is on its own; what is retained is exchanged when Redis is back', withEngine, async () => {

@@ -385,6 +385,7 @@ describe('bosun', { concurrency: CONCURRENCY }, () => {
       'uncordon N',
       'policy NAME',
       'broadcast EVENT [JSON]',
+      'fleet',
       'heap-snapshot [--worker N] [--output FILE|-]',
       'cpu-profile [--worker N] [--seconds S] [--output FILE|-]',
       'doctor',

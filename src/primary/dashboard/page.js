@@ -114,6 +114,7 @@ function listen() {
     showPlots(samples);
     showStrip();
   });
+  on('fleet', showFleet);
   on('lifecycle', event => {
     events = [...events, event].slice(-KEPT_EVENTS);
     showEvents();
