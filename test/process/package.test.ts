@@ -40,14 +40,18 @@ suite('the kit as a dependency', { concurrency: 4 }, () => {
 
   before(async () => {
     folder = mkdtempSync(join(tmpdir(), 'bosun-package-'));
-    cpSync(ADOPT, folder, { recursive: true });
+    cpSync(ADOPT, folder, { recursive: true, filter: file => !file.endsWith('package-lock.json') });
     await run('make', ['package', `PACKAGE_DIR=${folder}`], { cwd: ROOT });
     linkPackages(join(folder, 'node_modules'));
     // npm would take away what nothing depends on.
     const dependencies = Object.fromEntries(BESIDE.map(name => [name, '*']));
     writeFileSync(join(folder, 'package.json'), JSON.stringify({ private: true, dependencies }));
     const [tarball] = readdirSync(folder).filter(name => name.endsWith('.tgz'));
-    await run('npm', ['install', '--offline', '--ignore-scripts', '--loglevel=error', `./${tarball}`], { cwd: folder });
+    const offline = { ...process.env, npm_config_cache: join(folder, 'empty-cache') };
+    await run('npm', ['install', '--offline', '--ignore-scripts', '--loglevel=error', `./${tarball}`], {
+      cwd: folder,
+      env: offline,
+    });
   });
   after(() => rmSync(folder, { recursive: true, force: true }));
 
