@@ -1,6 +1,7 @@
 /**
- * Replaces workers one at a time, the new one first: start it beside the old one, let it prove itself, then drain the old one.
- * Capacity never falls below the wanted number, and there is never more than one worker too many.
+ * Replaces workers one at a time, the new one first: start it beside the old one, let it prove itself, then drain the old one, then let
+ * the new one warm up. Capacity never falls below the wanted number, and there is never more than one worker too many; only a hung one
+ * waits for nobody.
  */
 import type { ExitReason } from '../messages.ts';
 import type { WorkerHandle } from './worker-handle.ts';
@@ -9,6 +10,11 @@ import type { WorkerHandle } from './worker-handle.ts';
 const PROVE_MS = 1000;
 /** A hung one serves nobody: there is less to lose, and its stack is in the log by then. */
 const PROVE_AGAINST_HUNG_MS = 300;
+/**
+ * The new worker runs cold code on the connections that it has taken over. Where the next one started at once, and competed for the
+ * CPUs, a roll had half of the throughput on 2 cores; with this rest it has three quarters (make bench-rolling).
+ */
+const WARM_UP_MS = 2000;
 
 /** The new worker did not come up; the old ones go on. */
 export class ReplacementError extends Error {
@@ -18,92 +24,134 @@ export class ReplacementError extends Error {
 /** Told what happens, step by step, in words. */
 export type OnStep = (step: string) => void;
 
+interface Step {
+  old: WorkerHandle;
+  fresh: WorkerHandle;
+  hasSaidReady: boolean;
+}
+
 interface Batch {
   reason: ExitReason;
   onStep: OnStep;
-  saidReady: Set<WorkerHandle>;
   waiting: WorkerHandle[];
+  step: Step | undefined;
   done: PromiseWithResolvers<void>;
 }
 
-interface Step {
-  batch: Batch;
-  old: WorkerHandle;
-  fresh: WorkerHandle;
+/** The circumstances of a look. */
+export interface Now {
+  /** By the monotonic clock. */
+  now: number;
+  /** No worker is started before. */
+  mayForkAt: number;
+  drainTimeoutMs: number;
+  fork: () => WorkerHandle;
 }
 
 export class Replacer {
+  readonly #isHung: (handle: WorkerHandle) => boolean;
   readonly #batches: Batch[] = [];
-  #step: Step | undefined;
+  #restUntil = 0;
+
+  constructor(isHung: (handle: WorkerHandle) => boolean) {
+    this.#isHung = isHung;
+  }
 
   /**
    * Queues workers to be replaced; the next `tick` begins.
    * @returns resolves when all of them are gone; rejects with a ReplacementError when a new one does not come up
    */
   request(workers: readonly WorkerHandle[], reason: ExitReason, onStep: OnStep = () => undefined): Promise<void> {
-    const batch = {
-      reason,
-      onStep,
-      saidReady: new Set<WorkerHandle>(),
-      waiting: [...workers],
-      done: Promise.withResolvers<void>(),
-    };
+    const batch = { reason, onStep, waiting: [...workers], step: undefined, done: Promise.withResolvers<void>() };
     this.#batches.push(batch);
     return batch.done.promise;
   }
 
   /** Whether this worker is being replaced, will be, or replaces another one. */
   isConcernedWith(handle: WorkerHandle): boolean {
-    return (
-      this.#step?.old === handle || this.#step?.fresh === handle || this.#batches.some(({ waiting }) => waiting.includes(handle))
+    return this.isBusyWith(handle) || this.#batches.some(({ waiting }) => waiting.includes(handle));
+  }
+
+  /** Whether this worker is being replaced, or replaces another one; a hung one, whether it will be. */
+  isBusyWith(handle: WorkerHandle): boolean {
+    return this.#batches.some(
+      ({ reason, step, waiting }) =>
+        step?.old === handle || step?.fresh === handle || (reason === 'hung' && waiting.includes(handle)),
     );
   }
 
   /** Whether this worker runs beside the one it is to replace, and so is none of the wanted ones yet. */
   isExtra(handle: WorkerHandle): boolean {
-    return this.#step?.fresh === handle && this.#step.old.isActive;
+    return this.#batches.some(({ step }) => step?.fresh === handle && step.old.isActive);
   }
 
-  /** When `step` has something to do by time alone. */
-  get dueAt(): number {
-    const { batch, fresh, old } = this.#step ?? {};
-    if (fresh?.readyAt === undefined || !old?.isActive) return Number.POSITIVE_INFINITY;
-    return fresh.readyAt + (batch?.reason === 'hung' ? PROVE_AGAINST_HUNG_MS : PROVE_MS);
+  /** When `look` has something to do by time alone. */
+  dueAt(mayForkAt: number): number {
+    return Math.min(
+      ...this.#going.map(batch => {
+        if (batch.step === undefined) return batch.waiting.length === 0 ? 0 : Math.max(mayForkAt, this.#mayBeginAt(batch));
+        const { old, fresh } = batch.step;
+        return old.isActive ? this.#isProvenAt(batch, fresh) : Number.POSITIVE_INFINITY;
+      }),
+    );
   }
 
-  /** Does what is due. `fork` starts a worker; it is not called before `mayForkAt`. */
-  step(now: number, mayForkAt: number, drainTimeoutMs: number, fork: () => WorkerHandle): void {
-    if (this.#step !== undefined) this.#continue(this.#step, now, drainTimeoutMs);
-    if (this.#step !== undefined || now < mayForkAt) return;
-    const batch = this.#batches[0];
-    const old = batch?.waiting.shift();
-    if (batch === undefined) return;
-    if (old?.isActive) {
-      this.#step = { batch, old, fresh: fork() };
-      batch.onStep(`starting worker ${this.#step.fresh.id} to replace worker ${old.id}`);
-    } else if (old === undefined) this.#finish(batch);
-    else this.step(now, mayForkAt, drainTimeoutMs, fork); // gone by itself, and replaced like any that is missing
+  /** Does what is due. */
+  look(circumstances: Now): void {
+    for (const batch of this.#going) {
+      if (batch.step === undefined) this.#begin(batch, circumstances);
+      else this.#continue(batch, batch.step, circumstances);
+    }
   }
 
-  #continue({ batch, old, fresh }: Step, now: number, drainTimeoutMs: number): void {
-    if (fresh.readyAt !== undefined && !batch.saidReady.has(fresh)) {
-      batch.saidReady.add(fresh);
+  /** One batch after the other, but for hung workers: their clients wait while another one drains, for 25 seconds perhaps. */
+  get #going(): Batch[] {
+    const [first, ...others] = this.#batches.filter(({ reason }) => reason !== 'hung');
+    return this.#batches.filter(batch => batch === first || !others.includes(batch));
+  }
+
+  #mayBeginAt({ reason }: Batch): number {
+    return reason === 'hung' ? 0 : this.#restUntil;
+  }
+
+  #isProvenAt({ reason }: Batch, { readyAt = Number.POSITIVE_INFINITY }: WorkerHandle): number {
+    return readyAt + (reason === 'hung' ? PROVE_AGAINST_HUNG_MS : PROVE_MS);
+  }
+
+  #begin(batch: Batch, { now, mayForkAt, fork }: Now): void {
+    // Those that are gone by themselves are replaced like any that is missing.
+    batch.waiting = batch.waiting.filter(({ isActive }) => isActive);
+    const [old] = batch.waiting;
+    if (old === undefined) this.#finish(batch);
+    if (old === undefined || now < mayForkAt || now < this.#mayBeginAt(batch)) return;
+    batch.waiting.shift();
+    const fresh = fork();
+    batch.step = { old, fresh, hasSaidReady: false };
+    batch.onStep(`starting worker ${fresh.id} to replace worker ${old.id}`);
+  }
+
+  #continue(batch: Batch, step: Step, { now, drainTimeoutMs }: Now): void {
+    const { old, fresh } = step;
+    if (fresh.readyAt !== undefined && !step.hasSaidReady) {
+      step.hasSaidReady = true;
       batch.onStep(`worker ${fresh.id} (process ${fresh.pid}) serves after ${Math.round(fresh.readyAt - fresh.startedAt)} ms`);
     }
     if (old.state === 'exited') {
-      const { finished = 0, cut = [], durationMs = 0 } = old.drain ?? {};
+      const { finished = 0, cut = [], handedOver = 0, durationMs = 0 } = old.drain ?? {};
       batch.onStep(`worker ${old.id} is gone: ${finished} requests finished, ${cut.length} cut, ${durationMs} ms`);
-      this.#step = undefined;
+      batch.step = undefined;
+      // What had nothing to do leaves nothing to warm up on.
+      if (finished + handedOver > 0) this.#restUntil = now + WARM_UP_MS;
     } else if (old.isActive && !fresh.isActive) {
-      this.#step = undefined;
+      batch.step = undefined;
       this.#finish(
         batch,
         new ReplacementError(`worker ${fresh.id}, to replace worker ${old.id}, did not come up: ${fresh.failure}`),
       );
-    } else if (old.isActive && now >= this.dueAt) {
+    } else if (old.isActive && now >= this.#isProvenAt(batch, fresh)) {
       batch.onStep(`draining worker ${old.id}`);
-      // A hung worker hears no request to drain.
-      if (batch.reason === 'hung') old.kill('hung');
+      // A hung one hears no request to drain; one that was hung, and is no more, does.
+      if (this.#isHung(old)) old.kill('hung');
       else old.beginDrain(batch.reason, drainTimeoutMs);
     }
   }

@@ -9,6 +9,7 @@ import type { Sizing } from '../resources/sizing.ts';
 import { CrashBudget, isFailure } from './crash-budget.ts';
 import { drawMaxRequests, maxRssMb, recycleReason } from './recycling.ts';
 import { type OnStep, Replacer } from './replacer.ts';
+import { Watchdog } from './watchdog.ts';
 import type { WorkerHandle, WorkerListener } from './worker-handle.ts';
 
 /** What the supervisor tells the primary. */
@@ -23,10 +24,6 @@ export interface SupervisorEvents {
 }
 
 export type Fork = (id: number, generation: number, listener: WorkerListener) => WorkerHandle;
-
-/** The silence of workers is measured in beats: ten in WORKER_HEARTBEAT_TIMEOUT_MS, and an idle primary wakes once a second at most. */
-const SHORTEST_BEAT_MS = 100;
-const LONGEST_BEAT_MS = 1000;
 
 /** At the start one worker has the CPUs to itself until it serves, this long at most: the first answer comes sooner. */
 const HEAD_START_MS = 250;
@@ -43,7 +40,7 @@ export class Supervisor implements WorkerListener {
   /** Rolling restarts so far. */
   readonly rolls = { success: 0, failure: 0 };
   readonly #handles = new Set<WorkerHandle>();
-  readonly #replacer = new Replacer();
+  readonly #replacer = new Replacer(handle => this.#watchdog.isHung(handle));
   readonly #crashes: CrashBudget;
   readonly #maxRequests = new WeakMap<WorkerHandle, number>();
   #maxRssMb: number;
@@ -54,8 +51,7 @@ export class Supervisor implements WorkerListener {
   #headStartUntil = performance.now() + HEAD_START_MS;
   #emptied: PromiseWithResolvers<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
-  readonly #beatMs: number;
-  readonly #beat: NodeJS.Timeout;
+  readonly #watchdog: Watchdog;
 
   constructor(config: Config, log: LogSource, sizing: Sizing, fork: Fork) {
     this.#config = config;
@@ -64,9 +60,7 @@ export class Supervisor implements WorkerListener {
     this.#crashes = new CrashBudget(config);
     this.#wanted = sizing.workers;
     this.#maxRssMb = maxRssMb(config, sizing);
-    const { workerHeartbeatTimeoutMs } = config;
-    this.#beatMs = Math.min(LONGEST_BEAT_MS, Math.max(SHORTEST_BEAT_MS, (workerHeartbeatTimeoutMs || LONGEST_BEAT_MS * 10) / 10));
-    this.#beat = setInterval(() => this.#countSilence(), this.#beatMs);
+    this.#watchdog = new Watchdog(config, log, this.#handles, () => this.tick());
   }
 
   /** Tells `events` from now on, what happened before first. */
@@ -140,7 +134,7 @@ export class Supervisor implements WorkerListener {
   stop(): void {
     this.#stopping = true;
     clearTimeout(this.#timer);
-    clearInterval(this.#beat);
+    this.#watchdog.stop();
     for (const handle of this.#handles) if (handle.state === 'starting') handle.kill('shutdown');
   }
 
@@ -158,7 +152,12 @@ export class Supervisor implements WorkerListener {
     this.#endSlowStarters(now);
     for (let missing = this.#missing(now); missing > 0; missing--) this.#start();
     this.#recycle(now);
-    this.#replacer.step(now, this.#crashes.nextForkAt, this.#config.shutdownTimeoutMs, () => this.#start());
+    this.#replacer.look({
+      now,
+      mayForkAt: this.#crashes.nextForkAt,
+      drainTimeoutMs: this.#config.shutdownTimeoutMs,
+      fork: () => this.#start(),
+    });
     this.#drainSuperfluous();
     this.#wake(now);
   }
@@ -257,36 +256,29 @@ export class Supervisor implements WorkerListener {
   }
 
   #recycle(now: number): void {
-    const { workerHeartbeatTimeoutMs, workerMaxAgeMs } = this.#config;
     for (const handle of this.#pool()) {
-      if (handle.state === 'starting' || this.#replacer.isConcernedWith(handle)) continue;
-      const limits = { maxRequests: this.#maxRequests.get(handle) ?? 0, maxRssMb: this.#maxRssMb, maxAgeMs: workerMaxAgeMs };
-      const isHung =
-        workerHeartbeatTimeoutMs > 0 && !handle.isDiagnosed && handle.silentMs - this.#beatMs >= workerHeartbeatTimeoutMs;
+      if (handle.state === 'starting' || this.#replacer.isBusyWith(handle)) continue;
+      const isHung = this.#watchdog.isHung(handle);
+      // A hung one does not wait for its turn in a roll.
+      if (!isHung && this.#replacer.isConcernedWith(handle)) continue;
+      const limits = {
+        maxRequests: this.#maxRequests.get(handle) ?? 0,
+        maxRssMb: this.#maxRssMb,
+        maxAgeMs: this.#config.workerMaxAgeMs,
+      };
       const reason = isHung ? 'hung' : recycleReason(handle, limits, now);
       if (reason !== undefined) this.#replace(handle, reason);
     }
   }
 
   #replace(handle: WorkerHandle, reason: ExitReason): void {
-    this.#log()[reason === 'hung' ? 'error' : 'info']({
-      event: 'worker.replace',
-      worker: handle.id,
-      workerPid: handle.pid,
-      reason,
-    });
-    if (reason === 'hung') void this.#logStack(handle);
+    const { id: worker, pid: workerPid } = handle;
+    this.#log()[reason === 'hung' ? 'error' : 'info']({ event: 'worker.replace', worker, workerPid, reason });
+    if (reason === 'hung') void this.#watchdog.logStack(handle);
     this.#replacer.request([handle], reason).catch((error: Error) => {
       // Asked for again by the next tick, after the back-off.
-      this.#log().error({ event: 'worker.replace-failed', worker: handle.id, reason, error: error.message });
+      this.#log().error({ event: 'worker.replace-failed', worker, reason, error: error.message });
     });
-  }
-
-  /** While the new worker starts: where the blocked one is stuck. */
-  async #logStack({ id, pid }: WorkerHandle): Promise<void> {
-    const { stackOfBlocked } = await import('./blocked-stack.ts');
-    const stack = await stackOfBlocked(pid);
-    this.#log().error({ event: 'worker.hung', worker: id, workerPid: pid, stack: stack ?? 'not to be had' });
   }
 
   /** One at a time, the highest id first. */
@@ -303,17 +295,11 @@ export class Supervisor implements WorkerListener {
     else if (backoffMs > 0) this.#log().warn({ event: 'pool.backoff', ms: backoffMs, failures: this.#crashes.failuresInARow });
   }
 
-  /** Only while the primary itself is awake: after a suspended machine nobody is hung. The first beat after a message says nothing yet. */
-  #countSilence(): void {
-    for (const handle of this.#handles) handle.silentMs += this.#beatMs;
-    this.tick();
-  }
-
   #wake(now: number): void {
     const starting = this.handles.filter(handle => handle.state === 'starting');
     const isShort = this.#pool().length < this.#wanted;
     const dueAt = Math.min(
-      this.#replacer.dueAt,
+      this.#replacer.dueAt(this.#crashes.nextForkAt),
       ...starting.map(handle => handle.startedAt + this.#config.workerStartTimeoutMs),
       isShort ? Math.max(this.#crashes.nextForkAt, this.#headStartUntil) : Number.POSITIVE_INFINITY,
     );

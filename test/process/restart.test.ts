@@ -258,6 +258,40 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
     assert.ok(!`${text.stdout}${json.stdout}`.includes('secret'));
   });
 
+  test('in which one worker drains for long lets no other one hang: that is replaced within its time-out', async () => {
+    const { kit, port, start } = await startOperated({ app: 'koa.mjs', env: { WORKER_HEARTBEAT_TIMEOUT_MS: '1000' } });
+    await using slow = await RawClient.open(port);
+    slow.write(requestText('/slow?ms=10000&tell=slow'));
+    const { workerPid: draining } = await kit.begun('slow');
+    const { workers } = await kit.status();
+    // The one with the slow request first, then the other.
+    const [first, second] = workers[0]?.pid === draining ? workers : workers.toReversed();
+    const restarts = [start('restart', '--worker', String(first?.id))];
+    await restarts[0]?.printed(/^draining worker/m);
+    restarts.push(start('restart', '--worker', String(second?.id)));
+    const clients: RawClient[] = [];
+    const blocking = await until(
+      async () => {
+        const client = await RawClient.open(port);
+        clients.push(client);
+        return JSON.parse((await client.ask('/')).body).pid === second?.pid ? client : undefined;
+      },
+      () => `no connection to ${second?.pid}`,
+    );
+    blocking.write(requestText('/block?ms=60000&tell=blocked'));
+    await kit.begun('blocked');
+    const { reason } = await kit.event('worker.exit', ({ workerPid }) => workerPid === second?.pid);
+    assert.equal(reason, 'hung');
+    assert.equal(slow.unread, '', 'the drain goes on');
+    assert.match(String((await kit.event('worker.hung')).stack), /koa\.mjs:\d+:\d+/);
+    assert.equal((await slow.answer()).status, 200);
+    for (const restart of restarts) assert.equal((await restart.ended).code, 0);
+    const status = await kit.statusWhere(({ workers: now }) => now.length === WORKERS);
+    assert.ok(status.workers.every(({ state }) => state === 'ready'));
+    assert.deepEqual(status.restarts.byReason, { hung: 1, restart: 1 });
+    for (const client of clients) client.close();
+  });
+
   test('12 closes a WebSocket with 1001, and cuts one that does not listen at the deadline', async () => {
     const env = { NODE_CLUSTER_WORKERS: '1', PORT: String(await freePort()), SHUTDOWN_TIMEOUT_MS: '2500' };
     const { kit, port, bosun } = await startOperated({ app: 'websocket.mjs', env });

@@ -1,0 +1,47 @@
+/**
+ * Knows which workers hang: a worker reports at least once a second, and its event loop is blocked when it does not.
+ */
+import type { Config } from '../config.ts';
+import type { LogSource } from '../log.ts';
+import type { WorkerHandle } from './worker-handle.ts';
+
+/** Silence is measured in beats: ten in WORKER_HEARTBEAT_TIMEOUT_MS, and an idle primary wakes once a second at most. */
+const BEATS_PER_TIMEOUT = 10;
+const SHORTEST_BEAT_MS = 100;
+const LONGEST_BEAT_MS = 1000;
+
+export class Watchdog {
+  readonly #timeoutMs: number;
+  readonly #beatMs: number;
+  readonly #log: LogSource;
+  readonly #beat: NodeJS.Timeout;
+
+  /** Counts the silence of `handles`, and calls `onBeat` after it. */
+  constructor({ workerHeartbeatTimeoutMs }: Config, log: LogSource, handles: Iterable<WorkerHandle>, onBeat: () => void) {
+    this.#timeoutMs = workerHeartbeatTimeoutMs;
+    this.#log = log;
+    const beatMs = workerHeartbeatTimeoutMs === 0 ? LONGEST_BEAT_MS : workerHeartbeatTimeoutMs / BEATS_PER_TIMEOUT;
+    this.#beatMs = Math.min(LONGEST_BEAT_MS, Math.max(SHORTEST_BEAT_MS, beatMs));
+    this.#beat = setInterval(() => {
+      // Only while the primary itself is awake: after a suspended machine nobody is hung.
+      for (const handle of handles) handle.silentMs += this.#beatMs;
+      onBeat();
+    }, this.#beatMs);
+  }
+
+  /** The first beat after a message says nothing yet. */
+  isHung({ isDiagnosed, silentMs }: WorkerHandle): boolean {
+    return this.#timeoutMs > 0 && !isDiagnosed && silentMs - this.#beatMs >= this.#timeoutMs;
+  }
+
+  /** While the new worker starts: where the blocked one is stuck. */
+  async logStack({ id, pid }: WorkerHandle): Promise<void> {
+    const { stackOfBlocked } = await import('./blocked-stack.ts');
+    const stack = await stackOfBlocked(pid);
+    this.#log().error({ event: 'worker.hung', worker: id, workerPid: pid, stack: stack ?? 'not to be had' });
+  }
+
+  stop(): void {
+    clearInterval(this.#beat);
+  }
+}
