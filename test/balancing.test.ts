@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { closeSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { Balancing } from '../src/balancing/balancing.ts';
-import { Board } from '../src/balancing/board.ts';
-import { averageWith, costOf, faded, type Load, shouldLeaveIt } from '../src/balancing/choice.ts';
+import { Board, type Entry } from '../src/balancing/board.ts';
+import { averageWith, betterOff, costOf, faded, type Gated, type Load } from '../src/balancing/choice.ts';
+import { Distrust } from '../src/balancing/distrust.ts';
 
 const load = (connections: number, responseMs = 0, averagedAt = 0): Load => ({
   sequence: 1,
@@ -11,6 +12,8 @@ const load = (connections: number, responseMs = 0, averagedAt = 0): Load => ({
   responseMs,
   averagedAt,
 });
+
+const shouldLeaveIt = (policy: Gated, own: Load, others: Load[], now: number) => betterOff(policy, own, others, now).length > 0;
 
 describe('whether a worker leaves a connection to others', () => {
   test('never where it is the only one, or with policy none', () => {
@@ -69,26 +72,38 @@ describe('whether a worker leaves a connection to others', () => {
   });
 });
 
+test('a worker that left a connection waiting is not waited for until it says something, longer each time', () => {
+  const distrust = new Distrust();
+  const silent: Entry = { ...load(0), id: 2, pid: 2, state: 'open' };
+  distrust.remember([silent]);
+  assert.deepEqual(distrust.silentAmong([silent, { ...silent, id: 3 }]), [silent]);
+  assert.deepEqual(distrust.silentAmong([{ ...silent, sequence: 2 }]), []);
+  distrust.add(silent, 1000);
+  assert.deepEqual(
+    [1049, 1050].map(now => distrust.trusts(silent, now)),
+    [false, true],
+  );
+  distrust.add(silent, 1050);
+  assert.equal(distrust.trusts(silent, 1149), false);
+  assert.equal(distrust.trusts({ ...silent, sequence: 2 }, 1149), true);
+});
+
 describe('the board', () => {
   test('shows each worker what the others have written, the policy, and nobody who has gone', () => {
     const primary = Board.create();
     const [first, last] = [new Board(primary.fd), new Board(primary.fd)];
     primary.setPolicy('least-connections');
     for (const id of [1, 1025]) primary.clear(id);
-    first.report(1, true, load(3, 12.5, 99));
-    last.report(1025, true, load(7));
-    assert.deepEqual(first.look(), {
-      policy: 'least-connections',
-      loads: new Map([
-        [1, load(3, 12.5, 99)],
-        [1025, load(7)],
-      ]),
-    });
+    const open: Entry = { ...load(3, 12.5, 99), id: 1, pid: 77, state: 'open' };
+    const shut: Entry = { ...load(7), id: 1025, pid: 78, state: 'shut' };
+    first.report(open);
+    last.report(shut);
+    assert.deepEqual(first.look(), { policy: 'least-connections', entries: [open, shut] });
     primary.setPolicy('response-time');
     primary.clear(1025);
-    assert.deepEqual(last.look(), { policy: 'response-time', loads: new Map([[1, load(3, 12.5, 99)]]) });
-    first.report(1, false, load(3));
-    assert.equal(last.look().loads.size, 0);
+    assert.deepEqual(last.look(), { policy: 'response-time', entries: [open] });
+    first.report({ ...open, state: 'away' });
+    assert.deepEqual(last.look().entries, []);
     closeSync(primary.fd);
   });
 

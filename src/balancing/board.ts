@@ -8,6 +8,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { GATED, type Gated, type Load } from './choice.ts';
 
+/** Of a worker's gate, by number on the board: takes no connections at all, takes them, leaves them to others for now. */
+const STATES = ['away', 'open', 'shut'] as const;
+export type GateState = (typeof STATES)[number];
+
+/** What a worker has written on the board. */
+export interface Entry extends Load {
+  id: number;
+  pid: number;
+  state: GateState;
+}
+
 /** Worker ids go up to this: NODE_CLUSTER_WORKERS to half of it, and draining workers keep their ids for a while. */
 const MOST_SLOTS = 2048;
 const NUMBERS_PER_SLOT = 8;
@@ -16,8 +27,8 @@ const SLOT_BYTES = NUMBERS_PER_SLOT * 8;
 /** What a look at the board has found. */
 export interface View {
   policy: Gated;
-  /** The workers that take connections, by id. */
-  loads: Map<number, Load>;
+  /** Of every worker that is not away. */
+  entries: Entry[];
 }
 
 export class Board {
@@ -55,9 +66,9 @@ export class Board {
     this.#write(id);
   }
 
-  /** A worker's: `isTaking` is false where it takes no connections. */
-  report(id: number, isTaking: boolean, { sequence, connections, responseMs, averagedAt }: Load): void {
-    this.#write(id, isTaking ? 1 : 0, sequence, connections, responseMs, averagedAt);
+  /** A worker's own. */
+  report({ id, pid, state, sequence, connections, responseMs, averagedAt }: Entry): void {
+    this.#write(id, STATES.indexOf(state), sequence, connections, responseMs, averagedAt, pid);
   }
 
   look(): View {
@@ -68,13 +79,17 @@ export class Board {
       this.#view = new Float64Array(needed);
       return this.look();
     }
-    const loads = new Map<number, Load>();
+    const entries: Entry[] = [];
     for (let id = 1; id <= highest; id++) {
       const at = id * NUMBERS_PER_SLOT;
-      const [isTaking, sequence = 0, connections = 0, responseMs = 0, averagedAt = 0] = this.#view.subarray(at, at + 5);
-      if (isTaking === 1) loads.set(id, { sequence, connections, responseMs, averagedAt });
+      const [number = 0, sequence = 0, connections = 0, responseMs = 0, averagedAt = 0, pid = 0] = this.#view.subarray(
+        at,
+        at + 6,
+      );
+      const state = STATES[number] ?? 'away';
+      if (state !== 'away') entries.push({ id, pid, state, sequence, connections, responseMs, averagedAt });
     }
-    return { policy: GATED[policy] ?? 'none', loads };
+    return { policy: GATED[policy] ?? 'none', entries };
   }
 
   #write(id: number, ...numbers: number[]): void {

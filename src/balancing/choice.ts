@@ -1,5 +1,6 @@
 /**
- * Whether a worker should take the next connection, given what all workers say of their load. Pure: no file, no socket, no clock.
+ * Whether a worker should take the next connection or leave it to another, given what all workers say of their load.
+ * Pure: no file, no socket, no clock.
  */
 
 /** What a worker says of itself on the board. */
@@ -25,14 +26,18 @@ const RESPONSE_TIME_MARGIN = 1.1;
 /** With many connections a difference of one says nothing: one more is allowed for each that many. */
 const CONNECTIONS_PER_MARGIN = 32;
 
-/** True where others are so much better off that this worker should leave the next connection to them. */
-export function shouldLeaveIt(policy: Gated, own: Load, others: readonly Load[], now: number): boolean {
-  if (policy === 'none' || others.length === 0) return false;
+/** Those of `others` that are so much better off that a worker with the load `own` should leave the next connection to them, best first. */
+export function betterOff<Other extends Load>(policy: Gated, own: Load, others: readonly Other[], now: number): Other[] {
+  if (policy === 'none') return [];
   if (policy === 'least-connections') {
-    const least = Math.min(...others.map(({ connections }) => connections));
-    return own.connections > least + 1 + Math.floor(least / CONNECTIONS_PER_MARGIN);
+    const better = others.filter(
+      ({ connections }) => own.connections > connections + 1 + Math.floor(connections / CONNECTIONS_PER_MARGIN),
+    );
+    return better.sort((a, b) => a.connections - b.connections);
   }
-  return costOf(own, now) > Math.min(...others.map(other => costOf(other, now))) * RESPONSE_TIME_MARGIN;
+  const cost = costOf(own, now);
+  const better = others.filter(other => cost > costOf(other, now) * RESPONSE_TIME_MARGIN);
+  return better.sort((a, b) => costOf(a, now) - costOf(b, now));
 }
 
 /** How long one connection more would roughly wait at this worker, in ms. */

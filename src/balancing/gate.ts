@@ -1,27 +1,23 @@
 /**
- * A worker's gate before the shared listener: late binding. While others are better off, this worker leaves new connections in the
- * kernel's queue for them. A gate is never quite shut: every 10 to 100 ms it opens for one turn of the event loop, so that a
- * connection which nobody takes (a blocked, dead or frozen worker looks idle on the board) is taken here, and the workers that should
- * have taken it are not waited for until they report again.
+ * A worker's gate before the shared listener: late binding. While others are better off and take connections, this worker leaves new
+ * ones in the kernel's queue for them. A gate opens again when this worker's own load falls, when another worker that has become the
+ * busier one rings, and for one turn of the event loop every 10 to 100 ms, so that a connection which nobody takes (a blocked, dead or
+ * frozen worker looks idle on the board) is taken here, and the workers that should have taken it are not waited for until they report
+ * again.
  */
 import type { Server, Socket } from 'node:net';
-import type { Board, View } from './board.ts';
-import { averageWith, costOf, faded, type Load, shouldLeaveIt } from './choice.ts';
+import { wakeUp, wakeWhenRung } from './bell.ts';
+import type { Board, Entry, View } from './board.ts';
+import { averageWith, betterOff, costOf, faded } from './choice.ts';
+import { Distrust } from './distrust.ts';
 
 const SOONEST_PROBE_MS = 10;
 /** While nothing changes on the board. */
 const LATEST_PROBE_MS = 100;
-/** How long a worker that left a connection waiting is not waited for; doubled while it says nothing. */
-const DISTRUST_MS = 50;
-const LONGEST_DISTRUST_MS = 2000;
 /** A changed response time is worth a report (2 µs) this often. */
 const REPORT_EVERY_MS = 10;
-
-interface Distrust {
-  sequence: number;
-  forMs: number;
-  until: number;
-}
+/** One that was rung for is not rung for again this soon: it may be busy. */
+const RING_EVERY_MS = 1;
 
 /**
  * What libuv offers and Node's net.Server does not: to stop and start polling a listening socket. readStop and readStart are what
@@ -44,38 +40,33 @@ function pausableOf(server: Server): Pausable | undefined {
 }
 
 export class Gate {
-  readonly #id: number;
   readonly #board: Board;
   readonly #clockOffset = Number(process.hrtime.bigint()) / 1e6 - performance.now();
+  readonly #own: Entry;
+  readonly #distrust = new Distrust();
+  readonly #rungAt = new Map<number, number>();
   #handle: Pausable | undefined;
-  #isTaking = false;
-  #isShut = false;
   #hasTaken = false;
   #reportedAt = 0;
   #timer: NodeJS.Timeout | undefined;
   #probeMs = SOONEST_PROBE_MS;
-  /** Of the last look: who has said what. */
-  #seen = new Map<number, number>();
-  readonly #distrusted = new Map<number, Distrust>();
-  readonly #load: Load = { sequence: 0, connections: 0, responseMs: 0, averagedAt: 0 };
 
   constructor(id: number, board: Board) {
-    this.#id = id;
     this.#board = board;
+    this.#own = { id, pid: process.pid, state: 'away', sequence: 0, connections: 0, responseMs: 0, averagedAt: 0 };
+    wakeWhenRung(() => this.#decide());
   }
 
   /** After each listen(). @returns false where this Node.js can't pause a listener */
   open(server: Server): boolean {
     this.#handle = pausableOf(server);
-    this.#isTaking = true;
-    this.#isShut = false;
-    if (this.#load.sequence === 0) {
+    if (this.#own.sequence === 0) {
       // Slow start: an unproven worker counts as slow as the slowest.
       const now = this.#now();
-      this.#load.responseMs = Math.max(0, ...[...this.#board.look().loads.values()].map(load => faded(load, now)));
-      this.#load.averagedAt = now;
+      this.#own.responseMs = Math.max(0, ...this.#board.look().entries.map(entry => faded(entry, now)));
+      this.#own.averagedAt = now;
     }
-    this.#report();
+    this.#report('open');
     return this.#handle !== undefined;
   }
 
@@ -83,17 +74,16 @@ export class Gate {
   retire(): void {
     clearTimeout(this.#timer);
     this.#handle = undefined;
-    this.#isTaking = false;
-    this.#report();
+    this.#report('away');
   }
 
   accepted(socket: Socket): void {
-    this.#load.connections++;
+    this.#own.connections++;
     this.#hasTaken = true;
     socket.once('close', () => {
-      this.#load.connections--;
+      this.#own.connections--;
       this.#report();
-      if (this.#isShut) this.#decide();
+      if (this.#own.state === 'shut') this.#decide();
     });
     this.#report();
     this.#decide();
@@ -101,48 +91,58 @@ export class Gate {
 
   answered(milliseconds: number): void {
     const now = this.#now();
-    this.#load.responseMs = averageWith(this.#load, milliseconds, now);
-    this.#load.averagedAt = now;
+    this.#own.responseMs = averageWith(this.#own, milliseconds, now);
+    this.#own.averagedAt = now;
     if (now - this.#reportedAt >= REPORT_EVERY_MS) this.#report();
   }
 
   /** For people: connections, or with `response-time` the cost of one more in ms. */
   get load(): number {
-    return this.#board.look().policy === 'response-time' ? Math.round(costOf(this.#load, this.#now())) : this.#load.connections;
+    return this.#board.look().policy === 'response-time' ? Math.round(costOf(this.#own, this.#now())) : this.#own.connections;
   }
 
-  #report(): void {
-    this.#load.sequence++;
+  #report(state = this.#own.state): void {
+    this.#own.state = state;
+    this.#own.sequence++;
     this.#reportedAt = this.#now();
-    this.#board.report(this.#id, this.#isTaking, this.#load);
+    this.#board.report(this.#own);
   }
 
   #decide(view = this.#board.look()): void {
     if (this.#handle === undefined) return;
     const now = this.#now();
-    const trusted = [...view.loads].filter(([id, load]) => id !== this.#id && !this.#isDistrusted(id, load, now));
-    const leaveIt = shouldLeaveIt(
-      view.policy,
-      this.#load,
-      trusted.map(([, load]) => load),
-      now,
-    );
-    if (leaveIt && !this.#isShut) this.#shut(view);
-    if (!leaveIt && this.#isShut) this.#unshut();
+    const better = betterOff(view.policy, this.#own, this.#trusted(view, now), now);
+    if (better.some(({ state }) => state === 'open')) this.#shut(view);
+    else if (better.length === 0) this.#unshut();
+    else this.#ring(better, now);
+  }
+
+  #trusted({ entries }: View, now: number): Entry[] {
+    return entries.filter(entry => entry.id !== this.#own.id && this.#distrust.trusts(entry, now));
   }
 
   #shut(view: View): void {
+    if (this.#own.state === 'shut') return;
     this.#handle?.readStop();
-    this.#isShut = true;
+    this.#report('shut');
     this.#probeMs = SOONEST_PROBE_MS;
-    this.#remember(view);
+    this.#distrust.remember(view.entries);
     this.#scheduleProbe();
   }
 
   #unshut(): void {
+    if (this.#own.state !== 'shut') return;
     clearTimeout(this.#timer);
-    this.#isShut = false;
+    this.#report('open');
     this.#handle?.readStart();
+  }
+
+  /** All that are better off have shut: the best of them does not know yet. This one goes on until it does, so that somebody takes. */
+  #ring([best]: Entry[], now: number): void {
+    this.#unshut();
+    if (best === undefined || now - (this.#rungAt.get(best.id) ?? 0) < RING_EVERY_MS) return;
+    this.#rungAt.set(best.id, now);
+    wakeUp(best.pid);
   }
 
   #scheduleProbe(): void {
@@ -153,38 +153,24 @@ export class Gate {
   #probe(): void {
     const view = this.#board.look();
     this.#decide(view);
-    if (!this.#isShut || this.#handle === undefined) return;
+    if (this.#own.state !== 'shut' || this.#handle === undefined) return;
     this.#hasTaken = false;
     this.#handle.readStart();
     // Timers, then the kernel's events, then this.
     setImmediate(() => this.#endProbe(view));
   }
 
-  #endProbe(view: View): void {
-    if (!this.#isShut || this.#handle === undefined) return;
+  #endProbe({ entries }: View): void {
+    if (this.#own.state !== 'shut' || this.#handle === undefined) return;
     this.#handle.readStop();
-    const silent = [...view.loads].filter(([id, { sequence }]) => id !== this.#id && this.#seen.get(id) === sequence);
-    if (this.#hasTaken) for (const [id, { sequence }] of silent) this.#distrust(id, sequence);
-    const isQuiet = !this.#hasTaken && silent.length === view.loads.size - (view.loads.has(this.#id) ? 1 : 0);
+    const others = entries.filter(({ id }) => id !== this.#own.id);
+    const silent = this.#distrust.silentAmong(others);
+    if (this.#hasTaken) for (const entry of silent) this.#distrust.add(entry, this.#now());
+    const isQuiet = !this.#hasTaken && silent.length === others.length;
     this.#probeMs = isQuiet ? Math.min(LATEST_PROBE_MS, this.#probeMs * 2) : SOONEST_PROBE_MS;
-    this.#remember(view);
+    this.#distrust.remember(entries);
     this.#scheduleProbe();
     if (this.#hasTaken) this.#decide();
-  }
-
-  #remember({ loads }: View): void {
-    this.#seen = new Map([...loads].map(([id, { sequence }]) => [id, sequence]));
-  }
-
-  #distrust(id: number, sequence: number): void {
-    const before = this.#distrusted.get(id);
-    const forMs = before?.sequence === sequence ? Math.min(LONGEST_DISTRUST_MS, before.forMs * 2) : DISTRUST_MS;
-    this.#distrusted.set(id, { sequence, forMs, until: this.#now() + forMs });
-  }
-
-  #isDistrusted(id: number, { sequence }: Load, now: number): boolean {
-    const distrust = this.#distrusted.get(id);
-    return distrust !== undefined && distrust.sequence === sequence && now < distrust.until;
   }
 
   /** All workers' clock. */
