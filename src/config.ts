@@ -166,9 +166,16 @@ export function workerIdOf(environment: Environment): number {
   return Number(environment.BOSUN_WORKER_ID ?? 0);
 }
 
-/** The descriptor of the board on which workers share their load, where the policy needs one. */
-export function boardOf(environment: Environment): number | undefined {
-  return environment.BOSUN_BOARD ? Number(environment.BOSUN_BOARD) : undefined;
+/** Descriptors that a worker inherits from its primary: none with `rr`. */
+export interface Inherited {
+  /** The board on which workers share their load, where the policy needs one. */
+  board: number | undefined;
+  /** The app's listening sockets. */
+  sockets: number[];
+}
+
+export function inheritedOf({ BOSUN_BOARD: board, BOSUN_SOCKETS: sockets }: Environment): Inherited {
+  return { board: board ? Number(board) : undefined, sockets: sockets ? sockets.split(',').map(Number) : [] };
 }
 
 /** Where Redis is, for people, without user and password. */

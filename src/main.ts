@@ -14,21 +14,23 @@ const signals = cluster.isPrimary ? new SignalQueue() : undefined;
 const compileCache = join(import.meta.dirname, '..', 'node_modules', '.cache', 'koa-bosun');
 enableCompileCache(compileCache);
 
-const { boardOf, ConfigError, readConfig, workerIdOf } = await import('./config.ts');
+const { ConfigError, inheritedOf, readConfig, workerIdOf } = await import('./config.ts');
 try {
   if (signals !== undefined) {
     const { startPool } = await import('./primary/pool.ts');
-    const pool = startPool({ entry: import.meta.filename, compileCache });
+    const pool = await startPool({ entry: import.meta.filename, compileCache });
     const { runPrimary } = await import('./primary/primary.ts');
     await runPrimary(pool, signals);
   } else {
     const { runWorker } = await import('./worker/worker.ts');
-    runWorker(readConfig(process.env), workerIdOf(process.env), boardOf(process.env));
+    runWorker(readConfig(process.env), workerIdOf(process.env), inheritedOf(process.env));
   }
 } catch (error) {
-  if (!(error instanceof ConfigError)) throw error;
+  const { PortError } = await import('./balancing/sockets.ts');
+  if (!(error instanceof ConfigError || error instanceof PortError)) throw error;
   const { leaveLastWords } = await import('./primary/last-words.ts');
-  process.stderr.write(`${error.message}\n`);
   leaveLastWords(error.message);
-  process.exitCode = 78;
+  // What concerns the port has been logged, like every failure of a start whose settings are good.
+  if (error instanceof ConfigError) process.stderr.write(`${error.message}\n`);
+  process.exitCode = error instanceof ConfigError ? 78 : 1;
 }

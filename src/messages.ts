@@ -18,10 +18,12 @@ export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 
 export type ToWorker =
   /**
-   * First message to every worker, sent at the fork: `sessionKeys` where the primary made them (no Redis, none given), and the last event
-   * of each retained name.
+   * First message to every worker, sent at the fork: `sessionKeys` where the primary made them (no Redis, none given), the last event
+   * of each retained name, and the listening sockets that it serves at first (`Slots`).
    */
-  | { type: 'start'; sessionKeys: string[]; retained: Broadcast[] }
+  | { type: 'start'; sessionKeys: string[]; retained: Broadcast[]; slots: number[] }
+  /** Accept from these listening sockets, and no others. */
+  | { type: 'serve'; slots: number[] }
   /** From now on every response ends its connection; the listener stays open. */
   | { type: 'soft' }
   /** Close the listener, finish what is open within `timeoutMs`, report, exit. */

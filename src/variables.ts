@@ -37,7 +37,7 @@ export interface Variable<T> {
   development?: string;
 }
 
-export const POLICIES = ['rr', 'none', 'least-connections', 'response-time'] as const;
+export const POLICIES = ['rr', 'none', 'reuseport', 'least-connections', 'response-time'] as const;
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 export type Policy = (typeof POLICIES)[number];
 
@@ -72,7 +72,7 @@ export const variables = {
     'NODE_CLUSTER_SCHED_POLICY',
     'rr',
     anyOf(POLICIES),
-    'how connections reach the workers: `rr`, `none`, `least-connections`, `response-time` (see Balancing)',
+    'how connections reach the workers: `rr`, `none`, `reuseport`, `least-connections`, `response-time` (see Balancing)',
   ),
   appModule: variable(
     'APP_MODULE',

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { closeSync } from 'node:fs';
 import { describe, test } from 'node:test';
-import { Balancing } from '../src/balancing/balancing.ts';
+import { Balancing, MEANS } from '../src/balancing/balancing.ts';
 import { Board, type Entry } from '../src/balancing/board.ts';
 import { averageWith, betterOff, costOf, faded, type Gated, type Load } from '../src/balancing/choice.ts';
 import { Distrust } from '../src/balancing/distrust.ts';
+import { Slots } from '../src/balancing/slots.ts';
+import type { Policy } from '../src/config.ts';
 
 const load = (connections: number, responseMs = 0, averagedAt = 0): Load => ({
   sequence: 1,
@@ -88,6 +90,8 @@ test('a worker that left a connection waiting is not waited for until it says so
   assert.equal(distrust.trusts({ ...silent, sequence: 2 }, 1149), true);
 });
 
+const asked = (policy: Policy) => ({ policy, address: '127.0.0.1', port: 0, workers: 2 });
+
 describe('the board', () => {
   test('shows each worker what the others have written, the policy, and nobody who has gone', () => {
     const primary = Board.create();
@@ -109,13 +113,79 @@ describe('the board', () => {
 
   test('that can not be made makes the policy rr, with a warning', () => {
     for (const folder of ['/proc/no-such-folder', '/dev/full']) {
-      const balancing = new Balancing('least-connections', () => Board.create(folder));
+      const balancing = new Balancing(asked('least-connections'), { ...MEANS, createBoard: () => Board.create(folder) });
       assert.equal(balancing.policy, 'rr');
       assert.match(
         String(balancing.warning),
         /^the policy is rr and not least-connections: no file in memory .*(ENOENT|ENOTDIR)/,
       );
       assert.match(String(balancing.change('least-connections')), /the policy is rr, and it can't be taken while/);
+    }
+  });
+});
+
+describe('slots', () => {
+  /** Each step: the ids that serve, and the size of the pool. */
+  const follow = (most: number, ...steps: [number[], number][]) => {
+    const slots = new Slots(most);
+    return steps.map(([serving, wanted]) => Object.fromEntries(slots.assign(serving, wanted)));
+  };
+
+  test('are one for each worker, whatever the order in which they come', () => {
+    assert.deepEqual(new Slots(4).forNewcomer(3), [0, 1, 2], 'the first one serves all');
+    assert.deepEqual(follow(4, [[2], 3], [[2, 1], 3], [[1, 2, 3], 3]), [
+      { 2: [0, 1, 2] },
+      { 1: [2], 2: [0, 1] },
+      { 1: [2], 2: [0], 3: [1] },
+    ]);
+  });
+
+  test('of a worker that leaves go to its replacement, which shared one until then', () => {
+    const [, surge, after] = follow(4, [[1, 2], 2], [[1, 2, 3], 2], [[2, 3], 2]);
+    assert.deepEqual(
+      Object.values(surge ?? {})
+        .flat()
+        .toSorted(),
+      [0, 0, 1],
+    );
+    assert.deepEqual(
+      Object.values(after ?? {})
+        .flat()
+        .toSorted(),
+      [0, 1],
+    );
+  });
+
+  test('of a dead worker are served by others until there is a new one', () => {
+    const [before, without, again] = follow(2, [[1, 2], 2], [[2], 2], [[2, 1], 2]);
+    assert.deepEqual(Object.values(without ?? {}), [[0, 1]]);
+    assert.deepEqual(
+      Object.values(again ?? {})
+        .flat()
+        .toSorted(),
+      [0, 1],
+    );
+    assert.equal(Object.keys(before ?? {}).length, 2);
+  });
+
+  test('never lack a server, and no worker lacks a slot, over any history', () => {
+    for (let history = 0; history < 200; history++) {
+      const most = 1 + (history % 5);
+      const slots = new Slots(most);
+      let opened = 0;
+      for (let step = 0; step < 30; step++) {
+        const wanted = 1 + Math.floor(Math.random() * 8);
+        const serving = Array.from({ length: 10 }, (_, id) => id + 1).filter(() => Math.random() < 0.5);
+        opened = Math.max(opened, Math.min(most, wanted));
+        const assigned = slots.assign(serving, wanted);
+        assert.deepEqual([...assigned.keys()], serving);
+        if (serving.length === 0) continue;
+        assert.equal(new Set([...assigned.values()].flat()).size, opened);
+        const sizes = [...assigned.values()].map(({ length }) => length);
+        assert.ok(Math.min(...sizes) > 0);
+        // As even as it can be without moving more than it must: no worker has several while another shares.
+        if (serving.length >= opened) assert.equal(Math.max(...sizes), 1, JSON.stringify([...assigned]));
+      }
     }
   });
 });

@@ -1,54 +1,129 @@
 /**
- * The policy of the pool as the primary sees it: `rr` hands connections out through the primary; with all others the workers accept
- * from one shared socket, and a gate before it (gate.ts) makes the difference. What is gated can change while the pool runs.
+ * The policy of the pool as the primary sees it. `rr` is node:cluster's own: the primary accepts and hands over. With all others the
+ * workers accept from sockets that the primary holds and never accepts from: one for all, or with `reuseport` one for each worker.
+ * A gate (gate.ts) before the shared one makes the difference between the gated policies; they can change while the pool runs.
  */
 import cluster from 'node:cluster';
-import type { Policy } from '../config.ts';
+import { availableParallelism } from 'node:os';
+import { ConfigError, type Policy } from '../config.ts';
+import { POLICIES } from '../variables.ts';
 import { Board } from './board.ts';
 import { GATED, type Gated } from './choice.ts';
+import { canPause } from './intake.ts';
+import { Slots } from './slots.ts';
+import { PortError, Sockets } from './sockets.ts';
 
-/** Where workers find the board among their descriptors: after standard input, output, error and the channel to the primary. */
-export const BOARD_FD = 4;
+/** What workers inherit comes after standard input, output, error and the channel to the primary. */
+const FIRST_FD = 4;
+/** Every worker inherits every socket. Workers above this share them. */
+const MOST_SLOTS = 64;
 
 const isGated = (policy: string): policy is Gated => GATED.some(name => name === policy);
+
+/** A worker as far as it matters here. */
+interface Server {
+  id: number;
+  isServing: boolean;
+  send(message: { type: 'serve'; slots: number[] }): void;
+}
+
+/** What the system must provide; tests take it away. */
+export interface Means {
+  createBoard: () => Board;
+  shared: typeof Sockets.shared;
+  many: typeof Sockets.many;
+  canPause: () => boolean;
+}
+
+export const MEANS: Means = { createBoard: Board.create, shared: Sockets.shared, many: Sockets.many, canPause };
+
+export interface Asked {
+  policy: Policy;
+  /** A number, not a name. */
+  address: string;
+  port: number;
+  /** In the pool at first. */
+  workers: number;
+}
 
 export class Balancing {
   #policy: Policy;
   readonly #board: Board | undefined;
+  readonly #sockets: Sockets | undefined;
+  readonly #slots: Slots;
+  /** What each worker was last told to serve. */
+  readonly #told = new Map<number, string>();
+  #signature = '';
   /** Why the policy is not the one that was asked for. */
   readonly warning: string | undefined;
 
-  /** Before the first fork. `createBoard` throws where the board can't be made: then it is `rr`. */
-  constructor(asked: Policy, createBoard: () => Board = Board.create) {
-    this.#policy = asked;
-    if (isGated(asked)) {
+  /** Before the first fork. Where the system lacks what a gate needs, it is `rr`. @throws PortError; ConfigError where it has no SO_REUSEPORT */
+  constructor({ policy, address, port, workers }: Asked, means: Means = MEANS) {
+    this.#policy = policy;
+    const count = policy === 'reuseport' ? Math.min(MOST_SLOTS, Math.max(workers, availableParallelism())) : 1;
+    this.#slots = new Slots(count);
+    if (policy !== 'rr') {
       try {
-        this.#board = createBoard();
-        this.#board.setPolicy(asked);
+        if (!means.canPause()) throw new Error(`Node.js ${process.version} can't pause a listening socket`);
+        if (isGated(policy)) this.#board = boardFor(policy, means);
+        this.#sockets = policy === 'reuseport' ? means.many(address, port, count) : means.shared(address, port);
       } catch (error) {
-        if (asked !== 'none') {
-          this.#policy = 'rr';
-          this.warning = `the policy is rr and not ${asked}: no file in memory for the workers' loads: ${(error as Error).message}`;
-        }
+        if (error instanceof PortError) throw error;
+        if (policy === 'reuseport') throw noReuseport(error as Error);
+        this.#policy = 'rr';
+        this.warning = `the policy is rr and not ${policy}: ${(error as Error).message}`;
       }
     }
     cluster.schedulingPolicy = this.#policy === 'rr' ? cluster.SCHED_RR : cluster.SCHED_NONE;
-    const board = this.#board === undefined ? [] : [this.#board.fd];
-    cluster.setupPrimary({ stdio: ['inherit', 'inherit', 'inherit', 'ipc', ...board] });
+    cluster.setupPrimary({ stdio: ['inherit', 'inherit', 'inherit', 'ipc', ...this.#inherited] });
   }
 
   get policy(): Policy {
     return this.#policy;
   }
 
-  /** For the environment of workers. */
-  get hasBoard(): boolean {
-    return this.#board !== undefined;
+  /** Says where the worker finds what it inherits. */
+  get workerEnvironment(): NodeJS.ProcessEnv {
+    const boards = this.#board === undefined ? 0 : 1;
+    const sockets = this.#sockets?.fds.map((_, index) => FIRST_FD + boards + index) ?? [];
+    return { BOSUN_BOARD: boards === 0 ? '' : String(FIRST_FD), BOSUN_SOCKETS: sockets.join(',') };
   }
 
-  /** A worker with that id is about to start, or is gone. */
+  /** Before a worker with that id starts. @returns the slots that it serves at first */
+  enter(id: number, wanted: number): number[] {
+    this.clear(id);
+    return this.#slots.forNewcomer(wanted);
+  }
+
+  /** A worker with that id is gone. */
   clear(id: number): void {
     this.#board?.clear(id);
+    this.#told.delete(id);
+    this.#signature = '';
+  }
+
+  /** After every change of the pool: no slot is without somebody who serves it, as long as anybody serves. */
+  follow(workers: readonly Server[], wanted: number): void {
+    if (this.#sockets === undefined) return;
+    const serving = workers.filter(({ isServing }) => isServing);
+    const signature = `${serving.map(({ id }) => id).join()}/${wanted}`;
+    if (signature === this.#signature) return;
+    this.#signature = signature;
+    const assigned = this.#slots.assign(
+      serving.map(({ id }) => id),
+      wanted,
+    );
+    for (const worker of serving) {
+      const slots = assigned.get(worker.id) ?? [];
+      if (this.#told.get(worker.id) === slots.join()) continue;
+      this.#told.set(worker.id, slots.join());
+      worker.send({ type: 'serve', slots });
+    }
+  }
+
+  /** Before the last drain: when the workers have closed theirs too, connections are refused. */
+  close(): void {
+    this.#sockets?.close();
   }
 
   /** @returns why not, where it can't change without losing connections */
@@ -62,4 +137,25 @@ export class Balancing {
     this.#policy = name;
     return undefined;
   }
+
+  get #inherited(): number[] {
+    return [...(this.#board === undefined ? [] : [this.#board.fd]), ...(this.#sockets?.fds ?? [])];
+  }
+}
+
+/** Undefined where `none` can do without. */
+function boardFor(policy: Gated, { createBoard }: Means): Board | undefined {
+  try {
+    const board = createBoard();
+    board.setPolicy(policy);
+    return board;
+  } catch (error) {
+    if (policy === 'none') return undefined;
+    throw new Error(`no file in memory for the workers' loads: ${(error as Error).message}`);
+  }
+}
+
+function noReuseport({ message }: Error): ConfigError {
+  const others = POLICIES.filter(name => name !== 'reuseport').join(', ');
+  return new ConfigError([`NODE_CLUSTER_SCHED_POLICY: reuseport is not to be had here (${message}): expected one of ${others}`]);
 }

@@ -5,7 +5,7 @@
  * frozen worker looks idle on the board) is taken here, and the workers that should have taken it are not waited for until they report
  * again.
  */
-import type { Server, Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { wakeUp, wakeWhenRung } from './bell.ts';
 import type { Board, Entry, View } from './board.ts';
 import { averageWith, betterOff, costOf, faded } from './choice.ts';
@@ -19,24 +19,10 @@ const REPORT_EVERY_MS = 10;
 /** One that was rung for is not rung for again this soon: it may be busy. */
 const RING_EVERY_MS = 1;
 
-/**
- * What libuv offers and Node's net.Server does not: to stop and start polling a listening socket. readStop and readStart are what
- * net.Socket calls on the same class of handle. The one place in the kit that relies on it; where it is missing, no gate shuts and
- * the policy is `none` in effect (test/process/balancing.test.ts notices).
- */
-interface Pausable {
-  readStart(): number;
-  readStop(): number;
-}
-
-function pausableOf(server: Server): Pausable | undefined {
-  const handle: unknown = Reflect.get(server, '_handle');
-  if (typeof handle !== 'object' || handle === null) return undefined;
-  if (typeof Reflect.get(handle, 'readStart') !== 'function' || typeof Reflect.get(handle, 'readStop') !== 'function')
-    return undefined;
-  const pausable = handle as Pausable;
-  // Polls already since listen(): this tells libuv that there is something to stop.
-  return pausable.readStart() === 0 ? pausable : undefined;
+/** What the gate stands before. */
+interface Door {
+  hold(): void;
+  release(): void;
 }
 
 export class Gate {
@@ -45,7 +31,8 @@ export class Gate {
   readonly #own: Entry;
   readonly #distrust = new Distrust();
   readonly #rungAt = new Map<number, number>();
-  #handle: Pausable | undefined;
+  /** Undefined while this worker takes nothing at all. */
+  #door: Door | undefined;
   #hasTaken = false;
   #reportedAt = 0;
   #timer: NodeJS.Timeout | undefined;
@@ -57,9 +44,10 @@ export class Gate {
     wakeWhenRung(() => this.#decide());
   }
 
-  /** After each listen(). @returns false where this Node.js can't pause a listener */
-  open(server: Server): boolean {
-    this.#handle = pausableOf(server);
+  /** From now on this worker takes connections. */
+  open(door: Door): void {
+    this.#door = door;
+    door.release();
     if (this.#own.sequence === 0) {
       // Slow start: an unproven worker counts as slow as the slowest.
       const now = this.#now();
@@ -67,13 +55,12 @@ export class Gate {
       this.#own.averagedAt = now;
     }
     this.#report('open');
-    return this.#handle !== undefined;
   }
 
-  /** Before the listener closes: others do not wait for this worker any more. */
+  /** Before it takes no more: others do not wait for this worker any more. */
   retire(): void {
     clearTimeout(this.#timer);
-    this.#handle = undefined;
+    this.#door = undefined;
     this.#report('away');
   }
 
@@ -109,7 +96,7 @@ export class Gate {
   }
 
   #decide(view = this.#board.look()): void {
-    if (this.#handle === undefined) return;
+    if (this.#door === undefined) return;
     const now = this.#now();
     const better = betterOff(view.policy, this.#own, this.#trusted(view, now), now);
     if (better.some(({ state }) => state === 'open')) this.#shut(view);
@@ -123,7 +110,7 @@ export class Gate {
 
   #shut(view: View): void {
     if (this.#own.state === 'shut') return;
-    this.#handle?.readStop();
+    this.#door?.hold();
     this.#report('shut');
     this.#probeMs = SOONEST_PROBE_MS;
     this.#distrust.remember(view.entries);
@@ -134,7 +121,7 @@ export class Gate {
     if (this.#own.state !== 'shut') return;
     clearTimeout(this.#timer);
     this.#report('open');
-    this.#handle?.readStart();
+    this.#door?.release();
   }
 
   /** All that are better off have shut: the best of them does not know yet. This one goes on until it does, so that somebody takes. */
@@ -153,16 +140,16 @@ export class Gate {
   #probe(): void {
     const view = this.#board.look();
     this.#decide(view);
-    if (this.#own.state !== 'shut' || this.#handle === undefined) return;
+    if (this.#own.state !== 'shut' || this.#door === undefined) return;
     this.#hasTaken = false;
-    this.#handle.readStart();
+    this.#door.release();
     // Timers, then the kernel's events, then this.
     setImmediate(() => this.#endProbe(view));
   }
 
   #endProbe({ entries }: View): void {
-    if (this.#own.state !== 'shut' || this.#handle === undefined) return;
-    this.#handle.readStop();
+    if (this.#own.state !== 'shut' || this.#door === undefined) return;
+    this.#door.hold();
     const others = entries.filter(({ id }) => id !== this.#own.id);
     const silent = this.#distrust.silentAmong(others);
     if (this.#hasTaken) for (const entry of silent) this.#distrust.add(entry, this.#now());

@@ -1,8 +1,11 @@
 /**
  * What the first worker needs to start, and nothing else: it is forked before the rest of the primary is loaded (10 ms).
  */
-import { Balancing, BOARD_FD } from '../balancing/balancing.ts';
+import { Balancing } from '../balancing/balancing.ts';
+import { addressOf, PortError } from '../balancing/sockets.ts';
+import type { Config } from '../config.ts';
 import { createLog, type LogSource } from '../log.ts';
+import { ExitCode } from '../messages.ts';
 import { Retained } from '../state/retained.ts';
 import { Resizer } from './resizer.ts';
 import { Settings } from './settings.ts';
@@ -27,24 +30,41 @@ export interface Pool {
 }
 
 /**
- * Reads the settings, sizes the pool and forks.
- * @throws ConfigError
+ * Reads the settings, sizes the pool, takes the port and forks.
+ * @throws ConfigError, PortError
  */
-export function startPool({ entry, compileCache }: Installation): Pool {
+export async function startPool({ entry, compileCache }: Installation): Promise<Pool> {
   const settings = new Settings();
   const { config, nodeOptions } = settings;
   const log = createLog(config.logLevel, { pid: process.pid });
-  const balancing = new Balancing(config.policy);
-  const board = { BOSUN_BOARD: balancing.hasBoard ? String(BOARD_FD) : '' };
   const retained = new Retained(config.broadcastRetained);
   const resizer = new Resizer(config, nodeOptions, entry, log);
-  const supervisor = new Supervisor(config, log, resizer.sizing, (id, generation, listener) => {
-    balancing.clear(id);
-    const environment = { ...settings.workerEnvironment(resizer.workerNodeOptions, compileCache, id), ...board };
-    const heapMb = resizer.sizing.memory.heapPerWorkerMb;
-    const [sessionKeys, kept] = [() => settings.sessionKeys(), () => retained.forWorkers];
-    return new WorkerHandle({ id, generation, heapMb, environment, sessionKeys, retained: kept }, listener);
+  const balancing = await balance(config, resizer.sizing.workers, log);
+  const supervisor = new Supervisor(config, log, resizer.sizing, {
+    fork: (id, generation, listener) => {
+      const environment = settings.workerEnvironment(resizer.workerNodeOptions, compileCache, id);
+      const start = {
+        id,
+        generation,
+        heapMb: resizer.sizing.memory.heapPerWorkerMb,
+        environment: { ...environment, ...balancing.workerEnvironment },
+        sessionKeys: () => settings.sessionKeys(),
+        retained: () => retained.forWorkers,
+        slots: balancing.enter(id, resizer.sizing.workers),
+      };
+      return new WorkerHandle(start, listener);
+    },
+    ticked: (handles, wanted) => balancing.follow(handles, wanted),
   });
   supervisor.tick();
   return { settings, resizer, supervisor, balancing, retained, log };
+}
+
+async function balance({ policy, host, port }: Config, workers: number, log: LogSource): Promise<Balancing> {
+  try {
+    return new Balancing({ policy, port, workers, address: policy === 'rr' ? host : await addressOf(host, port) });
+  } catch (error) {
+    if (error instanceof PortError) log().fatal({ event: 'primary.abort', code: ExitCode.failed, error: error.message });
+    throw error;
+  }
 }

@@ -84,6 +84,7 @@ class Primary implements SupervisorEvents {
       log,
       freeze: () => resizer.close(),
       disconnect: () => this.#relay.close(),
+      stopListening: () => balancing.close(),
       close: () => this.#control?.close(),
     });
     this.#oom = new OomWatch(readerBelow(), resizer.limits.usage);
@@ -240,8 +241,7 @@ class Primary implements SupervisorEvents {
         break;
       case 'failed':
         this.#log().error({ event: 'worker.failed', worker: handle.id, stage: message.stage, error: message.message });
-        if (message.stage === 'listen' && this.#state === 'starting')
-          this.#shutdown.abort(ExitCode.failed, `${message.message} (HOST, PORT)`);
+        if (message.stage === 'listen' && this.#state === 'starting') this.#shutdown.abort(ExitCode.failed, message.message);
         break;
       case 'redis':
         this.#redisChanged(message.state, message.message, { worker: handle.id });

@@ -17,6 +17,8 @@ interface Parts {
   freeze: () => void;
   /** Leaves the other pods, after the last worker. */
   disconnect: () => Promise<void>;
+  /** Just before the workers close their listeners. */
+  stopListening: () => void;
   /** The last thing before the exit. */
   close: () => void;
 }
@@ -66,7 +68,7 @@ export class Shutdown {
 
   /** Ends all workers; resolves when the last one has exited. */
   async drain(): Promise<void> {
-    const { settings, supervisor, totals, log, freeze, disconnect } = this.#parts;
+    const { settings, supervisor, totals, log, freeze, stopListening, disconnect } = this.#parts;
     const { shutdownTimeoutMs } = settings.config;
     const cutBefore = totals.drains.cutRequests;
     freeze();
@@ -77,6 +79,7 @@ export class Shutdown {
       await Promise.race([new Promise(resolve => setTimeout(resolve, this.#delayMs)), supervisor.empty()]);
     }
     log().info({ event: 'shutdown.drain', workers: supervisor.handles.length, timeoutMs: shutdownTimeoutMs });
+    stopListening();
     for (const handle of supervisor.handles) if (handle.isActive) handle.beginDrain('shutdown', shutdownTimeoutMs);
     await supervisor.empty();
     await disconnect();

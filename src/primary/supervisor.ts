@@ -23,7 +23,12 @@ export interface SupervisorEvents {
   gaveUp(message: string): void;
 }
 
-export type Fork = (id: number, generation: number, listener: WorkerListener) => WorkerHandle;
+/** What the supervisor does not know how to do. */
+export interface Hands {
+  fork(id: number, generation: number, listener: WorkerListener): WorkerHandle;
+  /** After every look at the pool, and what it has led to. */
+  ticked(handles: WorkerHandle[], wanted: number): void;
+}
 
 /** At the start one worker has the CPUs to itself until it serves, this long at most: the first answer comes sooner. */
 const HEAD_START_MS = 250;
@@ -33,7 +38,7 @@ const AFTER_FIRST_READY_MS = 20;
 export class Supervisor implements WorkerListener {
   #config: Config;
   readonly #log: LogSource;
-  readonly #fork: Fork;
+  readonly #hands: Hands;
   /** Undefined while the primary is being loaded; what happens until then is kept. */
   #events: SupervisorEvents | undefined;
   readonly #early: ((events: SupervisorEvents) => void)[] = [];
@@ -53,10 +58,10 @@ export class Supervisor implements WorkerListener {
   #timer: NodeJS.Timeout | undefined;
   readonly #watchdog: Watchdog;
 
-  constructor(config: Config, log: LogSource, sizing: Sizing, fork: Fork) {
+  constructor(config: Config, log: LogSource, sizing: Sizing, hands: Hands) {
     this.#config = config;
     this.#log = log;
-    this.#fork = fork;
+    this.#hands = hands;
     this.#crashes = new CrashBudget(config);
     this.#wanted = sizing.workers;
     this.#maxRssMb = maxRssMb(config, sizing);
@@ -159,6 +164,7 @@ export class Supervisor implements WorkerListener {
       fork: () => this.#start(),
     });
     this.#drainSuperfluous();
+    this.#hands.ticked(this.handles, this.#wanted);
     this.#wake(now);
   }
 
@@ -241,7 +247,7 @@ export class Supervisor implements WorkerListener {
   }
 
   #start(): WorkerHandle {
-    const handle = this.#fork(this.#freeId(), this.#generation, this);
+    const handle = this.#hands.fork(this.#freeId(), this.#generation, this);
     this.#handles.add(handle);
     this.#maxRequests.set(handle, drawMaxRequests(this.#config, Math.random));
     return handle;

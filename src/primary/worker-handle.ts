@@ -31,6 +31,8 @@ export interface WorkerStart {
   sessionKeys: () => string[];
   /** Likewise: the last event of each retained name. */
   retained: () => Broadcast[];
+  /** The listening sockets that it serves at first. */
+  slots: number[];
 }
 
 export class WorkerHandle {
@@ -62,7 +64,8 @@ export class WorkerHandle {
   #unreadBytes = 0;
   readonly #worker: Worker;
 
-  constructor({ id, generation, heapMb, environment, sessionKeys, retained }: WorkerStart, listener: WorkerListener) {
+  constructor(start: WorkerStart, listener: WorkerListener) {
+    const { id, generation, heapMb, environment, sessionKeys, retained, slots } = start;
     this.id = id;
     this.generation = generation;
     this.heapMb = heapMb;
@@ -82,7 +85,7 @@ export class WorkerHandle {
     });
     // A worker that dies while we write to it: its exit is what counts.
     this.#worker.on('error', () => undefined);
-    this.send({ type: 'start', sessionKeys: sessionKeys(), retained: retained() });
+    this.send({ type: 'start', sessionKeys: sessionKeys(), retained: retained(), slots });
   }
 
   get pid(): number {

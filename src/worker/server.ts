@@ -4,7 +4,7 @@
  */
 import { subscribe } from 'node:diagnostics_channel';
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
-import { Server as NetServer, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type { Config } from '../config.ts';
 import type { Drain, OpenRequest } from '../messages.ts';
 import { Connection, type Exchange } from './connections.ts';
@@ -89,13 +89,8 @@ export class AppServer {
     this.#ending = true;
   }
 
-  /** Takes no new connection. `http.Server.close()` would destroy idle and just accepted sockets, with requests in their buffers. */
-  closeListener(): void {
-    NetServer.prototype.close.call(this.http);
-  }
-
   /**
-   * Closes the listener, lets open requests finish, ends connections once they are quiet, and cuts what is left after `timeoutMs`.
+   * Once no new connection comes: lets open requests finish, ends connections once they are quiet, cuts what is left after `timeoutMs`.
    * `onWaiting` is told every 3 seconds what it waits for.
    */
   async drain(timeoutMs: number, onWaiting: (requests: OpenRequest[]) => void): Promise<Drain> {
@@ -105,7 +100,6 @@ export class AppServer {
     const openAtStart = [...this.#connections.values()].flatMap(({ open }) => open);
     const { promise, resolve } = Promise.withResolvers<Cut>();
     this.#ending = true;
-    this.closeListener();
     const look = () => {
       const now = performance.now();
       const isTooLate = now - startedAt >= timeoutMs;

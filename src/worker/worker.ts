@@ -4,11 +4,11 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import type { IncomingMessage, RequestListener } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { hostname } from 'node:os';
 import { Board } from '../balancing/board.ts';
 import { Gate } from '../balancing/gate.ts';
-import { type Config, usesRedis } from '../config.ts';
+import { type Intake, IntakeFromPrimary, IntakeFromSockets } from '../balancing/intake.ts';
+import { type Config, type Inherited, usesRedis } from '../config.ts';
 import { createLog, type LogSource } from '../log.ts';
 import { type Broadcast, type Diagnosis, type DiagnosisTarget, ExitCode, type ToPrimary, type ToWorker } from '../messages.ts';
 import type { RedisClient } from '../state/redis.ts';
@@ -30,12 +30,12 @@ const CRASH_DRAIN_MS = 5000;
 const LEFT_TO_THE_PRIMARY = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGTTIN', 'SIGTTOU'] as const;
 
 /** Runs this process as worker `id` until the primary ends it. */
-export function runWorker(config: Config, id: number, boardFd: number | undefined): void {
+export function runWorker(config: Config, id: number, inherited: Inherited): void {
   letKernelPreferUs();
   for (const signal of LEFT_TO_THE_PRIMARY) process.on(signal, () => undefined);
   process.on('SIGUSR2', () => worker.wantSnapshot());
   process.once('disconnect', () => process.exit(ExitCode.failed));
-  const worker = new Worker(config, id, boardFd);
+  const worker = new Worker(config, id, inherited);
   process.on('message', (message: ToWorker) => worker.receive(message));
   process.on('uncaughtException', error => worker.crash(error));
 }
@@ -59,23 +59,33 @@ class Worker {
   readonly #retained = new Map<string, string>();
   #kit: WorkerKit | undefined;
   #server: AppServer | undefined;
+  #intake: Intake | undefined;
+  readonly #sockets: number[];
+  /** Which of the sockets to serve. */
+  #slots: number[] = [];
   #redis: RedisClient | undefined;
-  /** Undefined with `rr`, where the primary hands connections out. */
+  /** Undefined with `rr`, where the primary hands connections out, and `reuseport`, where the kernel does. */
   readonly #gate: Gate | undefined;
   #accepted = 0;
   #leaving = false;
 
-  constructor(config: Config, id: number, boardFd: number | undefined) {
+  constructor(config: Config, id: number, { board, sockets }: Inherited) {
     this.#config = config;
     this.#id = id;
-    this.#gate = boardFd === undefined ? undefined : new Gate(id, new Board(boardFd));
+    this.#gate = board === undefined ? undefined : new Gate(id, new Board(board));
+    this.#sockets = sockets;
     this.#log = createLog(config.logLevel, { pid: process.pid, worker: id });
   }
 
   receive(message: ToWorker): void {
     switch (message.type) {
       case 'start':
+        this.#slots = message.slots;
         void this.#start(message.sessionKeys, message.retained);
+        break;
+      case 'serve':
+        this.#slots = message.slots;
+        if (this.#intake instanceof IntakeFromSockets) this.#intake.serve(message.slots);
         break;
       case 'soft':
         this.#server?.endConnections();
@@ -85,12 +95,11 @@ class Worker {
         break;
       case 'cordon':
         this.#gate?.retire();
-        this.#server?.closeListener();
+        this.#intake?.pause();
         this.#tell({ type: 'cordoned' });
         break;
       case 'uncordon':
-        // PORT and not the real one: where it is 0, the cluster knows the port that the others share by that name only.
-        this.#server?.http.listen(this.#config.port, this.#config.host, () => this.#tell({ type: 'uncordoned' }));
+        void this.#uncordon();
         break;
       case 'diagnose':
         void this.#diagnose(message.id, message.diagnosis, message.to);
@@ -129,7 +138,7 @@ class Worker {
         if (this.#config.trustProxy) app.proxy = true;
       });
       await kit.loaded();
-      this.#serve(listener);
+      await this.#serve(listener);
     } catch (error) {
       await this.#fail({ type: 'failed', stage: 'app', message: describe(error) });
     }
@@ -172,8 +181,8 @@ class Worker {
     return redis;
   }
 
-  #serve(listener: RequestListener): void {
-    const { host, port, maxEventLoopDelayMs, logRequests } = this.#config;
+  async #serve(listener: RequestListener): Promise<void> {
+    const { maxEventLoopDelayMs, logRequests } = this.#config;
     const guarded =
       maxEventLoopDelayMs > 0 ? sheddingWhenLate(listener, maxEventLoopDelayMs, () => this.#stats.shedOne()) : listener;
     const server = new AppServer(guarded, this.#config, (request, status, ms) => {
@@ -185,22 +194,42 @@ class Worker {
       this.#accepted++;
       this.#gate?.accepted(socket);
     });
-    server.http.on('listening', () => {
-      if (this.#gate?.open(server.http) === false) this.#log().warn({ event: 'balancing.no-gate', node: process.version });
-    });
-    server.http.once('error', (error: NodeJS.ErrnoException) => {
-      const message = `${host}:${port} can't be listened on: ${error.message}`;
-      void this.#fail({ type: 'failed', stage: 'listen', message, ...(error.code && { code: error.code }) });
-    });
     const { upgradeListener } = this.#kit ?? {};
     if (upgradeListener !== undefined) server.upgradeWith(upgradeListener);
-    server.http.listen(port, host, () => {
-      if (this.#server !== undefined) return; // opened again, after a cordon
-      this.#server = server;
-      this.#tell({ type: 'ready', port: (server.http.address() as AddressInfo).port });
-      void this.#report();
-      setInterval(() => void this.#report(), this.#reportEveryMs).unref();
-    });
+    const port = await this.#open(server.http);
+    if (port === undefined) return;
+    this.#server = server;
+    this.#tell({ type: 'ready', port });
+    void this.#report();
+    setInterval(() => void this.#report(), this.#reportEveryMs).unref();
+  }
+
+  /** @returns the port; undefined where it can't be listened on */
+  async #open(http: AppServer['http']): Promise<number | undefined> {
+    const { host, port } = this.#config;
+    try {
+      if (this.#sockets.length === 0) {
+        this.#intake = new IntakeFromPrimary(http, host, port);
+        return await this.#intake.open();
+      }
+      const intake = new IntakeFromSockets(http, this.#sockets, this.#slots);
+      this.#intake = intake;
+      const real = await intake.open();
+      if (!intake.canPause) this.#log().warn({ event: 'balancing.no-gate', node: process.version });
+      this.#gate?.open(intake);
+      return real;
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException;
+      const why = `${host}:${port} can't be listened on: ${message} (HOST, PORT)`;
+      await this.#fail({ type: 'failed', stage: 'listen', message: why, ...(code && { code }) });
+      return undefined;
+    }
+  }
+
+  async #uncordon(): Promise<void> {
+    await this.#intake?.resume();
+    if (this.#intake instanceof IntakeFromSockets) this.#gate?.open(this.#intake);
+    this.#tell({ type: 'uncordoned' });
   }
 
   #logRequest({ method, url = '' }: IncomingMessage, status: number, ms: number): void {
@@ -241,6 +270,7 @@ class Worker {
     this.#leaving = true;
     if (this.#server !== undefined) {
       this.#gate?.retire();
+      this.#intake?.close();
       this.#kit?.beginDrain();
       const drain = await this.#server.drain(timeoutMs, requests => this.#tell({ type: 'waiting', requests }));
       await this.#report();

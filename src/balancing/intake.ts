@@ -1,0 +1,179 @@
+/**
+ * How a worker gets its connections: from the primary (`rr`), or from listening sockets that it has inherited (all other policies).
+ */
+import { BoundSocket, createServer, Server as NetServer, type Server, Socket } from 'node:net';
+
+export interface Intake {
+  /** Begins to take connections; resolves with the port. @throws what `listen` reports */
+  open(): Promise<number>;
+  /** Leaves connections to others until `resume`. */
+  pause(): void;
+  resume(): Promise<void>;
+  /** For good. What is open goes on. */
+  close(): void;
+}
+
+/** The primary accepts and hands over. */
+export class IntakeFromPrimary implements Intake {
+  readonly #http: Server;
+  readonly #host: string;
+  readonly #port: number;
+
+  constructor(http: Server, host: string, port: number) {
+    this.#http = http;
+    this.#host = host;
+    this.#port = port;
+  }
+
+  async open(): Promise<number> {
+    // PORT and not the real one: where it is 0, the cluster knows the port that the others share by that name only.
+    await listening(this.#http, () => this.#http.listen(this.#port, this.#host));
+    return portOf(this.#http);
+  }
+
+  pause(): void {
+    closeListener(this.#http);
+  }
+
+  async resume(): Promise<void> {
+    await this.open();
+  }
+
+  close(): void {
+    closeListener(this.#http);
+  }
+}
+
+/**
+ * What libuv offers and Node's net.Server does not: to stop and start polling a listening socket. readStop and readStart are what
+ * net.Socket calls on the same class of handle. The one place in the kit that relies on it; the primary takes `rr` where it is missing.
+ */
+interface Pausable {
+  readStart(): number;
+  readStop(): number;
+}
+
+function pausableOf(server: Server): Pausable | undefined {
+  const handle: unknown = Reflect.get(server, '_handle');
+  if (typeof handle !== 'object' || handle === null) return undefined;
+  const hasBoth = ['readStart', 'readStop'].every(name => typeof Reflect.get(handle, name) === 'function');
+  return hasBoth ? (handle as Pausable) : undefined;
+}
+
+/** Whether this Node.js has what `IntakeFromSockets` needs: looked for on a socket of its own. */
+export function canPause(): boolean {
+  const server = createServer().listen(new BoundSocket({ host: '127.0.0.1' }));
+  const can = pausableOf(server) !== undefined;
+  server.close();
+  return can;
+}
+
+/** Accepts by itself. All sockets are known from the start; which of them it serves is the primary's to say. */
+export class IntakeFromSockets implements Intake {
+  readonly #http: Server;
+  readonly #fds: readonly number[];
+  /** By slot. A socket that this worker has never served is only a descriptor. */
+  readonly #listeners = new Map<number, { server: Server; handle: Pausable | undefined }>();
+  #served: number[];
+  #isPaused = false;
+  #isHeld = false;
+  #isClosed = false;
+
+  constructor(http: Server, fds: readonly number[], served: number[]) {
+    this.#http = http;
+    this.#fds = fds;
+    this.#served = served;
+  }
+
+  async open(): Promise<number> {
+    // The first one is the http server's own: it begins to watch its time-outs when it listens.
+    await listening(this.#http, () => this.#listen(0, this.#http));
+    this.#poll();
+    return portOf(this.#http);
+  }
+
+  /** False where Node.js has changed: then every gate is open, always. */
+  get canPause(): boolean {
+    return [...this.#listeners.values()].every(({ handle }) => handle !== undefined);
+  }
+
+  /** From now on these slots and no others. */
+  serve(slots: number[]): void {
+    this.#served = slots;
+    if (this.#listeners.size > 0 && !this.#isClosed) this.#poll();
+  }
+
+  pause(): void {
+    this.#isPaused = true;
+    this.#poll();
+  }
+
+  async resume(): Promise<void> {
+    this.#isPaused = false;
+    this.#poll();
+  }
+
+  /** For the moment others should take what comes. */
+  hold(): void {
+    this.#isHeld = true;
+    this.#poll();
+  }
+
+  release(): void {
+    this.#isHeld = false;
+    this.#poll();
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    for (const { server } of this.#listeners.values()) closeListener(server);
+    // A descriptor that stayed open would keep its queue open when all others have closed theirs.
+    for (const [slot, fd] of this.#fds.entries()) if (!this.#listeners.has(slot)) adopt(fd).destroy();
+  }
+
+  #poll(): void {
+    if (this.#isClosed) return;
+    const polled = this.#isPaused || this.#isHeld ? [] : this.#served;
+    for (const slot of polled) if (!this.#listeners.has(slot)) this.#listen(slot, this.#sideServer());
+    for (const [slot, { handle }] of this.#listeners) {
+      if (polled.includes(slot)) handle?.readStart();
+      else handle?.readStop();
+    }
+  }
+
+  #listen(slot: number, server: Server): void {
+    server.listen(adopt(this.#fds[slot] ?? -1));
+    const handle = pausableOf(server);
+    // Polls already since listen(): this tells libuv that there is something to stop.
+    const isPausable = handle?.readStart() === 0;
+    this.#listeners.set(slot, { server, handle: isPausable ? handle : undefined });
+  }
+
+  /** Gives what it accepts to the http server, which documents that. The option is the one that http gives to net. */
+  #sideServer(): Server {
+    const server = createServer({ allowHalfOpen: true, noDelay: true }, socket => this.#http.emit('connection', socket));
+    return server.on('error', error => this.#http.emit('error', error));
+  }
+}
+
+/** A descriptor as something that a server can listen on. */
+function adopt(fd: number): Socket {
+  return new Socket({ fd, readable: false, writable: false });
+}
+
+/** `http.Server.close()` would destroy idle and just accepted sockets, with requests in their buffers. */
+function closeListener(server: Server): void {
+  NetServer.prototype.close.call(server);
+}
+
+async function listening(server: Server, listen: () => void): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  server.once('listening', resolve).once('error', reject);
+  listen();
+  await promise.finally(() => server.off('error', reject));
+}
+
+function portOf(server: Server): number {
+  const address = server.address();
+  return typeof address === 'object' && address !== null ? address.port : 0;
+}
