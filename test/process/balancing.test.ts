@@ -4,10 +4,12 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { ask, askJson, freshLoad, keepAliveLoad, RawClient, requestText } from './clients.ts';
-import { freePort, startKit, until } from './kit.ts';
+import { startKit } from './kit.ts';
+import { startOperated } from './operator.ts';
 
 const CLEAN = { code: 0, signal: null };
 const GATED = ['least-connections', 'response-time'];
+const BY_SOCKETS = ['none', 'reuseport', ...GATED];
 
 const start = async (policy: string, env: Record<string, string> = {}) => {
   const kit = await startKit({ app: 'koa.mjs', env: { NODE_CLUSTER_SCHED_POLICY: policy, ...env } });
@@ -67,23 +69,29 @@ describe('connections', { concurrency: 2 }, () => {
       assert.ok(performance.now() - since < 3500, 'answered while the other was blocked');
       for (const client of idle) client.close();
     });
+  }
 
-    test(`are not lost in rolls and kills with ${policy}, but for the open requests of the killed`, async () => {
-      const { kit, port } = await start(policy, { PORT: String(await freePort()) });
+  for (const policy of BY_SOCKETS) {
+    test(`are not lost in rolls, cordons, resizes and kills with ${policy}, but for the open requests of the killed`, async () => {
+      const { kit, port, bosun } = await startOperated({ app: 'koa.mjs', env: { NODE_CLUSTER_SCHED_POLICY: policy } });
       const loads = [keepAliveLoad(port), freshLoad(port, { everyMs: 5 })];
       const more = () => Promise.all(loads.map(load => load.answered(load.result.answered + 30)));
+      const shownReady = (count: number) =>
+        kit.statusWhere(({ workers }) => workers.length === count && workers.every(({ state }) => state === 'ready'));
+      const expectOk = async (...args: string[]) => {
+        const { code, stderr } = await bosun(...args);
+        assert.deepEqual([code, stderr], [0, '']);
+        await more();
+      };
       await more();
-      kit.signal('SIGHUP');
-      await kit.event('pool.restarted');
-      await more();
-      for (const load of loads) assert.deepEqual(load.result.failures, []);
-      const [victim = 0] = (await kit.status()).workers.filter(({ state }) => state === 'ready').map(({ pid }) => pid);
+      for (const args of [['cordon', '2'], ['uncordon', '2'], ['restart'], ['scale', '4'], ['scale', '2']])
+        await expectOk(...args);
+      await shownReady(2);
+      for (const load of loads) assert.deepEqual([load.result.failures, load.result.refused], [[], 0]);
+      const [victim = 0] = (await kit.status()).workers.map(({ pid }) => pid);
       process.kill(victim, 'SIGKILL');
       await kit.event('worker.exit', ({ workerPid }) => workerPid === victim);
-      await until(
-        async () => (await kit.status()).workers.filter(({ state }) => state === 'ready').length === 2 || undefined,
-        () => kit.transcript(),
-      );
+      await shownReady(2);
       for (let count = 0; count < 30; count++) assert.equal((await ask(port, '/')).status, 200);
       for (const load of loads) {
         const { failures, refused } = await load.stop();
@@ -93,22 +101,45 @@ describe('connections', { concurrency: 2 }, () => {
       }
       assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
     });
+
+    test(`wait for the next worker when the only one is killed with ${policy}`, async () => {
+      const { kit, port } = await start(policy, { NODE_CLUSTER_WORKERS: '1' });
+      const [{ pid = 0 } = {}] = (await kit.status()).workers;
+      process.kill(pid, 'SIGKILL');
+      await kit.event('worker.exit', ({ workerPid }) => workerPid === pid);
+      for (let count = 0; count < 5; count++) assert.equal((await ask(port, '/')).status, 200);
+      assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+    });
+
+    test(`do not reach a cordoned worker with ${policy}`, async () => {
+      const { kit, port, bosun } = await startOperated({ app: 'koa.mjs', env: { NODE_CLUSTER_SCHED_POLICY: policy } });
+      const [first, second] = (await kit.status()).workers.map(({ pid }) => pid);
+      const answeredBy = async () => (await askJson<{ pid: number }>(port, '/')).pid;
+      await bosun('cordon', '1');
+      for (let count = 0; count < 20; count++) assert.equal(await answeredBy(), second);
+      await bosun('uncordon', '1');
+      await bosun('cordon', '2');
+      for (let count = 0; count < 20; count++) assert.equal(await answeredBy(), first);
+      assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+    });
   }
 
-  test('queued while every worker is frozen are served by the ones that live on after a SIGKILL', async () => {
-    const { kit, port } = await start('least-connections');
-    const [killed = 0, other = 0] = (await kit.status()).workers.map(({ pid }) => pid);
-    for (const pid of [killed, other]) process.kill(pid, 'SIGSTOP');
-    const asked = Array.from({ length: 20 }, () => ask(port, '/'));
-    await Promise.race(
-      asked
-        .map(answer => answer.then(() => assert.fail('answered by a stopped worker')))
-        .concat(kit.probe('/livez').then(() => undefined as never)),
-    );
-    process.kill(killed, 'SIGKILL');
-    process.kill(other, 'SIGCONT');
-    for (const answer of asked) assert.equal((await answer).status, 200);
-  });
+  for (const policy of ['reuseport', 'least-connections']) {
+    test(`queued while every worker is frozen are served by the ones that live on after a SIGKILL with ${policy}`, async () => {
+      const { kit, port } = await start(policy);
+      const [killed = 0, other = 0] = (await kit.status()).workers.map(({ pid }) => pid);
+      for (const pid of [killed, other]) process.kill(pid, 'SIGSTOP');
+      const asked = Array.from({ length: 20 }, () => ask(port, '/'));
+      await Promise.race(
+        asked
+          .map(answer => answer.then(() => assert.fail('answered by a stopped worker')))
+          .concat(kit.probe('/livez').then(() => undefined as never)),
+      );
+      process.kill(killed, 'SIGKILL');
+      process.kill(other, 'SIGCONT');
+      for (const answer of asked) assert.equal((await answer).status, 200);
+    });
+  }
 
   test('all go to the only worker', async () => {
     for (const policy of GATED) {
