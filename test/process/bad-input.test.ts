@@ -68,7 +68,7 @@ describe('bad configuration', { concurrency: CONCURRENCY }, () => {
 });
 
 describe('a port in use', { concurrency: CONCURRENCY }, () => {
-  for (const policy of ['rr', 'none']) {
+  for (const policy of ['rr', 'none', 'reuseport']) {
     test(`as PORT ends with a clear error and code 1, and leaves nobody, policy ${policy}`, async () => {
       await using other = await listening();
       const env = { PORT: String(other.port), NODE_CLUSTER_SCHED_POLICY: policy };
