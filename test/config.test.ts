@@ -76,7 +76,7 @@ describe('configuration', () => {
     assert.ok(found.includes('TRUST_PROXY must be "true" or "false", got "yes" (environment)'));
     assert.match(
       String(found.find(line => line.startsWith('NODE_CLUSTER_SCHED_POLICY'))),
-      /one of "rr", "none", "least-connections", "response-time"/,
+      /one of "rr", "none", "reuseport", "least-connections", "response-time"/,
     );
   });
 
