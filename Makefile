@@ -96,3 +96,7 @@ k8s-apply: ## apply k8s/ to the current cluster and wait until the app serves
 	@kubectl version >/dev/null 2>&1 || { echo 'k8s-apply: no cluster answers kubectl' >&2; exit 1; }
 	kubectl apply -f k8s
 	kubectl -n koa-bosun rollout status deploy/app --timeout 300s
+
+.PHONY: k8s-rollout
+k8s-rollout: ## replace the app's pods in the current cluster under load, and count the requests that fail: none may
+	@k8s/load/rollout.sh

@@ -5,7 +5,8 @@
  * a rate in bursts, a second's at once.
  */
 import http from 'node:http';
-import autocannon from 'autocannon';
+import { createRequire } from 'node:module';
+import type Autocannon from 'autocannon';
 
 const REQUEST_TIMEOUT_MS = 10_000;
 /** Open loop: how often it is looked which requests are due. */
@@ -34,8 +35,9 @@ export interface LoadOptions {
   fresh: boolean;
 }
 
-/** Keep-alive connections, each asking again as soon as it is answered. */
+/** Keep-alive connections, each asking again as soon as it is answered. Not in the image, which has no autocannon. */
 export function fullSpeed(url: string, connections: number, sink: Sink): Load {
+  const autocannon = createRequire(import.meta.url)('autocannon') as typeof Autocannon;
   const ended = Promise.withResolvers<void>();
   const options = { url, connections, duration: 86_400, timeout: REQUEST_TIMEOUT_MS / 1000 };
   const instance = autocannon(options, error => (error ? ended.reject(error) : ended.resolve()));

@@ -22,51 +22,37 @@ export interface Scenario {
 const simple = { needsControl: false, needsDemo: false, strict: false };
 
 export const scenarios: Record<ScenarioName, Scenario> = {
-  steady: {
-    ...simple,
-    run: context =>
-      measure(
-        context,
-        'steady',
-        holding(recorder => keepAlive(context, recorder)),
-      ),
-  },
-  newconn: {
-    ...simple,
-    run: context =>
-      measure(
-        context,
-        'newconn',
-        holding(recorder => loadOf(context, recorder, { fresh: true })),
-      ),
-  },
-  mixed: {
-    ...simple,
-    needsDemo: true,
-    run: context =>
-      measure(
-        context,
-        'mixed',
-        holding(recorder => loadOf(context, recorder, { next: mix() })),
-      ),
-  },
+  steady: { ...simple, run: held('steady', keepAlive) },
+  newconn: { ...simple, run: held('newconn', (context, recorder) => loadOf(context, recorder, { fresh: true })) },
+  mixed: { ...simple, needsDemo: true, run: held('mixed', (context, recorder) => loadOf(context, recorder, { next: mix() })) },
   'rolling-restart': { ...simple, needsControl: true, strict: true, run: rollingRestart },
   crash: { ...simple, needsControl: true, run: crash },
   policies: { ...simple, needsDemo: true, run: policies },
-  sessions: {
-    ...simple,
-    needsDemo: true,
-    strict: true,
-    run: context =>
-      measure(
-        context,
-        'sessions',
-        holding(recorder => users(context.stack.origin, context.settings.connections, recorder)),
-      ),
-  },
+  sessions: { ...simple, needsDemo: true, strict: true, run: held('sessions', visitors) },
+  rollout: { ...simple, needsDemo: true, strict: true, run: held('rollout', everyKind) },
   spike: { ...simple, run: spike },
   saturate: { ...simple, run: saturate },
 };
+
+/** A run in which nothing but the load happens here. */
+function held(label: string, load: (context: Context, recorder: Recorder) => Load): Scenario['run'] {
+  return context =>
+    measure(
+      context,
+      label,
+      holding(recorder => load(context, recorder)),
+    );
+}
+
+function visitors({ stack, settings }: Context, recorder: Recorder): Load {
+  return users(stack.origin, settings.connections, recorder);
+}
+
+/** Kept connections, new ones, and users: while somebody else rolls the deployment out. */
+function everyKind(context: Context, recorder: Recorder): Load {
+  const next = () => '/cpu?ms=0';
+  return both(loadOf(context, recorder, { next }), loadOf(context, recorder, { next, fresh: true }), visitors(context, recorder));
+}
 
 /** Time between two rolls, and between two kills. */
 const ROLL_EVERY_MS = 3_000;

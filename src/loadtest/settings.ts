@@ -12,6 +12,7 @@ export const SCENARIOS = [
   'crash',
   'policies',
   'sessions',
+  'rollout',
   'spike',
   'saturate',
 ] as const;

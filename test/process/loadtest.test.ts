@@ -93,7 +93,7 @@ function assertSound({ code, stdout, stderr, folder, result }: Ran, runs = 1): R
 }
 
 describe('make loadtest', { concurrency: 3 }, () => {
-  for (const SCENARIO of ['steady', 'newconn', 'mixed', 'spike', 'saturate', 'sessions'] as const) {
+  for (const SCENARIO of ['steady', 'newconn', 'mixed', 'spike', 'saturate', 'sessions', 'rollout'] as const) {
     test(`${SCENARIO} loads the cluster that it starts, and stops it`, async () => {
       const ports = await freePorts();
       const ran = await loadtest({ SCENARIO, ...ports, RATE: SCENARIO === 'saturate' ? '100' : '0' });
