@@ -1,0 +1,65 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { applied, find, read } from '../k8s/manifests.ts';
+import { until } from '../process/kit.ts';
+import type { App } from './app.ts';
+import { startNetwork, withEngine } from './engine.ts';
+import { type PodOptions, runPod } from './manifests.ts';
+
+const manifests = applied();
+
+test('Redis, the app and the load of make k8s-rollout run as the manifests say', withEngine, async t => {
+  const network = await startNetwork();
+  const redis = await startRedis({ network, alias: 'redis' });
+
+  await t.test('Redis keeps its sessions on its volume, within its memory, and takes the app', async () => {
+    const [aof, policy, bytes, isProtected] = await Promise.all(
+      ['appendonly', 'maxmemory-policy', 'maxmemory', 'protected-mode'].map(name =>
+        redis.output('redis-cli', 'CONFIG', 'GET', name),
+      ),
+    );
+    assert.match(String(aof), /\nyes/);
+    assert.match(String(policy), /\nvolatile-ttl/);
+    assert.match(String(bytes), new RegExp(`\n${128 << 20}`));
+    assert.match(String(isProtected), /\nno/);
+    assert.match(await redis.output('ls', '/data'), /^appendonlydir/m);
+  });
+
+  await t.test('the app serves, and the load finds nothing wrong with it', async () => {
+    const app = await runPod(manifests, wanted('Deployment', 'app'), { network, alias: 'app' });
+    await app.ready();
+    const [, job] = read('load/load.yaml');
+    assert.ok(job);
+    const env = { URL: 'http://app:3000', DURATION: '2', RATE: '50' };
+    const load = await runPod(manifests, job, { network, env });
+    assert.equal(await load.exited(), 0, load.transcript());
+    assert.match(load.otherOutput, /^passed$/m);
+    assert.match(load.otherOutput, /^rollout +\d+/m);
+    assert.match(load.otherOutput, /^rollout: 2 s$/m, 'what rollout.sh waits for');
+  });
+
+  await t.test('with the Secret, Redis wants its password', async () => {
+    // startRedis logs in, as the probes do.
+    const locked = await startRedis({ network, secrets: { 'redis.password': String.raw`a "word" with \ and $HOME` } });
+    const { output } = await locked.exec('env', '--unset=REDISCLI_AUTH', 'redis-cli', 'ping');
+    assert.match(output, /NOAUTH/);
+  });
+});
+
+const wanted = (kind: string, name: string) => {
+  const manifest = find(manifests, kind, name);
+  assert.ok(manifest, `${kind} ${name}`);
+  return manifest;
+};
+
+/** Resolves when it is ready by the manifest's own probe. */
+async function startRedis(options: PodOptions): Promise<App> {
+  const redis = await runPod(manifests, wanted('StatefulSet', 'redis'), options);
+  await until(
+    async () =>
+      (await redis.inspect()).State.Running !== true || (await redis.exec('redis-cli', '-e', 'ping')).exitCode === 0 || undefined,
+    () => `Redis does not answer: ${redis.transcript()}`,
+  );
+  assert.equal((await redis.inspect()).State.Running, true, redis.transcript());
+  return redis;
+}
