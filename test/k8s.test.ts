@@ -1,63 +1,33 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
-import packageJson from '../package.json' with { type: 'json' };
-import { applied, FILES, find, noKubectl, render } from './k8s/manifests.ts';
-import { at, broken, type Manifest, RULES } from './k8s/rules.ts';
+import { applied, change, FILES, find, noKubectl, read, render } from './k8s/manifests.ts';
+import { MUTATIONS } from './k8s/mutations.ts';
+import { at, type Manifest } from './k8s/rule.ts';
+import { broken, RULES } from './k8s/rules.ts';
+
+/** With the load of make k8s-rollout. */
+const all = () => [...applied(), ...read('load/load.yaml')];
 
 test('the manifests keep every rule', () => {
   assert.ok(applied().length >= 13);
-  assert.deepEqual(broken(applied()), []);
+  assert.deepEqual(broken(all()), []);
 });
 
-/** Where a manifest is broken, with which value, and the rule that says so. */
-const MUTATIONS: [kind: string, path: string, value: unknown, rule: string][] = [
-  ['Namespace', 'kind', 'Pod', 'namespace-first'],
-  ['Service', 'metadata.namespace', undefined, 'namespace-field'],
-  ['Namespace', 'metadata.labels', {}, 'pod-security'],
-  ['Deployment', 'spec.template.spec.automountServiceAccountToken', true, 'no-token'],
-  ['Deployment', 'spec.template.spec.enableServiceLinks', undefined, 'no-service-links'],
-  ['Deployment', 'spec.template.spec.securityContext.runAsNonRoot', false, 'non-root'],
-  ['Deployment', 'spec.template.spec.securityContext.seccompProfile', undefined, 'seccomp'],
-  ['Deployment', 'spec.template.spec.containers.0.securityContext.allowPrivilegeEscalation', true, 'no-escalation'],
-  ['Deployment', 'spec.template.spec.containers.0.securityContext.capabilities.drop', [], 'no-capabilities'],
-  ['Deployment', 'spec.template.spec.containers.0.securityContext.readOnlyRootFilesystem', false, 'read-only-root'],
-  ['Deployment', 'spec.template.spec.containers.0.resources.limits.cpu', undefined, 'limits'],
-  ['Deployment', 'spec.template.spec.containers.0.resources.requests.memory', '1Gi', 'memory-request'],
-  ['Deployment', 'spec.template.spec.containers.0.image', 'koa-bosun:latest', 'image-fixed'],
-  ['Deployment', 'spec.template.spec.containers.0.startupProbe', undefined, 'three-probes'],
-  ['Deployment', 'spec.template.spec.containers.0.readinessProbe.httpGet.path', '/livez', 'probes-differ'],
-  ['Deployment', 'spec.template.spec.containers.0.livenessProbe.httpGet.port', 'admn', 'probe-port'],
-  ['Deployment', 'spec.template.spec.containers.0.startupProbe.httpGet.path', '/startupz', 'start-without-redis'],
-  ['Deployment', 'spec.template.spec.terminationGracePeriodSeconds', 38, 'grace-period'],
-  ['Deployment', 'spec.template.spec.containers.0.lifecycle', { preStop: {} }, 'no-pre-stop'],
-  ['Deployment', 'spec.strategy.rollingUpdate.maxUnavailable', 1, 'surge-first'],
-  ['Deployment', 'spec.replicas', 3, 'replicas-or-autoscaler'],
-  ['Deployment', 'spec.template.spec.containers.0.resizePolicy', [], 'resize-in-place'],
-  ['PodDisruptionBudget', 'spec.unhealthyPodEvictionPolicy', undefined, 'drain-goes-on'],
-  ['PodDisruptionBudget', 'spec.selector.matchLabels', { a: 'b' }, 'budget-target'],
-  ['HorizontalPodAutoscaler', 'spec.scaleTargetRef.name', 'ap', 'autoscaler-target'],
-  ['HorizontalPodAutoscaler', 'spec.minReplicas', 1, 'autoscaler-minimum'],
-  ['Service', 'spec.ports.0.targetPort', 'htp', 'service-target'],
-  ['Service', 'spec.ports.0.targetPort', 'admin', 'admin-inside'],
-  ['NetworkPolicy', 'spec.podSelector', { matchLabels: { a: 'b' } }, 'default-deny'],
-  ['Deployment', 'spec.template.spec.serviceAccountName', 'ap', 'references'],
-];
-
 test('each rule sees the fault that it is for', () => {
-  for (const [kind, path, value, rule] of MUTATIONS) {
-    const manifests = applied();
-    const name = { Namespace: 'koa-bosun', NetworkPolicy: 'default-deny' }[kind];
-    const keys = path.split('.');
-    const last = keys.pop() ?? '';
-    const manifest = find(manifests, kind, name);
-    const parent = keys.length > 0 ? at(manifest, keys.join('.')) : manifest;
-    assert.ok(parent, path);
-    (parent as Manifest)[last] = value;
+  for (const { where, path, value, rule } of MUTATIONS) {
+    const manifests = all();
+    const [kind = '', name = 'app'] = where.split('/');
+    change(find(manifests, kind, name), path, value);
     const seen = broken(manifests).map(fault => fault.split(':')[0]);
-    assert.ok(seen.includes(rule), `${kind} ${path} = ${value} must break ${rule}, broken: ${seen}`);
+    assert.ok(seen.includes(rule), `${where} ${path} = ${JSON.stringify(value)} must break ${rule}, broken: ${seen}`);
   }
-  assert.deepEqual(new Set(MUTATIONS.map(([, , , rule]) => rule)), new Set(RULES.map(({ id }) => id)));
+  assert.deepEqual(new Set(MUTATIONS.map(({ rule }) => rule)), new Set(RULES.map(({ id }) => id)));
+  const twice = all();
+  assert.match(broken([...twice, ...twice]).join(), /once: v1 ConfigMap app/);
 });
 
 test('only kinds of a stock cluster, no Secret, and no kustomization in the folder', () => {
@@ -68,10 +38,6 @@ test('only kinds of a stock cluster, no Secret, and no kustomization in the fold
     foreign.map(({ apiVersion }) => apiVersion).filter(version => version !== 'networking.k8s.io/v1'),
     [],
   );
-});
-
-test('the image is the one of this version', () => {
-  assert.equal(at(find(applied(), 'Deployment'), 'spec.template.spec.containers.0.image'), `koa-bosun:${packageJson.version}`);
 });
 
 test('a change of the ConfigMap rolls the pods', () => {
@@ -95,4 +61,24 @@ test('the overlay monitoring selects the pods and a port of theirs', { skip: noK
   const deployment = find(applied(), 'Deployment');
   assert.deepEqual(at(monitor, 'spec.selector'), at(deployment, 'spec.selector'));
   assert.equal(at(monitor, 'spec.podMetricsEndpoints.0.port'), at(deployment, 'spec.template.spec.containers.0.ports.1.name'));
+});
+
+test('the README adds up what the grace period has to hold as the Deployment says it', () => {
+  const deployment = find(applied(), 'Deployment');
+  const env = at(deployment, 'spec.template.spec.containers.0.env') as { name: string; value?: string }[];
+  const seconds = (name: string) => Number(env.find(variable => variable.name === name)?.value) / 1000;
+  const [delay, timeout] = [seconds('SHUTDOWN_DELAY_MS'), seconds('SHUTDOWN_TIMEOUT_MS')];
+  const grace = at(deployment, 'spec.template.spec.terminationGracePeriodSeconds');
+  const readme = readFileSync(join(import.meta.dirname, '..', 'README.md'), 'utf8').replace(/\s+/g, ' ');
+  const sum = `${delay} s delay + ${timeout} s timeout + 3 s = ${delay + timeout + 3} s, below the ${grace} s of the manifest`;
+  assert.ok(readme.includes(sum), `the README must say: ${sum}`);
+});
+
+test('make k8s-rollout and k8s-apply say that there is no cluster', { skip: noKubectl }, () => {
+  const env = { ...process.env, KUBECONFIG: '/dev/null', KUBERNETES_SERVICE_HOST: '' };
+  for (const target of ['k8s-rollout', 'k8s-apply']) {
+    const { status, stderr } = spawnSync('make', ['-s', target], { cwd: join(import.meta.dirname, '..'), env, encoding: 'utf8' });
+    assert.notEqual(status, 0);
+    assert.match(stderr, new RegExp(`^${target}: no cluster answers kubectl`));
+  }
 });

@@ -5,7 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseAllDocuments } from 'yaml';
-import { at, type Manifest } from './rules.ts';
+import { at, type Manifest } from './rule.ts';
 
 const K8S = join(import.meta.dirname, '..', '..', 'k8s');
 
@@ -37,6 +37,16 @@ export const noKubectl = hasKubectl() ? false : 'no kubectl here';
 
 export function find(manifests: readonly Manifest[], kind: string, name = 'app'): Manifest | undefined {
   return manifests.find(manifest => manifest.kind === kind && at(manifest, 'metadata.name') === name);
+}
+
+/** Sets what is at the path, or takes it away where there is no value. */
+export function change(manifest: Manifest | undefined, path: string, value: unknown): void {
+  const keys = path.split('.');
+  const last = keys.pop() ?? '';
+  const parent = keys.length > 0 ? at(manifest, keys.join('.')) : manifest;
+  if (typeof parent !== 'object' || parent === null) throw new Error(`there must be something to change at ${path}`);
+  if (value === undefined) delete (parent as Manifest)[last];
+  else (parent as Manifest)[last] = value;
 }
 
 function parse(yaml: string): Manifest[] {

@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Ajv2020 } from 'ajv/dist/2020.js';
-import type { Manifest } from './rules.ts';
+import type { Manifest } from './rule.ts';
 
 export type Schema = Record<string, unknown>;
 
