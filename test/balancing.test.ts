@@ -3,7 +3,7 @@ import { closeSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { Balancing, MEANS } from '../src/balancing/balancing.ts';
 import { Board, type Entry } from '../src/balancing/board.ts';
-import { averageWith, betterOff, costOf, faded, type Gated, type Load } from '../src/balancing/choice.ts';
+import { averageWith, betterOff, faded, type Gated, type Load, weigher } from '../src/balancing/choice.ts';
 import { Distrust } from '../src/balancing/distrust.ts';
 import { Slots } from '../src/balancing/slots.ts';
 import type { Policy } from '../src/config.ts';
@@ -65,11 +65,18 @@ describe('whether a worker leaves a connection to others', () => {
     assert.equal(leaves(load(0, 250), load(5, 50)), false);
   });
 
+  test('with response-time: differences that may be chance count for nothing', () => {
+    const weights = (...loads: Load[]) => loads.map(weigher('response-time', loads, 0));
+    assert.deepEqual(weights(load(9, 20), load(9, 45), load(9, 21)), [10, 10, 10]);
+    assert.deepEqual(weights(load(9, 0.1), load(9, 8)), [10, 10], 'both fast');
+    assert.deepEqual(weights(load(9, 20), load(9, 100), load(9, 20)), [10, 50, 10]);
+  });
+
   test('a peak counts at once and fades', () => {
     const peak = { ...load(0), responseMs: averageWith(load(0, 50), 800, 0) };
     assert.equal(peak.responseMs, 800);
     assert.ok(faded(peak, 2000) < 300);
-    assert.ok(costOf(peak, 10_000) < 10);
+    assert.ok(faded(peak, 10_000) < 10);
     assert.ok(averageWith(peak, 50, 1000) < 600);
   });
 });

@@ -20,29 +20,34 @@ export type Gated = (typeof GATED)[number];
 
 /** A response time counts for e^-1 after this long. */
 const FORGET_MS = 2000;
-/** Differences of response times below this are noise. */
-const NOISE_MS = 2;
-const RESPONSE_TIME_MARGIN = 1.1;
+/** A worker is slow where its response times exceed the typical worker's by this factor: less is noise, above all in a burst. */
+const SLOW_FACTOR = 2.5;
+/** Response times below this are all the same. */
+const FAST_MS = 4;
 /** With many connections a difference of one says nothing: one more is allowed for each that many. */
 const CONNECTIONS_PER_MARGIN = 32;
 
 /** Those of `others` that are so much better off that a worker with the load `own` should leave the next connection to them, best first. */
 export function betterOff<Other extends Load>(policy: Gated, own: Load, others: readonly Other[], now: number): Other[] {
   if (policy === 'none') return [];
-  if (policy === 'least-connections') {
-    const better = others.filter(
-      ({ connections }) => own.connections > connections + 1 + Math.floor(connections / CONNECTIONS_PER_MARGIN),
-    );
-    return better.sort((a, b) => a.connections - b.connections);
-  }
-  const cost = costOf(own, now);
-  const better = others.filter(other => cost > costOf(other, now) * RESPONSE_TIME_MARGIN);
-  return better.sort((a, b) => costOf(a, now) - costOf(b, now));
+  const weightOf = weigher(policy, [own, ...others], now);
+  const ownWeight = weightOf(own);
+  const better = others.filter(other => {
+    const weight = weightOf(other);
+    return ownWeight > weight + 1 + Math.floor(weight / CONNECTIONS_PER_MARGIN);
+  });
+  return better.sort((a, b) => weightOf(a) - weightOf(b));
 }
 
-/** How long one connection more would roughly wait at this worker, in ms. */
-export function costOf(load: Load, now: number): number {
-  return (faded(load, now) + NOISE_MS) * (load.connections + 1);
+/** How much one of `all` would have to do with the next connection: their number, at a slow worker as often as it is slower than the typical one. */
+export function weigher(policy: Gated, all: readonly Load[], now: number): (load: Load) => number {
+  if (policy !== 'response-time') return ({ connections }) => connections + 1;
+  const times = all.map(load => faded(load, now)).sort((a, b) => a - b);
+  const typicalMs = Math.max(FAST_MS, times[(times.length - 1) >> 1] ?? 0);
+  return load => {
+    const factor = faded(load, now) / typicalMs;
+    return (load.connections + 1) * (factor > SLOW_FACTOR ? factor : 1);
+  };
 }
 
 /** The average as it counts now: what lies back fades, so that a worker which gets nothing any more is tried again. */

@@ -8,7 +8,7 @@
 import type { Socket } from 'node:net';
 import { wakeUp, wakeWhenRung } from './bell.ts';
 import type { Board, Entry, View } from './board.ts';
-import { averageWith, betterOff, costOf, faded } from './choice.ts';
+import { averageWith, betterOff, faded, weigher } from './choice.ts';
 import { Distrust } from './distrust.ts';
 
 const SOONEST_PROBE_MS = 10;
@@ -83,9 +83,11 @@ export class Gate {
     if (now - this.#reportedAt >= REPORT_EVERY_MS) this.#report();
   }
 
-  /** For people: connections, or with `response-time` the cost of one more in ms. */
+  /** For people: connections; with `response-time`, at a slow worker as many times that as it is slower than the typical one. */
   get load(): number {
-    return this.#board.look().policy === 'response-time' ? Math.round(costOf(this.#own, this.#now())) : this.#own.connections;
+    const { policy, entries } = this.#board.look();
+    const weight = weigher(policy, entries, this.#now())(this.#own);
+    return Math.round((weight * this.#own.connections) / (this.#own.connections + 1));
   }
 
   #report(state = this.#own.state): void {

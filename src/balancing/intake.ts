@@ -3,6 +3,9 @@
  */
 import { BoundSocket, createServer, Server as NetServer, type Server, Socket } from 'node:net';
 
+/** Connections that may wait; the kernel allows net.core.somaxconn (4096). With Node's 511 a burst of 1,000 makes clients try again after 1 s. */
+const BACKLOG = 4096;
+
 export interface Intake {
   /** Begins to take connections; resolves with the port. @throws what `listen` reports */
   open(): Promise<number>;
@@ -27,7 +30,7 @@ export class IntakeFromPrimary implements Intake {
 
   async open(): Promise<number> {
     // PORT and not the real one: where it is 0, the cluster knows the port that the others share by that name only.
-    await listening(this.#http, () => this.#http.listen(this.#port, this.#host));
+    await listening(this.#http, () => this.#http.listen(this.#port, this.#host, BACKLOG));
     return portOf(this.#http);
   }
 
@@ -142,7 +145,7 @@ export class IntakeFromSockets implements Intake {
   }
 
   #listen(slot: number, server: Server): void {
-    server.listen(adopt(this.#fds[slot] ?? -1));
+    server.listen(adopt(this.#fds[slot] ?? -1), BACKLOG);
     const handle = pausableOf(server);
     // Polls already since listen(): this tells libuv that there is something to stop.
     const isPausable = handle?.readStart() === 0;
