@@ -64,7 +64,7 @@ $(PEERS): test/bench/peers/package.json test/bench/peers/package-lock.json
 	@touch $@
 
 .PHONY: bench-balancing
-bench-balancing: $(INSTALLED) ## the balancing policies against rr: keep-alive, uneven requests, about 4 minutes
+bench-balancing: $(INSTALLED) ## the balancing policies against rr, seven workloads, about 15 minutes
 	@$(NODE) test/bench/balancing.ts
 
 .PHONY: soak

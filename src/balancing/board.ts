@@ -3,7 +3,7 @@
  * per worker id, written only by that worker and, when it is gone, cleared by the primary; slot 0 is the primary's and names the
  * policy. One pwrite per report, one pread per look. A torn read costs one odd decision and no connection.
  */
-import { existsSync, openSync, readSync, unlinkSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readSync, unlinkSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { GATED, type Gated, type Load } from './choice.ts';
@@ -49,7 +49,12 @@ export class Board {
     const fd = openSync(path, 'wx+', 0o600);
     unlinkSync(path);
     // All of it now: a full file system must show here.
-    writeSync(fd, new Uint8Array(SLOT_BYTES * (MOST_SLOTS + 1)), 0, undefined, 0);
+    const size = SLOT_BYTES * (MOST_SLOTS + 1);
+    const written = writeSync(fd, new Uint8Array(size), 0, size, 0);
+    if (written < size) {
+      closeSync(fd);
+      throw new Error(`ENOSPC: ${folder} has room for ${written} bytes, ${size} needed`);
+    }
     return new Board(fd);
   }
 

@@ -27,14 +27,23 @@ const FAST_MS = 4;
 /** With many connections a difference of one says nothing: one more is allowed for each that many. */
 const CONNECTIONS_PER_MARGIN = 32;
 
-/** Those of `others` that are so much better off that a worker with the load `own` should leave the next connection to them, best first. */
-export function betterOff<Other extends Load>(policy: Gated, own: Load, others: readonly Other[], now: number): Other[] {
+/**
+ * Those of `others` that are so much better off that a worker with the load `own` should leave the next connection to them, best first;
+ * by at least so many `margins`.
+ */
+export function betterOff<Other extends Load>(
+  policy: Gated,
+  own: Load,
+  others: readonly Other[],
+  now: number,
+  margins = 1,
+): Other[] {
   if (policy === 'none') return [];
   const weightOf = weigher(policy, [own, ...others], now);
   const ownWeight = weightOf(own);
   const better = others.filter(other => {
     const weight = weightOf(other);
-    return ownWeight > weight + 1 + Math.floor(weight / CONNECTIONS_PER_MARGIN);
+    return ownWeight > weight + margins * (1 + Math.floor(weight / CONNECTIONS_PER_MARGIN));
   });
   return better.sort((a, b) => weightOf(a) - weightOf(b));
 }

@@ -100,10 +100,13 @@ export class Gate {
   #decide(view = this.#board.look()): void {
     if (this.#door === undefined) return;
     const now = this.#now();
-    const better = betterOff(view.policy, this.#own, this.#trusted(view, now), now);
-    if (better.some(({ state }) => state === 'open')) this.#shut(view);
-    else if (better.length === 0) this.#unshut();
-    else this.#ring(better, now);
+    const trusted = this.#trusted(view, now);
+    const better = betterOff(view.policy, this.#own, trusted, now);
+    const isSomebodyOpen = better.some(({ state }) => state === 'open');
+    // Otherwise the best of them does not know yet. Until it does, this one goes on for a while.
+    if (!isSomebodyOpen) this.#ring(better[0], now);
+    if (isSomebodyOpen || betterOff(view.policy, this.#own, trusted, now, 2).length > 0) this.#shut(view);
+    else this.#unshut();
   }
 
   #trusted({ entries }: View, now: number): Entry[] {
@@ -126,9 +129,7 @@ export class Gate {
     this.#door?.release();
   }
 
-  /** All that are better off have shut: the best of them does not know yet. This one goes on until it does, so that somebody takes. */
-  #ring([best]: Entry[], now: number): void {
-    this.#unshut();
+  #ring(best: Entry | undefined, now: number): void {
     if (best === undefined || now - (this.#rungAt.get(best.id) ?? 0) < RING_EVERY_MS) return;
     this.#rungAt.set(best.id, now);
     wakeUp(best.pid);

@@ -55,7 +55,7 @@ export type ServerName = keyof typeof SERVERS;
 
 interface KitStatus {
   generation: number;
-  workers: { state: string; generation: number }[];
+  workers: { state: string; generation: number; connections: number }[];
   drains: { cutRequests: number; finishedRequests: number };
 }
 
@@ -107,6 +107,14 @@ export class Server {
     return this.#pids().reduce((sum, pid) => {
       const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
       return sum + (Number(fields[11]) + Number(fields[12])) * 10_000;
+    }, 0);
+  }
+
+  /** How often its processes went to sleep so far. */
+  wakeUps(): number {
+    return this.#pids().reduce((sum, pid) => {
+      const count = /^voluntary_ctxt_switches:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+      return sum + Number(count);
     }, 0);
   }
 
