@@ -80,7 +80,7 @@ k8s-check: $(INSTALLED) ## check the Kubernetes manifests, without a cluster: ru
 	@exec $(NODE) --test test/k8s.test.ts test/k8s-schemas.test.ts
 
 .PHONY: k8s-schemas
-k8s-schemas: $(INSTALLED) ## write the schemas that k8s-check goes by, from the packages of Kubernetes' official client
+k8s-schemas: $(INSTALLED) ## write the schemas that k8s-check goes by, from packages of the official client and cdk8s
 	@$(NODE) test/k8s/generate-schemas.ts
 
 .PHONY: k8s-load

@@ -53,6 +53,7 @@ test('each version has its own schemas', () => {
     change(deployment, `spec.template.spec.${field}`, value);
     return VERSIONS.filter(version => problems(deployment, version).length === 0);
   };
+  assert.deepEqual(wanting('securityContext.supplementalGroupsPolicy', 'Strict'), ['1.31', '1.32', '1.33', '1.34', '1.36']);
   assert.deepEqual(wanting('resources', { limits: { cpu: '2' } }), ['1.32', '1.33', '1.34', '1.36']);
   assert.deepEqual(wanting('hostnameOverride', 'app'), ['1.34', '1.36']);
 });

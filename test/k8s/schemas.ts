@@ -8,11 +8,13 @@ import { Ajv2020 } from 'ajv/dist/2020.js';
 import type { Manifest } from './rule.ts';
 
 export type Schema = Record<string, unknown>;
+/** Of an object with these fields and no others. */
+export type Definition = Schema & { properties: Record<string, Schema> };
 
 export const FOLDER = join(import.meta.dirname, 'schemas');
 
-/** Oldest first. What 1.30 and 1.32 know 1.31 knows too, and so 1.35: a stable API loses no field. */
-export const VERSIONS = ['1.30', '1.32', '1.33', '1.34', '1.36'] as const;
+/** Oldest first. For 1.35 no package has them. */
+export const VERSIONS = ['1.30', '1.31', '1.32', '1.33', '1.34', '1.36'] as const;
 export type Version = (typeof VERSIONS)[number];
 
 /** The definition of each kind that this project uses. */
@@ -58,9 +60,9 @@ function validatorOf(version: Version): Ajv2020 {
 }
 
 /** Of that version: those of the first one, with what each later one has changed. */
-function definitionsAt(version: Version): Record<string, Schema> {
+export function definitionsAt(version: Version): Record<string, Definition> {
   const upTo = VERSIONS.slice(0, VERSIONS.indexOf(version) + 1);
-  const { $comment, ...definitions } = Object.assign({}, ...upTo.map(read)) as Record<string, Schema>;
+  const { $comment, ...definitions } = Object.assign({}, ...upTo.map(read)) as Record<string, Definition>;
   return definitions;
 }
 
