@@ -4,10 +4,14 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { resolveLimits } from '../src/resources/cgroup.ts';
+import { size } from '../src/resources/sizing.ts';
 import { applied, change, FILES, find, noKubectl, read, render } from './k8s/manifests.ts';
 import { MUTATIONS } from './k8s/mutations.ts';
 import { at, type Manifest } from './k8s/rule.ts';
 import { broken, RULES } from './k8s/rules.ts';
+
+const README = readFileSync(join(import.meta.dirname, '..', 'README.md'), 'utf8');
 
 /** With the load of make k8s-rollout. */
 const all = () => [...applied(), ...read('load/load.yaml')];
@@ -69,9 +73,30 @@ test('the README adds up what the grace period has to hold as the Deployment say
   const seconds = (name: string) => Number(env.find(variable => variable.name === name)?.value) / 1000;
   const [delay, timeout] = [seconds('SHUTDOWN_DELAY_MS'), seconds('SHUTDOWN_TIMEOUT_MS')];
   const grace = at(deployment, 'spec.template.spec.terminationGracePeriodSeconds');
-  const readme = readFileSync(join(import.meta.dirname, '..', 'README.md'), 'utf8').replace(/\s+/g, ' ');
   const sum = `${delay} s delay + ${timeout} s timeout + 3 s = ${delay + timeout + 3} s, below the ${grace} s of the manifest`;
-  assert.ok(readme.includes(sum), `the README must say: ${sum}`);
+  assert.ok(README.replace(/\s+/g, ' ').includes(sum), `the README must say: ${sum}`);
+});
+
+test('the resize that the README shows is one that Kubernetes takes, and the pool becomes what it says', () => {
+  const [, patch = '', says = ''] = /--subresource resize -p '([^']+)'[\s\S]*?bosun sizing +# (.+)/.exec(README) ?? [];
+  const container = at(find(applied(), 'Deployment'), 'spec.template.spec.containers.0') as Manifest;
+  const resized = at(JSON.parse(patch), 'spec.containers.0') as Manifest;
+  assert.equal(resized.name, container.name);
+  const { requests, limits } = Object.fromEntries(
+    ['requests', 'limits'].map(kind => [
+      kind,
+      { ...(at(container, `resources.${kind}`) as Manifest), ...(at(resized, `resources.${kind}`) as Manifest) },
+    ]),
+  );
+  assert.equal(requests?.memory, limits?.memory);
+  assert.notEqual(requests?.cpu, limits?.cpu, 'the QoS class cannot change: it stays Burstable');
+  const gibibytes = Number(/^(\d+)Gi$/.exec(String(limits?.memory))?.[1]);
+  const limitsThen = {
+    ...resolveLimits(() => undefined),
+    quota: { value: Number(limits?.cpu), file: '/sys/fs/cgroup/cpu.max' },
+    memory: { value: gibibytes * 2 ** 30, file: '/sys/fs/cgroup/memory.max' },
+  };
+  assert.equal(size(limitsThen, { kind: 'auto' }, { cpus: 8, totalMemoryBytes: 2 ** 36 }).reason, says);
 });
 
 test('make k8s-rollout and k8s-apply say that there is no cluster', { skip: noKubectl }, () => {
