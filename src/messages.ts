@@ -63,6 +63,11 @@ export interface Broadcast {
   json: string;
 }
 
+/** Names of events that are the kit's own; an app may neither send nor hear them. */
+export const OWN_EVENTS = 'bosun:';
+/** The session keys in Redis have changed: workers read them again. */
+export const KEYS_EVENT = `${OWN_EVENTS}keys`;
+
 /** `refused`: Redis answers but rejects us (password, database): bad configuration. */
 export type RedisState = 'ready' | 'unreachable' | 'refused';
 

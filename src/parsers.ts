@@ -98,8 +98,10 @@ export const list: Parser<string[]> = value => {
 };
 
 /** A name that a cookie or header may have (RFC 9110, token); koa-session's own default has the colon. */
-export const httpToken: Parser<string> = value => {
+export const cookieName: Parser<string> = value => {
   if (!/^[\w!#$%&'*+.^`|~:-]+$/.test(value)) throw new Expected('a cookie name without spaces, commas, semicolons or quotes');
+  // Only where the connection is secure: over a plain one koa-session would fail with each request that sets it.
+  if (/^__(Host|Secure)-/i.test(value)) throw new Expected('a cookie name without __Host- or __Secure-, which is added over TLS');
   return value;
 };
 

@@ -5,9 +5,9 @@ import { tmpdir } from 'node:os';
 import { extname, join } from 'node:path';
 import {
   anyOf,
+  cookieName,
   flag,
   hostPorts,
-  httpToken,
   list,
   milliseconds,
   type Parser,
@@ -195,7 +195,24 @@ export const variables = {
     'keys that sign the session cookie, comma list, newest first; unset: with Redis one set is generated once and shared by every pod through Redis, without Redis a random one per start (with a warning)',
     { secret: true, shown: 'generated' },
   ),
-  sessionCookie: variable('SESSION_COOKIE', 'koa:sess', httpToken, 'name of the session cookie'),
+  sessionCookie: variable(
+    'SESSION_COOKIE',
+    'koa:sess',
+    cookieName,
+    'name of the session cookie, with `__Host-` before it over TLS; in Redis the prefix of all that the kit keeps there',
+  ),
+  sessionMaxBytes: variable(
+    'SESSION_MAX_BYTES',
+    '16384',
+    wholeNumber(256, 1 << 20),
+    'size limit of a session in Redis, as JSON; a larger one is an error of the request that writes it',
+  ),
+  sessionWrites: variable(
+    'SESSION_WRITES',
+    'last',
+    anyOf(['last', 'versioned']),
+    'of requests that write one session at the same time: `last` wins, or with `versioned` each field is kept, and of two that change the same one the later is answered with 409',
+  ),
   sessionTtlSeconds: variable(
     'SESSION_TTL_SECONDS',
     '2592000',

@@ -115,6 +115,14 @@ describe('configuration', () => {
     );
   });
 
+  test('the cookie is not named __Host- or __Secure-: the prefix comes with TLS', () => {
+    for (const name of ['__Host-sess', '__secure-sess'])
+      assert.match(
+        String(problems({ SESSION_COOKIE: name })[0]),
+        /without __Host- or __Secure-, which is added over TLS, got "__/,
+      );
+  });
+
   test('values that contradict each other are refused', () => {
     assert.match(
       String(problems({ HEADERS_TIMEOUT_MS: '2000', REQUEST_TIMEOUT_MS: '1000' })[0]),

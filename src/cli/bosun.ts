@@ -25,6 +25,7 @@ const USAGE = `usage: bosun <command> [options]
   policy NAME                   the balancing policy
   broadcast EVENT [JSON]        an event for every worker of every pod
   fleet                         the pods of this deployment, as they tell over Redis
+  keys rotate                   a new session key for every pod; nobody is logged out
   heap-snapshot [--worker N] [--output FILE|-]
   cpu-profile [--worker N] [--seconds S] [--output FILE|-]
   doctor                        what is wrong with this deployment, or will be
@@ -124,6 +125,13 @@ const COMMANDS: Record<string, Command> = {
     print(json ? JSON.stringify(fleet) : renderFleet(fleet.pods));
     return 0;
   },
+  keys: async ({ json, socket }, [action]) => {
+    if (operand(action, 'rotate') !== 'rotate')
+      throw new CommandError(`keys takes "rotate", got "${action}"\n\n${USAGE}`, EX_USAGE);
+    const result = await call(socket, 'rotate-keys', {}, json ? () => undefined : print);
+    if (json) print(JSON.stringify(result));
+    return 0;
+  },
   'heap-snapshot': options => diagnose('heap-snapshot', options),
   'cpu-profile': options => diagnose('cpu-profile', options),
   doctor: async ({ json, socket }) => {
@@ -144,7 +152,7 @@ const OTHER_PODS = {
 };
 
 /** How many operands a command takes, where it takes any. */
-const OPERANDS: Record<string, number> = { start: 1, scale: 1, cordon: 1, uncordon: 1, policy: 1, broadcast: 2 };
+const OPERANDS: Record<string, number> = { start: 1, scale: 1, cordon: 1, uncordon: 1, policy: 1, broadcast: 2, keys: 1 };
 
 async function diagnose(command: string, { json, socket, worker, seconds, output }: Options): Promise<number> {
   const parameters = { worker, seconds };

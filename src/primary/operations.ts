@@ -9,8 +9,8 @@ import { broadcastOf } from '../state/broadcast.ts';
 import { ControlError, type ControlSocket, type Operation } from './control.ts';
 import type { Diagnostics } from './diagnostics.ts';
 import { diagnoseDeployment, type Facts } from './doctor.ts';
-import type { Member } from './fleet.ts';
-import type { Sent } from './relay.ts';
+import { rotateKeys } from './key-rotation.ts';
+import { OPERATOR, type Relay } from './relay.ts';
 import type { Resizer } from './resizer.ts';
 import type { RollingRestart } from './rolling-restart.ts';
 import type { Settings } from './settings.ts';
@@ -26,8 +26,7 @@ export interface Parts {
   resizer: Resizer;
   diagnostics: Diagnostics;
   restarts: RollingRestart;
-  broadcast: (event: Broadcast) => Sent;
-  fleet: () => Member[];
+  relay: Relay;
 }
 
 const LONGEST_PROFILE_S = 300;
@@ -87,10 +86,11 @@ export function operations(parts: Parts, socket: () => ControlSocket): Record<st
       return { policy: parts.balancing.policy };
     },
     broadcast: async ({ event, data }) => {
-      const { workers, otherPods } = parts.broadcast(checked(event, data));
+      const { workers, otherPods } = parts.relay.broadcast(checked(event, data), OPERATOR);
       return { workers, otherPods: await otherPods };
     },
-    fleet: () => ({ pods: parts.fleet() }),
+    fleet: () => ({ pods: parts.relay.members }),
+    'rotate-keys': (_, tell) => rotateKeys(parts.settings.config, parts.relay, tell),
     'heap-snapshot': diagnose('heap-snapshot'),
     'cpu-profile': diagnose('cpu-profile'),
     doctor: () => diagnoseDeployment(factsOf(parts)),

@@ -17,7 +17,7 @@ import type { History } from './history.ts';
 import { OomWatch } from './oom.ts';
 import type { Pool } from './pool.ts';
 import { type View, whyNotReady, whyNotStarted } from './readiness.ts';
-import { OPERATOR, Relay } from './relay.ts';
+import { Relay } from './relay.ts';
 import type { Resizer } from './resizer.ts';
 import { RollingRestart } from './rolling-restart.ts';
 import type { Settings } from './settings.ts';
@@ -203,8 +203,7 @@ class Primary implements SupervisorEvents {
           resizer: this.#resizer,
           diagnostics: this.#diagnostics,
           restarts: this.#restarts,
-          broadcast: event => this.#relay.broadcast(event, OPERATOR),
-          fleet: () => this.#relay.members,
+          relay: this.#relay,
         },
         () => socket,
       ),

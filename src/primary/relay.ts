@@ -8,6 +8,7 @@ import { type Config, usesRedis } from '../config.ts';
 import type { Broadcast, RedisState } from '../messages.ts';
 import { type Envelope, Inbox } from '../state/broadcast.ts';
 import type { Channel, Link, LinkListener } from '../state/link.ts';
+import type { RedisClient } from '../state/redis.ts';
 import type { Retained } from '../state/retained.ts';
 import { type Beat, Fleet, type Member } from './fleet.ts';
 import type { Pod } from './status.ts';
@@ -62,6 +63,11 @@ export class Relay implements LinkListener {
   /** The pods that we know of, this one first. */
   get members(): Member[] {
     return this.#fleet.members;
+  }
+
+  /** Undefined where there is none, or it is not open yet. */
+  get redis(): RedisClient | undefined {
+    return this.#link?.redis;
   }
 
   get received() {

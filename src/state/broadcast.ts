@@ -2,7 +2,7 @@
  * What a broadcast is, and what sees to it that each one of another pod is passed on once and in its sender's order. Pure: how it
  * travels is link.ts' matter, to whom the primary's.
  */
-import type { Broadcast } from '../messages.ts';
+import { type Broadcast, OWN_EVENTS } from '../messages.ts';
 
 /** Of an event's data as JSON. Each one is copied for every worker of every pod: what is larger belongs into a store, its key into the event. */
 export const MOST_BROADCAST_BYTES = 256 << 10;
@@ -17,6 +17,8 @@ const MOST_ORIGINS = 1000;
 export function broadcastOf(event: string, data: unknown): Broadcast {
   if (typeof event !== 'string' || event === '' || event.length > MOST_NAME_LENGTH)
     throw new TypeError(`the name of an event must have 1 to ${MOST_NAME_LENGTH} characters, got ${JSON.stringify(event)}`);
+  if (event.startsWith(OWN_EVENTS))
+    throw new TypeError(`the name of an event must not begin with "${OWN_EVENTS}", got "${event}"`);
   const json: string | undefined = JSON.stringify(data ?? null);
   if (json === undefined) throw new TypeError(`the data of event "${event}" must be JSON, got a ${typeof data}`);
   const bytes = Buffer.byteLength(json);

@@ -77,6 +77,11 @@ export class Link {
     });
   }
 
+  /** For commands of the primary's own. */
+  get redis(): RedisClient {
+    return this.#publisher;
+  }
+
   get isConnected(): boolean {
     return this.#isPublisherReady && this.#isSubscribed;
   }

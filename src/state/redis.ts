@@ -11,10 +11,12 @@ export type RedisClient = Redis | Cluster;
 
 const CONNECT_TIMEOUT_MS = 1000;
 const COMMAND_TIMEOUT_MS = 500;
-const LONGEST_RETRY_MS = 1000;
+/** A Redis that is back is found within a second. */
+const LONGEST_RETRY_MS = 500;
 const CLOSE_TIMEOUT_MS = 1000;
 
-const retryAfterMs = (attempt: number) => Math.min(attempt * 50, LONGEST_RETRY_MS);
+/** Spread out: hundreds of workers that lost their Redis at the same moment don't come back at the same moment. */
+const retryAfterMs = (attempt: number) => Math.round(Math.min(attempt * 50, LONGEST_RETRY_MS) * (0.5 + Math.random() / 2));
 
 const POLICY = {
   enableOfflineQueue: false,

@@ -18,9 +18,41 @@ export function generateSessionKey(): string {
  * Called on each connect: a Redis that came back empty gets the keys that are in use, so that nobody is logged out.
  */
 export async function shareSessionKeys(redis: RedisClient, sessionCookie: string, keys: SessionKeys): Promise<void> {
-  const name = `${sessionCookie}:keys`;
+  const name = nameOf(sessionCookie);
   const ours = keys.current.length > 0 ? keys.current : [generateSessionKey()];
   await redis.set(name, ours.join(','), 'NX');
   const shared = await redis.get(name);
   if (shared) keys.current = shared.split(',');
 }
+
+/** A session whose key has fallen out is gone; one that is used is signed anew with the first key each time. */
+const MOST_KEYS = 10;
+
+/** First step of a rotation: at the end, where a key verifies and does not sign. */
+const ADD_KEY = `local keys = redis.call('GET', KEYS[1])
+if not keys then return 0 end
+redis.call('SET', KEYS[1], keys .. ',' .. ARGV[1])
+return 1`;
+
+/** Second step: to the front, where it signs. */
+const PROMOTE_KEY = `local kept, count = ARGV[1], 1
+for key in string.gmatch(redis.call('GET', KEYS[1]) or '', '[^,]+') do
+  if key ~= ARGV[1] and count < ${MOST_KEYS} then kept, count = kept .. ',' .. key, count + 1 end
+end
+redis.call('SET', KEYS[1], kept)
+return count`;
+
+/** Makes a new key that every worker which reads the keys from now on will verify. @throws Error where none are shared */
+export async function addSessionKey(redis: RedisClient, sessionCookie: string): Promise<string> {
+  const key = generateSessionKey();
+  const found = await redis.eval(ADD_KEY, 1, nameOf(sessionCookie), key);
+  if (found !== 1) throw new Error('there are no session keys in Redis yet: no worker has been ready');
+  return key;
+}
+
+/** Has that key sign from now on. @returns how many keys verify */
+export async function promoteSessionKey(redis: RedisClient, sessionCookie: string, key: string): Promise<number> {
+  return Number(await redis.eval(PROMOTE_KEY, 1, nameOf(sessionCookie), key));
+}
+
+const nameOf = (sessionCookie: string) => `${sessionCookie}:keys`;

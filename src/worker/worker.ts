@@ -10,7 +10,15 @@ import { Gate } from '../balancing/gate.ts';
 import { type Intake, IntakeFromPrimary, IntakeFromSockets } from '../balancing/intake.ts';
 import { type Config, type Inherited, usesRedis } from '../config.ts';
 import { createLog, type LogSource } from '../log.ts';
-import { type Broadcast, type Diagnosis, type DiagnosisTarget, ExitCode, type ToPrimary, type ToWorker } from '../messages.ts';
+import {
+  type Broadcast,
+  type Diagnosis,
+  type DiagnosisTarget,
+  ExitCode,
+  KEYS_EVENT,
+  type ToPrimary,
+  type ToWorker,
+} from '../messages.ts';
 import type { RedisClient } from '../state/redis.ts';
 import { WorkerKit } from './kit.ts';
 import { loadApp } from './load-app.ts';
@@ -64,6 +72,7 @@ class Worker {
   /** Which of the sockets to serve. */
   #slots: number[] = [];
   #redis: RedisClient | undefined;
+  #readKeysAgain: (() => void) | undefined;
   /** Undefined with `rr`, where the primary hands connections out, and `reuseport`, where the kernel does. */
   readonly #gate: Gate | undefined;
   #accepted = 0;
@@ -113,6 +122,10 @@ class Worker {
   }
 
   #hear({ event, json }: Broadcast): void {
+    if (event === KEYS_EVENT) {
+      this.#readKeysAgain?.();
+      return;
+    }
     // Also before the app is loaded: it may ask for it later.
     if (this.#config.broadcastRetained.includes(event)) this.#retained.set(event, json);
     this.#kit?.deliver(event, json);
@@ -165,12 +178,16 @@ class Worker {
 
   async #connectRedis(keys: { current: string[] }): Promise<RedisClient | undefined> {
     const { connectRedis, evictionPolicyOf } = await import('../state/redis.ts');
+    const readKeys = async () => {
+      if (redis === undefined || this.#config.sessionKeys !== undefined) return;
+      const { shareSessionKeys } = await import('../state/session-keys.ts');
+      await shareSessionKeys(redis, this.#config.sessionCookie, keys);
+    };
+    // A Redis that is away now is asked again when it is back.
+    this.#readKeysAgain = () => void readKeys().catch(() => undefined);
     const redis = connectRedis(this.#config, `bosun:${hostname()}:${this.#id}`, async (state, message) => {
       try {
-        if (state === 'ready' && redis && this.#config.sessionKeys === undefined) {
-          const { shareSessionKeys } = await import('../state/session-keys.ts');
-          await shareSessionKeys(redis, this.#config.sessionCookie, keys);
-        }
+        if (state === 'ready') await readKeys();
         const evictionPolicy = state === 'ready' && redis ? await evictionPolicyOf(redis) : undefined;
         this.#tell({ type: 'redis', state, message, ...(evictionPolicy && { evictionPolicy }) });
       } catch (error) {

@@ -350,6 +350,10 @@ describe('bosun', { concurrency: CONCURRENCY }, () => {
       ['cpu-profile --seconds 301', 1, /^bosun: seconds must be above 0 and at most 300, got 301\n$/],
       ['policy', EX_USAGE, /^bosun: NAME is missing/],
       ['broadcast', EX_USAGE, /^bosun: EVENT is missing/],
+      ['broadcast bosun:keys', 1, /^bosun: the name of an event must not begin with "bosun:", got "bosun:keys"\n$/],
+      ['keys', EX_USAGE, /^bosun: rotate is missing/],
+      ['keys rotate', 1, /^bosun: the session keys are of this start only: with Redis they are shared, and can be rotated\n$/],
+      ['fleet 3', EX_USAGE, /^bosun: fleet does not take "3"/],
       ['broadcast news {text', EX_USAGE, /^bosun: the data of an event must be JSON: /],
       ['sizing --root /nowhere', EX_USAGE, /^bosun: --root must be a folder that holds proc and sys, got "\/nowhere"\n$/],
     ] as const) {
@@ -386,6 +390,7 @@ describe('bosun', { concurrency: CONCURRENCY }, () => {
       'policy NAME',
       'broadcast EVENT [JSON]',
       'fleet',
+      'keys rotate',
       'heap-snapshot [--worker N] [--output FILE|-]',
       'cpu-profile [--worker N] [--seconds S] [--output FILE|-]',
       'doctor',

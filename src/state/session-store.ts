@@ -1,0 +1,138 @@
+/**
+ * The store of sessions: koa-redis for reading and writing, with what it lacks: a limit for size, a breaker, no write after a logout, and,
+ * where it is asked for, no write over another's (SESSION_WRITES=versioned). Two round trips at most: one reads, one writes.
+ */
+import { createHash } from 'node:crypto';
+import redisStore from 'koa-redis';
+import type { Config } from '../config.ts';
+import { Breaker } from './breaker.ts';
+import type { RedisClient } from './redis.ts';
+import { merge, type SessionData } from './session-merge.ts';
+
+/** The session store did not answer; `cause` is Redis' own error. */
+export class StoreError extends Error {
+  override readonly name = 'StoreError';
+}
+
+/** Another request has changed the same part of the session meanwhile. */
+export class ConflictError extends Error {
+  override readonly name = 'ConflictError';
+}
+
+/** What koa-session calls. Whatever has read a session is known by its `ctx` when it writes. */
+export interface SessionStore {
+  get(id: string, maxAgeMs: number, options: { ctx?: unknown }): Promise<unknown>;
+  set(id: string, session: SessionData, ttlMs: number, options: { ctx?: unknown }): Promise<void>;
+  destroy(id: string): Promise<void>;
+}
+
+/** In the place of a session that was destroyed, for as long as a request may last that has read it before. */
+const TOMBSTONE = 'destroyed';
+const TOMBSTONE_TTL_S = 300;
+
+/** Dead connections look well, and every command on them waits: after so many probes in vain they are replaced. */
+const PROBES_PER_CONNECTION = 2;
+
+/** 1: written. 0: the session was destroyed, and stays so. A text: what is there instead of what the writer has read. */
+const WRITE = `local now = redis.call('GET', KEYS[1])
+if now == '${TOMBSTONE}' then return 0 end
+if now and ARGV[3] ~= '' and redis.sha1hex(now) ~= ARGV[3] then return now end
+redis.call('SETEX', KEYS[1], ARGV[1], ARGV[2])
+return 1`;
+/** In the place of a hash: whatever is there. */
+const ANYTHING = '';
+/** The hash of no text: nothing must be there. */
+const NOTHING = 'nothing';
+
+export function openSessionStore(config: Config, client: RedisClient): SessionStore {
+  const { sessionCookie, sessionMaxBytes } = config;
+  const isVersioned = config.sessionWrites === 'versioned';
+  const breaker = new Breaker({ probe: proberOf(client), isAway, refusal: () => new Error('it was away a moment ago') });
+  /** What a request has read, as JSON, by its context. */
+  const read = new WeakMap<object, { id: string; json: string }>();
+
+  const write = async (key: string, ttlSeconds: number, json: string, expected: string) =>
+    client.eval(WRITE, 1, key, ttlSeconds, json, expected);
+  // koa-redis needs these of a client, and no more.
+  const facade = {
+    on: () => undefined,
+    get: async (key: string) => {
+      const json = await client.get(key);
+      return json === TOMBSTONE ? null : json;
+    },
+    setex: (key: string, ttlSeconds: number, json: string) => write(key, ttlSeconds, json, ANYTHING),
+    del: (key: string) => client.set(key, TOMBSTONE, 'EX', TOMBSTONE_TTL_S),
+  };
+  const store = redisStore({ client: facade });
+  const keyOf = (id: string) => `${sessionCookie}:${id}`;
+
+  /** Writes where nobody else has; where somebody has, once more what is ours upon what is theirs. */
+  async function writeVersioned(id: string, session: SessionData, ttlSeconds: number, ctx: unknown): Promise<void> {
+    const before = read.get(Object(ctx));
+    const base = before?.id === id ? before.json : undefined;
+    const found = await write(keyOf(id), ttlSeconds, JSON.stringify(session), base === undefined ? NOTHING : sha1(base));
+    if (typeof found !== 'string') return;
+    const merged = merge(parse(base), session, parse(found));
+    if (merged === undefined) throw new ConflictError('another request has changed the same part of the session');
+    const again = await write(keyOf(id), ttlSeconds, JSON.stringify(merged), sha1(found));
+    if (typeof again === 'string') throw new ConflictError('other requests change the session all the time');
+  }
+
+  return {
+    get: (id, _, { ctx }) =>
+      orStoreError(breaker, async () => {
+        const session = await store.get(keyOf(id));
+        if (isVersioned && session) read.set(Object(ctx), { id, json: JSON.stringify(session) });
+        return session;
+      }),
+    set: async (id, session, ttlMs, { ctx }) => {
+      refuseTooLarge(session, sessionMaxBytes);
+      await orStoreError(breaker, () =>
+        isVersioned ? writeVersioned(id, session, Math.ceil(ttlMs / 1000), ctx) : store.set(keyOf(id), session, ttlMs),
+      );
+    },
+    destroy: id => orStoreError(breaker, () => store.destroy(keyOf(id))),
+  };
+}
+
+/** @throws RangeError, which is the app's mistake: an answer of 500, with the reason in the log */
+function refuseTooLarge(session: SessionData, mostBytes: number): void {
+  const bytes = Buffer.byteLength(JSON.stringify(session));
+  if (bytes <= mostBytes) return;
+  const largest = Object.entries(session)
+    .map(([name, value]) => ({ name, bytes: Buffer.byteLength(JSON.stringify(value) ?? '') }))
+    .sort((a, b) => b.bytes - a.bytes)[0];
+  throw new RangeError(
+    `a session must be at most ${mostBytes} bytes of JSON (SESSION_MAX_BYTES), got ${bytes}; the largest field is "${largest?.name}" with ${largest?.bytes}`,
+  );
+}
+
+async function orStoreError<T>(breaker: Breaker, operation: () => Promise<T>): Promise<T> {
+  try {
+    return await breaker.run(operation);
+  } catch (cause) {
+    if (cause instanceof ConflictError) throw cause;
+    throw new StoreError(`the session store failed: ${cause instanceof Error ? cause.message : cause}`, { cause });
+  }
+}
+
+function proberOf(client: RedisClient): () => Promise<unknown> {
+  let inVain = 0;
+  return async () => {
+    try {
+      await client.ping();
+      inVain = 0;
+    } catch (error) {
+      if (++inVain % PROBES_PER_CONNECTION === 0 && client.status === 'ready') client.disconnect(true);
+      throw error;
+    }
+  };
+}
+
+/** What Redis itself answers is no sign of its absence: its memory is full, or we may not do that. */
+function isAway(error: unknown): boolean {
+  return !(error instanceof ConflictError) && (error as Error).name !== 'ReplyError';
+}
+
+const sha1 = (text: string) => createHash('sha1').update(text).digest('hex');
+const parse = (json: string | undefined) => (json === undefined ? {} : (JSON.parse(json) as SessionData));

@@ -1,0 +1,208 @@
+/**
+ * What becomes of a session when requests write it at the same time, when it is too large, when Redis is full, when its key is replaced.
+ * The kits run on this machine: it is their Redis that matters here.
+ */
+import assert from 'node:assert/strict';
+import { type TestOptions, test } from 'node:test';
+import type { KitOptions } from '../process/kit.ts';
+import { until } from '../process/kit.ts';
+import { type Operated, startOperated } from '../process/operator.ts';
+import { withEngine } from './engine.ts';
+import { Redis } from './redis.ts';
+import { Visitor } from './visitor.ts';
+
+const TOMBSTONE = 'destroyed';
+const PARALLEL = 20;
+
+test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
+  const redis = await Redis.start(undefined);
+  const cases: Promise<void>[] = [];
+  const promise = (name: string, run: () => Promise<void>, options: TestOptions = {}) =>
+    void cases.push(t.test(name, options, run));
+
+  async function startPod(env: Record<string, string>, options: KitOptions = {}): Promise<Operated> {
+    return startOperated({ app: 'sessions.ts', ...options, env: { REDIS_URL: `redis://127.0.0.1:${redis.port}`, ...env } });
+  }
+
+  promise('twenty increments at once: the plain store loses some, the versioned one none that it has acknowledged', async () => {
+    for (const [writes, cookie] of [
+      ['last', 'plain'],
+      ['versioned', 'versioned'],
+    ] as const) {
+      const { kit, port } = await startPod({ SESSION_WRITES: writes, SESSION_COOKIE: cookie });
+      const visitor = new Visitor();
+      assert.equal((await visitor.ask(port, '/set?field=user')).status, 200);
+      const answers = await Promise.all(
+        Array.from({ length: PARALLEL }, () => new Visitor(visitor.cookies).ask(port, '/increment?ms=200')),
+      );
+      const acknowledged = answers.filter(({ status }) => status === 200).length;
+      const { counter } = JSON.parse((await visitor.ask(port, '/read')).body) as { counter: number };
+      if (writes === 'last') {
+        assert.equal(acknowledged, PARALLEL);
+        assert.ok(counter < PARALLEL, `${counter} of ${PARALLEL}`);
+        continue;
+      }
+      assert.equal(counter, acknowledged);
+      assert.deepEqual(new Set(answers.map(({ status }) => status)), new Set([200, 409]));
+      assert.equal(answers.find(({ status }) => status === 409)?.headers['retry-after'], '0');
+      // A client that does as it is told gets through.
+      const refused = answers.filter(({ status }) => status === 409);
+      await Promise.all(
+        refused.map(() =>
+          until(
+            async () => ((await new Visitor(visitor.cookies).ask(port, '/increment')).status === 200 ? true : undefined),
+            () => kit.transcript(),
+          ),
+        ),
+      );
+      assert.equal(JSON.parse((await visitor.ask(port, '/read')).body).counter, PARALLEL);
+    }
+  });
+
+  promise('versioned: what different requests write to different fields is all kept', async () => {
+    const { port } = await startPod({ SESSION_WRITES: 'versioned', SESSION_COOKIE: 'fields' });
+    const visitor = new Visitor();
+    await visitor.ask(port, '/set?field=user');
+    const both = ['a', 'b'].map(field => new Visitor(visitor.cookies).ask(port, `/set?ms=200&field=${field}`));
+    for (const { status, body } of await Promise.all(both)) assert.equal(status, 200, body);
+    const session = JSON.parse((await visitor.ask(port, '/read')).body) as Record<string, string>;
+    assert.deepEqual([session.user, session.a, session.b], ['x', 'x', 'x']);
+  });
+
+  for (const writes of ['last', 'versioned']) {
+    promise(`${writes}: a request that was on its way at the logout does not bring the session back`, async () => {
+      const cookie = `logout-${writes}`;
+      const { kit, port } = await startPod({ SESSION_WRITES: writes, SESSION_COOKIE: cookie });
+      const visitor = new Visitor();
+      await visitor.ask(port, '/increment');
+      const thief = new Visitor(visitor.cookies);
+      const id = visitor.cookies.get(cookie);
+      const late = new Visitor(visitor.cookies).ask(port, '/increment?ms=500');
+      await kit.event('test.read', ({ before }) => before === 1);
+      assert.equal((await visitor.ask(port, '/logout')).status, 200);
+      assert.equal((await late).status, 200);
+      assert.equal(await redis.command('GET', `${cookie}:${id}`), TOMBSTONE);
+      const ttl = Number(await redis.command('TTL', `${cookie}:${id}`));
+      assert.ok(ttl > 250 && ttl <= 300, String(ttl));
+      assert.equal(JSON.parse((await thief.ask(port, '/increment')).body).counter, 1);
+      assert.notEqual(thief.cookies.get(cookie), id);
+    });
+  }
+
+  promise('one that is too large is an error that names its largest field; what was there stays', async () => {
+    const { kit, port } = await startPod({ SESSION_COOKIE: 'large' });
+    const visitor = new Visitor();
+    assert.equal((await visitor.ask(port, '/set?field=fits&bytes=15000')).status, 200);
+    assert.equal((await visitor.ask(port, '/set?field=more&bytes=2000')).status, 500);
+    const { error } = await kit.event('test.failed');
+    assert.match(
+      String(error),
+      /^a session must be at most 16384 bytes of JSON \(SESSION_MAX_BYTES\), got 17\d\d\d; the largest field is "fits" with 15002$/,
+    );
+    const session = JSON.parse((await visitor.ask(port, '/read')).body) as Record<string, string>;
+    assert.deepEqual([session.fits?.length, session.more], [15000, undefined]);
+  });
+
+  promise(
+    'bosun keys rotate: every pod signs with the new key, nobody is logged out meanwhile or later, and no key is ever shown',
+    async () => {
+      const pods = await Promise.all([startPod({ SESSION_COOKIE: 'rotated' }), startPod({ SESSION_COOKIE: 'rotated' })]);
+      const [one, other] = pods as [Operated, Operated];
+      const sleeper = new Visitor();
+      await sleeper.ask(one.port, '/increment');
+      const before = await redis.command('GET', 'rotated:keys');
+      const visitor = new Visitor();
+      let visits = 0;
+      const rotation = one.start('keys', 'rotate');
+      let isRotating = true;
+      void rotation.ended.then(() => {
+        isRotating = false;
+      });
+      while (isRotating) {
+        for (const { port } of pods) {
+          const { counter } = JSON.parse((await visitor.ask(port, '/increment')).body) as { counter: number };
+          assert.equal(counter, ++visits);
+        }
+      }
+      const { code, stdout, stderr } = await rotation.ended;
+      assert.deepEqual([code, stderr], [0, '']);
+      assert.equal(stdout, 'every worker verifies with the new key\nevery worker signs with it; 1 older one verifies\n');
+      const keys = (await redis.command('GET', 'rotated:keys')).split(',');
+      assert.equal(keys.length, 2);
+      assert.equal(keys[1], before);
+      const signature = sleeper.cookies.get('rotated.sig');
+      assert.equal(JSON.parse((await sleeper.ask(other.port, '/increment')).body).counter, 2, 'signed with the old key');
+      assert.notEqual(sleeper.cookies.get('rotated.sig'), signature, 'signed anew');
+      for (const { kit } of pods) {
+        const shown = kit.transcript() + JSON.stringify(await kit.status()) + (await kit.probe('/metrics')).body;
+        for (const key of keys) assert.ok(!shown.includes(key));
+      }
+      const given = await startPod({ SESSION_COOKIE: 'given', SESSION_KEYS: 'a key of the operator' });
+      const refused = await given.bosun('keys', 'rotate');
+      assert.deepEqual([refused.code, refused.stdout], [1, '']);
+      assert.match(refused.stderr, /^bosun: the session keys are given by SESSION_KEYS: put the new one first there/);
+    },
+  );
+
+  promise('a session that nobody uses expires, one in use is renewed in its second half', async () => {
+    const { port } = await startPod({ SESSION_COOKIE: 'short', SESSION_TTL_SECONDS: '4' });
+    const [used, unused] = [new Visitor(), new Visitor()];
+    for (const visitor of [used, unused]) await visitor.ask(port, '/increment');
+    const id = used.cookies.get('short');
+    const startedAt = performance.now();
+    // Every half second for six: reads only, and the session outlives its four.
+    await until(
+      async () => {
+        assert.equal(JSON.parse((await used.ask(port, '/read')).body).counter, 1);
+        return performance.now() - startedAt > 6000 || undefined;
+      },
+      () => 'never',
+    );
+    assert.equal(used.cookies.get('short'), id);
+    assert.equal(JSON.parse((await unused.ask(port, '/increment')).body).counter, 1);
+  });
+
+  await Promise.all(cases);
+});
+
+test(
+  'a request takes two commands at most; with a full memory what writes a session is answered with 503, what reads one goes on',
+  withEngine,
+  async () => {
+    const redis = await Redis.start(undefined);
+    const { kit, port } = await startOperated({ app: 'sessions.ts', env: { REDIS_URL: `redis://127.0.0.1:${redis.port}` } });
+    const visitor = new Visitor();
+    await visitor.ask(port, '/increment');
+
+    // One command reads, one writes: a script, whose own GET and SETEX Redis counts too.
+    const [script, own] = [{ eval: 1, get: 1, setex: 1 }, { get: 1 }];
+    assert.deepEqual(await commandsOf(redis, () => visitor.ask(port, '/increment')), { ...script, get: script.get + own.get });
+    assert.deepEqual(await commandsOf(redis, () => visitor.ask(port, '/read')), own);
+    assert.deepEqual(await commandsOf(redis, () => visitor.ask(port, '/')), {}, 'a route without a session');
+
+    await redis.command('CONFIG', 'SET', 'maxmemory-policy', 'noeviction');
+    await redis.command('CONFIG', 'SET', 'maxmemory', '1kb');
+    for (let i = 0; i < 10; i++) {
+      const { status, headers } = await visitor.ask(port, '/increment');
+      assert.deepEqual([status, headers['retry-after']], [503, '1']);
+      assert.equal((await visitor.ask(port, '/read')).status, 200, 'no breaker: Redis is there');
+    }
+    await redis.command('CONFIG', 'SET', 'maxmemory', '0');
+    assert.equal(JSON.parse((await visitor.ask(port, '/increment')).body).counter, 3);
+    assert.deepEqual(kit.all('worker.exit'), []);
+  },
+);
+
+/** How often Redis has carried out which command meanwhile, but for those of the primary's beats and of ours. */
+async function commandsOf(redis: Redis, run: () => Promise<unknown>): Promise<Record<string, number>> {
+  const counts = async () => {
+    const lines = (await redis.command('INFO', 'commandstats')).matchAll(
+      /^cmdstat_(get|set|setex|del|eval|evalsha|ping):calls=(\d+)/gm,
+    );
+    return new Map([...lines].map(([, name = '', calls]) => [name, Number(calls)]));
+  };
+  const before = await counts();
+  await run();
+  const after = await counts();
+  return Object.fromEntries([...after].map(([name, n]) => [name, n - (before.get(name) ?? 0)] as const).filter(([, n]) => n > 0));
+}
