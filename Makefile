@@ -67,6 +67,11 @@ $(PEERS): test/bench/peers/package.json test/bench/peers/package-lock.json
 bench-balancing: $(INSTALLED) ## the balancing policies against rr, seven workloads, about 15 minutes
 	@$(NODE) test/bench/balancing.ts
 
+.PHONY: bench-state
+bench-state: $(INSTALLED) ## broadcasts between pods, and sessions without Redis, about 2 minutes; needs redis-server
+	@$(NODE) test/bench/broadcast.ts
+	@$(NODE) test/bench/sessions.ts
+
 .PHONY: soak
 soak: $(INSTALLED) ## kill a worker every second for a minute under load, for each of two policies
 	@KILLS=60 exec $(NODE) --test test/process/kills.test.ts

@@ -130,13 +130,17 @@ function contradictions(config: Config): string[] {
   return found;
 }
 
-function loginProblems({ redisUrl, redisUsername, redisPassword, redisCaFile }: Config): string[] {
+function loginProblems({ redisUrl, redisUsername, redisPassword, redisCaFile, redisTls, ...config }: Config): string[] {
   const found: string[] = [];
   const url = redisUrl === undefined ? undefined : new URL(redisUrl);
   if (redisPassword !== undefined && url?.password) found.push('REDIS_PASSWORD and REDIS_URL both have a password, expected one');
   if (redisUsername !== undefined && url?.username) found.push('REDIS_USERNAME and REDIS_URL both have a user, expected one');
+  if (redisTls && url?.protocol === 'redis:') found.push('REDIS_TLS must go with a REDIS_URL of rediss://, got redis://');
+  if (config.redisSentinelPassword !== undefined && config.redisSentinels === undefined)
+    found.push('REDIS_SENTINEL_PASSWORD must go with REDIS_SENTINELS, got none');
   if (redisCaFile === undefined) return found;
-  if (url?.protocol !== 'rediss:') found.push('REDIS_CA_FILE must go with a REDIS_URL of rediss://, got none');
+  if (url?.protocol !== 'rediss:' && !(redisTls && url === undefined))
+    found.push('REDIS_CA_FILE must go with a REDIS_URL of rediss://, or with REDIS_TLS, got neither');
   const content = readText(redisCaFile);
   if (typeof content !== 'string')
     found.push(`REDIS_CA_FILE must be the path of a readable file, got ${JSON.stringify(redisCaFile)}: ${content.message}`);

@@ -84,6 +84,8 @@ export interface Snapshot {
   /** Requests refused with 503 because the event loop was late (MAX_EVENT_LOOP_DELAY_MS). */
   shed: number;
   sessionStoreErrors: number;
+  /** Undefined where no Redis is configured. */
+  redis?: RedisCounters;
   /** Over the last 5 to 10 seconds; all 0 where nothing was answered. */
   responseTimeMs: { mean: number; p50: number; p99: number };
   /** 0 to 1, over the last second. */
@@ -97,6 +99,18 @@ export interface Snapshot {
   /** The app's own metrics in prom-client's JSON; empty where it has none. */
   appMetrics: AppMetric[];
 }
+
+/** Commands of one process to Redis since it started: `counts` per bucket of REDIS_BUCKETS_S of those that were answered, the last one above all. */
+export interface RedisCounters {
+  commands: number;
+  errors: number;
+  reconnects: number;
+  sumSeconds: number;
+  counts: number[];
+}
+
+/** Upper bounds in seconds; the command timeout is 0.5. */
+export const REDIS_BUCKETS_S = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5];
 
 export interface CpuSeconds {
   user: number;

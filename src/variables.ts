@@ -175,13 +175,32 @@ export const variables = {
     'user of Redis, where the URL names none; for Sentinel and Cluster the only way',
   ),
   redisPassword: optional('REDIS_PASSWORD', text, 'password of Redis, where the URL has none', { secret: true }),
-  redisCaFile: optional('REDIS_CA_FILE', text, 'PEM file of the authority that has signed the certificate of a `rediss://` URL'),
+  redisTls: variable(
+    'REDIS_TLS',
+    'false',
+    flag,
+    'TLS to Sentinels, their master, and the nodes of a Cluster; with `REDIS_URL`, `rediss://` says it',
+  ),
+  redisCaFile: optional(
+    'REDIS_CA_FILE',
+    text,
+    'PEM file of the authority that has signed the certificates of Redis; goes with `rediss://` or `REDIS_TLS`',
+  ),
   redisSentinels: optional('REDIS_SENTINELS', hostPorts, 'Redis Sentinels, `host:port,…`, instead of `REDIS_URL`'),
   redisSentinelName: optional('REDIS_SENTINEL_NAME', text, 'the name of the master that the Sentinels watch'),
+  redisSentinelPassword: optional('REDIS_SENTINEL_PASSWORD', text, 'password of the Sentinels themselves, where they have one', {
+    secret: true,
+  }),
   redisClusterNodes: optional(
     'REDIS_CLUSTER_NODES',
     hostPorts,
     'nodes of a Redis Cluster, `host:port,…`, instead of `REDIS_URL`',
+  ),
+  broadcastDurable: variable(
+    'BROADCAST_DURABLE',
+    'false',
+    flag,
+    'events go through a Redis Stream: a pod that was cut off gets the last 10,000 of them when it is back; the same for every pod',
   ),
   broadcastRetained: variable(
     'BROADCAST_RETAINED',

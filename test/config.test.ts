@@ -179,6 +179,10 @@ test('the login and the authority of Redis are checked before anything connects'
     String(problems({ REDIS_URL: 'redis://a', REDIS_CA_FILE: import.meta.filename })),
     /must go with a REDIS_URL of rediss/,
   );
+  assert.match(String(problems({ REDIS_URL: 'redis://a', REDIS_TLS: 'true' })), /REDIS_TLS must go with a REDIS_URL of rediss/);
+  assert.match(String(problems({ REDIS_SENTINEL_PASSWORD: 'p' })), /REDIS_SENTINEL_PASSWORD must go with REDIS_SENTINELS/);
+  assert.match(String(problems({ REDIS_CLUSTER_NODES: 'a:1', REDIS_CA_FILE: import.meta.filename })), /or with REDIS_TLS/);
+  assert.equal(readConfig({ REDIS_CLUSTER_NODES: 'a:1', REDIS_TLS: 'true', REDIS_CA_FILE: import.meta.filename }).redisTls, true);
   assert.match(String(problems({ REDIS_URL: url, REDIS_CA_FILE: '/nowhere/ca.pem' })), /path of a readable file, got "\/nowhere/);
   assert.equal(readConfig({ REDIS_URL: url, REDIS_CA_FILE: import.meta.filename }).redisCaFile, import.meta.filename);
 });

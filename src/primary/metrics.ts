@@ -3,9 +3,10 @@
  * snapshot is at most a second old.
  */
 import type { Registry } from 'prom-client';
-import { type HttpSeries, RESPONSE_TIME_BUCKETS_S } from '../messages.ts';
+import { type HttpSeries, REDIS_BUCKETS_S, RESPONSE_TIME_BUCKETS_S, type RedisCounters } from '../messages.ts';
 import { addProcessMetrics } from './process-metrics.ts';
 import type { Pod } from './status.ts';
+import { addRedis } from './totals.ts';
 
 const WORKER_STATES = ['starting', 'ready', 'cordoned', 'draining'] as const;
 
@@ -87,8 +88,15 @@ export async function metricsText(pod: Pod): Promise<{ contentType: string; text
 
   addProcessMetrics({ Counter, Gauge }, own, handles, totals);
 
+  const redis = (counters.redis ?? pod.redis) && addRedis(counters.redis, pod.redis);
+  if (redis !== undefined) {
+    counter('bosun_redis_commands_total', 'Commands of this pod to Redis.', redis.commands);
+    counter('bosun_redis_errors_total', 'Commands that failed, or that Redis refused.', redis.errors);
+    counter('bosun_redis_reconnects_total', 'Attempts to connect to Redis again.', redis.reconnects);
+  }
+
   const collected = [
-    [histogramOf(counters.http)],
+    [histogramOf(counters.http), ...(redis ? [redisHistogramOf(redis)] : [])],
     ...handles.map(({ snapshot }) => snapshot?.appMetrics ?? []),
     await totals.appMetrics,
   ];
@@ -123,28 +131,33 @@ function addBroadcasts(Counter: typeof import('prom-client').Counter, own: Regis
 /** `http_request_duration_seconds` as prom-client would have collected it. */
 function histogramOf(http: readonly HttpSeries[]) {
   const name = 'http_request_duration_seconds';
-  const values = http.flatMap(({ method, status, sumSeconds, counts }) => {
-    const labels = { method, status };
-    let cumulative = 0;
-    const buckets = counts.map((count, index) => {
-      cumulative += count;
-      return {
-        metricName: `${name}_bucket`,
-        labels: { le: RESPONSE_TIME_BUCKETS_S[index] ?? '+Inf', ...labels },
-        value: cumulative,
-      };
-    });
-    return [
-      ...buckets,
-      { metricName: `${name}_sum`, labels, value: sumSeconds },
-      { metricName: `${name}_count`, labels, value: cumulative },
-    ];
+  const values = http.flatMap(({ method, status, sumSeconds, counts }) =>
+    seriesOf(name, { method, status }, RESPONSE_TIME_BUCKETS_S, { sumSeconds, counts }),
+  );
+  const help = 'Time from the headers of a request to the end of its answer.';
+  return { name, help, type: 'histogram', aggregator: 'sum', values };
+}
+
+function redisHistogramOf(redis: RedisCounters) {
+  const name = 'bosun_redis_command_duration_seconds';
+  const values = seriesOf(name, {}, REDIS_BUCKETS_S, redis);
+  return { name, help: 'Time from a command to the answer of Redis.', type: 'histogram', aggregator: 'sum', values };
+}
+
+function seriesOf(
+  name: string,
+  labels: Record<string, string | number>,
+  boundsS: readonly number[],
+  { sumSeconds, counts }: { sumSeconds: number; counts: readonly number[] },
+) {
+  let cumulative = 0;
+  const buckets = counts.map((count, index) => {
+    cumulative += count;
+    return { metricName: `${name}_bucket`, labels: { le: boundsS[index] ?? '+Inf', ...labels }, value: cumulative };
   });
-  return {
-    name,
-    help: 'Time from the headers of a request to the end of its answer.',
-    type: 'histogram',
-    aggregator: 'sum',
-    values,
-  };
+  return [
+    ...buckets,
+    { metricName: `${name}_sum`, labels, value: sumSeconds },
+    { metricName: `${name}_count`, labels, value: cumulative },
+  ];
 }

@@ -303,7 +303,8 @@ class Primary implements SupervisorEvents {
       supervisor: this.#supervisor,
       totals: this.#totals,
       resizes: this.#resizer.resizes,
-      broadcasts: { ...this.#relay.counts, ...this.#relay.received },
+      broadcasts: this.#relay.counts,
+      redis: this.#relay.redisCounters,
       throttledSeconds: readUsage(readerBelow(), this.#resizer.limits.usage).throttledSeconds,
     };
   }

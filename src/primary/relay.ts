@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { type Config, usesRedis } from '../config.ts';
-import type { Broadcast, RedisState } from '../messages.ts';
+import type { Broadcast, RedisCounters, RedisState } from '../messages.ts';
 import { type Envelope, Inbox } from '../state/broadcast.ts';
 import type { Channel, Link, LinkListener } from '../state/link.ts';
 import type { RedisClient } from '../state/redis.ts';
@@ -30,21 +30,22 @@ interface Parts {
   onConnected: () => void;
 }
 
-/** The workers of this pod, and what other pods get of it: a retained event comes to them when Redis is back. Undefined where there is none. */
+/** The workers of this pod, and what other pods get of it: a retained or durable event comes to them when Redis is back. Undefined where there is none. */
 export interface Sent {
   workers: number;
   otherPods: Promise<'sent' | 'later' | 'never'> | undefined;
 }
 
 export class Relay implements LinkListener {
-  /** Events and copies of them, since the start. */
-  readonly counts = { sent: 0, unsent: 0, droppedCopies: 0 };
+  readonly #counts = { sent: 0, droppedCopies: 0 };
+  #unsent = 0;
   readonly #parts: Parts;
   readonly #origin = `${hostname()}:${randomBytes(6).toString('hex')}`;
   readonly #inbox = new Inbox(this.#origin);
   readonly #fleet: Fleet;
   #seq = 0;
   #link: Link | undefined;
+  #redisCounters: (() => RedisCounters) | undefined;
   #heardAt = performance.now();
   #hasBeenConnected = false;
 
@@ -57,6 +58,7 @@ export class Relay implements LinkListener {
   /** Connects to the other pods, where there is a Redis; loaded late, since no fork and no first answer waits for it. */
   async open(): Promise<void> {
     const { Link } = await import('../state/link.ts');
+    this.#redisCounters = (await import('../state/redis-stats.ts')).redisCounters;
     this.#link = Link.open(this.#parts.config, hostname(), this);
   }
 
@@ -70,8 +72,14 @@ export class Relay implements LinkListener {
     return this.#link?.redis;
   }
 
-  get received() {
-    return this.#inbox.counts;
+  /** Of the primary's own connections; undefined where there is no Redis. */
+  get redisCounters(): RedisCounters | undefined {
+    return this.#redisCounters?.();
+  }
+
+  /** Events and copies of them, since the start. */
+  get counts() {
+    return { ...this.#counts, unsent: this.#unsent + (this.#link?.dropped ?? 0), ...this.#inbox.counts };
   }
 
   /** False until `onConnected`. */
@@ -83,12 +91,15 @@ export class Relay implements LinkListener {
   broadcast({ event, json }: Broadcast, sender: number): Sent {
     const { retained } = this.#parts;
     const stamp = retained.has(event) ? retained.nextStamp(event) : undefined;
-    this.counts.sent++;
+    this.#counts.sent++;
     if (stamp !== undefined) retained.offer({ event, json, stamp });
     const workers = this.#deliver({ event, json });
     if (!usesRedis(this.#parts.config)) return { workers, otherPods: undefined };
     const published = this.#publish({ event, json, sender, ...(stamp && { stamp }) });
-    return { workers, otherPods: published.then(isOut => (isOut ? 'sent' : stamp ? 'later' : 'never')) };
+    return {
+      workers,
+      otherPods: published.then(isOut => (isOut ? 'sent' : stamp || this.#parts.config.broadcastDurable ? 'later' : 'never')),
+    };
   }
 
   heard(channel: Channel, text: string): void {
@@ -128,7 +139,7 @@ export class Relay implements LinkListener {
   /** To the workers that serve, or soon will. */
   #deliver(broadcast: Broadcast): number {
     const workers = this.#parts.workers().filter(({ isActive }) => isActive);
-    for (const worker of workers) if (!worker.deliver(broadcast)) this.counts.droppedCopies++;
+    for (const worker of workers) if (!worker.deliver(broadcast)) this.#counts.droppedCopies++;
     return workers.length;
   }
 
@@ -145,7 +156,7 @@ export class Relay implements LinkListener {
       await Promise.all([envelope.stamp && this.#keep(envelope), this.#link.publish('broadcast', JSON.stringify(envelope))]);
       return true;
     } catch {
-      this.counts.unsent++;
+      if (!this.#parts.config.broadcastDurable || this.#link === undefined) this.#unsent++;
       return false;
     }
   }

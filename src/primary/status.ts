@@ -2,6 +2,7 @@
  * What `/status` shows: values only, made from the supervisor's and the handles' state. No secret is among them.
  */
 import type { Policy } from '../config.ts';
+import type { RedisCounters } from '../messages.ts';
 import type { Sizing } from '../resources/sizing.ts';
 import type { Supervisor } from './supervisor.ts';
 import type { Totals } from './totals.ts';
@@ -17,6 +18,8 @@ export interface Pod {
   supervisor: Supervisor;
   totals: Totals;
   resizes: { up: number; down: number; heap: number };
+  /** Of the primary's own connections; undefined where there is no Redis. */
+  redis: RedisCounters | undefined;
   /** Events of the app that went through this pod. */
   broadcasts: {
     sent: number;

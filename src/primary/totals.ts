@@ -1,7 +1,16 @@
 /**
  * What remains of workers that are gone: their counters, so that no total ever goes down, and the ledger of their drains.
  */
-import type { AppMetric, CpuSeconds, Drain, ExitReason, HttpSeries, Snapshot } from '../messages.ts';
+import {
+  type AppMetric,
+  type CpuSeconds,
+  type Drain,
+  type ExitReason,
+  type HttpSeries,
+  REDIS_BUCKETS_S,
+  type RedisCounters,
+  type Snapshot,
+} from '../messages.ts';
 import type { WorkerHandle } from './worker-handle.ts';
 
 /** The drains of this pod, added up. */
@@ -15,7 +24,7 @@ export interface DrainTotals {
 }
 
 /** The counters of a snapshot that add up over workers and time. */
-export type Counters = Pick<Snapshot, 'requests' | 'shed' | 'sessionStoreErrors' | 'http'>;
+export type Counters = Pick<Snapshot, 'requests' | 'shed' | 'sessionStoreErrors' | 'http' | 'redis'>;
 
 export class Totals {
   readonly exitsByReason = new Map<ExitReason, number>();
@@ -96,8 +105,29 @@ function add(a: Counters, b: Counters): Counters {
     shed: a.shed + b.shed,
     sessionStoreErrors: a.sessionStoreErrors + b.sessionStoreErrors,
     http: [...http.values()],
+    ...((a.redis ?? b.redis) && { redis: addRedis(a.redis, b.redis) }),
   };
 }
+
+/** Of two processes. */
+export function addRedis(a: RedisCounters | undefined, b: RedisCounters | undefined): RedisCounters {
+  const [x, y] = [a ?? NO_REDIS, b ?? NO_REDIS];
+  return {
+    commands: x.commands + y.commands,
+    errors: x.errors + y.errors,
+    reconnects: x.reconnects + y.reconnects,
+    sumSeconds: x.sumSeconds + y.sumSeconds,
+    counts: NO_REDIS.counts.map((_, bucket) => (x.counts[bucket] ?? 0) + (y.counts[bucket] ?? 0)),
+  };
+}
+
+const NO_REDIS: RedisCounters = {
+  commands: 0,
+  errors: 0,
+  reconnects: 0,
+  sumSeconds: 0,
+  counts: [...REDIS_BUCKETS_S.map(() => 0), 0],
+};
 
 function addSeries(a: HttpSeries, b: HttpSeries): HttpSeries {
   return {

@@ -1,9 +1,10 @@
 /**
  * The way between the primaries of all pods: Redis' publish and subscribe (sharded in a Cluster), on two connections of the primary's own.
- * What is published while Redis is away is lost, and the caller is told.
+ * What is published while Redis is away is lost, and the caller is told; unless events are durable (journal.ts).
  */
 import { type Config, redisDatabase } from '../config.ts';
 import type { RedisState } from '../messages.ts';
+import { Journal } from './journal.ts';
 import { closeRedis, connectRedis, isCluster, isRefusal, type RedisClient } from './redis.ts';
 
 /** What waits for Redis to take it; above this it is as good as away. */
@@ -35,6 +36,8 @@ export class Link {
   readonly #channels: ReadonlyMap<string, Channel>;
   readonly #names: Readonly<Record<Channel, string>>;
   readonly #keptName: string;
+  /** Carries the events where they are durable. */
+  readonly #journal: Journal | undefined;
   #unsentBytes = 0;
   #isPublisherReady = false;
   #isSubscribed = false;
@@ -57,11 +60,11 @@ export class Link {
     const publisher = connectRedis(config, `bosun:${pod}:primary`, published, { commandTimeoutMs });
     const subscriber = connectRedis(config, `bosun:${pod}:subscriber`, subscribed, { subscribes: true, commandTimeoutMs });
     if (publisher === undefined || subscriber === undefined) return undefined;
-    link = new Link(config, publisher, subscriber, listener);
+    link = new Link(config, pod, publisher, subscriber, listener);
     return link;
   }
 
-  private constructor(config: Config, publisher: RedisClient, subscriber: RedisClient, listener: LinkListener) {
+  private constructor(config: Config, pod: string, publisher: RedisClient, subscriber: RedisClient, listener: LinkListener) {
     this.#publisher = publisher;
     this.#subscriber = subscriber;
     this.#listener = listener;
@@ -71,6 +74,8 @@ export class Link {
     this.#names = { broadcast: nameOf('broadcast'), fleet: nameOf('fleet') };
     this.#channels = new Map(CHANNELS.map(channel => [this.#names[channel], channel]));
     this.#keptName = `${config.sessionCookie}:retained`;
+    if (config.broadcastDurable)
+      this.#journal = new Journal(config, nameOf('journal'), pod, publisher, text => listener.heard('broadcast', text));
     subscriber.on(isCluster(subscriber) ? 'smessage' : 'message', (name: string, text: string) => {
       const channel = this.#channels.get(name);
       if (channel !== undefined) listener.heard(channel, text);
@@ -86,8 +91,13 @@ export class Link {
     return this.#isPublisherReady && this.#isSubscribed;
   }
 
-  /** Says it to every primary that listens, this one included. @throws where Redis does not take it */
+  /** Says it to every primary that listens, this one included. @throws where Redis does not take it; one that is durable waits for Redis then */
   async publish(channel: Channel, text: string): Promise<void> {
+    if (channel === 'broadcast' && this.#journal !== undefined) {
+      this.#journal.append(text);
+      if (!this.isConnected) throw new Error('Redis is away');
+      return;
+    }
     if (this.#unsentBytes + text.length > MOST_UNSENT_BYTES)
       throw new Error(`${MOST_UNSENT_BYTES} bytes wait for Redis to take them`);
     this.#unsentBytes += text.length;
@@ -115,9 +125,16 @@ export class Link {
   reconnect(): void {
     this.#publisher.disconnect(true);
     this.#subscriber.disconnect(true);
+    this.#journal?.reconnect();
+  }
+
+  /** Events that other pods will never get. */
+  get dropped(): number {
+    return this.#journal?.dropped ?? 0;
   }
 
   async close(): Promise<void> {
+    await this.#journal?.close();
     await Promise.all([closeRedis(this.#publisher), closeRedis(this.#subscriber)]);
   }
 
@@ -127,6 +144,7 @@ export class Link {
       // Of a Cluster's channels each may be another node's.
       if (isCluster(this.#subscriber)) for (const name of names) await this.#subscriber.ssubscribe(name);
       else await this.#subscriber.subscribe(...names);
+      await this.#journal?.begun;
       this.#changed(undefined, true);
     } catch (error) {
       const { message } = error as Error;
@@ -139,7 +157,9 @@ export class Link {
     const wasConnected = this.isConnected;
     this.#isPublisherReady = isPublisherReady;
     this.#isSubscribed = isSubscribed;
-    if (this.isConnected && !wasConnected) this.#listener.connected();
+    if (!this.isConnected || wasConnected) return;
+    this.#journal?.flush();
+    this.#listener.connected();
   }
 }
 

@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
 import { type Config, describeRedis } from '../config.ts';
 import type { RedisState } from '../messages.ts';
+import { watchRedis } from './redis-stats.ts';
 
 export type RedisClient = Redis | Cluster;
 
@@ -51,6 +52,7 @@ export function connectRedis(
 ): RedisClient | undefined {
   const client = createClient(config, clientName, { subscribes, commandTimeoutMs });
   if (client === undefined) return undefined;
+  watchRedis(client);
   const where = describeRedis(config);
   let last: RedisState | undefined;
   const report = (state: RedisState, message: string) => {
@@ -75,14 +77,16 @@ function createClient(
   clientName: string,
   { subscribes, commandTimeoutMs }: Required<ConnectOptions>,
 ): RedisClient | undefined {
-  const { redisUsername: username, redisPassword: password, redisCaFile } = config;
+  const { redisUsername: username, redisPassword: password, redisCaFile, redisSentinelPassword: sentinelPassword } = config;
+  const tls =
+    config.redisTls || redisCaFile !== undefined ? { ...(redisCaFile && { ca: readFileSync(redisCaFile) }) } : undefined;
   const options = {
     ...POLICY,
     commandTimeout: commandTimeoutMs,
     connectionName: clientName,
     ...(username !== undefined && { username }),
     ...(password !== undefined && { password }),
-    ...(redisCaFile !== undefined && { tls: { ca: readFileSync(redisCaFile) } }),
+    ...(tls && { tls }),
   };
   if (config.redisUrl !== undefined) return new Redis(config.redisUrl, options);
   if (config.redisSentinels !== undefined && config.redisSentinelName !== undefined) {
@@ -91,6 +95,11 @@ function createClient(
       sentinels: config.redisSentinels,
       name: config.redisSentinelName,
       sentinelRetryStrategy: retryAfterMs,
+      sentinelCommandTimeout: commandTimeoutMs,
+      // A master that has lost its role says nothing by itself: the Sentinels do.
+      failoverDetector: true,
+      ...(sentinelPassword !== undefined && { sentinelPassword }),
+      ...(tls && { sentinelTLS: tls, enableTLSForSentinelMode: true }),
     });
   }
   if (config.redisClusterNodes !== undefined) {
@@ -98,6 +107,13 @@ function createClient(
       enableOfflineQueue: false,
       clusterRetryStrategy: retryAfterMs,
       shardedSubscribers: subscribes,
+      // A request waits for it: 0.2 s at most until the command has failed.
+      maxRedirections: 4,
+      retryDelayOnFailover: 50,
+      retryDelayOnClusterDown: 50,
+      slotsRefreshTimeout: CONNECT_TIMEOUT_MS,
+      // A certificate is for the name that the node says, and not for the address behind it.
+      ...(tls && { dnsLookup: (address: string, found: (error: null, address: string) => void) => found(null, address) }),
       redisOptions: options,
     });
   }

@@ -16,6 +16,7 @@ import {
   type DiagnosisTarget,
   ExitCode,
   KEYS_EVENT,
+  type RedisCounters,
   type ToPrimary,
   type ToWorker,
 } from '../messages.ts';
@@ -72,6 +73,7 @@ class Worker {
   /** Which of the sockets to serve. */
   #slots: number[] = [];
   #redis: RedisClient | undefined;
+  #redisCounters: (() => RedisCounters) | undefined;
   #readKeysAgain: (() => void) | undefined;
   /** Undefined with `rr`, where the primary hands connections out, and `reuseport`, where the kernel does. */
   readonly #gate: Gate | undefined;
@@ -178,6 +180,7 @@ class Worker {
 
   async #connectRedis(keys: { current: string[] }): Promise<RedisClient | undefined> {
     const { connectRedis, evictionPolicyOf } = await import('../state/redis.ts');
+    this.#redisCounters = (await import('../state/redis-stats.ts')).redisCounters;
     const readKeys = async () => {
       if (redis === undefined || this.#config.sessionKeys !== undefined) return;
       const { shareSessionKeys } = await import('../state/session-keys.ts');
@@ -265,10 +268,9 @@ class Worker {
     const { connections = 0, inFlight = 0 } = this.#server ?? {};
     const load = this.#gate?.load ?? connections;
     const appMetrics = (await this.#kit?.metricsJson()) ?? [];
-    this.#tell({
-      type: 'stats',
-      snapshot: this.#stats.snapshot({ connections, accepted: this.#accepted, load, inFlight }, appMetrics),
-    });
+    const snapshot = this.#stats.snapshot({ connections, accepted: this.#accepted, load, inFlight }, appMetrics);
+    const redis = this.#redisCounters?.();
+    this.#tell({ type: 'stats', snapshot: redis === undefined ? snapshot : { ...snapshot, redis } });
   }
 
   async #diagnose(id: number, diagnosis: Diagnosis, to: DiagnosisTarget): Promise<void> {

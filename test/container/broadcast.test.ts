@@ -208,6 +208,39 @@ test('without Redis a pod is on its own; what is retained is exchanged when Redi
   }
 });
 
+test(
+  'durable events reach a pod that was cut off, and wait for a Redis that is away: all of them, once and in order',
+  withEngine,
+  async () => {
+    const redis = await Redis.start(undefined);
+    const pods = await startPods(redis, 2, { env: { BROADCAST_DURABLE: 'true', NODE_CLUSTER_WORKERS: '2' } });
+    const [one] = pods as [Operated, Operated];
+    const sent: Record<string, number> = {};
+    const send = async (count: number) => {
+      const account = await askJson<Account>(one.port, `/send?count=${count}&bytes=100`);
+      sent[account.self] = account.sent;
+    };
+    await send(100);
+    await everybodyHears(pods, sent);
+    const sending = send(2000);
+    // In the middle of it every connection breaks, again and again.
+    for (let i = 0; i < 5; i++) await redis.command('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+    await sending;
+    await everybodyHears(pods, sent);
+    await redis.stop();
+    await send(300);
+    const ran = await one.bosun('broadcast', 'news', '1');
+    assert.deepEqual([ran.code, ran.stdout], [1, 'sent to 2 workers; Redis is away: the other pods get it when it is back\n']);
+    await redis.startAgain();
+    await everybodyHears(pods, sent);
+    for (const { kit } of pods) {
+      for (const reason of ['unsent', 'missed', 'unread'])
+        assert.equal(await metric(kit, `bosun_broadcasts_lost_total{reason="${reason}"}`), 0, reason);
+      assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+    }
+  },
+);
+
 async function greets(kit: Kit, worker: number, greeting: string): Promise<void> {
   await kit.event('demo.configured', event => event.worker === worker && event.greeting === greeting);
 }

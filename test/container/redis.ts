@@ -4,7 +4,7 @@
 import { RedisContainer } from '@testcontainers/redis';
 import type { ContainerRuntimeClient, StartedNetwork } from 'testcontainers';
 import { freePort, until } from '../process/kit.ts';
-import { engine, removeContainerAtEnd, uniqueName } from './engine.ts';
+import { docker, engine, removeContainerAtEnd, uniqueName } from './engine.ts';
 
 export const REDIS_IMAGE = 'redis:8';
 
@@ -68,6 +68,16 @@ export class Redis {
       async () => (await this.command('PING').catch(() => '')) === 'PONG' || undefined,
       () => 'Redis does not answer',
     );
+  }
+
+  /** Takes it out of the network: nobody gets an answer, nor a refusal. */
+  async cut(network: StartedNetwork): Promise<void> {
+    await docker(['network', 'disconnect', '--force', network.getId(), this.#id]);
+  }
+
+  /** Puts it back. */
+  async join(network: StartedNetwork): Promise<void> {
+    await docker(['network', 'connect', '--alias', 'redis', network.getId(), this.#id]);
   }
 
   async pause(): Promise<void> {
