@@ -19,6 +19,8 @@ const FROZEN_MS = { least: 450, most: 600 };
 /** What nothing takes, however busy this machine is: of several times, the shortest tells of the kit, the longest of the machine. */
 const MOST_MS = 1000;
 const RECOVERY_MS = 2000;
+/** A container's start and end on a busy machine; the reason itself takes no time. */
+const END_MS = 30_000;
 /** A connection attempt that runs into nothing takes a second, and so may a look-up of the name. */
 const CUT_RECOVERY_MS = 15_000;
 
@@ -230,7 +232,7 @@ test('an app that starts before its Redis waits for it, and says so', withEngine
   const network = await startNetwork();
   const app = await startApp({ network, env });
   for (let worker = 1; worker <= WORKERS; worker++) await app.event('worker.ready', event => event.worker === worker);
-  await app.event('redis.unreachable');
+  for (let worker = 1; worker <= WORKERS; worker++) await app.event('redis.unreachable', event => event.worker === worker);
   const { status, body } = await app.probe('/readyz');
   assert.equal(status, 503);
   assert.match(body, /waiting for Redis: Redis at redis:6379 does not answer/);
@@ -264,7 +266,7 @@ test('a Redis that refuses the app ends it with 78 and a reason without the pass
       const app = await startApp({ network, env: { ...env, REDIS_URL: url }, published: false });
       assert.equal(await app.exited(), 78, app.transcript());
       const ms = performance.now() - startedAt;
-      assert.ok(ms < 5000, `${ms} ms`);
+      assert.ok(ms < END_MS, `${ms} ms`);
       const { error } = await app.event('primary.abort');
       assert.match(String(error), /^Redis at redis:6379(\/99)? refuses this client: /);
       assert.match(String(error), reason);
