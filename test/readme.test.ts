@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
-import { existsSync, globSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, globSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { environmentTable } from '../src/config.ts';
+import { balancingTable, deadlines } from './pictures/facts.ts';
+import { policiesPicture, timelinePicture } from './pictures/svg.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 const README = join(ROOT, 'README.md');
@@ -72,5 +74,18 @@ test('every section with a measurement names the command that prints it', () => 
       if (figures && page !== 'CHANGELOG.md')
         assert.match(section, /`(?:[A-Z]+=\S+ )*make (?:bench|soak)/, `${page}: ${figures[0]} in ${section.slice(0, 50)}`);
     }
+  }
+});
+
+test('the pictures take less than a megabyte, and the drawn ones show what is true now', () => {
+  const folder = join(ROOT, 'docs', 'pictures');
+  const sizes = readdirSync(folder).map(name => statSync(join(folder, name)).size);
+  const total = sizes.reduce((sum, size) => sum + size, 0);
+  assert.ok(total < 1_000_000, `${total} bytes`);
+  const { names, measured } = balancingTable();
+  for (const scheme of ['light', 'dark'] as const) {
+    const drawn = { timeline: timelinePicture(scheme, deadlines()), policies: policiesPicture(scheme, names, measured) };
+    for (const [name, picture] of Object.entries(drawn))
+      assert.equal(readFileSync(join(folder, `${name}-${scheme}.svg`), 'utf8'), picture, `${name}: run make docs`);
   }
 });

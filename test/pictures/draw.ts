@@ -1,0 +1,73 @@
+/**
+ * Makes every picture of the README: those drawn from facts, and screenshots of the real thing in Chromium: the dashboard during a rolling
+ * restart under load, and the report of a load test.
+ */
+import { execFile } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { pathToFileURL } from 'node:url';
+import { promisify } from 'node:util';
+import { visit, withBrowser } from '../browser.ts';
+import { freshLoad, keepAliveLoad } from '../process/clients.ts';
+import { ROOT } from '../process/kit.ts';
+import { startOperated } from '../process/operator.ts';
+import { balancingTable, deadlines } from './facts.ts';
+import { policiesPicture, type Scheme, timelinePicture } from './svg.ts';
+
+const SCHEMES: readonly Scheme[] = ['light', 'dark'];
+const FOLDER = join(ROOT, 'docs', 'pictures');
+/** The plots of the dashboard are empty before. */
+const LOAD_SECONDS = 40;
+
+mkdirSync(FOLDER, { recursive: true });
+const fileOf = (name: string) => join(FOLDER, name);
+
+test('timeline and policies', () => {
+  const { names, measured } = balancingTable();
+  for (const scheme of SCHEMES) {
+    writeFileSync(fileOf(`timeline-${scheme}.svg`), timelinePicture(scheme, deadlines()));
+    writeFileSync(fileOf(`policies-${scheme}.svg`), policiesPicture(scheme, names, measured));
+  }
+});
+
+test('the dashboard during a rolling restart under load', withBrowser, async () => {
+  const { kit, port, bosun } = await startOperated({ env: { NODE_CLUSTER_WORKERS: '4' } });
+  const long = { mostRequests: 1_000_000, longestMs: 120_000 };
+  const load = [
+    keepAliveLoad(port, { path: '/api/counter', clients: 8, pauseMs: 10, ...long }),
+    freshLoad(port, { path: '/slow?ms=40', ...long }),
+  ];
+  const shots = await Promise.all(
+    SCHEMES.map(async colorScheme => {
+      const { page } = await visit(`http://127.0.0.1:${kit.adminPort}/`, { width: 1200, height: 900, colorScheme });
+      return { page, file: fileOf(`dashboard-${colorScheme}.png`) };
+    }),
+  );
+  await new Promise(resolve => setTimeout(resolve, LOAD_SECONDS * 1000));
+  const restarted = bosun('restart');
+  await kit.statusWhere(
+    ({ workers }) => workers.filter(({ generation, state }) => generation === 2 && state === 'ready').length >= 2,
+  );
+  // What /events brings once a second.
+  await new Promise(resolve => setTimeout(resolve, 1000));
+  for (const { page, file } of shots) await page.screenshot({ path: file });
+  await restarted;
+  await Promise.all(load.map(one => one.stop()));
+});
+
+test('the report of a load test', withBrowser, async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'bosun-pictures-'));
+  after(() => rmSync(folder, { recursive: true }));
+  const env = { ...process.env, STACK: 'local', SCENARIO: 'rolling-restart', DURATION: '12', CONNECTIONS: '16', OUT: folder };
+  const ports = { PORT: '23001', ADMIN_PORT: '23002', NODE_CLUSTER_WORKERS: '2' };
+  await promisify(execFile)(process.execPath, [join(ROOT, 'src', 'loadtest', 'main.ts')], {
+    cwd: ROOT,
+    env: { ...env, ...ports },
+  });
+  for (const colorScheme of SCHEMES) {
+    const { page } = await visit(pathToFileURL(join(folder, 'report.html')).href, { width: 1200, height: 900, colorScheme });
+    await page.screenshot({ path: fileOf(`loadtest-${colorScheme}.png`) });
+  }
+});

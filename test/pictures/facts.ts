@@ -1,0 +1,38 @@
+/**
+ * What the drawn pictures show, from where it is said: the defaults of the variables, compose.yaml, and the README's own table.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { readConfig } from '../../src/config.ts';
+import type { Deadlines, Measurement } from './svg.ts';
+
+const ROOT = join(import.meta.dirname, '..', '..');
+
+export function deadlines(): Deadlines {
+  const { shutdownDelayMs, shutdownTimeoutMs } = readConfig({ NODE_ENV: 'production' });
+  const [, grace] = /stop_grace_period: (\d+)s/.exec(readFileSync(join(ROOT, 'compose.yaml'), 'utf8')) ?? [];
+  return { delaySeconds: shutdownDelayMs / 1000, timeoutSeconds: shutdownTimeoutMs / 1000, graceSeconds: Number(grace) };
+}
+
+/** The table of `make bench-balancing` in the README. */
+export function balancingTable(): { names: string[]; measured: Measurement[] } {
+  const [, section = ''] = /^## Balancing$([\s\S]*?)^## /m.exec(readFileSync(join(ROOT, 'README.md'), 'utf8')) ?? [];
+  const [, table = ''] = /make bench-balancing[\s\S]*?\n\n((?:\|.*\n)+)/.exec(section) ?? [];
+  const [head = [], , ...rows] = table
+    .trim()
+    .split('\n')
+    .map(line =>
+      line
+        .split('|')
+        .slice(1, -1)
+        .map(cell => cell.trim()),
+    );
+  const measured = rows.map(([policy = '', ...cells]) => ({
+    policy: policy.replaceAll('`', ''),
+    ratios: cells.map(cell => {
+      const [least = 1, median = 1, most = 1] = cell.replaceAll('*', '').split('/').map(Number);
+      return [least, median, most] as const;
+    }),
+  }));
+  return { names: head.slice(1), measured };
+}

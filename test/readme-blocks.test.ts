@@ -1,0 +1,35 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { blocksOf, changesOf, shapeOf, stepsOf } from './readme/blocks.ts';
+
+const ROOT = join(import.meta.dirname, '..');
+const blocks = blocksOf(readFileSync(join(ROOT, 'README.md'), 'utf8'));
+
+test('commands and what they print are told apart', () => {
+  const [block] = blocksOf('text\n```console\n$ one \\\n  two\nprinted\nmore\n$ three\n```\n');
+  assert.ok(block);
+  assert.equal(block.line, 2);
+  assert.deepEqual(stepsOf(block), [
+    { command: 'one \\\n  two', output: 'printed\nmore' },
+    { command: 'three', output: '' },
+  ]);
+});
+
+test('outputs are compared without what differs from run to run, and with the rest', () => {
+  const printed = 'worker 3 (process 7539) serves after 296 ms';
+  assert.deepEqual(shapeOf(printed), shapeOf('worker 1 (process 12) serves after 1,096 ms\n'));
+  assert.notDeepEqual(shapeOf(printed), shapeOf('worker 3 (process 7539) fails after 296 ms'));
+  assert.notDeepEqual(shapeOf(printed), shapeOf(`${printed}\nand more`));
+});
+
+test("the README's change to an Express app fits the app of make test-readme, and is under ten lines", () => {
+  const diff = blocks.find(({ language }) => language === 'diff');
+  assert.ok(diff);
+  const app = readFileSync(join(ROOT, 'test', 'readme', 'my-app', 'server.js'), 'utf8');
+  const changes = changesOf(diff);
+  for (const { before } of changes) assert.ok(app.includes(before), before);
+  const lines = changes.reduce((sum, { removed, added }) => sum + Math.max(removed, added), 0);
+  assert.ok(lines > 0 && lines < 10, `${lines} lines`);
+});

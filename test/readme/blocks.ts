@@ -1,0 +1,70 @@
+/**
+ * The README's blocks as something to execute: commands with the output that they are said to print, and changes to a file. Pure.
+ */
+
+export interface Block {
+  language: string;
+  text: string;
+  /** Of its fence in the README, from 1. */
+  line: number;
+}
+
+/** In their order. */
+export function blocksOf(readme: string): Block[] {
+  return [...readme.matchAll(/^```(\w+)\n([\s\S]*?)^```$/gm)].map(({ 1: language = '', 2: text = '', index }) => ({
+    language,
+    text,
+    line: readme.slice(0, index).split('\n').length,
+  }));
+}
+
+export interface Step {
+  command: string;
+  /** What it is said to print. */
+  output: string;
+}
+
+/** `sh` is one command, without a word on its output; in a `console` each `$` begins one. */
+export function stepsOf({ language, text }: Block): Step[] {
+  if (language === 'sh') return [{ command: text, output: '' }];
+  return text
+    .split(/^\$ /m)
+    .slice(1)
+    .map(part => {
+      const end = part.search(/(?<!\\)\n/);
+      return { command: part.slice(0, end), output: part.slice(end + 1).trim() };
+    });
+}
+
+/** Two outputs are the same but for what differs from run to run: numbers, times, this host's name, and rows that name kernel files. */
+export function shapeOf(output: string): string[] {
+  return output
+    .trim()
+    .split('\n')
+    .filter(line => !/^\w+ +\/(?:sys|proc)\//.test(line))
+    .map(line =>
+      line
+        .replace(/"pod":"[^"]+"/g, '"pod":"…"')
+        .replace(/\/(?:sys|proc)\/[\w./-]+/g, '/…')
+        .replace(/\d+(?:[.,]\d+)*/g, 'N')
+        .replace(/ +/g, ' ')
+        .trim(),
+    );
+}
+
+export interface Change {
+  before: string;
+  after: string;
+  /** Lines that are taken away, and lines that come. */
+  removed: number;
+  added: number;
+}
+
+/** The hunks of a `diff` block, which are apart by a line `…`. */
+export function changesOf({ text }: Block): Change[] {
+  return text.split(/^ ?…\n/m).map(hunk => {
+    const lines = hunk.trimEnd().split('\n');
+    const of = (signs: string) => lines.filter(line => signs.includes(line[0] ?? ' ')).map(line => line.slice(1));
+    return { before: of(' -').join('\n'), after: of(' +').join('\n'), removed: of('-').length, added: of('+').length };
+  });
+}

@@ -1,0 +1,130 @@
+/**
+ * Follows the README as a reader would: a bare clone of HEAD, a project beside it with an Express app that existed before, and every
+ * command block in its order; what a console block prints is compared by shape (blocks.ts). Ports are free ones in place of 3000 and 9090.
+ * Blocks with docker run where an engine answers, those with kubectl where a cluster does; else they are skipped, with the reason.
+ * A bare `bosun` is one in a container: it runs in the stack that docker compose has started.
+ */
+import assert from 'node:assert/strict';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, type TestContext, test } from 'node:test';
+import { withEngine } from '../container/engine.ts';
+import { Redis } from '../container/redis.ts';
+import { freePort, ROOT } from '../process/kit.ts';
+import { type Block, blocksOf, changesOf, shapeOf, stepsOf } from './blocks.ts';
+import { assertSessionsAreShared, Served } from './served.ts';
+import { clusterAbsent, shell } from './shell.ts';
+
+const ADOPTION_LIMIT_MS = 300_000;
+const SERVES = /^(?:make run|npx bosun start)/m;
+
+const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
+const here = mkdtempSync(join(tmpdir(), 'bosun-readme-'));
+const clone = join(here, 'koa-bosun');
+const project = join(here, 'my-app');
+const second = join(here, 'second');
+const times: { what: string; ms: number }[] = [];
+
+let served: Served | undefined;
+let isComposeUp = false;
+// Not in a hook: it would go with the first test.
+const redisUrl = withEngine.skip === false ? `redis://127.0.0.1:${(await Redis.start(undefined)).port}` : undefined;
+let local: Record<string, string> = {};
+let compose: Record<string, string> = {};
+
+before(async () => {
+  const ports = async () => ({ PORT: String(await freePort()), ADMIN_PORT: String(await freePort()) });
+  local = { ...(await ports()), HOST: '127.0.0.1', ADMIN_HOST: '127.0.0.1' };
+  compose = { ...(await ports()), COMPOSE_PROJECT_NAME: `bosun-readme-${process.pid}` };
+  await shell(`git clone --quiet ${ROOT} ${clone}`, here);
+  cpSync(join(ROOT, 'test', 'readme', 'my-app'), project, { recursive: true });
+  await shell('npm install --loglevel error', project);
+});
+
+after(async () => {
+  await served?.stop();
+  if (isComposeUp) await shell('docker compose down --volumes', clone, compose);
+  rmSync(here, { recursive: true, force: true });
+  for (const { what, ms } of times) console.log(`${(ms / 1000).toFixed(1).padStart(7)} s  ${what}`);
+});
+
+for (const block of blocksOf(readme).filter(({ language }) => language === 'sh' || language === 'console')) {
+  const name = `README.md:${block.line}: ${block.text.split('\n', 1)[0]}`;
+  test(name, async t => {
+    const why = whyNot(block);
+    if (why !== undefined) return t.skip(why);
+    const startedAt = performance.now();
+    if (/^rm -r src\/demo/m.test(block.text)) await inTheDemosPlace(block);
+    else if (/^npm install \.\.\/koa-bosun/m.test(block.text)) await asDependency(block, t);
+    else if (/docker compose up/.test(block.text)) await composeUp(block);
+    else if (SERVES.test(block.text)) await serve(block.text, clone, local);
+    else await inClone(block);
+    times.push({ what: name, ms: performance.now() - startedAt });
+  });
+}
+
+function whyNot({ text }: Block): string | undefined {
+  if (/kubectl|k8s-(?:load|apply)/.test(text)) return clusterAbsent();
+  if (/^\$? ?docker |docker compose|^\$ bosun/m.test(text) && withEngine.skip !== false) return String(withEngine.skip);
+  return undefined;
+}
+
+async function serve(command: string, cwd: string, env: Record<string, string>): Promise<Served> {
+  await served?.stop();
+  served = await Served.start(command, cwd, env);
+  return served;
+}
+
+async function inClone(block: Block): Promise<void> {
+  for (const { command, output } of stepsOf(block)) {
+    const inContainer = command.startsWith('bosun ');
+    const line = inContainer ? `docker compose exec -T app ${command}` : onOurPorts(command);
+    const printed = await shell(line, clone, inContainer ? compose : local);
+    if (block.language === 'console') assert.deepEqual(shapeOf(printed), shapeOf(output), command);
+  }
+}
+
+async function composeUp({ text }: Block): Promise<void> {
+  isComposeUp = true;
+  await shell(text, clone, compose);
+  assert.equal((await fetch(`http://127.0.0.1:${compose.ADMIN_PORT}/readyz`)).status, 200);
+}
+
+/** From the app as it was to its drain: what the README promises in under five minutes. */
+async function asDependency(block: Block, t: TestContext): Promise<void> {
+  const startedAt = performance.now();
+  const [diff] = blocksOf(readme).filter(({ language }) => language === 'diff');
+  assert.ok(diff);
+  const file = join(project, 'server.js');
+  let source = readFileSync(file, 'utf8');
+  for (const { before, after } of changesOf(diff)) source = source.replace(before, () => after);
+  writeFileSync(file, source);
+  await shell('npm install --loglevel error connect-redis redis', project);
+  const kit = await serve(block.text, project, redisUrl === undefined ? local : { ...local, REDIS_URL: redisUrl });
+  const { sizing } = await kit.status();
+  t.diagnostic(sizing.reason);
+  assert.match(sizing.reason, /^\d+ workers?: /);
+  if (redisUrl === undefined) t.diagnostic('sessions: not looked at, since no Docker engine runs a Redis');
+  else await assertSessionsAreShared(kit, '/count');
+  await kit.assertDrains('/slow');
+  const ms = performance.now() - startedAt;
+  assert.ok(ms < ADOPTION_LIMIT_MS, `adopted after ${ms} ms`);
+  times.push({ what: 'an Express app adopted: changed, installed, sized, sessions shared, drained', ms });
+}
+
+/** In a clone of its own, since it takes the demo away. */
+async function inTheDemosPlace(block: Block): Promise<void> {
+  mkdirSync(second);
+  await shell(
+    `git clone --quiet ${ROOT} ${second}/koa-bosun && cp -R ${project} ${second}/my-app && rm -rf ${second}/my-app/node_modules`,
+    here,
+  );
+  const env = { ...local, APP_MODULE: 'src/demo/server.js', ...(redisUrl && { REDIS_URL: redisUrl }) };
+  const kit = await serve(block.text, join(second, 'koa-bosun'), env);
+  await kit.assertDrains('/slow');
+}
+
+function onOurPorts(command: string): string {
+  return command.replace(/:3000\b/g, `:${local.PORT}`).replace(/:9090\b/g, `:${local.ADMIN_PORT}`);
+}
