@@ -11,7 +11,9 @@ import { MUTATIONS } from './k8s/mutations.ts';
 import { at, type Manifest } from './k8s/rule.ts';
 import { broken, RULES } from './k8s/rules.ts';
 
-const README = readFileSync(join(import.meta.dirname, '..', 'README.md'), 'utf8');
+const ROOT = join(import.meta.dirname, '..');
+const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
+const NO_CLUSTER = { ...process.env, KUBECONFIG: '/dev/null', KUBERNETES_SERVICE_HOST: '' };
 
 /** With the load of make k8s-rollout. */
 const all = () => [...applied(), ...read('load/load.yaml')];
@@ -41,6 +43,20 @@ test('only kinds of a stock cluster, no Secret, and no kustomization in the fold
   assert.deepEqual(
     foreign.map(({ apiVersion }) => apiVersion).filter(version => version !== 'networking.k8s.io/v1'),
     [],
+  );
+});
+
+test('kubectl reads the folder as these tests do, in the same order, links and all', { skip: noKubectl }, () => {
+  const args = ['annotate', '--local', '-f', 'k8s', 'read=true', '-o', 'name'];
+  const { stdout, stderr } = spawnSync('kubectl', args, { cwd: ROOT, env: NO_CLUSTER, encoding: 'utf8' });
+  const names = applied().map(({ kind, metadata }) => `${String(kind).toLowerCase()}/${at(metadata, 'name')}`);
+  assert.deepEqual(
+    stdout
+      .trim()
+      .split('\n')
+      .map(line => line.replace(/\.[^/]+/, '')),
+    names,
+    stderr,
   );
 });
 
@@ -100,9 +116,8 @@ test('the resize that the README shows is one that Kubernetes takes, and the poo
 });
 
 test('make k8s-rollout and k8s-apply say that there is no cluster', { skip: noKubectl }, () => {
-  const env = { ...process.env, KUBECONFIG: '/dev/null', KUBERNETES_SERVICE_HOST: '' };
   for (const target of ['k8s-rollout', 'k8s-apply']) {
-    const { status, stderr } = spawnSync('make', ['-s', target], { cwd: join(import.meta.dirname, '..'), env, encoding: 'utf8' });
+    const { status, stderr } = spawnSync('make', ['-s', target], { cwd: ROOT, env: NO_CLUSTER, encoding: 'utf8' });
     assert.notEqual(status, 0);
     assert.match(stderr, new RegExp(`^${target}: no cluster answers kubectl`));
   }

@@ -7,7 +7,7 @@ import { RawClient } from '../process/clients.ts';
 import { type Count, Visitor } from './visitor.ts';
 
 const PATH = '/api/counter';
-const LONGEST_MS = 120_000;
+const LONGEST_MS = 200_000;
 const MOST_FAILURES = 1000;
 
 export interface Failure {

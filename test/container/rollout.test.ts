@@ -33,7 +33,7 @@ test('rollouts behind a balancer that lags', withEngine, async t => {
   let pods: App[] = [];
 
   await t.test('three pods are replaced one by one, and no request and no session is lost', async () => {
-    const customers = new Customers([balancer.port.service, balancer.port.ingress], { count: 8, pauseMs: 1 });
+    const customers = new Customers([balancer.port.service, balancer.port.ingress], { count: 6, pauseMs: 1 });
     await customers.answered(500);
     pods = await rollOut(balancer, old, () => startPod(network, 0), customers);
     await customers.answered(REQUESTS);
