@@ -1,12 +1,13 @@
 /**
- * Customers: each has a session, visits the counter again and again, and knows what it must say. Most of them keep their connections,
- * every fourth takes a new one for each visit. Nothing is ever repeated.
+ * Customers: each has a session, and knows what the counter must say, which it asks every fourth time; in between it asks for nothing
+ * much. Most of them keep their connections, every fourth takes a new one for each request. Nothing is ever repeated.
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import { RawClient } from '../process/clients.ts';
 import { type Count, Visitor } from './visitor.ts';
 
-const PATH = '/api/counter';
+const NOTHING_MUCH = '/cpu?ms=0';
+const COUNTER = '/api/counter';
 const LONGEST_MS = 200_000;
 const MOST_FAILURES = 1000;
 
@@ -19,7 +20,7 @@ export interface Failure {
 export interface Service {
   answered: number;
   failures: Failure[];
-  /** Answers by pod. */
+  /** Answers of the counter, by pod. */
   byPod: Map<string, number>;
 }
 
@@ -35,7 +36,7 @@ export class Customers {
     this.#running = Promise.all(each).then(() => undefined);
   }
 
-  /** Resolves when that many visits, of that pod if one is named, are answered. */
+  /** Resolves when that many requests are answered, or so many of the counter by that pod. */
   async answered(count: number, pod?: string): Promise<void> {
     const { result } = this;
     const soFar = () => (pod === undefined ? result.answered : (result.byPod.get(pod) ?? 0));
@@ -64,18 +65,22 @@ export class Customers {
     const visitor = new Visitor();
     let client: RawClient | undefined;
     let [counter, uncertain] = [0, 0];
-    while (this.#isGoingOn) {
+    for (let asked = 0; this.#isGoingOn; asked++) {
       const sentAt = performance.now();
       try {
         if (client?.isOpen !== true) client = await RawClient.open(port);
-        const { status, headers, body } = await visitor.askOn(client, PATH);
+        const asksCounter = asked % 4 === 0;
+        const { status, headers, body } = await visitor.askOn(client, asksCounter ? COUNTER : NOTHING_MUCH);
         if (status !== 200) throw new Error(`status ${status}: ${body}`);
-        const seen = JSON.parse(body) as Count;
-        // Of a visit that failed nobody knows whether it was counted.
-        const isRight = seen.counter > counter && seen.counter <= counter + 1 + uncertain;
-        [counter, uncertain] = [seen.counter, 0];
-        if (!isRight) throw new Error(`session lost: the counter said ${seen.counter}`);
-        this.#count(seen.pod);
+        if (asksCounter) {
+          const seen = JSON.parse(body) as Count;
+          // Of a request that failed nobody knows whether it was counted.
+          const isRight = seen.counter > counter && seen.counter <= counter + 1 + uncertain;
+          [counter, uncertain] = [seen.counter, 0];
+          if (!isRight) throw new Error(`session lost: the counter said ${seen.counter}`);
+          this.result.byPod.set(seen.pod, (this.result.byPod.get(seen.pod) ?? 0) + 1);
+        }
+        this.result.answered++;
         if (headers.connection === 'close') {
           const end = await client.ended();
           if (end !== 'FIN') throw new Error(`the connection ended with ${end} after its last answer`);
@@ -89,10 +94,5 @@ export class Customers {
       await pause(pauseMs);
     }
     client?.close();
-  }
-
-  #count(pod: string): void {
-    this.result.answered++;
-    this.result.byPod.set(pod, (this.result.byPod.get(pod) ?? 0) + 1);
   }
 }
