@@ -35,7 +35,7 @@ export interface AppOptions {
 }
 
 /** What Testcontainers has no methods for. */
-class AppContainer extends GenericContainer {
+export class AppContainer extends GenericContainer {
   withInit(): this {
     this.hostConfig.Init = true;
     return this;

@@ -4,9 +4,9 @@
  */
 import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
-import { GenericContainer, type StartedNetwork, Wait } from 'testcontainers';
+import { type StartedNetwork, Wait } from 'testcontainers';
 import { until } from '../process/kit.ts';
-import type { App } from './app.ts';
+import { type App, AppContainer } from './app.ts';
 import { removeContainerAtEnd, uniqueName } from './engine.ts';
 
 export const HAPROXY_IMAGE = 'haproxy:3.0';
@@ -61,11 +61,11 @@ export class Balancer {
   static async start(network: StartedNetwork): Promise<Balancer> {
     const name = uniqueName();
     removeContainerAtEnd(name);
-    const container = await new GenericContainer(HAPROXY_IMAGE)
+    const container = await new AppContainer(HAPROXY_IMAGE)
       .withName(name)
       .withNetwork(network)
       .withCopyContentToContainer([{ content: CONFIGURATION, target: '/usr/local/etc/haproxy/haproxy.cfg' }])
-      .withExposedPorts(CONTROL_PORT, ...Object.values(WAYS).map(({ port }) => port))
+      .withPortsOnLoopback(CONTROL_PORT, ...Object.values(WAYS).map(({ port }) => port))
       .withWaitStrategy(Wait.forListeningPorts())
       .start();
     const portOf = (way: Way) => container.getMappedPort(WAYS[way].port);
