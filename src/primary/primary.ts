@@ -6,7 +6,6 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Balancing } from '../balancing/balancing.ts';
-import { usesRedis } from '../config.ts';
 import type { LogSource } from '../log.ts';
 import { ExitCode, type RedisState, type ToPrimary } from '../messages.ts';
 import { readerBelow } from '../resources/cgroup.ts';
@@ -89,7 +88,7 @@ class Primary implements SupervisorEvents {
     });
     this.#oom = new OomWatch(readerBelow(), resizer.limits.usage);
     this.#relay = new Relay({
-      config: settings.config,
+      config: () => settings.config,
       retained,
       pod: () => this.#pod(),
       workers: () => supervisor.handles,
@@ -219,7 +218,7 @@ class Primary implements SupervisorEvents {
 
   /** Joins the other pods, where there is a Redis. */
   async openRelay(): Promise<void> {
-    if (usesRedis(this.#settings.config)) await this.#relay.open();
+    await this.#relay.open();
   }
 
   changed(): void {

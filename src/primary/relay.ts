@@ -21,7 +21,8 @@ const BEAT_EVERY_MS = 1000;
 const MOST_SILENCE_MS = 3000;
 
 interface Parts {
-  config: Config;
+  /** As it is now: a rolling restart reads the settings again. */
+  config: () => Config;
   retained: Retained;
   pod: () => Pod;
   workers: () => WorkerHandle[];
@@ -45,6 +46,7 @@ export class Relay implements LinkListener {
   readonly #fleet: Fleet;
   #seq = 0;
   #link: Link | undefined;
+  #openedWith = '';
   #redisCounters: (() => RedisCounters) | undefined;
   #heardAt = performance.now();
   #hasBeenConnected = false;
@@ -52,18 +54,17 @@ export class Relay implements LinkListener {
   constructor(parts: Parts) {
     this.#parts = parts;
     this.#fleet = new Fleet(this.#origin, parts.pod);
-    setInterval(() => this.#beat(), BEAT_EVERY_MS).unref();
   }
 
   /** Connects to the other pods, where there is a Redis; loaded late, since no fork and no first answer waits for it. */
   async open(): Promise<void> {
-    const { Link } = await import('../state/link.ts');
-    this.#redisCounters = (await import('../state/redis-stats.ts')).redisCounters;
-    this.#link = Link.open(this.#parts.config, hostname(), this);
+    await this.#open();
+    setInterval(() => this.#beat(), BEAT_EVERY_MS).unref();
   }
 
   /** The pods that we know of, this one first. */
   get members(): Member[] {
+    if (this.#link === undefined) this.#fleet.beat();
     return this.#fleet.members;
   }
 
@@ -94,11 +95,11 @@ export class Relay implements LinkListener {
     this.#counts.sent++;
     if (stamp !== undefined) retained.offer({ event, json, stamp });
     const workers = this.#deliver({ event, json });
-    if (!usesRedis(this.#parts.config)) return { workers, otherPods: undefined };
+    if (!usesRedis(this.#parts.config())) return { workers, otherPods: undefined };
     const published = this.#publish({ event, json, sender, ...(stamp && { stamp }) });
     return {
       workers,
-      otherPods: published.then(isOut => (isOut ? 'sent' : stamp || this.#parts.config.broadcastDurable ? 'later' : 'never')),
+      otherPods: published.then(isOut => (isOut ? 'sent' : stamp || this.#parts.config().broadcastDurable ? 'later' : 'never')),
     };
   }
 
@@ -156,7 +157,7 @@ export class Relay implements LinkListener {
       await Promise.all([envelope.stamp && this.#keep(envelope), this.#link.publish('broadcast', JSON.stringify(envelope))]);
       return true;
     } catch {
-      if (!this.#parts.config.broadcastDurable || this.#link === undefined) this.#unsent++;
+      if (!this.#parts.config().broadcastDurable || this.#link === undefined) this.#unsent++;
       return false;
     }
   }
@@ -174,9 +175,31 @@ export class Relay implements LinkListener {
     if (newer !== undefined) this.#take({ origin: '', seq: 0, sender: OPERATOR, event, json: newer.text, stamp: newer.stamp });
   }
 
+  async #open(): Promise<void> {
+    const config = this.#parts.config();
+    this.#openedWith = redisSettings(config);
+    if (!usesRedis(config)) return;
+    const { Link } = await import('../state/link.ts');
+    this.#redisCounters = (await import('../state/redis-stats.ts')).redisCounters;
+    this.#link = Link.open(config, hostname(), this);
+  }
+
+  /** With other settings of Redis: the workers that a rolling restart starts have them already. */
+  async #reopen(): Promise<void> {
+    const link = this.#link;
+    this.#link = undefined;
+    this.#unsent += link?.dropped ?? 0;
+    await Promise.all([link?.close(), this.#open()]);
+  }
+
   #beat(): void {
+    if (redisSettings(this.#parts.config()) !== this.#openedWith) {
+      void this.#reopen();
+      return;
+    }
+    if (this.#link === undefined) return;
     const beat = this.#fleet.beat();
-    if (!this.#link?.isConnected) return;
+    if (!this.#link.isConnected) return;
     if (performance.now() - this.#heardAt > MOST_SILENCE_MS) {
       this.#heardAt = performance.now();
       this.#link.reconnect();
@@ -189,4 +212,9 @@ export class Relay implements LinkListener {
   #tell(beat: Beat): void {
     this.#link?.publish('fleet', JSON.stringify(beat)).catch(() => undefined);
   }
+}
+
+/** What a link is opened with, for comparison. */
+function redisSettings(config: Config): string {
+  return JSON.stringify(Object.entries(config).filter(([name]) => name.startsWith('redis') || name === 'sessionCookie'));
 }

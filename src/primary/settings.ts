@@ -15,6 +15,8 @@ const FIXED = {
   diagnosticsDir: 'DIAGNOSTICS_DIR',
   sizingRoot: 'SIZING_ROOT',
   logLevel: 'LOG_LEVEL',
+  broadcastRetained: 'BROADCAST_RETAINED',
+  broadcastDurable: 'BROADCAST_DURABLE',
   workerHeartbeatTimeoutMs: 'WORKER_HEARTBEAT_TIMEOUT_MS',
 } as const satisfies Partial<Record<keyof Config, string>>;
 
@@ -69,7 +71,7 @@ export class Settings {
     const { environment, fromDotenv } = readEnvironment();
     const config = readConfig(environment, fromDotenv);
     const changed = Object.entries(FIXED).filter(
-      ([key]) => config[key as keyof typeof FIXED] !== this.#config[key as keyof typeof FIXED],
+      ([key]) => JSON.stringify(config[key as keyof typeof FIXED]) !== JSON.stringify(this.#config[key as keyof typeof FIXED]),
     );
     if (changed.length > 0)
       throw new ConfigError(changed.map(([, name]) => `${name} can't change while the primary runs: start it anew`));

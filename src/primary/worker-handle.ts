@@ -117,7 +117,8 @@ export class WorkerHandle {
   /** Passes an event on; false where it is dropped, because too much waits for this worker to read. */
   deliver(broadcast: Broadcast): boolean {
     const bytes = broadcast.event.length + broadcast.json.length;
-    if (!this.#worker.isConnected() || this.#unreadBytes + bytes > MOST_UNREAD_BYTES) return false;
+    if (!this.#worker.isConnected()) return true; // gone, and nothing of it waits
+    if (this.#unreadBytes + bytes > MOST_UNREAD_BYTES) return false;
     this.#unreadBytes += bytes;
     this.#worker.send({ type: 'broadcast', ...broadcast } satisfies ToWorker, () => {
       this.#unreadBytes -= bytes;

@@ -3,11 +3,13 @@
  * Redis is what the README says. A pod here is a kit on this machine: it has all that matters but a container.
  */
 import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { type TestOptions, test } from 'node:test';
 import { screenshot, visit, withBrowser } from '../browser.ts';
 import { ask, askJson } from '../process/clients.ts';
 import { type Kit, type KitOptions, until } from '../process/kit.ts';
-import { type Operated, startOperated } from '../process/operator.ts';
+import { type Operated, startOperated, temporaryFolder } from '../process/operator.ts';
 import { withEngine } from './engine.ts';
 import { Redis } from './redis.ts';
 
@@ -167,6 +169,28 @@ test('events between pods', { ...withEngine, concurrency: 2 }, async t => {
     },
     withBrowser,
   );
+
+  promise('a rolling restart takes the primary to another Redis too', async () => {
+    const cwd = temporaryFolder();
+    const use = (database: number) => writeFileSync(join(cwd, '.env'), `REDIS_URL=redis://127.0.0.1:${redis.port}/${database}\n`);
+    const connected = (database: number) =>
+      until(
+        async () => {
+          const clients = (await redis.command('CLIENT', 'LIST')).split('\n').filter(line => line.includes(` db=${database} `));
+          return ['1', '2', 'primary', 'subscriber'].every(name => clients.some(line => line.includes(`:${name} `))) || undefined;
+        },
+        () => `no connections to database ${database}`,
+        PATIENCE_MS,
+      );
+    use(7);
+    const { kit, bosun } = await startOperated({ app: 'broadcasts.ts', cwd, env: { SESSION_COOKIE: 'reloaded' } });
+    await connected(7);
+    use(8);
+    assert.equal((await bosun('restart')).code, 0, kit.transcript());
+    await connected(8);
+    assert.doesNotMatch(await redis.command('CLIENT', 'LIST'), /:primary .* db=7 /);
+    assert.equal((await bosun('broadcast', 'news')).stdout, 'sent to 2 workers, and to the other pods\n');
+  });
 
   promise('configUpdate reaches every pod, and one that starts later begins with it', async () => {
     const env = { SESSION_COOKIE: 'config' };
