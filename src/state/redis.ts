@@ -29,6 +29,11 @@ const POLICY = {
 /** Redis answers, but not to us: wrong password, missing rights, no such database. Waiting does not help. */
 const REFUSAL = /^(NOAUTH|WRONGPASS|NOPERM|ERR (DB index|invalid DB|AUTH|invalid password|Client sent AUTH))/;
 
+interface RedisError extends Error {
+  code?: string;
+  lastNodeError?: RedisError;
+}
+
 export const isRefusal = (message: string) => REFUSAL.test(message);
 
 export const isCluster = (client: RedisClient): client is Cluster => client instanceof Cluster;
@@ -61,10 +66,11 @@ export function connectRedis(
     onState(state, message);
   };
   client.on('ready', () => report('ready', `Redis at ${where} is ready`));
-  client.on('error', (error: Error & { code?: string }) => {
-    if (!isRefusal(error.message))
-      return report('unreachable', `Redis at ${where} does not answer: ${error.message || error.code}`);
-    report('refused', `Redis at ${where} refuses this client: ${error.message}`);
+  client.on('error', (error: RedisError) => {
+    // A Cluster says only that all nodes failed, and keeps to itself how.
+    const { message, code } = error.lastNodeError ?? error;
+    if (!isRefusal(message)) return report('unreachable', `Redis at ${where} does not answer: ${message || code}`);
+    report('refused', `Redis at ${where} refuses this client: ${message}`);
     // With a database that does not exist, ioredis would go on in database 0, among another application's data.
     client.disconnect(true);
   });

@@ -177,7 +177,8 @@ test('events between pods', { ...withEngine, concurrency: 2 }, async t => {
       until(
         async () => {
           const clients = (await redis.command('CLIENT', 'LIST')).split('\n').filter(line => line.includes(` db=${database} `));
-          return ['1', '2', 'primary', 'subscriber'].every(name => clients.some(line => line.includes(`:${name} `))) || undefined;
+          // The workers' numbers change with a restart.
+          return ['primary', 'subscriber'].every(name => clients.some(line => line.includes(`:${name} `))) || undefined;
         },
         () => `no connections to database ${database}`,
         PATIENCE_MS,

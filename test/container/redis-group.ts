@@ -25,7 +25,7 @@ const SERVER = [
   '--port 0 --tls-replication yes --tls-auth-clients no',
   '--tls-cert-file /tls/redis.crt --tls-key-file /tls/redis.key --tls-ca-cert-file /tls/ca.crt',
   `--requirepass ${ADMIN} --masterauth ${ADMIN} --save "" --appendonly no`,
-  `--user "app on >${LOGIN.REDIS_PASSWORD} ~* &* +@all"`,
+  `--user app on '>${LOGIN.REDIS_PASSWORD}' '~*' '&*' +@all`,
 ].join(' ');
 
 export class RedisGroup {
