@@ -61,9 +61,10 @@ loadtest: $(INSTALLED) ## load the running stack, or one that it starts: SCENARI
 	@exec $(NODE) src/loadtest/main.ts
 
 .PHONY: bench
-bench: $(INSTALLED) $(PEERS) ## measure start-up, CPU per request and sizing, then the kit against its peers, about 10 minutes
+bench: $(INSTALLED) $(PEERS) ## measure start-up, CPU per request, looking and sizing, then the kit against its peers, about 10 minutes
 	@$(NODE) test/bench/startup.ts
 	@$(NODE) test/bench/keepalive.ts
+	@$(NODE) test/bench/observe.ts
 	@$(NODE) test/bench/resolve.ts
 	@$(NODE) test/bench/peers.ts
 

@@ -129,6 +129,7 @@ export class Balancing {
   /** @returns why not, where it can't change without losing connections */
   change(name: string): string | undefined {
     if (name === this.#policy) return undefined;
+    if (!POLICIES.some(policy => policy === name)) return `there is no policy ${name}: expected one of ${POLICIES.join(', ')}`;
     if (!isGated(name) || this.#board === undefined) {
       const live = this.#board === undefined ? 'it' : `another one than ${GATED.join(', ')}`;
       return `the policy is ${this.#policy}, and ${live} can't be taken while the primary runs: set NODE_CLUSTER_SCHED_POLICY and start it anew`;

@@ -104,10 +104,12 @@ export class Server {
 
   /** CPU time of the process and all its descendants so far, in microseconds (Linux counts in ticks of 10 ms). */
   cpuMicroseconds(): number {
-    return this.#pids().reduce((sum, pid) => {
-      const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
-      return sum + (Number(fields[11]) + Number(fields[12])) * 10_000;
-    }, 0);
+    return this.#pids().reduce((sum, pid) => sum + cpuOf(pid), 0);
+  }
+
+  /** Of the process that was started alone. */
+  primaryCpuMicroseconds(): number {
+    return cpuOf(Number(this.#process.pid));
   }
 
   /** How often its processes went to sleep so far. */
@@ -138,9 +140,27 @@ export class Server {
     this.#process.kill(signal);
   }
 
+  /** A page of the kit's admin port. */
+  admin(path: string): Promise<Response> {
+    return fetch(`http://127.0.0.1:${this.#adminPort}${path}`);
+  }
+
+  /** Reads `/events` as an open dashboard does, until the function that it returns is called. */
+  async openDashboard(): Promise<() => Promise<void>> {
+    const { body } = await this.admin('/events');
+    const reader = body?.getReader();
+    const reading = (async () => {
+      while (reader !== undefined && !(await reader.read()).done);
+    })();
+    return async () => {
+      await reader?.cancel();
+      await reading;
+    };
+  }
+
   /** The kit's `/status`. */
   async status(): Promise<KitStatus> {
-    return (await (await fetch(`http://127.0.0.1:${this.#adminPort}/status`)).json()) as KitStatus;
+    return (await (await this.admin('/status')).json()) as KitStatus;
   }
 
   /** Resolves when all workers, and no others, are of that generation and ready. */
@@ -162,6 +182,11 @@ export class Server {
     clearTimeout(timer);
     rmSync(this.#folder, { recursive: true, force: true });
   }
+}
+
+function cpuOf(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+  return (Number(fields[11]) + Number(fields[12])) * 10_000;
 }
 
 function statusOf(port: number): Promise<number | undefined> {

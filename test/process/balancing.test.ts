@@ -110,18 +110,6 @@ describe('connections', { concurrency: 2 }, () => {
       for (let count = 0; count < 5; count++) assert.equal((await ask(port, '/')).status, 200);
       assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
     });
-
-    test(`do not reach a cordoned worker with ${policy}`, async () => {
-      const { kit, port, bosun } = await startOperated({ app: 'koa.mjs', env: { NODE_CLUSTER_SCHED_POLICY: policy } });
-      const [first, second] = (await kit.status()).workers.map(({ pid }) => pid);
-      const answeredBy = async () => (await askJson<{ pid: number }>(port, '/')).pid;
-      await bosun('cordon', '1');
-      for (let count = 0; count < 20; count++) assert.equal(await answeredBy(), second);
-      await bosun('uncordon', '1');
-      await bosun('cordon', '2');
-      for (let count = 0; count < 20; count++) assert.equal(await answeredBy(), first);
-      assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
-    });
   }
 
   for (const policy of ['reuseport', 'least-connections']) {

@@ -17,7 +17,10 @@ const EX_USAGE = 64;
 
 describe('bosun status', { concurrency: CONCURRENCY }, () => {
   test('shows the pool', async () => {
-    const { kit, port, bosun } = await startOperated({ app: 'koa.mjs', env: { SIZING_ROOT: smallContainer().path } });
+    const { kit, port, bosun } = await startOperated({
+      app: 'koa.mjs',
+      env: { SIZING_ROOT: smallContainer().path, NODE_CLUSTER_SCHED_POLICY: 'rr' },
+    });
     for (let count = 0; count < 6; count++) await ask(port, '/');
     await kit.statusWhere(({ workers }) => workers.every(({ requests }) => requests === 3));
     await bosun('restart', '--worker', '2');
@@ -196,7 +199,11 @@ describe('bosun scale, policy, broadcast, doctor and sizing', { concurrency: CON
     assert.equal((await bosun('policy', 'response-time', '--json')).stdout, '{"policy":"response-time"}\n');
     assert.equal((await bosun('policy', 'least-connections')).stdout, 'the policy is least-connections\n');
     assert.equal((await kit.status()).policy, 'least-connections');
-    for (const name of ['rr', 'fastest']) {
+    assert.equal(
+      (await bosun('policy', 'fastest')).stderr,
+      'bosun: there is no policy fastest: expected one of rr, none, reuseport, least-connections, response-time\n',
+    );
+    for (const name of ['rr', 'reuseport']) {
       const { code, stdout, stderr } = await bosun('policy', name);
       assert.deepEqual([code, stdout], [1, '']);
       assert.equal(
@@ -299,7 +306,7 @@ describe('bosun scale, policy, broadcast, doctor and sizing', { concurrency: CON
 });
 
 describe('bosun cordon', { concurrency: CONCURRENCY }, () => {
-  for (const policy of ['rr', 'none', 'least-connections']) {
+  for (const policy of ['rr', 'reuseport', 'least-connections']) {
     for (const portOf of [freePort, async () => 0]) {
       test(`takes a worker out for new connections only, and uncordon brings it back, policy ${policy}, ${portOf === freePort ? 'a port' : 'any port'}`, async () => {
         const env = { NODE_CLUSTER_SCHED_POLICY: policy, PORT: String(await portOf()) };
