@@ -74,6 +74,12 @@ export const variables = {
     anyOf(POLICIES),
     'how connections reach the workers: `rr`, `none`, `reuseport`, `least-connections`, `response-time` (see Balancing)',
   ),
+  rebalanceKeepalive: variable(
+    'REBALANCE_KEEPALIVE',
+    'false',
+    flag,
+    'with `least-connections`: a worker that has clearly more keep-alive connections than the others ends some with their next answer, at most a tenth a second',
+  ),
   appModule: variable(
     'APP_MODULE',
     DEMO_APP,

@@ -3,7 +3,7 @@ import { closeSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { Balancing, MEANS } from '../src/balancing/balancing.ts';
 import { Board, type Entry } from '../src/balancing/board.ts';
-import { averageWith, betterOff, faded, type Gated, type Load, weigher } from '../src/balancing/choice.ts';
+import { averageWith, betterOff, faded, type Gated, type Load, surplus, weigher } from '../src/balancing/choice.ts';
 import { Distrust } from '../src/balancing/distrust.ts';
 import { Slots } from '../src/balancing/slots.ts';
 import type { Policy } from '../src/config.ts';
@@ -70,6 +70,16 @@ describe('whether a worker leaves a connection to others', () => {
     assert.deepEqual(weights(load(9, 20), load(9, 45), load(9, 21)), [10, 10, 10]);
     assert.deepEqual(weights(load(9, 0.1), load(9, 8)), [10, 10], 'both fast');
     assert.deepEqual(weights(load(9, 20), load(9, 100), load(9, 20)), [10, 50, 10]);
+  });
+
+  test('a worker gives away what it has far beyond its share, a tenth a second at most', () => {
+    const given = (own: number, ...others: number[]) =>
+      surplus(
+        load(own),
+        others.map(n => load(n)),
+      );
+    assert.deepEqual([given(9), given(10, 10, 10), given(12, 10, 8), given(3, 0)], [0, 0, 0, 0]);
+    assert.deepEqual([given(20, 0), given(100, 0), given(100, 95, 60), given(10, 4)], [2, 10, 0, 0]);
   });
 
   test('a peak counts at once and fades', () => {

@@ -59,6 +59,17 @@ export function weigher(policy: Gated, all: readonly Load[], now: number): (load
   };
 }
 
+/** A worker that has this much more than its fair share, and one connection besides, has too many. */
+const UNFAIR_FACTOR = 1.2;
+const MOST_GIVEN_AWAY = 0.1;
+
+/** How many of its connections a worker should end in the next second, so that others get them. */
+export function surplus(own: Load, others: readonly Load[]): number {
+  const fair = [own, ...others].reduce((sum, { connections }) => sum + connections, 0) / (others.length + 1);
+  const tooMany = Math.floor(own.connections - fair * UNFAIR_FACTOR - 1);
+  return Math.max(0, Math.min(tooMany, Math.ceil(own.connections * MOST_GIVEN_AWAY)));
+}
+
 /** The average as it counts now: what lies back fades, so that a worker which gets nothing any more is tried again. */
 export function faded({ responseMs, averagedAt }: Load, now: number): number {
   return responseMs * Math.exp(-Math.max(0, now - averagedAt) / FORGET_MS);

@@ -8,7 +8,7 @@
 import type { Socket } from 'node:net';
 import { wakeUp, wakeWhenRung } from './bell.ts';
 import type { Board, Entry, View } from './board.ts';
-import { averageWith, betterOff, faded, weigher } from './choice.ts';
+import { averageWith, betterOff, faded, surplus, weigher } from './choice.ts';
 import { Distrust } from './distrust.ts';
 
 const SOONEST_PROBE_MS = 10;
@@ -88,6 +88,13 @@ export class Gate {
     const { policy, entries } = this.#board.look();
     const weight = weigher(policy, entries, this.#now())(this.#own);
     return Math.round((weight * this.#own.connections) / (this.#own.connections + 1));
+  }
+
+  /** Keep-alive connections that it should give away in the next second. */
+  get surplus(): number {
+    const { policy, entries } = this.#board.look();
+    const others = entries.filter(({ id }) => id !== this.#own.id);
+    return policy === 'least-connections' && this.#door !== undefined ? surplus(this.#own, others) : 0;
   }
 
   #report(state = this.#own.state): void {

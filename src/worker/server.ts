@@ -50,6 +50,8 @@ export class AppServer {
   #inFlight = 0;
   #answered = 0;
   #ending = false;
+  /** So many of the next answers end their connections. */
+  #toEnd = 0;
 
   constructor(listener: RequestListener, limits: ServerLimits, onAnswered: OnAnswered) {
     this.#listener = listener;
@@ -82,6 +84,11 @@ export class AppServer {
       if (connection !== undefined) connection.upgrade = { request, startedAt: performance.now(), connection };
       listener(request, socket as Socket, head);
     });
+  }
+
+  /** Ends that many connections, each with its next answer: their clients come again, and may find another worker. */
+  giveAway(count: number): void {
+    this.#toEnd = count;
   }
 
   /** From now on every answer ends its connection. The listener stays open. */
@@ -130,6 +137,10 @@ export class AppServer {
     };
   }
 
+  get #isEndingSome(): boolean {
+    return this.#ending || this.#toEnd > 0;
+  }
+
   #opened(socket: Socket): void {
     const connection = new Connection(socket);
     this.#connections.set(socket, connection);
@@ -149,7 +160,7 @@ export class AppServer {
     response[EXCHANGE] = exchange;
     response.writeHead = this.#writeHead;
     // While connections end, an answer must know whether pipelined requests follow it: they are parsed by the next microtask.
-    if (this.#ending) queueMicrotask(() => this.#listener(request, response as Parameters<RequestListener>[1]));
+    if (this.#isEndingSome) queueMicrotask(() => this.#listener(request, response as Parameters<RequestListener>[1]));
     else this.#listener(request, response as Parameters<RequestListener>[1]);
   }
 
@@ -161,7 +172,10 @@ export class AppServer {
       if (exchange !== undefined && !this.headersSent) {
         if (responseTimeHeader) this.setHeader('X-Response-Time', `${(performance.now() - exchange.startedAt).toFixed(1)}ms`);
         // Not a `Connection: close` header: Koa's error path strips headers. Not before the last: the rest would go unanswered.
-        if (server.#ending && exchange.connection.open.at(-1) === exchange) this.shouldKeepAlive = false;
+        if (server.#isEndingSome && this.shouldKeepAlive && exchange.connection.open.at(-1) === exchange) {
+          this.shouldKeepAlive = false;
+          server.#toEnd--;
+        }
       }
       return Reflect.apply(Object.getPrototypeOf(this).writeHead, this, head);
     };

@@ -28,6 +28,7 @@ import { sheddingWhenLate } from './shedding.ts';
 import { Stats } from './stats.ts';
 
 const REPORT_EVERY_MS = 1000;
+const REBALANCE_EVERY_MS = 1000;
 /** A report is also the heartbeat: a few must fit into WORKER_HEARTBEAT_TIMEOUT_MS. */
 const REPORTS_PER_TIMEOUT = 4;
 const OOM_SCORE_RAISE = 300;
@@ -222,6 +223,8 @@ class Worker {
     this.#tell({ type: 'ready', port });
     void this.#report();
     setInterval(() => void this.#report(), this.#reportEveryMs).unref();
+    if (this.#config.rebalanceKeepalive && this.#gate !== undefined)
+      setInterval(() => server.giveAway(this.#gate?.surplus ?? 0), REBALANCE_EVERY_MS).unref();
   }
 
   /** @returns the port; undefined where it can't be listened on */

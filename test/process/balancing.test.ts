@@ -135,4 +135,16 @@ describe('connections', { concurrency: 2 }, () => {
       for (let count = 0; count < 20; count++) assert.equal((await ask(port, '/')).status, 200);
     }
   });
+
+  test('on which a worker sits are given back when REBALANCE_KEEPALIVE says so, and no request is lost', async () => {
+    const env = { NODE_CLUSTER_SCHED_POLICY: 'least-connections', REBALANCE_KEEPALIVE: 'true' };
+    const { kit, port, bosun } = await startOperated({ app: 'koa.mjs', env });
+    await bosun('cordon', '1');
+    const load = keepAliveLoad(port, { clients: 20, pauseMs: 20 });
+    await kit.statusWhere(({ workers }) => workers[1]?.connections === 20);
+    await bosun('uncordon', '1');
+    await kit.statusWhere(({ workers }) => workers.every(({ connections }) => connections >= 7));
+    const { failures, refused } = await load.stop();
+    assert.deepEqual([failures, refused], [[], 0]);
+  });
 });
