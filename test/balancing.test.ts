@@ -13,6 +13,7 @@ const load = (connections: number, responseMs = 0, averagedAt = 0): Load => ({
   connections,
   responseMs,
   averagedAt,
+  takenAt: 0,
 });
 
 const shouldLeaveIt = (policy: Gated, own: Load, others: Load[], now: number) => betterOff(policy, own, others, now).length > 0;
@@ -25,7 +26,19 @@ describe('whether a worker leaves a connection to others', () => {
     assert.equal(shouldLeaveIt('none', load(1000), [load(0)], 0), false);
   });
 
-  test('with least-connections: more than one above the least loaded, a little more where there are many', () => {
+  test('with least-connections: exactly where there are few, by turns where they are equal', () => {
+    const leaves = (own: Load, ...others: Load[]) => shouldLeaveIt('least-connections', own, others, 0);
+    assert.equal(leaves(load(1), load(0)), true);
+    assert.equal(leaves(load(0), load(0)), false, 'nobody has had a turn');
+    assert.equal(leaves({ ...load(0), takenAt: 2 }, { ...load(0), takenAt: 1 }), true);
+    assert.equal(leaves({ ...load(0), takenAt: 1 }, { ...load(0), takenAt: 2 }, load(3)), false);
+    const [first] = betterOff('least-connections', { ...load(2), takenAt: 9 }, [load(1), { ...load(0), takenAt: 5 }, load(0)], 0);
+    assert.deepEqual(first, load(0), 'the best first');
+    const hardly = betterOff('least-connections', load(1), [load(0)], 0, 2);
+    assert.deepEqual(hardly, [], 'it goes on while they wake up');
+  });
+
+  test('with least-connections: more than one above the least loaded where there are more, a little more where there are many', () => {
     const leaves = (own: number, ...others: number[]) =>
       shouldLeaveIt(
         'least-connections',
@@ -33,9 +46,8 @@ describe('whether a worker leaves a connection to others', () => {
         others.map(n => load(n)),
         0,
       );
-    assert.equal(leaves(1, 0, 9), false);
-    assert.equal(leaves(2, 0, 9), true);
-    assert.equal(leaves(2, 1, 1), false);
+    assert.equal(leaves(6, 5, 9), false);
+    assert.equal(leaves(7, 5, 9), true);
     assert.equal(leaves(104, 100), false);
     assert.equal(leaves(105, 100), true);
   });

@@ -12,6 +12,8 @@ export interface Load {
   responseMs: number;
   /** On the machine's monotonic clock, in ms. */
   averagedAt: number;
+  /** When it last took a connection, by that clock. */
+  takenAt: number;
 }
 
 /** The policies of workers that accept for themselves, by their number on the board; 0 is no board yet. */
@@ -26,6 +28,8 @@ const SLOW_FACTOR = 2.5;
 const FAST_MS = 4;
 /** With many connections a difference of one says nothing: one more is allowed for each that many. */
 const CONNECTIONS_PER_MARGIN = 32;
+/** With this few every single one counts, and of equals it is the turn of who has waited longest. */
+const FEW = 4;
 
 /**
  * Those of `others` that are so much better off that a worker with the load `own` should leave the next connection to them, best first;
@@ -43,9 +47,11 @@ export function betterOff<Other extends Load>(
   const ownWeight = weightOf(own);
   const better = others.filter(other => {
     const weight = weightOf(other);
+    if (own.connections <= FEW && margins === 1)
+      return weight < ownWeight || (weight === ownWeight && other.takenAt < own.takenAt);
     return ownWeight > weight + margins * (1 + Math.floor(weight / CONNECTIONS_PER_MARGIN));
   });
-  return better.sort((a, b) => weightOf(a) - weightOf(b));
+  return better.sort((a, b) => weightOf(a) - weightOf(b) || a.takenAt - b.takenAt);
 }
 
 /** How much one of `all` would have to do with the next connection: their number, at a slow worker as often as it is slower than the typical one. */

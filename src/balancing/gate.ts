@@ -40,7 +40,7 @@ export class Gate {
 
   constructor(id: number, board: Board) {
     this.#board = board;
-    this.#own = { id, pid: process.pid, state: 'away', sequence: 0, connections: 0, responseMs: 0, averagedAt: 0 };
+    this.#own = { id, pid: process.pid, state: 'away', sequence: 0, connections: 0, responseMs: 0, averagedAt: 0, takenAt: 0 };
     wakeWhenRung(() => this.#decide());
   }
 
@@ -66,6 +66,7 @@ export class Gate {
 
   accepted(socket: Socket): void {
     this.#own.connections++;
+    this.#own.takenAt = this.#now();
     this.#hasTaken = true;
     socket.once('close', () => {
       this.#own.connections--;
