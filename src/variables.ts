@@ -70,7 +70,7 @@ export const variables = {
   ),
   policy: variable(
     'NODE_CLUSTER_SCHED_POLICY',
-    'least-connections',
+    'rr',
     anyOf(POLICIES),
     'how connections reach the workers: `rr`, `none`, `reuseport`, `least-connections`, `response-time` (see Balancing)',
   ),

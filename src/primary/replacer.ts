@@ -11,8 +11,9 @@ const PROVE_MS = 1000;
 /** A hung one serves nobody: there is less to lose, and its stack is in the log by then. */
 const PROVE_AGAINST_HUNG_MS = 300;
 /**
- * The new worker runs cold code on the connections that it has taken over. Where the next one started at once, and competed for the
- * CPUs, a roll had half of the throughput on 2 cores; with this rest it has three quarters (make bench-rolling).
+ * The new worker runs cold code on the connections that it has taken over. Where the next one started at once, it would
+ * compete for the CPUs meanwhile. What the rest gains has not been measured on a quiet machine; a roll has 0.60 of the throughput
+ * on 2 cores with it (make bench-rolling).
  */
 const WARM_UP_MS = 2000;
 
