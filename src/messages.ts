@@ -4,7 +4,7 @@
  */
 import type { Registry } from 'prom-client';
 
-/** Exit codes of the primary (CONTRACT.md). Workers use OK and FAILED. */
+/** Exit codes of the primary (README, What happens). Workers use OK and FAILED. */
 export const ExitCode = {
   ok: 0,
   /** A drain ended with requests cut, a second signal came, or the port is taken. */

@@ -5,7 +5,7 @@ import { test } from 'node:test';
 
 const SRC = join(import.meta.dirname, '..', 'src');
 
-/** What each folder of src may import besides itself. Imports go one way (docs: DESIGN, layout). */
+/** What each folder of src may import besides itself. Imports go one way (README, Layout). */
 const MAY_IMPORT: Record<string, string[]> = {
   'main.ts': ['balancing', 'config.ts', 'primary', 'worker'],
   primary: ['balancing', 'resources', 'state', 'messages.ts', 'config.ts', 'parsers.ts', 'log.ts'],

@@ -1,6 +1,6 @@
 /**
  * The read-only admin port: probes, metrics, status, events, dashboard. terminus answers the probes and runs the shutdown, here and not on the app's
- * port, where it would cut requests (facts/draining.md, section 0).
+ * port, where it would cut requests (docs/draining.md).
  */
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import { createTerminus, HealthCheckError } from '@godaddy/terminus';

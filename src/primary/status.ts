@@ -45,7 +45,7 @@ const NO_SNAPSHOT = {
   memory: { rss: 0, heapTotal: 0, heapUsed: 0 },
 };
 
-/** The object of `/status` (CONTRACT.md). */
+/** The object of `/status`. */
 export function statusOf({ version, policy, sizing, state, supervisor, totals }: Pod) {
   return {
     version,

@@ -1,6 +1,6 @@
 /**
  * The heap limit in NODE_OPTIONS: taken out, because `--max-old-space-size-percentage` there would beat the limit that each worker
- * gets on its command line, and because it would count once per process (facts/sizing.md, finding 6).
+ * gets on its command line, and because it would count once per process (docs/decisions/1-cgroup-files.md).
  */
 import type { HeapChoice } from './sizing.ts';
 

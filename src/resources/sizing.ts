@@ -1,6 +1,6 @@
 /**
  * From what the container may use and what was asked for to the number of workers and each worker's heap, with the reason in words.
- * Pure; the rules are those of facts/sizing.md, section 2.
+ * Pure; why they are these rules: docs/decisions/1-cgroup-files.md.
  */
 import type { WorkerCount } from '../config.ts';
 import type { Bound, Limits } from './cgroup.ts';

@@ -1,5 +1,5 @@
 /**
- * The http server of one worker: its open connections, its in-flight requests, and its drain (facts/draining.md, section 0).
+ * The http server of one worker: its open connections, its in-flight requests, and its drain (docs/draining.md).
  * It knows no policy, no app and no metrics: a request listener goes in, answered requests are reported out.
  */
 import { subscribe } from 'node:diagnostics_channel';
@@ -65,7 +65,7 @@ export class AppServer {
     });
     this.http.on('connection', socket => this.#opened(socket));
     this.http.on('request', (request, response) => this.#requested(request, response));
-    // One subscription for all answers costs less than a listener on each (facts/performance.md).
+    // One subscription for all answers costs less than a listener on each.
     subscribe('http.server.response.finish', message => this.#finished((message as { response: Response }).response));
   }
 

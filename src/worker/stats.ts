@@ -1,5 +1,5 @@
 /**
- * What a worker measures about itself, cheap enough for every request (facts/performance.md): buckets in typed arrays,
+ * What a worker measures about itself, cheap enough for every request: buckets in typed arrays,
  * put into shape only when a snapshot is asked for.
  */
 import { createHistogram, monitorEventLoopDelay, performance } from 'node:perf_hooks';

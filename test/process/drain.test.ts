@@ -1,5 +1,5 @@
 /**
- * What SIGTERM promises to clients. The numbers are the cases of facts/draining.md, A3: each is a way to lose a request.
+ * What SIGTERM promises to clients. The numbers are those of docs/draining.md: each is a way to lose a request.
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';

@@ -361,7 +361,7 @@ describe('a worker is recycled, the new one first and nothing lost', { concurren
 
 describe('a worker whose event loop is blocked', () => {
   for (const { policy, stuck } of [
-    // The one connection that was on its way to it: nobody can take it back (facts/draining.md, 15).
+    // The one connection that was on its way to it: nobody can take it back (docs/draining.md, 15).
     { policy: 'rr', stuck: 1 },
     { policy: 'none', stuck: 0 },
   ]) {
