@@ -2,7 +2,6 @@
  * The app's listening sockets, held by the primary and inherited by every worker, so that a socket and the connections in its queue
  * outlive each worker. The primary never accepts from them.
  */
-import { lookup } from 'node:dns/promises';
 import { BoundSocket, isIP } from 'node:net';
 
 /** HOST:PORT can't be had. The message says why. */
@@ -17,6 +16,8 @@ export class PortError extends Error {
 export async function addressOf(host: string, port: number): Promise<string> {
   if (isIP(host) !== 0) return host;
   try {
+    // 6 ms of each start, which an address does without.
+    const { lookup } = await import('node:dns/promises');
     return (await lookup(host)).address;
   } catch (error) {
     throw new PortError(host, port, error);

@@ -8,6 +8,7 @@ import { hostname } from 'node:os';
 import { Board } from '../balancing/board.ts';
 import { Gate } from '../balancing/gate.ts';
 import { type Intake, IntakeFromPrimary, IntakeFromSockets } from '../balancing/intake.ts';
+import { PortError } from '../balancing/sockets.ts';
 import { type Config, type Inherited, usesRedis } from '../config.ts';
 import { createLog, type LogSource } from '../log.ts';
 import {
@@ -242,9 +243,9 @@ class Worker {
       this.#gate?.open(intake);
       return real;
     } catch (error) {
-      const { code, message } = error as NodeJS.ErrnoException;
-      const why = `${host}:${port} can't be listened on: ${message} (HOST, PORT)`;
-      await this.#fail({ type: 'failed', stage: 'listen', message: why, ...(code && { code }) });
+      const { code } = error as NodeJS.ErrnoException;
+      const { message } = new PortError(host, port, error);
+      await this.#fail({ type: 'failed', stage: 'listen', message, ...(code && { code }) });
       return undefined;
     }
   }
