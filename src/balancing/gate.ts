@@ -110,11 +110,17 @@ export class Gate {
     const now = this.#now();
     const trusted = this.#trusted(view, now);
     const better = betterOff(view.policy, this.#own, trusted, now);
-    const isSomebodyOpen = better.some(({ state }) => state === 'open');
-    // Otherwise the best of them does not know yet. Until it does, this one goes on for a while.
-    if (!isSomebodyOpen) this.#ring(better[0], now);
-    if (isSomebodyOpen || betterOff(view.policy, this.#own, trusted, now, 2).length > 0) this.#shut(view);
-    else this.#unshut();
+    const [best] = better;
+    if (best === undefined) {
+      this.#unshut();
+    } else if (better.some(({ state }) => state === 'open')) {
+      this.#shut(view);
+    } else {
+      // The best of them does not know yet. Until it does, this one goes on for a while.
+      this.#ring(best, now);
+      if (betterOff(view.policy, this.#own, trusted, now, 2).length > 0) this.#shut(view);
+      else this.#unshut();
+    }
   }
 
   #trusted({ entries }: View, now: number): Entry[] {
@@ -137,8 +143,8 @@ export class Gate {
     this.#door?.release();
   }
 
-  #ring(best: Entry | undefined, now: number): void {
-    if (best === undefined || now - (this.#rungAt.get(best.id) ?? 0) < RING_EVERY_MS) return;
+  #ring(best: Entry, now: number): void {
+    if (now - (this.#rungAt.get(best.id) ?? 0) < RING_EVERY_MS) return;
     this.#rungAt.set(best.id, now);
     wakeUp(best.pid);
   }
