@@ -3,7 +3,7 @@
  * anywhere, and no two clocks are compared.
  */
 import { hostname } from 'node:os';
-import type { Pod, PodState } from './status.ts';
+import { type Pod, type PodState, slowestP99Ms } from './status.ts';
 
 /** What a primary tells of its pod. */
 export interface Beat {
@@ -63,7 +63,7 @@ export class Fleet {
       workers: supervisor.serving.length,
       wanted: supervisor.wanted,
       requestsPerSecond,
-      p99Ms: Math.max(0, ...supervisor.handles.map(({ snapshot }) => snapshot?.responseTimeMs.p99 ?? 0)),
+      p99Ms: slowestP99Ms(supervisor.handles),
     };
     this.#heard(beat);
     return beat;

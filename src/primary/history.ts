@@ -3,7 +3,7 @@
  * looks at what the workers have pushed; no worker is asked.
  */
 import { Lifecycle, type LifecycleEvent } from './lifecycle.ts';
-import { type Pod, statusOf } from './status.ts';
+import { type Pod, slowestP99Ms, statusOf } from './status.ts';
 import type { WorkerHandle } from './worker-handle.ts';
 
 export const SAMPLE_EVERY_MS = 1000;
@@ -90,7 +90,7 @@ export class History {
         answering.reduce((sum, { handle, rate }) => sum + (handle.snapshot?.responseTimeMs.p50 ?? 0) * rate, 0) / (total || 1),
         2,
       ),
-      p99: Math.max(0, ...handles.map(({ snapshot }) => snapshot?.responseTimeMs.p99 ?? 0)),
+      p99: slowestP99Ms(handles),
       rssBytes: handles.reduce((sum, { snapshot }) => sum + (snapshot?.memory.rss ?? 0), process.memoryUsage.rss()),
       limitBytes: pod.sizing.memory.limitBytes,
       cpus: round(Math.max(0, look.cpuSeconds - this.#last.cpuSeconds) / seconds, 3),

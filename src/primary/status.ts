@@ -8,6 +8,11 @@ import type { Supervisor } from './supervisor.ts';
 import type { Totals } from './totals.ts';
 import type { WorkerHandle } from './worker-handle.ts';
 
+/** Of the slowest of these workers, in milliseconds. */
+export function slowestP99Ms(handles: readonly WorkerHandle[]): number {
+  return Math.max(0, ...handles.map(({ snapshot }) => snapshot?.responseTimeMs.p99 ?? 0));
+}
+
 export type PodState = 'starting' | 'ready' | 'draining';
 
 export interface Pod {

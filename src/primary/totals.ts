@@ -116,8 +116,7 @@ export function addRedis(a: RedisCounters | undefined, b: RedisCounters | undefi
     commands: x.commands + y.commands,
     errors: x.errors + y.errors,
     reconnects: x.reconnects + y.reconnects,
-    sumSeconds: x.sumSeconds + y.sumSeconds,
-    counts: NO_REDIS.counts.map((_, bucket) => (x.counts[bucket] ?? 0) + (y.counts[bucket] ?? 0)),
+    ...addTimes(x, y),
   };
 }
 
@@ -130,8 +129,14 @@ const NO_REDIS: RedisCounters = {
 };
 
 function addSeries(a: HttpSeries, b: HttpSeries): HttpSeries {
+  return { ...a, ...addTimes(a, b) };
+}
+
+type Times = Pick<HttpSeries, 'sumSeconds' | 'counts'>;
+
+/** Of two histograms with the same buckets. */
+function addTimes(a: Times, b: Times): Times {
   return {
-    ...a,
     sumSeconds: a.sumSeconds + b.sumSeconds,
     counts: a.counts.map((count, bucket) => count + (b.counts[bucket] ?? 0)),
   };
