@@ -85,11 +85,11 @@ export default function createApp(kit: Kit): Koa {
   return app;
 }
 
-function serve(routes: Record<string, Route>): Koa.Middleware {
+function serve(routes: Record<string, Route>): Koa.Middleware<Koa.DefaultState, SessionContext> {
   const byPath = new Map(Object.entries(routes));
   return (ctx, next) => {
     const route = byPath.get(ctx.path);
-    return route ? route(ctx as unknown as Context & SessionContext) : next();
+    return route ? route(ctx) : next();
   };
 }
 

@@ -65,7 +65,7 @@ function encodeForCookie(session: unknown): string {
 
 /** Over TLS (with TRUST_PROXY: the proxy's) no other host and no plain connection may set this cookie; browsers hold to the prefix. */
 function hostOnly(ctx: Koa.Context): void {
-  const { sessionOptions } = ctx as unknown as { sessionOptions: { key: string; secure?: boolean } };
+  const sessionOptions: { key: string; secure?: boolean } = ctx.sessionOptions;
   sessionOptions.key = `__Host-${sessionOptions.key}`;
   sessionOptions.secure = true;
 }
