@@ -153,6 +153,26 @@ describe('the board', () => {
   });
 });
 
+test('where Node.js can not pause a listener the policy is rr, with a warning', () => {
+  const balancing = new Balancing(asked('response-time'), { ...MEANS, canPause: () => false });
+  assert.equal(balancing.policy, 'rr');
+  assert.match(
+    String(balancing.warning),
+    /^the policy is rr and not response-time: Node\.js v[\d.]+ can't pause a listening socket$/,
+  );
+});
+
+test('reuseport where the system has no SO_REUSEPORT is bad configuration', () => {
+  const manySockets = () => {
+    throw new Error('bind ENOTSUP');
+  };
+  assert.throws(() => new Balancing(asked('reuseport'), { ...MEANS, manySockets }), {
+    name: 'ConfigError',
+    message:
+      /NODE_CLUSTER_SCHED_POLICY: reuseport is not to be had here \(bind ENOTSUP\): expected one of rr, none, least-connections/,
+  });
+});
+
 describe('slots', () => {
   /** Each step: the ids that serve, and the size of the pool. */
   const follow = (most: number, ...steps: [number[], number][]) => {

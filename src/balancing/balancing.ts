@@ -30,12 +30,11 @@ interface Server {
 /** What the system must provide; tests take it away. */
 export interface Means {
   createBoard: () => Board;
-  shared: typeof Sockets.shared;
-  many: typeof Sockets.many;
+  manySockets: typeof Sockets.many;
   canPause: () => boolean;
 }
 
-export const MEANS: Means = { createBoard: Board.create, shared: Sockets.shared, many: Sockets.many, canPause };
+export const MEANS: Means = { createBoard: Board.create, manySockets: Sockets.many, canPause };
 
 export interface Asked {
   policy: Policy;
@@ -66,7 +65,7 @@ export class Balancing {
       try {
         if (!means.canPause()) throw new Error(`Node.js ${process.version} can't pause a listening socket`);
         if (isGated(policy)) this.#board = boardFor(policy, means);
-        this.#sockets = policy === 'reuseport' ? means.many(address, port, count) : means.shared(address, port);
+        this.#sockets = policy === 'reuseport' ? means.manySockets(address, port, count) : Sockets.shared(address, port);
       } catch (error) {
         if (error instanceof PortError) throw error;
         if (policy === 'reuseport') throw noReuseport(error as Error);
