@@ -75,7 +75,17 @@ export function connectRedis(
     client.disconnect(true);
   });
   client.on('close', () => report('unreachable', `Redis at ${where} has closed the connection`));
+  // ioredis gives up for ever where a Sentinel tells of a failover while it asks the Sentinels for the master.
+  client.on('end', () => setTimeout(() => connectAgain(client), LONGEST_RETRY_MS).unref());
   return client;
+}
+
+/** Those that are not wanted any more. */
+const closed = new WeakSet<RedisClient>();
+
+function connectAgain(client: RedisClient): void {
+  if (closed.has(client) || client.status !== 'end') return;
+  client.connect().catch(() => undefined); // its events tell what became of it
 }
 
 function createClient(
@@ -138,6 +148,7 @@ export async function evictionPolicyOf(client: RedisClient): Promise<string | un
 
 /** Says goodbye after the last request; `quit` rejects where Redis is gone, and may hang where it is frozen. */
 export async function closeRedis(client: RedisClient): Promise<void> {
+  closed.add(client);
   const timeout = AbortSignal.timeout(CLOSE_TIMEOUT_MS);
   const tooLate = new Promise(resolve => timeout.addEventListener('abort', resolve));
   await Promise.race([client.quit().catch(() => undefined), tooLate]);

@@ -82,7 +82,8 @@ export class RedisGroup {
           `sentinel monitor ${name} 127.0.0.1 ${master} 2`,
           `sentinel auth-pass ${name} ${ADMIN}`,
           `sentinel down-after-milliseconds ${name} 1000`,
-          `sentinel failover-timeout ${name} 3000`,
+          // The first attempt often finds no good replica: what the Sentinels know of it is too old. The next one is twice this later.
+          `sentinel failover-timeout ${name} 1500`,
           'sentinel announce-ip 127.0.0.1',
         ];
         return `printf '%s\\n' ${lines.map(line => `'${line}'`).join(' ')} > ${file}; redis-server ${file} --sentinel`;
