@@ -82,8 +82,7 @@ export class RedisGroup {
           `sentinel monitor ${name} 127.0.0.1 ${master} 2`,
           `sentinel auth-pass ${name} ${ADMIN}`,
           `sentinel down-after-milliseconds ${name} 1000`,
-          // The first attempt often finds no good replica: what the Sentinels know of it is too old. The next one is twice this later.
-          `sentinel failover-timeout ${name} 1500`,
+          `sentinel failover-timeout ${name} 3000`,
           'sentinel announce-ip 127.0.0.1',
         ];
         return `printf '%s\\n' ${lines.map(line => `'${line}'`).join(' ')} > ${file}; redis-server ${file} --sentinel`;
@@ -92,8 +91,13 @@ export class RedisGroup {
     await until(
       async () => {
         const found = await Promise.all(sentinels.map(port => group.command(port, 'SENTINEL', 'CKQUORUM', name).catch(String)));
+        // They ask the master for its replicas every 10 s, and fail over to none that they have not heard of.
+        const known = await Promise.all(sentinels.map(port => group.command(port, 'SENTINEL', 'REPLICAS', name)));
+        const areReplicasKnown = known.every(
+          text => text.includes(`127.0.0.1:${replica}`) && /master-link-status\s+ok/.test(text),
+        );
         const info = await group.command(master, 'INFO', 'replication');
-        return found.every(text => /^OK 3 /.test(text)) && /state=online/.test(info) ? true : undefined;
+        return found.every(text => /^OK 3 /.test(text)) && areReplicasKnown && /state=online/.test(info) ? true : undefined;
       },
       () => 'the Sentinels do not find each other',
       START_TIMEOUT_MS,
