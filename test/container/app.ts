@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline';
 import { type ContainerRuntimeClient, type ExecResult, GenericContainer, type StartedNetwork, Wait } from 'testcontainers';
 import { type Answer, ask, askJson, type RequestParts } from '../process/clients.ts';
 import type { LogEvent, Status } from '../process/kit.ts';
-import { engine, imageId, removeContainerAtEnd, uniqueName } from './engine.ts';
+import { engine, imageId, loopbackBindings, removeContainerAtEnd, uniqueName } from './engine.ts';
 
 const APP_PORT = 3000;
 const ADMIN_PORT = 9090;
@@ -54,9 +54,14 @@ export class AppContainer extends GenericContainer {
   /** On free ports, and for this machine only. */
   withPortsOnLoopback(...ports: number[]): this {
     this.withExposedPorts(...ports);
-    this.hostConfig.PortBindings = Object.fromEntries(
-      ports.map(port => [`${port}/tcp`, [{ HostIp: '127.0.0.1', HostPort: '0' }]]),
-    );
+    this.hostConfig.PortBindings = loopbackBindings(ports.map(port => ({ container: port, host: 0 })));
+    return this;
+  }
+
+  /** On the same ports of this machine, and for it only. */
+  withSamePortsOnLoopback(...ports: number[]): this {
+    this.withExposedPorts(...ports);
+    this.hostConfig.PortBindings = loopbackBindings(ports.map(port => ({ container: port, host: port })));
     return this;
   }
 }

@@ -58,6 +58,13 @@ export async function imageId(): Promise<string> {
 /** A name that no other run has. */
 export const uniqueName = () => `bosun-test-${randomBytes(6).toString('hex')}`;
 
+/**
+ * What Docker is asked for to publish ports on 127.0.0.1, each of the container on one of this machine, 0 being a free one. Never on every
+ * address: the engine counts the free ports of 0.0.0.0 and those of 127.0.0.1 apart, offers one twice, and gives up after ten such.
+ */
+export const loopbackBindings = (ports: readonly { container: number; host: number }[]) =>
+  Object.fromEntries(ports.map(({ container, host }) => [`${container}/tcp`, [{ HostIp: '127.0.0.1', HostPort: String(host) }]]));
+
 const opened: (() => Promise<unknown>)[] = [];
 
 /** Calls `close` when the running test ends, however it ends. Last come, first served: a network goes after its containers. */

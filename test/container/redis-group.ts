@@ -4,8 +4,9 @@
  * They speak TLS only, and know one user.
  */
 import { join } from 'node:path';
-import { type ContainerRuntimeClient, GenericContainer, Wait } from 'testcontainers';
+import { type ContainerRuntimeClient, Wait } from 'testcontainers';
 import { freePort, ROOT, until } from '../process/kit.ts';
+import { AppContainer } from './app.ts';
 import { engine, removeContainerAtEnd, uniqueName } from './engine.ts';
 import { REDIS_IMAGE } from './redis.ts';
 
@@ -109,11 +110,11 @@ export class RedisGroup {
     const name = uniqueName();
     removeContainerAtEnd(name);
     const script = `${servers.map(server => `(${server}) &`).join('\n')}\nwait`;
-    const container = await new GenericContainer(REDIS_IMAGE)
+    const container = await new AppContainer(REDIS_IMAGE)
       .withName(name)
       .withEntrypoint(['sh', '-c', script])
       .withBindMounts([{ source: TLS, target: '/tls', mode: 'ro' }])
-      .withExposedPorts(...ports.map(port => ({ container: port, host: port })))
+      .withSamePortsOnLoopback(...ports)
       .withWaitStrategy(Wait.forAll([]))
       .start();
     const group = new RedisGroup(await engine(), container.getId(), ports);

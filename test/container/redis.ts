@@ -4,9 +4,19 @@
 import { RedisContainer } from '@testcontainers/redis';
 import type { ContainerRuntimeClient, StartedNetwork } from 'testcontainers';
 import { freePort, until } from '../process/kit.ts';
-import { docker, engine, removeContainerAtEnd, uniqueName } from './engine.ts';
+import { docker, engine, loopbackBindings, removeContainerAtEnd, uniqueName } from './engine.ts';
 
 export const REDIS_IMAGE = 'redis:8';
+const PORT = 6379;
+
+class RedisServer extends RedisContainer {
+  /** On this port of this machine, and for it only; 0: on none. By itself it would be on a free one of every address. */
+  publishedOn(port: number): this {
+    this.exposedPorts = port === 0 ? [] : [PORT];
+    this.hostConfig.PortBindings = port === 0 ? {} : loopbackBindings([{ container: PORT, host: port }]);
+    return this;
+  }
+}
 
 export class Redis {
   readonly #client: ContainerRuntimeClient;
@@ -19,10 +29,9 @@ export class Redis {
   static async start(network: StartedNetwork | undefined, { password }: { password?: string } = {}): Promise<Redis> {
     const name = uniqueName();
     removeContainerAtEnd(name);
-    const container = new RedisContainer(REDIS_IMAGE).withName(name);
     const port = network === undefined ? await freePort() : 0;
-    if (network === undefined) container.withExposedPorts({ container: 6379, host: port });
-    else container.withNetwork(network).withNetworkAliases('redis');
+    const container = new RedisServer(REDIS_IMAGE).withName(name).publishedOn(port);
+    if (network !== undefined) container.withNetwork(network).withNetworkAliases('redis');
     if (password !== undefined) container.withPassword(password);
     const started = await container.start();
     const login = password === undefined ? [] : ['--no-auth-warning', '-a', password];
