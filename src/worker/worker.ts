@@ -269,6 +269,8 @@ class Worker {
     if (this.#leaving) return;
     this.#leaving = true;
     if (this.#server !== undefined) {
+      // What waits in the kernel's queue is taken first: this message may have overtaken it while the loop was blocked.
+      await new Promise(resolve => setImmediate(resolve));
       this.#gate?.retire();
       this.#intake?.close();
       this.#kit?.beginDrain();
