@@ -16,6 +16,8 @@ export const APPS = join(ROOT, 'test', 'fixtures', 'apps');
 
 /** Nothing here takes longer, on a slow machine either. */
 const EVENT_TIMEOUT_MS = 30_000;
+/** What takes a second on an idle machine comes this soon on a busy one, and before what it must not wait for: deadlines of 20 s and more. */
+export const SOON_MS = 10_000;
 const LOOK_TIMEOUT_MS = 10_000;
 const LOOK_EVERY_MS = 20;
 

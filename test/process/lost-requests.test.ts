@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { RawClient, requestText } from './clients.ts';
-import { APPS, freePort, Kit, ROOT, startKit, until } from './kit.ts';
+import { APPS, freePort, Kit, ROOT, SOON_MS, startKit, until } from './kit.ts';
 import { childrenOf, hearsSignals } from './processes.ts';
 import { LocalRedis, withRedis } from './redis.ts';
 
@@ -84,7 +84,7 @@ describe('as PID 1', { concurrency: CONCURRENCY, skip: whyNotPid1() }, () => {
     process.kill(primary, 'SIGTERM');
     assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
     const tookMs = performance.now() - signalledAt;
-    assert.ok(tookMs < 3000, `${tookMs} ms`);
+    assert.ok(tookMs < SOON_MS, `${tookMs} ms`);
     for (const client of clients) assert.equal(await client.ended(), 'FIN');
   });
 
@@ -95,7 +95,7 @@ describe('as PID 1', { concurrency: CONCURRENCY, skip: whyNotPid1() }, () => {
     process.kill(primary, 'SIGTERM');
     assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
     const tookMs = performance.now() - signalledAt;
-    assert.ok(tookMs < 3000, `${tookMs} ms`);
+    assert.ok(tookMs < SOON_MS, `${tookMs} ms`);
   });
 });
 
@@ -137,7 +137,7 @@ describe('with Redis', { concurrency: CONCURRENCY, ...withRedis }, () => {
     const signalledAt = performance.now();
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
     const tookMs = performance.now() - signalledAt;
-    assert.ok(tookMs < 4000, `${tookMs} ms`);
+    assert.ok(tookMs < SOON_MS, `${tookMs} ms`);
     assert.deepEqual(
       kit.all('worker.exit').map(({ reason, failure }) => [reason, failure]),
       [

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { ask, askJson, freshLoad, keepAliveLoad, RawClient, requestText } from './clients.ts';
-import { APPS, freePort, type Kit, startKit, until } from './kit.ts';
+import { APPS, freePort, type Kit, SOON_MS, startKit, until } from './kit.ts';
 
 const CLEAN = { code: 0, signal: null };
 const CONCURRENCY = 3;
@@ -148,7 +148,7 @@ describe('a worker that ends', { concurrency: CONCURRENCY }, () => {
     const signalledAt = performance.now();
     assert.deepEqual(await kit.stop(), { code: 1, signal: null }, kit.transcript());
     const tookMs = performance.now() - signalledAt;
-    assert.ok(tookMs >= 3400 && tookMs < 5000, `500 ms for requests and 3 s for the exit, took ${tookMs} ms`);
+    assert.ok(tookMs >= 3400 && tookMs < SOON_MS, `500 ms for requests and 3 s for the exit, took ${tookMs} ms`);
     const exit = await kit.event('worker.exit', event => event.workerPid === workerPid);
     assert.equal(exit.reason, 'shutdown');
     assert.match(String(exit.failure), /killed/);
