@@ -221,6 +221,29 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
     assert.match(stderr, /PORT can't change/);
   });
 
+  test('reads secret files again: sessions go on with an older key that is kept, and end without', async () => {
+    const file = join(temporaryFolder(), 'keys');
+    const setKeys = (keys: string) => writeFileSync(file, `${keys}\n`);
+    setKeys('first-key');
+    const env = { SESSION_KEYS_FILE: file, NODE_CLUSTER_WORKERS: '1', PORT: String(await freePort()) };
+    const { port, bosun } = await startOperated({ app: 'slow-session.mjs', env });
+    const { headers } = await ask(port, '/');
+    const cookie = String(headers['set-cookie'])
+      .replaceAll(/;[^\n]*/g, '')
+      .replaceAll('\n', '; ');
+    const count = async () => JSON.parse((await ask(port, '/', { headers: { Cookie: cookie } })).body).count;
+    assert.equal(await count(), 2);
+    for (const [keys, expected] of [
+      ['second-key,first-key', 2],
+      ['second-key', 1],
+    ] as const) {
+      setKeys(keys);
+      const { code, stderr } = await bosun('restart');
+      assert.equal(code, 0, stderr);
+      assert.equal(await count(), expected, `with the keys ${keys}`);
+    }
+  });
+
   test('takes limits for workers from .env that were not there before', async () => {
     const folder = temporaryFolder();
     const { kit, bosun } = await startOperated({ app: 'koa.mjs', cwd: folder });
