@@ -2,9 +2,7 @@
  * One worker: loads the app, serves it, says ready, reports, drains. It decides nothing by itself: the primary tells it when to go,
  * and it goes at once when the primary is gone.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
 import type { IncomingMessage, RequestListener } from 'node:http';
-import { hostname } from 'node:os';
 import { Board } from '../balancing/board.ts';
 import { Gate } from '../balancing/gate.ts';
 import { type Intake, IntakeFromPrimary, IntakeFromSockets } from '../balancing/intake.ts';
@@ -14,15 +12,13 @@ import { type Broadcast, type Diagnosis, type DiagnosisTarget, ExitCode, type To
 import type { RedisClient } from '../state/redis.ts';
 import { WorkerKit } from './kit.ts';
 import { loadApp } from './load-app.ts';
+import { letKernelPreferUs } from './oom-score.ts';
+import { sayByeAndExit, tell } from './primary-line.ts';
+import { connectWorker } from './redis.ts';
 import { AppServer } from './server.ts';
 import { sheddingWhenLate } from './shedding.ts';
-import { Stats } from './stats.ts';
+import { reportEveryMs, Stats } from './stats.ts';
 
-const REPORT_EVERY_MS = 1000;
-/** A report is also the heartbeat: a few must fit into WORKER_HEARTBEAT_TIMEOUT_MS. */
-const REPORTS_PER_TIMEOUT = 4;
-const OOM_SCORE_RAISE = 300;
-const MOST_OOM_SCORE = 1000;
 /** After an exception that nobody caught the process is in an unknown state: requests of others get this long to finish. */
 const CRASH_DRAIN_MS = 5000;
 
@@ -38,16 +34,6 @@ export function runWorker(config: Config, id: number, inherited: Inherited): voi
   const worker = new Worker(config, id, inherited);
   process.on('message', (message: ToWorker) => worker.receive(message));
   process.on('uncaughtException', error => worker.crash(error));
-}
-
-/** When memory runs out, the kernel should kill a worker and leave the primary, which replaces it and tells. Anybody may raise its own score. */
-function letKernelPreferUs(): void {
-  const file = '/proc/self/oom_score_adj';
-  try {
-    writeFileSync(file, String(Math.min(MOST_OOM_SCORE, Number(readFileSync(file, 'utf8')) + OOM_SCORE_RAISE)));
-  } catch {
-    /* no such file, or not ours to write: the kernel chooses by size alone */
-  }
 }
 
 class Worker {
@@ -96,7 +82,7 @@ class Worker {
       case 'cordon':
         this.#gate?.retire();
         this.#intake?.pause();
-        this.#tell({ type: 'cordoned' });
+        tell({ type: 'cordoned' });
         break;
       case 'uncordon':
         void this.#uncordon();
@@ -119,14 +105,14 @@ class Worker {
   }
 
   wantSnapshot(): void {
-    this.#tell({ type: 'snapshot-wanted' });
+    tell({ type: 'snapshot-wanted' });
   }
 
   /** An exception that nobody caught: this worker is replaced, and the requests of others that it still holds are finished. */
   crash(error: unknown): void {
     const message = describe(error);
     this.#log().fatal({ event: 'worker.uncaught-exception', err: error });
-    this.#tell({ type: 'crashing', message });
+    tell({ type: 'crashing', message });
     void this.#leave(CRASH_DRAIN_MS, ExitCode.failed);
   }
 
@@ -140,13 +126,13 @@ class Worker {
       await kit.loaded();
       await this.#serve(listener);
     } catch (error) {
-      await this.#fail({ type: 'failed', stage: 'app', message: describe(error) });
+      this.#fail({ type: 'failed', stage: 'app', message: describe(error) });
     }
   }
 
   async #createKit(sessionKeys: string[]): Promise<WorkerKit> {
     const keys = { current: sessionKeys };
-    this.#redis = usesRedis(this.#config) ? await this.#connectRedis(keys) : undefined;
+    this.#redis = usesRedis(this.#config) ? await connectWorker(this.#config, this.#id, keys) : undefined;
     this.#kit = new WorkerKit({
       config: this.#config,
       log: this.#log,
@@ -154,31 +140,13 @@ class Worker {
       redis: this.#redis,
       sessionKeys: keys,
       retained: this.#retained,
-      send: broadcast => this.#tell({ type: 'broadcast', ...broadcast }),
+      send: broadcast => tell({ type: 'broadcast', ...broadcast }),
       onStoreError: error => {
         this.#stats.sessionStoreFailed();
         this.#log().debug({ event: 'session.store-failed', err: error });
       },
     });
     return this.#kit;
-  }
-
-  async #connectRedis(keys: { current: string[] }): Promise<RedisClient | undefined> {
-    const { connectRedis, evictionPolicyOf } = await import('../state/redis.ts');
-    const redis = connectRedis(this.#config, `bosun:${hostname()}:${this.#id}`, async (state, message) => {
-      try {
-        if (state === 'ready' && redis && this.#config.sessionKeys === undefined) {
-          const { shareSessionKeys } = await import('../state/session-keys.ts');
-          await shareSessionKeys(redis, this.#config.sessionCookie, keys);
-        }
-        const evictionPolicy = state === 'ready' && redis ? await evictionPolicyOf(redis) : undefined;
-        this.#tell({ type: 'redis', state, message, ...(evictionPolicy && { evictionPolicy }) });
-      } catch (error) {
-        this.#tell({ type: 'redis', state: 'unreachable', message: `sharing the session keys failed: ${describe(error)}` });
-        redis?.disconnect(true);
-      }
-    });
-    return redis;
   }
 
   async #serve(listener: RequestListener): Promise<void> {
@@ -199,9 +167,9 @@ class Worker {
     const port = await this.#open(server.http);
     if (port === undefined) return;
     this.#server = server;
-    this.#tell({ type: 'ready', port });
+    tell({ type: 'ready', port });
     void this.#report();
-    setInterval(() => void this.#report(), this.#reportEveryMs).unref();
+    setInterval(() => void this.#report(), reportEveryMs(this.#config)).unref();
   }
 
   /** @returns the port; undefined where it can't be listened on */
@@ -221,7 +189,7 @@ class Worker {
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
       const why = `${host}:${port} can't be listened on: ${message} (HOST, PORT)`;
-      await this.#fail({ type: 'failed', stage: 'listen', message: why, ...(code && { code }) });
+      this.#fail({ type: 'failed', stage: 'listen', message: why, ...(code && { code }) });
       return undefined;
     }
   }
@@ -229,7 +197,7 @@ class Worker {
   async #uncordon(): Promise<void> {
     await this.#intake?.resume();
     if (this.#intake instanceof IntakeFromSockets) this.#gate?.open(this.#intake);
-    this.#tell({ type: 'uncordoned' });
+    tell({ type: 'uncordoned' });
   }
 
   #logRequest({ method, url = '' }: IncomingMessage, status: number, ms: number): void {
@@ -237,18 +205,11 @@ class Worker {
     this.#log().info({ event: 'request', method, path, status, ms: Math.round(ms * 10) / 10 });
   }
 
-  get #reportEveryMs(): number {
-    const { workerHeartbeatTimeoutMs } = this.#config;
-    return workerHeartbeatTimeoutMs === 0
-      ? REPORT_EVERY_MS
-      : Math.min(REPORT_EVERY_MS, workerHeartbeatTimeoutMs / REPORTS_PER_TIMEOUT);
-  }
-
   async #report(): Promise<void> {
     const { connections = 0, inFlight = 0 } = this.#server ?? {};
     const load = this.#gate?.load ?? connections;
     const appMetrics = (await this.#kit?.metricsJson()) ?? [];
-    this.#tell({
+    tell({
       type: 'stats',
       snapshot: this.#stats.snapshot({ connections, accepted: this.#accepted, load, inFlight }, appMetrics),
     });
@@ -258,9 +219,9 @@ class Worker {
     try {
       const { diagnose } = await import('./diagnostics.ts');
       await diagnose(diagnosis, to);
-      this.#tell({ type: 'diagnosed', id });
+      tell({ type: 'diagnosed', id });
     } catch (error) {
-      this.#tell({ type: 'diagnosed', id, error: describe(error) });
+      tell({ type: 'diagnosed', id, error: describe(error) });
     }
   }
 
@@ -274,34 +235,21 @@ class Worker {
       this.#gate?.retire();
       this.#intake?.close();
       this.#kit?.beginDrain();
-      const drain = await this.#server.drain(timeoutMs, requests => this.#tell({ type: 'waiting', requests }));
+      const drain = await this.#server.drain(timeoutMs, requests => tell({ type: 'waiting', requests }));
       await this.#report();
-      this.#tell({ type: 'drained', drain });
+      tell({ type: 'drained', drain });
     }
     await this.#kit?.close();
     if (this.#redis !== undefined) {
       const { closeRedis } = await import('../state/redis.ts');
       await closeRedis(this.#redis);
     }
-    this.#exit(code);
+    sayByeAndExit(code);
   }
 
-  async #fail(message: ToPrimary): Promise<void> {
-    this.#tell(message);
-    this.#exit(ExitCode.failed);
-  }
-
-  /** The last message must be in the pipe before the process ends. */
-  #exit(code: ExitCode): void {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    if (process.connected) process.send?.({ type: 'bye' } satisfies ToPrimary, undefined, undefined, () => resolve());
-    else resolve();
-    void promise.then(() => process.exit(code));
-  }
-
-  #tell(message: ToPrimary): void {
-    // Without a primary there is nobody to tell, and this process is about to end.
-    if (process.connected) process.send?.(message, undefined, undefined, () => undefined);
+  #fail(message: ToPrimary): void {
+    tell(message);
+    sayByeAndExit(ExitCode.failed);
   }
 }
 
