@@ -3,10 +3,11 @@
  */
 import { accessSync, constants, readFileSync } from 'node:fs';
 import type { Balancing } from '../balancing/balancing.ts';
+import type { LogSource } from '../log.ts';
 import type { Broadcast } from '../messages.ts';
 import { type Expected, workerCount } from '../parsers.ts';
 import { broadcastOf } from '../state/broadcast.ts';
-import { ControlError, type ControlSocket, type Operation } from './control.ts';
+import { ControlError, ControlSocket, type Operation } from './control.ts';
 import type { Diagnostics } from './diagnostics.ts';
 import { diagnoseDeployment, type Facts } from './doctor.ts';
 import { rotateKeys } from './key-rotation.ts';
@@ -31,8 +32,24 @@ export interface Parts {
 
 const LONGEST_PROFILE_S = 300;
 
+/** Opens the control socket with these commands; without one the server runs on, and says so. */
+export async function openControlSocket(path: string, parts: Parts, log: LogSource): Promise<ControlSocket | undefined> {
+  const socket: ControlSocket = new ControlSocket(
+    path,
+    operations(parts, () => socket),
+  );
+  try {
+    await socket.open();
+    log().info({ event: 'control.listening', path });
+    return socket;
+  } catch (error) {
+    log().warn({ event: 'control.unavailable', path, error: (error as Error).message });
+    return undefined;
+  }
+}
+
 /** The commands; `socket` gives the control socket itself, which streams through. */
-export function operations(parts: Parts, socket: () => ControlSocket): Record<string, Operation> {
+function operations(parts: Parts, socket: () => ControlSocket): Record<string, Operation> {
   const { pod, supervisor, resizer, diagnostics } = parts;
 
   const diagnose =

@@ -2,7 +2,6 @@
  * The primary: sizes the pool, starts and supervises the workers, answers the admin port, and ends it all in good order.
  * It runs no code of the app. The first worker is forked before this file is loaded (pool.ts).
  */
-import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Balancing } from '../balancing/balancing.ts';
@@ -10,6 +9,8 @@ import type { LogSource } from '../log.ts';
 import { ExitCode, type RedisState, type ToPrimary } from '../messages.ts';
 import { readerBelow } from '../resources/cgroup.ts';
 import { readUsage } from '../resources/usage.ts';
+import type { SupervisorEvents } from './announcer.ts';
+import { carryOut } from './commands.ts';
 import type { ControlSocket } from './control.ts';
 import { Diagnostics } from './diagnostics.ts';
 import type { History } from './history.ts';
@@ -22,19 +23,18 @@ import { RollingRestart } from './rolling-restart.ts';
 import type { Settings } from './settings.ts';
 import { Shutdown } from './shutdown.ts';
 import type { Command, SignalQueue } from './signals.ts';
+import { logStart } from './start-log.ts';
 import type { Pod, PodState } from './status.ts';
-import type { Supervisor, SupervisorEvents } from './supervisor.ts';
+import type { Supervisor } from './supervisor.ts';
 import { Totals } from './totals.ts';
+import { VERSION } from './version.ts';
 import type { WorkerHandle } from './worker-handle.ts';
-
-// Not imported: it lies outside of what the package compiles.
-const manifest = createRequire(import.meta.url)('../../package.json') as { version: string };
 
 /** Runs this process as the primary of a pool that has begun to start, until a signal or its workers end it. */
 export async function runPrimary(pool: Pool, signals: SignalQueue): Promise<void> {
   const primary = new Primary(pool);
   pool.supervisor.attach(primary);
-  primary.logStart();
+  logStart(pool);
   signals.open(command => primary.carryOut(command));
   await primary.openAdmin();
   await primary.follow();
@@ -97,28 +97,6 @@ class Primary implements SupervisorEvents {
     });
   }
 
-  logStart(): void {
-    const { workers, reason, memory, warnings } = this.#resizer.sizing;
-    this.#log().info({
-      event: 'primary.start',
-      version: manifest.version,
-      node: process.version,
-      workers,
-      reason,
-      heapPerWorkerMb: memory.heapPerWorkerMb,
-      policy: this.#balancing.policy,
-    });
-    const { warning: fallback } = this.#balancing;
-    if (fallback !== undefined) this.#log().warn({ event: 'balancing.fallback', warning: fallback });
-    for (const warning of warnings) this.#log().warn({ event: 'sizing.warning', warning });
-    for (const { file, why } of this.#resizer.limits.skipped) this.#log().debug({ event: 'sizing.skipped', file, why });
-    if (this.#settings.areSessionKeysGenerated) {
-      const warning =
-        'SESSION_KEYS is not set and there is no Redis: sessions end with this start, and other pods do not know them';
-      this.#log().warn({ event: 'session.keys-generated', warning });
-    }
-  }
-
   /** Follows the limits of the container while it runs. */
   async follow(): Promise<void> {
     await this.#resizer.follow(this.#supervisor);
@@ -126,94 +104,50 @@ class Primary implements SupervisorEvents {
 
   carryOut(command: Command): void {
     this.#log().info({ event: 'signal', command });
-    switch (command) {
-      case 'shutdown':
-        this.#shutdown.begin();
-        break;
-      case 'exit-now':
-        this.#control?.close();
-        process.exit(ExitCode.failed); // the workers exit when they lose their primary
-        break;
-      case 'restart':
-        // What fails has been logged, and there is nobody to tell.
-        this.#restarts.ask(() => undefined).catch(() => undefined);
-        break;
-      case 'heap-snapshot':
-        void this.#diagnostics.snapshotAll(this.#supervisor.serving);
-        break;
-      case 'one-more':
-        this.#resizer.ask({ kind: 'count', count: this.#supervisor.wanted + 1 }, this.#supervisor);
-        break;
-      case 'one-fewer':
-        this.#resizer.ask({ kind: 'count', count: Math.max(1, this.#supervisor.wanted - 1) }, this.#supervisor);
-        break;
-      default:
-        command satisfies never;
-    }
+    carryOut(command, {
+      supervisor: this.#supervisor,
+      resizer: this.#resizer,
+      restarts: this.#restarts,
+      diagnostics: this.#diagnostics,
+      shutdown: this.#shutdown,
+      close: () => this.#control?.close(),
+    });
   }
 
   async openAdmin(): Promise<void> {
     const { adminHost: host, adminPort: port } = this.#settings.config;
     if (port === 0) return this.#shutdown.conductedByItself();
-    const [{ openAdmin, SHUTDOWN }, { EventStream }, { History }] = await Promise.all([
-      import('./admin.ts'),
-      import('./event-stream.ts'),
-      import('./history.ts'),
-    ]);
+    const [{ openAdminPort }, { History }] = await Promise.all([import('./admin-port.ts'), import('./history.ts')]);
     const history = new History(() => this.#pod());
     this.#history = history;
-    const events = new EventStream(history, () => this.#relay.members);
-    try {
-      await openAdmin({
-        host,
-        port,
-        probes: { '/livez': () => undefined, '/readyz': () => this.#notReady(), '/startupz': () => this.#notStarted() },
-        routes: {
-          '/status': () => ({ contentType: 'application/json', text: JSON.stringify(history.status()) }),
-          '/metrics': async () => (await import('./metrics.ts')).metricsText(this.#pod()),
-          '/': async () => (await import('./dashboard.ts')).dashboardPage(),
-        },
-        streams: { '/events': response => events.serve(response) },
-        beforeShutdown: () => this.#shutdown.drain().finally(() => events.close()),
-        onShutdown: async () => this.#shutdown.exit(),
-      });
-      this.#shutdown.conductedBy(() => process.emit(SHUTDOWN));
-      this.#log().info({ event: 'admin.listening', host, port });
-    } catch (error) {
-      this.#shutdown.conductedByItself();
-      const why = `admin port: ${host}:${port} can't be listened on: ${(error as Error).message} (ADMIN_HOST, ADMIN_PORT)`;
-      this.#shutdown.abort(ExitCode.failed, why);
-    }
+    await openAdminPort({
+      host,
+      port,
+      log: this.#log,
+      history,
+      shutdown: this.#shutdown,
+      pod: () => this.#pod(),
+      notReady: () => whyNotReady(this.#view()),
+      notStarted: () => whyNotStarted(this.#view()),
+      members: () => this.#relay.members,
+    });
   }
 
-  /** Opens the control socket; without one the server runs on, and says so. */
   async openControl(): Promise<void> {
     const { config } = this.#settings;
     const path = config.controlSocket ?? join(tmpdir(), `bosun-${config.port || (await this.#port.promise)}.sock`);
-    const [{ ControlSocket }, { operations }] = await Promise.all([import('./control.ts'), import('./operations.ts')]);
-    const socket = new ControlSocket(
-      path,
-      operations(
-        {
-          pod: () => this.#pod(),
-          settings: this.#settings,
-          balancing: this.#balancing,
-          supervisor: this.#supervisor,
-          resizer: this.#resizer,
-          diagnostics: this.#diagnostics,
-          restarts: this.#restarts,
-          relay: this.#relay,
-        },
-        () => socket,
-      ),
-    );
-    try {
-      await socket.open();
-      this.#control = socket;
-      this.#log().info({ event: 'control.listening', path });
-    } catch (error) {
-      this.#log().warn({ event: 'control.unavailable', path, error: (error as Error).message });
-    }
+    const { openControlSocket } = await import('./operations.ts');
+    const parts = {
+      pod: () => this.#pod(),
+      settings: this.#settings,
+      balancing: this.#balancing,
+      supervisor: this.#supervisor,
+      resizer: this.#resizer,
+      diagnostics: this.#diagnostics,
+      restarts: this.#restarts,
+      relay: this.#relay,
+    };
+    this.#control = await openControlSocket(path, parts, this.#log);
   }
 
   /** Joins the other pods, where there is a Redis. */
@@ -223,7 +157,7 @@ class Primary implements SupervisorEvents {
 
   changed(): void {
     this.#history?.changed();
-    if (this.#state !== 'starting' || this.#notStarted() !== undefined) return;
+    if (this.#state !== 'starting' || whyNotStarted(this.#view()) !== undefined) return;
     this.#hasBeenReady = true;
     const ms = Math.round(process.uptime() * 1000);
     this.#log().info({ event: 'pool.ready', workers: this.#supervisor.serving.length, ms });
@@ -295,7 +229,7 @@ class Primary implements SupervisorEvents {
 
   #pod(): Pod {
     return {
-      version: manifest.version,
+      version: VERSION,
       policy: this.#balancing.policy,
       sizing: this.#resizer.sizing,
       state: this.#state,
@@ -306,14 +240,6 @@ class Primary implements SupervisorEvents {
       redis: this.#relay.redisCounters,
       throttledSeconds: readUsage(readerBelow(), this.#resizer.limits.usage).throttledSeconds,
     };
-  }
-
-  #notReady(): string | undefined {
-    return whyNotReady(this.#view());
-  }
-
-  #notStarted(): string | undefined {
-    return whyNotStarted(this.#view());
   }
 
   #view(): View {

@@ -4,24 +4,16 @@
  */
 import type { Config } from '../config.ts';
 import type { LogSource } from '../log.ts';
-import type { ExitReason, ToPrimary } from '../messages.ts';
+import type { ToPrimary } from '../messages.ts';
 import type { Sizing } from '../resources/sizing.ts';
+import { Announcer, type SupervisorEvents } from './announcer.ts';
 import { CrashBudget, isFailure } from './crash-budget.ts';
-import { drawMaxRequests, maxRssMb, recycleReason } from './recycling.ts';
+import { Generations } from './generations.ts';
+import { Recycling } from './recycling.ts';
 import { type OnStep, Replacer } from './replacer.ts';
+import { Turnover } from './turnover.ts';
 import { Watchdog } from './watchdog.ts';
 import type { WorkerHandle, WorkerListener } from './worker-handle.ts';
-
-/** What the supervisor tells the primary. */
-export interface SupervisorEvents {
-  /** After every change of a worker's state. */
-  changed(): void;
-  said(handle: WorkerHandle, message: ToPrimary): void;
-  exited(handle: WorkerHandle): void;
-  whoKilled(): 'oom' | 'killed';
-  /** More crashes than RESTART_INTENSITY within RESTART_PERIOD_MS; the last one's words. */
-  gaveUp(message: string): void;
-}
 
 /** What the supervisor does not know how to do. */
 export interface Hands {
@@ -39,18 +31,14 @@ export class Supervisor implements WorkerListener {
   #config: Config;
   readonly #log: LogSource;
   readonly #hands: Hands;
-  /** Undefined while the primary is being loaded; what happens until then is kept. */
-  #events: SupervisorEvents | undefined;
-  readonly #early: ((events: SupervisorEvents) => void)[] = [];
-  /** Rolling restarts so far. */
-  readonly rolls = { success: 0, failure: 0 };
+  readonly #announcer: Announcer;
   readonly #handles = new Set<WorkerHandle>();
   readonly #replacer = new Replacer(handle => this.#watchdog.isHung(handle));
   readonly #crashes: CrashBudget;
-  readonly #maxRequests = new WeakMap<WorkerHandle, number>();
-  #maxRssMb: number;
+  readonly #generations: Generations;
+  readonly #recycling: Recycling;
+  readonly #turnover: Turnover;
   #wanted: number;
-  #generation = 1;
   #stopping = false;
   #allServedOnce = false;
   #headStartUntil = performance.now() + HEAD_START_MS;
@@ -61,17 +49,19 @@ export class Supervisor implements WorkerListener {
   constructor(config: Config, log: LogSource, sizing: Sizing, hands: Hands) {
     this.#config = config;
     this.#log = log;
+    this.#announcer = new Announcer(log);
     this.#hands = hands;
     this.#crashes = new CrashBudget(config);
     this.#wanted = sizing.workers;
-    this.#maxRssMb = maxRssMb(config, sizing);
+    this.#generations = new Generations(log);
+    this.#recycling = new Recycling(config, sizing);
     this.#watchdog = new Watchdog(config, log, this.#handles, () => this.tick());
+    this.#turnover = new Turnover({ log, watchdog: this.#watchdog, recycling: this.#recycling, replacer: this.#replacer });
   }
 
   /** Tells `events` from now on, what happened before first. */
   attach(events: SupervisorEvents): void {
-    this.#events = events;
-    for (const tell of this.#early.splice(0)) tell(events);
+    this.#announcer.attach(events);
   }
 
   get wanted(): number {
@@ -79,7 +69,11 @@ export class Supervisor implements WorkerListener {
   }
 
   get generation(): number {
-    return this.#generation;
+    return this.#generations.current;
+  }
+
+  get rolls(): Generations['rolls'] {
+    return this.#generations.rolls;
   }
 
   /** True from the moment that all wanted workers served at the same time. */
@@ -105,7 +99,7 @@ export class Supervisor implements WorkerListener {
 
   /** Takes the limits of a new sizing; the number of workers is `scale`'s matter. */
   resized(sizing: Sizing): void {
-    this.#maxRssMb = maxRssMb(this.#config, sizing);
+    this.#recycling.change(this.#config, sizing);
   }
 
   /** Takes settings that were read again; the number of workers is `scale`'s matter. */
@@ -154,9 +148,9 @@ export class Supervisor implements WorkerListener {
   tick(): void {
     if (this.#stopping) return;
     const now = performance.now();
-    this.#endSlowStarters(now);
+    this.#watchdog.endSlowStarters(now, this.#config.workerStartTimeoutMs);
     for (let missing = this.#missing(now); missing > 0; missing--) this.#start();
-    this.#recycle(now);
+    this.#turnover.look(this.#pool(), now);
     this.#replacer.look({
       now,
       mayForkAt: this.#crashes.nextForkAt,
@@ -171,40 +165,23 @@ export class Supervisor implements WorkerListener {
   said(handle: WorkerHandle, message: ToPrimary): void {
     if (message.type === 'ready') {
       this.#headStartUntil = Math.min(this.#headStartUntil, performance.now() + AFTER_FIRST_READY_MS);
-      const ms = Math.round(performance.now() - handle.startedAt);
-      this.#log().info({ event: 'worker.ready', worker: handle.id, workerPid: handle.pid, generation: handle.generation, ms });
       if (this.serving.length >= this.#wanted) this.#allServedOnce = true;
     }
     if (message.type === 'crashing') this.#failed(handle);
-    this.#tell(events => {
-      events.said(handle, message);
-      events.changed();
-    });
+    this.#announcer.said(handle, message);
     this.tick();
   }
 
   exited(handle: WorkerHandle): void {
     this.#handles.delete(handle);
-    const { id, pid, reason, failure, drain } = handle;
-    const level = isFailure(reason) || handle.missedDeadline ? 'error' : 'info';
-    this.#log()[level]({ event: 'worker.exit', worker: id, workerPid: pid, reason, failure, ...(drain && { drain }) });
-    if (isFailure(reason)) this.#failed(handle);
-    this.#tell(events => {
-      events.exited(handle);
-      events.changed();
-    });
+    this.#announcer.exited(handle);
+    if (isFailure(handle.reason)) this.#failed(handle);
     if (this.#handles.size === 0) this.#emptied?.resolve();
-
     this.tick();
   }
 
   whoKilled(): 'oom' | 'killed' {
-    return this.#events?.whoKilled() ?? 'killed';
-  }
-
-  #tell(tell: (events: SupervisorEvents) => void): void {
-    if (this.#events === undefined) this.#early.push(tell);
-    else tell(this.#events);
+    return this.#announcer.whoKilled();
   }
 
   /** The active workers that make up the wanted number, lowest id first. */
@@ -214,30 +191,11 @@ export class Supervisor implements WorkerListener {
 
   async #roll(old: WorkerHandle[], onStep?: OnStep): Promise<void> {
     if (old.length === 0) return;
-    const before = this.#generation++;
-    const generation = this.#generation;
-    this.#log().info({ event: 'pool.restart', generation: this.#generation, workers: old.length });
-    const done = this.#replacer.request(old, 'restart', onStep);
-    this.tick();
-    try {
+    await this.#generations.next(old.length, async () => {
+      const done = this.#replacer.request(old, 'restart', onStep);
+      this.tick();
       await done;
-      this.rolls.success++;
-      this.#log().info({ event: 'pool.restarted', generation: this.#generation });
-    } catch (error) {
-      this.rolls.failure++;
-      // Unless a later roll has begun meanwhile.
-      if (this.#generation === generation) this.#generation = before;
-      this.#log().error({ event: 'pool.restart-failed', generation: before, error: (error as Error).message });
-      throw error;
-    }
-  }
-
-  #endSlowStarters(now: number): void {
-    for (const handle of this.#handles) {
-      if (handle.state !== 'starting' || now - handle.startedAt < this.#config.workerStartTimeoutMs) continue;
-      handle.failure = `not ready within ${this.#config.workerStartTimeoutMs} ms (WORKER_START_TIMEOUT_MS)`;
-      handle.kill('start-timeout');
-    }
+    });
   }
 
   /** How many workers may be started now. */
@@ -247,9 +205,9 @@ export class Supervisor implements WorkerListener {
   }
 
   #start(): WorkerHandle {
-    const handle = this.#hands.fork(this.#freeId(), this.#generation, this);
+    const handle = this.#hands.fork(this.#freeId(), this.generation, this);
     this.#handles.add(handle);
-    this.#maxRequests.set(handle, drawMaxRequests(this.#config, Math.random));
+    this.#recycling.started(handle);
     return handle;
   }
 
@@ -259,32 +217,6 @@ export class Supervisor implements WorkerListener {
     let id = 1;
     while (taken.has(id)) id++;
     return id;
-  }
-
-  #recycle(now: number): void {
-    for (const handle of this.#pool()) {
-      if (handle.state === 'starting' || this.#replacer.isBusyWith(handle)) continue;
-      const isHung = this.#watchdog.isHung(handle);
-      // A hung one does not wait for its turn in a roll.
-      if (!isHung && this.#replacer.isConcernedWith(handle)) continue;
-      const limits = {
-        maxRequests: this.#maxRequests.get(handle) ?? 0,
-        maxRssMb: this.#maxRssMb,
-        maxAgeMs: this.#config.workerMaxAgeMs,
-      };
-      const reason = isHung ? 'hung' : recycleReason(handle, limits, now);
-      if (reason !== undefined) this.#replace(handle, reason);
-    }
-  }
-
-  #replace(handle: WorkerHandle, reason: ExitReason): void {
-    const { id: worker, pid: workerPid } = handle;
-    this.#log()[reason === 'hung' ? 'error' : 'info']({ event: 'worker.replace', worker, workerPid, reason });
-    if (reason === 'hung') void this.#watchdog.logStack(handle);
-    this.#replacer.request([handle], reason).catch((error: Error) => {
-      // Asked for again by the next tick, after the back-off.
-      this.#log().error({ event: 'worker.replace-failed', worker, reason, error: error.message });
-    });
   }
 
   /** One at a time, the highest id first. */
@@ -297,7 +229,7 @@ export class Supervisor implements WorkerListener {
   #failed(handle: WorkerHandle): void {
     const backoffMs = this.#crashes.count(handle, performance.now());
     if (backoffMs === undefined) return;
-    if (this.#crashes.isSpent) this.#tell(events => events.gaveUp(`worker ${handle.id}: ${handle.failure}`));
+    if (this.#crashes.isSpent) this.#announcer.tell(events => events.gaveUp(`worker ${handle.id}: ${handle.failure}`));
     else if (backoffMs > 0) this.#log().warn({ event: 'pool.backoff', ms: backoffMs, failures: this.#crashes.failuresInARow });
   }
 

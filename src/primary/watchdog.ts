@@ -1,5 +1,6 @@
 /**
- * Knows which workers hang: a worker reports at least once a second, and its event loop is blocked when it does not.
+ * Knows which workers hang: a worker reports at least once a second, and its event loop is blocked when it does not. Ends those that
+ * never come up.
  */
 import type { Config } from '../config.ts';
 import type { LogSource } from '../log.ts';
@@ -14,12 +15,14 @@ export class Watchdog {
   readonly #timeoutMs: number;
   readonly #beatMs: number;
   readonly #log: LogSource;
+  readonly #handles: Iterable<WorkerHandle>;
   readonly #beat: NodeJS.Timeout;
 
   /** Counts the silence of `handles`, and calls `onBeat` after it. */
   constructor({ workerHeartbeatTimeoutMs }: Config, log: LogSource, handles: Iterable<WorkerHandle>, onBeat: () => void) {
     this.#timeoutMs = workerHeartbeatTimeoutMs;
     this.#log = log;
+    this.#handles = handles;
     const beatMs = workerHeartbeatTimeoutMs === 0 ? LONGEST_BEAT_MS : workerHeartbeatTimeoutMs / BEATS_PER_TIMEOUT;
     this.#beatMs = Math.min(LONGEST_BEAT_MS, Math.max(SHORTEST_BEAT_MS, beatMs));
     this.#beat = setInterval(() => {
@@ -39,6 +42,15 @@ export class Watchdog {
     const { stackOfBlocked } = await import('./blocked-stack.ts');
     const stack = await stackOfBlocked(pid);
     this.#log().error({ event: 'worker.hung', worker: id, workerPid: pid, stack: stack ?? 'not to be had' });
+  }
+
+  /** `now` by the monotonic clock. */
+  endSlowStarters(now: number, startTimeoutMs: number): void {
+    for (const handle of this.#handles) {
+      if (handle.state !== 'starting' || now - handle.startedAt < startTimeoutMs) continue;
+      handle.failure = `not ready within ${startTimeoutMs} ms (WORKER_START_TIMEOUT_MS)`;
+      handle.kill('start-timeout');
+    }
   }
 
   stop(): void {

@@ -3,6 +3,7 @@
  * put into shape only when a snapshot is asked for.
  */
 import { createHistogram, monitorEventLoopDelay, performance } from 'node:perf_hooks';
+import type { Config } from '../config.ts';
 import { type AppMetric, type HttpSeries, RESPONSE_TIME_BUCKETS_S, type Snapshot } from '../messages.ts';
 
 /** From a fixed list, so that a client can't make up label values. */
@@ -11,6 +12,15 @@ const BUCKETS_MS = RESPONSE_TIME_BUCKETS_S.map(seconds => seconds * 1000);
 /** Percentiles speak of the last one to two windows. */
 const WINDOW_MS = 5000;
 const LOOP_RESOLUTION_MS = 20;
+
+const REPORT_EVERY_MS = 1000;
+/** A report is also the heartbeat: a few must fit into WORKER_HEARTBEAT_TIMEOUT_MS. */
+const REPORTS_PER_TIMEOUT = 4;
+
+export function reportEveryMs({ workerHeartbeatTimeoutMs }: Config): number {
+  if (workerHeartbeatTimeoutMs === 0) return REPORT_EVERY_MS;
+  return Math.min(REPORT_EVERY_MS, workerHeartbeatTimeoutMs / REPORTS_PER_TIMEOUT);
+}
 
 interface Series {
   sumMs: number;

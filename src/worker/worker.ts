@@ -2,9 +2,7 @@
  * One worker: loads the app, serves it, says ready, reports, drains. It decides nothing by itself: the primary tells it when to go,
  * and it goes at once when the primary is gone.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
 import type { IncomingMessage, RequestListener } from 'node:http';
-import { hostname } from 'node:os';
 import { Board } from '../balancing/board.ts';
 import { Gate } from '../balancing/gate.ts';
 import { type Intake, IntakeFromPrimary, IntakeFromSockets } from '../balancing/intake.ts';
@@ -17,23 +15,19 @@ import {
   type DiagnosisTarget,
   ExitCode,
   KEYS_EVENT,
-  type RedisCounters,
   type ToPrimary,
   type ToWorker,
 } from '../messages.ts';
-import type { RedisClient } from '../state/redis.ts';
 import { WorkerKit } from './kit.ts';
 import { loadApp } from './load-app.ts';
+import { letKernelPreferUs } from './oom-score.ts';
+import { sayByeAndExit, tell } from './primary-line.ts';
+import type { WorkerRedis } from './redis.ts';
 import { AppServer } from './server.ts';
 import { sheddingWhenLate } from './shedding.ts';
-import { Stats } from './stats.ts';
+import { reportEveryMs, Stats } from './stats.ts';
 
-const REPORT_EVERY_MS = 1000;
 const REBALANCE_EVERY_MS = 1000;
-/** A report is also the heartbeat: a few must fit into WORKER_HEARTBEAT_TIMEOUT_MS. */
-const REPORTS_PER_TIMEOUT = 4;
-const OOM_SCORE_RAISE = 300;
-const MOST_OOM_SCORE = 1000;
 /** After an exception that nobody caught the process is in an unknown state: requests of others get this long to finish. */
 const CRASH_DRAIN_MS = 5000;
 
@@ -51,16 +45,6 @@ export function runWorker(config: Config, id: number, inherited: Inherited): voi
   process.on('uncaughtException', error => worker.crash(error));
 }
 
-/** When memory runs out, the kernel should kill a worker and leave the primary, which replaces it and tells. Anybody may raise its own score. */
-function letKernelPreferUs(): void {
-  const file = '/proc/self/oom_score_adj';
-  try {
-    writeFileSync(file, String(Math.min(MOST_OOM_SCORE, Number(readFileSync(file, 'utf8')) + OOM_SCORE_RAISE)));
-  } catch {
-    /* no such file, or not ours to write: the kernel chooses by size alone */
-  }
-}
-
 class Worker {
   readonly #config: Config;
   readonly #id: number;
@@ -74,9 +58,7 @@ class Worker {
   readonly #sockets: number[];
   /** Which of the sockets to serve. */
   #slots: number[] = [];
-  #redis: RedisClient | undefined;
-  #redisCounters: (() => RedisCounters) | undefined;
-  #readKeysAgain: (() => void) | undefined;
+  #redis: WorkerRedis | undefined;
   /** Undefined with `rr`, where the primary hands connections out, and `reuseport`, where the kernel does. */
   readonly #gate: Gate | undefined;
   #accepted = 0;
@@ -109,7 +91,7 @@ class Worker {
       case 'cordon':
         this.#gate?.retire();
         this.#intake?.pause();
-        this.#tell({ type: 'cordoned' });
+        tell({ type: 'cordoned' });
         break;
       case 'uncordon':
         void this.#uncordon();
@@ -127,7 +109,7 @@ class Worker {
 
   #hear({ event, json }: Broadcast): void {
     if (event === KEYS_EVENT) {
-      this.#readKeysAgain?.();
+      this.#redis?.readKeysAgain();
       return;
     }
     // Also before the app is loaded: it may ask for it later.
@@ -136,14 +118,14 @@ class Worker {
   }
 
   wantSnapshot(): void {
-    this.#tell({ type: 'snapshot-wanted' });
+    tell({ type: 'snapshot-wanted' });
   }
 
   /** An exception that nobody caught: this worker is replaced, and the requests of others that it still holds are finished. */
   crash(error: unknown): void {
     const message = describe(error);
     this.#log().fatal({ event: 'worker.uncaught-exception', err: error });
-    this.#tell({ type: 'crashing', message });
+    tell({ type: 'crashing', message });
     void this.#leave(CRASH_DRAIN_MS, ExitCode.failed);
   }
 
@@ -157,50 +139,30 @@ class Worker {
       await kit.loaded();
       await this.#serve(listener);
     } catch (error) {
-      await this.#fail({ type: 'failed', stage: 'app', message: describe(error) });
+      this.#fail({ type: 'failed', stage: 'app', message: describe(error) });
     }
   }
 
   async #createKit(sessionKeys: string[]): Promise<WorkerKit> {
     const keys = { current: sessionKeys };
-    this.#redis = usesRedis(this.#config) ? await this.#connectRedis(keys) : undefined;
+    if (usesRedis(this.#config)) {
+      const { WorkerRedis } = await import('./redis.ts');
+      this.#redis = new WorkerRedis(this.#config, this.#id, keys);
+    }
     this.#kit = new WorkerKit({
       config: this.#config,
       log: this.#log,
       workerId: this.#id,
-      redis: this.#redis,
+      redis: this.#redis?.client,
       sessionKeys: keys,
       retained: this.#retained,
-      send: broadcast => this.#tell({ type: 'broadcast', ...broadcast }),
+      send: broadcast => tell({ type: 'broadcast', ...broadcast }),
       onStoreError: error => {
         this.#stats.sessionStoreFailed();
         this.#log().debug({ event: 'session.store-failed', err: error });
       },
     });
     return this.#kit;
-  }
-
-  async #connectRedis(keys: { current: string[] }): Promise<RedisClient | undefined> {
-    const { connectRedis, evictionPolicyOf } = await import('../state/redis.ts');
-    this.#redisCounters = (await import('../state/redis-stats.ts')).redisCounters;
-    const readKeys = async () => {
-      if (redis === undefined || this.#config.sessionKeys !== undefined) return;
-      const { shareSessionKeys } = await import('../state/session-keys.ts');
-      await shareSessionKeys(redis, this.#config.sessionCookie, keys);
-    };
-    // A Redis that is away now is asked again when it is back.
-    this.#readKeysAgain = () => void readKeys().catch(() => undefined);
-    const redis = connectRedis(this.#config, `bosun:${hostname()}:${this.#id}`, async (state, message) => {
-      try {
-        if (state === 'ready') await readKeys();
-        const evictionPolicy = state === 'ready' && redis ? await evictionPolicyOf(redis) : undefined;
-        this.#tell({ type: 'redis', state, message, ...(evictionPolicy && { evictionPolicy }) });
-      } catch (error) {
-        this.#tell({ type: 'redis', state: 'unreachable', message: `sharing the session keys failed: ${describe(error)}` });
-        redis?.disconnect(true);
-      }
-    });
-    return redis;
   }
 
   async #serve(listener: RequestListener): Promise<void> {
@@ -221,9 +183,9 @@ class Worker {
     const port = await this.#open(server.http);
     if (port === undefined) return;
     this.#server = server;
-    this.#tell({ type: 'ready', port });
+    tell({ type: 'ready', port });
     void this.#report();
-    setInterval(() => void this.#report(), this.#reportEveryMs).unref();
+    setInterval(() => void this.#report(), reportEveryMs(this.#config)).unref();
     if (this.#config.rebalanceKeepalive && this.#gate !== undefined)
       setInterval(() => server.giveAway(this.#gate?.surplus ?? 0), REBALANCE_EVERY_MS).unref();
   }
@@ -245,7 +207,7 @@ class Worker {
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       const { message } = new PortError(host, port, error);
-      await this.#fail({ type: 'failed', stage: 'listen', message, ...(code && { code }) });
+      this.#fail({ type: 'failed', stage: 'listen', message, ...(code && { code }) });
       return undefined;
     }
   }
@@ -253,7 +215,7 @@ class Worker {
   async #uncordon(): Promise<void> {
     await this.#intake?.resume();
     if (this.#intake instanceof IntakeFromSockets) this.#gate?.open(this.#intake);
-    this.#tell({ type: 'uncordoned' });
+    tell({ type: 'uncordoned' });
   }
 
   #logRequest({ method, url = '' }: IncomingMessage, status: number, ms: number): void {
@@ -261,29 +223,21 @@ class Worker {
     this.#log().info({ event: 'request', method, path, status, ms: Math.round(ms * 10) / 10 });
   }
 
-  get #reportEveryMs(): number {
-    const { workerHeartbeatTimeoutMs } = this.#config;
-    return workerHeartbeatTimeoutMs === 0
-      ? REPORT_EVERY_MS
-      : Math.min(REPORT_EVERY_MS, workerHeartbeatTimeoutMs / REPORTS_PER_TIMEOUT);
-  }
-
   async #report(): Promise<void> {
     const { connections = 0, inFlight = 0 } = this.#server ?? {};
     const load = this.#gate?.load ?? connections;
     const appMetrics = (await this.#kit?.metricsJson()) ?? [];
     const snapshot = this.#stats.snapshot({ connections, accepted: this.#accepted, load, inFlight }, appMetrics);
-    const redis = this.#redisCounters?.();
-    this.#tell({ type: 'stats', snapshot: redis === undefined ? snapshot : { ...snapshot, redis } });
+    tell({ type: 'stats', snapshot: this.#redis === undefined ? snapshot : { ...snapshot, redis: this.#redis.counters } });
   }
 
   async #diagnose(id: number, diagnosis: Diagnosis, to: DiagnosisTarget): Promise<void> {
     try {
       const { diagnose } = await import('./diagnostics.ts');
       await diagnose(diagnosis, to);
-      this.#tell({ type: 'diagnosed', id });
+      tell({ type: 'diagnosed', id });
     } catch (error) {
-      this.#tell({ type: 'diagnosed', id, error: describe(error) });
+      tell({ type: 'diagnosed', id, error: describe(error) });
     }
   }
 
@@ -292,37 +246,23 @@ class Worker {
     if (this.#leaving) return;
     this.#leaving = true;
     if (this.#server !== undefined) {
+      // What waits in the kernel's queue is taken first: this message may have overtaken it while the loop was blocked.
+      await new Promise(resolve => setImmediate(resolve));
       this.#gate?.retire();
       this.#intake?.close();
       this.#kit?.beginDrain();
-      const drain = await this.#server.drain(timeoutMs, requests => this.#tell({ type: 'waiting', requests }));
+      const drain = await this.#server.drain(timeoutMs, requests => tell({ type: 'waiting', requests }));
       await this.#report();
-      this.#tell({ type: 'drained', drain });
+      tell({ type: 'drained', drain });
     }
     await this.#kit?.close();
-    if (this.#redis !== undefined) {
-      const { closeRedis } = await import('../state/redis.ts');
-      await closeRedis(this.#redis);
-    }
-    this.#exit(code);
+    await this.#redis?.close();
+    sayByeAndExit(code);
   }
 
-  async #fail(message: ToPrimary): Promise<void> {
-    this.#tell(message);
-    this.#exit(ExitCode.failed);
-  }
-
-  /** The last message must be in the pipe before the process ends. */
-  #exit(code: ExitCode): void {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    if (process.connected) process.send?.({ type: 'bye' } satisfies ToPrimary, undefined, undefined, () => resolve());
-    else resolve();
-    void promise.then(() => process.exit(code));
-  }
-
-  #tell(message: ToPrimary): void {
-    // Without a primary there is nobody to tell, and this process is about to end.
-    if (process.connected) process.send?.(message, undefined, undefined, () => undefined);
+  #fail(message: ToPrimary): void {
+    tell(message);
+    sayByeAndExit(ExitCode.failed);
   }
 }
 

@@ -1,14 +1,19 @@
 /**
- * Rolling restarts under mixed load: what fails (nothing may), what a roll costs in throughput, and what it does to latency.
- *   ROLLS=50 node test/bench/rolling.ts      about 5 minutes for both policies
+ * Rolling restarts under mixed load: what fails (nothing may), what a roll costs in throughput, and what it does to latency. In rounds of
+ * ten rolls, one after the other without a pause, each compared with the quiet seconds before it: what else the machine does changes
+ * from minute to minute. ROLLS and POLICIES choose less.
  */
 import http from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Answer, RawClient, requestText } from '../process/clients.ts';
-import { Server } from './servers.ts';
+import { Server, spread } from './servers.ts';
 
 const ROLLS = Number(process.env.ROLLS ?? 50);
-const STEADY_MS = 10_000;
+const ROLLS_PER_ROUND = 10;
+const POLICIES = process.env.POLICIES?.split(',') ?? ['rr', 'none'];
+/** The compiler settles, and then it is the baseline. */
+const SETTLE_MS = 5000;
+const STEADY_MS = 5000;
 const UPLOAD = 'x'.repeat(64 * 1024);
 
 interface Sample {
@@ -22,8 +27,12 @@ class Tally {
   readonly failures = new Map<string, number>();
   readonly samples: Sample[] = [];
 
-  failed(why: string): void {
+  fail(why: string): void {
     this.failures.set(why, (this.failures.get(why) ?? 0) + 1);
+  }
+
+  get failed(): number {
+    return [...this.failures.values()].reduce((sum, count) => sum + count, 0);
   }
 }
 
@@ -31,7 +40,7 @@ class Tally {
 function askOnce(port: number, path: string, tally: Tally, body = ''): Promise<void> {
   return new Promise(resolve => {
     const failed = (why: string) => {
-      tally.failed(`${path}: ${why}`);
+      tally.fail(`${path}: ${why}`);
       resolve();
     };
     const request = http.request({ port, host: '127.0.0.1', path, agent: false, method: body ? 'POST' : 'GET' }, response => {
@@ -65,7 +74,7 @@ async function keepAlive(port: number, tally: Tally, goesOn: () => boolean, path
       if (path === '/') tally.samples.push({ ms: at - askedAt, at });
       if (headers.connection !== 'close') continue;
     } catch (error) {
-      tally.failed(`keep-alive ${path}: ${(error as Error).message}`);
+      tally.fail(`keep-alive ${path}: ${(error as Error).message}`);
     }
     client?.close();
     client = undefined;
@@ -88,7 +97,7 @@ async function askInBatches(port: number, tally: Tally, goesOn: () => boolean): 
       tally.requests += 4;
       if (answer?.headers.connection !== 'close') continue;
     } catch (error) {
-      tally.failed(`pipelining: ${(error as Error).message}`);
+      tally.fail(`pipelining: ${(error as Error).message}`);
     }
     client?.close();
     client = undefined;
@@ -96,7 +105,7 @@ async function askInBatches(port: number, tally: Tally, goesOn: () => boolean): 
   client?.close();
 }
 
-async function measure(policy: 'rr' | 'none'): Promise<void> {
+async function measure(policy: string): Promise<void> {
   const server = await Server.start('kit, 2 workers', {
     NODE_CLUSTER_SCHED_POLICY: policy,
     APP_MODULE: 'test/fixtures/apps/koa.mjs',
@@ -114,32 +123,49 @@ async function measure(policy: 'rr' | 'none'): Promise<void> {
   for (let count = 0; count < 16; count++) loops.push(keepAlive(port, tally, goesOn, '/'));
   for (let count = 0; count < 8; count++) loops.push(keepAlive(port, tally, goesOn, '/slow?ms=500'));
 
-  await sleep(STEADY_MS); // the compiler settles, and then it is the baseline
-  const rollingFrom = performance.now();
-  for (let roll = 1; roll <= ROLLS; roll++) {
-    server.signal('SIGHUP');
-    await server.generation(roll + 1);
-    process.stderr.write(
-      `\r${policy}: roll ${roll} of ${ROLLS}, ${tally.requests} requests, ${[...tally.failures.values()].reduce((a, b) => a + b, 0)} failed`,
-    );
+  const ratios: { throughput: number; p99: number; steadyP99: number; rollingP99: number }[] = [];
+  let seconds = 0;
+  for (let roll = 0; roll < ROLLS; ) {
+    await sleep(SETTLE_MS);
+    const steadyFrom = performance.now();
+    await sleep(STEADY_MS);
+    const rollingFrom = performance.now();
+    do {
+      server.signal('SIGHUP');
+      await server.generation(++roll + 1);
+      process.stderr.write(`\r${policy}: roll ${roll} of ${ROLLS}, ${tally.requests} requests, ${tally.failed} failed`);
+    } while (roll % ROLLS_PER_ROUND !== 0 && roll < ROLLS);
+    const rollingTo = performance.now();
+    seconds += (rollingTo - rollingFrom) / 1000;
+    const steady = summary(tally.samples, steadyFrom, rollingFrom);
+    const rolling = summary(tally.samples, rollingFrom, rollingTo);
+    ratios.push({
+      throughput: rolling.rate / steady.rate,
+      p99: rolling.p99 / steady.p99,
+      steadyP99: steady.p99,
+      rollingP99: rolling.p99,
+    });
+    tally.samples.length = 0;
   }
-  const rollingTo = performance.now();
   isOver = true;
   await Promise.all(loops);
   process.stderr.write('\n');
   const status = await server.status();
   await server.stop();
 
-  const steady = summary(tally.samples, rollingFrom - STEADY_MS / 2, rollingFrom);
-  const rolling = summary(tally.samples, rollingFrom, rollingTo);
+  const series = (name: keyof (typeof ratios)[number], digits: number) =>
+    spread(
+      ratios.map(ratio => ratio[name]),
+      digits,
+    );
   console.log(
-    `rolling restarts, ${policy}: ${ROLLS} rolls of 2 workers, ${tally.requests} requests, failed: ${JSON.stringify(Object.fromEntries(tally.failures))}`,
+    `rolling restarts, ${policy}: ${ROLLS} rolls of 2 workers, ${(seconds / ROLLS).toFixed(1)} s each; ${tally.requests} requests, failed: ${JSON.stringify(Object.fromEntries(tally.failures))}`,
   );
   console.log(
     `  cut by the workers' own count: ${status.drains.cutRequests}; finished while draining: ${status.drains.finishedRequests}`,
   );
   console.log(
-    `  throughput while rolling ${(rolling.rate / steady.rate).toFixed(2)} of steady; p99 ${steady.p99.toFixed(1)} ms → ${rolling.p99.toFixed(1)} ms (${(rolling.p99 / steady.p99).toFixed(1)} ×)`,
+    `  min/median/max of ${ratios.length} rounds: throughput ${series('throughput', 2)} of steady; p99 ${series('p99', 1)} times steady's (${series('steadyP99', 1)} → ${series('rollingP99', 1)} ms)`,
   );
 }
 
@@ -149,5 +175,4 @@ function summary(samples: readonly Sample[], from: number, to: number): { rate: 
   return { rate: chosen.length / ((to - from) / 1000), p99: chosen[Math.floor(chosen.length * 0.99)] ?? Number.NaN };
 }
 
-await measure('rr');
-await measure('none');
+for (const policy of POLICIES) await measure(policy);

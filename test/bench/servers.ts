@@ -7,7 +7,8 @@ import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { freePort, isAlive } from '../process/kit.ts';
+import { freePort } from '../process/kit.ts';
+import { isAlive } from '../process/processes.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
 const APPS = join(import.meta.dirname, 'apps');

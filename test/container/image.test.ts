@@ -161,7 +161,7 @@ test('-m 512m gives each worker its share as heap limit, and `bosun sizing` says
 
 for (const init of [false, true]) {
   const asWhat = init ? 'behind an init' : 'as PID 1';
-  test(`${asWhat} the primary ends with 0 soon after docker stop`, withEngine, async () => {
+  test(`20, 24 ${asWhat} the primary ends with 0 soon after docker stop`, withEngine, async () => {
     const app = await startApp({ init });
     await app.ready();
     assert.equal((await app.event('primary.start')).pid === 1, !init);
@@ -172,7 +172,7 @@ for (const init of [false, true]) {
   });
 }
 
-test('SIGTERM while Node.js itself starts ends a container with an init within 3 s', withEngine, async () => {
+test('21 SIGTERM while Node.js itself starts ends a container with an init within 3 s', withEngine, async () => {
   const app = await startApp({ init: true, published: false });
   // Before it has a child the init itself may lose a signal: 1 of 300 times, with `sleep` as well.
   await until(
@@ -185,7 +185,7 @@ test('SIGTERM while Node.js itself starts ends a container with an init within 3
   assert.ok(ms < 3000, `${ms} ms`);
 });
 
-test('SIGTERM before a worker serves ends a container without an init within 3 s', withEngine, async () => {
+test('21 SIGTERM before a worker serves ends a container without an init within 3 s', withEngine, async () => {
   const appModule = '/app/never-ready.mjs';
   const env = { APP_MODULE: appModule, SHUTDOWN_DELAY_MS: '20000' };
   const app = await startApp({ env, mounts: { [appModule]: join(APPS, 'never-ready.mjs') }, published: false });

@@ -130,7 +130,7 @@ function cookies(id: string, signature?: string): Visitor {
   return new Visitor(new Map([[COOKIE, id], ...(signature ? [[`${COOKIE}.sig`, signature] as const] : [])]));
 }
 
-test('without Redis only the routes with a session fail, at once, and they come back with it', withEngine, async () => {
+test('30, 31 without Redis only the routes with a session fail, at once, and they come back with it', withEngine, async () => {
   const { app, redis } = await startPod();
   const visitor = new Visitor();
   await visitor.count(app.port);
@@ -168,7 +168,7 @@ test('a Redis that comes back empty gets the session keys that are in use', with
   assert.equal(await redis.command('GET', KEYS), keys);
 });
 
-test('a frozen Redis costs half a second and a 503, and after three such requests nothing but the 503', withEngine, async () => {
+test('30, 31 a frozen Redis costs half a second and a 503, and after three such only the 503', withEngine, async () => {
   const { app, redis } = await startPod();
   const visitor = new Visitor();
   await visitor.count(app.port);

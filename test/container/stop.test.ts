@@ -11,7 +11,7 @@ import type { Count } from './visitor.ts';
 const REPLACED_MS = 20_000;
 
 for (const init of [false, true]) {
-  test(`docker stop under load loses nothing, ${init ? 'behind an init' : 'as PID 1'}`, withEngine, async () => {
+  test(`24 docker stop under load loses nothing, ${init ? 'behind an init' : 'as PID 1'}`, withEngine, async () => {
     const app = await startApp({ init, env: { SHUTDOWN_DELAY_MS: String(DELAY_MS), NODE_CLUSTER_WORKERS: '2' } });
     await app.ready();
     const stop = Promise.withResolvers<{ code: number; ms: number }>();

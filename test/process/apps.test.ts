@@ -212,7 +212,7 @@ describe('a session in cookies', { concurrency: CONCURRENCY }, () => {
     assert.equal((await browser.json<{ counter: number }>('/api/counter')).counter, 1);
   });
 
-  test('is known to every pod with the same SESSION_KEYS, an older key of theirs included', async () => {
+  test('36 is known to every pod with the same SESSION_KEYS, an older key of theirs included', async () => {
     const [one, two] = await Promise.all([
       startKit({ env: { SESSION_KEYS: 'old-key' } }),
       startKit({ env: { SESSION_KEYS: 'new-key,old-key' } }),
@@ -247,7 +247,7 @@ describe('the admin port', { concurrency: CONCURRENCY }, () => {
     }
   });
 
-  test('/readyz and /startupz say why not while workers start, and /livez says yes', async () => {
+  test('32 /readyz and /startupz say why not while workers start, and /livez says yes', async () => {
     const kit = await startKit({ app: 'never-ready.mjs' });
     await kit.event('admin.listening');
     assert.equal((await kit.probe('/livez')).status, 200);

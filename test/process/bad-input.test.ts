@@ -16,7 +16,7 @@ const BAD_CONFIG = { code: 78, signal: null };
 const CONCURRENCY = 3;
 
 describe('bad configuration', { concurrency: CONCURRENCY }, () => {
-  test('ends with code 78, all problems on standard error, and nothing started', async () => {
+  test('38 ends with code 78, all problems on standard error, and nothing started', async () => {
     const kit = await startKit({
       app: 'koa.mjs',
       env: {

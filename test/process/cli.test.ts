@@ -253,7 +253,7 @@ describe('bosun scale, policy, broadcast, doctor and sizing', { concurrency: CON
     ]);
   });
 
-  test('doctor names the problems of a bad one, and exits with 1', async () => {
+  test('28 doctor names the problems of a bad one, and exits with 1', async () => {
     const env = {
       NODE_ENV: 'production',
       SHUTDOWN_DELAY_MS: '5000',

@@ -1,21 +1,23 @@
 /**
  * Starts the kit as a user would: the real entry in a real process, on free ports, with its log lines as events.
  */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { type Answer, ask, askJson } from './clients.ts';
+import { childrenOf, groupOf, isAlive } from './processes.ts';
 
 export const ROOT = join(import.meta.dirname, '..', '..');
 export const APPS = join(ROOT, 'test', 'fixtures', 'apps');
 
 /** Nothing here takes longer, on a slow machine either. */
 const EVENT_TIMEOUT_MS = 30_000;
+/** What takes a second on an idle machine comes this soon on a busy one, and before what it must not wait for: deadlines of 20 s and more. */
+export const SOON_MS = 10_000;
 const LOOK_TIMEOUT_MS = 10_000;
 const LOOK_EVERY_MS = 20;
 
@@ -247,49 +249,6 @@ export async function freePort(): Promise<number> {
     await new Promise(resolve => server.close(resolve));
     return port;
   }
-}
-
-/** Whether a process with this id runs; a zombie does not. */
-export function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-  } catch {
-    return false;
-  }
-  return processes().some(process => process.pid === pid);
-}
-
-/** The processes of a group; a kit that was started `detached` is one with its workers. */
-export function groupOf(group: number): number[] {
-  return processes().flatMap(process => (process.group === group ? [process.pid] : []));
-}
-
-function childrenOf(parent: number): number[] {
-  return processes().flatMap(process => (process.parent === parent ? [process.pid] : []));
-}
-
-/** Every process of this machine but the zombies. From /proc, since small images have no `ps`; with `ps` where there is no /proc. */
-function processes(): { pid: number; parent: number; group: number }[] {
-  return listProcesses().flatMap(([pid = 0, state = '', parent = 0, group = 0]) =>
-    /^[ZX]/.test(String(state)) ? [] : [{ pid: Number(pid), parent: Number(parent), group: Number(group) }],
-  );
-}
-
-function listProcesses(): string[][] {
-  if (!existsSync('/proc/self/stat')) {
-    const table = execFileSync('ps', ['-axo', 'pid=,stat=,ppid=,pgid='], { encoding: 'utf8' });
-    return table.split('\n').map(line => line.trim().split(/\s+/));
-  }
-  return readdirSync('/proc')
-    .filter(name => /^\d+$/.test(name))
-    .flatMap(pid => {
-      try {
-        const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-        return [[pid, ...stat.slice(stat.lastIndexOf(')') + 2).split(' ', 3)]];
-      } catch {
-        return []; // it has ended since
-      }
-    });
 }
 
 /** Looks again and again until there is something; `otherwise` says what is there instead. */

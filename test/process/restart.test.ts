@@ -38,7 +38,7 @@ const SAMPLE_EVERY_MS = 40;
 
 describe('a rolling restart under mixed load', () => {
   for (const policy of ['rr', 'none']) {
-    test(`of ${LEAST_ROLLS} rolls and more loses none of ${LEAST_REQUESTS} requests, policy ${policy}`, async t => {
+    test(`18 of ${LEAST_ROLLS} rolls and more loses none of ${LEAST_REQUESTS} requests, policy ${policy}`, async t => {
       const { kit, port, bosun } = await startOperated({ app: 'koa.mjs', env: { NODE_CLUSTER_SCHED_POLICY: policy } });
       const capacity = watchCapacity(kit);
       const bounds = { mostRequests: 1e6, longestMs: 180_000 };
@@ -98,7 +98,7 @@ describe('a rolling restart under mixed load', () => {
 });
 
 describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
-  test('whose new worker does not come up leaves the old ones serving, and says which one and why', async () => {
+  test('38 whose new worker does not come up leaves the old ones serving, and says which one and why', async () => {
     const file = join(temporaryFolder(), 'app.mjs');
     const serve = (word: string) => writeFileSync(file, `export default (req, res) => res.end('${word}');`);
     serve('first');
@@ -221,6 +221,29 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
     assert.match(stderr, /PORT can't change/);
   });
 
+  test('reads secret files again: sessions go on with an older key that is kept, and end without', async () => {
+    const file = join(temporaryFolder(), 'keys');
+    const setKeys = (keys: string) => writeFileSync(file, `${keys}\n`);
+    setKeys('first-key');
+    const env = { SESSION_KEYS_FILE: file, NODE_CLUSTER_WORKERS: '1', PORT: String(await freePort()) };
+    const { port, bosun } = await startOperated({ app: 'slow-session.mjs', env });
+    const { headers } = await ask(port, '/');
+    const cookie = String(headers['set-cookie'])
+      .replaceAll(/;[^\n]*/g, '')
+      .replaceAll('\n', '; ');
+    const count = async () => JSON.parse((await ask(port, '/', { headers: { Cookie: cookie } })).body).count;
+    assert.equal(await count(), 2);
+    for (const [keys, expected] of [
+      ['second-key,first-key', 2],
+      ['second-key', 1],
+    ] as const) {
+      setKeys(keys);
+      const { code, stderr } = await bosun('restart');
+      assert.equal(code, 0, stderr);
+      assert.equal(await count(), expected, `with the keys ${keys}`);
+    }
+  });
+
   test('takes limits for workers from .env that were not there before', async () => {
     const folder = temporaryFolder();
     const { kit, bosun } = await startOperated({ app: 'koa.mjs', cwd: folder });
@@ -292,32 +315,42 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
     for (const client of clients) client.close();
   });
 
-  test('12 closes a WebSocket with 1001, and cuts one that does not listen at the deadline', async () => {
-    const env = { NODE_CLUSTER_WORKERS: '1', PORT: String(await freePort()), SHUTDOWN_TIMEOUT_MS: '2500' };
-    const { kit, port, bosun } = await startOperated({ app: 'websocket.mjs', env });
-    const [polite, deaf] = [new WebSocket(`ws://127.0.0.1:${port}/`), new WebSocket(`ws://127.0.0.1:${port}/deaf?token=secret`)];
-    const [old] = await readyPids(kit);
-    for (const client of [polite, deaf]) assert.deepEqual(await echo(client, 'hello'), { pid: old, heard: 'hello' });
-    const ends = [polite, deaf].map(client => once(client, 'close'));
-    const restart = bosun('restart');
-    const [code, reason] = (await ends[0]) as [number, Buffer];
-    assert.deepEqual([code, String(reason)], [1001, 'draining']);
-    // The other one lives on until the deadline.
-    assert.deepEqual(await echo(deaf, 'still here'), { pid: old, heard: 'still here' });
-    const [cutCode] = (await ends[1]) as [number];
-    assert.equal(cutCode, 1006, 'no close frame');
-    assert.equal((await restart).code, 0);
-    const { method, path } = await kit.event('request.cut');
-    assert.deepEqual([method, path], ['UPGRADE', '/deaf']);
-    assert.equal((await kit.status()).drains.cutRequests, 1);
-    assert.equal(kit.all('request.cut').length, 1);
-    const again = new WebSocket(`ws://127.0.0.1:${port}/`);
-    const answer = await echo(again, 'hello again');
-    assert.ok(answer.pid !== old);
-    again.close();
-    await once(again, 'close');
-    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
-  });
+  for (const policy of ['rr', 'none']) {
+    test(`12 closes a WebSocket with 1001, and cuts one that does not listen at the deadline, policy ${policy}`, async () => {
+      const env = {
+        NODE_CLUSTER_SCHED_POLICY: policy,
+        NODE_CLUSTER_WORKERS: '1',
+        PORT: String(await freePort()),
+        SHUTDOWN_TIMEOUT_MS: '2500',
+      };
+      const { kit, port, bosun } = await startOperated({ app: 'websocket.mjs', env });
+      const [polite, deaf] = [
+        new WebSocket(`ws://127.0.0.1:${port}/`),
+        new WebSocket(`ws://127.0.0.1:${port}/deaf?token=secret`),
+      ];
+      const [old] = await readyPids(kit);
+      for (const client of [polite, deaf]) assert.deepEqual(await echo(client, 'hello'), { pid: old, heard: 'hello' });
+      const ends = [polite, deaf].map(client => once(client, 'close'));
+      const restart = bosun('restart');
+      const [code, reason] = (await ends[0]) as [number, Buffer];
+      assert.deepEqual([code, String(reason)], [1001, 'draining']);
+      // The other one lives on until the deadline.
+      assert.deepEqual(await echo(deaf, 'still here'), { pid: old, heard: 'still here' });
+      const [cutCode] = (await ends[1]) as [number];
+      assert.equal(cutCode, 1006, 'no close frame');
+      assert.equal((await restart).code, 0);
+      const { method, path } = await kit.event('request.cut');
+      assert.deepEqual([method, path], ['UPGRADE', '/deaf']);
+      assert.equal((await kit.status()).drains.cutRequests, 1);
+      assert.equal(kit.all('request.cut').length, 1);
+      const again = new WebSocket(`ws://127.0.0.1:${port}/`);
+      const answer = await echo(again, 'hello again');
+      assert.ok(answer.pid !== old);
+      again.close();
+      await once(again, 'close');
+      assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+    });
+  }
 });
 
 describe('a worker is recycled, the new one first and nothing lost', { concurrency: CONCURRENCY }, () => {

@@ -1,0 +1,64 @@
+/**
+ * Tells what becomes of workers: the log, and the primary, which is still being loaded while the first worker starts.
+ */
+import type { LogSource } from '../log.ts';
+import type { ToPrimary } from '../messages.ts';
+import { isFailure } from './crash-budget.ts';
+import type { WorkerHandle } from './worker-handle.ts';
+
+/** What the supervisor tells the primary. */
+export interface SupervisorEvents {
+  /** After every change of a worker's state. */
+  changed(): void;
+  said(handle: WorkerHandle, message: ToPrimary): void;
+  exited(handle: WorkerHandle): void;
+  whoKilled(): 'oom' | 'killed';
+  /** More crashes than RESTART_INTENSITY within RESTART_PERIOD_MS; the last one's words. */
+  gaveUp(message: string): void;
+}
+
+export class Announcer {
+  readonly #log: LogSource;
+  #events: SupervisorEvents | undefined;
+  readonly #early: ((events: SupervisorEvents) => void)[] = [];
+
+  constructor(log: LogSource) {
+    this.#log = log;
+  }
+
+  /** Tells `events` from now on, what happened before first. */
+  attach(events: SupervisorEvents): void {
+    this.#events = events;
+    for (const tell of this.#early.splice(0)) tell(events);
+  }
+
+  said(handle: WorkerHandle, message: ToPrimary): void {
+    if (message.type === 'ready') {
+      const { id: worker, pid: workerPid, generation, startedAt } = handle;
+      this.#log().info({ event: 'worker.ready', worker, workerPid, generation, ms: Math.round(performance.now() - startedAt) });
+    }
+    this.tell(events => {
+      events.said(handle, message);
+      events.changed();
+    });
+  }
+
+  exited(handle: WorkerHandle): void {
+    const { id, pid, reason, failure, drain } = handle;
+    const level = isFailure(reason) || handle.missedDeadline ? 'error' : 'info';
+    this.#log()[level]({ event: 'worker.exit', worker: id, workerPid: pid, reason, failure, ...(drain && { drain }) });
+    this.tell(events => {
+      events.exited(handle);
+      events.changed();
+    });
+  }
+
+  tell(tell: (events: SupervisorEvents) => void): void {
+    if (this.#events === undefined) this.#early.push(tell);
+    else tell(this.#events);
+  }
+
+  whoKilled(): 'oom' | 'killed' {
+    return this.#events?.whoKilled() ?? 'killed';
+  }
+}

@@ -1,0 +1,48 @@
+/**
+ * Carries out what a signal asks for.
+ */
+import { ExitCode } from '../messages.ts';
+import type { Diagnostics } from './diagnostics.ts';
+import type { Resizer } from './resizer.ts';
+import type { RollingRestart } from './rolling-restart.ts';
+import type { Shutdown } from './shutdown.ts';
+import type { Command } from './signals.ts';
+import type { Supervisor } from './supervisor.ts';
+
+export interface Parts {
+  supervisor: Supervisor;
+  resizer: Resizer;
+  restarts: RollingRestart;
+  diagnostics: Diagnostics;
+  shutdown: Shutdown;
+  /** The last thing before an exit. */
+  close: () => void;
+}
+
+export function carryOut(command: Command, { supervisor, resizer, restarts, diagnostics, shutdown, close }: Parts): void {
+  const scale = (count: number) => resizer.ask({ kind: 'count', count: Math.max(1, count) }, supervisor);
+  switch (command) {
+    case 'shutdown':
+      shutdown.begin();
+      break;
+    case 'exit-now':
+      close();
+      process.exit(ExitCode.failed); // the workers exit when they lose their primary
+      break;
+    case 'restart':
+      // What fails has been logged, and there is nobody to tell.
+      restarts.ask(() => undefined).catch(() => undefined);
+      break;
+    case 'heap-snapshot':
+      void diagnostics.snapshotAll(supervisor.serving);
+      break;
+    case 'one-more':
+      scale(supervisor.wanted + 1);
+      break;
+    case 'one-fewer':
+      scale(supervisor.wanted - 1);
+      break;
+    default:
+      command satisfies never;
+  }
+}

@@ -1,0 +1,52 @@
+/**
+ * The worker's connection to Redis: it shares the session keys there, and the primary hears how it fares.
+ */
+import { hostname } from 'node:os';
+import type { Config } from '../config.ts';
+import type { RedisCounters } from '../messages.ts';
+import { closeRedis, connectRedis, evictionPolicyOf, type RedisClient } from '../state/redis.ts';
+import { redisCounters } from '../state/redis-stats.ts';
+import { type SessionKeys, shareSessionKeys } from '../state/session-keys.ts';
+import { tell } from './primary-line.ts';
+
+export class WorkerRedis {
+  /** Undefined where the configuration turned out not to name one. */
+  readonly client: RedisClient | undefined;
+  readonly #config: Config;
+  readonly #keys: SessionKeys;
+
+  /** Connects in the background; `keys` are those in Redis once it has answered, unless SESSION_KEYS are given. */
+  constructor(config: Config, id: number, keys: SessionKeys) {
+    this.#config = config;
+    this.#keys = keys;
+    this.client = connectRedis(config, `bosun:${hostname()}:${id}`, async (state, message) => {
+      try {
+        if (state === 'ready') await this.#readKeys();
+        const evictionPolicy = state === 'ready' && this.client ? await evictionPolicyOf(this.client) : undefined;
+        tell({ type: 'redis', state, message, ...(evictionPolicy && { evictionPolicy }) });
+      } catch (error) {
+        const why = error instanceof Error ? error.message : String(error);
+        tell({ type: 'redis', state: 'unreachable', message: `sharing the session keys failed: ${why}` });
+        this.client?.disconnect(true);
+      }
+    });
+  }
+
+  get counters(): RedisCounters {
+    return redisCounters();
+  }
+
+  /** After a rotation. A Redis that is away now is asked again when it is back. */
+  readKeysAgain(): void {
+    void this.#readKeys().catch(() => undefined);
+  }
+
+  async close(): Promise<void> {
+    if (this.client !== undefined) await closeRedis(this.client);
+  }
+
+  async #readKeys(): Promise<void> {
+    if (this.client === undefined || this.#config.sessionKeys !== undefined) return;
+    await shareSessionKeys(this.client, this.#config.sessionCookie, this.#keys);
+  }
+}

@@ -1,0 +1,66 @@
+/**
+ * `bosun doctor`, check by check. What a real primary finds: test/process/cli.test.ts.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { readConfig } from '../src/config.ts';
+import { diagnoseDeployment, type Facts } from '../src/primary/doctor.ts';
+import { type Limits, resolveLimits } from '../src/resources/cgroup.ts';
+import { size } from '../src/resources/sizing.ts';
+
+const MIB = 2 ** 20;
+const NOTHING: Limits = resolveLimits(() => undefined);
+const REDIS = { state: 'ready', message: 'Redis at redis:6379 answers', evictionPolicy: 'noeviction' };
+
+const sizingOf = (workers: number, memoryMib: number | null) =>
+  size(
+    {
+      ...NOTHING,
+      quota: { value: 2, file: '/cpu.max' },
+      memory: memoryMib === null ? null : { value: memoryMib * MIB, file: '/memory.max' },
+    },
+    { kind: 'count', count: workers },
+    { cpus: 8, totalMemoryBytes: 64 * 1024 * MIB },
+  );
+
+const PRODUCTION = { NODE_ENV: 'production', SHUTDOWN_DELAY_MS: '5000', SHUTDOWN_TIMEOUT_MS: '25000' };
+const GOOD: Facts = {
+  config: readConfig({ ...PRODUCTION, SESSION_KEYS: 'a key of more than sixteen characters' }),
+  sizing: sizingOf(2, 1024),
+  gracePeriodSeconds: 45,
+  hardFileLimit: 1_048_576,
+  isPid1: false,
+  isDiagnosticsDirWritable: true,
+  areSessionKeysGenerated: false,
+  redis: REDIS,
+};
+
+test('a good deployment has nothing to mend', () => {
+  for (const { check, verdict, detail } of diagnoseDeployment(GOOD)) assert.equal(verdict, 'ok', `${check}: ${detail}`);
+});
+
+for (const [check, verdict, change, detail] of [
+  ['grace period', 'problem', { gracePeriodSeconds: 32 }, /^32 s is below .* = 33 s/],
+  ['grace period', 'ok', { gracePeriodSeconds: 33 }, /^33 s, needed/],
+  ['grace period', 'warning', { gracePeriodSeconds: undefined }, /^not known: set TERMINATION_GRACE_PERIOD_SECONDS/],
+  ['file limit', 'warning', { hardFileLimit: 1024 }, /^1024 descriptors .*raise it above 10000/],
+  ['file limit', 'ok', { hardFileLimit: undefined }, /unlimited or unknown/],
+  ['workers', 'warning', { sizing: sizingOf(3, 1024) }, /^3 workers: as set; 2 CPUs/],
+  ['memory', 'warning', { sizing: sizingOf(2, null) }, /no memory limit/],
+  ['memory', 'problem', { sizing: sizingOf(2, 128) }, /heap/],
+  ['Redis', 'problem', { redis: { ...REDIS, state: 'unreachable', message: 'Redis does not answer' } }, /does not answer/],
+  ['Redis', 'warning', { redis: { ...REDIS, evictionPolicy: 'allkeys-lru' } }, /maxmemory-policy is allkeys-lru/],
+  ['Redis', 'ok', { redis: { ...REDIS, evictionPolicy: undefined } }, /answers$/],
+  ['Redis', 'warning', { redis: undefined }, /not configured/],
+  ['session keys', 'problem', { areSessionKeysGenerated: true }, /generated at this start/],
+  ['session keys', 'warning', { config: readConfig({ ...PRODUCTION, SESSION_KEYS: 'short' }) }, /less than 16 characters/],
+  ['session keys', 'ok', { config: readConfig(PRODUCTION) }, /shared through Redis/],
+  ['diagnostics folder', 'warning', { isDiagnosticsDirWritable: false }, /not writable: use --output -/],
+  ['init', 'warning', { isPid1: true }, /^the primary is PID 1/],
+] as [string, string, Partial<Facts>, RegExp][]) {
+  test(`${check}: ${verdict}, where ${Object.keys(change)} differs: ${detail.source}`, () => {
+    const found = diagnoseDeployment({ ...GOOD, ...change }).find(finding => finding.check === check);
+    assert.equal(found?.verdict, verdict);
+    assert.match(found?.detail ?? '', detail);
+  });
+}

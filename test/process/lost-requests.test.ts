@@ -1,0 +1,200 @@
+/**
+ * Ways to lose a request that have to do with the pod around the drain: the kernel's queue, PID 1, Redis, idle connections. The numbers
+ * are the cases of facts/draining.md, A3; 1 to 12, 19 and 22 are in drain.test.ts, the crashes in supervision.test.ts and kills.test.ts.
+ */
+import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { after, describe, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
+import { RawClient, requestText } from './clients.ts';
+import { APPS, freePort, Kit, ROOT, SOON_MS, startKit, until } from './kit.ts';
+import { childrenOf, hearsSignals } from './processes.ts';
+import { LocalRedis, withRedis } from './redis.ts';
+
+const CLEAN = { code: 0, signal: null };
+/** Most of a test is waiting. */
+const CONCURRENCY = 4;
+const WAITING = 40;
+/** A process whose children have a PID namespace of their own, which ends with it. */
+const NAMESPACE = ['--pid', '--fork', '--mount-proc', '--kill-child'];
+
+for (const policy of ['rr', 'none']) {
+  describe(`policy ${policy}`, { concurrency: CONCURRENCY }, () => {
+    /** One worker, and its port stays the same. */
+    const startOne = async (env: Record<string, string> = {}) => {
+      const one = { NODE_CLUSTER_SCHED_POLICY: policy, NODE_CLUSTER_WORKERS: '1', PORT: String(await freePort()) };
+      const kit = await startKit({ app: 'koa.mjs', env: { ...one, ...env } });
+      return { kit, ...(await kit.ready()) };
+    };
+
+    test(`13 ${WAITING} connections that nobody has accepted when the pod is told to go are answered within its delay`, async () => {
+      const { kit, port } = await startOne({ SHUTDOWN_DELAY_MS: '4000' });
+      await using blocking = await RawClient.open(port);
+      blocking.write(requestText('/block?ms=600&tell=blocked'));
+      await kit.begun('blocked');
+      const waiting = await openWaiting(port);
+      kit.signal('SIGTERM');
+      await answeredAll(waiting);
+      assert.deepEqual(kit.all('shutdown.drain'), [], 'the delay was enough');
+      assert.equal((await blocking.answer()).status, 200);
+      assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
+    });
+
+    test(`14 ${WAITING} connections that nobody has accepted while a worker is replaced are answered`, async () => {
+      const { kit, port } = await startOne();
+      await using blocking = await RawClient.open(port);
+      // Until after the new worker serves, and the old one is told to go.
+      blocking.write(requestText('/block?ms=3000&tell=blocked'));
+      await kit.begun('blocked');
+      const waiting = await openWaiting(port);
+      kit.signal('SIGHUP');
+      await answeredAll(waiting);
+      assert.equal((await blocking.answer()).status, 200);
+      await kit.event('pool.restarted');
+      const { restarts, drains } = await kit.status();
+      assert.deepEqual([restarts.byReason, drains.cutRequests], [{ restart: 1 }, 0]);
+      assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+    });
+
+    test('27 an idle connection is kept for KEEP_ALIVE_TIMEOUT_MS, 75 s by default, and clients are told', async () => {
+      const [short, usual] = await Promise.all([startOne({ KEEP_ALIVE_TIMEOUT_MS: '2000' }), startOne()]);
+      await using client = await RawClient.open(short.port);
+      assert.equal((await client.ask('/')).headers['keep-alive'], 'timeout=2');
+      await pause(1500);
+      assert.equal((await client.ask('/')).status, 200);
+      const idleSince = performance.now();
+      assert.equal(await client.ended(), 'FIN');
+      const idleMs = performance.now() - idleSince;
+      assert.ok(idleMs >= 2000, `ended after ${idleMs} ms`);
+      await using other = await RawClient.open(usual.port);
+      assert.equal((await other.ask('/')).headers['keep-alive'], 'timeout=75');
+    });
+  });
+}
+
+describe('as PID 1', { concurrency: CONCURRENCY, skip: whyNotPid1() }, () => {
+  test('20 the primary ends with code 0 while idle connections are open', async () => {
+    const { kit, primary } = await startAsPid1('koa.mjs');
+    const { port } = await kit.ready();
+    assert.equal((await kit.event('primary.start')).pid, 1);
+    const clients = await Promise.all([1, 2, 3].map(() => RawClient.open(port)));
+    for (const client of clients) assert.equal((await client.ask('/')).status, 200);
+    const signalledAt = performance.now();
+    process.kill(primary, 'SIGTERM');
+    assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
+    const tookMs = performance.now() - signalledAt;
+    assert.ok(tookMs < SOON_MS, `${tookMs} ms`);
+    for (const client of clients) assert.equal(await client.ended(), 'FIN');
+  });
+
+  test('21 a SIGTERM before anything serves ends it with code 0, however long the delay', async () => {
+    const { kit, primary } = await startAsPid1('never-ready.mjs', { SHUTDOWN_DELAY_MS: '20000' });
+    await hearsSignals(primary);
+    const signalledAt = performance.now();
+    process.kill(primary, 'SIGTERM');
+    assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
+    const tookMs = performance.now() - signalledAt;
+    assert.ok(tookMs < SOON_MS, `${tookMs} ms`);
+  });
+});
+
+describe('with Redis', { concurrency: CONCURRENCY, ...withRedis }, () => {
+  test('25 a session that is written during the drain is kept: Redis closes last', async () => {
+    const redis = await LocalRedis.start();
+    const start = () => startKit({ app: 'slow-session.mjs', env: { REDIS_URL: redis.url } });
+    const kit = await start();
+    const { port } = await kit.ready();
+    await using client = await RawClient.open(port);
+    client.write(requestText('/?ms=1000&tell=slow'));
+    await kit.begun('slow');
+    kit.signal('SIGTERM');
+    const { status, headers, body } = await client.answer();
+    assert.deepEqual([status, JSON.parse(body).count], [200, 1]);
+    assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
+
+    const successor = await start();
+    await using again = await RawClient.open((await successor.ready()).port);
+    const cookie = String(headers['set-cookie'])
+      .replaceAll(/;[^\n]*/g, '')
+      .replaceAll('\n', '; ');
+    assert.equal(JSON.parse((await again.ask('/', { headers: { Cookie: cookie } })).body).count, 2);
+  });
+
+  test('26, 30, 31 when Redis is gone the pod stays alive and ready, and SIGTERM ends it with code 0 and soon', async () => {
+    const redis = await LocalRedis.start();
+    const kit = await startKit({ app: 'slow-session.mjs', env: { REDIS_URL: redis.url } });
+    const { port } = await kit.ready();
+    await using client = await RawClient.open(port);
+    assert.equal((await client.ask('/')).status, 200);
+    await redis.stop();
+    await until(
+      () => kit.all('redis.unreachable').length >= 2 || undefined,
+      () => kit.transcript(),
+    );
+    assert.equal((await client.ask('/')).status, 503);
+    assert.deepEqual([(await kit.probe('/livez')).status, (await kit.probe('/readyz')).status], [200, 200]);
+    const signalledAt = performance.now();
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+    const tookMs = performance.now() - signalledAt;
+    assert.ok(tookMs < SOON_MS, `${tookMs} ms`);
+    assert.deepEqual(
+      kit.all('worker.exit').map(({ reason, failure }) => [reason, failure]),
+      [
+        ['shutdown', 'exit code 0'],
+        ['shutdown', 'exit code 0'],
+      ],
+    );
+  });
+});
+
+/** Connections with a request each, while the only worker's loop is blocked. */
+async function openWaiting(port: number): Promise<RawClient[]> {
+  const waiting = await Promise.all(Array.from({ length: WAITING }, () => RawClient.open(port)));
+  for (const client of waiting) client.write(requestText('/'));
+  for (const client of waiting) assert.equal(client.unread, '');
+  return waiting;
+}
+
+async function answeredAll(clients: readonly RawClient[]): Promise<void> {
+  for (const client of clients) {
+    assert.equal((await client.answer()).status, 200);
+    client.close();
+  }
+}
+
+function whyNotPid1(): string | false {
+  return spawnSync('unshare', [...NAMESPACE, 'true']).status === 0
+    ? false
+    : 'needs unshare, and the right to make a PID namespace';
+}
+
+/** Process ids in its log are those of its own namespace; `primary` is ours. It ends with the test, and with it all of the namespace. */
+async function startAsPid1(app: string, env: Record<string, string> = {}): Promise<{ kit: Kit; primary: number }> {
+  const adminPort = await freePort();
+  const child = spawn('unshare', [...NAMESPACE, process.execPath, join(ROOT, 'src', 'main.ts')], {
+    cwd: ROOT,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: {
+      PATH: process.env.PATH,
+      NODE_COMPILE_CACHE: join(ROOT, 'node_modules', '.cache', 'koa-bosun'),
+      HOST: '127.0.0.1',
+      ADMIN_HOST: '127.0.0.1',
+      PORT: '0',
+      ADMIN_PORT: String(adminPort),
+      NODE_CLUSTER_WORKERS: '2',
+      APP_MODULE: join(APPS, app),
+      ...env,
+    },
+  });
+  const kit = new Kit(child, adminPort, false);
+  after(async () => {
+    child.kill('SIGKILL');
+    await kit.exited;
+  });
+  const primary = await until(
+    () => childrenOf(kit.pid)[0],
+    () => 'unshare has no child',
+  );
+  return { kit, primary };
+}
