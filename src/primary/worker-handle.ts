@@ -10,8 +10,8 @@ export type WorkerState = 'starting' | 'ready' | 'cordoned' | 'draining' | 'exit
 /** What a worker may use beyond its drain: its close handlers, Redis' goodbye and the exit itself, a second each. */
 const EXIT_SLACK_MS = 3000;
 
-/** Events that wait for a worker to read them; what is more is dropped, so that one that stands still takes no memory from the others. */
-const MOST_UNREAD_BYTES = 8 << 20;
+/** Events that wait for a worker to read them: 10,000 of 1 KB and some. What is more is dropped, so that one that stands still takes no memory from the others. */
+const MOST_UNREAD_BYTES = 16 << 20;
 
 /** Told to the supervisor, once for each message and once at the end. */
 export interface WorkerListener {

@@ -7,8 +7,8 @@ import type { RedisState } from '../messages.ts';
 import { Journal } from './journal.ts';
 import { closeRedis, connectRedis, isCluster, isRefusal, type RedisClient } from './redis.ts';
 
-/** What waits for Redis to take it; above this it is as good as away. */
-const MOST_UNSENT_BYTES = 8 << 20;
+/** What waits for Redis to take it: 10,000 events of 1 KB and some; above this it is as good as away. */
+const MOST_UNSENT_BYTES = 16 << 20;
 /** Nobody waits for it, and what comes late has come: more than for a request. */
 const ANSWER_TIMEOUT_MS = 3000;
 

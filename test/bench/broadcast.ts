@@ -26,7 +26,10 @@ interface Answer {
 const redis = await BenchRedis.start(await freePort());
 const env = { REDIS_URL: `redis://127.0.0.1:${redis.port}`, APP_MODULE: join(import.meta.dirname, 'apps', 'broadcasts.mjs') };
 const pods = [await Server.start('kit, 2 workers', env), await Server.start('kit, 2 workers', env)];
-for (const pod of pods) await pod.generation(1);
+for (const pod of pods) {
+  await pod.firstAnswer();
+  await pod.generation(1);
+}
 const [publisher, subscriber] = [new Redis(redis.port), new Redis(redis.port)];
 await subscriber.subscribe('bare');
 

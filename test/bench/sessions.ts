@@ -12,6 +12,7 @@ const APP = join(import.meta.dirname, '..', 'fixtures', 'apps', 'sessions.ts');
 
 const redis = await BenchRedis.start(await freePort());
 const server = await Server.start('kit, 2 workers', { REDIS_URL: `redis://127.0.0.1:${redis.port}`, APP_MODULE: APP });
+await server.firstAnswer();
 await server.generation(1);
 const measured: Record<string, number[]> = {};
 
