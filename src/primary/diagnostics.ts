@@ -68,9 +68,10 @@ export class Diagnostics {
         ...('file' in to && { file: to.file }),
       });
     } finally {
-      if (isCordoned) handle.send({ type: 'uncordon' });
       handle.isDiagnosed = false;
       handle.silentMs = 0;
+      // Two are never out of the rotation at the same time.
+      if (isCordoned) await handle.setCordoned(false);
       this.#isBusy = false;
     }
   }

@@ -134,6 +134,7 @@ export class WorkerHandle {
 
   /** Takes the worker out of the rotation, or back; resolves when it is, or when the worker is gone. */
   async setCordoned(cordoned: boolean): Promise<void> {
+    if (this.state === 'exited') return;
     this.send({ type: cordoned ? 'cordon' : 'uncordon' });
     this.#cordonChange ??= Promise.withResolvers<void>();
     await this.#cordonChange.promise;

@@ -18,7 +18,7 @@ const start = async (policy: string, env: Record<string, string> = {}) => {
 
 describe('connections', { concurrency: 2 }, () => {
   for (const [policy, most] of [
-    ['least-connections', 2],
+    ['least-connections', 4],
     ['response-time', 8],
   ] as const) {
     test(`are spread evenly over the workers by ${policy}, and each one's share is shown`, async () => {
