@@ -6,19 +6,19 @@
 import { existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { ConfigError, readConfig, readEnvironment } from '../config.ts';
 import { CommandError, call, stream } from './client.ts';
 import { type Member, renderFleet } from './fleet.ts';
 import { sizingCommand } from './sizing.ts';
-import { ratesBetween, renderStatus, type Status } from './status.ts';
+import { renderStatus, type Status } from './status.ts';
 import { table } from './table.ts';
+import { watchStatus } from './watch.ts';
 
 const USAGE = `usage: bosun <command> [options]
 
   start [MODULE]                serve the app, in the foreground; MODULE is as APP_MODULE
-  status [--watch]              the pool and its workers
+  status [--watch]              the pool and its workers; watched, what the dashboard shows
   restart [--worker N]          replace all workers, or one, the new one first; 0 only when the new ones serve
   scale N|auto|max|P%           another number of workers, as in NODE_CLUSTER_WORKERS
   cordon N, uncordon N          no new connections for worker N, or again
@@ -37,9 +37,6 @@ const USAGE = `usage: bosun <command> [options]
 /** As in sysexits. */
 const EX_USAGE = 64;
 const EX_CONFIG = 78;
-const WATCH_EVERY_MS = 1000;
-/** As many bars as a narrow terminal has room for. */
-const WATCHED_LOOKS = 60;
 
 interface Options {
   json: boolean;
@@ -67,19 +64,10 @@ const COMMANDS: Record<string, Command> = {
     return Number(process.exitCode ?? 0);
   },
   status: async ({ json, socket, watch }) => {
-    let before: Status | undefined;
-    const totals: number[] = [];
-    for (;;) {
-      const status = (await call(socket, 'status')) as Status;
-      const rates = before && ratesBetween(before, status);
-      if (rates) totals.push(rates.values().reduce((sum, rate) => sum + rate, 0));
-      if (totals.length > WATCHED_LOOKS) totals.shift();
-      const text = json ? JSON.stringify(status) : renderStatus(status, rates, totals);
-      print(watch && !json ? `\u001b[2J\u001b[H${text}` : text);
-      if (!watch) return 0;
-      before = status;
-      await sleep(WATCH_EVERY_MS);
-    }
+    if (watch) return watchStatus(socket, json);
+    const status = (await call(socket, 'status')) as Status;
+    print(json ? JSON.stringify(status) : renderStatus(status));
+    return 0;
   },
   restart: async ({ json, socket, worker }) => {
     const steps = json ? () => undefined : print;

@@ -24,7 +24,7 @@ export interface Status {
     responseTimeMs: { p50: number; p99: number };
     eventLoopUtilization: number;
     eventLoopDelayMs: number;
-    memory: { rss: number };
+    memory: { rss: number; heapUsed: number };
     waitingFor?: { method: string; path: string; ageMs: number; bytesSent: number }[];
   }[];
   restarts: { total: number; byReason: Record<string, number> };
@@ -37,46 +37,14 @@ export interface Status {
   };
 }
 
-/** Requests per second of each worker, by its process id. */
-export type Rates = ReadonlyMap<number, number>;
-
-/** Between two looks; a worker that is new counts from its start. */
-export function ratesBetween(before: Status, now: Status): Rates {
-  const earlier = new Map(before.workers.map(worker => [worker.pid, worker]));
-  return new Map(
-    now.workers.map(({ pid, requests, uptimeSeconds }) => {
-      const last = earlier.get(pid);
-      const seconds = uptimeSeconds - (last?.uptimeSeconds ?? 0);
-      return [pid, seconds > 0 ? (requests - (last?.requests ?? 0)) / seconds : 0];
-    }),
-  );
-}
-
-/** With `rates` a column of them, and their sum over the looks so far as a line of bars. */
-export function renderStatus(status: Status, rates?: Rates, totals: readonly number[] = []): string {
-  const { version, pid, state, generation, uptimeSeconds, policy, sizing, workers, restarts, drains } = status;
-  const reasons = Object.entries(restarts.byReason).map(([reason, count]) => `${count} ${reason}`);
+export function renderStatus(status: Status): string {
+  const { version, pid, state, generation, uptimeSeconds, policy, sizing, workers } = status;
   return [
     `koa-bosun ${version}, process ${pid}, ${state} for ${duration(uptimeSeconds)}, generation ${generation}, policy ${policy}`,
     sizing.reason,
     '',
     table([
-      [
-        'worker',
-        'pid',
-        'state',
-        'gen',
-        'up',
-        'conns',
-        'open',
-        'requests',
-        ...(rates ? ['req/s'] : []),
-        'p50',
-        'p99',
-        'loop',
-        'late',
-        'rss',
-      ],
+      ['worker', 'pid', 'state', 'gen', 'up', 'conns', 'open', 'requests', 'p50', 'p99', 'loop', 'late', 'rss'],
       ...workers.map(worker => [
         String(worker.id),
         String(worker.pid),
@@ -86,7 +54,6 @@ export function renderStatus(status: Status, rates?: Rates, totals: readonly num
         String(worker.connections),
         String(worker.inFlight),
         String(worker.requests),
-        ...(rates ? [(rates.get(worker.pid) ?? 0).toFixed(1)] : []),
         `${worker.responseTimeMs.p50} ms`,
         `${worker.responseTimeMs.p99} ms`,
         `${Math.round(worker.eventLoopUtilization * 100)} %`,
@@ -94,27 +61,29 @@ export function renderStatus(status: Status, rates?: Rates, totals: readonly num
         `${Math.round(worker.memory.rss / 2 ** 20)} MiB`,
       ]),
     ]),
-    ...workers.flatMap(({ id, waitingFor = [] }) =>
-      waitingFor.map(
-        ({ method, path, ageMs, bytesSent }) =>
-          `worker ${id} waits for ${method} ${path}, ${duration(ageMs / 1000)} old, ${bytesSent} bytes sent`,
-      ),
-    ),
-    ...(rates ? ['', `requests/s ${bars(totals)} ${(totals.at(-1) ?? 0).toFixed(1)}`] : []),
+    ...waits(status),
     '',
-    `ended workers: ${restarts.total}${reasons.length > 0 ? ` (${reasons.join(', ')})` : ''}; drains: ${drains.count}, ${drains.finishedRequests} requests finished in them, ${drains.cutRequests} cut, ${drains.handedOverConnections} connections handed over, longest ${drains.longestRequestMs} ms`,
+    endings(status),
   ].join('\n');
 }
 
-const BARS = '▁▂▃▄▅▆▇█';
-
-/** Each value by its share of the highest. */
-export function bars(values: readonly number[]): string {
-  const highest = Math.max(...values, Number.MIN_VALUE);
-  return values.map(value => BARS[Math.round((value / highest) * (BARS.length - 1))]).join('');
+/** What draining workers wait for, a line each. */
+export function waits({ workers }: Status): string[] {
+  return workers.flatMap(({ id, waitingFor = [] }) =>
+    waitingFor.map(
+      ({ method, path, ageMs, bytesSent }) =>
+        `worker ${id} waits for ${method} ${path}, ${duration(ageMs / 1000)} old, ${bytesSent} bytes sent`,
+    ),
+  );
 }
 
-function duration(seconds: number): string {
+/** How many workers have ended, why, and what their drains did. */
+export function endings({ restarts, drains }: Status): string {
+  const reasons = Object.entries(restarts.byReason).map(([reason, count]) => `${count} ${reason}`);
+  return `ended workers: ${restarts.total}${reasons.length > 0 ? ` (${reasons.join(', ')})` : ''}; drains: ${drains.count}, ${drains.finishedRequests} requests finished in them, ${drains.cutRequests} cut, ${drains.handedOverConnections} connections handed over, longest ${drains.longestRequestMs} ms`;
+}
+
+export function duration(seconds: number): string {
   if (seconds < 120) return `${Math.round(seconds)} s`;
   if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
   return `${Math.round(seconds / 3600)} h`;

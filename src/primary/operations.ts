@@ -10,6 +10,7 @@ import { broadcastOf } from '../state/broadcast.ts';
 import { ControlError, ControlSocket, type Operation } from './control.ts';
 import type { Diagnostics } from './diagnostics.ts';
 import { diagnoseDeployment, type Facts } from './doctor.ts';
+import type { History } from './history.ts';
 import { rotateKeys } from './key-rotation.ts';
 import { OPERATOR, type Relay } from './relay.ts';
 import type { Resizer } from './resizer.ts';
@@ -28,9 +29,13 @@ export interface Parts {
   diagnostics: Diagnostics;
   restarts: RollingRestart;
   relay: Relay;
+  history: History;
 }
 
 const LONGEST_PROFILE_S = 300;
+/** What somebody who watches is given of the last ten minutes: a screen has no room for more. */
+const WATCHED_SAMPLES = 60;
+const WATCHED_EVENTS = 30;
 
 /** Opens the control socket with these commands; without one the server runs on, and says so. */
 export async function openControlSocket(path: string, parts: Parts, log: LogSource): Promise<ControlSocket | undefined> {
@@ -75,6 +80,11 @@ function operations(parts: Parts, socket: () => ControlSocket): Record<string, O
 
   return {
     status: () => statusOf(pod()),
+    watch: () => ({
+      status: statusOf(pod()),
+      samples: parts.history.samples.slice(-WATCHED_SAMPLES),
+      events: parts.history.events.slice(-WATCHED_EVENTS),
+    }),
     restart: whileItStays(async (parameters, tell) => {
       if (parameters.worker === undefined) await parts.restarts.ask(tell);
       else await supervisor.restart(workerOf(supervisor, parameters), tell);

@@ -13,7 +13,7 @@ import type { SupervisorEvents } from './announcer.ts';
 import { carryOut } from './commands.ts';
 import type { ControlSocket } from './control.ts';
 import { Diagnostics } from './diagnostics.ts';
-import type { History } from './history.ts';
+import { History } from './history.ts';
 import { OomWatch } from './oom.ts';
 import type { Pool } from './pool.ts';
 import { type View, whyNotReady, whyNotStarted } from './readiness.ts';
@@ -55,8 +55,7 @@ class Primary implements SupervisorEvents {
   readonly #oom: OomWatch;
   readonly #relay: Relay;
   #control: ControlSocket | undefined;
-  /** What happened to the pool since the admin port was opened. */
-  #history: History | undefined;
+  readonly #history: History;
   /** Resolves with the app's real port. */
   readonly #port = Promise.withResolvers<number>();
   #isListening = false;
@@ -95,6 +94,7 @@ class Primary implements SupervisorEvents {
       onState: (state, message) => this.#redisChanged(state, message, { connection: 'primary' }),
       onConnected: () => this.changed(),
     });
+    this.#history = new History(() => this.#pod());
   }
 
   /** Follows the limits of the container while it runs. */
@@ -117,14 +117,12 @@ class Primary implements SupervisorEvents {
   async openAdmin(): Promise<void> {
     const { adminHost: host, adminPort: port } = this.#settings.config;
     if (port === 0) return this.#shutdown.conductedByItself();
-    const [{ openAdminPort }, { History }] = await Promise.all([import('./admin-port.ts'), import('./history.ts')]);
-    const history = new History(() => this.#pod());
-    this.#history = history;
+    const { openAdminPort } = await import('./admin-port.ts');
     await openAdminPort({
       host,
       port,
       log: this.#log,
-      history,
+      history: this.#history,
       shutdown: this.#shutdown,
       pod: () => this.#pod(),
       notReady: () => whyNotReady(this.#view()),
@@ -146,6 +144,7 @@ class Primary implements SupervisorEvents {
       diagnostics: this.#diagnostics,
       restarts: this.#restarts,
       relay: this.#relay,
+      history: this.#history,
     };
     this.#control = await openControlSocket(path, parts, this.#log);
   }
@@ -156,7 +155,7 @@ class Primary implements SupervisorEvents {
   }
 
   changed(): void {
-    this.#history?.changed();
+    this.#history.changed();
     if (this.#state !== 'starting' || whyNotStarted(this.#view()) !== undefined) return;
     this.#hasBeenReady = true;
     const ms = Math.round(process.uptime() * 1000);
@@ -195,7 +194,7 @@ class Primary implements SupervisorEvents {
 
   exited(handle: WorkerHandle): void {
     this.#totals.exited(handle);
-    this.#history?.exited(handle);
+    this.#history.exited(handle);
     if (!this.#supervisor.handles.some(({ id }) => id === handle.id)) this.#balancing.clear(handle.id);
     // What it had open is lost, and nobody can say how much: its last report knows no request that blocked its loop.
     if (this.#shutdown.hasBegun && handle.missedDeadline) this.#shutdown.hasLost();

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { stripVTControlCharacters } from 'node:util';
 import { FakeRoot } from '../fake-root.ts';
 import { ask, askJson, RawClient, requestText } from './clients.ts';
 import { freePort, startKit, until } from './kit.ts';
@@ -94,7 +95,7 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
     const { kit, start } = await startOperated({ app: 'koa.mjs' });
     const [text, json] = [start('status', '--watch'), start('status', '--watch', '--json')];
     // biome-ignore lint/suspicious/noControlCharactersInRegex: what clears a terminal
-    await text.printed(/(\u001b\[2J\u001b\[Hkoa-bosun [^\u001b]+){3}/);
+    await text.printed(/^\u001b\[2J(\u001b\[Hkoa-bosun [\s\S]+?\u001b\[J){3}/);
     await json.printed(/^(\{.*\}\n){3}/);
     for (const command of [text, json]) {
       assert.equal(command.process.exitCode, null, 'it goes on by itself');
@@ -108,6 +109,33 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
       .map(line => (JSON.parse(line) as { uptimeSeconds: number }).uptimeSeconds);
     assert.ok(Number(shown[2]) - Number(shown[0]) > 1.5, `shown at ${shown}`);
     assert.equal((await kit.status()).state, 'ready');
+  });
+
+  test('--watch shows load, CPU, memory and what happens to the pool, without an admin port too, as long as it is read', async () => {
+    const { kit, port, start, bosun } = await startOperated({
+      app: 'koa.mjs',
+      env: { ADMIN_PORT: '0', SIZING_ROOT: smallContainer().path },
+    });
+    const watching = start('status', '--watch');
+    const screen = () => stripVTControlCharacters(watching.stdout.split('\u001b[H').at(-1) ?? '');
+    await watching.printed(/requests\/s .*\n?.*CPU .* of [\d.]+ CPUs.*\n?.*memory .* of \d+ MiB, \d+ %/);
+    const load = setInterval(() => void ask(port, '/'), 10);
+    await watching.printed(/requests\/s .* [1-9]\d*\.\d, p50 /);
+    clearInterval(load);
+    const { workerPid } = await kit.event('worker.ready');
+    process.kill(Number(workerPid), 'SIGKILL');
+    await watching.printed(/worker \d is gone \(killed/);
+    await until(
+      () => kit.all('worker.ready').length === 3 || undefined,
+      () => kit.transcript(),
+    );
+    assert.equal((await bosun('restart')).code, 0);
+    await watching.printed(/worker \d is gone \(restart\): \d+ requests finished while draining, 0 cut/);
+    await watching.printed(/generation 2 serves/);
+    const lines = screen().trimEnd().split('\n');
+    assert.ok(lines.length < 24 && lines.every(line => line.length <= 80), screen());
+    watching.process.stdout?.destroy(); // as `| head` does
+    assert.deepEqual([(await watching.ended).code, watching.stderr], [0, '']);
   });
 
   test('finds the primary by PORT, by CONTROL_SOCKET and by .env', async () => {

@@ -1,0 +1,189 @@
+/**
+ * What `bosun status --watch` draws: golden screens, and what never happens on any of them.
+ */
+process.env.TZ = 'UTC'; // events are told in the operator's time
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Status } from '../src/cli/status.ts';
+import { bars, renderWatched, type Sample, type Watched } from '../src/cli/watched.ts';
+
+type Worker = Status['workers'][number];
+
+const SCREEN = { columns: 80, rows: 24 };
+const NOON = Date.UTC(2026, 10, 25, 12);
+
+const worker = (id: number, more: Partial<Worker> = {}): Worker => ({
+  id,
+  pid: 5710 + id,
+  state: 'ready',
+  generation: 2,
+  uptimeSeconds: 725,
+  connections: 10 * id,
+  inFlight: id,
+  requests: 1000,
+  responseTimeMs: { p50: 1.24, p99: 18.2 },
+  eventLoopUtilization: 0.42,
+  eventLoopDelayMs: 0.3,
+  memory: { rss: 64 * 2 ** 20, heapUsed: 20 * 2 ** 20 },
+  ...more,
+});
+
+const status = (workers: Worker[], more: Partial<Status> = {}): Status => ({
+  version: '0.1.0',
+  pid: 1,
+  state: 'ready',
+  generation: 2,
+  uptimeSeconds: 725,
+  policy: 'rr',
+  sizing: { reason: '2 workers: 1.5 CPUs, rounded half up (cpu.max)', memory: { heapPerWorkerMb: 128 } },
+  workers,
+  restarts: { total: 3, byReason: { crash: 1, restart: 2 } },
+  drains: { count: 2, finishedRequests: 7, cutRequests: 1, handedOverConnections: 9, longestRequestMs: 812 },
+  ...more,
+});
+
+const sample = (rates: number[], more: Partial<Sample> = {}): Sample => ({
+  workers: Object.fromEntries(rates.map((rate, index) => [index + 1, [rate, 0.4]])),
+  p50: 1.24,
+  p99: 18.2,
+  rssBytes: 192 * 2 ** 20,
+  limitBytes: 512 * 2 ** 20,
+  cpus: 0.75,
+  cpuLimit: 1.5,
+  throttled: 0.12,
+  ...more,
+});
+
+const EVENTS: Watched['events'] = [
+  { at: NOON, text: 'pool of 1 is to have 2 workers' },
+  { at: NOON + 1000, text: 'worker 1 is gone (crash: exit code 1)' },
+  { at: NOON + 2000, text: 'rolling restart: generation 2' },
+  {
+    at: NOON + 3000,
+    text: 'worker 2 is gone (restart): 7 requests finished while draining, 1 cut, 9 connections handed over, 812 ms',
+  },
+  { at: NOON + 4000, text: 'generation 2 serves' },
+];
+
+test('a watched pool: CPU against the quota with throttling, memory against the limit, workers, a drain with its ledger', () => {
+  const samples = [sample([0, 0], { cpus: 0, rssBytes: 2 ** 20 }), sample([50, 25], { cpus: 1.5 }), sample([100, 50.5])];
+  const draining = worker(2, {
+    state: 'draining',
+    generation: 1,
+    uptimeSeconds: 9000,
+    responseTimeMs: { p50: 250, p99: 12_345 },
+    waitingFor: [{ method: 'GET', path: '/slow', ageMs: 3100, bytesSent: 12 }],
+  });
+  assert.equal(
+    renderWatched({ status: status([worker(1), draining]), samples, events: EVENTS }, SCREEN),
+    `koa-bosun 0.1.0, pid 1, ready, up 12 min, generation 2, rr
+2 workers: 1.5 CPUs, rounded half up (cpu.max); 128 MiB of heap each
+
+requests/s                            ▁▄█ 150.5, p50 1.24 ms, p99 18.2 ms
+CPU                                   ▁█▅ 0.75 of 1.5 CPUs, throttled 0.12 s/s
+memory                                ▁▄▄ 192 of 512 MiB, 38 %
+
+id pid  state    gen up  conns open req/s p50   p99    loop late  rss heap
+ 1 5711 ready      2 12m    10    1   100 1.2ms 18.2ms  42% 0.3ms 64M  20M
+ 2 5712 draining   1  3h    20    2  50.5 250ms  12.3s  42% 0.3ms 64M  20M
+worker 2 waits for GET /slow, 3 s old, 12 bytes sent
+
+ended workers: 3 (1 crash, 2 restart); drains: 2, 7 requests finished in them, 1
+cut, 9 connections handed over, longest 812 ms
+12:00:04 generation 2 serves
+12:00:03 worker 2 is gone (restart): 7 requests finished while draining, 1 cut,
+         9 connections handed over, 812 ms
+12:00:02 rolling restart: generation 2
+12:00:01 worker 1 is gone (crash: exit code 1)
+12:00:00 pool of 1 is to have 2 workers`,
+  );
+});
+
+test('without a limit, without a quota file, before the first second', () => {
+  const free = status([worker(1)], { sizing: { reason: '1 worker: 1 CPU', memory: { heapPerWorkerMb: null } } });
+  const unlimited = sample([0], { limitBytes: null, throttled: null, cpuLimit: 2 });
+  assert.equal(
+    renderWatched({ status: free, samples: [unlimited], events: [] }, { columns: 100, rows: 24 }),
+    `koa-bosun 0.1.0, pid 1, ready, up 12 min, generation 2, rr
+1 worker: 1 CPU; V8's default heap each
+
+requests/s                                                  ▁ 0.0, p50 1.24 ms, p99 18.2 ms
+CPU                                                         ▄ 0.75 of 2 CPUs
+memory                                                      █ 192 MiB, no limit
+
+id  pid   state  gen  up   conns  open  req/s  p50    p99     loop  late   rss  heap
+ 1  5711  ready    2  12m     10     1      0  1.2ms  18.2ms   42%  0.3ms  64M   20M
+
+ended workers: 3 (1 crash, 2 restart); drains: 2, 7 requests finished in them, 1 cut, 9 connections
+handed over, longest 812 ms`,
+  );
+  assert.match(renderWatched({ status: free, samples: [], events: [] }, SCREEN), /\n\nthe first second is not over yet\n/);
+});
+
+test('more workers than rows: those that are not ready are shown, the others are counted, events keep their place', () => {
+  const workers = Array.from({ length: 32 }, (_, index) => worker(index + 1, index === 30 ? { state: 'cordoned' } : {}));
+  const lines = renderWatched({ status: status(workers), samples: [sample([1])], events: EVENTS }, SCREEN).split('\n');
+  assert.equal(lines.length, 23);
+  assert.deepEqual(
+    lines.slice(8, 16).map(line => line.slice(0, 16)),
+    [
+      ' 1 5711 ready   ',
+      ' 2 5712 ready   ',
+      ' 3 5713 ready   ',
+      ' 4 5714 ready   ',
+      ' 5 5715 ready   ',
+      ' 6 5716 ready   ',
+      '31 5741 cordoned',
+      'and 25 more, all',
+    ],
+  );
+  assert.deepEqual(
+    lines.slice(-4).map(line => line.slice(0, 30)),
+    [
+      '12:00:04 generation 2 serves',
+      '12:00:03 worker 2 is gone (res',
+      '         9 connections handed ',
+      '12:00:02 rolling restart: gene',
+    ],
+  );
+});
+
+test('the longest figures fit every screen, and what an app or a client says moves no cursor', () => {
+  const evil = '\u001b[2J\u001b]0;title\u0007 \r\n\u009b31m '.repeat(20);
+  const longest = worker(99, {
+    pid: 4_194_304,
+    state: 'draining',
+    generation: 100,
+    uptimeSeconds: 119,
+    connections: 10_000,
+    inFlight: 9999,
+    responseTimeMs: { p50: 9999, p99: 29_999 },
+    eventLoopUtilization: 1,
+    eventLoopDelayMs: 9999,
+    memory: { rss: 9999 * 2 ** 20, heapUsed: 8888 * 2 ** 20 },
+    waitingFor: Array.from({ length: 9 }, () => ({ method: 'GET', path: `/${evil}`, ageMs: 1, bytesSent: 1 })),
+  });
+  const watched: Watched = {
+    status: status([longest, { ...longest, id: 98 }], { sizing: { reason: evil, memory: { heapPerWorkerMb: 1 } } }),
+    samples: Array.from({ length: 60 }, () => sample([99_999.9], { workers: { 99: [99_999.9, 1] }, throttled: 12.34 })),
+    events: Array.from({ length: 30 }, () => ({ at: NOON, text: `worker 1 is gone (crash: ${evil})` })),
+  };
+  for (const screen of [SCREEN, { columns: 40, rows: 12 }, { columns: 200, rows: 60 }, { columns: 20, rows: 4 }]) {
+    const text = renderWatched(watched, screen);
+    const lines = text.split('\n');
+    assert.ok(lines.length < screen.rows, `${lines.length} lines of ${screen.rows}`);
+    for (const line of lines) assert.ok(line.length <= screen.columns, line);
+    assert.doesNotMatch(text, /(?!\n)\p{Cc}/u);
+  }
+  // Complete but for the heap: 80 columns are what most terminals have.
+  assert.match(renderWatched(watched, SCREEN), /^99 4194304 draining 100 119s 10000 9999 100000 9999ms 30s 100% 9999ms 9999M$/m);
+  assert.match(renderWatched(watched, SCREEN), /^16 more requests that are waited for$/m);
+});
+
+test('bars show shares of what is full, or of the highest, and nothing where there is nothing', () => {
+  assert.equal(bars([0, 50, 100]), '▁▅█');
+  assert.equal(bars([0, 50, 300], 200), '▁▃█');
+  assert.equal(bars([0, 0]), '▁▁');
+  assert.equal(bars([]), '');
+});
