@@ -34,6 +34,14 @@ export async function loadApp(appModule: string, kit: Kit, onKoa: (app: Koa) => 
   throw new AppError(`the function that ${file} exports must return a Koa instance, got ${describe(made)}`);
 }
 
+/** What to tell whose app listens on the kit's port. */
+export function listensItself(appModule: string, port: number): AppError {
+  return new AppError(
+    `${resolve(appModule)} must leave listening on port ${port} (PORT) to the kit: export ${EXPECTED} as default, got a call of listen; ` +
+      'where the app also runs without the kit: if (require.main === module) app.listen(…), in an ES module if (import.meta.main) app.listen(…)',
+  );
+}
+
 async function importDefault(file: string): Promise<unknown> {
   let module: Record<string, unknown>;
   try {

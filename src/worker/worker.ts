@@ -2,10 +2,7 @@
  * One worker: loads the app, serves it, says ready, reports, drains. It decides nothing by itself: the primary tells it when to go,
  * and it goes at once when the primary is gone.
  */
-import type { IncomingMessage, RequestListener } from 'node:http';
-import { Board } from '../balancing/board.ts';
-import { Gate } from '../balancing/gate.ts';
-import { type Intake, IntakeFromPrimary, IntakeFromSockets } from '../balancing/intake.ts';
+import type { RequestListener } from 'node:http';
 import { PortError } from '../balancing/sockets.ts';
 import { type Config, type Inherited, usesRedis } from '../config.ts';
 import { createLog, type LogSource } from '../log.ts';
@@ -19,15 +16,14 @@ import {
   type ToWorker,
 } from '../messages.ts';
 import { WorkerKit } from './kit.ts';
-import { loadApp } from './load-app.ts';
+import { type AppError, listensItself, loadApp } from './load-app.ts';
 import { letKernelPreferUs } from './oom-score.ts';
+import { OwnListening } from './own-listening.ts';
 import { sayByeAndExit, tell } from './primary-line.ts';
 import type { WorkerRedis } from './redis.ts';
-import { AppServer } from './server.ts';
-import { sheddingWhenLate } from './shedding.ts';
+import { Serving } from './serving.ts';
 import { reportEveryMs, Stats } from './stats.ts';
 
-const REBALANCE_EVERY_MS = 1000;
 /** After an exception that nobody caught the process is in an unknown state: requests of others get this long to finish. */
 const CRASH_DRAIN_MS = 5000;
 
@@ -52,49 +48,43 @@ class Worker {
   readonly #stats = new Stats();
   /** The last event of each retained name, as JSON. */
   readonly #retained = new Map<string, string>();
+  readonly #serving: Serving;
+  readonly #ownListening: OwnListening;
   #kit: WorkerKit | undefined;
-  #server: AppServer | undefined;
-  #intake: Intake | undefined;
-  readonly #sockets: number[];
-  /** Which of the sockets to serve. */
-  #slots: number[] = [];
   #redis: WorkerRedis | undefined;
-  /** Undefined with `rr`, where the primary hands connections out, and `reuseport`, where the kernel does. */
-  readonly #gate: Gate | undefined;
-  #accepted = 0;
+  /** Set where the app listens on PORT: it must not, and this worker leaves. */
+  #listensItself: AppError | undefined;
   #leaving = false;
 
-  constructor(config: Config, id: number, { board, sockets }: Inherited) {
+  constructor(config: Config, id: number, inherited: Inherited) {
     this.#config = config;
     this.#id = id;
-    this.#gate = board === undefined ? undefined : new Gate(id, new Board(board));
-    this.#sockets = sockets;
     this.#log = createLog(config.logLevel, { pid: process.pid, worker: id });
+    this.#serving = new Serving(config, id, inherited, this.#stats, this.#log);
+    this.#ownListening = new OwnListening(port => this.#appListens(port));
   }
 
   receive(message: ToWorker): void {
     switch (message.type) {
       case 'start':
-        this.#slots = message.slots;
+        this.#serving.serve(message.slots);
         void this.#start(message.sessionKeys, message.retained);
         break;
       case 'serve':
-        this.#slots = message.slots;
-        if (this.#intake instanceof IntakeFromSockets) this.#intake.serve(message.slots);
+        this.#serving.serve(message.slots);
         break;
       case 'soft':
-        this.#server?.endConnections();
+        this.#serving.endConnections();
         break;
       case 'drain':
         void this.#leave(message.timeoutMs, ExitCode.ok);
         break;
       case 'cordon':
-        this.#gate?.retire();
-        this.#intake?.pause();
+        this.#serving.pause();
         tell({ type: 'cordoned' });
         break;
       case 'uncordon':
-        void this.#uncordon();
+        void this.#serving.resume().then(() => tell({ type: 'uncordoned' }));
         break;
       case 'diagnose':
         void this.#diagnose(message.id, message.diagnosis, message.to);
@@ -123,6 +113,8 @@ class Worker {
 
   /** An exception that nobody caught: this worker is replaced, and the requests of others that it still holds are finished. */
   crash(error: unknown): void {
+    // The app's `listen` fails, as it must: what is wrong has been told.
+    if (this.#listensItself !== undefined && error !== this.#listensItself) return;
     const message = describe(error);
     this.#log().fatal({ event: 'worker.uncaught-exception', err: error });
     tell({ type: 'crashing', message });
@@ -166,68 +158,33 @@ class Worker {
   }
 
   async #serve(listener: RequestListener): Promise<void> {
-    const { maxEventLoopDelayMs, logRequests } = this.#config;
-    const guarded =
-      maxEventLoopDelayMs > 0 ? sheddingWhenLate(listener, maxEventLoopDelayMs, () => this.#stats.shedOne()) : listener;
-    const server = new AppServer(guarded, this.#config, (request, status, ms) => {
-      this.#stats.answered(request.method ?? '', status, ms);
-      if (logRequests > 0 && Math.random() < logRequests) this.#logRequest(request, status, ms);
-      this.#gate?.answered(ms);
-    });
-    server.http.on('connection', socket => {
-      this.#accepted++;
-      this.#gate?.accepted(socket);
-    });
-    const { upgradeListener } = this.#kit ?? {};
-    if (upgradeListener !== undefined) server.upgradeWith(upgradeListener);
-    const port = await this.#open(server.http);
-    if (port === undefined) return;
-    this.#server = server;
-    tell({ type: 'ready', port });
+    try {
+      const port = await this.#serving.open(listener, this.#kit?.upgradeListener, http => this.#ownListening.ignore(http));
+      tell({ type: 'ready', port });
+    } catch (error) {
+      if (!(error instanceof PortError)) throw error;
+      const { code } = error.cause as NodeJS.ErrnoException;
+      return this.#fail({ type: 'failed', stage: 'listen', message: error.message, ...(code && { code }) });
+    }
     void this.#report();
     setInterval(() => void this.#report(), reportEveryMs(this.#config)).unref();
-    if (this.#config.rebalanceKeepalive && this.#gate !== undefined)
-      setInterval(() => server.giveAway(this.#gate?.surplus ?? 0), REBALANCE_EVERY_MS).unref();
   }
 
-  /** @returns the port; undefined where it can't be listened on */
-  async #open(http: AppServer['http']): Promise<number | undefined> {
-    const { host, port } = this.#config;
-    try {
-      if (this.#sockets.length === 0) {
-        this.#intake = new IntakeFromPrimary(http, host, port);
-        return await this.#intake.open();
-      }
-      const intake = new IntakeFromSockets(http, this.#sockets, this.#slots);
-      this.#intake = intake;
-      const real = await intake.open();
-      if (!intake.canPause) this.#log().warn({ event: 'balancing.no-gate', node: process.version });
-      this.#gate?.open(intake);
-      return real;
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      const { message } = new PortError(host, port, error);
-      this.#fail({ type: 'failed', stage: 'listen', message, ...(code && { code }) });
-      return undefined;
+  #appListens(port: number): void {
+    if (port !== this.#config.port || port === 0) {
+      const warning = 'the app listens by itself: connections on this port are neither counted nor drained';
+      this.#log().warn({ event: 'app.listens', port, warning });
+      return;
     }
-  }
-
-  async #uncordon(): Promise<void> {
-    await this.#intake?.resume();
-    if (this.#intake instanceof IntakeFromSockets) this.#gate?.open(this.#intake);
-    tell({ type: 'uncordoned' });
-  }
-
-  #logRequest({ method, url = '' }: IncomingMessage, status: number, ms: number): void {
-    const path = url.split('?', 1)[0]; // the query may hold secrets
-    this.#log().info({ event: 'request', method, path, status, ms: Math.round(ms * 10) / 10 });
+    const error = listensItself(this.#config.appModule, port);
+    this.#listensItself = error;
+    if (this.#serving.isOpen) this.crash(error);
+    else this.#fail({ type: 'failed', stage: 'app', message: error.message });
   }
 
   async #report(): Promise<void> {
-    const { connections = 0, inFlight = 0 } = this.#server ?? {};
-    const load = this.#gate?.load ?? connections;
     const appMetrics = (await this.#kit?.metricsJson()) ?? [];
-    const snapshot = this.#stats.snapshot({ connections, accepted: this.#accepted, load, inFlight }, appMetrics);
+    const snapshot = this.#stats.snapshot(this.#serving.load, appMetrics);
     tell({ type: 'stats', snapshot: this.#redis === undefined ? snapshot : { ...snapshot, redis: this.#redis.counters } });
   }
 
@@ -245,13 +202,10 @@ class Worker {
   async #leave(timeoutMs: number, code: ExitCode): Promise<void> {
     if (this.#leaving) return;
     this.#leaving = true;
-    if (this.#server !== undefined) {
-      // What waits in the kernel's queue is taken first: this message may have overtaken it while the loop was blocked.
-      await new Promise(resolve => setImmediate(resolve));
-      this.#gate?.retire();
-      this.#intake?.close();
-      this.#kit?.beginDrain();
-      const drain = await this.#server.drain(timeoutMs, requests => tell({ type: 'waiting', requests }));
+    await this.#serving.close();
+    this.#kit?.beginDrain();
+    const drain = await this.#serving.drain(timeoutMs, requests => tell({ type: 'waiting', requests }));
+    if (drain !== undefined) {
       await this.#report();
       tell({ type: 'drained', drain });
     }
@@ -261,6 +215,8 @@ class Worker {
   }
 
   #fail(message: ToPrimary): void {
+    if (this.#leaving) return;
+    this.#leaving = true;
     tell(message);
     sayByeAndExit(ExitCode.failed);
   }

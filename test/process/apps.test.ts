@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { type Answer, ask, askJson, RawClient } from './clients.ts';
-import { APPS, type Kit, startKit, until } from './kit.ts';
+import { APPS, freePort, type Kit, startKit, until } from './kit.ts';
 
 const CLEAN = { code: 0, signal: null };
 const CONCURRENCY = 3;
@@ -99,6 +99,51 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
       await kit.workersGone();
     });
   }
+
+  for (const policy of ['rr', 'none', 'reuseport'])
+    for (const [LISTEN_WHEN, LISTEN_EXPORT] of [
+      ['while loaded', 'app'],
+      ['while loaded', 'nothing'],
+      ['later', 'app'],
+    ] as const)
+      test(`that listens on PORT ${LISTEN_WHEN}, and exports ${LISTEN_EXPORT}, is told to leave that to the kit, policy ${policy}`, async () => {
+        const PORT = String(await freePort());
+        const env = {
+          PORT,
+          LISTEN_ON: PORT,
+          LISTEN_WHEN,
+          LISTEN_EXPORT,
+          NODE_CLUSTER_SCHED_POLICY: policy,
+          RESTART_INTENSITY: '0',
+        };
+        const kit = await startKit({ app: 'listens-itself.cjs', env, detached: true });
+        assert.deepEqual(await kit.exit(), { code: 70, signal: null }, kit.transcript());
+        const { error } = await kit.event('primary.abort');
+        assert.match(
+          String(error),
+          new RegExp(`listens-itself\\.cjs must leave listening on port ${PORT} \\(PORT\\) to the kit: export a Koa`),
+        );
+        assert.doesNotMatch(kit.transcript(), /EADDRINUSE/);
+        await kit.workersGone();
+      });
+
+  test('that listens on another port serves, and the log warns of what nobody drains', async () => {
+    const elsewhere = await freePort();
+    const env = { PORT: String(await freePort()), LISTEN_ON: String(elsewhere), LISTEN_WHEN: 'later' };
+    const kit = await startKit({ app: 'listens-itself.cjs', env });
+    const { port } = await kit.ready();
+    assert.equal((await ask(port, '/')).body, 'hello');
+    assert.equal((await kit.event('app.listens')).port, elsewhere);
+    await until(
+      () =>
+        ask(elsewhere, '/').then(
+          ({ body }) => body === 'hello' || undefined,
+          () => undefined,
+        ),
+      () => kit.transcript(),
+    );
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+  });
 });
 
 describe('kit', { concurrency: CONCURRENCY }, () => {
