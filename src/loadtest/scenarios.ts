@@ -1,11 +1,12 @@
 /**
  * What is done to the stack: one function per scenario.
  */
-import type { Load, Sink } from './generator.ts';
+import type { Load } from './generator.ts';
 import { type Body, type Context, holding, keepAlive, loadOf, measure, pause, warmUp } from './measure.ts';
 import { Observer } from './observer.ts';
 import { Recorder, rounded } from './recorder.ts';
-import { failuresOf, type Run } from './result.ts';
+import type { Run } from './result.ts';
+import { saturate } from './saturate.ts';
 import type { ScenarioName } from './settings.ts';
 import type { Control } from './stack.ts';
 import { users } from './users.ts';
@@ -162,45 +163,6 @@ async function spike(context: Context): Promise<Run[]> {
   return measure(context, 'spike', body);
 }
 
-const FIRST_RATE = 250;
-const RATE_STEP = 1.5;
-const STEPS = 12;
-
-/** Raises the rate until p99 breaks its target, or the answers fall behind. */
-async function saturate(context: Context): Promise<Run[]> {
-  const { durationSeconds, rate, p99TargetMs } = context.settings;
-  const notes: string[] = [];
-  const stepMs = Math.max(500, (durationSeconds * 1000) / STEPS);
-  const body: Body = async (recorder, over) => {
-    let held = 0;
-    for (let asked = rate || FIRST_RATE; !over.aborted; asked = Math.round(asked * RATE_STEP)) {
-      recorder.event('load', `${asked} per second`);
-      const step = new Recorder();
-      const load = loadOf(context, tee(recorder, step), { rate: asked, connections: 1000 });
-      await pause(stepMs, over);
-      await load.stop();
-      if (over.aborted) break;
-      const measured = step.measured();
-      const { latencyMs, requests, seconds } = measured;
-      const failed = failuresOf(measured);
-      const why =
-        failed > 0
-          ? `${failed} requests failed`
-          : requests / seconds < asked * 0.9
-            ? `only ${Math.round(requests / seconds)} per second were answered`
-            : latencyMs.p99 > p99TargetMs
-              ? `p99 was ${latencyMs.p99} ms`
-              : undefined;
-      if (why !== undefined) return void notes.push(`the knee: ${held} per second held, at ${asked} ${why}`);
-      held = asked;
-    }
-    notes.push(
-      `the knee was not reached: ${held} per second held p99 below ${p99TargetMs} ms; give more DURATION or a higher RATE`,
-    );
-  };
-  return measure(context, 'saturate', body, notes);
-}
-
 const MIX = '90 % of the requests take 1 ms of CPU, 6 % wait for 100 ms, 4 % take 30 ms of CPU';
 
 /** Paths, in an order that is the same every hundred requests. */
@@ -215,13 +177,6 @@ function mix(): () => string {
 
 function both(...loads: Load[]): Load {
   return { stop: async () => void (await Promise.all(loads.map(load => load.stop()))) };
-}
-
-function tee(...sinks: Sink[]): Sink {
-  return {
-    answered: ms => sinks.forEach(sink => void sink.answered(ms)),
-    failed: kind => sinks.forEach(sink => void sink.failed(kind)),
-  };
 }
 
 function controlOf({ stack }: Context): Control {

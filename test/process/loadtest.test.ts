@@ -93,13 +93,12 @@ function assertSound({ code, stdout, stderr, folder, result }: Ran, runs = 1): R
 }
 
 describe('make loadtest', { concurrency: 3 }, () => {
-  for (const SCENARIO of ['steady', 'newconn', 'mixed', 'spike', 'saturate', 'sessions', 'rollout'] as const) {
+  for (const SCENARIO of ['steady', 'newconn', 'mixed', 'spike', 'sessions', 'rollout'] as const) {
     test(`${SCENARIO} loads the cluster that it starts, and stops it`, async () => {
       const ports = await freePorts();
-      const ran = await loadtest({ SCENARIO, ...ports, RATE: SCENARIO === 'saturate' ? '100' : '0' });
+      const ran = await loadtest({ SCENARIO, ...ports });
       const { runs } = assertSound(ran);
       assert.equal(runs.map(failuresOf).join(), '0', ran.stdout);
-      if (SCENARIO === 'saturate') assert.match(ran.stdout, /the knee/);
       if (SCENARIO === 'spike') assert.equal(runs[0]?.events.filter(({ kind }) => kind === 'load').length, 3);
       await assert.rejects(fetch(`http://127.0.0.1:${ports.ADMIN_PORT}/livez`), 'it still runs');
     });
@@ -109,6 +108,16 @@ describe('make loadtest', { concurrency: 3 }, () => {
     const ran = await loadtest({ SCENARIO: 'steady', RATE: '100', DURATION: '2', ...(await freePorts()) });
     const [run] = assertSound(ran).runs;
     assert.ok(run && run.requests > 150 && run.requests <= 210, ran.stdout);
+  });
+
+  test('saturate finds the knee of a server whose knee is known', async () => {
+    const APP_MODULE = join(APPS, 'paced.mjs');
+    const knee = { APP_MODULE, RATE_HELD: '400', NODE_CLUSTER_WORKERS: '1', P99_TARGET_MS: '50' };
+    const ran = await loadtest({ SCENARIO: 'saturate', DURATION: '6', ...knee, ...(await freePorts()) });
+    assertSound(ran);
+    const [, held, broken] = /the knee: (\d+) per second held, at (\d+) (?:p99 was|only \d+ per second)/.exec(ran.stdout) ?? [];
+    // Half a second of 450 per second leaves 25 requests waiting, for 62 ms: what is 12 % too much is seen, not always what is less.
+    assert.ok(Number(held) <= 450 && Number(broken) > 350 && Number(held) > 200, ran.stdout);
   });
 
   test('rolling-restart rolls the workers, fails nothing, and shows the ledger of the drains', async () => {
