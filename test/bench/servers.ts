@@ -15,6 +15,8 @@ const APPS = join(import.meta.dirname, 'apps');
 export const PEERS = join(import.meta.dirname, 'peers');
 /** Stands for a temporary folder of the server's own. */
 const FOLDER = '{folder}';
+/** Stands for a free port, another one each time. */
+const FREE_PORT = '{free port}';
 const STOP_TIMEOUT_MS = 10_000;
 const START_TIMEOUT_MS = 15_000;
 
@@ -50,7 +52,12 @@ export const SERVERS = {
     cwd: join(PEERS, 'watt'),
     env: {},
   },
-  'nginx + 2 processes': { command: '/bin/sh', file: join(PEERS, 'nginx.sh'), args: [process.execPath, PLAIN, FOLDER], env: {} },
+  'nginx + 2 processes': {
+    command: '/bin/sh',
+    file: join(PEERS, 'nginx.sh'),
+    args: [process.execPath, PLAIN, FOLDER, FREE_PORT, FREE_PORT],
+    env: {},
+  },
 } as const satisfies Record<string, Start>;
 export type ServerName = keyof typeof SERVERS;
 
@@ -78,7 +85,8 @@ export class Server {
     const { file, env, command = process.execPath, args = [], cwd }: Start = SERVERS[name];
     const folder = mkdtempSync(join(tmpdir(), 'bosun-bench-'));
     const own = (text: string) => text.replaceAll(FOLDER, folder);
-    const child = spawn(command, [file, ...args.map(own)], {
+    const given = await Promise.all(args.map(async text => (text === FREE_PORT ? String(await freePort()) : own(text))));
+    const child = spawn(command, [file, ...given], {
       stdio: 'ignore',
       ...(cwd !== undefined && { cwd }),
       env: {

@@ -1,8 +1,7 @@
 #!/bin/sh
-# nginx in front of two single processes: nginx.sh NODE APP FOLDER. Its files are in FOLDER; PORT is nginx's, below 32000.
+# nginx in front of two single processes: nginx.sh NODE APP FOLDER FIRST_PORT SECOND_PORT. Its files are in FOLDER; PORT is nginx's.
 set -eu
-node=$1 app=$2 folder=$3
-first_port=$((PORT + 12000)) second_port=$((PORT + 24000))
+node=$1 app=$2 folder=$3 first_port=$4 second_port=$5
 cat >"$folder/nginx.conf" <<CONF
 daemon off;
 user $(id -un) $(id -gn);
