@@ -14,7 +14,7 @@ export function deadlines(): Deadlines {
   return { delaySeconds: shutdownDelayMs / 1000, timeoutSeconds: shutdownTimeoutMs / 1000, graceSeconds: Number(grace) };
 }
 
-/** The table of `make bench-balancing` in the README. */
+/** The table of `make bench-balancing` in the README: a column for each policy, a row for each measurement. */
 export function balancingTable(): { names: string[]; measured: Measurement[] } {
   const [, section = ''] = /^## Balancing$([\s\S]*?)^## /m.exec(readFileSync(join(ROOT, 'README.md'), 'utf8')) ?? [];
   const [, table = ''] = /make bench-balancing[\s\S]*?\n\n((?:\|.*\n)+)/.exec(section) ?? [];
@@ -27,12 +27,12 @@ export function balancingTable(): { names: string[]; measured: Measurement[] } {
         .slice(1, -1)
         .map(cell => cell.trim()),
     );
-  const measured = rows.map(([policy = '', ...cells]) => ({
+  const measured = head.slice(1).map((policy, index) => ({
     policy: policy.replaceAll('`', ''),
-    ratios: cells.map(cell => {
-      const [least = 1, median = 1, most = 1] = cell.replaceAll('*', '').split('/').map(Number);
+    ratios: rows.map(cells => {
+      const [least = 1, median = 1, most = 1] = (cells[index + 1] ?? '').replaceAll('*', '').split('/').map(Number);
       return [least, median, most] as const;
     }),
   }));
-  return { names: head.slice(1), measured };
+  return { names: rows.map(([name = '']) => name), measured };
 }

@@ -138,15 +138,19 @@ export function policiesPicture(scheme: Scheme, names: readonly string[], measur
   const [low, high] = [Math.log2(Math.min(0.25, ...all)), Math.log2(Math.max(4, ...all))];
   const at = (ratio: number) => LEFT + ((WIDTH - LEFT - RIGHT) * (Math.log2(ratio) - low)) / (high - low);
   const bottom = 16 + names.length * panel;
-  const ticks = [0.25, 0.5, 1, 2, 4, 8].filter(tick => Math.log2(tick) >= low && Math.log2(tick) <= high);
+  const ticks = [1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8].filter(tick => Math.log2(tick) >= low && Math.log2(tick) <= high);
   return svg(bottom + 40, colors, 'The balancing policies against rr: minimum, median, maximum', [
     ...ticks.map(tick => `<path d="M${at(tick).toFixed(1)} 16V${bottom}" stroke="${tick === 1 ? colors.ink : colors.rule}"/>`),
-    ...ticks.map(tick => text(at(tick), bottom + 20, colors.quiet, tick === 1 ? 'as rr' : `× ${tick}`, { anchor: 'middle' })),
+    ...ticks.map(tick =>
+      text(at(tick), bottom + 20, colors.quiet, tick === 1 ? 'as rr' : tick < 1 ? `1/${1 / tick}` : `× ${tick}`, {
+        anchor: 'middle',
+      }),
+    ),
     ...names.flatMap((name, index) => {
       const top = 16 + index * panel;
       return [
         text(16, top + 16, colors.ink, name, { weight: 600 }),
-        text(WIDTH - RIGHT, top + 16, colors.quiet, /^(?:CPU|p99)/.test(name) ? 'less is better' : 'more is better', {
+        text(WIDTH - RIGHT, top + 16, colors.quiet, /^(?:CPU|p\d)/.test(name) ? 'less is better' : 'more is better', {
           anchor: 'end',
         }),
         ...measured.flatMap(({ policy, ratios }, which) => {
