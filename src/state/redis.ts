@@ -19,7 +19,7 @@ const CLOSE_TIMEOUT_MS = 1000;
 /** Spread out: hundreds of workers that lost their Redis at the same moment don't come back at the same moment. */
 const retryAfterMs = (attempt: number) => Math.round(Math.min(attempt * 50, LONGEST_RETRY_MS) * (0.5 + Math.random() / 2));
 
-const POLICY = {
+const FAIL_FAST = {
   enableOfflineQueue: false,
   maxRetriesPerRequest: 0,
   connectTimeout: CONNECT_TIMEOUT_MS,
@@ -97,7 +97,7 @@ function createClient(
   const tls =
     config.redisTls || redisCaFile !== undefined ? { ...(redisCaFile && { ca: readFileSync(redisCaFile) }) } : undefined;
   const options = {
-    ...POLICY,
+    ...FAIL_FAST,
     commandTimeout: commandTimeoutMs,
     connectionName: clientName,
     ...(username !== undefined && { username }),
