@@ -17,7 +17,7 @@ enableCompileCache(compileCache);
 const { ConfigError, inheritedOf, readConfig, workerIdOf } = await import('./config.ts');
 try {
   if (signals !== undefined) {
-    const { startPool } = await import('./primary/pool.ts');
+    const { startPool } = await import('./primary/pool/pool.ts');
     const pool = await startPool({ entry: import.meta.filename, compileCache });
     const { runPrimary } = await import('./primary/primary.ts');
     await runPrimary(pool, signals);

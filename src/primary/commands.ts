@@ -2,12 +2,12 @@
  * Carries out what a signal asks for.
  */
 import { ExitCode } from '../messages.ts';
-import type { Diagnostics } from './diagnostics.ts';
-import type { Resizer } from './resizer.ts';
-import type { RollingRestart } from './rolling-restart.ts';
+import type { Diagnostics } from './control/diagnostics.ts';
+import type { Resizer } from './pool/resizer.ts';
+import type { RollingRestart } from './pool/rolling-restart.ts';
+import type { Supervisor } from './pool/supervisor.ts';
 import type { Shutdown } from './shutdown.ts';
 import type { Command } from './signals.ts';
-import type { Supervisor } from './supervisor.ts';
 
 export interface Parts {
   supervisor: Supervisor;

@@ -3,7 +3,7 @@
  * anywhere, and no two clocks are compared.
  */
 import { hostname } from 'node:os';
-import { type Pod, type PodState, slowestP99Ms } from './status.ts';
+import { type Pod, type PodState, slowestP99Ms } from './admin/status.ts';
 
 /** What a primary tells of its pod. */
 export interface Beat {

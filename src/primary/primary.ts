@@ -9,26 +9,26 @@ import type { LogSource } from '../log.ts';
 import { ExitCode, type RedisState, type ToPrimary } from '../messages.ts';
 import { readerBelow } from '../resources/cgroup.ts';
 import { readUsage } from '../resources/usage.ts';
-import type { SupervisorEvents } from './announcer.ts';
+import { History } from './admin/history.ts';
+import { type View, whyNotReady, whyNotStarted } from './admin/readiness.ts';
+import type { Pod, PodState } from './admin/status.ts';
+import { Totals } from './admin/totals.ts';
 import { carryOut } from './commands.ts';
-import type { ControlSocket } from './control.ts';
-import { Diagnostics } from './diagnostics.ts';
-import { History } from './history.ts';
-import { OomWatch } from './oom.ts';
-import type { Pool } from './pool.ts';
-import { type View, whyNotReady, whyNotStarted } from './readiness.ts';
+import type { ControlSocket } from './control/control.ts';
+import { Diagnostics } from './control/diagnostics.ts';
+import type { SupervisorEvents } from './pool/announcer.ts';
+import { OomWatch } from './pool/oom.ts';
+import type { Pool } from './pool/pool.ts';
+import type { Resizer } from './pool/resizer.ts';
+import { RollingRestart } from './pool/rolling-restart.ts';
+import type { Supervisor } from './pool/supervisor.ts';
+import type { WorkerHandle } from './pool/worker-handle.ts';
 import { Relay } from './relay.ts';
-import type { Resizer } from './resizer.ts';
-import { RollingRestart } from './rolling-restart.ts';
 import type { Settings } from './settings.ts';
 import { Shutdown } from './shutdown.ts';
 import type { Command, SignalQueue } from './signals.ts';
 import { logStart } from './start-log.ts';
-import type { Pod, PodState } from './status.ts';
-import type { Supervisor } from './supervisor.ts';
-import { Totals } from './totals.ts';
 import { VERSION } from './version.ts';
-import type { WorkerHandle } from './worker-handle.ts';
 
 /** Runs this process as the primary of a pool that has begun to start, until a signal or its workers end it. */
 export async function runPrimary(pool: Pool, signals: SignalQueue): Promise<void> {
@@ -117,7 +117,7 @@ class Primary implements SupervisorEvents {
   async openAdmin(): Promise<void> {
     const { adminHost: host, adminPort: port } = this.#settings.config;
     if (port === 0) return this.#shutdown.conductedByItself();
-    const { openAdminPort } = await import('./admin-port.ts');
+    const { openAdminPort } = await import('./admin/admin-port.ts');
     await openAdminPort({
       host,
       port,
@@ -134,7 +134,7 @@ class Primary implements SupervisorEvents {
   async openControl(): Promise<void> {
     const { config } = this.#settings;
     const path = config.controlSocket ?? join(tmpdir(), `bosun-${config.port || (await this.#port.promise)}.sock`);
-    const { openControlSocket } = await import('./operations.ts');
+    const { openControlSocket } = await import('./control/operations.ts');
     const parts = {
       pod: () => this.#pod(),
       settings: this.#settings,

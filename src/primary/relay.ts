@@ -10,9 +10,9 @@ import { type Envelope, Inbox } from '../state/broadcast.ts';
 import type { Channel, Link, LinkListener } from '../state/link.ts';
 import type { RedisClient } from '../state/redis.ts';
 import type { Retained } from '../state/retained.ts';
+import type { Pod } from './admin/status.ts';
 import { type Beat, Fleet, type Member } from './fleet.ts';
-import type { Pod } from './status.ts';
-import type { WorkerHandle } from './worker-handle.ts';
+import type { WorkerHandle } from './pool/worker-handle.ts';
 
 /** Who sends where no worker does. */
 export const OPERATOR = 0;

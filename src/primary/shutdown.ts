@@ -3,10 +3,10 @@
  */
 import type { LogSource } from '../log.ts';
 import { ExitCode } from '../messages.ts';
+import type { Totals } from './admin/totals.ts';
 import { leaveLastWords } from './last-words.ts';
+import type { Supervisor } from './pool/supervisor.ts';
 import type { Settings } from './settings.ts';
-import type { Supervisor } from './supervisor.ts';
-import type { Totals } from './totals.ts';
 
 interface Parts {
   settings: Settings;

@@ -2,9 +2,10 @@
  * The last ten minutes of this pod, a sample a second, bounded: what a dashboard shows that is opened later. Rates are differences of two
  * looks at what the workers have pushed; no worker is asked.
  */
+
+import type { WorkerHandle } from '../pool/worker-handle.ts';
 import { Lifecycle, type LifecycleEvent } from './lifecycle.ts';
 import { type Pod, slowestP99Ms, statusOf } from './status.ts';
-import type { WorkerHandle } from './worker-handle.ts';
 
 export const SAMPLE_EVERY_MS = 1000;
 const KEPT_SAMPLES = 600;

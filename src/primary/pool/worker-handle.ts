@@ -3,7 +3,7 @@
  * of its drain with SIGKILL, and knows at the end why it ended.
  */
 import cluster, { type Worker } from 'node:cluster';
-import type { Broadcast, Drain, ExitReason, OpenRequest, RedisState, Snapshot, ToPrimary, ToWorker } from '../messages.ts';
+import type { Broadcast, Drain, ExitReason, OpenRequest, RedisState, Snapshot, ToPrimary, ToWorker } from '../../messages.ts';
 
 export type WorkerState = 'starting' | 'ready' | 'cordoned' | 'draining' | 'exited';
 

@@ -2,10 +2,10 @@
  * Keeps the wanted number of workers alive: starts what is missing, replaces what is outdated, drains what is superfluous.
  * One method, `tick`, looks at the world and does the next thing; every event ends in it.
  */
-import type { Config } from '../config.ts';
-import type { LogSource } from '../log.ts';
-import type { ToPrimary } from '../messages.ts';
-import type { Sizing } from '../resources/sizing.ts';
+import type { Config } from '../../config.ts';
+import type { LogSource } from '../../log.ts';
+import type { ToPrimary } from '../../messages.ts';
+import type { Sizing } from '../../resources/sizing.ts';
 import { Announcer, type SupervisorEvents } from './announcer.ts';
 import { CrashBudget, isFailure } from './crash-budget.ts';
 import { Generations } from './generations.ts';

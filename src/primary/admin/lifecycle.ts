@@ -2,10 +2,10 @@
  * The pool's life as a bounded list: started, ready, draining, exited with its reason and ledger, resized, restarted. Found by comparing
  * what is with what was, so that nobody who changes something has to think of it.
  */
-import type { Drain, ExitReason } from '../messages.ts';
-import { isFailure } from './crash-budget.ts';
-import type { Supervisor } from './supervisor.ts';
-import type { WorkerHandle, WorkerState } from './worker-handle.ts';
+import type { Drain, ExitReason } from '../../messages.ts';
+import { isFailure } from '../pool/crash-budget.ts';
+import type { Supervisor } from '../pool/supervisor.ts';
+import type { WorkerHandle, WorkerState } from '../pool/worker-handle.ts';
 
 export type LifecycleKind =
   | 'starting'

@@ -1,8 +1,8 @@
 /**
  * Tells the kernel's kill for lack of memory from anybody else's: by the counter of the container's cgroup.
  */
-import type { ReadText, UsageFiles } from '../resources/cgroup.ts';
-import { readUsage } from '../resources/usage.ts';
+import type { ReadText, UsageFiles } from '../../resources/cgroup.ts';
+import { readUsage } from '../../resources/usage.ts';
 
 export class OomWatch {
   readonly #kills: () => number | null;

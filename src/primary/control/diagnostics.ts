@@ -3,11 +3,11 @@
  */
 import { statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { LogSource } from '../log.ts';
-import type { Diagnosis, DiagnosisTarget, ToPrimary } from '../messages.ts';
-import { type Limits, readerBelow } from '../resources/cgroup.ts';
-import { readUsage } from '../resources/usage.ts';
-import type { WorkerHandle } from './worker-handle.ts';
+import type { LogSource } from '../../log.ts';
+import type { Diagnosis, DiagnosisTarget, ToPrimary } from '../../messages.ts';
+import { type Limits, readerBelow } from '../../resources/cgroup.ts';
+import { readUsage } from '../../resources/usage.ts';
+import type { WorkerHandle } from '../pool/worker-handle.ts';
 
 const MIB = 2 ** 20;
 /** V8 builds the snapshot beside the heap, and its text is as large again. */

@@ -1,9 +1,9 @@
 /**
  * Which worker has done its time: by requests, by memory, by age. The supervisor replaces it, the new one first.
  */
-import type { Config } from '../config.ts';
-import type { ExitReason } from '../messages.ts';
-import type { Sizing } from '../resources/sizing.ts';
+import type { Config } from '../../config.ts';
+import type { ExitReason } from '../../messages.ts';
+import type { Sizing } from '../../resources/sizing.ts';
 import type { WorkerHandle } from './worker-handle.ts';
 
 type Limits = Pick<Config, 'workerMaxRequests' | 'workerMaxRequestsJitter' | 'workerMaxRssMb' | 'workerMaxAgeMs'>;

@@ -1,13 +1,13 @@
 /**
  * What is behind the admin port: probes, status, metrics, dashboard; and the shutdown, which terminus conducts there.
  */
-import type { LogSource } from '../log.ts';
-import { ExitCode } from '../messages.ts';
+import type { LogSource } from '../../log.ts';
+import { ExitCode } from '../../messages.ts';
+import type { Member } from '../fleet.ts';
+import type { Shutdown } from '../shutdown.ts';
 import { openAdmin, SHUTDOWN } from './admin.ts';
 import { EventStream } from './event-stream.ts';
-import type { Member } from './fleet.ts';
 import type { History } from './history.ts';
-import type { Shutdown } from './shutdown.ts';
 import type { Pod } from './status.ts';
 
 export interface Parts {

@@ -1,9 +1,9 @@
 /**
  * What the probes say, and why. Pure over the pod's state.
  */
-import { type Config, describeRedis, usesRedis } from '../config.ts';
+import { type Config, describeRedis, usesRedis } from '../../config.ts';
+import type { WorkerHandle } from '../pool/worker-handle.ts';
 import type { PodState } from './status.ts';
-import type { WorkerHandle } from './worker-handle.ts';
 
 export interface View {
   state: PodState;

@@ -3,7 +3,7 @@
  * the new one warm up. Capacity never falls below the wanted number, and there is never more than one worker too many; only a hung one
  * waits for nobody.
  */
-import type { ExitReason } from '../messages.ts';
+import type { ExitReason } from '../../messages.ts';
 import type { WorkerHandle } from './worker-handle.ts';
 
 /** A new worker that serves this long without dying is good enough to replace an old one. */

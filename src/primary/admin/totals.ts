@@ -10,8 +10,8 @@ import {
   REDIS_BUCKETS_S,
   type RedisCounters,
   type Snapshot,
-} from '../messages.ts';
-import type { WorkerHandle } from './worker-handle.ts';
+} from '../../messages.ts';
+import type { WorkerHandle } from '../pool/worker-handle.ts';
 
 /** The drains of this pod, added up. */
 export interface DrainTotals {

@@ -3,7 +3,7 @@
  * snapshot is at most a second old.
  */
 import type { Registry } from 'prom-client';
-import { type HttpSeries, REDIS_BUCKETS_S, RESPONSE_TIME_BUCKETS_S, type RedisCounters } from '../messages.ts';
+import { type HttpSeries, REDIS_BUCKETS_S, RESPONSE_TIME_BUCKETS_S, type RedisCounters } from '../../messages.ts';
 import { addProcessMetrics } from './process-metrics.ts';
 import type { Pod } from './status.ts';
 import { addRedis } from './totals.ts';

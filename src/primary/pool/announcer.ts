@@ -1,8 +1,8 @@
 /**
  * Tells what becomes of workers: the log, and the primary, which is still being loaded while the first worker starts.
  */
-import type { LogSource } from '../log.ts';
-import type { ToPrimary } from '../messages.ts';
+import type { LogSource } from '../../log.ts';
+import type { ToPrimary } from '../../messages.ts';
 import { isFailure } from './crash-budget.ts';
 import type { WorkerHandle } from './worker-handle.ts';
 

@@ -2,13 +2,13 @@
  * The size of the pool: decided at the start, followed while it runs. More CPUs fork, fewer drain, another heap rolls the workers.
  */
 import cluster from 'node:cluster';
-import type { Config, WorkerCount } from '../config.ts';
-import type { LogSource } from '../log.ts';
-import type { Limits } from '../resources/cgroup.ts';
-import { readerBelow, resolveLimits } from '../resources/cgroup.ts';
-import { type Detected, detect } from '../resources/detect.ts';
-import type { Sizing } from '../resources/sizing.ts';
-import type { Settings } from './settings.ts';
+import type { Config, WorkerCount } from '../../config.ts';
+import type { LogSource } from '../../log.ts';
+import type { Limits } from '../../resources/cgroup.ts';
+import { readerBelow, resolveLimits } from '../../resources/cgroup.ts';
+import { type Detected, detect } from '../../resources/detect.ts';
+import type { Sizing } from '../../resources/sizing.ts';
+import type { Settings } from '../settings.ts';
 import type { Supervisor } from './supervisor.ts';
 
 export class Resizer {
@@ -47,7 +47,7 @@ export class Resizer {
 
   /** Watches the limits from now on. */
   async follow(supervisor: Supervisor): Promise<void> {
-    const { LimitFollower } = await import('../resources/follow.ts');
+    const { LimitFollower } = await import('../../resources/follow.ts');
     const read = readerBelow(this.#root);
     this.#follower = new LimitFollower(this.#detected.limits, {
       root: this.#root,

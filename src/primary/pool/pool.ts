@@ -1,14 +1,14 @@
 /**
  * What the first worker needs to start, and nothing else: it is forked before the rest of the primary is loaded (10 ms).
  */
-import { Balancing } from '../balancing/balancing.ts';
-import { addressOf, PortError } from '../balancing/sockets.ts';
-import type { Config } from '../config.ts';
-import { createLog, type LogSource } from '../log.ts';
-import { ExitCode } from '../messages.ts';
-import { Retained } from '../state/retained.ts';
+import { Balancing } from '../../balancing/balancing.ts';
+import { addressOf, PortError } from '../../balancing/sockets.ts';
+import type { Config } from '../../config.ts';
+import { createLog, type LogSource } from '../../log.ts';
+import { ExitCode } from '../../messages.ts';
+import { Retained } from '../../state/retained.ts';
+import { Settings } from '../settings.ts';
 import { Resizer } from './resizer.ts';
-import { Settings } from './settings.ts';
 import { Supervisor } from './supervisor.ts';
 import { WorkerHandle } from './worker-handle.ts';
 

@@ -2,8 +2,8 @@
  * Knows which workers hang: a worker reports at least once a second, and its event loop is blocked when it does not. Ends those that
  * never come up.
  */
-import type { Config } from '../config.ts';
-import type { LogSource } from '../log.ts';
+import type { Config } from '../../config.ts';
+import type { LogSource } from '../../log.ts';
 import type { WorkerHandle } from './worker-handle.ts';
 
 /** Silence is measured in beats: ten in WORKER_HEARTBEAT_TIMEOUT_MS, and an idle primary wakes once a second at most. */

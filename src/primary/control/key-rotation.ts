@@ -2,11 +2,11 @@
  * `bosun keys rotate`: a new session key for all pods, and nobody is logged out. In two steps, because a cookie that one worker signs with the
  * new key may be the next moment with another one: first all of them verify with it, then they sign with it.
  */
-import type { Config } from '../config.ts';
-import { KEYS_EVENT } from '../messages.ts';
-import { addSessionKey, promoteSessionKey } from '../state/session-keys.ts';
+import type { Config } from '../../config.ts';
+import { KEYS_EVENT } from '../../messages.ts';
+import { addSessionKey, promoteSessionKey } from '../../state/session-keys.ts';
+import { OPERATOR, type Relay } from '../relay.ts';
 import { ControlError, type Tell } from './control.ts';
-import { OPERATOR, type Relay } from './relay.ts';
 
 /** For every worker of every pod to read the keys again; one that can't will when it connects to Redis again. */
 const SPREAD_MS = 2000;

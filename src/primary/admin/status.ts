@@ -1,12 +1,12 @@
 /**
  * What `/status` shows: values only, made from the supervisor's and the handles' state. No secret is among them.
  */
-import type { Policy } from '../config.ts';
-import type { RedisCounters } from '../messages.ts';
-import type { Sizing } from '../resources/sizing.ts';
-import type { Supervisor } from './supervisor.ts';
+import type { Policy } from '../../config.ts';
+import type { RedisCounters } from '../../messages.ts';
+import type { Sizing } from '../../resources/sizing.ts';
+import type { Supervisor } from '../pool/supervisor.ts';
+import type { WorkerHandle } from '../pool/worker-handle.ts';
 import type { Totals } from './totals.ts';
-import type { WorkerHandle } from './worker-handle.ts';
 
 /** Of the slowest of these workers, in milliseconds. */
 export function slowestP99Ms(handles: readonly WorkerHandle[]): number {

@@ -2,23 +2,23 @@
  * What an operator can ask for over the control socket: each command by its name, with its parameters checked.
  */
 import { accessSync, constants, readFileSync } from 'node:fs';
-import type { Balancing } from '../balancing/balancing.ts';
-import type { LogSource } from '../log.ts';
-import type { Broadcast } from '../messages.ts';
-import { type Expected, workerCount } from '../parsers.ts';
-import { broadcastOf } from '../state/broadcast.ts';
+import type { Balancing } from '../../balancing/balancing.ts';
+import type { LogSource } from '../../log.ts';
+import type { Broadcast } from '../../messages.ts';
+import { type Expected, workerCount } from '../../parsers.ts';
+import { broadcastOf } from '../../state/broadcast.ts';
+import type { History } from '../admin/history.ts';
+import { type Pod, statusOf } from '../admin/status.ts';
+import type { Resizer } from '../pool/resizer.ts';
+import type { RollingRestart } from '../pool/rolling-restart.ts';
+import type { Supervisor } from '../pool/supervisor.ts';
+import type { WorkerHandle } from '../pool/worker-handle.ts';
+import { OPERATOR, type Relay } from '../relay.ts';
+import type { Settings } from '../settings.ts';
 import { ControlError, ControlSocket, type Operation } from './control.ts';
 import type { Diagnostics } from './diagnostics.ts';
 import { diagnoseDeployment, type Facts } from './doctor.ts';
-import type { History } from './history.ts';
 import { rotateKeys } from './key-rotation.ts';
-import { OPERATOR, type Relay } from './relay.ts';
-import type { Resizer } from './resizer.ts';
-import type { RollingRestart } from './rolling-restart.ts';
-import type { Settings } from './settings.ts';
-import { type Pod, statusOf } from './status.ts';
-import type { Supervisor } from './supervisor.ts';
-import type { WorkerHandle } from './worker-handle.ts';
 
 export interface Parts {
   pod: () => Pod;

@@ -1,7 +1,7 @@
 /**
  * Counts the pool's generations: each rolling restart makes one, and a failed one gives its number back.
  */
-import type { LogSource } from '../log.ts';
+import type { LogSource } from '../../log.ts';
 
 export class Generations {
   readonly #log: LogSource;

@@ -1,8 +1,8 @@
 /**
  * `bosun doctor`: what is wrong with this deployment, or will be. Pure over facts that are collected elsewhere.
  */
-import type { Config } from '../config.ts';
-import type { Sizing } from '../resources/sizing.ts';
+import type { Config } from '../../config.ts';
+import type { Sizing } from '../../resources/sizing.ts';
 
 export interface Finding {
   check: string;

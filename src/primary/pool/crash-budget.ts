@@ -1,8 +1,8 @@
 /**
  * How often workers may crash: the waiting time before the next attempt, and the point where to give up (as Erlang's supervisors do).
  */
-import type { Config } from '../config.ts';
-import type { ExitReason } from '../messages.ts';
+import type { Config } from '../../config.ts';
+import type { ExitReason } from '../../messages.ts';
 import type { WorkerHandle } from './worker-handle.ts';
 
 /** The exits that are failures of the app, and count against RESTART_INTENSITY. Somebody's `kill` is none. */

@@ -1,8 +1,8 @@
 /**
  * Has workers replaced that hang or have done their time.
  */
-import type { LogSource } from '../log.ts';
-import type { ExitReason } from '../messages.ts';
+import type { LogSource } from '../../log.ts';
+import type { ExitReason } from '../../messages.ts';
 import type { Recycling } from './recycling.ts';
 import type { Replacer } from './replacer.ts';
 import type { Watchdog } from './watchdog.ts';

@@ -3,9 +3,9 @@
  * snapshots, since prom-client's own collectors would cost every worker their loading (14 ms) and a scrape its answer.
  */
 import type { Counter, Gauge, Registry } from 'prom-client';
-import type { CpuSeconds } from '../messages.ts';
+import type { CpuSeconds } from '../../messages.ts';
+import type { WorkerHandle } from '../pool/worker-handle.ts';
 import type { Totals } from './totals.ts';
-import type { WorkerHandle } from './worker-handle.ts';
 
 /** The `worker` label of the primary itself. */
 const PRIMARY = 'primary';

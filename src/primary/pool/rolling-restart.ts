@@ -2,11 +2,11 @@
  * A rolling restart: the settings are read again, refused or taken, and then every worker is replaced. One at a time; asked for
  * while one runs, another one follows, once for all that ask.
  */
-import { ConfigError } from '../config.ts';
-import type { LogSource } from '../log.ts';
+import { ConfigError } from '../../config.ts';
+import type { LogSource } from '../../log.ts';
+import type { Settings } from '../settings.ts';
 import type { OnStep } from './replacer.ts';
 import type { Resizer } from './resizer.ts';
-import type { Settings } from './settings.ts';
 import type { Supervisor } from './supervisor.ts';
 
 interface Parts {
