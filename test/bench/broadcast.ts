@@ -5,8 +5,7 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
-import { freePort } from '../process/kit.ts';
-import { BenchRedis } from './redis.ts';
+import { LocalRedis } from '../process/redis.ts';
 import { Server, spread } from './servers.ts';
 
 const ROUNDS = Number(process.env.ROUNDS ?? 5);
@@ -23,8 +22,8 @@ interface Answer {
   across: number[];
 }
 
-const redis = await BenchRedis.start(await freePort());
-const env = { REDIS_URL: `redis://127.0.0.1:${redis.port}`, APP_MODULE: join(import.meta.dirname, 'apps', 'broadcasts.mjs') };
+const redis = await LocalRedis.start();
+const env = { REDIS_URL: redis.url, APP_MODULE: join(import.meta.dirname, 'apps', 'broadcasts.mjs') };
 const pods = [await Server.start('kit, 2 workers', env), await Server.start('kit, 2 workers', env)];
 for (const pod of pods) {
   await pod.firstAnswer();
@@ -60,7 +59,7 @@ const answers = await take();
 publisher.disconnect();
 subscriber.disconnect();
 await Promise.all(pods.map(pod => pod.stop()));
-await redis.signal('SIGKILL');
+await redis.stop();
 
 const ratios = (of: number[]) =>
   spread(

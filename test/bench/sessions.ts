@@ -2,38 +2,37 @@
  * What a route with a session costs its user while Redis is stopped, frozen, and when it is back; and a route without one meanwhile.
  */
 import { join } from 'node:path';
-import { freePort } from '../process/kit.ts';
-import { BenchRedis } from './redis.ts';
+import { LocalRedis } from '../process/redis.ts';
 import { Server, spread } from './servers.ts';
 
 const ROUNDS = Number(process.env.ROUNDS ?? 5);
 const REQUESTS = 100;
 const APP = join(import.meta.dirname, '..', 'fixtures', 'apps', 'sessions.ts');
 
-const redis = await BenchRedis.start(await freePort());
-const server = await Server.start('kit, 2 workers', { REDIS_URL: `redis://127.0.0.1:${redis.port}`, APP_MODULE: APP });
+const redis = await LocalRedis.start();
+const server = await Server.start('kit, 2 workers', { REDIS_URL: redis.url, APP_MODULE: APP });
 await server.firstAnswer();
 await server.generation(1);
 const measured: Record<string, number[]> = {};
 
 for (let round = 0; round < ROUNDS; round++) {
   await expectStatus(200);
-  await redis.signal('SIGKILL');
+  await redis.stop();
   await note('stopped: 503, p99', () => p99('/increment', 503));
   await note('stopped: other routes, p99', () => p99('/', 200));
-  await redis.start();
+  await redis.startAgain();
   await note('started again: first success', firstSuccessMs);
   await expectStatus(200);
-  await redis.signal('SIGSTOP');
+  redis.freeze();
   await note('frozen: 503, p99', () => p99('/increment', 503));
   await note('frozen: other routes, p99', () => p99('/', 200));
-  await redis.signal('SIGCONT');
+  redis.thaw();
   await note('thawed: first success', firstSuccessMs);
   process.stderr.write(`\rsessions: round ${round + 1} of ${ROUNDS}`);
 }
 process.stderr.write('\n');
 await server.stop();
-await redis.signal('SIGKILL');
+await redis.stop();
 console.log(
   `sessions without Redis, ${ROUNDS} rounds of ${REQUESTS} requests one by one, ms, min/median/max; node ${process.version}`,
 );

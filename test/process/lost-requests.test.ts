@@ -99,9 +99,16 @@ describe('as PID 1', { concurrency: CONCURRENCY, skip: whyNotPid1() }, () => {
   });
 });
 
+/** Ends with its test. */
+async function startRedis(): Promise<LocalRedis> {
+  const redis = await LocalRedis.start();
+  after(() => redis.stop());
+  return redis;
+}
+
 describe('with Redis', { concurrency: CONCURRENCY, ...withRedis }, () => {
   test('25 a session that is written during the drain is kept: Redis closes last', async () => {
-    const redis = await LocalRedis.start();
+    const redis = await startRedis();
     const start = () => startKit({ app: 'slow-session.mjs', env: { REDIS_URL: redis.url } });
     const kit = await start();
     const { port } = await kit.ready();
@@ -122,7 +129,7 @@ describe('with Redis', { concurrency: CONCURRENCY, ...withRedis }, () => {
   });
 
   test('26, 30, 31 when Redis is gone the pod stays alive and ready, and SIGTERM ends it with code 0 and soon', async () => {
-    const redis = await LocalRedis.start();
+    const redis = await startRedis();
     const kit = await startKit({ app: 'slow-session.mjs', env: { REDIS_URL: redis.url } });
     const { port } = await kit.ready();
     await using client = await RawClient.open(port);

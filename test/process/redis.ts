@@ -1,9 +1,8 @@
 /**
- * A real Redis on a free port of this machine, where `redis-server` is installed.
+ * A real Redis on a free port of this machine, where `redis-server` is installed; for tests and benchmarks.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { after } from 'node:test';
 import { RawClient } from './clients.ts';
 import { freePort, until } from './kit.ts';
 
@@ -11,42 +10,60 @@ import { freePort, until } from './kit.ts';
 export const withRedis = { skip: spawnSync('redis-server', ['--version']).error ? 'needs redis-server' : false };
 
 export class LocalRedis {
-  readonly url: string;
-  readonly #process: ChildProcess;
+  readonly port: number;
+  #process: ChildProcess | undefined;
 
-  constructor(process: ChildProcess, port: number) {
-    this.#process = process;
-    this.url = `redis://127.0.0.1:${port}`;
-  }
-
-  /** Keeps nothing on disk, and ends with the test. */
+  /** Keeps nothing on disk. Who starts it ends it. */
   static async start(): Promise<LocalRedis> {
-    const port = await freePort();
-    const args = ['--bind', '127.0.0.1', '--port', String(port), '--save', '', '--appendonly', 'no', '--dir', '/tmp'];
-    const redis = new LocalRedis(spawn('redis-server', args, { stdio: 'ignore' }), port);
-    after(() => redis.stop());
-    await until(
-      () => answers(port),
-      () => `no Redis answers at ${port}`,
-    );
+    const redis = new LocalRedis(await freePort());
+    await redis.startAgain();
     return redis;
   }
 
+  private constructor(port: number) {
+    this.port = port;
+  }
+
+  get url(): string {
+    return `redis://127.0.0.1:${this.port}`;
+  }
+
+  /** On the same port, empty; resolves when it answers. @throws Error where there is no redis-server: `apt-get install redis-server` */
+  async startAgain(): Promise<void> {
+    const args = ['--bind', '127.0.0.1', '--port', String(this.port), '--save', '', '--appendonly', 'no', '--dir', '/tmp'];
+    this.#process = spawn('redis-server', args, { stdio: 'ignore' });
+    await once(this.#process, 'spawn');
+    await until(
+      () => this.#answers(),
+      () => `no Redis answers at ${this.url}`,
+    );
+  }
+
+  /** Frozen, it answers nobody and refuses nobody. */
+  freeze(): void {
+    this.#process?.kill('SIGSTOP');
+  }
+
+  thaw(): void {
+    this.#process?.kill('SIGCONT');
+  }
+
+  /** Ends it at once, however it is. */
   async stop(): Promise<void> {
-    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
+    if (this.#process === undefined || this.#process.exitCode !== null || this.#process.signalCode !== null) return;
     const exited = once(this.#process, 'exit');
     this.#process.kill('SIGKILL');
     await exited;
   }
-}
 
-async function answers(port: number): Promise<true | undefined> {
-  try {
-    await using client = await RawClient.open(port);
-    client.write('PING\r\n');
-    await client.heard(/^\+PONG/);
-    return true;
-  } catch {
-    return undefined; // it does not listen yet
+  async #answers(): Promise<true | undefined> {
+    try {
+      await using client = await RawClient.open(this.port);
+      client.write('PING\r\n');
+      await client.heard(/^\+PONG/);
+      return true;
+    } catch {
+      return undefined; // it does not listen yet
+    }
   }
 }
