@@ -22,7 +22,8 @@ export class ConflictError extends Error {
 /** What koa-session calls. Whatever has read a session is known by its `ctx` when it writes. */
 export interface SessionStore {
   get(id: string, maxAgeMs: number, options: { ctx?: unknown }): Promise<unknown>;
-  set(id: string, session: SessionData, ttlMs: number, options: { ctx?: unknown }): Promise<void>;
+  /** 'session': until the browser is closed, which nobody tells us; then as long as others. */
+  set(id: string, session: SessionData, ttlMs: number | 'session', options: { ctx?: unknown }): Promise<void>;
   destroy(id: string): Promise<void>;
 }
 
@@ -85,7 +86,10 @@ export function openSessionStore(config: Config, client: RedisClient): SessionSt
         if (isVersioned && session) read.set(Object(ctx), { id, json: JSON.stringify(session) });
         return session;
       }),
-    set: async (id, session, ttlMs, { ctx }) => {
+    set: async (id, session, maxAge, { ctx }) => {
+      const ttlMs = maxAge === 'session' ? config.sessionTtlSeconds * 1000 : maxAge;
+      if (!(typeof ttlMs === 'number' && ttlMs >= 1))
+        throw new TypeError(`the maxAge of a session must be milliseconds or "session", got ${JSON.stringify(maxAge)}`);
       refuseTooLarge(session, sessionMaxBytes);
       await orStoreError(breaker, () =>
         isVersioned ? writeVersioned(id, session, Math.ceil(ttlMs / 1000), ctx) : store.set(keyOf(id), session, ttlMs),
