@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { ask, askJson, freshLoad, keepAliveLoad, RawClient, requestText } from './clients.ts';
 import { startKit } from './kit.ts';
-import { startOperated } from './operator.ts';
+import { postControl, startOperated } from './operator.ts';
 
 const CLEAN = { code: 0, signal: null };
 const GATED = ['least-connections', 'response-time'];
@@ -78,19 +78,24 @@ describe('connections', { concurrency: 2 }, () => {
 
   for (const policy of BY_SOCKETS) {
     test(`are not lost in rolls, cordons, resizes and kills with ${policy}, but for the open requests of the killed`, async () => {
-      const { kit, port, bosun } = await startOperated({ app: 'koa.mjs', env: { NODE_CLUSTER_SCHED_POLICY: policy } });
+      const { kit, port, socket } = await startOperated({ app: 'koa.mjs', env: { NODE_CLUSTER_SCHED_POLICY: policy } });
       const loads = [keepAliveLoad(port), freshLoad(port, { everyMs: 5 })];
       const more = () => Promise.all(loads.map(load => load.answered(load.result.answered + 30)));
       const shownReady = (count: number) =>
         kit.statusWhere(({ workers }) => workers.length === count && workers.every(({ state }) => state === 'ready'));
-      const expectOk = async (...args: string[]) => {
-        const { code, stderr } = await bosun(...args);
-        assert.deepEqual([code, stderr], [0, '']);
-        await more();
-      };
       await more();
-      for (const args of [['cordon', '2'], ['uncordon', '2'], ['restart'], ['scale', '4'], ['scale', '2']])
-        await expectOk(...args);
+      for (const [path, parameters] of [
+        ['/cordon', { worker: 2 }],
+        ['/uncordon', { worker: 2 }],
+        ['/restart', {}],
+        ['/scale', { workers: '4' }],
+        ['/scale', { workers: '2' }],
+      ] as const) {
+        const { status, body } = await postControl(socket, path, JSON.stringify(parameters));
+        assert.equal(status, 200, body);
+        assert.doesNotMatch(body, /"error"/);
+        await more();
+      }
       await shownReady(2);
       for (const load of loads) assert.deepEqual([load.result.failures, load.result.refused], [[], 0]);
       const [victim = 0] = (await kit.status()).workers.map(({ pid }) => pid);

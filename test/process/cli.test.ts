@@ -334,31 +334,34 @@ describe('bosun scale, policy, broadcast, doctor and sizing', { concurrency: CON
 });
 
 describe('bosun cordon', { concurrency: CONCURRENCY }, () => {
-  for (const policy of ['rr', 'reuseport', 'least-connections']) {
-    for (const portOf of [freePort, async () => 0]) {
-      test(`takes a worker out for new connections only, and uncordon brings it back, policy ${policy}, ${portOf === freePort ? 'a port' : 'any port'}`, async () => {
-        const env = { NODE_CLUSTER_SCHED_POLICY: policy, PORT: String(await portOf()) };
-        const operated = await startOperated({ app: 'koa.mjs', env });
-        const { kit, port, bosun } = operated;
-        const [first, second] = (await kit.status()).workers.map(({ pid }) => pid);
-        await using open = await connectionTo(Number(first), operated);
-        assert.deepEqual(normalised(await bosun('cordon', '1')).stdout, 'worker # takes no new connections\n');
-        assert.equal((await kit.status()).workers[0]?.state, 'cordoned');
-        for (let count = 0; count < 20; count++) {
-          assert.equal((await askJson<{ pid: number }>(port, '/')).pid, second);
-          assert.equal(JSON.parse((await open.ask('/')).body).pid, first, 'the open connection goes on');
-        }
-        await refused(bosun('cordon', '1'), 'worker 1 is cordoned, expected ready');
-        await refused(bosun('cordon', '2'), 'worker 2 is the only one that serves');
-        await refused(bosun('uncordon', '2'), 'worker 2 is ready, expected cordoned');
-        const { code, stdout } = await bosun('uncordon', '1', '--json');
-        assert.deepEqual([code, JSON.parse(stdout)], [0, { worker: 1, state: 'ready' }]);
-        await using again = await connectionTo(Number(first), operated);
-        assert.equal(JSON.parse((await again.ask('/')).body).pid, first);
-        assert.equal(JSON.parse((await open.ask('/')).body).pid, first);
-        assert.deepEqual(kit.all('worker.exit'), []);
-      });
-    }
+  for (const [policy, portOf] of [
+    ['rr', freePort],
+    ['rr', async () => 0],
+    ['reuseport', freePort],
+    ['least-connections', async () => 0],
+  ] as const) {
+    test(`takes a worker out for new connections only, and uncordon brings it back, policy ${policy}, ${portOf === freePort ? 'a port' : 'any port'}`, async () => {
+      const env = { NODE_CLUSTER_SCHED_POLICY: policy, PORT: String(await portOf()) };
+      const operated = await startOperated({ app: 'koa.mjs', env });
+      const { kit, port, bosun } = operated;
+      const [first, second] = (await kit.status()).workers.map(({ pid }) => pid);
+      await using open = await connectionTo(Number(first), operated);
+      assert.deepEqual(normalised(await bosun('cordon', '1')).stdout, 'worker # takes no new connections\n');
+      assert.equal((await kit.status()).workers[0]?.state, 'cordoned');
+      for (let count = 0; count < 20; count++) {
+        assert.equal((await askJson<{ pid: number }>(port, '/')).pid, second);
+        assert.equal(JSON.parse((await open.ask('/')).body).pid, first, 'the open connection goes on');
+      }
+      await refused(bosun('cordon', '1'), 'worker 1 is cordoned, expected ready');
+      await refused(bosun('cordon', '2'), 'worker 2 is the only one that serves');
+      await refused(bosun('uncordon', '2'), 'worker 2 is ready, expected cordoned');
+      const { code, stdout } = await bosun('uncordon', '1', '--json');
+      assert.deepEqual([code, JSON.parse(stdout)], [0, { worker: 1, state: 'ready' }]);
+      await using again = await connectionTo(Number(first), operated);
+      assert.equal(JSON.parse((await again.ask('/')).body).pid, first);
+      assert.equal(JSON.parse((await open.ask('/')).body).pid, first);
+      assert.deepEqual(kit.all('worker.exit'), []);
+    });
   }
 });
 

@@ -1,4 +1,4 @@
-# Runs in the virtual machine: makes cgroups as container engines make them, and prints what `bosun sizing` and Node.js say in each.
+# Runs in the virtual machine: makes cgroups as container engines make them, and has looks.ts and `bosun sizing` look at each.
 set -eu
 cd /sys/fs/cgroup
 MiB=1048576
@@ -9,33 +9,27 @@ group() { mkdir "$1"; echo '+cpu +memory +cpuset' > "$1/cgroup.subtree_control";
 # inside CGROUP COMMAND...
 inside() { sh -c 'echo $$ > "/sys/fs/cgroup/$0/cgroup.procs"; exec "$@"' "$@"; }
 
-# look NAME CGROUP [COMMAND...]: with a command that runs another one, in namespaces of its own.
+# look NAME CGROUP COMMAND...: the command runs another one, in namespaces of its own.
 look() {
   name=$1 cgroup=$2; shift 2
   printf '{"name":"%s","sizing":%s}\n' "$name" "$(inside "$cgroup" "$@" node /app/src/cli/bosun.ts sizing --json)"
 }
 
-look 'no limit' .
-
 group pod; mkdir pod/tight
 echo 300000 > pod/cpu.max; echo 150000 > pod/tight/cpu.max
 echo $((1024 * MiB)) > pod/memory.max; echo $((512 * MiB)) > pod/tight/memory.max
-look 'tight in a looser pod' pod/tight
 
 group node; group node/pod; mkdir node/pod/loose
 echo 350000 > node/cpu.max; echo '75000 50000' > node/pod/cpu.max; echo 250000 > node/pod/loose/cpu.max
 echo $((900 * MiB)) > node/memory.max; echo $((512 * MiB)) > node/pod/memory.max; echo $((1024 * MiB)) > node/pod/loose/memory.max
-look 'loose in a tighter pod' node/pod/loose
-printf '{"name":"what Node.js says","cpus":%s,"memory":%s}\n' \
-  $(inside node/pod/loose node -p 'os.availableParallelism() + " " + process.constrainedMemory()')
 
 group pinned; mkdir pinned/app
 echo 1,3 > pinned/cpuset.cpus
-look 'pinned by its pod' pinned/app
 
 mkdir high
 echo $((1024 * MiB)) > high/memory.max; echo $((200 * MiB)) > high/memory.high
-look 'memory.high below memory.max' high
+node /app/test/container/v2/looks.ts 'no limit=.' 'tight in a looser pod=pod/tight' 'loose in a tighter pod=node/pod/loose' \
+  'pinned by its pod=pinned/app' 'memory.high below memory.max=high'
 
 # As an engine does it: the container's own cgroup is the root of all that it sees.
 look 'cgroup namespace' node/pod/loose unshare-cgroup --cgroup --mount \

@@ -1,0 +1,15 @@
+/**
+ * Runs in the virtual machine: goes into one cgroup after the other, and prints what `bosun sizing` and Node.js say in each, a line of JSON.
+ * One process for all of them: there it takes seconds to start.
+ */
+import { writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { sizingCommand } from '../../../src/cli/sizing.ts';
+
+// NAME=CGROUP
+for (const argument of process.argv.slice(2)) {
+  const [name, cgroup] = argument.split('=');
+  writeFileSync(`/sys/fs/cgroup/${cgroup}/cgroup.procs`, String(process.pid));
+  const node = { cpus: availableParallelism(), memory: process.constrainedMemory() };
+  console.log(JSON.stringify({ name, sizing: JSON.parse(sizingCommand({ json: true, root: '/' })), node }));
+}
