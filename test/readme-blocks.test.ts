@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { applied, find } from './k8s/manifests.ts';
+import { at, containersOf } from './k8s/rule.ts';
+import { problems } from './k8s/schemas.ts';
 import { blocksOf, changesOf, shapeOf, stepsOf } from './readme/blocks.ts';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -32,4 +36,20 @@ test("the README's change to an Express app fits the app of make test-readme, an
   for (const { before } of changes) assert.ok(app.includes(before), before);
   const lines = changes.reduce((sum, { removed, added }) => sum + Math.max(removed, added), 0);
   assert.ok(lines > 0 && lines < 10, `${lines} lines`);
+});
+
+test('what the README tells kubectl, which needs a cluster to be run, is shell and fits the manifests', () => {
+  const block = blocks.find(({ language, text }) => language === 'sh' && text.startsWith('kubectl'));
+  assert.ok(block);
+  execFileSync('bash', ['-n'], { input: block.text });
+  const deployment = find(applied(), 'Deployment') ?? {};
+  const namespaces = [...block.text.matchAll(/^kubectl -n (\S+)/gm)].map(([, name]) => name);
+  assert.deepEqual([...new Set(namespaces)], [at(deployment, 'metadata.namespace')]);
+  const [, patch = ''] = /--subresource resize -p '([^']+)'/.exec(block.text) ?? [];
+  for (const { name, ...changed } of JSON.parse(patch).spec.containers as { name: string }[]) {
+    const container = containersOf(deployment).find(one => one.name === name);
+    assert.ok(container, name);
+    Object.assign(container, changed);
+  }
+  assert.deepEqual(problems(deployment, '1.36'), []);
 });

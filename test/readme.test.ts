@@ -3,6 +3,8 @@ import { existsSync, globSync, readdirSync, readFileSync, statSync, writeFileSyn
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { environmentTable } from '../src/config.ts';
+import { resolveLimits } from '../src/resources/cgroup.ts';
+import { size } from '../src/resources/sizing.ts';
 import { balancingTable, deadlines } from './pictures/facts.ts';
 import { policiesPicture, timelinePicture } from './pictures/svg.ts';
 
@@ -22,6 +24,9 @@ test('the README shows the table of environment variables that the kit reads', (
   assert.equal(GENERATED.exec(readme)?.[2], environmentTable(), 'run make docs');
 });
 
+/** Made by the tests that leave something to look at: a bare clone has none. */
+const OUTPUT = 'test/output';
+
 /** Every page of the documentation, by its path in the tree. */
 const pages = new Map(
   ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...globSync('docs/**/*.md', { cwd: ROOT })].map(path => [
@@ -39,9 +44,37 @@ test('no page names a make target, a test or benchmark, or a command of bosun th
     for (const [, command] of text.matchAll(/`(?:npx )?bosun ([a-z-]+)/g))
       assert.match(bosun, new RegExp(`^  '?${command}'?: `, 'm'), `${page}: bosun ${command}`);
     for (const [, path = ''] of text.matchAll(/`((?:src|test|docker|k8s|docs)\/[\w./-]+)`/g))
-      assert.ok(existsSync(join(ROOT, path)), `${page}: ${path}`);
+      assert.ok(path === OUTPUT || existsSync(join(ROOT, path)), `${page}: ${path}`);
   }
   assert.ok([...(pages.get('README.md') ?? '').matchAll(/\bmake [a-z]/g)].length > 10);
+});
+
+test('the README lists every metric, and no other', () => {
+  const named = (text: string) => [...new Set(text.match(/\b(?:http|bosun|nodejs|process)_\w*[a-z]\b/g))].sort();
+  const sources = globSync('src/primary/**/{process-metrics,metrics}.ts', { cwd: ROOT });
+  const made = named(sources.map(file => readFileSync(join(ROOT, file), 'utf8')).join());
+  assert.ok(made.length > 30);
+  assert.deepEqual(named(sectionOf('Metrics')), made);
+});
+
+test("the README's sizes are what the kit decides", () => {
+  const rows = [...sectionOf('Sizing').matchAll(/^\| ([\d.]+) \| (\d+) MiB \| (\d+) \| (\d+) MiB \| (.*?) ?\|$/gm)];
+  assert.ok(rows.length >= 5);
+  for (const [row, cores, memoryMib, workers, heapMib, why = ''] of rows) {
+    const quota = { value: Number(cores), file: '' };
+    const memory = { value: Number(memoryMib) * 2 ** 20, file: '' };
+    const limits = { ...resolveLimits(() => undefined), quota, memory };
+    const sizing = size(limits, { kind: 'auto' }, { cpus: 64, totalMemoryBytes: 2 ** 40 });
+    assert.deepEqual([sizing.workers, sizing.memory.heapPerWorkerMb], [Number(workers), Number(heapMib)], row);
+    assert.ok(sizing.reason.includes(why), row);
+  }
+});
+
+test('the README names no source file that does not exist', () => {
+  const files = globSync('src/**/*.ts', { cwd: ROOT });
+  const names = [...sectionOf('Layout').matchAll(/`([\w/.-]+\.ts)`/g)].map(([, name = '']) => name);
+  assert.ok(names.length > 20);
+  for (const name of names) assert.ok(files.some(file => `/${file}`.endsWith(`/${name}`)) || existsSync(join(ROOT, name)), name);
 });
 
 test('no page links to a page or a heading that does not exist', () => {
@@ -55,6 +88,13 @@ test('no page links to a page or a heading that does not exist', () => {
     }
   }
 });
+
+/** Of the README, by its heading. */
+function sectionOf(heading: string): string {
+  const section = (pages.get('README.md') ?? '').split(/^## /m).find(text => text.startsWith(`${heading}\n`));
+  assert.ok(section, heading);
+  return section;
+}
 
 /** As GitHub makes anchors of headings. */
 function headingsOf(page: string): string[] {

@@ -36,7 +36,10 @@ export function stepsOf({ language, text }: Block): Step[] {
     });
 }
 
-/** Two outputs are the same but for what differs from run to run: numbers, times, this host's name, and rows that name kernel files. */
+/**
+ * Two outputs are the same but for what differs from run to run: numbers, times, how many lines or workers of a kind there are, this
+ * host's name, and rows that name kernel files.
+ */
 export function shapeOf(output: string): string[] {
   return output
     .trim()
@@ -48,8 +51,10 @@ export function shapeOf(output: string): string[] {
         .replace(/\/(?:sys|proc)\/[\w./-]+/g, '/…')
         .replace(/\d+(?:[.,]\d+)*/g, 'N')
         .replace(/ +/g, ' ')
+        .replace(/(N \(N\) N %)(?:, N \(N\) N %)+/g, '$1 …')
         .trim(),
-    );
+    )
+    .filter((line, index, lines) => line !== lines[index - 1]);
 }
 
 export interface Change {

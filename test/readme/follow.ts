@@ -17,7 +17,7 @@ import { assertSessionsAreShared, Served } from './served.ts';
 import { clusterAbsent, shell } from './shell.ts';
 
 const ADOPTION_LIMIT_MS = 300_000;
-const SERVES = /^(?:make run|npx bosun start)/m;
+const SERVES = /^(?:\$ )?(?:make run|npx bosun start)/m;
 
 const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
 const here = mkdtempSync(join(tmpdir(), 'bosun-readme-'));
@@ -58,7 +58,7 @@ for (const block of blocksOf(readme).filter(({ language }) => language === 'sh' 
     if (/^rm -r src\/demo/m.test(block.text)) await inTheDemosPlace(block);
     else if (/^npm install \.\.\/koa-bosun/m.test(block.text)) await asDependency(block, t);
     else if (/docker compose up/.test(block.text)) await composeUp(block);
-    else if (SERVES.test(block.text)) await serve(block.text, clone, local);
+    else if (SERVES.test(block.text)) await serveInClone(block);
     else await inClone(block);
     times.push({ what: name, ms: performance.now() - startedAt });
   });
@@ -74,6 +74,13 @@ async function serve(command: string, cwd: string, env: Record<string, string>):
   await served?.stop();
   served = await Served.start(command, cwd, env);
   return served;
+}
+
+async function serveInClone(block: Block): Promise<void> {
+  const [step] = stepsOf(block);
+  assert.ok(step);
+  const kit = await serve(step.command, clone, local);
+  await kit.assertLogged(step.output);
 }
 
 async function inClone(block: Block): Promise<void> {

@@ -66,6 +66,15 @@ export class Served {
     return askJson(this.#adminPort, '/status');
   }
 
+  /** What a terminal is said to show, line by line: here, without one, the log is JSON. */
+  async assertLogged(shown: string): Promise<void> {
+    for (const [line, event] of shown.matchAll(/^[\d:.]+ \w+ +(\S+) .*$/gm))
+      await until(
+        () => this.#output.includes(`"event":"${event}"`) || undefined,
+        () => `not logged: ${line}`,
+      );
+  }
+
   /** Ctrl-C while a request is open: it is answered, and the kit says that it has cut nothing. */
   async assertDrains(slowPath: string): Promise<void> {
     await using client = await RawClient.open(this.port);

@@ -1,5 +1,6 @@
 #!/bin/sh
 # nginx in front of two single processes: nginx.sh NODE APP FOLDER FIRST_PORT SECOND_PORT. Its files are in FOLDER; PORT is nginx's.
+# max_fails=0: else the first request, which finds no process yet, keeps nginx from asking them for 10 s.
 set -eu
 node=$1 app=$2 folder=$3 first_port=$4 second_port=$5
 cat >"$folder/nginx.conf" <<CONF
@@ -17,8 +18,8 @@ http {
   uwsgi_temp_path $folder/uwsgi;
   scgi_temp_path $folder/scgi;
   upstream app {
-    server 127.0.0.1:$first_port;
-    server 127.0.0.1:$second_port;
+    server 127.0.0.1:$first_port max_fails=0;
+    server 127.0.0.1:$second_port max_fails=0;
     keepalive 64;
   }
   server {
