@@ -6,7 +6,8 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import type { Expected } from './parsers.ts';
-import { type Config, type Variable, variables } from './variables.ts';
+import type { Variable } from './variable.ts';
+import { type Config, variables } from './variables.ts';
 
 export type { WorkerCount } from './parsers.ts';
 export type { Config, Policy } from './variables.ts';

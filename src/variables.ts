@@ -10,7 +10,6 @@ import {
   hostPorts,
   list,
   milliseconds,
-  type Parser,
   port,
   redisUrl,
   sampled,
@@ -18,44 +17,11 @@ import {
   wholeNumber,
   workerCount,
 } from './parsers.ts';
-
-/** A row of the table. */
-export interface Variable<T> {
-  name: string;
-  /** Parsed like a given value; `undefined` where unset means something of its own. */
-  fallback: string | undefined;
-  parse: Parser<T>;
-  /** One line for the README's table. */
-  help: string;
-  /** What the README's table shows where the fallback alone would not be clear. */
-  shown?: string;
-  /** Read where `name` is unset. */
-  alias?: string;
-  /** May be given as `<name>_FILE`, and its value is never printed. */
-  secret?: true;
-  /** Fallback outside production. */
-  development?: string;
-}
+import { optional, type Variable, variable } from './variable.ts';
 
 export const POLICIES = ['rr', 'none', 'reuseport', 'least-connections', 'response-time'] as const;
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 export type Policy = (typeof POLICIES)[number];
-
-type Extra = Pick<Variable<unknown>, 'shown' | 'alias' | 'secret' | 'development'>;
-const variable = <T>(name: string, fallback: string, parse: Parser<T>, help: string, extra: Extra = {}): Variable<T> => ({
-  name,
-  fallback,
-  parse,
-  help,
-  ...extra,
-});
-const optional = <T>(name: string, parse: Parser<T>, help: string, extra: Extra = {}): Variable<T | undefined> => ({
-  name,
-  fallback: undefined,
-  parse,
-  help,
-  ...extra,
-});
 
 const DEMO_APP = join(import.meta.dirname, 'demo', `app${extname(import.meta.filename)}`);
 
