@@ -14,7 +14,7 @@ import { type View, whyNotReady, whyNotStarted } from './admin/readiness.ts';
 import type { Pod, PodState } from './admin/status.ts';
 import { Totals } from './admin/totals.ts';
 import { carryOut } from './commands.ts';
-import type { ControlSocket } from './control/control.ts';
+import type { ControlSocket } from './control/control-socket.ts';
 import { Diagnostics } from './control/diagnostics.ts';
 import type { SupervisorEvents } from './pool/announcer.ts';
 import { OomWatch } from './pool/oom.ts';

@@ -5,7 +5,7 @@ import type { LogSource } from '../../log.ts';
 import { ExitCode } from '../../messages.ts';
 import type { Member } from '../fleet.ts';
 import type { Shutdown } from '../shutdown.ts';
-import { openAdmin, SHUTDOWN } from './admin.ts';
+import { openAdmin, SHUTDOWN } from './admin-server.ts';
 import { EventStream } from './event-stream.ts';
 import type { History } from './history.ts';
 import type { Pod } from './status.ts';

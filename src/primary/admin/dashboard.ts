@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import type { Answer } from './admin.ts';
+import type { Answer } from './admin-server.ts';
 
 const FOLDER = join(import.meta.dirname, 'dashboard');
 /** In the order in which they run. */

@@ -6,7 +6,7 @@ import type { Config } from '../../config.ts';
 import { KEYS_EVENT } from '../../messages.ts';
 import { addSessionKey, promoteSessionKey } from '../../state/session-keys.ts';
 import { OPERATOR, type Relay } from '../relay.ts';
-import { ControlError, type Tell } from './control.ts';
+import { ControlError, type Tell } from './control-socket.ts';
 
 /** For every worker of every pod to read the keys again; one that can't will when it connects to Redis again. */
 const SPREAD_MS = 2000;

@@ -15,7 +15,7 @@ import type { Supervisor } from '../pool/supervisor.ts';
 import type { WorkerHandle } from '../pool/worker-handle.ts';
 import { OPERATOR, type Relay } from '../relay.ts';
 import type { Settings } from '../settings.ts';
-import { ControlError, ControlSocket, type Operation } from './control.ts';
+import { ControlError, ControlSocket, type Operation } from './control-socket.ts';
 import type { Diagnostics } from './diagnostics.ts';
 import { diagnoseDeployment, type Facts } from './doctor.ts';
 import { rotateKeys } from './key-rotation.ts';
