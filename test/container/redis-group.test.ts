@@ -4,11 +4,10 @@
 import assert from 'node:assert/strict';
 import { hostname } from 'node:os';
 import { type TestContext, test } from 'node:test';
-import type { Kit } from '../process/kit.ts';
-import { until } from '../process/kit.ts';
+import { type Kit, startKit, until } from '../process/kit.ts';
 import { type Operated, startOperated } from '../process/operator.ts';
 import { withEngine } from './engine.ts';
-import { LOGIN, RedisGroup } from './redis-group.ts';
+import { LOGIN, RedisGroup, SENTINEL_PASSWORD } from './redis-group.ts';
 import { Visitor } from './visitor.ts';
 
 const CLEAN = { code: 0, signal: null };
@@ -18,8 +17,17 @@ const FAILOVER_MS = 30_000;
 /** Replication is asynchronous: a session is safe when the replica has it. */
 const REPLICATED_MS = 300;
 
-test('a Redis Cluster: sessions and events of two pods, and the crash of a master', withEngine, async t => {
-  const group = await RedisGroup.cluster();
+test('several servers', { ...withEngine, concurrency: true }, async t => {
+  const [cluster, sentinels] = await Promise.all([RedisGroup.cluster(), RedisGroup.sentinels('main')]);
+  await Promise.all([
+    t.test('a Redis Cluster: sessions and events of two pods, and the crash of a master', test => throughCluster(test, cluster)),
+    t.test('Sentinels: sessions and events of two pods, and the crash of the master', { concurrency: true }, test =>
+      throughSentinels(test, sentinels),
+    ),
+  ]);
+});
+
+async function throughCluster(t: TestContext, group: RedisGroup): Promise<void> {
   const nodes = group.ports.slice(0, 3).map(port => `127.0.0.1:${port}`);
   const pods = await startPods({ REDIS_CLUSTER_NODES: nodes.join(',') });
   const visitor = await assertShared(pods);
@@ -28,15 +36,44 @@ test('a Redis Cluster: sessions and events of two pods, and the crash of a maste
     assert.match(names, new RegExp(` name=bosun:${hostname()}:${name} .* user=app`), name);
   const master = await group.ownerOf(`koa:sess:${visitor.cookies.get('koa:sess')}`);
   await assertOutlives(t, pods, visitor, () => group.crash(master));
-});
+}
 
-test('Sentinels: sessions and events of two pods, and the crash of the master', withEngine, async t => {
-  const group = await RedisGroup.sentinels('main');
+async function throughSentinels(t: TestContext, group: RedisGroup): Promise<void> {
   const sentinels = group.ports.slice(2).map(port => `127.0.0.1:${port}`);
-  const pods = await startPods({ REDIS_SENTINELS: sentinels.join(','), REDIS_SENTINEL_NAME: 'main' });
+  const env = { ...LOGIN, REDIS_SENTINELS: sentinels.join(','), REDIS_SENTINEL_NAME: 'main' };
+  const [pods] = await Promise.all([
+    startPods({ ...env, REDIS_SENTINEL_PASSWORD: SENTINEL_PASSWORD }),
+    t.test('without the password of the Sentinels a pod says so', () => assertRefused(env, /NOAUTH/)),
+    // While it is the master.
+    t.test('a server by rediss://, with its authority, and without', () => byUrl(group.ports[0] ?? 0)),
+  ]);
   const visitor = await assertShared(pods);
   await assertOutlives(t, pods, visitor, () => group.crash(group.ports[0] ?? 0));
-});
+}
+
+async function byUrl(port: number): Promise<void> {
+  const { REDIS_USERNAME, REDIS_PASSWORD, REDIS_CA_FILE } = LOGIN;
+  const url = `rediss://${REDIS_USERNAME}:${REDIS_PASSWORD}@127.0.0.1:${port}/2`;
+  const env = { SESSION_COOKIE: 'by-url', NODE_CLUSTER_WORKERS: '1' };
+  const [{ kit, port: appPort }] = await Promise.all([
+    startOperated({ env: { ...env, REDIS_URL: url, REDIS_CA_FILE } }),
+    assertRefused({ ...env, REDIS_URL: url }, /self-signed certificate in certificate chain/),
+  ]);
+  const visitor = new Visitor();
+  for (const counter of [1, 2]) assert.equal((await visitor.count(appPort)).counter, counter);
+  assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+  assert.doesNotMatch(kit.transcript(), /the-password/);
+}
+
+/** With these settings a pod has no Redis, is not ready, and says why without a password. */
+async function assertRefused(env: Record<string, string>, reason: RegExp): Promise<void> {
+  const kit = await startKit({ env });
+  const { message } = await kit.event('redis.unreachable', event => reason.test(String(event.message)));
+  assert.match(String(message), reason);
+  assert.equal((await kit.probe('/readyz')).status, 503);
+  assert.doesNotMatch(kit.transcript(), /the-password/);
+  await kit.kill();
+}
 
 async function startPods(env: Record<string, string>): Promise<Operated[]> {
   const start = () => startOperated({ env: { ...LOGIN, ...env, NODE_CLUSTER_WORKERS: String(WORKERS) } });

@@ -12,6 +12,8 @@ import { REDIS_IMAGE } from './redis.ts';
 
 const TLS = join(ROOT, 'test', 'fixtures', 'tls');
 const ADMIN = 'the-password-of-the-servers';
+/** Of the Sentinels themselves. */
+export const SENTINEL_PASSWORD = 'the-password-of-the-sentinels';
 const START_TIMEOUT_MS = 30_000;
 
 /** How the kit gets in. */
@@ -33,6 +35,7 @@ export class RedisGroup {
   readonly ports: readonly number[];
   readonly #client: ContainerRuntimeClient;
   readonly #id: string;
+  readonly #sentinels: ReadonlySet<number>;
 
   /** Three masters, a replica each. */
   static async cluster(): Promise<RedisGroup> {
@@ -68,27 +71,26 @@ export class RedisGroup {
       `redis-server ${SERVER} --tls-port ${master}`,
       `redis-server ${SERVER} --tls-port ${replica} --replicaof 127.0.0.1 ${master}`,
     ];
-    const group = await RedisGroup.#start(ports, [
-      ...servers,
-      ...sentinels.map(port => {
-        const file = `/tmp/sentinel-${port}.conf`;
-        const lines = [
-          'port 0',
-          `tls-port ${port}`,
-          'tls-replication yes',
-          'tls-auth-clients no',
-          'tls-cert-file /tls/redis.crt',
-          'tls-key-file /tls/redis.key',
-          'tls-ca-cert-file /tls/ca.crt',
-          `sentinel monitor ${name} 127.0.0.1 ${master} 2`,
-          `sentinel auth-pass ${name} ${ADMIN}`,
-          `sentinel down-after-milliseconds ${name} 1000`,
-          `sentinel failover-timeout ${name} 3000`,
-          'sentinel announce-ip 127.0.0.1',
-        ];
-        return `printf '%s\\n' ${lines.map(line => `'${line}'`).join(' ')} > ${file}; redis-server ${file} --sentinel`;
-      }),
-    ]);
+    const sentinelServers = sentinels.map(port => {
+      const file = `/tmp/sentinel-${port}.conf`;
+      const lines = [
+        'port 0',
+        `tls-port ${port}`,
+        'tls-replication yes',
+        'tls-auth-clients no',
+        'tls-cert-file /tls/redis.crt',
+        'tls-key-file /tls/redis.key',
+        'tls-ca-cert-file /tls/ca.crt',
+        `requirepass ${SENTINEL_PASSWORD}`,
+        `sentinel monitor ${name} 127.0.0.1 ${master} 2`,
+        `sentinel auth-pass ${name} ${ADMIN}`,
+        `sentinel down-after-milliseconds ${name} 1000`,
+        `sentinel failover-timeout ${name} 3000`,
+        'sentinel announce-ip 127.0.0.1',
+      ];
+      return `printf '%s\\n' ${lines.map(line => `'${line}'`).join(' ')} > ${file}; redis-server ${file} --sentinel`;
+    });
+    const group = await RedisGroup.#start(ports, [...servers, ...sentinelServers], sentinels);
     await until(
       async () => {
         const found = await Promise.all(sentinels.map(port => group.command(port, 'SENTINEL', 'CKQUORUM', name).catch(String)));
@@ -106,7 +108,11 @@ export class RedisGroup {
     return group;
   }
 
-  static async #start(ports: readonly number[], servers: readonly string[]): Promise<RedisGroup> {
+  static async #start(
+    ports: readonly number[],
+    servers: readonly string[],
+    sentinels: readonly number[] = [],
+  ): Promise<RedisGroup> {
     const name = uniqueName();
     removeContainerAtEnd(name);
     const script = `${servers.map(server => `(${server}) &`).join('\n')}\nwait`;
@@ -117,25 +123,29 @@ export class RedisGroup {
       .withSamePortsOnLoopback(...ports)
       .withWaitStrategy(Wait.forAll([]))
       .start();
-    const group = new RedisGroup(await engine(), container.getId(), ports);
-    for (const port of ports) {
-      await until(
-        async () => ((await group.command(port, 'PING').catch(() => '')) === 'PONG' ? true : undefined),
-        () => `no Redis on port ${port}`,
-        START_TIMEOUT_MS,
-      );
-    }
+    const group = new RedisGroup(await engine(), container.getId(), ports, sentinels);
+    await Promise.all(
+      ports.map(port =>
+        until(
+          async () => ((await group.command(port, 'PING').catch(() => '')) === 'PONG' ? true : undefined),
+          () => `no Redis on port ${port}`,
+          START_TIMEOUT_MS,
+        ),
+      ),
+    );
     return group;
   }
 
-  private constructor(client: ContainerRuntimeClient, id: string, ports: readonly number[]) {
+  private constructor(client: ContainerRuntimeClient, id: string, ports: readonly number[], sentinels: readonly number[]) {
     this.#client = client;
     this.#id = id;
     this.ports = ports;
+    this.#sentinels = new Set(sentinels);
   }
 
   async command(port: number, ...args: string[]): Promise<string> {
-    const login = ['--tls', '--cacert', '/tls/ca.crt', '--no-auth-warning', '-a', ADMIN];
+    const password = this.#sentinels.has(port) ? SENTINEL_PASSWORD : ADMIN;
+    const login = ['--tls', '--cacert', '/tls/ca.crt', '--no-auth-warning', '-a', password];
     const { exitCode, stdout, output } = await this.#exec(['redis-cli', ...login, '-p', String(port), ...args]);
     if (exitCode !== 0) throw new Error(`redis-cli ${args.join(' ')} must exit with 0, got ${exitCode}: ${output}`);
     return stdout.trim();

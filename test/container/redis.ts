@@ -18,6 +18,12 @@ class RedisServer extends RedisContainer {
   }
 }
 
+export interface RedisStart {
+  password?: string;
+  /** On a port of this machine; where it is not said, as it is in no network. */
+  published?: boolean;
+}
+
 export class Redis {
   readonly #client: ContainerRuntimeClient;
   readonly #id: string;
@@ -25,11 +31,11 @@ export class Redis {
   /** On 127.0.0.1, the same after a new start; 0 where it is not published. */
   readonly port: number;
 
-  /** In a network, or on a port of this machine. Resolves when it takes connections. */
-  static async start(network: StartedNetwork | undefined, { password }: { password?: string } = {}): Promise<Redis> {
+  /** In a network, on a port of this machine, or both. Resolves when it takes connections. */
+  static async start(network: StartedNetwork | undefined, { password, published }: RedisStart = {}): Promise<Redis> {
     const name = uniqueName();
     removeContainerAtEnd(name);
-    const port = network === undefined ? await freePort() : 0;
+    const port = (published ?? network === undefined) ? await freePort() : 0;
     const container = new RedisServer(REDIS_IMAGE).withName(name).publishedOn(port);
     if (network !== undefined) container.withNetwork(network).withNetworkAliases('redis');
     if (password !== undefined) container.withPassword(password);

@@ -1,5 +1,5 @@
 /**
- * The session cookie as a browser gets it. What is in a session, and who may write it: test/container/sessions.test.ts, session-writes.test.ts.
+ * The session cookie as a browser gets it. What is in a session, and who may write it: test/container/sessions.test.ts, session-writes.test.ts, koa-session.test.ts.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
