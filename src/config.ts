@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Expected } from './parsers.ts';
 import type { Variable } from './variable.ts';
@@ -200,4 +201,9 @@ export function redisDatabase({ redisUrl }: Config): number {
 
 export function usesRedis(config: Config): boolean {
   return (config.redisUrl ?? config.redisSentinels ?? config.redisClusterNodes) !== undefined;
+}
+
+/** Where the primary of the app on that port is controlled. */
+export function controlSocketOf({ controlSocket }: Pick<Config, 'controlSocket'>, port: number): string {
+  return controlSocket ?? join(tmpdir(), `bosun-${port}.sock`);
 }

@@ -4,10 +4,9 @@
  * `bosun start` becomes one by way of main.ts.
  */
 import { existsSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { ConfigError, readConfig, readEnvironment } from '../config.ts';
+import { ConfigError, controlSocketOf, readConfig, readEnvironment } from '../config.ts';
 import { CommandError, call, stream } from './client.ts';
 import { type Member, renderFleet } from './fleet.ts';
 import { sizingCommand } from './sizing.ts';
@@ -202,8 +201,8 @@ function parse(args: string[]) {
 /** Where a primary with this environment listens. */
 function defaultSocket(): string {
   const { environment, fromDotenv } = readEnvironment();
-  const { controlSocket, port } = readConfig(environment, fromDotenv);
-  return controlSocket ?? join(tmpdir(), `bosun-${port}.sock`);
+  const config = readConfig(environment, fromDotenv);
+  return controlSocketOf(config, config.port);
 }
 
 function operand(value: string | undefined, name: string): string {

@@ -4,13 +4,12 @@
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { call } from '../cli/client.ts';
 import type { Status } from '../cli/status.ts';
-import type { Environment } from '../config.ts';
+import { controlSocketOf, type Environment } from '../config.ts';
 import { get } from './generator.ts';
 import type { Settings } from './settings.ts';
 
@@ -178,18 +177,16 @@ async function readThrottled(adminPort: number): Promise<number | null> {
   }
 }
 
-const socketOf = ({ controlSocket, port }: Settings) => controlSocket ?? join(tmpdir(), `bosun-${port}.sock`);
-
 async function isLocal(settings: Settings, pid: number): Promise<boolean> {
   try {
-    return ((await call(socketOf(settings), 'status')) as Status).pid === pid;
+    return ((await call(controlSocketOf(settings, settings.port), 'status')) as Status).pid === pid;
   } catch {
     return false; // in a container, or another user's
   }
 }
 
 function socketControl(settings: Settings): Control {
-  const socket = socketOf(settings);
+  const socket = controlSocketOf(settings, settings.port);
   return {
     restart: async () => void (await call(socket, 'restart')),
     kill: async pid => {

@@ -2,9 +2,8 @@
  * The primary: sizes the pool, starts and supervises the workers, answers the admin port, and ends it all in good order.
  * It runs no code of the app. The first worker is forked before this file is loaded (pool.ts).
  */
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { Balancing } from '../balancing/balancing.ts';
+import { controlSocketOf } from '../config.ts';
 import type { LogSource } from '../log.ts';
 import { ExitCode, type RedisState, type ToPrimary } from '../messages.ts';
 import { readerBelow } from '../resources/cgroup.ts';
@@ -133,7 +132,7 @@ class Primary implements SupervisorEvents {
 
   async openControl(): Promise<void> {
     const { config } = this.#settings;
-    const path = config.controlSocket ?? join(tmpdir(), `bosun-${config.port || (await this.#port.promise)}.sock`);
+    const path = controlSocketOf(config, config.port || (await this.#port.promise));
     const { openControlSocket } = await import('./control/operations.ts');
     const parts = {
       pod: () => this.#pod(),
