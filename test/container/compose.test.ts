@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { freePort } from '../process/kit.ts';
+import { promisify } from 'node:util';
+import { freePort, ROOT } from '../process/kit.ts';
 import { App } from './app.ts';
 import { atEnd, docker, engine, uniqueName, withEngine } from './engine.ts';
 import { DELAY_MS, stopUnderLoad } from './load.ts';
@@ -15,7 +17,11 @@ const REDIS_PORT = 6379;
 test('docker compose up --wait', withEngine, async t => {
   const wasTaken = await isOpen(REDIS_PORT);
   const [port, adminPort] = [await freePort(), await freePort()];
-  const compose = projectOf({ PORT: String(port), ADMIN_PORT: String(adminPort), SHUTDOWN_DELAY_MS: String(DELAY_MS) });
+  const { project, compose } = projectOf({
+    PORT: String(port),
+    ADMIN_PORT: String(adminPort),
+    SHUTDOWN_DELAY_MS: String(DELAY_MS),
+  });
   await compose('up', '--build', '--wait');
   const app = await App.of(await compose('ps', '--quiet', 'app'));
   const redisId = await compose('ps', '--quiet', 'redis');
@@ -72,6 +78,17 @@ test('docker compose up --wait', withEngine, async t => {
     assert.match(await app.output('node', '-e', PING), /^\+PONG/);
   });
 
+  await t.test('make loadtest finds it, and rolls it from inside without a failed request', async () => {
+    const OUT = mkdtempSync(join(tmpdir(), 'bosun-test-'));
+    atEnd(async () => rmSync(OUT, { recursive: true }));
+    const scenario = { SCENARIO: 'rolling-restart', DURATION: '2', RATE: '50', OUT };
+    const env = { ...process.env, PORT: String(port), ADMIN_PORT: String(adminPort), COMPOSE_PROJECT_NAME: project, ...scenario };
+    const { stdout } = await promisify(execFile)(process.execPath, [join(ROOT, 'src', 'loadtest', 'main.ts')], { env });
+    assert.match(stdout, /\(compose stack that was running\)/);
+    assert.match(stdout, /^ended workers: 2 restart$/m);
+    assert.match(stdout, /^passed$/m);
+  });
+
   await t.test('SIGTERM under load loses nothing', async () => {
     await stopUnderLoad(app, () => compose('kill', '--signal', 'TERM', 'app'));
     assert.equal(await app.exited(), 0);
@@ -85,7 +102,7 @@ const PING = `
 `;
 
 /** The compose file as a project of its own, with an image of its own: the developer's koa-bosun:0.1.0 is not ours to replace. */
-function projectOf(env: Record<string, string>): (...args: string[]) => Promise<string> {
+function projectOf(env: Record<string, string>): { project: string; compose: (...args: string[]) => Promise<string> } {
   const project = uniqueName();
   const folder = mkdtempSync(join(tmpdir(), 'bosun-test-'));
   const override = join(folder, 'image.json');
@@ -96,7 +113,7 @@ function projectOf(env: Record<string, string>): (...args: string[]) => Promise<
     if (await docker(['image', 'ls', '--quiet', project])) await docker(['image', 'rm', project]);
     rmSync(folder, { recursive: true });
   });
-  return compose;
+  return { project, compose };
 }
 
 async function isOpen(port: number): Promise<boolean> {
