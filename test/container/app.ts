@@ -22,6 +22,8 @@ export interface AppOptions {
   memoryMb?: number;
   user?: string;
   network?: StartedNetwork;
+  /** A name on that network, which several containers may share. */
+  alias?: string;
   /** An init as PID 1, as `docker run --init`; otherwise the primary itself is PID 1. */
   init?: boolean;
   /** Read-only root, no capabilities, no new privileges: as compose and Kubernetes run it. */
@@ -81,6 +83,7 @@ export async function startApp(options: AppOptions = {}): Promise<App> {
   if (options.init) container.withInit();
   if (user) container.withUser(user);
   if (network) container.withNetwork(network);
+  if (options.alias) container.withNetworkAliases(options.alias);
   if (options.hardened) {
     container.withReadonlyRoot().withTmpFs({ '/tmp': '' });
     container.withDroppedCapabilities('ALL').withSecurityOpt('no-new-privileges:true');
