@@ -1,0 +1,154 @@
+/**
+ * What a request costs Redis, what becomes of it when Redis is full, and that the metrics tell of both: all of it counted by Redis itself, too.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { RawClient } from '../process/clients.ts';
+import { type Kit, until } from '../process/kit.ts';
+import { startOperated } from '../process/operator.ts';
+import { withEngine } from './engine.ts';
+import { Redis } from './redis.ts';
+import { Visitor } from './visitor.ts';
+
+const READS = 200;
+const FULL = 10;
+/** Redis keeps everybody waiting for so long, less than the command timeout. */
+const PAUSE_MS = 400;
+
+test('a pod and its Redis', withEngine, async t => {
+  const redis = await Redis.start(undefined);
+  const env = { REDIS_URL: `redis://127.0.0.1:${redis.port}`, NODE_CLUSTER_WORKERS: '1' };
+  const { kit, port } = await startOperated({ app: 'sessions.ts', env });
+  const visitor = new Visitor();
+  await visitor.ask(port, '/increment');
+
+  await t.test('a request takes two commands at most, and none where it has no session', async () => {
+    // One command reads, one writes: a script, whose own GET and SETEX Redis counts too.
+    const [script, own] = [{ eval: 1, get: 1, setex: 1 }, { get: 1 }];
+    assert.deepEqual(await commandsOf(redis, () => visitor.ask(port, '/increment')), { ...script, get: script.get + own.get });
+    assert.deepEqual(await commandsOf(redis, () => visitor.ask(port, '/read')), own);
+    assert.deepEqual(await commandsOf(redis, () => visitor.ask(port, '/')), {}, 'a route without a session');
+  });
+
+  await t.test('bosun_redis_*: as many commands and answers as there were requests', async () => {
+    const { before, after } = await measured(kit, redis, READS, async () => {
+      for (let i = 0; i < READS; i++) await visitor.ask(port, '/read');
+    });
+    assert.deepEqual([after.commands - before.commands, after.errors, after.reconnects], [READS, 0, 0]);
+    assert.equal(after.answers - before.answers, READS);
+    assert.ok(after.seconds > before.seconds);
+  });
+
+  await t.test('the histogram shows an answer that was late', async () => {
+    const { before, after } = await measured(kit, redis, 1, async () => {
+      await using client = await RawClient.open(redis.port);
+      client.write(`CLIENT PAUSE ${PAUSE_MS} ALL\r\n`);
+      await client.heard(/^\+OK/);
+      assert.equal((await visitor.ask(port, '/read')).status, 200);
+    });
+    assert.ok(after.late > before.late, `${before.late} and ${after.late} above 0.25 s`);
+    assert.ok(after.seconds - before.seconds > 0.25, `${after.seconds - before.seconds} s`);
+  });
+
+  await t.test('with a full memory what writes a session is answered with 503 and counted, what reads one goes on', async () => {
+    const { before, after } = await measured(kit, redis, 2 * FULL, async () => {
+      await redis.command('CONFIG', 'SET', 'maxmemory-policy', 'noeviction');
+      await redis.command('CONFIG', 'SET', 'maxmemory', '1kb');
+      for (let i = 0; i < FULL; i++) {
+        const { status, headers } = await visitor.ask(port, '/increment');
+        assert.deepEqual([status, headers['retry-after']], [503, '1']);
+        assert.equal((await visitor.ask(port, '/read')).status, 200, 'no breaker: Redis is there');
+      }
+      await redis.command('CONFIG', 'SET', 'maxmemory', '0');
+    });
+    assert.deepEqual([after.commands - before.commands, after.errors - before.errors], [3 * FULL, FULL]);
+    assert.equal(after.answers - before.answers, 2 * FULL, 'an error is no answer in the histogram');
+    assert.equal(JSON.parse((await visitor.ask(port, '/increment')).body).counter, 3);
+  });
+
+  await t.test('connections that break are counted, each that is made anew', async () => {
+    await redis.command('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+    // The worker's and the primary's; its subscriber is of another type.
+    await until(
+      async () => (await metricsOf(kit)).reconnects === 2 || undefined,
+      () => kit.transcript(),
+    );
+    await until(
+      async () => (await visitor.ask(port, '/read')).status === 200 || undefined,
+      () => kit.transcript(),
+    );
+    assert.deepEqual(kit.all('worker.exit'), []);
+  });
+});
+
+interface Measured {
+  requests: number;
+  commands: number;
+  errors: number;
+  reconnects: number;
+  /** Of the histogram: all, those that took more than 0.25 s, and their sum. */
+  answers: number;
+  late: number;
+  seconds: number;
+}
+
+async function metricsOf(kit: Kit): Promise<Measured> {
+  const { body } = await kit.probe('/metrics');
+  const value = (series: string) =>
+    Number(
+      body
+        .split('\n')
+        .find(line => line.startsWith(`${series} `))
+        ?.slice(series.length + 1),
+    );
+  const name = 'bosun_redis_command_duration_seconds';
+  const requests = [...body.matchAll(/^http_request_duration_seconds_count\{.*\} (\d+)/gm)];
+  return {
+    requests: requests.reduce((sum, [, count]) => sum + Number(count), 0),
+    commands: value('bosun_redis_commands_total'),
+    errors: value('bosun_redis_errors_total'),
+    reconnects: value('bosun_redis_reconnects_total'),
+    answers: value(`${name}_count`),
+    late: value(`${name}_count`) - value(`${name}_bucket{le="0.25"}`),
+    seconds: value(`${name}_sum`),
+  };
+}
+
+/** The metrics before and after so many requests, without what the primary says to the other pods meanwhile, once a second. */
+async function measured(kit: Kit, redis: Redis, requests: number, run: () => Promise<void>) {
+  const before = await withoutBeats(kit, redis, () => true);
+  await run();
+  // Workers tell once a second.
+  const after = await withoutBeats(kit, redis, now => now.requests >= before.requests + requests);
+  return { before, after };
+}
+
+async function withoutBeats(kit: Kit, redis: Redis, isIt: (now: Measured) => boolean): Promise<Measured> {
+  return until(
+    async () => {
+      const beats = await beatsOf(redis);
+      const now = await metricsOf(kit);
+      if (!isIt(now) || beats !== (await beatsOf(redis))) return undefined;
+      return { ...now, commands: now.commands - beats, answers: now.answers - beats };
+    },
+    () => kit.transcript(),
+  );
+}
+
+async function beatsOf(redis: Redis): Promise<number> {
+  return Number(/^cmdstat_publish:calls=(\d+)/m.exec(await redis.command('INFO', 'commandstats'))?.[1] ?? 0);
+}
+
+/** How often Redis has carried out which command meanwhile, but for those of the primary's beats and of ours. */
+async function commandsOf(redis: Redis, run: () => Promise<unknown>): Promise<Record<string, number>> {
+  const counts = async () => {
+    const lines = (await redis.command('INFO', 'commandstats')).matchAll(
+      /^cmdstat_(get|set|setex|del|eval|evalsha|ping):calls=(\d+)/gm,
+    );
+    return new Map([...lines].map(([, name = '', calls]) => [name, Number(calls)]));
+  };
+  const before = await counts();
+  await run();
+  const after = await counts();
+  return Object.fromEntries([...after].map(([name, n]) => [name, n - (before.get(name) ?? 0)] as const).filter(([, n]) => n > 0));
+}
