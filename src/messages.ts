@@ -44,6 +44,8 @@ export type ToPrimary =
   | { type: 'crashing'; message: string }
   /** `evictionPolicy` is Redis' maxmemory-policy, where it may be asked. */
   | { type: 'redis'; state: RedisState; message: string; evictionPolicy?: string }
+  /** This worker goes by the session keys that are in Redis since the KEYS_EVENT of that name. */
+  | { type: 'keys-read'; change: string }
   | { type: 'stats'; snapshot: Snapshot }
   /** What a drain waits for, every few seconds. */
   | { type: 'waiting'; requests: OpenRequest[] }
@@ -65,7 +67,7 @@ export interface Broadcast {
 
 /** Names of events that are the kit's own; an app may neither send nor hear them. */
 export const OWN_EVENTS = 'bosun:';
-/** The session keys in Redis have changed: workers read them again. */
+/** The session keys in Redis have changed: workers read them again, and say so. Its data names the change. */
 export const KEYS_EVENT = `${OWN_EVENTS}keys`;
 
 /** `refused`: Redis answers but rejects us (password, database): bad configuration. */

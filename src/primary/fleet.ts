@@ -20,6 +20,8 @@ export interface Beat {
   requestsPerSecond: number;
   /** Of its slowest worker, milliseconds. */
   p99Ms: number;
+  /** The last change of the session keys by which all its workers go. */
+  keysRead?: string;
 }
 
 export interface Member extends Beat {
@@ -48,7 +50,7 @@ export class Fleet {
   }
 
   /** What to tell of this pod; its rate is that since the last call. */
-  beat(): Beat {
+  beat(keysRead?: string): Beat {
     const { version, state, supervisor, totals } = this.#pod();
     const { requests } = totals.countersWith(supervisor.handles);
     const seconds = (this.#now() - this.#last.at) / 1000;
@@ -64,6 +66,7 @@ export class Fleet {
       wanted: supervisor.wanted,
       requestsPerSecond,
       p99Ms: slowestP99Ms(supervisor.handles),
+      ...(keysRead !== undefined && { keysRead }),
     };
     this.#heard(beat);
     return beat;
@@ -107,7 +110,8 @@ function parse(text: string): Beat | undefined {
     const isBeat =
       [beat.origin, beat.pod, beat.version].every(value => typeof value === 'string') &&
       STATES.includes(beat.state) &&
-      NUMBERS.every(name => Number.isFinite(beat[name]));
+      NUMBERS.every(name => Number.isFinite(beat[name])) &&
+      ['undefined', 'string'].includes(typeof beat.keysRead);
     return isBeat ? beat : undefined;
   } catch {
     return undefined;

@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { type Config, usesRedis } from '../config.ts';
-import type { Broadcast, RedisCounters, RedisState } from '../messages.ts';
+import { type Broadcast, KEYS_EVENT, type RedisCounters, type RedisState } from '../messages.ts';
 import { type Envelope, Inbox } from '../state/broadcast.ts';
 import type { Channel, Link, LinkListener } from '../state/link.ts';
 import type { RedisClient } from '../state/redis.ts';
@@ -50,6 +50,8 @@ export class Relay implements LinkListener {
   #redisCounters: (() => RedisCounters) | undefined;
   #heardAt = performance.now();
   #hasBeenConnected = false;
+  /** The last change of the session keys, and who has been told of it. */
+  #keys: { change: string; workers: WorkerHandle[] } | undefined;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -122,7 +124,7 @@ export class Relay implements LinkListener {
       this.#parts.onState('unreachable', `the retained events can't be exchanged: ${(error as Error).message}`);
       return;
     }
-    this.#tell(this.#fleet.beat());
+    this.#tell(this.#fleet.beat(this.#keysRead));
     if (this.#hasBeenConnected) return;
     this.#hasBeenConnected = true;
     this.#parts.onConnected();
@@ -141,7 +143,14 @@ export class Relay implements LinkListener {
   #deliver(broadcast: Broadcast): number {
     const workers = this.#parts.workers().filter(({ isActive }) => isActive);
     for (const worker of workers) if (!worker.deliver(broadcast)) this.#counts.droppedCopies++;
+    if (broadcast.event === KEYS_EVENT) this.#keys = { change: broadcast.json, workers };
     return workers.length;
+  }
+
+  /** Undefined while a worker has not read them; one that has started since then has. */
+  get #keysRead(): string | undefined {
+    const { change, workers = [] } = this.#keys ?? {};
+    return workers.every(worker => worker.keysRead === change || !worker.isActive) ? change : undefined;
   }
 
   /** From another pod. A retained event may come twice: by its channel, and by the exchange. */
@@ -198,7 +207,7 @@ export class Relay implements LinkListener {
       return;
     }
     if (this.#link === undefined) return;
-    const beat = this.#fleet.beat();
+    const beat = this.#fleet.beat(this.#keysRead);
     if (!this.#link.isConnected) return;
     if (performance.now() - this.#heardAt > MOST_SILENCE_MS) {
       this.#heardAt = performance.now();

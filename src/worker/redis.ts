@@ -36,9 +36,16 @@ export class WorkerRedis {
     return redisCounters();
   }
 
-  /** After a rotation. A Redis that is away now is asked again when it is back. */
-  readKeysAgain(): void {
-    void this.#readKeys().catch(() => undefined);
+  /** After a rotation; resolves when they are read. A Redis that is away now is asked again when it is back. */
+  async readKeysAgain(): Promise<void> {
+    for (;;) {
+      try {
+        await this.#readKeys();
+        return;
+      } catch {
+        await new Promise(resolve => this.client?.once('ready', resolve));
+      }
+    }
   }
 
   async close(): Promise<void> {

@@ -99,12 +99,17 @@ class Worker {
 
   #hear({ event, json }: Broadcast): void {
     if (event === KEYS_EVENT) {
-      this.#redis?.readKeysAgain();
+      void this.#readKeysAgain(json);
       return;
     }
     // Also before the app is loaded: it may ask for it later.
     if (this.#config.broadcastRetained.includes(event)) this.#retained.set(event, json);
     this.#kit?.deliver(event, json);
+  }
+
+  async #readKeysAgain(change: string): Promise<void> {
+    await this.#redis?.readKeysAgain();
+    tell({ type: 'keys-read', change });
   }
 
   wantSnapshot(): void {

@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { type TestOptions, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import type { KitOptions } from '../process/kit.ts';
 import { until } from '../process/kit.ts';
 import { type Operated, startOperated } from '../process/operator.ts';
@@ -143,6 +144,27 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
       assert.match(refused.stderr, /^bosun: the session keys are given by SESSION_KEYS: put the new one first there/);
     },
   );
+
+  promise('bosun keys rotate waits for every worker: nobody signs with a key that a frozen one does not know', async () => {
+    const [one, other] = await Promise.all([startPod({ SESSION_COOKIE: 'waiting' }), startPod({ SESSION_COOKIE: 'waiting' })]);
+    const old = await redis.command('GET', 'waiting:keys');
+    const { workerPid } = await other.kit.event('worker.ready');
+    process.kill(Number(workerPid), 'SIGSTOP');
+    const rotation = one.start('keys', 'rotate');
+    const keys = async () => (await redis.command('GET', 'waiting:keys')).split(',');
+    await until(
+      async () => (await keys()).length === 2 || undefined,
+      () => one.kit.transcript(),
+    );
+    // Longer than the event takes to be said again.
+    await pause(3000);
+    assert.deepEqual([(await keys())[0], rotation.stdout], [old, '']);
+    process.kill(Number(workerPid), 'SIGCONT');
+    const { code, stdout, stderr } = await rotation.ended;
+    assert.deepEqual([code, stderr], [0, '']);
+    assert.match(stdout, /^every worker verifies with the new key\nevery worker signs with it/);
+    assert.equal((await keys())[1], old);
+  });
 
   promise('a session that nobody uses expires, one in use is renewed in its second half', async () => {
     const { port } = await startPod({ SESSION_COOKIE: 'short', SESSION_TTL_SECONDS: '4' });

@@ -2,14 +2,19 @@
  * `bosun keys rotate`: a new session key for all pods, and nobody is logged out. In two steps, because a cookie that one worker signs with the
  * new key may be the next moment with another one: first all of them verify with it, then they sign with it.
  */
+import { randomUUID } from 'node:crypto';
+import { setTimeout as pause } from 'node:timers/promises';
 import type { Config } from '../../config.ts';
 import { KEYS_EVENT } from '../../messages.ts';
 import { addSessionKey, promoteSessionKey } from '../../state/session-keys.ts';
 import { OPERATOR, type Relay } from '../relay.ts';
 import { ControlError, type Tell } from './control-socket.ts';
 
-/** For every worker of every pod to read the keys again; one that can't will when it connects to Redis again. */
-const SPREAD_MS = 2000;
+/** Pods that have died without a goodbye are forgotten before it ends (fleet.ts). */
+const PATIENCE_MS = 40_000;
+/** A pod says what it has read with its next beat, a second later at most; one that was cut off meanwhile has missed the event. */
+const AGAIN_MS = 2000;
+const LOOK_EVERY_MS = 20;
 
 /** Only one at a time, in this pod; two pods' rotations only add two keys. */
 let isRotating = false;
@@ -25,10 +30,10 @@ export async function rotateKeys(config: Config, relay: Relay, tell: Tell): Prom
   isRotating = true;
   try {
     const key = await addSessionKey(redis, config.sessionCookie);
-    await readAgain(relay);
+    await readAgain(relay, 'nothing has changed yet');
     tell('every worker verifies with the new key');
     const keys = await promoteSessionKey(redis, config.sessionCookie, key);
-    await readAgain(relay);
+    await readAgain(relay, 'it verifies with the new key and signs with the old one');
     tell(`every worker signs with it; ${keys - 1} older ${keys === 2 ? 'one verifies' : 'ones verify'}`);
     return { keys };
   } finally {
@@ -36,8 +41,21 @@ export async function rotateKeys(config: Config, relay: Relay, tell: Tell): Prom
   }
 }
 
-async function readAgain(relay: Relay): Promise<void> {
-  const { otherPods } = relay.broadcast({ event: KEYS_EVENT, json: 'null' }, OPERATOR);
-  if ((await otherPods) !== 'sent') throw new ControlError(409, 'Redis is away: try again when it is back');
-  await new Promise(resolve => setTimeout(resolve, SPREAD_MS));
+/** Resolves when every worker of every pod that we know of has read the keys; one that starts now reads them anyway. @throws ControlError */
+async function readAgain(relay: Relay, otherwise: string): Promise<void> {
+  const json = JSON.stringify(randomUUID());
+  const deadline = performance.now() + PATIENCE_MS;
+  const asked = new Set(relay.members.map(({ origin }) => origin));
+  for (;;) {
+    const { otherPods } = relay.broadcast({ event: KEYS_EVENT, json }, OPERATOR);
+    if ((await otherPods) !== 'sent') throw new ControlError(409, 'Redis is away: try again when it is back');
+    const again = performance.now() + AGAIN_MS;
+    do {
+      const missing = relay.members.filter(({ origin, keysRead }) => asked.has(origin) && keysRead !== json);
+      if (missing.length === 0) return;
+      if (performance.now() > deadline)
+        throw new ControlError(409, `${missing[0]?.pod} has not read the keys: ${otherwise}; try again when it is well`);
+      await pause(LOOK_EVERY_MS);
+    } while (performance.now() < again);
+  }
 }

@@ -47,6 +47,8 @@ export class WorkerHandle {
   /** When the snapshot came, by the monotonic clock; the start of the worker before. */
   heardAt = this.startedAt;
   redis: { state: RedisState; message: string; evictionPolicy: string | undefined } | undefined;
+  /** The last change of the session keys by which it goes. */
+  keysRead: string | undefined;
   drain: Drain | undefined;
   /** What its drain waits for, as last told. */
   waitingFor: OpenRequest[] = [];
@@ -187,6 +189,9 @@ export class WorkerHandle {
         break;
       case 'redis':
         this.redis = { state: message.state, message: message.message, evictionPolicy: message.evictionPolicy };
+        break;
+      case 'keys-read':
+        this.keysRead = message.change;
         break;
       case 'waiting':
         this.waitingFor = message.requests;
