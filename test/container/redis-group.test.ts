@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { hostname } from 'node:os';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { type Kit, startKit, until } from '../process/kit.ts';
 import { type Operated, startOperated } from '../process/operator.ts';
 import { withEngine } from './engine.ts';
@@ -12,6 +13,8 @@ import { Visitor } from './visitor.ts';
 
 const CLEAN = { code: 0, signal: null };
 const WORKERS = 2;
+/** Visitors who go on through the crash, on both pods. */
+const CROWD = 8;
 /** Far above the five seconds that are aimed at: the machine may be busy. */
 const FAILOVER_MS = 30_000;
 /** Replication is asynchronous: a session is safe when the replica has it. */
@@ -100,6 +103,23 @@ async function greets(kit: Kit, worker: number, greeting: string): Promise<void>
   await kit.event('demo.configured', event => event.worker === worker && event.greeting === greeting);
 }
 
+const idOf = ({ cookies }: Visitor) => cookies.get('koa:sess');
+
+/** Visits the pods in turn until it is over; how many requests failed, with 503 each. */
+async function failuresOf(visitor: Visitor, pods: readonly Operated[], over: AbortSignal): Promise<number> {
+  let failures = 0;
+  while (!over.aborted) {
+    for (const { port } of pods) {
+      const { status, body } = await visitor.ask(port, '/api/counter');
+      if (status === 200) continue;
+      assert.equal(status, 503, body);
+      failures++;
+    }
+    await pause(20);
+  }
+  return failures;
+}
+
 async function assertOutlives(
   t: TestContext,
   pods: readonly Operated[],
@@ -107,8 +127,13 @@ async function assertOutlives(
   crash: () => Promise<void>,
 ): Promise<void> {
   const [one, other] = pods as [Operated, Operated];
+  const crowd = Array.from({ length: CROWD }, () => new Visitor());
+  for (const each of crowd) await each.count(one.port);
+  const ids = crowd.map(idOf);
   const { counter: acknowledged } = await visitor.count(one.port);
-  await new Promise(resolve => setTimeout(resolve, REPLICATED_MS));
+  await pause(REPLICATED_MS);
+  const over = new AbortController();
+  const load = Promise.all(crowd.map(each => failuresOf(each, pods, over.signal)));
   await crash();
   const crashedAt = performance.now();
   let failures = 0;
@@ -123,10 +148,21 @@ async function assertOutlives(
     () => `${failures} failures; ${other.kit.transcript()}`,
     FAILOVER_MS,
   );
+  const backAfterMs = Math.round(performance.now() - crashedAt);
+  over.abort();
+  const others = (await load).reduce((sum, each) => sum + each, 0);
   t.diagnostic(
-    `sessions again ${Math.round(performance.now() - crashedAt)} ms after the crash, ${failures} requests failed meanwhile`,
+    `sessions again ${backAfterMs} ms after the crash; failed meanwhile: ${failures} requests of a visitor, ${others} of ${CROWD} others`,
   );
   assert.ok(counter > acknowledged, `${counter} after ${acknowledged} were acknowledged`);
+  for (const each of crowd) {
+    await until(
+      async () => (await each.ask(other.port, '/api/counter')).status === 200 || undefined,
+      () => other.kit.transcript(),
+      FAILOVER_MS,
+    );
+  }
+  assert.deepEqual(crowd.map(idOf), ids, 'nobody has lost a session');
   await until(
     async () => ((await one.bosun('broadcast', 'any')).code === 0 ? true : undefined),
     () => one.kit.transcript(),
