@@ -3,19 +3,27 @@
  * for the plots, `fleet` the pods of this deployment, `lifecycle` what happened; `history` is the last ten minutes of both, first of all.
  */
 import type { ServerResponse } from 'node:http';
-import type { History, HistoryListener } from './history.ts';
+import type { HistoryListener } from './history.ts';
 
 const MOST_READERS = 50;
 /** A reader that lets this much wait is ended: it comes again by itself. */
 const MOST_WAITING_BYTES = 4 << 20;
 const RECONNECT_MS = 1000;
 
+/** What is told: the history of the pod. */
+export interface Told {
+  readonly samples: readonly unknown[];
+  readonly events: readonly unknown[];
+  readonly listeners: Set<HistoryListener>;
+  status(): unknown;
+}
+
 export class EventStream implements HistoryListener {
-  readonly #history: History;
+  readonly #history: Told;
   readonly #fleet: () => unknown;
   readonly #readers = new Set<ServerResponse>();
 
-  constructor(history: History, fleet: () => unknown) {
+  constructor(history: Told, fleet: () => unknown) {
     this.#history = history;
     this.#fleet = fleet;
     history.listeners.add(this);

@@ -27,11 +27,16 @@ export interface LifecycleEvent {
   text: string;
 }
 
+/** What of a worker is looked at. */
+export type Life = Pick<WorkerHandle, 'id' | 'pid' | 'state' | 'reason' | 'failure' | 'drain'>;
+/** What of the pool is looked at. */
+export type PoolLife = Pick<Supervisor, 'wanted' | 'generation' | 'rolls'> & { handles: readonly Life[] };
+
 const MOST_EVENTS = 200;
 
 export class Lifecycle {
   readonly events: LifecycleEvent[] = [];
-  readonly #states = new Map<WorkerHandle, WorkerState>();
+  readonly #states = new Map<Life, WorkerState>();
   readonly #onEvent: (event: LifecycleEvent) => void;
   #wanted: number | undefined;
   #generation = 1;
@@ -42,7 +47,7 @@ export class Lifecycle {
   }
 
   /** Compares the pool with what it was at the last look. */
-  look({ handles, wanted, generation, rolls }: Pick<Supervisor, 'handles' | 'wanted' | 'generation' | 'rolls'>): void {
+  look({ handles, wanted, generation, rolls }: PoolLife): void {
     if (this.#wanted !== undefined && wanted !== this.#wanted)
       this.#add({ kind: 'resize', text: `pool of ${this.#wanted} is to have ${wanted} workers` });
     this.#wanted = wanted;
@@ -55,7 +60,7 @@ export class Lifecycle {
     for (const handle of handles) this.#lookAt(handle);
   }
 
-  exited(handle: WorkerHandle): void {
+  exited(handle: Life): void {
     const { id, reason, failure, drain } = handle;
     this.#states.delete(handle);
     const isBadEnd = isFailure(reason) || reason === 'killed';
@@ -64,7 +69,7 @@ export class Lifecycle {
     this.#add({ kind: 'exit', worker: id, ...(reason && { reason }), text });
   }
 
-  #lookAt(handle: WorkerHandle): void {
+  #lookAt(handle: Life): void {
     const { id, state, pid, reason } = handle;
     if (this.#states.get(handle) === state || state === 'exited') return;
     this.#states.set(handle, state);

@@ -1,0 +1,95 @@
+/**
+ * The bounds of `/events`: one that does not read costs little and is ended, the others get everything, and they are not too many.
+ */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer, get, type IncomingMessage, type ServerResponse } from 'node:http';
+import { connect } from 'node:net';
+import { after, test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
+import { EventStream } from '../src/primary/admin/event-stream.ts';
+
+const MIB = 2 ** 20;
+const FILLER = 'x'.repeat(64 * 1024);
+const MOST_SAMPLES = 2000;
+
+async function serving() {
+  const responses: ServerResponse[] = [];
+  const stream = new EventStream(
+    { samples: [{ at: 1 }], events: [{ text: 'was' }], listeners: new Set(), status: () => ({ state: 'ready' }) },
+    () => ({ pods: [] }),
+  );
+  const server = createServer((_request, response) => {
+    responses.push(response);
+    stream.serve(response);
+  });
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const address = server.address();
+  assert.ok(typeof address === 'object' && address !== null);
+  after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return { stream, responses, port: address.port };
+}
+
+async function listen(port: number): Promise<IncomingMessage> {
+  const [response] = await once(get({ port, host: '127.0.0.1', path: '/events', agent: false }), 'response');
+  return response as IncomingMessage;
+}
+
+test('one that does not read is ended at 4 MiB, and one that does gets every sample', async () => {
+  const { stream, responses, port } = await serving();
+  const silent = connect(port, '127.0.0.1').pause();
+  silent.on('error', () => undefined);
+  after(() => silent.destroy());
+  silent.write('GET /events HTTP/1.1\r\nHost: x\r\n\r\n');
+  while (responses.length < 1) await turn();
+  const reader = await listen(port);
+  let heard = '';
+  let count = 0;
+  reader.setEncoding('utf8').on('data', (chunk: string) => {
+    heard += chunk;
+    const parts = heard.split('event: sample\n');
+    count += parts.length - 1;
+    heard = parts.at(-1) ?? '';
+  });
+  const [unread] = responses;
+  assert.ok(unread);
+  let most = 0;
+  let sent = 0;
+  while (!unread.destroyed && sent < MOST_SAMPLES) {
+    stream.sampled({ number: ++sent, FILLER });
+    most = Math.max(most, unread.writableLength);
+    const wanted = sent;
+    for (let turns = 0; count < wanted - 8 && turns < 10_000; turns++) await turn(); // whoever reads keeps up
+  }
+  assert.ok(unread.destroyed, `${most} bytes wait after ${sent} samples`);
+  assert.ok(most > 3 * MIB && most < 5 * MIB, `at most ${most} bytes have waited`);
+  stream.sampled({ number: ++sent, FILLER: '' });
+  while (count < sent) await once(reader, 'data');
+  assert.equal(count, sent);
+});
+
+test('the first that one hears is the history, then what is now', async () => {
+  const { port } = await serving();
+  const reader = await listen(port);
+  const [chunk] = await once(reader.setEncoding('utf8'), 'data');
+  assert.equal(
+    chunk,
+    'retry: 1000\n\nevent: history\ndata: {"samples":[{"at":1}],"events":[{"text":"was"}]}\n\nevent: fleet\ndata: {"pods":[]}\n\ndata: {"state":"ready"}\n\n',
+  );
+});
+
+test('50 may listen; the next one is told to come again, and may when one has gone', async () => {
+  const { responses, port } = await serving();
+  const readers = await Promise.all(Array.from({ length: 50 }, () => listen(port)));
+  for (const reader of readers) reader.on('error', () => undefined).resume();
+  const refused = await listen(port);
+  assert.deepEqual([refused.statusCode, refused.headers['retry-after']], [503, '5']);
+  refused.resume();
+  const closed = responses.slice(0, 50).map(response => once(response, 'close'));
+  readers[0]?.destroy();
+  await Promise.race(closed);
+  assert.equal((await listen(port)).statusCode, 200);
+});
