@@ -20,5 +20,8 @@ export function prettyLine(line: string): string {
     ([field, value]) => `${field}=${typeof value === 'string' ? value : JSON.stringify(value)}`,
   );
   const stack = typeof err === 'object' && err !== null && 'stack' in err ? `\n${err.stack}` : '';
-  return `${[String(time).slice(11, 23), name, event, msg, ...values].filter(part => part !== undefined).join(' ')}${stack}\n`;
+  const said = [event, msg, ...values].filter(part => part !== undefined).join(' ');
+  // What an app or a client says may hold what moves a cursor; only a stack has lines.
+  const harmless = `${said.replace(/\p{Cc}/gu, ' ')}${stack.replace(/[^\P{Cc}\n\t]/gu, ' ')}`;
+  return `${String(time).slice(11, 23)} ${name} ${harmless}\n`;
 }

@@ -80,6 +80,15 @@ describe('configuration', () => {
     );
   });
 
+  test('LOG_REQUESTS is a flag or a share', () => {
+    const shares = { true: 1, false: 0, '5%': 0.05, '0.5%': 0.005, '100%': 1 };
+    for (const [value, share] of Object.entries(shares)) assert.equal(readConfig({ LOG_REQUESTS: value }).logRequests, share);
+    for (const value of ['often', '101%', '-5%', '5', '5 %', '%'])
+      assert.deepEqual(problems({ LOG_REQUESTS: value }), [
+        `LOG_REQUESTS must be "true", "false" or a percentage up to 100%, got "${value}" (environment)`,
+      ]);
+  });
+
   for (const url of [
     'http://redis',
     'redis',

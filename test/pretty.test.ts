@@ -18,3 +18,17 @@ test('a stack keeps its lines, and what is no JSON stays as it is', () => {
   assert.equal(stripVTControlCharacters(prettyLine(line)), '08:00:01.250 fatal x\nError: no\n    at y\n');
   assert.equal(prettyLine('not json\n'), 'not json\n');
 });
+
+test('what an app or a client says colours nothing and moves no cursor', () => {
+  const line = JSON.stringify({
+    level: 'info',
+    time: '2026-11-25T08:00:01.250Z',
+    event: 'request',
+    path: '/\u001b[2J\u009b31m\nfatal',
+    err: { stack: 'Error: \u001b[2J\n\tat y' },
+  });
+  assert.equal(
+    stripVTControlCharacters(prettyLine(line)),
+    '08:00:01.250 info  request path=/ [2J 31m fatal\nError:  [2J\n\tat y\n',
+  );
+});
