@@ -26,6 +26,7 @@ describe('bad configuration', { concurrency: CONCURRENCY }, () => {
         SHUTDOWN_TIMEOUT_MS: '-1',
         TRUST_PROXY: 'perhaps',
         LOG_LEVEL: 'loud',
+        LOG_REQUESTS: '101%',
       },
       detached: true,
     });
@@ -39,8 +40,9 @@ describe('bad configuration', { concurrency: CONCURRENCY }, () => {
       'SHUTDOWN_TIMEOUT_MS',
       'TRUST_PROXY',
       'LOG_LEVEL',
+      'LOG_REQUESTS',
     ];
-    const given = ['"two"', '"fastest"', '"70000"', '"-1"', '"perhaps"', '"loud"'];
+    const given = ['"two"', '"fastest"', '"70000"', '"-1"', '"perhaps"', '"loud"', '"101%"'];
     assert.equal(problems.length, names.length, kit.stderr);
     for (const [index, name] of names.entries()) {
       const problem = problems.find(line => line.trimStart().startsWith(`${name} must be `)) ?? '';

@@ -1,9 +1,14 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { ask } from './clients.ts';
-import { startKit } from './kit.ts';
+import { ROOT, startKit, until } from './kit.ts';
+
+/** Gives a command a terminal of its own (util-linux). */
+const noScript = spawnSync('script', ['--version']).error && 'there is no script(1) to make a terminal with';
 
 test('with LOG_REQUESTS every answered request is a line, without its query, and every line parses', async () => {
   const kit = await startKit({ app: 'koa.mjs', env: { LOG_REQUESTS: 'true' } });
@@ -43,4 +48,28 @@ test('a reader that stands still holds up neither the requests nor the exit', as
   kit.signal('SIGTERM');
   const ended = once(kit.process, 'exit').then(([code]) => code);
   assert.equal(await Promise.race([ended, pause(20_000, 'still there', { ref: false })]), 0);
+});
+
+test('on a terminal its log is for people: time, level in colour, event, fields; no line of JSON', {
+  skip: noScript ?? false,
+}, async () => {
+  const main = `"${process.execPath}" "${join(ROOT, 'src', 'main.ts')}"`;
+  const kit = await startKit({ app: 'koa.mjs', command: ['script', '-qefc', main, '/dev/null'], env: { LOG_REQUESTS: 'true' } });
+  const shown = (pattern: RegExp) =>
+    until(
+      () => pattern.exec(kit.stderr) ?? undefined, // where the kit of these tests puts lines that are no JSON
+      () => `${pattern} expected: ${kit.transcript()}`,
+      30_000,
+    );
+  await shown(/ pool\.ready /);
+  const [, port] = await shown(/ app\.listening .*url=http:\/\/127\.0\.0\.1:(\d+)/);
+  await ask(Number(port), '/?token=secret');
+  await shown(/ request .*path=\//);
+  process.kill(Number((await kit.status()).pid), 'SIGTERM');
+  assert.deepEqual(await kit.exit(), { code: 0, signal: null });
+  assert.deepEqual(kit.events, []);
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: the colours of a terminal
+  const line = /^\d\d:\d\d:\d\d\.\d{3} \u001b\[\d+m(?:info|warn) *\u001b\[\d+m [a-z.]+(?: \S.*)?$/;
+  for (const text of kit.stderr.trimEnd().split('\n')) assert.match(text.trimEnd(), line);
+  assert.doesNotMatch(kit.stderr, /secret/);
 });
