@@ -26,12 +26,15 @@ describe('whether a worker leaves a connection to others', () => {
     assert.equal(shouldLeaveIt('none', load(1000), [load(0)], 0), false);
   });
 
-  test('with least-connections: exactly where there are few, by turns where they are equal', () => {
+  test('with least-connections: exactly where there are few; equals by turns when idle, by who moves when busy', () => {
     const leaves = (own: Load, ...others: Load[]) => shouldLeaveIt('least-connections', own, others, 0);
     assert.equal(leaves(load(1), load(0)), true);
     assert.equal(leaves(load(0), load(0)), false, 'nobody has had a turn');
     assert.equal(leaves({ ...load(0), takenAt: 2 }, { ...load(0), takenAt: 1 }), true);
     assert.equal(leaves({ ...load(0), takenAt: 1 }, { ...load(0), takenAt: 2 }, load(3)), false);
+    assert.equal(leaves({ ...load(2), averagedAt: 1, takenAt: 1 }, { ...load(2), averagedAt: 2, takenAt: 2 }), true);
+    assert.equal(leaves({ ...load(2), averagedAt: 2, takenAt: 2 }, { ...load(2), averagedAt: 1, takenAt: 1 }), false);
+    assert.equal(leaves(load(2), load(2)), false, 'neither has answered');
     const [first] = betterOff('least-connections', { ...load(2), takenAt: 9 }, [load(1), { ...load(0), takenAt: 5 }, load(0)], 0);
     assert.deepEqual(first, load(0), 'the best first');
     const hardly = betterOff('least-connections', load(1), [load(0)], 0, 2);
@@ -54,7 +57,12 @@ describe('whether a worker leaves a connection to others', () => {
 
   test('somebody always takes it, whatever the loads', () => {
     for (let round = 0; round < 2000; round++) {
-      const loads = Array.from({ length: 1 + (round % 9) }, () => load(Math.floor(Math.random() * 300), Math.random() * 900));
+      const most = [1, 5, 300][round % 3] ?? 0;
+      const loads = Array.from({ length: 1 + (round % 9) }, () => ({
+        ...load(Math.floor(Math.random() * most), Math.random() * 900),
+        averagedAt: Math.floor(Math.random() * 5),
+        takenAt: Math.floor(Math.random() * 5),
+      }));
       for (const policy of ['least-connections', 'response-time'] as const) {
         const takers = loads.filter(
           own =>
