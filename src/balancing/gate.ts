@@ -1,9 +1,8 @@
 /**
  * A worker's gate before the shared listener: late binding. While others are better off and take connections, this worker leaves new
  * ones in the kernel's queue for them. A gate opens again when this worker's own load falls, when another worker that has become the
- * busier one rings, and for one turn of the event loop every 10 to 100 ms, so that a connection which nobody takes (a blocked, dead or
- * frozen worker looks idle on the board) is taken here, and the workers that should have taken it are not waited for until they report
- * again.
+ * busier one rings, and when the better ones say nothing: a blocked, dead or frozen worker looks idle on the board. Every 10 to 100 ms
+ * one that has said nothing is rung for; where none answers, none is waited for until it reports again.
  */
 import type { Socket } from 'node:net';
 import { wakeUp, wakeWhenRung } from './bell.ts';
@@ -12,8 +11,12 @@ import { averageWith, betterOff, faded, surplus, weigher } from './choice.ts';
 import { Distrust } from './distrust.ts';
 
 const SOONEST_PROBE_MS = 10;
-/** While nothing changes on the board. */
+/** While nothing changes on the board unless it is asked for. */
 const LATEST_PROBE_MS = 100;
+/** An idle worker answers within a millisecond where a CPU is free. */
+const ANSWER_MS = 5;
+/** One that answers is enough. */
+const MOST_ASKED = 4;
 /** A changed response time is worth a report (2 µs) this often. */
 const REPORT_EVERY_MS = 10;
 /** One that was rung for is not rung for again this soon: it may be busy. */
@@ -33,7 +36,7 @@ export class Gate {
   readonly #rungAt = new Map<number, number>();
   /** Undefined while this worker takes nothing at all. */
   #door: Door | undefined;
-  #hasTaken = false;
+  #hasAsked = false;
   #reportedAt = 0;
   #timer: NodeJS.Timeout | undefined;
   #probeMs = SOONEST_PROBE_MS;
@@ -41,7 +44,10 @@ export class Gate {
   constructor(id: number, board: Board) {
     this.#board = board;
     this.#own = { id, pid: process.pid, state: 'away', sequence: 0, connections: 0, responseMs: 0, averagedAt: 0, takenAt: 0 };
-    wakeWhenRung(() => this.#decide());
+    wakeWhenRung(() => {
+      this.#report(); // also where nothing else follows: a sign of life
+      this.#decide();
+    });
   }
 
   /** From now on this worker takes connections. */
@@ -67,7 +73,6 @@ export class Gate {
   accepted(socket: Socket): void {
     this.#own.connections++;
     this.#own.takenAt = this.#now();
-    this.#hasTaken = true;
     socket.once('close', () => {
       this.#own.connections--;
       this.#report();
@@ -131,9 +136,8 @@ export class Gate {
     if (this.#own.state === 'shut') return;
     this.#door?.hold();
     this.#report('shut');
-    this.#probeMs = SOONEST_PROBE_MS;
-    this.#distrust.remember(view.entries);
-    this.#scheduleProbe();
+    this.#hasAsked = false;
+    this.#probeAfter(SOONEST_PROBE_MS, view);
   }
 
   #unshut(): void {
@@ -149,32 +153,34 @@ export class Gate {
     wakeUp(best.pid);
   }
 
-  #scheduleProbe(): void {
+  #probeAfter(ms: number, { entries }: View): void {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#probe(), this.#probeMs).unref();
+    this.#probeMs = ms;
+    this.#distrust.remember(entries);
+    this.#timer = setTimeout(() => this.#probe(), ms).unref();
   }
 
   #probe(): void {
     const view = this.#board.look();
     this.#decide(view);
     if (this.#own.state !== 'shut' || this.#door === undefined) return;
-    this.#hasTaken = false;
-    this.#door.release();
-    // Timers, then the kernel's events, then this.
-    setImmediate(() => this.#endProbe(view));
-  }
-
-  #endProbe({ entries }: View): void {
-    if (this.#own.state !== 'shut' || this.#door === undefined) return;
-    this.#door.hold();
-    const others = entries.filter(({ id }) => id !== this.#own.id);
-    const silent = this.#distrust.silentAmong(others);
-    if (this.#hasTaken) for (const entry of silent) this.#distrust.add(entry, this.#now());
-    const isQuiet = !this.#hasTaken && silent.length === others.length;
-    this.#probeMs = isQuiet ? Math.min(LATEST_PROBE_MS, this.#probeMs * 2) : SOONEST_PROBE_MS;
-    this.#distrust.remember(entries);
-    this.#scheduleProbe();
-    if (this.#hasTaken) this.#decide();
+    const now = this.#now();
+    const asked = betterOff(view.policy, this.#own, this.#trusted(view, now), now).slice(0, MOST_ASKED);
+    const silent = this.#distrust.silentAmong(asked);
+    if (silent.length < asked.length) {
+      const isQuiet = this.#hasAsked;
+      this.#hasAsked = false;
+      this.#probeAfter(isQuiet ? Math.min(LATEST_PROBE_MS, this.#probeMs * 2) : SOONEST_PROBE_MS, view);
+    } else if (this.#hasAsked) {
+      for (const entry of silent) this.#distrust.add(entry, now);
+      this.#hasAsked = false;
+      this.#probeAfter(SOONEST_PROBE_MS, view);
+      this.#decide(view);
+    } else {
+      for (const { pid } of asked) wakeUp(pid);
+      this.#hasAsked = true;
+      this.#timer = setTimeout(() => this.#probe(), ANSWER_MS).unref();
+    }
   }
 
   /** All workers' clock. */
