@@ -10,11 +10,11 @@ import type { Board, Entry, View } from './board.ts';
 import { averageWith, betterOff, faded, surplus, weigher } from './choice.ts';
 import { Distrust } from './distrust.ts';
 
-const SOONEST_PROBE_MS = 4;
+const SOONEST_PROBE_MS = 10;
 /** While nothing changes on the board unless it is asked for. */
 const LATEST_PROBE_MS = 100;
-/** An idle worker answers within a millisecond where a CPU is free. */
-const ANSWER_MS = 4;
+/** An idle worker answers within a millisecond where a CPU is free, and later where workers wait for one. */
+const ANSWER_MS = 10;
 /** One that answers is enough. */
 const MOST_ASKED = 4;
 /** A changed response time is worth a report (2 µs) this often. */

@@ -16,7 +16,7 @@ const POLICIES = (process.env.POLICIES ?? 'rr,none,reuseport,least-connections,r
 const MANY = 1000;
 
 type Figures = Record<string, number>;
-type Measure = (server: Server) => Promise<Figures>;
+type Measure = (server: Server, round: number) => Promise<Figures>;
 
 interface Workload {
   title: string;
@@ -39,8 +39,8 @@ const fullSpeed =
 
 const inOpenLoop =
   (mixture: Mixture): Measure =>
-  async server => {
-    const { short, all, failed } = await openLoop(server.port, mixture, SECONDS * OPEN_LOOP_FACTOR);
+  async (server, round) => {
+    const { short, all, failed } = await openLoop(server.port, mixture, SECONDS * OPEN_LOOP_FACTOR, round);
     if (failed > 0) throw new Error(`${failed} failed`);
     const figures = { p90: percentile(all, 0.9), p99: percentile(all, 0.99) };
     return mixture.share > 0 ? { ...figures, 'p99 of the short': percentile(short, 0.99) } : figures;
@@ -124,7 +124,7 @@ async function compare(workload: Workload): Promise<void> {
     const turn = (round + POLICIES.length) % POLICIES.length;
     const figures = new Map<string, Figures>();
     for (const [policy, server] of [...servers.slice(turn), ...servers.slice(0, turn)])
-      figures.set(policy, await workload.measure(server));
+      figures.set(policy, await workload.measure(server, round));
     if (round < 0) continue; // the compiler settles
     for (const [policy, values] of figures) {
       for (const [name, value] of Object.entries(values)) {

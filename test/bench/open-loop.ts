@@ -1,5 +1,6 @@
 /**
- * Requests that come when they come (Poisson), each on a connection of its own. Latency counts from when one was due.
+ * Requests that come when they come (Poisson), each on a connection of its own. Latency counts from when one was due. The same seed gives the
+ * same requests at the same times: what chance brings together is the same for all that are compared.
  */
 import http from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -23,15 +24,17 @@ export async function openLoop(
   port: number,
   { path, perSecond, shortMs, longMs, share }: Mixture,
   seconds: number,
+  seed: number,
 ): Promise<Latencies> {
+  const random = seededRandom(seed);
   const latencies: Latencies = { short: [], all: [], failed: 0 };
   const pending: Promise<void>[] = [];
   const startedAt = performance.now();
   let dueAt = startedAt;
   while (dueAt - startedAt < seconds * 1000) {
-    dueAt += -Math.log(1 - Math.random()) * (1000 / perSecond);
+    dueAt += -Math.log(1 - random()) * (1000 / perSecond);
     await sleep(Math.max(0, dueAt - performance.now()));
-    const isLong = Math.random() < share;
+    const isLong = random() < share;
     const due = dueAt;
     pending.push(
       ask(port, `${path}?ms=${isLong ? longMs : shortMs}`).then(
@@ -47,6 +50,17 @@ export async function openLoop(
   }
   await Promise.all(pending);
   return latencies;
+}
+
+/** Mulberry32: small, and even enough for this. */
+function seededRandom(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
 }
 
 export function percentile(values: number[], share: number): number {

@@ -8,7 +8,9 @@ import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { freePort } from '../process/kit.ts';
-import { isAlive } from '../process/processes.ts';
+import { endWithUs, isAlive } from '../process/processes.ts';
+
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
 
 const ROOT = join(import.meta.dirname, '..', '..');
 const APPS = join(import.meta.dirname, 'apps');
@@ -99,6 +101,7 @@ export class Server {
         ...extra,
       },
     });
+    endWithUs(child);
     return new Server(child, folder, port, adminPort);
   }
 

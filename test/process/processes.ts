@@ -1,7 +1,7 @@
 /**
  * What runs on this machine, as the system sees it.
  */
-import { execFileSync } from 'node:child_process';
+import { type ChildProcess, execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { until } from './kit.ts';
 
@@ -59,4 +59,13 @@ export async function hearsSignals(pid: number): Promise<void> {
     },
     () => 'the primary has no handler for SIGTTOU',
   );
+}
+
+const ours = new Set<ChildProcess>();
+
+/** Ends a process with this one, however this one ends: a benchmark that fails or is interrupted leaves nothing behind. */
+export function endWithUs(child: ChildProcess): void {
+  if (ours.size === 0) process.once('exit', () => ours.forEach(each => void each.kill('SIGKILL')));
+  ours.add(child);
+  child.once('exit', () => ours.delete(child));
 }

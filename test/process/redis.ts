@@ -5,6 +5,7 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { RawClient } from './clients.ts';
 import { freePort, until } from './kit.ts';
+import { endWithUs } from './processes.ts';
 
 /** For `test`: why it is skipped, where it is. */
 export const withRedis = { skip: spawnSync('redis-server', ['--version']).error ? 'needs redis-server' : false };
@@ -32,6 +33,7 @@ export class LocalRedis {
   async startAgain(): Promise<void> {
     const args = ['--bind', '127.0.0.1', '--port', String(this.port), '--save', '', '--appendonly', 'no', '--dir', '/tmp'];
     this.#process = spawn('redis-server', args, { stdio: 'ignore' });
+    endWithUs(this.#process);
     await once(this.#process, 'spawn');
     await until(
       () => this.#answers(),
