@@ -21,6 +21,8 @@ const MOST_ASKED = 4;
 const REPORT_EVERY_MS = 10;
 /** One that was rung for is not rung for again this soon: it may be busy. */
 const RING_EVERY_MS = 1;
+/** A worker with fewer connections than before looks this often for those that should leave the next one to it. */
+const TELL_EVERY_MS = 5;
 
 /** What the gate stands before. */
 interface Door {
@@ -38,6 +40,7 @@ export class Gate {
   #door: Door | undefined;
   #hasAsked = false;
   #reportedAt = 0;
+  #toldAt = 0;
   #timer: NodeJS.Timeout | undefined;
   #probeMs = SOONEST_PROBE_MS;
 
@@ -77,6 +80,7 @@ export class Gate {
       this.#own.connections--;
       this.#report();
       if (this.#own.state === 'shut') this.#decide();
+      this.#tellWorse();
     });
     this.#report();
     this.#decide();
@@ -145,6 +149,19 @@ export class Gate {
     clearTimeout(this.#timer);
     this.#report('open');
     this.#door?.release();
+  }
+
+  /** They look at the board by themselves only when something happens to them. */
+  #tellWorse(): void {
+    const now = this.#now();
+    if (this.#own.state !== 'open' || now - this.#toldAt < TELL_EVERY_MS) return;
+    this.#toldAt = now;
+    const { policy, entries } = this.#board.look();
+    for (const entry of entries) {
+      const others = entries.filter(({ id }) => id !== entry.id);
+      const isWorse = () => betterOff(policy, entry, others, now).some(({ id }) => id === this.#own.id);
+      if (entry.id !== this.#own.id && entry.state === 'open' && isWorse()) this.#ring(entry, now);
+    }
   }
 
   #ring(best: Entry, now: number): void {
