@@ -36,7 +36,7 @@ export const variables = {
   ),
   policy: variable(
     'NODE_CLUSTER_SCHED_POLICY',
-    'rr',
+    'least-connections',
     anyOf(POLICIES),
     'how connections reach the workers: `rr`, `none`, `reuseport`, `least-connections`, `response-time` (see Balancing)',
   ),

@@ -26,7 +26,7 @@ describe('configuration', () => {
     const config = readConfig({});
     assert.ok(Object.isFrozen(config));
     assert.deepEqual(config.workers, { kind: 'auto' });
-    assert.deepEqual([config.host, config.port, config.adminPort, config.policy], ['0.0.0.0', 3000, 9090, 'rr']);
+    assert.deepEqual([config.host, config.port, config.adminPort, config.policy], ['0.0.0.0', 3000, 9090, 'least-connections']);
     assert.equal(config.sessionCookie, 'koa:sess');
     assert.equal(config.redisUrl, undefined);
   });

@@ -346,7 +346,7 @@ describe('the admin port', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual(Object.keys(cpus as object).sort(), ['cpuset', 'effective', 'quota', 'source']);
     assert.deepEqual(Object.keys(memory as object).sort(), ['heapPerWorkerMb', 'limitBytes', 'source']);
     assert.equal(drains.cutRequests, 0);
-    assert.deepEqual([status.pid, status.state, status.policy], [kit.pid, 'ready', 'rr']);
+    assert.deepEqual([status.pid, status.state, status.policy], [kit.pid, 'ready', 'least-connections']);
     assert.deepEqual(
       status.workers.map(({ id, state }) => [id, state]),
       [

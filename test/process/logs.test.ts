@@ -69,7 +69,7 @@ test('on a terminal its log is for people: time, level in colour, event, fields;
   assert.deepEqual(await kit.exit(), { code: 0, signal: null });
   assert.deepEqual(kit.events, []);
   // biome-ignore lint/suspicious/noControlCharactersInRegex: the colours of a terminal
-  const line = /^\d\d:\d\d:\d\d\.\d{3} \u001b\[\d+m(?:info|warn) *\u001b\[\d+m [a-z.]+(?: \S.*)?$/;
+  const line = /^\d\d:\d\d:\d\d\.\d{3} \u001b\[\d+m(?:info|warn) *\u001b\[\d+m [a-z.-]+(?: \S.*)?$/;
   for (const text of kit.stderr.trimEnd().split('\n')) assert.match(text.trimEnd(), line);
   assert.doesNotMatch(kit.stderr, /secret/);
 });
