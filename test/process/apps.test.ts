@@ -12,6 +12,8 @@ const CLEAN = { code: 0, signal: null };
 const CONCURRENCY = 3;
 /** Connections take turns, but for a worker that is slow to say that it has taken one. */
 const ENOUGH_FOR_BOTH = 8;
+/** Whose turn it is, a busy machine has a say in. */
+const MOST_VISITS = 200;
 const RESPONSE_TIME = /^\d+\.\dms$/;
 
 describe('an app', { concurrency: CONCURRENCY }, () => {
@@ -22,7 +24,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
       const { port } = await kit.ready();
       const path = app === undefined ? '/api/counter' : '/';
       const pids = new Set<number>();
-      for (let i = 0; i < ENOUGH_FOR_BOTH; i++) {
+      for (let visit = 0; pids.size < 2 && visit < MOST_VISITS; visit++) {
         const { status, headers, body } = await ask(port, path);
         assert.equal(status, 200);
         assert.match(headers['x-response-time'] ?? '', RESPONSE_TIME);
@@ -227,7 +229,7 @@ describe('a session in cookies', { concurrency: CONCURRENCY }, () => {
     const { port } = await kit.ready();
     const browser = new Browser(port);
     const workers = new Set<number>();
-    for (let visit = 1; visit <= ENOUGH_FOR_BOTH; visit++) {
+    for (let visit = 1; workers.size < 2 && visit <= MOST_VISITS; visit++) {
       const { counter, worker } = await browser.json<{ counter: number; worker: number }>('/api/counter');
       assert.equal(counter, visit);
       workers.add(worker);
@@ -354,7 +356,7 @@ describe('the admin port', { concurrency: CONCURRENCY }, () => {
         [2, 'ready'],
       ],
     );
-    assert.deepEqual(new Map(status.workers.map(({ pid, requests }) => [pid, requests])), answeredBy);
+    for (const { pid, requests } of status.workers) assert.equal(requests, answeredBy.get(pid) ?? 0);
     assert.deepEqual(status.workers.map(({ pid }) => pid).sort(), kit.workerPids.sort());
   });
 

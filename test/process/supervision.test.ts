@@ -33,7 +33,8 @@ describe('a worker that ends', { concurrency: CONCURRENCY }, () => {
     assert.ok(meanwhile.includes(other), 'the other one answered while one was missing');
     assert.ok(meanwhile.every(pid => pid === other || pid === fresh));
     const after = new Set<number>();
-    for (let i = 0; i < 8; i++) after.add(await pidOf(port));
+    // Whose turn it is, a busy machine has a say in.
+    for (let visit = 0; after.size < 2 && visit < 200; visit++) after.add(await pidOf(port));
     assert.deepEqual(after, new Set([other, fresh]));
     const { restarts, workers } = await kit.status();
     assert.deepEqual(restarts, { total: 1, byReason: { killed: 1 } });
