@@ -36,13 +36,13 @@ test('docker compose up --wait', withEngine, async t => {
 
   await t.test('both workers count one session, which is in Redis', async () => {
     const visitor = new Visitor();
-    const seen = [];
-    for (let i = 0; i < 6; i++) seen.push(await visitor.count(port));
-    assert.deepEqual(
-      seen.map(({ counter }) => counter),
-      [1, 2, 3, 4, 5, 6],
-    );
-    assert.equal(new Set(seen.map(({ worker }) => worker)).size, 2);
+    const workers = new Set<number>();
+    for (let visit = 1; workers.size < 2 && visit <= 200; visit++) {
+      const { counter, worker } = await visitor.count(port);
+      assert.equal(counter, visit);
+      workers.add(worker);
+    }
+    assert.equal(workers.size, 2);
     const command = ['redis-cli', 'EXISTS', `koa:sess:${visitor.cookies.get('koa:sess')}`];
     assert.equal((await container.exec(container.getById(redisId), command)).stdout.trim(), '1');
   });

@@ -28,10 +28,16 @@ test('a worker that is killed is replaced, and the other serves on', withEngine,
   await app.ready();
   const [victim, survivor] = (await app.status()).workers.map(({ pid }) => pid);
   assert.ok(victim && survivor);
-  const clients = await Promise.all([1, 2, 3, 4].map(() => RawClient.open(app.port)));
-  const pids = await Promise.all(clients.map(pidOf));
+  const clients: RawClient[] = [];
+  const pids: number[] = [];
   const clientsOf = (pid: number) => clients.filter((_, i) => pids[i] === pid);
-  assert.deepEqual([clientsOf(victim).length, clientsOf(survivor).length], [2, 2]);
+  // Where each of them goes, a busy machine has a say in.
+  while (clients.length < 40 && (clientsOf(victim).length < 2 || clientsOf(survivor).length < 2)) {
+    const client = await RawClient.open(app.port);
+    clients.push(client);
+    pids.push(await pidOf(client));
+  }
+  assert.ok(clientsOf(victim).length >= 2 && clientsOf(survivor).length >= 2, String(pids));
 
   await app.output('node', '-e', `process.kill(${victim}, 'SIGKILL')`);
   const exit = await app.event('worker.exit');
@@ -49,7 +55,7 @@ test('a worker that is killed is replaced, and the other serves on', withEngine,
     assert.ok(performance.now() < deadline, `no replacement; ${app.transcript()}`);
   } while (!app.events.some(isReplacement));
   const replacement = Number((await app.event('worker.ready', isReplacement)).workerPid);
-  for (let i = 0; i < 4; i++) seen.add(await pidOf(app));
+  for (let visit = 0; seen.size < 2 && visit < 200; visit++) seen.add(await pidOf(app));
   assert.deepEqual(seen, new Set([survivor, replacement]));
   assert.equal((await app.probe('/readyz')).status, 200);
   const { workers, restarts } = await app.status();
