@@ -6,6 +6,7 @@ import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type Koa from 'koa';
 import type { Kit } from '../index.ts';
+import { messageOf } from './primary-line.ts';
 
 /** The app module can't be used: missing, throwing, or exporting the wrong thing. The message names the file and what was expected. */
 export class AppError extends Error {
@@ -84,8 +85,4 @@ function isObject(value: unknown): value is Record<string, unknown> {
 function describe(value: unknown): string {
   if (value === null || value === undefined) return String(value);
   return typeof value === 'object' ? `an object (${Object.keys(value).slice(0, 5).join(', ') || 'empty'})` : `a ${typeof value}`;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -8,6 +8,9 @@ export function tell(message: ToPrimary): void {
   if (process.connected) process.send?.(message, undefined, undefined, () => undefined);
 }
 
+/** What to tell of whatever was thrown. */
+export const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
+
 /** Ends this process once all that was told is in the pipe. */
 export function sayByeAndExit(code: ExitCode): void {
   const { promise, resolve } = Promise.withResolvers<void>();

@@ -7,7 +7,7 @@ import type { RedisCounters } from '../messages.ts';
 import { closeRedis, connectRedis, evictionPolicyOf, type RedisClient } from '../state/redis.ts';
 import { redisCounters } from '../state/redis-stats.ts';
 import { type SessionKeys, shareSessionKeys } from '../state/session-keys.ts';
-import { tell } from './primary-line.ts';
+import { messageOf, tell } from './primary-line.ts';
 
 export class WorkerRedis {
   /** Undefined where the configuration turned out not to name one. */
@@ -25,8 +25,7 @@ export class WorkerRedis {
         const evictionPolicy = state === 'ready' && this.client ? await evictionPolicyOf(this.client) : undefined;
         tell({ type: 'redis', state, message, ...(evictionPolicy && { evictionPolicy }) });
       } catch (error) {
-        const why = error instanceof Error ? error.message : String(error);
-        tell({ type: 'redis', state: 'unreachable', message: `sharing the session keys failed: ${why}` });
+        tell({ type: 'redis', state: 'unreachable', message: `sharing the session keys failed: ${messageOf(error)}` });
         this.client?.disconnect(true);
       }
     });

@@ -19,7 +19,7 @@ import { WorkerKit } from './kit.ts';
 import { type AppError, listensItself, loadApp } from './load-app.ts';
 import { letKernelPreferUs } from './oom-score.ts';
 import { OwnListening } from './own-listening.ts';
-import { sayByeAndExit, tell } from './primary-line.ts';
+import { messageOf, sayByeAndExit, tell } from './primary-line.ts';
 import type { WorkerRedis } from './redis.ts';
 import { Serving } from './serving.ts';
 import { reportEveryMs, Stats } from './stats.ts';
@@ -120,7 +120,7 @@ class Worker {
   crash(error: unknown): void {
     // The app's `listen` fails, as it must: what is wrong has been told.
     if (this.#listensItself !== undefined && error !== this.#listensItself) return;
-    const message = describe(error);
+    const message = messageOf(error);
     this.#log().fatal({ event: 'worker.uncaught-exception', err: error });
     tell({ type: 'crashing', message });
     void this.#leave(CRASH_DRAIN_MS, ExitCode.failed);
@@ -136,7 +136,7 @@ class Worker {
       await kit.loaded();
       await this.#serve(listener);
     } catch (error) {
-      this.#fail({ type: 'failed', stage: 'app', message: describe(error) });
+      this.#fail({ type: 'failed', stage: 'app', message: messageOf(error) });
     }
   }
 
@@ -199,7 +199,7 @@ class Worker {
       await diagnose(diagnosis, to);
       tell({ type: 'diagnosed', id });
     } catch (error) {
-      tell({ type: 'diagnosed', id, error: describe(error) });
+      tell({ type: 'diagnosed', id, error: messageOf(error) });
     }
   }
 
@@ -225,8 +225,4 @@ class Worker {
     tell(message);
     sayByeAndExit(ExitCode.failed);
   }
-}
-
-function describe(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
