@@ -1,5 +1,5 @@
 /**
- * Whom not to wait for: a worker that left a connection waiting and has said nothing since, though it looks idle on the board.
+ * Whom not to wait for: a worker that was rung for and says nothing, though it looks better off on the board.
  */
 import type { Entry } from './board.ts';
 

@@ -158,9 +158,9 @@ export class Gate {
     this.#toldAt = now;
     const { policy, entries } = this.#board.look();
     for (const entry of entries) {
+      if (entry.id === this.#own.id || entry.state !== 'open') continue;
       const others = entries.filter(({ id }) => id !== entry.id);
-      const isWorse = () => betterOff(policy, entry, others, now).some(({ id }) => id === this.#own.id);
-      if (entry.id !== this.#own.id && entry.state === 'open' && isWorse()) this.#ring(entry, now);
+      if (betterOff(policy, entry, others, now).some(({ id }) => id === this.#own.id)) this.#ring(entry, now);
     }
   }
 
