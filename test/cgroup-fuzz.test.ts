@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import test from 'node:test';
 import { type Limits, resolveLimits } from '../src/resources/cgroup.ts';
 import { readUsage } from '../src/resources/usage.ts';
+import { type Random, seededRandom } from './random.ts';
 
 type Files = Record<string, string | { error: string }>;
 
@@ -16,7 +17,7 @@ const trees: Files[] = readdirSync(fixtures).flatMap(name =>
 const ROUNDS_PER_TREE = 120;
 
 test('damaged files: no exception, the same answer twice, only sane values', () => {
-  const random = mulberry32(0xb05);
+  const random = seededRandom(0xb05);
   const damages = [randomBytes, truncate, dropLine, repeatLine, swapCharacter, randomNumber];
   for (const files of trees) {
     for (let round = 0; round < ROUNDS_PER_TREE; round += 1) {
@@ -108,19 +109,6 @@ function assertSane({ quota, cpuset, memory, memoryHigh, levels }: Limits, conte
   assert.ok(quota === null || (finite(quota.value) && quota.value > 0), context);
   assert.ok(cpuset === null || (Number.isInteger(cpuset.value) && cpuset.value >= 1 && cpuset.value <= 65_536), context);
   for (const bound of [memory, memoryHigh]) assert.ok(bound === null || (finite(bound.value) && bound.value < 2 ** 62), context);
-}
-
-type Random = () => number;
-
-/** A small seeded generator: a failure can be repeated. */
-function mulberry32(seed: number): Random {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 function randomBytes(_text: string, random: Random): string {

@@ -4,6 +4,7 @@
  */
 import http from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { seededRandom } from '../random.ts';
 
 /** Of all requests, `share` are long. */
 export interface Mixture {
@@ -50,17 +51,6 @@ export async function openLoop(
   }
   await Promise.all(pending);
   return latencies;
-}
-
-/** Mulberry32: small, and even enough for this. */
-function seededRandom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 export function percentile(values: number[], share: number): number {

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { type Answer, ask, askJson, RawClient } from './clients.ts';
+import { type Answer, ask, askJson, everyWorker, RawClient } from './clients.ts';
 import { APPS, freePort, type Kit, startKit, until } from './kit.ts';
 
 const CLEAN = { code: 0, signal: null };
@@ -23,13 +23,13 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
       const kit = await startKit({ ...(app && { app }) });
       const { port } = await kit.ready();
       const path = app === undefined ? '/api/counter' : '/';
-      const pids = new Set<number>();
-      for (let visit = 0; pids.size < 2 && visit < MOST_VISITS; visit++) {
+      const visit = async (): Promise<number> => {
         const { status, headers, body } = await ask(port, path);
         assert.equal(status, 200);
         assert.match(headers['x-response-time'] ?? '', RESPONSE_TIME);
-        pids.add(JSON.parse(body).pid);
-      }
+        return JSON.parse(body).pid;
+      };
+      const pids = await everyWorker(2, visit, MOST_VISITS);
       assert.deepEqual([...pids].sort(), kit.workerPids.sort());
       assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
     });
@@ -228,13 +228,13 @@ describe('a session in cookies', { concurrency: CONCURRENCY }, () => {
     const kit = await startKit();
     const { port } = await kit.ready();
     const browser = new Browser(port);
-    const workers = new Set<number>();
-    for (let visit = 1; workers.size < 2 && visit <= MOST_VISITS; visit++) {
+    let visits = 0;
+    const visit = async () => {
       const { counter, worker } = await browser.json<{ counter: number; worker: number }>('/api/counter');
-      assert.equal(counter, visit);
-      workers.add(worker);
-    }
-    assert.equal(workers.size, 2);
+      assert.equal(counter, ++visits);
+      return worker;
+    };
+    await everyWorker(2, visit, MOST_VISITS);
     const before = browser.cookies.get('koa:sess');
     assert.deepEqual((await browser.json<{ user: string }>('/login?user=ada')).user, 'ada');
     assert.notEqual(browser.cookies.get('koa:sess'), before);

@@ -412,3 +412,21 @@ async function counted(
     client.close();
   }
 }
+
+/**
+ * Visits until each of so many workers has answered: whose turn it is, is the policy's matter, and on a busy machine chance. `visit` resolves
+ * with who has.
+ * @returns all of them
+ */
+export async function everyWorker<Worker extends string | number>(
+  count: number,
+  visit: () => Promise<Worker>,
+  mostVisits = 20 * count,
+): Promise<Set<Worker>> {
+  const seen = new Set<Worker>();
+  for (let visits = 0; seen.size < count; visits++) {
+    if (visits >= mostVisits) throw new Error(`${seen.size} of ${count} workers answered ${visits} visits`);
+    seen.add(await visit());
+  }
+  return seen;
+}

@@ -209,22 +209,25 @@ export async function startKit(options: KitOptions = {}): Promise<Kit> {
     cwd,
     detached,
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: {
-      PATH: process.env.PATH,
-      NODE_COMPILE_CACHE: join(ROOT, 'node_modules', '.cache', 'koa-bosun'),
-      HOST: '127.0.0.1',
-      ADMIN_HOST: '127.0.0.1',
-      PORT: '0',
-      ADMIN_PORT: String(adminPort),
-      NODE_CLUSTER_WORKERS: '2',
-      ...(app && { APP_MODULE: join(APPS, app) }),
-      ...env,
-    },
+    env: environmentOf(adminPort, app, env),
   });
   const kit = new Kit(child, adminPort, detached);
   after(() => kit.kill());
   return kit;
 }
+
+/** What a kit of these tests is started with. */
+export const environmentOf = (adminPort: number, app: string | undefined, env: KitOptions['env']) => ({
+  PATH: process.env.PATH,
+  NODE_COMPILE_CACHE: join(ROOT, 'node_modules', '.cache', 'koa-bosun'),
+  HOST: '127.0.0.1',
+  ADMIN_HOST: '127.0.0.1',
+  PORT: '0',
+  ADMIN_PORT: String(adminPort),
+  NODE_CLUSTER_WORKERS: '2',
+  ...(app && { APP_MODULE: join(APPS, app) }),
+  ...env,
+});
 
 /** A kit once all its workers serve, for assertAdopted; `tell` says to it that it is to drain. */
 export async function adopterOf(kit: Kit, tell: () => void) {

@@ -7,8 +7,9 @@ import { spawn, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
+import { Visitor } from '../container/visitor.ts';
 import { RawClient, requestText } from './clients.ts';
-import { APPS, freePort, Kit, ROOT, SOON_MS, startKit, until } from './kit.ts';
+import { environmentOf, freePort, Kit, ROOT, SOON_MS, startKit, until } from './kit.ts';
 import { childrenOf, hearsSignals } from './processes.ts';
 import { LocalRedis, withRedis } from './redis.ts';
 
@@ -112,20 +113,16 @@ describe('with Redis', { concurrency: CONCURRENCY, ...withRedis }, () => {
     const start = () => startKit({ app: 'slow-session.mjs', env: { REDIS_URL: redis.url } });
     const kit = await start();
     const { port } = await kit.ready();
-    await using client = await RawClient.open(port);
-    client.write(requestText('/?ms=1000&tell=slow'));
+    const visitor = new Visitor();
+    const answer = visitor.ask(port, '/?ms=1000&tell=slow');
     await kit.begun('slow');
     kit.signal('SIGTERM');
-    const { status, headers, body } = await client.answer();
+    const { status, body } = await answer;
     assert.deepEqual([status, JSON.parse(body).count], [200, 1]);
     assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
 
     const successor = await start();
-    await using again = await RawClient.open((await successor.ready()).port);
-    const cookie = String(headers['set-cookie'])
-      .replaceAll(/;[^\n]*/g, '')
-      .replaceAll('\n', '; ');
-    assert.equal(JSON.parse((await again.ask('/', { headers: { Cookie: cookie } })).body).count, 2);
+    assert.equal(JSON.parse((await visitor.ask((await successor.ready()).port, '/')).body).count, 2);
   });
 
   test('26, 30, 31 when Redis is gone the pod stays alive and ready, and SIGTERM ends it with code 0 and soon', async () => {
@@ -182,17 +179,7 @@ async function startAsPid1(app: string, env: Record<string, string> = {}): Promi
   const child = spawn('unshare', [...NAMESPACE, process.execPath, join(ROOT, 'src', 'main.ts')], {
     cwd: ROOT,
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: {
-      PATH: process.env.PATH,
-      NODE_COMPILE_CACHE: join(ROOT, 'node_modules', '.cache', 'koa-bosun'),
-      HOST: '127.0.0.1',
-      ADMIN_HOST: '127.0.0.1',
-      PORT: '0',
-      ADMIN_PORT: String(adminPort),
-      NODE_CLUSTER_WORKERS: '2',
-      APP_MODULE: join(APPS, app),
-      ...env,
-    },
+    env: environmentOf(adminPort, app, env),
   });
   const kit = new Kit(child, adminPort, false);
   after(async () => {

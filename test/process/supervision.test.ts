@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { ask, askJson, freshLoad, keepAliveLoad, RawClient, requestText } from './clients.ts';
+import { ask, askJson, everyWorker, freshLoad, keepAliveLoad, RawClient, requestText } from './clients.ts';
 import { APPS, freePort, type Kit, SOON_MS, startKit, until } from './kit.ts';
 
 const CLEAN = { code: 0, signal: null };
@@ -32,9 +32,7 @@ describe('a worker that ends', { concurrency: CONCURRENCY }, () => {
     const fresh = await replacement;
     assert.ok(meanwhile.includes(other), 'the other one answered while one was missing');
     assert.ok(meanwhile.every(pid => pid === other || pid === fresh));
-    const after = new Set<number>();
-    // Whose turn it is, a busy machine has a say in.
-    for (let visit = 0; after.size < 2 && visit < 200; visit++) after.add(await pidOf(port));
+    const after = await everyWorker(2, () => pidOf(port), 200);
     assert.deepEqual(after, new Set([other, fresh]));
     const { restarts, workers } = await kit.status();
     assert.deepEqual(restarts, { total: 1, byReason: { killed: 1 } });
