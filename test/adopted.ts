@@ -3,7 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { ask, RawClient } from './process/clients.ts';
+import { ask, everyWorker, RawClient } from './process/clients.ts';
 import { ROOT, type Status, until } from './process/kit.ts';
 
 export const ADOPT = join(ROOT, 'test', 'fixtures', 'adopt');
@@ -21,13 +21,11 @@ export interface Adopter {
 export async function assertAdopted({ port, status, stop }: Adopter, project: string): Promise<void> {
   const { sizing, workers } = await status();
   assert.match((sizing as { reason: string }).reason, /CPUs?, rounded half up|memory/, 'sized from the limits');
-  const pids = new Set<number>();
-  for (let n = 0; n < workers.length * 2; n++) {
-    const answer = JSON.parse((await ask(port, '/')).body) as { app: string; pid: number };
-    assert.equal(answer.app, project);
-    pids.add(answer.pid);
-  }
-  assert.equal(pids.size, workers.length, 'every worker serves the app');
+  await everyWorker(port, workers.length, async client => {
+    const { app, pid } = await client.askJson<{ app: string; pid: number }>('/');
+    assert.equal(app, project);
+    return pid;
+  });
   const body = JSON.stringify({ echo: project });
   const headers = { 'Content-Type': 'application/json', 'Content-Length': String(body.length) };
   assert.equal((await ask(port, '/echo', { method: 'POST', headers, body })).body, body);

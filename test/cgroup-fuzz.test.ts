@@ -70,12 +70,12 @@ test('hostile files cost bounded time', () => {
     },
   };
   for (const [name, files] of Object.entries(hostile)) {
-    // CPU time and not the clock: others may have the machine meanwhile.
+    // Minutes, where a cost grew with the square of the length. CPU time and not the clock: others may have the machine meanwhile.
     const began = process.cpuUsage();
     const limits = resolve(files);
     const { user, system } = process.cpuUsage(began);
     const milliseconds = (user + system) / 1000;
-    assert.ok(milliseconds < 400, `${name} took ${milliseconds.toFixed()} ms of CPU time`);
+    assert.ok(milliseconds < 10_000, `${name} took ${milliseconds.toFixed()} ms of CPU time`);
     assertSane(limits, name);
     assert.ok(JSON.stringify([limits.levels, limits.skipped]).length < 1e6, `${name}: what is printed is bounded`);
   }

@@ -144,7 +144,7 @@ function page({ greeting, visits, worker, user }: { greeting: string; visits: nu
 <style>body{font:1.1rem/1.6 system-ui;max-width:36rem;margin:4rem auto;padding:0 1rem;color-scheme:light dark}b{font-size:1.4em}</style>
 <h1>${escapeHtml(greeting)}, ${name}</h1>
 <p>This is your visit <b>${visits}</b>, answered by worker <b>${worker}</b> (process ${process.pid}) of pod <b>${escapeHtml(hostname())}</b>.</p>
-<p>Reload: workers change, the counter goes on. Try <a href="/login?user=captain">/login</a>, <a href="/logout">/logout</a>,
+<p>Reload: whichever worker answers, the counter goes on. Try <a href="/login?user=captain">/login</a>, <a href="/logout">/logout</a>,
 <a href="/slow?ms=500">/slow</a>, <a href="/cpu?ms=100">/cpu</a>, <a href="/stream">/stream</a>, <a href="/api/counter">/api/counter</a>.</p>
 </html>
 `;

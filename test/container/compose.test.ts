@@ -8,10 +8,10 @@ import { test } from 'node:test';
 import { promisify } from 'node:util';
 import { everyWorker } from '../process/clients.ts';
 import { freePort, ROOT } from '../process/kit.ts';
+import { Visitor } from '../visitor.ts';
 import { App } from './app.ts';
 import { atEnd, docker, engine, uniqueName, withEngine } from './engine.ts';
 import { DELAY_MS, stopUnderLoad } from './load.ts';
-import { Visitor } from './visitor.ts';
 
 const REDIS_PORT = 6379;
 
@@ -38,12 +38,11 @@ test('docker compose up --wait', withEngine, async t => {
   await t.test('both workers count one session, which is in Redis', async () => {
     const visitor = new Visitor();
     let visits = 0;
-    const visit = async () => {
-      const { counter, worker } = await visitor.count(port);
+    await everyWorker(port, 2, async client => {
+      const { counter, worker } = await visitor.countOn(client);
       assert.equal(counter, ++visits);
       return worker;
-    };
-    await everyWorker(2, visit, 200);
+    });
     const command = ['redis-cli', 'EXISTS', `koa:sess:${visitor.cookies.get('koa:sess')}`];
     assert.equal((await container.exec(container.getById(redisId), command)).stdout.trim(), '1');
   });

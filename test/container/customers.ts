@@ -4,7 +4,7 @@
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import { RawClient } from '../process/clients.ts';
-import { type Count, Visitor } from './visitor.ts';
+import { type Count, Visitor } from '../visitor.ts';
 
 const NOTHING_MUCH = '/cpu?ms=0';
 const COUNTER = '/api/counter';

@@ -13,9 +13,9 @@ import { closeRedis, connectRedis, type RedisClient } from '../../src/state/redi
 import { openSessionStore, type SessionStore } from '../../src/state/session-store.ts';
 import { ask } from '../process/clients.ts';
 import { until } from '../process/kit.ts';
+import { Visitor } from '../visitor.ts';
 import { withEngine } from './engine.ts';
 import { Redis } from './redis.ts';
-import { Visitor } from './visitor.ts';
 
 const COOKIE = 'koa:sess';
 const DAY_S = 86_400;

@@ -7,9 +7,9 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { type Kit, startKit, until } from '../process/kit.ts';
 import { type Operated, startOperated } from '../process/operator.ts';
+import { Visitor } from '../visitor.ts';
 import { withEngine } from './engine.ts';
 import { LOGIN, RedisGroup, SENTINEL_PASSWORD } from './redis-group.ts';
-import { Visitor } from './visitor.ts';
 
 const CLEAN = { code: 0, signal: null };
 const WORKERS = 2;

@@ -6,9 +6,9 @@ import { test } from 'node:test';
 import { RawClient } from '../process/clients.ts';
 import { type Kit, until } from '../process/kit.ts';
 import { startOperated } from '../process/operator.ts';
+import { Visitor } from '../visitor.ts';
 import { withEngine } from './engine.ts';
 import { Redis } from './redis.ts';
-import { Visitor } from './visitor.ts';
 
 const READS = 200;
 const FULL = 10;

@@ -8,12 +8,12 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { StartedNetwork } from 'testcontainers';
 import { RawClient } from '../process/clients.ts';
 import { APPS } from '../process/kit.ts';
+import type { Count } from '../visitor.ts';
 import { type App, type AppOptions, startApp } from './app.ts';
 import { Balancer, LAG_MS } from './balancer.ts';
 import { Customers } from './customers.ts';
 import { startNetwork, withEngine } from './engine.ts';
 import { Redis } from './redis.ts';
-import type { Count } from './visitor.ts';
 
 const REQUESTS = 20_000;
 /** The kit's default: above the lag, also where a busy machine adds to it. */

@@ -8,9 +8,9 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { KitOptions } from '../process/kit.ts';
 import { until } from '../process/kit.ts';
 import { type Operated, startOperated } from '../process/operator.ts';
+import { Visitor } from '../visitor.ts';
 import { withEngine } from './engine.ts';
 import { Redis } from './redis.ts';
-import { Visitor } from './visitor.ts';
 
 const TOMBSTONE = 'destroyed';
 const PARALLEL = 20;

@@ -3,11 +3,12 @@
  */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
+import { everyWorker } from '../process/clients.ts';
+import { type Count, Visitor } from '../visitor.ts';
 import { type App, startApp } from './app.ts';
 import { startNetwork, withEngine } from './engine.ts';
 import { KEYS, POD_ENV, type Pods, startPods, WORKERS } from './pods.ts';
 import { Redis } from './redis.ts';
-import { type Count, Visitor } from './visitor.ts';
 
 /** The command timeout, and a tenth for the way. */
 const FROZEN_MS = { least: 450, most: 600 };
@@ -117,17 +118,18 @@ async function assertOtherwiseWell(app: App): Promise<void> {
 /** On every worker, soon. */
 async function assertCountsAgain(app: App, visitor: Visitor, counter: number, withinMs = RECOVERY_MS): Promise<void> {
   const startedAt = performance.now();
-  const workers = new Set<string>();
   const counters: number[] = [];
-  while (workers.size < WORKERS) {
-    const ms = performance.now() - startedAt;
-    assert.ok(ms < withinMs, `after ${ms} ms: ${[...workers]}; ${app.transcript()}`);
-    const { status, body } = await visitor.ask(app.port, '/api/counter');
-    if (status !== 200) continue;
-    const count = JSON.parse(body) as Count;
-    workers.add(workerOf(count));
-    counters.push(count.counter);
-  }
+  await everyWorker(app.port, WORKERS, async client => {
+    let answer = await visitor.askOn(client, '/api/counter');
+    while (answer.status !== 200) {
+      const ms = performance.now() - startedAt;
+      assert.ok(ms < withinMs, `${answer.status} after ${ms} ms; ${app.transcript()}`);
+      answer = await visitor.askOn(client, '/api/counter');
+    }
+    const { worker, counter } = JSON.parse(answer.body) as Count;
+    counters.push(counter);
+    return worker;
+  });
   assert.deepEqual(
     counters,
     counters.map((_, index) => counter + index),
@@ -185,8 +187,6 @@ async function withPassword(t: TestContext): Promise<void> {
   });
   await Promise.all([...refusals, taken]);
 }
-
-const workerOf = ({ pod, worker }: Count) => `${pod}/${worker}`;
 
 async function timed<T>(ask: () => Promise<T>): Promise<{ answer: T; ms: number }> {
   const startedAt = performance.now();

@@ -5,9 +5,9 @@ import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
 import { test } from 'node:test';
 import { everyWorker } from '../process/clients.ts';
+import { type Count, Visitor } from '../visitor.ts';
 import { withEngine } from './engine.ts';
 import { COOKIE, KEYS, type Pods, startApps, startPods, TOMBSTONE, WORKERS } from './pods.ts';
-import { type Count, Visitor } from './visitor.ts';
 
 test('sessions of two containers', withEngine, async t => {
   const pods = await startPods(2);
@@ -23,12 +23,13 @@ test('sessions of two containers', withEngine, async t => {
 async function isOne({ apps, redis }: Pods): Promise<void> {
   const visitor = new Visitor();
   const seen: Count[] = [];
-  const visitNext = async () => {
-    const count = await visitor.count(apps[seen.length % apps.length]?.port ?? 0);
-    seen.push(count);
-    return workerOf(count);
-  };
-  await everyWorker(2 * WORKERS, visitNext, 400);
+  for (const { port } of [...apps, ...apps]) {
+    await everyWorker(port, WORKERS, async client => {
+      const count = await visitor.countOn(client);
+      seen.push(count);
+      return workerOf(count);
+    });
+  }
   assert.deepEqual(
     seen.map(({ counter }) => counter),
     seen.map((_, index) => index + 1),
@@ -93,9 +94,9 @@ async function twentyWorkers({ network, redis }: Pods): Promise<void> {
   const apps = await startApps(network, 2, { env: { NODE_CLUSTER_WORKERS: String(workers), SESSION_COOKIE: cookie } });
   const issued = new Map<string, Visitor>();
   for (const app of apps) {
-    await everyWorker(workers, async () => {
+    await everyWorker(app.port, workers, async client => {
       const visitor = new Visitor();
-      const worker = workerOf(await visitor.count(app.port));
+      const worker = workerOf(await visitor.countOn(client));
       issued.set(worker, visitor);
       return worker;
     });
@@ -108,8 +109,8 @@ async function twentyWorkers({ network, redis }: Pods): Promise<void> {
   const [visitor = new Visitor()] = issued.values();
   const seen: Count[] = [];
   for (const app of apps) {
-    await everyWorker(workers, async () => {
-      const count = await visitor.count(app.port);
+    await everyWorker(app.port, workers, async client => {
+      const count = await visitor.countOn(client);
       seen.push(count);
       return workerOf(count);
     });

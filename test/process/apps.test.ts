@@ -5,15 +5,12 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { type Answer, ask, askJson, everyWorker, RawClient } from './clients.ts';
+import { Visitor } from '../visitor.ts';
+import { ask, askJson, everyWorker, RawClient } from './clients.ts';
 import { APPS, freePort, type Kit, startKit, until } from './kit.ts';
 
 const CLEAN = { code: 0, signal: null };
 const CONCURRENCY = 3;
-/** Connections take turns, but for a worker that is slow to say that it has taken one. */
-const ENOUGH_FOR_BOTH = 8;
-/** Whose turn it is, a busy machine has a say in. */
-const MOST_VISITS = 200;
 const RESPONSE_TIME = /^\d+\.\dms$/;
 
 describe('an app', { concurrency: CONCURRENCY }, () => {
@@ -23,13 +20,13 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
       const kit = await startKit({ ...(app && { app }) });
       const { port } = await kit.ready();
       const path = app === undefined ? '/api/counter' : '/';
-      const visit = async (): Promise<number> => {
-        const { status, headers, body } = await ask(port, path);
+      const visit = async (client: RawClient): Promise<number> => {
+        const { status, headers, body } = await client.ask(path);
         assert.equal(status, 200);
         assert.match(headers['x-response-time'] ?? '', RESPONSE_TIME);
         return JSON.parse(body).pid;
       };
-      const pids = await everyWorker(2, visit, MOST_VISITS);
+      const pids = await everyWorker(port, 2, visit);
       assert.deepEqual([...pids].sort(), kit.workerPids.sort());
       assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
     });
@@ -160,32 +157,31 @@ describe('kit', { concurrency: CONCURRENCY }, () => {
   test('metrics are summed over the workers, and never go down when one is killed', async () => {
     const kit = await startKit({ app: 'factory.ts' });
     const { port } = await kit.ready();
-    const greeted = new Map<number, number>();
-    const greet = async (times: number) => {
-      for (let i = 0; i < times; i++) {
-        const { pid } = await askJson<{ pid: number }>(port, '/greet');
-        greeted.set(pid, (greeted.get(pid) ?? 0) + 1);
-      }
+    let greeted = 0;
+    const greet = async (client: RawClient) => {
+      const { pid } = await client.askJson<{ pid: number }>('/greet');
+      greeted++;
+      return pid;
     };
     const greetings = async () => sum(await scrape(kit), 'test_greetings_total');
-    await greet(10);
-    assert.deepEqual([...greeted.keys()].sort(), kit.workerPids.sort());
-    await settles(greetings, 10);
+    const before = await everyWorker(port, 2, greet);
+    assert.deepEqual([...before].sort(), kit.workerPids.sort());
+    await settles(greetings, greeted);
 
-    const [killed = 0] = greeted.keys();
+    const [killed = 0] = before;
     process.kill(killed, 'SIGKILL');
-    const isReplaced = kit.event('worker.ready', ({ workerPid }) => !greeted.has(Number(workerPid))).then(() => true);
+    const isReplaced = kit.event('worker.ready', ({ workerPid }) => !before.has(Number(workerPid))).then(() => true);
     let scrapes = 0;
     while (!(await Promise.race([isReplaced, false]))) {
-      assert.equal(await greetings(), 10, 'while a worker is missing');
+      assert.equal(await greetings(), greeted, 'while a worker is missing');
       scrapes++;
     }
     assert.ok(scrapes > 0, 'scraped while a worker was missing');
-    await greet(4);
-    await settles(greetings, 14);
+    await everyWorker(port, 2, greet);
+    await settles(greetings, greeted);
     const series = await scrape(kit);
     assert.equal(series.get('bosun_worker_exits_total{reason="killed"}'), 1);
-    assert.equal(sum(series, 'http_request_duration_seconds_count'), 14);
+    assert.equal(sum(series, 'http_request_duration_seconds_count'), greeted);
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });
 
@@ -194,18 +190,17 @@ describe('kit', { concurrency: CONCURRENCY }, () => {
     const { port } = await kit.ready();
     await using sender = await RawClient.open(port);
     for (const text of ['one', 'two', 'three']) assert.equal((await sender.ask(`/tell?text=${text}`)).status, 200);
-    const heard = new Map<number, unknown[]>();
-    await until(
-      async () => {
-        for (let i = 0; i < 3; i++) {
-          const answer = await askJson<{ worker: number; heard: unknown[] }>(port, '/');
-          heard.set(answer.worker, answer.heard);
-        }
-        return (heard.size === 3 && [...heard.values()].every(({ length }) => length >= 3)) || undefined;
-      },
-      () => JSON.stringify([...heard]),
-    );
-    for (const news of heard.values()) assert.deepEqual(news, ['one', 'two', 'three']);
+    await everyWorker(port, 3, async client => {
+      const { worker, heard } = await until(
+        async () => {
+          const answer = await client.askJson<{ worker: number; heard: unknown[] }>('/');
+          return answer.heard.length >= 3 ? answer : undefined;
+        },
+        () => kit.transcript(),
+      );
+      assert.deepEqual(heard, ['one', 'two', 'three']);
+      return worker;
+    });
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });
 
@@ -227,36 +222,38 @@ describe('a session in cookies', { concurrency: CONCURRENCY }, () => {
   test('goes on over workers, through a login, and ends with a logout', async () => {
     const kit = await startKit();
     const { port } = await kit.ready();
-    const browser = new Browser(port);
+    const visitor = new Visitor();
     let visits = 0;
-    const visit = async () => {
-      const { counter, worker } = await browser.json<{ counter: number; worker: number }>('/api/counter');
+    await everyWorker(port, 2, async client => {
+      const { counter, worker } = await visitor.countOn(client);
       assert.equal(counter, ++visits);
       return worker;
-    };
-    await everyWorker(2, visit, MOST_VISITS);
-    const before = browser.cookies.get('koa:sess');
-    assert.deepEqual((await browser.json<{ user: string }>('/login?user=ada')).user, 'ada');
-    assert.notEqual(browser.cookies.get('koa:sess'), before);
-    assert.match((await browser.get('/')).body, /Hello, ada</);
-    assert.match((await browser.get('/')).body, /Hello, ada</, 'of the other worker too');
-    assert.deepEqual((await browser.json<{ user: null }>('/logout')).user, null);
-    assert.deepEqual(browser.cookies, new Map(), 'the cookies are taken back');
-    assert.equal((await browser.json<{ counter: number }>('/api/counter')).counter, 1);
-    assert.match((await browser.get('/')).body, /Hello, stranger</);
+    });
+    const before = visitor.cookies.get('koa:sess');
+    assert.deepEqual((await visitor.json<{ user: string }>(port, '/login?user=ada')).user, 'ada');
+    assert.notEqual(visitor.cookies.get('koa:sess'), before);
+    await everyWorker(port, 2, async client => {
+      const { body } = await visitor.askOn(client, '/');
+      assert.match(body, /Hello, ada</);
+      return Number(/worker <b>(\d+)/.exec(body)?.[1]);
+    });
+    assert.deepEqual((await visitor.json<{ user: null }>(port, '/logout')).user, null);
+    assert.deepEqual(visitor.cookies, new Map(), 'the cookies are taken back');
+    assert.equal((await visitor.count(port)).counter, 1);
+    assert.match((await visitor.ask(port, '/')).body, /Hello, stranger</);
   });
 
   test('is out of reach of scripts and of other sites, and a forged one is none', async () => {
     const kit = await startKit({ env: { SESSION_COOKIE: 'sailor' } });
     const { port } = await kit.ready();
-    const browser = new Browser(port);
-    const { headers } = await browser.get('/api/counter');
+    const visitor = new Visitor();
+    const { headers } = await visitor.ask(port, '/api/counter');
     const set = (headers['set-cookie'] ?? '').split('\n');
     assert.equal(set.length, 2);
     for (const cookie of set) assert.match(cookie, /^sailor(\.sig)?=.*; samesite=lax; httponly$/);
     const forged = Buffer.from(JSON.stringify({ visits: 41, _expire: Date.now() + 1e6, _maxAge: 1e6 })).toString('base64');
-    browser.cookies.set('sailor', forged);
-    assert.equal((await browser.json<{ counter: number }>('/api/counter')).counter, 1);
+    visitor.cookies.set('sailor', forged);
+    assert.equal((await visitor.count(port)).counter, 1);
   });
 
   test('36 is known to every pod with the same SESSION_KEYS, an older key of theirs included', async () => {
@@ -264,10 +261,9 @@ describe('a session in cookies', { concurrency: CONCURRENCY }, () => {
       startKit({ env: { SESSION_KEYS: 'old-key' } }),
       startKit({ env: { SESSION_KEYS: 'new-key,old-key' } }),
     ]);
-    const browser = new Browser((await one.ready()).port);
-    assert.equal((await browser.json<{ counter: number }>('/api/counter')).counter, 1);
-    browser.port = (await two.ready()).port;
-    assert.equal((await browser.json<{ counter: number }>('/api/counter')).counter, 2);
+    const visitor = new Visitor();
+    assert.equal((await visitor.count((await one.ready()).port)).counter, 1);
+    assert.equal((await visitor.count((await two.ready()).port)).counter, 2);
     assert.deepEqual(one.all('session.keys-generated'), []);
   });
 
@@ -310,13 +306,14 @@ describe('the admin port', { concurrency: CONCURRENCY }, () => {
     const kit = await startKit({ app: 'koa.mjs' });
     const { port } = await kit.ready();
     const answeredBy = new Map<number, number>();
-    for (let i = 0; i < ENOUGH_FOR_BOTH; i++) {
-      const { pid } = await askJson<{ pid: number }>(port, '/');
+    let asked = 0;
+    await everyWorker(port, 2, async client => {
+      const { pid } = await client.askJson<{ pid: number }>('/');
+      asked++;
       answeredBy.set(pid, (answeredBy.get(pid) ?? 0) + 1);
-    }
-    const status = await kit.statusWhere(
-      ({ workers }) => workers.reduce((all, { requests }) => all + requests, 0) === ENOUGH_FOR_BOTH,
-    );
+      return pid;
+    });
+    const status = await kit.statusWhere(({ workers }) => workers.reduce((all, { requests }) => all + requests, 0) === asked);
     const worker = {
       id: 'number',
       pid: 'number',
@@ -439,42 +436,14 @@ describe('the demo app', { concurrency: CONCURRENCY }, () => {
   test('escapes what a user calls themselves, and refuses to wait for ever', async () => {
     const kit = await startKit();
     const { port } = await kit.ready();
-    const browser = new Browser(port);
-    await browser.get('/login?user=%3Cscript%3E');
-    const { body } = await browser.get('/');
+    const visitor = new Visitor();
+    await visitor.ask(port, '/login?user=%3Cscript%3E');
+    const { body } = await visitor.ask(port, '/');
     assert.match(body, /Hello, &#60;script&#62;/);
-    assert.equal((await browser.get('/slow?ms=60001')).status, 400);
-    assert.equal((await browser.get('/slow?ms=x')).status, 400);
+    assert.equal((await ask(port, '/slow?ms=60001')).status, 400);
+    assert.equal((await ask(port, '/slow?ms=x')).status, 400);
   });
 });
-
-/** Keeps cookies, and nothing else: each request comes on a connection of its own. */
-class Browser {
-  port: number;
-  readonly cookies = new Map<string, string>();
-
-  constructor(port: number) {
-    this.port = port;
-  }
-
-  async get(path: string): Promise<Answer> {
-    const cookie = [...this.cookies].map(pair => pair.join('=')).join('; ');
-    const answer = await ask(this.port, path, cookie === '' ? {} : { headers: { Cookie: cookie } });
-    for (const line of answer.headers['set-cookie']?.split('\n') ?? []) {
-      const [, name = '', value = ''] = /^([^=]+)=([^;]*)/.exec(line) ?? [];
-      const expires = Date.parse(/expires=([^;]+)/.exec(line)?.[1] ?? '');
-      if (expires < Date.now()) this.cookies.delete(name);
-      else this.cookies.set(name, value);
-    }
-    return answer;
-  }
-
-  async json<T>(path: string): Promise<T> {
-    const { status, body } = await this.get(path);
-    assert.equal(status, 200, body);
-    return JSON.parse(body) as T;
-  }
-}
 
 /** Every series of `/metrics` by its name and labels. */
 async function scrape(kit: Kit): Promise<Map<string, number>> {

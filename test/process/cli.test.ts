@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { stripVTControlCharacters } from 'node:util';
 import { FakeRoot } from '../fake-root.ts';
-import { ask, askJson, RawClient, requestText } from './clients.ts';
+import { ask, askJson, everyWorker, RawClient, requestText } from './clients.ts';
 import { freePort, startKit, until } from './kit.ts';
 import { bosun, type Operated, type Ran, Running, startOperated, temporaryFolder } from './operator.ts';
 
@@ -246,16 +246,18 @@ describe('bosun scale, policy, broadcast, doctor and sizing', { concurrency: CON
     assert.deepEqual(normalised(await bosun('broadcast', 'news', '{"text":"land ahoy"}')).stdout, 'sent to # workers\n');
     assert.equal((await bosun('broadcast', 'news', '--json')).stdout, '{"workers":2}\n');
     await bosun('broadcast', 'other', '1');
-    const heard = new Map<number, unknown>();
-    await until(
-      async () => {
-        const { pid, heard: data } = await askJson<{ pid: number; heard: unknown[] }>(port, '/');
-        if (data.length >= 2) heard.set(pid, data);
-        return heard.size === 2 || undefined;
-      },
-      () => kit.transcript(),
-    );
-    for (const pid of kit.workerPids) assert.deepEqual(heard.get(pid), [{ text: 'land ahoy' }, null]);
+    const pids = await everyWorker(port, 2, async client => {
+      const { pid, heard } = await until(
+        async () => {
+          const answer = await client.askJson<{ pid: number; heard: unknown[] }>('/');
+          return answer.heard.length >= 2 ? answer : undefined;
+        },
+        () => kit.transcript(),
+      );
+      assert.deepEqual(heard, [{ text: 'land ahoy' }, null]);
+      return pid;
+    });
+    assert.deepEqual([...pids].sort(), kit.workerPids.sort());
   });
 
   test('doctor finds nothing to complain of in a good deployment', async () => {

@@ -36,9 +36,8 @@ export async function ask(port: number, path: string, parts?: RequestParts): Pro
 
 /** The JSON of a route, on a connection of its own. */
 export async function askJson<T>(port: number, path: string): Promise<T> {
-  const { status, body } = await ask(port, path);
-  if (status !== 200) throw new Error(`${path} must answer 200, got ${status}: ${body}`);
-  return JSON.parse(body) as T;
+  await using client = await RawClient.open(port);
+  return await client.askJson<T>(path);
 }
 
 /** One TCP connection: what is written goes out as it is, what comes back is kept. */
@@ -98,6 +97,13 @@ export class RawClient {
   async ask(path: string, parts?: RequestParts): Promise<Answer> {
     this.write(requestText(path, parts));
     return this.answer();
+  }
+
+  /** The JSON of a route. */
+  async askJson<T>(path: string): Promise<T> {
+    const { status, body } = await this.ask(path);
+    if (status !== 200) throw new Error(`${path} must answer 200, got ${status}: ${body}`);
+    return JSON.parse(body) as T;
   }
 
   /** The next answer in full. */
@@ -414,19 +420,21 @@ async function counted(
 }
 
 /**
- * Visits until each of so many workers has answered: whose turn it is, is the policy's matter, and on a busy machine chance. `visit` resolves
- * with who has.
+ * Opens connections and visits over each, until each of so many workers has answered. They stay open until then: a policy that counts
+ * connections sends the next one to a worker that has fewer, while one visit after the other might all go to the same, idle worker.
+ * `visit` resolves with who has answered.
  * @returns all of them
  */
 export async function everyWorker<Worker extends string | number>(
+  port: number,
   count: number,
-  visit: () => Promise<Worker>,
-  mostVisits = 20 * count,
+  visit: (client: RawClient) => Promise<Worker>,
 ): Promise<Set<Worker>> {
+  await using clients = new AsyncDisposableStack();
   const seen = new Set<Worker>();
   for (let visits = 0; seen.size < count; visits++) {
-    if (visits >= mostVisits) throw new Error(`${seen.size} of ${count} workers answered ${visits} visits`);
-    seen.add(await visit());
+    if (visits >= 20 * count) throw new Error(`${seen.size} of ${count} workers answered ${visits} visits`);
+    seen.add(await visit(clients.use(await RawClient.open(port))));
   }
   return seen;
 }

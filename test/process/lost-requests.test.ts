@@ -7,7 +7,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
-import { Visitor } from '../container/visitor.ts';
+import { Visitor } from '../visitor.ts';
 import { RawClient, requestText } from './clients.ts';
 import { environmentOf, freePort, Kit, ROOT, SOON_MS, startKit, until } from './kit.ts';
 import { childrenOf, hearsSignals } from './processes.ts';

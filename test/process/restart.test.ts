@@ -9,7 +9,7 @@ import { describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { WebSocket } from 'ws';
 import type { OpenRequest } from '../../src/messages.ts';
-import { Visitor } from '../container/visitor.ts';
+import { Visitor } from '../visitor.ts';
 import {
   ask,
   askJson,

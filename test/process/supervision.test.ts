@@ -32,7 +32,7 @@ describe('a worker that ends', { concurrency: CONCURRENCY }, () => {
     const fresh = await replacement;
     assert.ok(meanwhile.includes(other), 'the other one answered while one was missing');
     assert.ok(meanwhile.every(pid => pid === other || pid === fresh));
-    const after = await everyWorker(2, () => pidOf(port), 200);
+    const after = await everyWorker(port, 2, async client => (await client.askJson<{ pid: number }>('/')).pid);
     assert.deepEqual(after, new Set([other, fresh]));
     const { restarts, workers } = await kit.status();
     assert.deepEqual(restarts, { total: 1, byReason: { killed: 1 } });

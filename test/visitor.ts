@@ -1,7 +1,8 @@
 /**
  * Somebody with a browser: keeps the cookies that the app sets, and sends them back.
  */
-import { type Answer, RawClient } from '../process/clients.ts';
+import assert from 'node:assert/strict';
+import { type Answer, RawClient } from './process/clients.ts';
 
 export interface Count {
   counter: number;
@@ -17,7 +18,7 @@ export class Visitor {
     this.cookies = new Map(cookies);
   }
 
-  /** On a connection of its own: the workers take turns. */
+  /** On a connection of its own. */
   async ask(port: number, path: string): Promise<Answer> {
     await using client = await RawClient.open(port);
     return await this.askOn(client, path);
@@ -32,9 +33,16 @@ export class Visitor {
 
   /** The answer of /api/counter. */
   async count(port: number): Promise<Count> {
-    const { status, body } = await this.ask(port, '/api/counter');
-    if (status !== 200) throw new Error(`/api/counter must answer 200, got ${status}: ${body}`);
-    return JSON.parse(body) as Count;
+    return await this.json<Count>(port, '/api/counter');
+  }
+
+  async countOn(client: RawClient): Promise<Count> {
+    return jsonOf<Count>(await this.askOn(client, '/api/counter'));
+  }
+
+  /** The JSON of a route. */
+  async json<T>(port: number, path: string): Promise<T> {
+    return jsonOf<T>(await this.ask(port, path));
   }
 
   #keep(line: string): void {
@@ -43,4 +51,9 @@ export class Visitor {
     if (expires !== undefined && Date.parse(expires) <= Date.now()) this.cookies.delete(name);
     else this.cookies.set(name, value);
   }
+}
+
+function jsonOf<T>({ status, body }: Answer): T {
+  assert.equal(status, 200, body);
+  return JSON.parse(body) as T;
 }
