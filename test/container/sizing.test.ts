@@ -155,7 +155,8 @@ for (const [asked, workers, reason, warnings] of [
 ] as const) {
   test(`${asked} in 256 MiB: ${workers} on 2 CPUs, says why, and takes 60 MiB more without an OOM kill`, withEngine, async t => {
     if (!(await hasCpus(2))) return t.skip('this machine has fewer than 2 CPUs');
-    const app = await runLimited(['--cpus', '2', ...memory(256)], { ...DEVELOPMENT, NODE_CLUSTER_WORKERS: asked });
+    const env = { ...DEVELOPMENT, NODE_CLUSTER_WORKERS: asked, NODE_CLUSTER_SCHED_POLICY: 'rr' }; // an even share for each
+    const app = await runLimited(['--cpus', '2', ...memory(256)], env);
     const sizing = await sizingOf(app);
     assert.equal(sizing.workers, workers);
     assert.match(sizing.reason, reason);
