@@ -3,9 +3,8 @@
  * snapshots, since prom-client's own collectors would cost every worker their loading (14 ms) and a scrape its answer.
  */
 import type { Counter, Gauge, Registry } from 'prom-client';
-import type { CpuSeconds } from '../../messages.ts';
 import type { WorkerHandle } from '../pool/worker-handle.ts';
-import type { Totals } from './totals.ts';
+import { ownCpuSeconds, type Totals } from './totals.ts';
 
 /** The `worker` label of the primary itself. */
 const PRIMARY = 'primary';
@@ -54,7 +53,8 @@ export function addProcessMetrics(
   const user = counter('process_cpu_user_seconds_total', 'Total user CPU time spent in seconds.');
   const system = counter('process_cpu_system_seconds_total', 'Total system CPU time spent in seconds.');
   const both = counter('process_cpu_seconds_total', 'Total user and system CPU time spent in seconds.');
-  for (const [worker, seconds] of cpuByWorker(handles, totals)) {
+  // A worker id whose worker is gone keeps its value.
+  for (const [worker, seconds] of [[PRIMARY, ownCpuSeconds()] as const, ...totals.cpuByWorker(handles)]) {
     user.inc({ worker }, seconds.user);
     system.inc({ worker }, seconds.system);
     both.inc({ worker }, seconds.user + seconds.system);
@@ -63,17 +63,4 @@ export function addProcessMetrics(
     { version: process.version },
     1,
   );
-}
-
-/** Of a pod's worker ids and the primary; an id whose worker is gone keeps its value. */
-function cpuByWorker(handles: readonly WorkerHandle[], totals: Totals): [string, CpuSeconds][] {
-  const present = new Map(handles.map(({ id, snapshot }) => [id, snapshot?.cpuSeconds]));
-  const { user, system } = process.cpuUsage();
-  return [
-    [PRIMARY, { user: user / 1e6, system: system / 1e6 }],
-    ...[...new Set([...present.keys(), ...totals.goneIds])].map((id): [string, CpuSeconds] => [
-      String(id),
-      totals.cpuSecondsOf(id, present.get(id)),
-    ]),
-  ];
 }

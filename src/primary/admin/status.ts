@@ -8,8 +8,10 @@ import type { Supervisor } from '../pool/supervisor.ts';
 import type { WorkerHandle } from '../pool/worker-handle.ts';
 import type { Totals } from './totals.ts';
 
+type Answering = { snapshot: { responseTimeMs: { p99: number } } | undefined };
+
 /** Of the slowest of these workers, in milliseconds. */
-export function slowestP99Ms(handles: readonly WorkerHandle[]): number {
+export function slowestP99Ms(handles: readonly Answering[]): number {
   return Math.max(0, ...handles.map(({ snapshot }) => snapshot?.responseTimeMs.p99 ?? 0));
 }
 

@@ -26,6 +26,21 @@ export interface DrainTotals {
 /** The counters of a snapshot that add up over workers and time. */
 export type Counters = Pick<Snapshot, 'requests' | 'shed' | 'sessionStoreErrors' | 'http' | 'redis'>;
 
+const NO_CPU: CpuSeconds = { user: 0, system: 0 };
+
+/** What remains of a worker. */
+type Gone = Pick<WorkerHandle, 'id' | 'reason' | 'drain'> & {
+  snapshot: (Counters & Pick<Snapshot, 'accepted' | 'appMetrics' | 'cpuSeconds' | 'inFlight'>) | undefined;
+};
+
+type CpuUser = Pick<WorkerHandle, 'id'> & { snapshot: Pick<Snapshot, 'cpuSeconds'> | undefined };
+
+/** Of this process. */
+export function ownCpuSeconds(): CpuSeconds {
+  const { user, system } = process.cpuUsage();
+  return { user: user / 1e6, system: system / 1e6 };
+}
+
 export class Totals {
   readonly exitsByReason = new Map<ExitReason, number>();
   readonly drains: DrainTotals = {
@@ -53,10 +68,15 @@ export class Totals {
     return present.reduce((sum, { snapshot }) => (snapshot ? add(sum, snapshot) : sum), this.#counters);
   }
 
-  /** Of worker `id` and its predecessors, as far as `present` knows it. */
-  cpuSecondsOf(id: number, present: CpuSeconds | undefined): CpuSeconds {
-    const gone = this.#cpu.get(id) ?? { user: 0, system: 0 };
-    return { user: gone.user + (present?.user ?? 0), system: gone.system + (present?.system ?? 0) };
+  /** Of every worker id that ever was: of its predecessors, and of the worker that is `present`, as far as it has told. */
+  cpuByWorker(present: readonly CpuUser[]): Map<number, CpuSeconds> {
+    const all = new Map(this.#cpu);
+    for (const { id, snapshot } of present) {
+      const { user, system } = all.get(id) ?? NO_CPU;
+      const { cpuSeconds } = snapshot ?? { cpuSeconds: NO_CPU };
+      all.set(id, { user: user + cpuSeconds.user, system: system + cpuSeconds.system });
+    }
+    return all;
   }
 
   /** Connections that worker `id` and its predecessors were given. */
@@ -69,13 +89,13 @@ export class Totals {
     return [...this.#cpu.keys()];
   }
 
-  exited(handle: WorkerHandle): void {
+  exited(handle: Gone): void {
     const { reason, snapshot, drain } = handle;
     if (reason !== undefined) this.exitsByReason.set(reason, (this.exitsByReason.get(reason) ?? 0) + 1);
     if (snapshot !== undefined) {
       this.#counters = add(this.#counters, snapshot);
       this.#accepted.set(handle.id, this.acceptedBy(handle.id, snapshot.accepted));
-      this.#cpu.set(handle.id, this.cpuSecondsOf(handle.id, snapshot.cpuSeconds));
+      this.#cpu.set(handle.id, this.cpuByWorker([handle]).get(handle.id) ?? NO_CPU);
       this.appMetrics = this.appMetrics.then(sum => addAppMetrics(sum, snapshot.appMetrics));
     }
     if (drain !== undefined) this.#drained(drain, handle);
@@ -83,7 +103,7 @@ export class Totals {
     else this.drains.cutRequests += snapshot?.inFlight ?? 0;
   }
 
-  #drained(drain: Drain, { id, reason }: WorkerHandle): void {
+  #drained(drain: Drain, { id, reason }: Gone): void {
     this.drains.count++;
     this.drains.finishedRequests += drain.finished;
     this.drains.cutRequests += drain.cut.length;

@@ -1,0 +1,113 @@
+/**
+ * A second of a pod from known looks: rates, shares and means by hand.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { type SampledPod, type SampledWorker, Sampler } from '../src/primary/admin/sampler.ts';
+import { Totals } from '../src/primary/admin/totals.ts';
+
+const MIB = 2 ** 20;
+const OWN = { cpuSeconds: { user: 0, system: 0 }, rssBytes: 50 * MIB };
+
+type Snapshot = NonNullable<SampledWorker['snapshot']>;
+
+const snapshot = (requests: number, more: Partial<Snapshot> = {}): Snapshot => ({
+  requests,
+  eventLoopUtilization: 0.25,
+  cpuSeconds: { user: 0, system: 0 },
+  responseTimeMs: { p50: 1, p99: 10 },
+  memory: { rss: 60 * MIB },
+  ...more,
+});
+
+const worker = (id: number): SampledWorker => ({ id, startedAt: 0, heardAt: 0, snapshot: undefined });
+
+/** It reports at `heardAt`. */
+function says(handle: SampledWorker, heardAt: number, told: Snapshot): void {
+  Object.assign(handle, { heardAt, snapshot: told });
+}
+
+/** As its handle is when it has ended. */
+function goneOf({ id, snapshot }: SampledWorker): Parameters<Totals['exited']>[0] {
+  const counters = { requests: 0, shed: 0, sessionStoreErrors: 0, http: [], accepted: 0, appMetrics: [], inFlight: 0 };
+  const { cpuSeconds } = snapshot ?? { cpuSeconds: { user: 0, system: 0 } };
+  return { id, reason: 'killed', drain: undefined, snapshot: { ...counters, cpuSeconds } };
+}
+
+const podOf = (handles: SampledWorker[], more: Partial<SampledPod> = {}): SampledPod => ({
+  supervisor: { handles },
+  totals: new Totals(),
+  sizing: { memory: { limitBytes: 512 * MIB }, cpus: { effective: 1.5 } },
+  throttledSeconds: null,
+  ...more,
+});
+
+test('a rate is what came between two reports of a worker, whenever our own second began', () => {
+  const one = worker(1);
+  const sampler = new Sampler(podOf([one]), OWN, 0);
+  const rateAt = (now: number) => sampler.sample(podOf([one]), OWN, now).workers[1]?.[0];
+  assert.equal(rateAt(400), 0, 'nothing told yet');
+  says(one, 500, snapshot(100));
+  assert.equal(rateAt(1000), 200, 'since its start');
+  says(one, 1500, snapshot(130));
+  assert.equal(rateAt(2000), 30);
+  assert.equal(rateAt(3000), 30, 'a report that is late by less than a second');
+  assert.equal(rateAt(3501), 0, 'one that is silent for more than two seconds does nothing');
+  says(one, 5500, snapshot(530));
+  assert.equal(rateAt(6000), 100, 'over the whole of its silence');
+});
+
+test('a median counts by its requests, the slowest p99 counts alone', () => {
+  const [busy, idle] = [worker(1), worker(2)];
+  const pod = podOf([busy, idle]);
+  const sampler = new Sampler(pod, OWN, 0);
+  says(busy, 1000, snapshot(300, { responseTimeMs: { p50: 2, p99: 20 }, eventLoopUtilization: 0.9 }));
+  says(idle, 1000, snapshot(100, { responseTimeMs: { p50: 10, p99: 70 } }));
+  const { workers, p50, p99 } = sampler.sample(pod, OWN, 1000);
+  assert.deepEqual(workers, { 1: [300, 0.9], 2: [100, 0.25] });
+  assert.equal(p50, 4);
+  assert.equal(p99, 70);
+});
+
+test('without a request there is no median', () => {
+  const pod = podOf([worker(1)]);
+  const { p50, p99, workers } = new Sampler(pod, OWN, 0).sample(pod, OWN, 1000);
+  assert.deepEqual([p50, p99, workers], [0, 0, { 1: [0, 0] }]);
+});
+
+test('CPUs and memory are of the primary and all workers, of one that ended meanwhile too', () => {
+  const [ends, stays] = [worker(1), worker(2)];
+  says(ends, 0, snapshot(0, { cpuSeconds: { user: 1, system: 0.5 } }));
+  says(stays, 0, snapshot(0, { cpuSeconds: { user: 2, system: 1 } }));
+  const totals = new Totals();
+  const sampler = new Sampler(podOf([ends, stays], { totals }), OWN, 10_000);
+
+  says(ends, 1000, snapshot(0, { cpuSeconds: { user: 1.2, system: 0.5 } }));
+  totals.exited(goneOf(ends));
+  says(stays, 1000, snapshot(0, { cpuSeconds: { user: 2.3, system: 1.1 }, memory: { rss: 90 * MIB } }));
+  const own = { cpuSeconds: { user: 0.1, system: 0.2 }, rssBytes: 55 * MIB };
+  const { cpus, cpuLimit, rssBytes, limitBytes } = sampler.sample(podOf([stays], { totals }), own, 12_000);
+  assert.equal(cpus, 0.45, '0.2 s of the one, 0.4 s of the other, 0.3 s of the primary, in 2 s');
+  assert.equal(cpuLimit, 1.5);
+  assert.equal(rssBytes, 145 * MIB);
+  assert.equal(limitBytes, 512 * MIB);
+});
+
+test('a successor that has not told of its CPU time yet takes none back', () => {
+  const [gone, successor] = [worker(1), worker(1)];
+  says(gone, 0, snapshot(0, { cpuSeconds: { user: 5, system: 0 } }));
+  const totals = new Totals();
+  const sampler = new Sampler(podOf([gone], { totals }), OWN, 0);
+  totals.exited(goneOf(gone));
+  assert.equal(sampler.sample(podOf([successor], { totals }), OWN, 1000).cpus, 0);
+  says(successor, 1500, snapshot(0, { cpuSeconds: { user: 0.25, system: 0 } }));
+  assert.equal(sampler.sample(podOf([successor], { totals }), OWN, 2000).cpus, 0.25);
+});
+
+test('throttling is seconds per second, unknown where one look has none, and never below zero', () => {
+  const throttled = [null, 1, 1.5, 1.25, null].map(throttledSeconds => podOf([], { throttledSeconds }));
+  const [first, ...later] = throttled as [SampledPod, ...SampledPod[]];
+  const sampler = new Sampler(first, OWN, 0);
+  const told = later.map((pod, index) => sampler.sample(pod, OWN, (index + 1) * 2000).throttled);
+  assert.deepEqual(told, [null, 0.25, 0, null]);
+});
