@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
 import { type Config, describeRedis } from '../config.ts';
 import type { RedisState } from '../messages.ts';
+import { type RedisError, reasonOf } from './connection-errors.ts';
 import { watchRedis } from './redis-stats.ts';
 
 export type RedisClient = Redis | Cluster;
@@ -15,6 +16,8 @@ const COMMAND_TIMEOUT_MS = 500;
 /** A Redis that is back is found within a second. */
 const LONGEST_RETRY_MS = 500;
 const CLOSE_TIMEOUT_MS = 1000;
+/** Why Redis does not answer, in one outage: the first reason may be the poorest, as that a connection closed. */
+const MOST_REASONS = 3;
 
 /** Spread out: hundreds of workers that lost their Redis at the same moment don't come back at the same moment. */
 const retryAfterMs = (attempt: number) => Math.round(Math.min(attempt * 50, LONGEST_RETRY_MS) * (0.5 + Math.random() / 2));
@@ -29,11 +32,6 @@ const FAIL_FAST = {
 /** Redis answers, but not to us: wrong password, missing rights, no such database. Waiting does not help. */
 const REFUSAL = /^(NOAUTH|WRONGPASS|NOPERM|ERR (DB index|invalid DB|AUTH|invalid password|Client sent AUTH))/;
 
-interface RedisError extends Error {
-  code?: string;
-  lastNodeError?: RedisError;
-}
-
 export const isRefusal = (message: string) => REFUSAL.test(message);
 
 export const isCluster = (client: RedisClient): client is Cluster => client instanceof Cluster;
@@ -46,7 +44,7 @@ export interface ConnectOptions {
 }
 
 /**
- * Connects in the background and reports every change of state, with words for an operator and no credentials in them.
+ * Connects in the background and reports every change of state, and another reason for the same, with words for an operator and no credentials in them.
  * @returns undefined where no Redis is configured
  */
 export function connectRedis(
@@ -60,17 +58,19 @@ export function connectRedis(
   watchRedis(client);
   const where = describeRedis(config);
   let last: RedisState | undefined;
+  const told = new Set<string>();
   const report = (state: RedisState, message: string) => {
-    if (state === last) return;
+    if (state !== last) told.clear();
+    else if (state !== 'unreachable' || told.has(message) || told.size >= MOST_REASONS) return;
     last = state;
+    told.add(message);
     onState(state, message);
   };
   client.on('ready', () => report('ready', `Redis at ${where} is ready`));
   client.on('error', (error: RedisError) => {
-    // A Cluster says only that all nodes failed, and keeps to itself how.
-    const { message, code } = error.lastNodeError ?? error;
-    if (!isRefusal(message)) return report('unreachable', `Redis at ${where} does not answer: ${message || code}`);
-    report('refused', `Redis at ${where} refuses this client: ${message}`);
+    const cause = error.lastNodeError ?? error;
+    if (!isRefusal(cause.message)) return report('unreachable', `Redis at ${where} does not answer: ${reasonOf(cause)}`);
+    report('refused', `Redis at ${where} refuses this client: ${cause.message}`);
     // With a database that does not exist, ioredis would go on in database 0, among another application's data.
     client.disconnect(true);
   });

@@ -19,11 +19,15 @@ const CROWD = 8;
 const FAILOVER_MS = 30_000;
 /** Replication is asynchronous: a session is safe when the replica has it. */
 const REPLICATED_MS = 300;
+/** A few attempts to connect. */
+const TRIES_MS = 3000;
 
 test('several servers', { ...withEngine, concurrency: true }, async t => {
   const [cluster, sentinels] = await Promise.all([RedisGroup.cluster(), RedisGroup.sentinels('main')]);
   await Promise.all([
-    t.test('a Redis Cluster: sessions and events of two pods, and the crash of a master', test => throughCluster(test, cluster)),
+    t.test('a Redis Cluster: sessions and events of two pods, and the crash of a master', { concurrency: true }, test =>
+      throughCluster(test, cluster),
+    ),
     t.test('Sentinels: sessions and events of two pods, and the crash of the master', { concurrency: true }, test =>
       throughSentinels(test, sentinels),
     ),
@@ -32,7 +36,11 @@ test('several servers', { ...withEngine, concurrency: true }, async t => {
 
 async function throughCluster(t: TestContext, group: RedisGroup): Promise<void> {
   const nodes = group.ports.slice(0, 3).map(port => `127.0.0.1:${port}`);
-  const pods = await startPods({ REDIS_CLUSTER_NODES: nodes.join(',') });
+  const env = { ...LOGIN, REDIS_CLUSTER_NODES: nodes.join(',') };
+  const [pods] = await Promise.all([
+    startPods(env),
+    t.test('without the authority of the nodes a pod says so', () => assertDistrusts(env)),
+  ]);
   const visitor = await assertShared(pods);
   const names = (await Promise.all(group.ports.map(port => group.command(port, 'CLIENT', 'LIST')))).join('\n');
   for (const name of ['1', '2', 'primary', 'subscriber'])
@@ -47,6 +55,9 @@ async function throughSentinels(t: TestContext, group: RedisGroup): Promise<void
   const [pods] = await Promise.all([
     startPods({ ...env, REDIS_SENTINEL_PASSWORD: SENTINEL_PASSWORD }),
     t.test('without the password of the Sentinels a pod says so', () => assertRefused(env, /NOAUTH/)),
+    t.test('without the authority of the Sentinels a pod says so', () =>
+      assertDistrusts({ ...env, REDIS_SENTINEL_PASSWORD: SENTINEL_PASSWORD }),
+    ),
     // While it is the master.
     t.test('a server by rediss://, with its authority, and without', () => byUrl(group.ports[0] ?? 0)),
   ]);
@@ -68,6 +79,11 @@ async function byUrl(port: number): Promise<void> {
   assert.doesNotMatch(kit.transcript(), /the-password/);
 }
 
+/** Nobody vouches for the servers' certificate. */
+async function assertDistrusts({ REDIS_CA_FILE, ...env }: Record<string, string>): Promise<void> {
+  await assertRefused(env, /self-signed certificate in certificate chain/);
+}
+
 /** With these settings a pod has no Redis, is not ready, and says why without a password. */
 async function assertRefused(env: Record<string, string>, reason: RegExp): Promise<void> {
   const kit = await startKit({ env });
@@ -75,6 +91,9 @@ async function assertRefused(env: Record<string, string>, reason: RegExp): Promi
   assert.match(String(message), reason);
   assert.equal((await kit.probe('/readyz')).status, 503);
   assert.doesNotMatch(kit.transcript(), /the-password/);
+  // It goes on trying: what one attempt leaves behind shows with the next ones.
+  await pause(TRIES_MS);
+  assert.deepEqual(kit.all('worker.exit'), [], kit.transcript());
   await kit.kill();
 }
 
