@@ -91,7 +91,7 @@ soak: $(INSTALLED) ## kill a worker every second for a minute under load, for ea
 	@KILLS=60 exec $(NODE) --test test/process/kills.test.ts
 
 .PHONY: bench-rolling
-bench-rolling: $(INSTALLED) ## 50 rolling restarts under mixed load for each policy, about 6 minutes; nothing may fail
+bench-rolling: $(INSTALLED) ## 50 rolling restarts under mixed load for each of three policies, about 25 minutes; nothing may fail
 	@$(NODE) test/bench/rolling.ts
 
 .PHONY: k8s-check

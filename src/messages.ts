@@ -26,8 +26,8 @@ export type ToWorker =
   | { type: 'serve'; slots: number[] }
   /** From now on every response ends its connection; the listener stays open. */
   | { type: 'soft' }
-  /** Close the listener, finish what is open within `timeoutMs`, report, exit. */
-  | { type: 'drain'; timeoutMs: number }
+  /** Close the listener, finish what is open within `timeoutMs`, end connections that were quiet for `quietMs`, report, exit. */
+  | { type: 'drain'; timeoutMs: number; quietMs: number }
   /** Close the listener, or open it again; open connections go on. */
   | { type: 'cordon' }
   | { type: 'uncordon' }

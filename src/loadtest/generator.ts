@@ -59,7 +59,8 @@ export function exact({ next, connections, rate, fresh }: LoadOptions, sink: Sin
   const agents: http.Agent[] = [];
   const agentOf = (maxSockets: number) => {
     if (fresh) return false;
-    const agent = new http.Agent({ keepAlive: true, maxSockets });
+    // In turns: of the last first (Node's default) some would rest for long, and be used again just when the server ends them.
+    const agent = new http.Agent({ keepAlive: true, maxSockets, scheduling: 'fifo' });
     agents.push(agent);
     return agent;
   };

@@ -22,18 +22,22 @@ export type OnAnswered = (request: IncomingMessage, status: number, milliseconds
 
 export type UpgradeListener = (request: IncomingMessage, socket: Socket, head: Buffer) => void;
 
-/**
- * While draining, a connection may go when nothing came on it for 300 ms: a request that was already on its way is served.
- * Counted in looks, not by the clock: while this loop is blocked, requests wait unseen in the kernel.
- */
+/** How often a drain looks at its connections. Their quiet is counted in looks: while this loop is blocked, requests wait unseen in the kernel. */
 const SWEEP_MS = 25;
-const QUIET_SWEEPS = 12;
 /** How often a drain says what it waits for. */
 const BLAME_EVERY_MS = 3000;
 
 /** Our record hangs on the response itself: frameworks exchange the response's prototype (Express does). */
 const EXCHANGE = Symbol('bosun.exchange');
 type Response = ServerResponse & { [EXCHANGE]?: Exchange };
+
+/** In milliseconds. */
+export interface DrainTimes {
+  /** What is open then is cut. */
+  timeoutMs: number;
+  /** A connection may go when nothing came on it for this long: a request that was already on its way is served. */
+  quietMs: number;
+}
 
 /** What a deadline has ended: several requests may be open on one connection. */
 interface Cut {
@@ -100,19 +104,20 @@ export class AppServer {
    * Once no new connection comes: lets open requests finish, ends connections once they are quiet, cuts what is left after `timeoutMs`.
    * `onWaiting` is told every 3 seconds what it waits for.
    */
-  async drain(timeoutMs: number, onWaiting: (requests: OpenRequest[]) => void): Promise<Drain> {
+  async drain({ timeoutMs, quietMs }: DrainTimes, onWaiting: (requests: OpenRequest[]) => void): Promise<Drain> {
     const startedAt = performance.now();
     const answeredBefore = this.#answered;
     const connectionsAtStart = this.#connections.size;
     const openAtStart = [...this.#connections.values()].flatMap(({ open }) => open);
     const { promise, resolve } = Promise.withResolvers<Cut>();
     this.#ending = true;
+    const quietSweeps = Math.ceil(quietMs / SWEEP_MS);
     const look = () => {
       const now = performance.now();
       const isTooLate = now - startedAt >= timeoutMs;
       for (const connection of this.#connections.values()) {
         connection.quietSweeps = connection.isAtRest ? connection.quietSweeps + 1 : 0;
-        const mayGo = connection.quietSweeps >= QUIET_SWEEPS || (isTooLate && connection.isAtRest);
+        const mayGo = connection.quietSweeps >= quietSweeps || (isTooLate && connection.isAtRest);
         if (!mayGo || connection.isClosing) continue;
         connection.isClosing = true;
         connection.socket.destroySoon();

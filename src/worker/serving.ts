@@ -10,7 +10,7 @@ import { PortError } from '../balancing/sockets.ts';
 import type { Config, Inherited } from '../config.ts';
 import type { LogSource } from '../log.ts';
 import type { Drain, OpenRequest } from '../messages.ts';
-import { AppServer, type UpgradeListener } from './server.ts';
+import { AppServer, type DrainTimes, type UpgradeListener } from './server.ts';
 import { sheddingWhenLate } from './shedding.ts';
 import type { Stats } from './stats.ts';
 
@@ -102,8 +102,8 @@ export class Serving {
   }
 
   /** See AppServer; undefined where it never was open. */
-  async drain(timeoutMs: number, onWaiting: (requests: OpenRequest[]) => void): Promise<Drain | undefined> {
-    return this.#server?.drain(timeoutMs, onWaiting);
+  async drain(times: DrainTimes, onWaiting: (requests: OpenRequest[]) => void): Promise<Drain | undefined> {
+    return this.#server?.drain(times, onWaiting);
   }
 
   async #take(http: Server): Promise<number> {

@@ -21,11 +21,12 @@ import { letKernelPreferUs } from './oom-score.ts';
 import { OwnListening } from './own-listening.ts';
 import { messageOf, sayByeAndExit, tell } from './primary-line.ts';
 import type { WorkerRedis } from './redis.ts';
+import type { DrainTimes } from './server.ts';
 import { Serving } from './serving.ts';
 import { reportEveryMs, Stats } from './stats.ts';
 
 /** After an exception that nobody caught the process is in an unknown state: requests of others get this long to finish. */
-const CRASH_DRAIN_MS = 5000;
+const CRASH_DRAIN = { timeoutMs: 5000, quietMs: 300 };
 
 /** Only the primary decides: a Ctrl-C or a hang-up reaches the whole process group, workers included. */
 const LEFT_TO_THE_PRIMARY = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGTTIN', 'SIGTTOU'] as const;
@@ -77,7 +78,7 @@ class Worker {
         this.#serving.endConnections();
         break;
       case 'drain':
-        void this.#leave(message.timeoutMs, ExitCode.ok);
+        void this.#leave(message, ExitCode.ok);
         break;
       case 'cordon':
         this.#serving.pause();
@@ -123,7 +124,7 @@ class Worker {
     const message = messageOf(error);
     this.#log().fatal({ event: 'worker.uncaught-exception', err: error });
     tell({ type: 'crashing', message });
-    void this.#leave(CRASH_DRAIN_MS, ExitCode.failed);
+    void this.#leave(CRASH_DRAIN, ExitCode.failed);
   }
 
   async #start(sessionKeys: string[], retained: Broadcast[]): Promise<void> {
@@ -204,12 +205,12 @@ class Worker {
   }
 
   /** Drains, then closes what the requests used, in the reverse order of opening, and exits. */
-  async #leave(timeoutMs: number, code: ExitCode): Promise<void> {
+  async #leave(times: DrainTimes, code: ExitCode): Promise<void> {
     if (this.#leaving) return;
     this.#leaving = true;
     await this.#serving.close();
     this.#kit?.beginDrain();
-    const drain = await this.#serving.drain(timeoutMs, requests => tell({ type: 'waiting', requests }));
+    const drain = await this.#serving.drain(times, requests => tell({ type: 'waiting', requests }));
     if (drain !== undefined) {
       await this.#report();
       tell({ type: 'drained', drain });

@@ -10,10 +10,12 @@ import { Server, spread } from './servers.ts';
 
 const ROLLS = Number(process.env.ROLLS ?? 50);
 const ROLLS_PER_ROUND = 10;
-const POLICIES = process.env.POLICIES?.split(',') ?? ['rr', 'none'];
+const POLICIES = process.env.POLICIES?.split(',') ?? ['least-connections', 'rr', 'none'];
 /** The compiler settles, and then it is the baseline. */
 const SETTLE_MS = 5000;
 const STEADY_MS = 5000;
+const CALM_CLIENTS = 100;
+const CALM_PAUSE_MS = 1000;
 const UPLOAD = 'x'.repeat(64 * 1024);
 
 interface Sample {
@@ -57,21 +59,23 @@ function askOnce(port: number, path: string, tally: Tally, body = ''): Promise<v
 }
 
 /**
- * A keep-alive connection at full speed, opened anew where an answer ends it; latencies are kept with the time at which they were seen.
+ * A keep-alive connection at full speed, or with pauses of random length, opened anew where an answer ends it; latencies are kept with the
+ * time at which they were seen.
  * (Not autocannon: it asks again in silence what a connection that ended has left unanswered, and from then on takes each answer for
  * the one to the request before it, so that its latencies grow with every connection that the server ends.)
  */
-async function keepAlive(port: number, tally: Tally, goesOn: () => boolean, path: string): Promise<void> {
+async function keepAlive(port: number, tally: Tally, goesOn: () => boolean, path: string, meanPauseMs = 0): Promise<void> {
   let client: RawClient | undefined;
   while (goesOn()) {
     try {
       const askedAt = performance.now();
-      client ??= await RawClient.open(port);
+      if (client?.isOpen !== true) client = await RawClient.open(port); // like any client that has seen the server's FIN
       const { status, headers } = await client.ask(path);
       const at = performance.now();
       if (status !== 200) throw new Error(String(status));
       tally.requests++;
       if (path === '/') tally.samples.push({ ms: at - askedAt, at });
+      if (meanPauseMs > 0) await sleep(-Math.log(1 - Math.random()) * meanPauseMs);
       if (headers.connection !== 'close') continue;
     } catch (error) {
       tally.fail(`keep-alive ${path}: ${(error as Error).message}`);
@@ -122,6 +126,9 @@ async function measure(policy: string): Promise<void> {
   const loops = [once('/'), once('/'), once('/upload', UPLOAD), askInBatches(port, tally, goesOn)];
   for (let count = 0; count < 16; count++) loops.push(keepAlive(port, tally, goesOn, '/'));
   for (let count = 0; count < 8; count++) loops.push(keepAlive(port, tally, goesOn, '/slow?ms=500'));
+
+  // A connection that is rarely used may be ended just when it is.
+  for (let count = 0; count < CALM_CLIENTS; count++) loops.push(keepAlive(port, tally, goesOn, '/?calm', CALM_PAUSE_MS));
 
   const ratios: { throughput: number; p99: number; steadyP99: number; rollingP99: number }[] = [];
   let seconds = 0;

@@ -69,7 +69,7 @@ test("a parent's CPU quota stays unknown in the container, its throttling does n
   assert.equal(after.throttledSeconds, 0);
 });
 
-test('docker update --cpus 0.5 → 2 → 0.5: up within 5 s, down within 20 s, and no request fails', withEngine, async t => {
+test('docker update --cpus 0.5 → 2 → 0.5 takes the pool up and down, and no request fails', withEngine, async t => {
   if (!(await hasCpus(2))) return t.skip('this machine has fewer than 2 CPUs');
   const app = await runLimited(['--cpus', '0.5']);
   const [first, ...more] = await readyPids(app);
@@ -82,7 +82,6 @@ test('docker update --cpus 0.5 → 2 → 0.5: up within 5 s, down within 20 s, a
     await app.event('worker.ready', ({ worker }) => worker === 2);
     return Math.round(performance.now() - startedAt);
   });
-  assert.ok(up.ms < 5000, `${up.ms} ms`);
   assert.equal((await sizingOf(app)).cpus.quota, 2);
   assert.equal((await readyPids(app)).length, 2);
 
@@ -92,9 +91,9 @@ test('docker update --cpus 0.5 → 2 → 0.5: up within 5 s, down within 20 s, a
     await app.event('worker.exit');
     return Math.round(performance.now() - startedAt);
   });
-  assert.ok(down.ms < 20_000, `${down.ms} ms`);
   assert.equal(down.kept.byPid.size, 2, 'kept connections to both workers');
   assert.ok(down.kept.lastOnConnection > 0, 'the connections of the worker that went were ended by an answer');
+  assert.ok(up.ms < 10_000 && down.ms > 10_000, `up in ${up.ms} ms, at once; down in ${down.ms} ms, after ten seconds of calm`);
   assert.deepEqual(await readyPids(app), [first]);
   assert.deepEqual(await exits(app), { 'scale-down': 1 });
   assert.deepEqual(

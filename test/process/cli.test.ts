@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { stripVTControlCharacters } from 'node:util';
 import { FakeRoot } from '../fake-root.ts';
-import { ask, askJson, everyWorker, RawClient, requestText } from './clients.ts';
+import { ask, askJson, everyWorker, freshLoad, RawClient, requestText } from './clients.ts';
 import { freePort, startKit, until } from './kit.ts';
 import { bosun, type Operated, type Ran, Running, startOperated, temporaryFolder } from './operator.ts';
 
@@ -119,9 +119,9 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
     const watching = start('status', '--watch');
     const screen = () => stripVTControlCharacters(watching.stdout.split('\u001b[H').at(-1) ?? '');
     await watching.printed(/requests\/s .*\n?.*CPU .* of [\d.]+ CPUs.*\n?.*memory .* of \d+ MiB, \d+ %/);
-    const load = setInterval(() => void ask(port, '/'), 10);
+    const load = freshLoad(port, { everyMs: 10 });
     await watching.printed(/requests\/s .* [1-9]\d*\.\d, p50 /);
-    clearInterval(load);
+    assert.deepEqual((await load.stop()).failures, []);
     const { workerPid } = await kit.event('worker.ready');
     process.kill(Number(workerPid), 'SIGKILL');
     await watching.printed(/worker \d is gone \(killed/);

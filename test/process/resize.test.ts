@@ -34,7 +34,9 @@ describe('the pool follows the limits', () => {
     const raisedAt = performance.now();
     root.cpuMax('300000 100000');
     await kit.event('worker.ready', ({ worker }) => worker === 3);
-    assert.ok(performance.now() - raisedAt < 5000, `up within 5 s, took ${Math.round(performance.now() - raisedAt)} ms`);
+    // A change lasts 2 s until it counts, one for fewer CPUs 10 s; the rest is the machine's.
+    const upMs = Math.round(performance.now() - raisedAt);
+    assert.ok(upMs > 2000 && upMs < 10_000, `up in ${upMs} ms`);
     assert.equal((await sizingOf(kit)).workers, 3);
 
     const loweredAt = performance.now();
@@ -42,7 +44,8 @@ describe('the pool follows the limits', () => {
     for (let count = 0; count < 2; count++) {
       await kit.event('worker.exit', ({ reason, worker }) => reason === 'scale-down' && worker === 3 - count);
     }
-    assert.ok(performance.now() - loweredAt < 20_000, `down within 20 s, took ${Math.round(performance.now() - loweredAt)} ms`);
+    const downMs = Math.round(performance.now() - loweredAt);
+    assert.ok(downMs > 10_000, `down in ${downMs} ms`);
     assert.equal((await workerPids(kit)).length, 1);
 
     for (const load of loads) {

@@ -11,6 +11,7 @@ import { WebSocket } from 'ws';
 import type { OpenRequest } from '../../src/messages.ts';
 import { Visitor } from '../visitor.ts';
 import {
+  type Answer,
   ask,
   askJson,
   freshLoad,
@@ -36,6 +37,7 @@ const LEAST_ROLLS = 3;
 /** More rolls than that are not needed by any machine for so many requests. */
 const MOST_ROLLS = 15;
 const SAMPLE_EVERY_MS = 40;
+const CALM_CLIENTS = 8;
 
 describe('a rolling restart under mixed load', () => {
   for (const policy of ['rr', 'none']) {
@@ -142,6 +144,19 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
       failures.join('\n'),
     );
     assert.equal(refused, 0);
+  });
+
+  test('2 ends a kept connection that is used once a second by an answer, never between two', async () => {
+    const { port, bosun } = await startOperated({ app: 'koa.mjs' });
+    const over = new AbortController();
+    const clients = Array.from({ length: CALM_CLIENTS }, (_, index) => askCalmly(port, index, over.signal));
+    assert.equal((await bosun('restart')).code, 0);
+    over.abort();
+    const answers = (await Promise.all(clients)).flat();
+    assert.ok(
+      answers.filter(({ headers }) => headers.connection === 'close').length >= CALM_CLIENTS,
+      'every worker was replaced',
+    );
   });
 
   test('asked for while one runs follows it, once for all that ask', async () => {
@@ -498,6 +513,25 @@ function watchCapacity(kit: Kit): { stop(): Promise<{ least: number; samples: nu
       return seen;
     },
   };
+}
+
+/** Once a second, from its own part of the second on. */
+async function askCalmly(port: number, index: number, over: AbortSignal): Promise<Answer[]> {
+  const answers: Answer[] = [];
+  await pause((index * 1000) / CALM_CLIENTS);
+  while (!over.aborted) {
+    await using client = await RawClient.open(port);
+    let isLast = false;
+    while (!isLast && !over.aborted) {
+      const answer = await client.ask('/');
+      answers.push(answer);
+      isLast = answer.headers.connection === 'close';
+      if (isLast) assert.equal(await client.ended(), 'FIN');
+      else await pause(1000);
+      assert.ok(isLast || client.isOpen, 'ended between two requests');
+    }
+  }
+  return answers;
 }
 
 async function readyPids(kit: Kit): Promise<number[]> {

@@ -142,7 +142,7 @@ export class Replacer {
       batch.onStep(`worker ${old.id} is gone: ${finished} requests finished, ${cut.length} cut, ${durationMs} ms`);
       batch.step = undefined;
       // What had nothing to do leaves nothing to warm up on.
-      if (finished + handedOver > 0) this.#restUntil = now + WARM_UP_MS;
+      if (finished + handedOver === 0) this.#restUntil = now;
     } else if (old.isActive && !fresh.isActive) {
       batch.step = undefined;
       this.#finish(
@@ -154,6 +154,7 @@ export class Replacer {
       // A hung one hears no request to drain; one that was hung, and is no more, does.
       if (this.#isHung(old)) old.kill('hung');
       else old.beginDrain(batch.reason, drainTimeoutMs);
+      this.#restUntil = now + WARM_UP_MS;
     }
   }
 
