@@ -3,8 +3,9 @@
 INSTALLED := node_modules/.package-lock.json
 PACKAGE_DIR := .
 PEERS := test/bench/peers/node_modules/.package-lock.json
-# An emulated machine of four CPUs, and a rollout at full speed: 3 minutes alone, over 12 beside other tests, which they starve.
+# An emulated machine of four CPUs, and a rollout at full speed: beside other tests they starve them, and take longer than alone.
 ALONE := test/container/v2.test.ts test/container/rollout.test.ts
+SOAKED := test/container/v2.test.ts $(addprefix test/process/,kills.test.ts restart.test.ts balancing.test.ts drain.test.ts lost-requests.test.ts)
 NODE = $(or $(firstword $(wildcard node_modules/node-*/bin/node)),node)
 export NODE_COMPILE_CACHE = $(CURDIR)/node_modules/.cache/koa-bosun
 
@@ -87,8 +88,8 @@ bench-state: $(INSTALLED) ## broadcasts between pods, and sessions without Redis
 	@$(NODE) test/bench/sessions.ts
 
 .PHONY: soak
-soak: $(INSTALLED) ## kill a worker every second for a minute under load, for each of two policies
-	@KILLS=60 exec $(NODE) --test test/process/kills.test.ts
+soak: $(INSTALLED) ## what takes too long for every day: all policies through restarts, drains and a minute of kills, cgroup v2 limits that change; about 15 minutes
+	@SOAK=1 KILLS=60 exec $(NODE) --test --test-concurrency=1 $(SOAKED)
 
 .PHONY: bench-rolling
 bench-rolling: $(INSTALLED) ## 50 rolling restarts under mixed load for each of three policies, about 25 minutes; nothing may fail

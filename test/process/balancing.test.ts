@@ -6,10 +6,12 @@ import { describe, test } from 'node:test';
 import { ask, askJson, freshLoad, keepAliveLoad, RawClient, requestText } from './clients.ts';
 import { startKit } from './kit.ts';
 import { postControl, startOperated } from './operator.ts';
+import { SOAKS } from './policies.ts';
 
 const CLEAN = { code: 0, signal: null };
 const GATED = ['least-connections', 'response-time'];
-const BY_SOCKETS = ['none', 'reuseport', ...GATED];
+/** Those that have a socket each, or one for all, with a gate and without. */
+const BY_SOCKETS = SOAKS ? ['none', 'reuseport', ...GATED] : ['reuseport', 'least-connections'];
 
 const start = async (policy: string, env: Record<string, string> = {}) => {
   const kit = await startKit({ app: 'koa.mjs', env: { NODE_CLUSTER_SCHED_POLICY: policy, ...env } });

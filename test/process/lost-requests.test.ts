@@ -10,6 +10,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { Visitor } from '../visitor.ts';
 import { RawClient, requestText } from './clients.ts';
 import { environmentOf, freePort, Kit, ROOT, SOON_MS, startKit, until } from './kit.ts';
+import { POLICIES } from './policies.ts';
 import { childrenOf, hearsSignals } from './processes.ts';
 import { LocalRedis, withRedis } from './redis.ts';
 
@@ -20,7 +21,7 @@ const WAITING = 40;
 /** A process whose children have a PID namespace of their own, which ends with it. */
 const NAMESPACE = ['--pid', '--fork', '--mount-proc', '--kill-child'];
 
-for (const policy of ['rr', 'none']) {
+for (const policy of POLICIES) {
   describe(`policy ${policy}`, { concurrency: CONCURRENCY }, () => {
     /** One worker, and its port stays the same. */
     const startOne = async (env: Record<string, string> = {}) => {

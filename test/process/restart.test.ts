@@ -24,6 +24,7 @@ import {
 } from './clients.ts';
 import { freePort, type Kit, startKit, until } from './kit.ts';
 import { startOperated, temporaryFolder } from './operator.ts';
+import { POLICIES, SOAKS } from './policies.ts';
 
 const CLEAN = { code: 0, signal: null };
 /** Most of a test is waiting. */
@@ -40,7 +41,7 @@ const SAMPLE_EVERY_MS = 40;
 const CALM_CLIENTS = 8;
 
 describe('a rolling restart under mixed load', () => {
-  for (const policy of ['rr', 'none']) {
+  for (const policy of SOAKS ? POLICIES : ['least-connections']) {
     test(`18 of ${LEAST_ROLLS} rolls and more loses none of ${LEAST_REQUESTS} requests, policy ${policy}`, async t => {
       const { kit, port, bosun } = await startOperated({ app: 'koa.mjs', env: { NODE_CLUSTER_SCHED_POLICY: policy } });
       const capacity = watchCapacity(kit);
