@@ -46,7 +46,7 @@ const ANYTHING = '';
 /** The hash of no text: nothing must be there. */
 const NOTHING = 'nothing';
 
-/** Loaded here: it brings another ioredis with it, 60 to 120 ms of CPU time in every worker, also in those that have no Redis. */
+/** Loaded here: with the ioredis that it requires it takes 60 to 120 ms of CPU time, and many a worker has no Redis. */
 function loadKoaRedis(): typeof KoaRedis {
   return createRequire(import.meta.url)('koa-redis') as typeof KoaRedis;
 }
