@@ -74,7 +74,10 @@ export function connectRedis(
     // With a database that does not exist, ioredis would go on in database 0, among another application's data.
     client.disconnect(true);
   });
-  client.on('close', () => report('unreachable', `Redis at ${where} has closed the connection`));
+  client.on('close', () => {
+    // After a failed attempt, too: that has told a better reason.
+    if (last !== 'unreachable') report('unreachable', `Redis at ${where} has closed the connection`);
+  });
   // ioredis gives up for ever where a Sentinel tells of a failover while it asks the Sentinels for the master.
   client.on('end', () => setTimeout(() => connectAgain(client), LONGEST_RETRY_MS).unref());
   return client;

@@ -322,7 +322,6 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
     const { reason } = await kit.event('worker.exit', ({ workerPid }) => workerPid === second?.pid);
     assert.equal(reason, 'hung');
     assert.equal(slow.unread, '', 'the drain goes on');
-    assert.match(String((await kit.event('worker.hung')).stack), /koa\.mjs:\d+:\d+/);
     assert.equal((await slow.answer()).status, 200);
     for (const restart of restarts) assert.equal((await restart.ended).code, 0);
     const status = await kit.statusWhere(({ workers: now }) => now.length === WORKERS);

@@ -25,10 +25,14 @@ interface CallFrame {
 export async function stackOfBlocked(pid: number): Promise<string[] | undefined> {
   const deadline = AbortSignal.timeout(PATIENCE_MS);
   try {
-    process.kill(pid, 'SIGUSR1');
-    return await pausedStack(await inspectorOf(deadline), pid, deadline);
+    for (;;) {
+      process.kill(pid, 'SIGUSR1');
+      const stack = await pausedStack(await inspectorOf(deadline), pid, deadline);
+      if (stack !== undefined) return stack;
+      await sleep(RETRY_MS); // the port is another process', perhaps of one that is about to be killed, too
+    }
   } catch {
-    return undefined; // no inspector, another process' inspector, or blocked in native code
+    return undefined; // no inspector, somebody else's all the time, or blocked in native code
   }
 }
 
@@ -44,15 +48,15 @@ async function inspectorOf(deadline: AbortSignal): Promise<string> {
   }
 }
 
-/** Pauses the process; it runs on when the connection closes. */
-async function pausedStack(url: string, pid: number, deadline: AbortSignal): Promise<string[]> {
+/** Pauses the process; it runs on when the connection closes. Undefined where it is another one. */
+async function pausedStack(url: string, pid: number, deadline: AbortSignal): Promise<string[] | undefined> {
   const socket = new WebSocket(url);
-  const { promise, resolve, reject } = Promise.withResolvers<string[]>();
+  const { promise, resolve, reject } = Promise.withResolvers<string[] | undefined>();
   const scripts = new Map<string, string>();
   let frames: CallFrame[] = [];
   const send = (id: number, method: string, params = {}) => socket.send(JSON.stringify({ id, method, params }));
   deadline.addEventListener('abort', () => reject(deadline.reason));
-  socket.addEventListener('error', () => reject(new Error('the inspector has closed the connection')));
+  for (const end of ['error', 'close']) socket.addEventListener(end, () => resolve(undefined)); // another's, which was killed
   socket.addEventListener('open', () => {
     send(1, 'Debugger.enable');
     send(2, 'Debugger.pause');
@@ -65,8 +69,7 @@ async function pausedStack(url: string, pid: number, deadline: AbortSignal): Pro
       send(3, 'Runtime.evaluate', { expression: 'process.pid' }); // the port may be another process'
     }
     if (id !== 3) return;
-    if (result?.result.value === pid) resolve(frames.map(frame => describe(frame, scripts)));
-    else reject(new Error('this inspector is of another process'));
+    resolve(result?.result.value === pid ? frames.map(frame => describe(frame, scripts)) : undefined);
   });
   return promise.finally(() => socket.close());
 }
