@@ -9,6 +9,8 @@ const NO_SLOTS = 'Failed to refresh slots cache.';
 /** What a connection has said of its end this long ago has another cause. */
 const RECENT_MS = 2000;
 
+const ignore = () => undefined;
+
 let last = { message: CLOSED, at: Number.NEGATIVE_INFINITY };
 
 const { silentEmit } = Redis.prototype;
@@ -18,7 +20,7 @@ Redis.prototype.silentEmit = function (this: Redis & { stream?: NodeJS.EventEmit
   // Without a stream it is the summary of a Cluster or of Sentinels.
   if (name === 'error' && this.stream) {
     // A TLS server that was refused for its certificate may complain of that in turn; without a listener it would end the process.
-    this.stream.on('error', () => undefined);
+    if (!this.stream.listeners('error').includes(ignore)) this.stream.on('error', ignore);
     const { message } = argument as Error;
     if (message !== '' && message !== CLOSED) last = { message, at: performance.now() };
   }

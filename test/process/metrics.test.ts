@@ -81,6 +81,8 @@ test('every process shows what it uses, and a stopped worker shows how old its w
     for (const label of ['primary', '1', '2']) {
       assert.ok((samples.get(`process_cpu_seconds_total{worker="${label}"}`) ?? 0) > 0, label);
       assert.ok((samples.get(`process_resident_memory_bytes{worker="${label}"}`) ?? 0) > 1e7, label);
+      const [open = 0, most = 0] = ['open', 'max'].map(name => samples.get(`process_${name}_fds{worker="${label}"}`));
+      assert.ok(open > 5 && open < most, `${label}: ${open} of ${most}`);
     }
     assert.ok(samples.has('nodejs_eventloop_lag_seconds{worker="1"}'));
     assert.ok(samples.has('nodejs_eventloop_utilization{worker="2"}'));

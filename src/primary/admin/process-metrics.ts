@@ -1,9 +1,10 @@
 /**
  * What `/metrics` says of each process: prom-client's default names, with a `worker` label. Made in the primary from the pushed
- * snapshots, since prom-client's own collectors would cost every worker their loading (14 ms) and a scrape its answer.
+ * snapshots and from /proc, since prom-client's own collectors would cost every worker their loading (14 ms) and a scrape its answer.
  */
 import type { Counter, Gauge, Registry } from 'prom-client';
 import type { WorkerHandle } from '../pool/worker-handle.ts';
+import { procFacts } from './proc.ts';
 import { ownCpuSeconds, type Totals } from './totals.ts';
 
 /** The `worker` label of the primary itself. */
@@ -31,6 +32,10 @@ export function addProcessMetrics(
   const resident = gauge('process_resident_memory_bytes', 'Resident memory size in bytes.');
   const heapTotal = gauge('nodejs_heap_size_total_bytes', 'Process heap size from Node.js in bytes.');
   const heapUsed = gauge('nodejs_heap_size_used_bytes', 'Process heap size used from Node.js in bytes.');
+  const virtual = gauge('process_virtual_memory_bytes', 'Virtual memory size in bytes.');
+  const heap = gauge('process_heap_bytes', 'Process heap size in bytes.');
+  const openFds = gauge('process_open_fds', 'Number of open file descriptors.');
+  const maxFds = gauge('process_max_fds', 'Maximum number of open file descriptors.');
   const startedAt = gauge('process_start_time_seconds', 'Start time of the process since unix epoch in seconds.');
   const now = performance.now();
   const setMemory = (worker: string, memory: { rss: number; heapTotal: number; heapUsed: number }) => {
@@ -38,6 +43,14 @@ export function addProcessMetrics(
     heapTotal.set({ worker }, memory.heapTotal);
     heapUsed.set({ worker }, memory.heapUsed);
   };
+  for (const [worker, pid] of [[PRIMARY, process.pid] as const, ...handles.map(({ id, pid }) => [id, pid] as const)]) {
+    const facts = procFacts(pid);
+    if (facts === undefined) continue;
+    virtual.set({ worker }, facts.virtualBytes);
+    heap.set({ worker }, facts.heapBytes);
+    openFds.set({ worker }, facts.openFds);
+    maxFds.set({ worker }, facts.maxFds);
+  }
   setMemory(PRIMARY, process.memoryUsage());
   startedAt.set({ worker: PRIMARY }, performance.timeOrigin / 1000);
   for (const { id, snapshot, heardAt, startedAt: forkedAt } of handles) {

@@ -1,0 +1,34 @@
+/**
+ * What is read from /proc, against what is known of this process.
+ */
+import assert from 'node:assert/strict';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, existsSync, openSync } from 'node:fs';
+import { test } from 'node:test';
+import { procFacts } from '../src/primary/admin/proc.ts';
+
+const withProc = { skip: !existsSync('/proc/self/limits') };
+
+test('open files are counted, and what may be open is told', withProc, () => {
+  const before = procFacts(process.pid);
+  const files = Array.from({ length: 10 }, () => openSync('/dev/null', 'r'));
+  const after = procFacts(process.pid);
+  for (const file of files) closeSync(file);
+  assert.ok(before && after);
+  assert.equal(after.openFds - before.openFds, files.length);
+  const limit = execFileSync('sh', ['-c', 'ulimit -Sn'], { encoding: 'utf8' }).trim();
+  assert.equal(after.maxFds, limit === 'unlimited' ? Number.POSITIVE_INFINITY : Number(limit));
+});
+
+test('memory is in bytes', withProc, () => {
+  const { virtualBytes = 0, heapBytes = 0 } = procFacts(process.pid) ?? {};
+  assert.ok(virtualBytes > process.memoryUsage.rss(), `${virtualBytes}`);
+  assert.ok(heapBytes > 1e6 && heapBytes < virtualBytes, `${heapBytes}`);
+});
+
+test('of a process that is gone there is nothing to tell', withProc, async () => {
+  const child = spawn(process.execPath, ['-e', '']);
+  await once(child, 'exit');
+  assert.equal(procFacts(child.pid ?? 0), undefined);
+});
