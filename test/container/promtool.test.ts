@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { parse } from 'yaml';
 import { ask } from '../process/clients.ts';
 import { ROOT, startKit } from '../process/kit.ts';
 import { withEngine } from './engine.ts';
@@ -21,6 +22,8 @@ async function promtool(args: string[], input = '', mounts: string[] = []): Prom
   const [code] = await once(child, 'close');
   return { code, said };
 }
+
+const OVERLAY_RULES = 'k8s/overlays/monitoring/rules.yaml';
 
 test('promtool has nothing to say against /metrics', withEngine, async () => {
   const kit = await startKit();
@@ -40,14 +43,19 @@ test('promtool takes the configuration and the alert rules of the compose profil
   assert.match(said, /SUCCESS: 8 rules found/);
 });
 
+test('promtool takes the alert rules of the monitoring overlay', withEngine, async () => {
+  const { spec } = parse(readFileSync(join(ROOT, OVERLAY_RULES), 'utf8'));
+  const { code, said } = await promtool(['check', 'rules'], JSON.stringify(spec));
+  assert.equal(code, 0, said);
+  assert.match(said, /SUCCESS: 4 rules found/);
+});
+
 test('every metric that alerts and Grafana ask for is on /metrics', withEngine, async () => {
   const kit = await startKit();
   await kit.ready();
   const { body } = await kit.probe('/metrics');
-  const asked = ['alerts.yml', 'grafana/dashboard.json'].flatMap(file =>
-    [...readFileSync(join(ROOT, 'docker', file), 'utf8').matchAll(/\b(?:bosun|http|nodejs|process)_[a-z_]+\b/g)].map(
-      ([name]) => name,
-    ),
+  const asked = ['docker/alerts.yml', 'docker/grafana/dashboard.json', OVERLAY_RULES].flatMap(file =>
+    [...readFileSync(join(ROOT, file), 'utf8').matchAll(/\b(?:bosun|http|nodejs|process)_[a-z_]+\b/g)].map(([name]) => name),
   );
   assert.ok(asked.length > 15);
   // Only where the container has such a limit.
