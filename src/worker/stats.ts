@@ -32,6 +32,7 @@ export class Stats {
   #shed = 0;
   #sessionStoreErrors = 0;
   readonly #series = new Map<string, Map<number, Series>>();
+  #last: { method: string; status: number; series: Series } | undefined;
   #recent = createHistogram();
   #before = createHistogram();
   #windowStartedAt = performance.now();
@@ -44,7 +45,10 @@ export class Stats {
 
   answered(method: string, status: number, milliseconds: number): void {
     this.#requests++;
-    const series = this.#seriesOf(METHODS.has(method) ? method : 'other', status);
+    // Most answers are like the one before.
+    if (this.#last?.method !== method || this.#last.status !== status)
+      this.#last = { method, status, series: this.#seriesOf(METHODS.has(method) ? method : 'other', status) };
+    const { series } = this.#last;
     series.sumMs += milliseconds;
     let bucket = 0;
     while (bucket < BUCKETS_MS.length && milliseconds > (BUCKETS_MS[bucket] ?? 0)) bucket++;
