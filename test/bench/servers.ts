@@ -35,7 +35,13 @@ interface Start {
 
 const PLAIN = join(APPS, 'plain.mjs');
 const MAIN = join(ROOT, 'src', 'main.ts');
-const TWO = { ...COMPILE_CACHE, NODE_CLUSTER_WORKERS: '2' };
+/** The policy may be another one than the default. */
+const { NODE_CLUSTER_SCHED_POLICY } = process.env;
+const TWO = {
+  ...COMPILE_CACHE,
+  NODE_CLUSTER_WORKERS: '2',
+  ...(NODE_CLUSTER_SCHED_POLICY !== undefined && { NODE_CLUSTER_SCHED_POLICY }),
+};
 
 export const SERVERS = {
   'plain Koa, 1 process': { file: PLAIN, env: {} },
