@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { ask, askJson, freshLoad, keepAliveLoad, RawClient, requestText } from './clients.ts';
-import { startKit } from './kit.ts';
+import { type Kit, startKit } from './kit.ts';
 import { postControl, startOperated } from './operator.ts';
 import { SOAKS } from './policies.ts';
 
@@ -19,25 +19,17 @@ const start = async (policy: string, env: Record<string, string> = {}) => {
 };
 
 describe('connections', { concurrency: 2 }, () => {
-  for (const [policy, most] of [
-    ['least-connections', 4],
-    ['response-time', 8],
-  ] as const) {
+  for (const policy of GATED) {
     test(`are spread evenly over the workers by ${policy}, and each one's share is shown`, async () => {
       const { kit, port } = await start(policy, { NODE_CLUSTER_WORKERS: '4' });
-      const clients: RawClient[] = [];
-      for (let count = 0; count < 80; count++) {
-        const client = await RawClient.open(port);
-        clients.push(client);
-        // Taken, and not only in the kernel's queue: what many at once do is the benchmark's matter.
-        assert.equal((await client.ask('/')).status, 200);
+      let [attempts, difference] = [0, Number.POSITIVE_INFINITY];
+      // A worker that a busy machine has made slow gets fewer, and rightly so with response-time: not every time.
+      // Where Node can't pause a listener any more, it is `none`: at least 5 more on one than on another, seen in 3 of 3 runs.
+      while (difference > 2) {
+        assert.ok(++attempts <= 5, `${difference} more on one worker than on another`);
+        const shares = await sharesOf80(kit, port, policy);
+        difference = Math.max(...shares) - Math.min(...shares);
       }
-      const { workers } = await kit.statusWhere(
-        ({ workers }) => workers.reduce((sum, { connections }) => sum + connections, 0) === 80,
-      );
-      const shares = workers.map(({ connections }) => connections);
-      // Fails as well where Node can't pause a listener any more: then it is `none`, with half of them on one worker.
-      assert.ok(Math.max(...shares) - Math.min(...shares) <= most, `${shares}`);
       assert.deepEqual(kit.all('balancing.no-gate'), []);
       const metrics = (await kit.probe('/metrics')).body;
       const dispatched = [...metrics.matchAll(/^bosun_dispatched_connections_total\{worker="\d"\} (\d+)$/gm)].map(([, n]) =>
@@ -45,14 +37,8 @@ describe('connections', { concurrency: 2 }, () => {
       );
       assert.equal(
         dispatched.reduce((sum, n) => sum + n, 0),
-        80,
+        80 * attempts,
       );
-      if (policy === 'least-connections')
-        assert.deepEqual(
-          workers.map(worker => (worker as { load?: number }).load),
-          shares,
-        );
-      for (const client of clients) client.close();
       assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
     });
 
@@ -160,3 +146,26 @@ describe('connections', { concurrency: 2 }, () => {
     assert.deepEqual([failures, refused], [[], 0]);
   });
 });
+
+/** How many of 80 connections, one after the other, each worker has. */
+async function sharesOf80(kit: Kit, port: number, policy: string): Promise<number[]> {
+  const all = async (count: number) =>
+    (await kit.statusWhere(({ workers }) => workers.reduce((sum, { connections }) => sum + connections, 0) === count)).workers;
+  const clients: RawClient[] = [];
+  for (let count = 0; count < 80; count++) {
+    const client = await RawClient.open(port);
+    clients.push(client);
+    // Taken, and not only in the kernel's queue: what many at once do is the benchmark's matter.
+    assert.equal((await client.ask('/')).status, 200);
+  }
+  const workers = await all(80);
+  const shares = workers.map(({ connections }) => connections);
+  if (policy === 'least-connections')
+    assert.deepEqual(
+      workers.map(worker => (worker as { load?: number }).load),
+      shares,
+    );
+  for (const client of clients) client.close();
+  await all(0);
+  return shares;
+}
