@@ -26,8 +26,8 @@ export type ToWorker =
   | { type: 'serve'; slots: number[] }
   /** From now on every response ends its connection; the listener stays open. */
   | { type: 'soft' }
-  /** Close the listener, finish what is open within `timeoutMs`, end connections that were quiet for `quietMs`, report, exit. */
-  | { type: 'drain'; timeoutMs: number; quietMs: number }
+  /** Close the listener, finish what is open, report, exit. */
+  | ({ type: 'drain' } & DrainTimes)
   /** Close the listener, or open it again; open connections go on. */
   | { type: 'cordon' }
   | { type: 'uncordon' }
@@ -69,6 +69,14 @@ export interface Broadcast {
 export const OWN_EVENTS = 'bosun:';
 /** The session keys in Redis have changed: workers read them again, and say so. Its data names the change. */
 export const KEYS_EVENT = `${OWN_EVENTS}keys`;
+
+/** Of a drain, in milliseconds. */
+export interface DrainTimes {
+  /** What is open then is cut. */
+  timeoutMs: number;
+  /** A connection may go when nothing came on it for this long: a request that was already on its way is served. */
+  quietMs: number;
+}
 
 /** `refused`: Redis answers but rejects us (password, database): bad configuration. */
 export type RedisState = 'ready' | 'unreachable' | 'refused';

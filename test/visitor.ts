@@ -2,7 +2,7 @@
  * Somebody with a browser: keeps the cookies that the app sets, and sends them back.
  */
 import assert from 'node:assert/strict';
-import { type Answer, RawClient } from './process/clients.ts';
+import { type Answer, everyWorker, RawClient } from './process/clients.ts';
 
 export interface Count {
   counter: number;
@@ -36,8 +36,16 @@ export class Visitor {
     return await this.json<Count>(port, '/api/counter');
   }
 
-  async countOn(client: RawClient): Promise<Count> {
-    return jsonOf<Count>(await this.askOn(client, '/api/counter'));
+  /** Visits until each of so many workers has counted one further, from `before` on; all counts. */
+  async countOnEveryWorker(port: number, workers: number, before = 0): Promise<Count[]> {
+    const counts: Count[] = [];
+    await everyWorker(port, workers, async client => {
+      const count = jsonOf<Count>(await this.askOn(client, '/api/counter'));
+      counts.push(count);
+      assert.equal(count.counter, before + counts.length);
+      return count.worker;
+    });
+    return counts;
   }
 
   /** The JSON of a route. */
@@ -53,7 +61,7 @@ export class Visitor {
   }
 }
 
-function jsonOf<T>({ status, body }: Answer): T {
+export function jsonOf<T>({ status, body }: Answer): T {
   assert.equal(status, 200, body);
   return JSON.parse(body) as T;
 }

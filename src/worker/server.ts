@@ -6,7 +6,7 @@ import { subscribe } from 'node:diagnostics_channel';
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Config } from '../config.ts';
-import type { Drain, OpenRequest } from '../messages.ts';
+import type { Drain, DrainTimes, OpenRequest } from '../messages.ts';
 import { Connection, type Exchange } from './connections.ts';
 
 // An ESM import of node:http evaluates its getters, which load undici: 37 ms at each start.
@@ -30,14 +30,6 @@ const BLAME_EVERY_MS = 3000;
 /** Our record hangs on the response itself: frameworks exchange the response's prototype (Express does). */
 const EXCHANGE = Symbol('bosun.exchange');
 type Response = ServerResponse & { [EXCHANGE]?: Exchange };
-
-/** In milliseconds. */
-export interface DrainTimes {
-  /** What is open then is cut. */
-  timeoutMs: number;
-  /** A connection may go when nothing came on it for this long: a request that was already on its way is served. */
-  quietMs: number;
-}
 
 /** What a deadline has ended: several requests may be open on one connection. */
 interface Cut {

@@ -9,8 +9,8 @@ import { type Intake, IntakeFromPrimary, IntakeFromSockets } from '../balancing/
 import { PortError } from '../balancing/sockets.ts';
 import type { Config, Inherited } from '../config.ts';
 import type { LogSource } from '../log.ts';
-import type { Drain, OpenRequest } from '../messages.ts';
-import { AppServer, type DrainTimes, type UpgradeListener } from './server.ts';
+import type { Drain, DrainTimes, OpenRequest } from '../messages.ts';
+import { AppServer, type UpgradeListener } from './server.ts';
 import { sheddingWhenLate } from './shedding.ts';
 import type { Stats } from './stats.ts';
 

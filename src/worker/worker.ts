@@ -10,6 +10,7 @@ import {
   type Broadcast,
   type Diagnosis,
   type DiagnosisTarget,
+  type DrainTimes,
   ExitCode,
   KEYS_EVENT,
   type ToPrimary,
@@ -21,12 +22,11 @@ import { letKernelPreferUs } from './oom-score.ts';
 import { OwnListening } from './own-listening.ts';
 import { messageOf, sayByeAndExit, tell } from './primary-line.ts';
 import type { WorkerRedis } from './redis.ts';
-import type { DrainTimes } from './server.ts';
 import { Serving } from './serving.ts';
 import { reportEveryMs, Stats } from './stats.ts';
 
 /** After an exception that nobody caught the process is in an unknown state: requests of others get this long to finish. */
-const CRASH_DRAIN = { timeoutMs: 5000, quietMs: 300 };
+const CRASH_DRAIN: DrainTimes = { timeoutMs: 5000, quietMs: 300 };
 
 /** Only the primary decides: a Ctrl-C or a hang-up reaches the whole process group, workers included. */
 const LEFT_TO_THE_PRIMARY = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGTTIN', 'SIGTTOU'] as const;

@@ -6,7 +6,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
-import { everyWorker } from '../process/clients.ts';
 import { freePort, ROOT } from '../process/kit.ts';
 import { Visitor } from '../visitor.ts';
 import { App } from './app.ts';
@@ -37,12 +36,7 @@ test('docker compose up --wait', withEngine, async t => {
 
   await t.test('both workers count one session, which is in Redis', async () => {
     const visitor = new Visitor();
-    let visits = 0;
-    await everyWorker(port, 2, async client => {
-      const { counter, worker } = await visitor.countOn(client);
-      assert.equal(counter, ++visits);
-      return worker;
-    });
+    await visitor.countOnEveryWorker(port, 2);
     const command = ['redis-cli', 'EXISTS', `koa:sess:${visitor.cookies.get('koa:sess')}`];
     assert.equal((await container.exec(container.getById(redisId), command)).stdout.trim(), '1');
   });

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
 import { test } from 'node:test';
 import { everyWorker } from '../process/clients.ts';
-import { type Count, Visitor } from '../visitor.ts';
+import { type Count, jsonOf, Visitor } from '../visitor.ts';
 import { withEngine } from './engine.ts';
 import { COOKIE, KEYS, type Pods, startApps, startPods, TOMBSTONE, WORKERS } from './pods.ts';
 
@@ -23,17 +23,7 @@ test('sessions of two containers', withEngine, async t => {
 async function isOne({ apps, redis }: Pods): Promise<void> {
   const visitor = new Visitor();
   const seen: Count[] = [];
-  for (const { port } of [...apps, ...apps]) {
-    await everyWorker(port, WORKERS, async client => {
-      const count = await visitor.countOn(client);
-      seen.push(count);
-      return workerOf(count);
-    });
-  }
-  assert.deepEqual(
-    seen.map(({ counter }) => counter),
-    seen.map((_, index) => index + 1),
-  );
+  for (const { port } of [...apps, ...apps]) seen.push(...(await visitor.countOnEveryWorker(port, WORKERS, seen.length)));
   assert.equal(new Set(seen.map(({ pod }) => pod)).size, 2);
   const ttl = Number(await redis.command('TTL', `${COOKIE}:${visitor.cookies.get(COOKIE)}`));
   assert.ok(ttl > 2591900 && ttl <= 2592010, `${ttl} s`);
@@ -96,7 +86,7 @@ async function twentyWorkers({ network, redis }: Pods): Promise<void> {
   for (const app of apps) {
     await everyWorker(app.port, workers, async client => {
       const visitor = new Visitor();
-      const worker = workerOf(await visitor.countOn(client));
+      const worker = workerOf(jsonOf<Count>(await visitor.askOn(client, '/api/counter')));
       issued.set(worker, visitor);
       return worker;
     });
@@ -108,17 +98,7 @@ async function twentyWorkers({ network, redis }: Pods): Promise<void> {
   // And all of them verify with it.
   const [visitor = new Visitor()] = issued.values();
   const seen: Count[] = [];
-  for (const app of apps) {
-    await everyWorker(app.port, workers, async client => {
-      const count = await visitor.countOn(client);
-      seen.push(count);
-      return workerOf(count);
-    });
-  }
-  assert.deepEqual(
-    seen.map(({ counter }) => counter),
-    seen.map((_, index) => index + 2),
-  );
+  for (const { port } of apps) seen.push(...(await visitor.countOnEveryWorker(port, workers, seen.length + 1)));
   assert.deepEqual(new Set(seen.map(workerOf)), new Set(issued.keys()));
 }
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { RawClient } from '../process/clients.ts';
+import { everyWorker, RawClient } from '../process/clients.ts';
 import type { LogEvent } from '../process/kit.ts';
 import type { Count } from '../visitor.ts';
 import { type App, startApp } from './app.ts';
@@ -55,7 +55,7 @@ test('a worker that is killed is replaced, and the other serves on', withEngine,
     assert.ok(performance.now() < deadline, `no replacement; ${app.transcript()}`);
   } while (!app.events.some(isReplacement));
   const replacement = Number((await app.event('worker.ready', isReplacement)).workerPid);
-  for (let visit = 0; seen.size < 2 && visit < 200; visit++) seen.add(await pidOf(app));
+  for (const pid of await everyWorker(app.port, 2, pidOf)) seen.add(pid);
   assert.deepEqual(seen, new Set([survivor, replacement]));
   assert.equal((await app.probe('/readyz')).status, 200);
   const { workers, restarts } = await app.status();

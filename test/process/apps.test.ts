@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { Visitor } from '../visitor.ts';
 import { ask, askJson, everyWorker, RawClient } from './clients.ts';
-import { APPS, freePort, type Kit, startKit, until } from './kit.ts';
+import { APPS, assertHeard, freePort, type Kit, startKit, until } from './kit.ts';
 
 const CLEAN = { code: 0, signal: null };
 const CONCURRENCY = 3;
@@ -190,17 +190,7 @@ describe('kit', { concurrency: CONCURRENCY }, () => {
     const { port } = await kit.ready();
     await using sender = await RawClient.open(port);
     for (const text of ['one', 'two', 'three']) assert.equal((await sender.ask(`/tell?text=${text}`)).status, 200);
-    await everyWorker(port, 3, async client => {
-      const { worker, heard } = await until(
-        async () => {
-          const answer = await client.askJson<{ worker: number; heard: unknown[] }>('/');
-          return answer.heard.length >= 3 ? answer : undefined;
-        },
-        () => kit.transcript(),
-      );
-      assert.deepEqual(heard, ['one', 'two', 'three']);
-      return worker;
-    });
+    await assertHeard(kit, port, 3, ['one', 'two', 'three']);
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });
 
@@ -223,12 +213,7 @@ describe('a session in cookies', { concurrency: CONCURRENCY }, () => {
     const kit = await startKit();
     const { port } = await kit.ready();
     const visitor = new Visitor();
-    let visits = 0;
-    await everyWorker(port, 2, async client => {
-      const { counter, worker } = await visitor.countOn(client);
-      assert.equal(counter, ++visits);
-      return worker;
-    });
+    await visitor.countOnEveryWorker(port, 2);
     const before = visitor.cookies.get('koa:sess');
     assert.deepEqual((await visitor.json<{ user: string }>(port, '/login?user=ada')).user, 'ada');
     assert.notEqual(visitor.cookies.get('koa:sess'), before);

@@ -7,8 +7,8 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { stripVTControlCharacters } from 'node:util';
 import { FakeRoot } from '../fake-root.ts';
-import { ask, askJson, everyWorker, freshLoad, RawClient, requestText } from './clients.ts';
-import { freePort, startKit, until } from './kit.ts';
+import { ask, askJson, freshLoad, RawClient, requestText } from './clients.ts';
+import { assertHeard, freePort, startKit, until } from './kit.ts';
 import { bosun, type Operated, type Ran, Running, startOperated, temporaryFolder } from './operator.ts';
 
 const MIB = 2 ** 20;
@@ -246,17 +246,7 @@ describe('bosun scale, policy, broadcast, doctor and sizing', { concurrency: CON
     assert.deepEqual(normalised(await bosun('broadcast', 'news', '{"text":"land ahoy"}')).stdout, 'sent to # workers\n');
     assert.equal((await bosun('broadcast', 'news', '--json')).stdout, '{"workers":2}\n');
     await bosun('broadcast', 'other', '1');
-    const pids = await everyWorker(port, 2, async client => {
-      const { pid, heard } = await until(
-        async () => {
-          const answer = await client.askJson<{ pid: number; heard: unknown[] }>('/');
-          return answer.heard.length >= 2 ? answer : undefined;
-        },
-        () => kit.transcript(),
-      );
-      assert.deepEqual(heard, [{ text: 'land ahoy' }, null]);
-      return pid;
-    });
+    const pids = await assertHeard(kit, port, 2, [{ text: 'land ahoy' }, null]);
     assert.deepEqual([...pids].sort(), kit.workerPids.sort());
   });
 

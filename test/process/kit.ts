@@ -1,6 +1,7 @@
 /**
  * Starts the kit as a user would: the real entry in a real process, on free ports, with its log lines as events.
  */
+import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
@@ -8,7 +9,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
-import { type Answer, ask, askJson } from './clients.ts';
+import { type Answer, ask, askJson, everyWorker } from './clients.ts';
 import { childrenOf, groupOf, isAlive } from './processes.ts';
 
 export const ROOT = join(import.meta.dirname, '..', '..');
@@ -238,6 +239,21 @@ export async function adopterOf(kit: Kit, tell: () => void) {
     return Number((await kit.event('primary.exit')).code);
   };
   return { port, status: () => kit.status(), stop };
+}
+
+/** Each of so many workers hears these events of `factory.ts`, in this order, and no other; the workers' pids. */
+export async function assertHeard(kit: Kit, port: number, workers: number, events: unknown[]): Promise<Set<number>> {
+  return await everyWorker(port, workers, async client => {
+    const { pid, heard } = await until(
+      async () => {
+        const answer = await client.askJson<{ pid: number; heard: unknown[] }>('/');
+        return answer.heard.length >= events.length ? answer : undefined;
+      },
+      () => kit.transcript(),
+    );
+    assert.deepEqual(heard, events);
+    return pid;
+  });
 }
 
 /** Below the range that the kernel gives to clients, so that nobody takes it between the look and the use. */

@@ -43,18 +43,20 @@ export function addProcessMetrics(
     heapTotal.set({ worker }, memory.heapTotal);
     heapUsed.set({ worker }, memory.heapUsed);
   };
-  for (const [worker, pid] of [[PRIMARY, process.pid] as const, ...handles.map(({ id, pid }) => [id, pid] as const)]) {
+  const setProcFacts = (worker: string, pid: number) => {
     const facts = procFacts(pid);
-    if (facts === undefined) continue;
+    if (facts === undefined) return;
     virtual.set({ worker }, facts.virtualBytes);
     heap.set({ worker }, facts.heapBytes);
     openFds.set({ worker }, facts.openFds);
     maxFds.set({ worker }, facts.maxFds);
-  }
+  };
+  setProcFacts(PRIMARY, process.pid);
   setMemory(PRIMARY, process.memoryUsage());
   startedAt.set({ worker: PRIMARY }, performance.timeOrigin / 1000);
-  for (const { id, snapshot, heardAt, startedAt: forkedAt } of handles) {
+  for (const { id, pid, snapshot, heardAt, startedAt: forkedAt } of handles) {
     const worker = String(id);
+    setProcFacts(worker, pid);
     age.set({ worker }, (now - heardAt) / 1000);
     startedAt.set({ worker }, (performance.timeOrigin + forkedAt) / 1000);
     if (snapshot === undefined) continue;

@@ -26,8 +26,6 @@ export interface DrainTotals {
 /** The counters of a snapshot that add up over workers and time. */
 export type Counters = Pick<Snapshot, 'requests' | 'shed' | 'sessionStoreErrors' | 'http' | 'redis'>;
 
-const NO_CPU: CpuSeconds = { user: 0, system: 0 };
-
 /** What remains of a worker. */
 type Gone = Pick<WorkerHandle, 'id' | 'reason' | 'drain'> & {
   snapshot: (Counters & Pick<Snapshot, 'accepted' | 'appMetrics' | 'cpuSeconds' | 'inFlight'>) | undefined;
@@ -72,9 +70,7 @@ export class Totals {
   cpuByWorker(present: readonly CpuUser[]): Map<number, CpuSeconds> {
     const all = new Map(this.#cpu);
     for (const { id, snapshot } of present) {
-      const { user, system } = all.get(id) ?? NO_CPU;
-      const { cpuSeconds } = snapshot ?? { cpuSeconds: NO_CPU };
-      all.set(id, { user: user + cpuSeconds.user, system: system + cpuSeconds.system });
+      all.set(id, addCpu(all.get(id), snapshot?.cpuSeconds));
     }
     return all;
   }
@@ -95,7 +91,7 @@ export class Totals {
     if (snapshot !== undefined) {
       this.#counters = add(this.#counters, snapshot);
       this.#accepted.set(handle.id, this.acceptedBy(handle.id, snapshot.accepted));
-      this.#cpu.set(handle.id, this.cpuByWorker([handle]).get(handle.id) ?? NO_CPU);
+      this.#cpu.set(handle.id, addCpu(this.#cpu.get(handle.id), snapshot.cpuSeconds));
       this.appMetrics = this.appMetrics.then(sum => addAppMetrics(sum, snapshot.appMetrics));
     }
     if (drain !== undefined) this.#drained(drain, handle);
@@ -128,6 +124,13 @@ function add(a: Counters, b: Counters): Counters {
     ...((a.redis ?? b.redis) && { redis: addRedis(a.redis, b.redis) }),
   };
 }
+
+/** Of two processes with one id, the one after the other. */
+function addCpu(a: CpuSeconds = NO_CPU, b: CpuSeconds = NO_CPU): CpuSeconds {
+  return { user: a.user + b.user, system: a.system + b.system };
+}
+
+const NO_CPU: CpuSeconds = { user: 0, system: 0 };
 
 /** Of two processes. */
 export function addRedis(a: RedisCounters | undefined, b: RedisCounters | undefined): RedisCounters {
