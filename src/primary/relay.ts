@@ -17,8 +17,8 @@ import type { WorkerHandle } from './pool/worker-handle.ts';
 /** Who sends where no worker does. */
 export const OPERATOR = 0;
 const BEAT_EVERY_MS = 1000;
-/** We hear our own beats: after this long without one the connections are dead, however well they look. */
-const MOST_SILENCE_MS = 3000;
+/** We hear our own words: when so many beats have not come back, the connections are dead, however well they look. A number, and no time: this process may have been too busy to read. */
+const MOST_LOST_BEATS = 3;
 
 interface Parts {
   /** As it is now: a rolling restart reads the settings again. */
@@ -42,13 +42,16 @@ export class Relay implements LinkListener {
   #unsent = 0;
   readonly #parts: Parts;
   readonly #origin = `${hostname()}:${randomBytes(6).toString('hex')}`;
+  /** Of all that we say to the other pods. */
+  readonly #ownBegin = JSON.stringify({ origin: this.#origin }).slice(0, -1);
   readonly #inbox = new Inbox(this.#origin);
   readonly #fleet: Fleet;
   #seq = 0;
   #link: Link | undefined;
   #openedWith = '';
   #redisCounters: (() => RedisCounters) | undefined;
-  #heardAt = performance.now();
+  /** Beats since we have heard a word of our own. */
+  #lostBeats = 0;
   #hasBeenConnected = false;
   /** The last change of the session keys, and who has been told of it. */
   #keys: { change: string; workers: WorkerHandle[] } | undefined;
@@ -106,7 +109,10 @@ export class Relay implements LinkListener {
   }
 
   heard(channel: Channel, text: string): void {
-    this.#heardAt = performance.now();
+    if (text.startsWith(this.#ownBegin)) {
+      this.#lostBeats = 0;
+      return;
+    }
     if (channel === 'fleet') {
       this.#fleet.heard(text);
       return;
@@ -116,7 +122,7 @@ export class Relay implements LinkListener {
   }
 
   async connected(): Promise<void> {
-    this.#heardAt = performance.now();
+    this.#lostBeats = 0;
     try {
       await this.#exchangeRetained();
     } catch (error) {
@@ -209,8 +215,8 @@ export class Relay implements LinkListener {
     if (this.#link === undefined) return;
     const beat = this.#fleet.beat(this.#keysRead);
     if (!this.#link.isConnected) return;
-    if (performance.now() - this.#heardAt > MOST_SILENCE_MS) {
-      this.#heardAt = performance.now();
+    if (this.#lostBeats++ === MOST_LOST_BEATS) {
+      this.#lostBeats = 0;
       this.#link.reconnect();
       return;
     }

@@ -9,8 +9,8 @@ import { closeRedis, connectRedis, isCluster, isRefusal, type RedisClient } from
 
 /** What waits for Redis to take it: 10,000 events of 1 KB and some; above this it is as good as away. */
 const MOST_UNSENT_BYTES = 16 << 20;
-/** Nobody waits for it, and what comes late has come: more than for a request. */
-const ANSWER_TIMEOUT_MS = 3000;
+/** What comes late has come, and dead connections are found by the beats that do not come back (relay.ts): far more than for a request. */
+const ANSWER_TIMEOUT_MS = 10_000;
 
 export const CHANNELS = ['broadcast', 'fleet'] as const;
 export type Channel = (typeof CHANNELS)[number];

@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
 import { type Config, describeRedis } from '../config.ts';
 import type { RedisState } from '../messages.ts';
+import './command-timeout.ts';
 import { type RedisError, reasonOf } from './connection-errors.ts';
 import { watchRedis } from './redis-stats.ts';
 
@@ -114,7 +115,7 @@ function createClient(
       sentinels: config.redisSentinels,
       name: config.redisSentinelName,
       sentinelRetryStrategy: retryAfterMs,
-      sentinelCommandTimeout: commandTimeoutMs,
+      sentinelCommandTimeout: CONNECT_TIMEOUT_MS,
       // A master that has lost its role says nothing by itself: the Sentinels do.
       failoverDetector: true,
       ...(sentinelPassword !== undefined && { sentinelPassword }),

@@ -14,25 +14,38 @@ const READS = 200;
 const FULL = 10;
 /** Redis keeps everybody waiting for so long, less than the command timeout. */
 const PAUSE_MS = 400;
+const COMPUTE_MS = 600;
 
 test('a pod and its Redis', withEngine, async t => {
   const redis = await Redis.start(undefined);
   const env = { REDIS_URL: `redis://127.0.0.1:${redis.port}`, NODE_CLUSTER_WORKERS: '1' };
   const { kit, port } = await startOperated({ app: 'sessions.ts', env });
   const visitor = new Visitor();
-  await visitor.ask(port, '/increment');
+  let asked = 0;
+  const ask = (path: string) => {
+    asked++;
+    return visitor.ask(port, path);
+  };
+  /** The metrics before and after, without what the primary says to the other pods meanwhile, once a second. */
+  const measured = async (run: () => Promise<void>) => {
+    // Workers tell once a second what they have done.
+    const before = await withoutBeats(kit, redis, ({ requests }) => requests >= asked);
+    await run();
+    return { before, after: await withoutBeats(kit, redis, ({ requests }) => requests >= asked) };
+  };
+  await ask('/increment');
 
   await t.test('a request takes two commands at most, and none where it has no session', async () => {
     // One command reads, one writes: a script, whose own GET and SETEX Redis counts too.
     const [script, own] = [{ eval: 1, get: 1, setex: 1 }, { get: 1 }];
-    assert.deepEqual(await commandsOf(redis, () => visitor.ask(port, '/increment')), { ...script, get: script.get + own.get });
-    assert.deepEqual(await commandsOf(redis, () => visitor.ask(port, '/read')), own);
-    assert.deepEqual(await commandsOf(redis, () => visitor.ask(port, '/')), {}, 'a route without a session');
+    assert.deepEqual(await commandsOf(redis, () => ask('/increment')), { ...script, get: script.get + own.get });
+    assert.deepEqual(await commandsOf(redis, () => ask('/read')), own);
+    assert.deepEqual(await commandsOf(redis, () => ask('/')), {}, 'a route without a session');
   });
 
   await t.test('bosun_redis_*: as many commands and answers as there were requests', async () => {
-    const { before, after } = await measured(kit, redis, READS, async () => {
-      for (let i = 0; i < READS; i++) await visitor.ask(port, '/read');
+    const { before, after } = await measured(async () => {
+      for (let i = 0; i < READS; i++) await ask('/read');
     });
     assert.deepEqual([after.commands - before.commands, after.errors, after.reconnects], [READS, 0, 0]);
     assert.equal(after.answers - before.answers, READS);
@@ -40,30 +53,37 @@ test('a pod and its Redis', withEngine, async t => {
   });
 
   await t.test('the histogram shows an answer that was late', async () => {
-    const { before, after } = await measured(kit, redis, 1, async () => {
+    const { before, after } = await measured(async () => {
       await using client = await RawClient.open(redis.port);
       client.write(`CLIENT PAUSE ${PAUSE_MS} ALL\r\n`);
       await client.heard(/^\+OK/);
-      assert.equal((await visitor.ask(port, '/read')).status, 200);
+      assert.equal((await ask('/read')).status, 200);
     });
     assert.ok(after.late > before.late, `${before.late} and ${after.late} above 0.25 s`);
     assert.ok(after.seconds - before.seconds > 0.25, `${after.seconds - before.seconds} s`);
   });
 
+  await t.test('a worker that computes for longer than the command timeout takes the answers that came meanwhile', async () => {
+    const { before, after } = await measured(async () => {
+      for (let i = 0; i < 3; i++) assert.equal((await ask(`/read?compute=${COMPUTE_MS}`)).status, 200);
+    });
+    assert.equal(after.errors - before.errors, 0);
+  });
+
   await t.test('with a full memory what writes a session is answered with 503 and counted, what reads one goes on', async () => {
-    const { before, after } = await measured(kit, redis, 2 * FULL, async () => {
+    const { before, after } = await measured(async () => {
       await redis.command('CONFIG', 'SET', 'maxmemory-policy', 'noeviction');
       await redis.command('CONFIG', 'SET', 'maxmemory', '1kb');
       for (let i = 0; i < FULL; i++) {
-        const { status, headers } = await visitor.ask(port, '/increment');
+        const { status, headers } = await ask('/increment');
         assert.deepEqual([status, headers['retry-after']], [503, '1']);
-        assert.equal((await visitor.ask(port, '/read')).status, 200, 'no breaker: Redis is there');
+        assert.equal((await ask('/read')).status, 200, 'no breaker: Redis is there');
       }
       await redis.command('CONFIG', 'SET', 'maxmemory', '0');
     });
     assert.deepEqual([after.commands - before.commands, after.errors - before.errors], [3 * FULL, FULL]);
     assert.equal(after.answers - before.answers, 2 * FULL, 'an error is no answer in the histogram');
-    assert.equal(JSON.parse((await visitor.ask(port, '/increment')).body).counter, 3);
+    assert.equal(JSON.parse((await ask('/increment')).body).counter, 3);
   });
 
   await t.test('connections that break are counted, each that is made anew', async () => {
@@ -74,7 +94,7 @@ test('a pod and its Redis', withEngine, async t => {
       () => kit.transcript(),
     );
     await until(
-      async () => (await visitor.ask(port, '/read')).status === 200 || undefined,
+      async () => (await ask('/read')).status === 200 || undefined,
       () => kit.transcript(),
     );
     assert.deepEqual(kit.all('worker.exit'), []);
@@ -112,15 +132,6 @@ async function metricsOf(kit: Kit): Promise<Measured> {
     late: value(`${name}_count`) - value(`${name}_bucket{le="0.25"}`),
     seconds: value(`${name}_sum`),
   };
-}
-
-/** The metrics before and after so many requests, without what the primary says to the other pods meanwhile, once a second. */
-async function measured(kit: Kit, redis: Redis, requests: number, run: () => Promise<void>) {
-  const before = await withoutBeats(kit, redis, () => true);
-  await run();
-  // Workers tell once a second.
-  const after = await withoutBeats(kit, redis, now => now.requests >= before.requests + requests);
-  return { before, after };
 }
 
 async function withoutBeats(kit: Kit, redis: Redis, isIt: (now: Measured) => boolean): Promise<Measured> {
