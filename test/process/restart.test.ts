@@ -150,7 +150,10 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
   test('2 ends a kept connection that is used once a second by an answer, never between two', async () => {
     const { port, bosun } = await startOperated({ app: 'koa.mjs' });
     const over = new AbortController();
-    const clients = Array.from({ length: CALM_CLIENTS }, (_, index) => askCalmly(port, index, over.signal));
+    // Each has its answer before the restart begins: all are with a worker that will be replaced.
+    const opened = await Promise.all(Array.from({ length: CALM_CLIENTS }, () => RawClient.open(port)));
+    for (const client of opened) assert.equal((await client.ask('/')).status, 200);
+    const clients = opened.map((client, index) => askCalmly(client, index, port, over.signal));
     assert.equal((await bosun('restart')).code, 0);
     over.abort();
     const answers = (await Promise.all(clients)).flat();
@@ -515,12 +518,12 @@ function watchCapacity(kit: Kit): { stop(): Promise<{ least: number; samples: nu
   };
 }
 
-/** Once a second, from its own part of the second on. */
-async function askCalmly(port: number, index: number, over: AbortSignal): Promise<Answer[]> {
+/** Once a second, from its own part of the second on; over one more connection where one has ended. */
+async function askCalmly(opened: RawClient, index: number, port: number, over: AbortSignal): Promise<Answer[]> {
   const answers: Answer[] = [];
   await pause((index * 1000) / CALM_CLIENTS);
-  while (!over.aborted) {
-    await using client = await RawClient.open(port);
+  for (let next: RawClient | undefined = opened; !over.aborted; next = undefined) {
+    await using client = next ?? (await RawClient.open(port));
     let isLast = false;
     while (!isLast && !over.aborted) {
       const answer = await client.ask('/');
