@@ -17,7 +17,7 @@ const REDIS_PORT = 6379;
 test('docker compose up --wait', withEngine, async t => {
   const wasTaken = await isOpen(REDIS_PORT);
   const [port, adminPort] = [await freePort(), await freePort()];
-  const { project, compose } = projectOf({
+  const { compose, loadtest } = projectOf({
     PORT: String(port),
     ADMIN_PORT: String(adminPort),
     SHUTDOWN_DELAY_MS: String(DELAY_MS),
@@ -73,11 +73,7 @@ test('docker compose up --wait', withEngine, async t => {
   });
 
   await t.test('make loadtest finds it, and rolls it from inside without a failed request', async () => {
-    const OUT = mkdtempSync(join(tmpdir(), 'bosun-test-'));
-    atEnd(async () => rmSync(OUT, { recursive: true }));
-    const scenario = { SCENARIO: 'rolling-restart', DURATION: '2', RATE: '50', OUT };
-    const env = { ...process.env, PORT: String(port), ADMIN_PORT: String(adminPort), COMPOSE_PROJECT_NAME: project, ...scenario };
-    const { stdout } = await promisify(execFile)(process.execPath, [join(ROOT, 'src', 'loadtest', 'main.ts')], { env });
+    const stdout = await loadtest({ SCENARIO: 'rolling-restart', DURATION: '2', RATE: '50' });
     assert.match(stdout, /\(compose stack that was running\)/);
     assert.match(stdout, /^ended workers: 2 restart$/m);
     assert.match(stdout, /^passed$/m);
@@ -89,25 +85,47 @@ test('docker compose up --wait', withEngine, async t => {
   });
 });
 
+test('make loadtest starts the stack where none runs, and takes it down again', withEngine, async () => {
+  const [PORT, ADMIN_PORT] = [String(await freePort()), String(await freePort())];
+  const { compose, loadtest } = projectOf({ PORT, ADMIN_PORT, SHUTDOWN_DELAY_MS: '0' });
+  const stdout = await loadtest({ SCENARIO: 'crash', DURATION: '3', RATE: '50' });
+  assert.match(stdout, /\(compose stack, started for this test\)/);
+  assert.match(stdout, /^ended workers: \d+ killed$/m);
+  assert.match(stdout, /^passed$/m);
+  assert.equal(await compose('ps', '--all', '--quiet'), '');
+  assert.equal(await isOpen(Number(PORT)), false);
+});
+
 /** Asks Redis from inside the app's container. */
 const PING = `
   const socket = require('node:net').connect(${REDIS_PORT}, 'redis', () => socket.write('PING\\r\\n'));
   socket.on('data', data => { process.stdout.write(data); socket.destroy(); });
 `;
 
+interface Project {
+  /** What the command prints. */
+  compose(...args: string[]): Promise<string>;
+  loadtest(settings: Record<string, string>): Promise<string>;
+}
+
 /** The compose file as a project of its own, with an image of its own: the developer's koa-bosun:0.1.0 is not ours to replace. */
-function projectOf(env: Record<string, string>): { project: string; compose: (...args: string[]) => Promise<string> } {
+function projectOf(settings: Record<string, string>): Project {
   const project = uniqueName();
   const folder = mkdtempSync(join(tmpdir(), 'bosun-test-'));
   const override = join(folder, 'image.json');
   writeFileSync(override, JSON.stringify({ services: { app: { image: project } } }));
-  const compose = (...args: string[]) => docker(['compose', '-f', 'compose.yaml', '-f', override, '-p', project, ...args], env);
+  const env = { ...settings, COMPOSE_FILE: `compose.yaml:${override}`, COMPOSE_PROJECT_NAME: project };
+  const compose = (...args: string[]) => docker(['compose', ...args], env);
+  const loadtest = async (scenario: Record<string, string>) => {
+    const ran = { env: { ...process.env, ...env, ...scenario, STACK: 'compose', OUT: folder } };
+    return (await promisify(execFile)(process.execPath, [join(ROOT, 'src', 'loadtest', 'main.ts')], ran)).stdout;
+  };
   atEnd(async () => {
     await compose('down', '--volumes', '--timeout', '1');
     if (await docker(['image', 'ls', '--quiet', project])) await docker(['image', 'rm', project]);
     rmSync(folder, { recursive: true });
   });
-  return { project, compose };
+  return { compose, loadtest };
 }
 
 async function isOpen(port: number): Promise<boolean> {
