@@ -157,7 +157,7 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
       () => one.kit.transcript(),
     );
     // Longer than the event takes to be said again.
-    await pause(3000);
+    await pause(4000);
     assert.deepEqual([(await keys())[0], rotation.stdout], [old, '']);
     process.kill(Number(workerPid), 'SIGCONT');
     const { code, stdout, stderr } = await rotation.ended;

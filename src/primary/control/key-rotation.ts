@@ -13,8 +13,8 @@ import { ControlError, type Tell } from './control-socket.ts';
 /** Pods that have died without a goodbye are forgotten before it ends (fleet.ts). */
 const PATIENCE_MS = 40_000;
 /** A pod says what it has read with its next beat, a second later at most; one that was cut off meanwhile has missed the event. */
-const AGAIN_MS = 2000;
-const LOOK_EVERY_MS = 20;
+const AGAIN_MS = 2500;
+const LOOK_EVERY_MS = 100;
 
 /** Only one at a time, in this pod; two pods' rotations only add two keys. */
 let isRotating = false;
@@ -41,21 +41,27 @@ export async function rotateKeys(config: Config, relay: Relay, tell: Tell): Prom
   }
 }
 
-/** Resolves when every worker of every pod that we know of has read the keys; one that starts now reads them anyway. @throws ControlError */
+/**
+ * Resolves when every worker of every pod that we know of has read the keys. Never before the event would be said again: until then a pod that
+ * has just started, or we ourselves, may not have been heard of, and its workers may have read the keys before they changed.
+ * @throws ControlError
+ */
 async function readAgain(relay: Relay, otherwise: string): Promise<void> {
   const json = JSON.stringify(randomUUID());
   const deadline = performance.now() + PATIENCE_MS;
-  const asked = new Set(relay.members.map(({ origin }) => origin));
+  // Kept, since another pod's rotation replaces what the beats tell of ours.
+  const haveRead = new Set<string>();
   for (;;) {
     const { otherPods } = relay.broadcast({ event: KEYS_EVENT, json }, OPERATOR);
     if ((await otherPods) !== 'sent') throw new ControlError(409, 'Redis is away: try again when it is back');
     const again = performance.now() + AGAIN_MS;
-    do {
-      const missing = relay.members.filter(({ origin, keysRead }) => asked.has(origin) && keysRead !== json);
-      if (missing.length === 0) return;
-      if (performance.now() > deadline)
-        throw new ControlError(409, `${missing[0]?.pod} has not read the keys: ${otherwise}; try again when it is well`);
+    while (performance.now() < again) {
       await pause(LOOK_EVERY_MS);
-    } while (performance.now() < again);
+      for (const { origin, keysRead } of relay.members) if (keysRead === json) haveRead.add(origin);
+    }
+    const missing = relay.members.find(({ origin }) => !haveRead.has(origin));
+    if (missing === undefined) return;
+    if (performance.now() > deadline)
+      throw new ControlError(409, `${missing.pod} has not read the keys: ${otherwise}; try again when it is well`);
   }
 }
