@@ -87,8 +87,10 @@ export class Balancer {
     this.#slots.set(app, slot);
     for (const way of Object.keys(WAYS)) {
       await this.#command(`set server ${way}/pod${slot} addr ${address.IPAddress} port 3000`);
+      // A new endpoint has to pass its check first; HAProxy takes one that comes out of maintenance for healthy, so it comes by way of a drain.
+      await this.#command(`set server ${way}/pod${slot} state drain`);
+      await this.#command(`set server ${way}/pod${slot} health stopping`);
       await this.#command(`set server ${way}/pod${slot} state ready`);
-      await this.#command(`set server ${way}/pod${slot} health stopping`); // a new endpoint has to pass its check first
     }
   }
 
