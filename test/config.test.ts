@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 import { ConfigError, describeRedis, readConfig, readEnvironment } from '../src/config.ts';
 
 function problems(environment: Record<string, string>): readonly string[] {
@@ -16,6 +16,7 @@ function problems(environment: Record<string, string>): readonly string[] {
 }
 
 const folder = mkdtempSync(join(tmpdir(), 'bosun-config-'));
+after(() => rmSync(folder, { recursive: true }));
 function fileOf(name: string, content: string): string {
   writeFileSync(join(folder, name), content);
   return join(folder, name);

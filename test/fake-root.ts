@@ -1,9 +1,11 @@
 /**
- * A folder that looks like the /proc and /sys of a container with cgroup v2; its limits can be changed while somebody watches.
+ * A folder that looks like the /proc and /sys of a container with cgroup v2; its limits can be changed while somebody watches. It goes when the
+ * test ends.
  */
-import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { after } from 'node:test';
 
 const CGROUP = '/sys/fs/cgroup';
 
@@ -19,6 +21,7 @@ export class FakeRoot {
     this.cpuMax(limits.cpuMax ?? 'max 100000');
     this.memoryMax(limits.memoryMax ?? 'max');
     this.write(`${CGROUP}/memory.high`, `${limits.memoryHigh ?? 'max'}\n`);
+    after(() => rmSync(this.path, { recursive: true, force: true }));
   }
 
   cpuMax(text: string): void {

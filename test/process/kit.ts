@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -213,7 +214,10 @@ export async function startKit(options: KitOptions = {}): Promise<Kit> {
     env: environmentOf(adminPort, app, env),
   });
   const kit = new Kit(child, adminPort, detached);
-  after(() => kit.kill());
+  after(async () => {
+    await kit.kill();
+    for (const { path } of kit.all('control.listening')) rmSync(String(path), { force: true });
+  });
   return kit;
 }
 
