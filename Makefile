@@ -88,7 +88,7 @@ bench-state: $(INSTALLED) ## broadcasts between pods, and sessions without Redis
 	@$(NODE) test/bench/sessions.ts
 
 .PHONY: soak
-soak: $(INSTALLED) ## what takes too long for every day: all policies through restarts, drains and a minute of kills, cgroup v2 limits that change
+soak: $(INSTALLED) ## what takes too long for every day: all policies through restarts, drains and a minute of kills, cgroup v2 limits that change; about 7 minutes
 	@SOAK=1 KILLS=60 exec $(NODE) --test --test-concurrency=1 $(SOAKED)
 
 .PHONY: bench-rolling

@@ -62,10 +62,12 @@ export async function hearsSignals(pid: number): Promise<void> {
 }
 
 const ours = new Set<ChildProcess>();
+let isWatching = false;
 
 /** Ends a process with this one, however this one ends: a benchmark that fails or is interrupted leaves nothing behind. */
 export function endWithUs(child: ChildProcess): void {
-  if (ours.size === 0) process.once('exit', () => ours.forEach(each => void each.kill('SIGKILL')));
+  if (!isWatching) process.once('exit', () => ours.forEach(each => void each.kill('SIGKILL')));
+  isWatching = true;
   ours.add(child);
   child.once('exit', () => ours.delete(child));
 }
