@@ -206,6 +206,11 @@ async function isAway(): Promise<void> {
   assert.equal(await metric(podOf(one), 'bosun_broadcasts_lost_total{reason="unsent"}'), 2);
   await redis.startAgain();
   await everybodyHears(pods, { operator: 1 });
+  // It may have heard that before it can speak again: the two have a connection each.
+  await until(
+    () => other.kit.all('redis.ready').filter(({ connection }) => connection === 'primary').length >= 2 || undefined,
+    () => other.kit.transcript(),
+  );
   assert.equal((await other.bosun('broadcast', 'load', '{"from":"operator","n":2}')).code, 0);
   await everybodyHears(pods, { operator: 2 });
   for (const { kit } of operated) {
