@@ -45,9 +45,9 @@ export interface Kit {
   broadcast(event: string, data?: unknown): void;
   /**
    * Calls `handler` with the data of each event of that name from now on. For an event that is retained (BROADCAST_RETAINED) it is called
-   * with the last one first, also where that was sent before this worker started.
+   * with the last one first, also where that was sent before this worker started. One that throws or rejects is logged, and no more.
    */
-  on(event: string, handler: (data: unknown) => void): void;
+  on(event: string, handler: (data: unknown) => unknown): void;
   /** Metrics of your own; they appear on the admin port's `/metrics`, summed over the workers. */
   readonly metrics: Registry;
   /** Aborts when this worker begins to drain: end streams, long polls and WebSockets on it. */

@@ -1,7 +1,6 @@
 /**
  * The kit as the app sees it. Everything that costs start-up time is loaded when the app first asks for it.
  */
-import { EventEmitter } from 'node:events';
 import { createRequire } from 'node:module';
 import type Koa from 'koa';
 import type { Config } from '../config.ts';
@@ -15,6 +14,8 @@ import type { UpgradeListener } from './server.ts';
 
 /** All close handlers of the app together may take this long. */
 const CLOSE_TIMEOUT_MS = 1000;
+
+type Handler = (data: unknown) => unknown;
 
 interface Parts {
   config: Config;
@@ -33,7 +34,7 @@ export class WorkerKit implements Kit {
   readonly workerId: number;
   readonly redis: RedisClient | undefined;
   readonly #parts: Parts;
-  readonly #events = new EventEmitter();
+  readonly #handlers = new Map<string, Handler[]>();
   readonly #draining = new AbortController();
   readonly #closers: (() => unknown)[] = [];
   #upgradeListener: UpgradeListener | undefined;
@@ -45,7 +46,6 @@ export class WorkerKit implements Kit {
     this.config = parts.config;
     this.workerId = parts.workerId;
     this.redis = parts.redis;
-    this.#events.setMaxListeners(0);
   }
 
   get log(): Log {
@@ -74,13 +74,12 @@ export class WorkerKit implements Kit {
     this.#parts.send(broadcastOf(event, data));
   }
 
-  on(event: string, handler: (data: unknown) => void): void {
-    // Named apart from EventEmitter's own: an app's event "error" without a handler would otherwise throw.
-    this.#events.on(`app:${event}`, handler);
+  on(event: string, handler: Handler): void {
+    this.#handlers.set(event, [...this.#handlersOf(event), handler]);
     // After the code that asks: what the handler uses may be declared below it.
     queueMicrotask(() => {
       const json = this.#parts.retained.get(event);
-      if (json !== undefined && json !== 'null') this.#call(() => handler(JSON.parse(json)), event);
+      if (json !== undefined && json !== 'null') void this.#call(handler, event, json);
     });
   }
 
@@ -108,12 +107,17 @@ export class WorkerKit implements Kit {
   }
 
   deliver(event: string, json: string): void {
-    this.#call(() => this.#events.emit(`app:${event}`, JSON.parse(json)), event);
+    for (const handler of this.#handlersOf(event)) void this.#call(handler, event, json);
   }
 
-  #call(handle: () => void, event: string): void {
+  #handlersOf(event: string): readonly Handler[] {
+    return this.#handlers.get(event) ?? [];
+  }
+
+  /** At once. One that throws or rejects costs neither the others nor this worker anything. */
+  async #call(handler: Handler, event: string, json: string): Promise<void> {
     try {
-      handle();
+      await handler(JSON.parse(json));
     } catch (error) {
       this.log.error({ event: 'broadcast.handler-failed', name: event, err: error });
     }

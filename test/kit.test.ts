@@ -1,0 +1,70 @@
+/**
+ * The kit as an app uses it, alone: with processes and a real app it is in test/process/.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { readConfig } from '../src/config.ts';
+import type { Log } from '../src/log.ts';
+import { WorkerKit } from '../src/worker/kit.ts';
+
+test('a handler that throws or rejects is logged, and every other one hears the event, with data of its own', async () => {
+  const { kit, logged } = kitWith();
+  const heard: unknown[] = [];
+  kit.on('news', () => {
+    throw new Error('thrown');
+  });
+  kit.on('news', async () => {
+    throw new Error('rejected');
+  });
+  for (const listener of [1, 2])
+    kit.on('news', data => {
+      heard.push([listener, data]);
+      (data as unknown[]).pop();
+    });
+  kit.deliver('news', '[1,2]');
+  // Of the names that Node.js' own emitters treat apart, none is.
+  kit.on('error', data => heard.push(data));
+  kit.deliver('error', '"plain"');
+  kit.deliver('nobody listens', 'null');
+  assert.deepEqual(heard, [[1, [1]], [2, [1]], 'plain'], 'both have taken one from their own');
+  await new Promise(setImmediate);
+  assert.deepEqual(logged, ['broadcast.handler-failed news thrown', 'broadcast.handler-failed news rejected']);
+});
+
+test('a retained event comes first, and one that was taken back does not come', async () => {
+  const retained = new Map([
+    ['kept', '{"n":1}'],
+    ['gone', 'null'],
+  ]);
+  const { kit, logged } = kitWith(retained);
+  const heard: unknown[] = [];
+  for (const name of ['kept', 'gone', 'unknown']) kit.on(name, data => heard.push([name, data]));
+  kit.on('kept', async () => {
+    throw new Error('rejected');
+  });
+  assert.deepEqual(heard, [], 'not before the code that asks has ended');
+  await new Promise(setImmediate);
+  kit.deliver('kept', '{"n":2}');
+  assert.deepEqual(heard, [
+    ['kept', { n: 1 }],
+    ['kept', { n: 2 }],
+  ]);
+  await new Promise(setImmediate);
+  assert.equal(logged.length, 2);
+});
+
+function kitWith(retained = new Map<string, string>()): { kit: WorkerKit; logged: string[] } {
+  const logged: string[] = [];
+  const error = ({ event, name, err }: Record<string, unknown>) => logged.push(`${event} ${name} ${(err as Error).message}`);
+  const parts = {
+    config: readConfig({}),
+    log: () => ({ error }) as unknown as Log,
+    workerId: 1,
+    redis: undefined,
+    sessionKeys: { current: [] },
+    retained,
+    send: () => undefined,
+    onStoreError: () => undefined,
+  };
+  return { kit: new WorkerKit(parts), logged };
+}
