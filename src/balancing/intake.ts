@@ -21,6 +21,7 @@ export class IntakeFromPrimary implements Intake {
   readonly #http: Server;
   readonly #host: string;
   readonly #port: number;
+  #isWanted = false;
 
   constructor(http: Server, host: string, port: number) {
     this.#http = http;
@@ -29,12 +30,16 @@ export class IntakeFromPrimary implements Intake {
   }
 
   async open(): Promise<number> {
+    this.#isWanted = true;
     // PORT and not the real one: where it is 0, the cluster knows the port that the others share by that name only.
     await listening(this.#http, () => this.#http.listen(this.#port, this.#host, BACKLOG));
-    return portOf(this.#http);
+    const port = portOf(this.#http);
+    if (!this.#isWanted) closeListener(this.#http); // paused before the primary had answered
+    return port;
   }
 
   pause(): void {
+    this.#isWanted = false;
     closeListener(this.#http);
   }
 
@@ -43,7 +48,7 @@ export class IntakeFromPrimary implements Intake {
   }
 
   close(): void {
-    closeListener(this.#http);
+    this.pause();
   }
 }
 

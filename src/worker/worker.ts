@@ -81,10 +81,12 @@ class Worker {
         void this.#leave(message, ExitCode.ok);
         break;
       case 'cordon':
+        if (this.#leaving) break;
         this.#serving.pause();
         tell({ type: 'cordoned' });
         break;
       case 'uncordon':
+        if (this.#leaving) break; // what it was out of the rotation for may end after its drain has begun
         void this.#serving.resume().then(() => tell({ type: 'uncordoned' }));
         break;
       case 'diagnose':

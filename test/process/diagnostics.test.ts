@@ -2,8 +2,9 @@
  * Heap snapshots and CPU profiles: files that load, and no request lost for them.
  */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { request } from 'node:http';
+import { type IncomingMessage, request } from 'node:http';
 import { basename, join } from 'node:path';
 import { describe, test } from 'node:test';
 import { FakeRoot } from '../fake-root.ts';
@@ -296,6 +297,31 @@ describe('an operator', { concurrency: CONCURRENCY }, () => {
     );
     assertSnapshot(again.stdout);
     assert.deepEqual(kit.all('worker.exit'), []);
+  });
+
+  test('whose snapshot outlasts the begin of a drain puts no draining worker back into the rotation', async () => {
+    // With rr a worker that is back listens anew.
+    const { kit, port, socket, start: run } = await start({ NODE_CLUSTER_SCHED_POLICY: 'rr' });
+    await using client = await RawClient.open(port);
+    client.write(requestText('/slow?ms=15000&tell=slow'));
+    const { workerPid } = await kit.begun('slow');
+    const id = (await kit.status()).workers.find(({ pid }) => pid === workerPid)?.id ?? 0;
+    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+    const asking = request({ socketPath: socket, path: '/heap-snapshot', method: 'POST' }, resolve);
+    asking.once('error', reject).end(JSON.stringify({ worker: id, stream: true }));
+    const stream = await promise; // and nobody reads it yet: most of it is still in the worker
+    const restart = run('restart', '--worker', String(id));
+    await restart.printed(/^draining worker/m);
+    stream.resume();
+    await once(stream, 'end');
+    assert.equal((await kit.event('worker.diagnosed')).worker, id);
+    const load = freshLoad(port);
+    await load.answered(100);
+    assert.equal(kit.all('worker.exit').length, 0, 'it drains still');
+    const { failures, byPid } = await load.stop();
+    assert.deepEqual([failures, byPid.get(Number(workerPid))], [[], undefined]);
+    client.close(); // nobody waits for the rest of it
+    assert.equal((await restart.ended).code, 0);
   });
 
   test('who leaves by Ctrl-C during a profile leaves no worker busy after its end', async () => {

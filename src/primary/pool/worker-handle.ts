@@ -143,9 +143,9 @@ export class WorkerHandle {
     this.send({ type: 'drain', timeoutMs, quietMs: reason === 'shutdown' ? QUIET_AT_SHUTDOWN_MS : QUIET_MS });
   }
 
-  /** Takes the worker out of the rotation, or back; resolves when it is, or when the worker is gone. */
+  /** Takes the worker out of the rotation, or back; resolves when it is, or when the worker is out of it for good. */
   async setCordoned(cordoned: boolean): Promise<void> {
-    if (this.state === 'exited') return;
+    if (!this.isActive) return;
     this.send({ type: cordoned ? 'cordon' : 'uncordon' });
     this.#cordonChange ??= Promise.withResolvers<void>();
     await this.#cordonChange.promise;
@@ -170,6 +170,7 @@ export class WorkerHandle {
   #leaving(reason: ExitReason, deadlineMs: number): void {
     this.#reason ??= reason;
     this.state = 'draining';
+    this.#cordonChanged();
     clearTimeout(this.#deadline);
     this.#deadline = setTimeout(() => {
       this.missedDeadline = this.drain === undefined;
