@@ -38,8 +38,14 @@ export class Connection {
     return this.open.length === 0 && this.upgrade === undefined && this.socket.bytesRead === this.#bytesAtRest;
   }
 
-  /** Called when an answer has ended. */
-  rest(): void {
+  /** Called when the answer to `request` has ended. */
+  rest(request: IncomingMessage): void {
+    this.#rest();
+    // The rest of a body that the app did not wait for is not the beginning of a request.
+    if (!request.complete) request.once('end', () => this.#rest());
+  }
+
+  #rest(): void {
     this.#quietSince = performance.now();
     this.#bytesAtRest = this.socket.bytesRead;
     this.quietSweeps = 0;

@@ -180,13 +180,16 @@ export class AppServer {
 
   #finished(response: Response): void {
     const exchange = response[EXCHANGE];
-    const position = exchange?.connection.open.indexOf(exchange) ?? -1;
-    if (exchange === undefined || position < 0) return; // another server's, or its connection closed first
+    if (exchange === undefined) {
+      // Node.js has answered by itself (417), or it is another server's.
+      this.#connections.get(response.req.socket)?.rest(response.req);
+      return;
+    }
     const { connection, request } = exchange;
+    const position = connection.open.indexOf(exchange);
+    if (position < 0) return; // its connection closed first
     connection.open.splice(position, 1);
-    connection.rest();
-    // The rest of a body that the app did not wait for is not the beginning of a request.
-    if (!request.complete) request.once('end', () => connection.rest());
+    connection.rest(request);
     this.#inFlight--;
     this.#answered++;
     this.#onAnswered(request, response.statusCode, connection.quietSince - exchange.startedAt);

@@ -391,6 +391,21 @@ describe('SIGTERM', { concurrency: CONCURRENCY }, () => {
     assert.ok(tookMs < SOON_MS, `${tookMs} ms`);
   });
 
+  test('a request that Node.js has answered by itself does not hold up the drain', async () => {
+    const kit = await startKit({ app: 'koa.mjs' });
+    const { port } = await kit.ready();
+    await using client = await RawClient.open(port);
+    const headers = { Expect: 'what no server knows', 'Content-Length': '10' };
+    client.write(requestText('/', { method: 'POST', headers, body: '01234' }));
+    assert.equal((await client.answer()).status, 417);
+    client.write('56789');
+    await pause(50); // until the server has read it
+    const signalledAt = performance.now();
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+    const tookMs = performance.now() - signalledAt;
+    assert.ok(tookMs < SOON_MS, `${tookMs} ms`);
+  });
+
   test('two signals in one moment are one: npm passes a Ctrl-C on to a process that has had it', async () => {
     const kit = await startKit({ app: 'koa.mjs' });
     const { port } = await kit.ready();
