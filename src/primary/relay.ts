@@ -2,7 +2,7 @@
  * Carries events: from a worker of this pod, or its operator, to all its workers and to the other pods; from other pods to its workers.
  * Within the pod always; between pods through Redis, as long as that is there.
  */
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { type Config, usesRedis } from '../config.ts';
 import { type Broadcast, KEYS_EVENT, type RedisCounters, type RedisState } from '../messages.ts';
@@ -130,6 +130,8 @@ export class Relay implements LinkListener {
       this.#parts.onState('unreachable', `the retained events can't be exchanged: ${(error as Error).message}`);
       return;
     }
+    // That the session keys have changed meanwhile, we have not heard.
+    if (this.#hasBeenConnected) this.#deliver({ event: KEYS_EVENT, json: JSON.stringify(randomUUID()) });
     this.#tell(this.#fleet.beat(this.#keysRead));
     if (this.#hasBeenConnected) return;
     this.#hasBeenConnected = true;

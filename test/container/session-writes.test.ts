@@ -166,6 +166,36 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
     assert.equal((await keys())[1], old);
   });
 
+  promise(
+    'a pod that was cut off from the others goes by the new keys when it is back, though its workers never lost Redis',
+    async () => {
+      // In a database of its own: its connections are told from the other pods'.
+      const env = { SESSION_COOKIE: 'apart', NODE_CLUSTER_WORKERS: '1', REDIS_URL: `redis://127.0.0.1:${redis.port}/5` };
+      const { kit, port } = await startPod(env);
+      const visitor = new Visitor();
+      await visitor.ask(port, '/increment');
+      const signature = visitor.cookies.get('apart.sig');
+      const old = await redis.command('-n', '5', 'GET', 'apart:keys');
+      // As a rotation does it, of which this pod hears nothing.
+      await redis.command('-n', '5', 'SET', 'apart:keys', `a-newer-key,${old}`);
+      await visitor.ask(port, '/increment');
+      assert.equal(visitor.cookies.get('apart.sig'), signature);
+      const clients = (await redis.command('CLIENT', 'LIST')).split('\n').filter(client => client.includes(' db=5 '));
+      const ids = clients.flatMap(client => /^id=(\d+) .* name=bosun:\S+:(?:primary|subscriber) /.exec(client)?.[1] ?? []);
+      assert.equal(ids.length, 2, clients.join('\n'));
+      for (const id of ids) await redis.command('CLIENT', 'KILL', 'ID', id);
+      await until(
+        async () => {
+          await visitor.ask(port, '/increment');
+          return visitor.cookies.get('apart.sig') !== signature || undefined;
+        },
+        () => kit.transcript(),
+      );
+      assert.equal(kit.all('redis.ready').filter(({ worker }) => worker === 1).length, 1);
+      assert.ok(JSON.parse((await visitor.ask(port, '/read')).body).counter > 2, 'nobody was logged out');
+    },
+  );
+
   promise('a session that nobody uses expires, one in use is renewed in its second half', async () => {
     const { port } = await startPod({ SESSION_COOKIE: 'short', SESSION_TTL_SECONDS: '4' });
     const [used, unused] = [new Visitor(), new Visitor()];
