@@ -24,15 +24,16 @@ const sizingOf = (workers: number, memoryMib: number | null) =>
   );
 
 const PRODUCTION = { NODE_ENV: 'production', SHUTDOWN_DELAY_MS: '5000', SHUTDOWN_TIMEOUT_MS: '25000' };
+const WITH_REDIS = { ...PRODUCTION, REDIS_URL: 'redis://redis:6379' };
 const GOOD: Facts = {
-  config: readConfig({ ...PRODUCTION, SESSION_KEYS: 'a key of more than sixteen characters' }),
+  config: readConfig({ ...WITH_REDIS, SESSION_KEYS: 'a key of more than sixteen characters' }),
   sizing: sizingOf(2, 1024),
   gracePeriodSeconds: 45,
   hardFileLimit: 1_048_576,
   isPid1: false,
   isDiagnosticsDirWritable: true,
   areSessionKeysGenerated: false,
-  redis: REDIS,
+  redis: [REDIS, REDIS],
 };
 
 test('a good deployment has nothing to mend', () => {
@@ -48,10 +49,16 @@ for (const [check, verdict, change, detail] of [
   ['workers', 'warning', { sizing: sizingOf(3, 1024) }, /^3 workers: as set; 2 CPUs/],
   ['memory', 'warning', { sizing: sizingOf(2, null) }, /no memory limit/],
   ['memory', 'problem', { sizing: sizingOf(2, 128) }, /heap/],
-  ['Redis', 'problem', { redis: { ...REDIS, state: 'unreachable', message: 'Redis does not answer' } }, /does not answer/],
-  ['Redis', 'warning', { redis: { ...REDIS, evictionPolicy: 'allkeys-lru' } }, /maxmemory-policy is allkeys-lru/],
-  ['Redis', 'ok', { redis: { ...REDIS, evictionPolicy: undefined } }, /answers$/],
-  ['Redis', 'warning', { redis: undefined }, /not configured/],
+  [
+    'Redis',
+    'problem',
+    { redis: [REDIS, { ...REDIS, state: 'unreachable', message: 'Redis does not answer' }] },
+    /does not answer/,
+  ],
+  ['Redis', 'problem', { redis: [] }, /^no answer from redis:6379 yet$/],
+  ['Redis', 'warning', { redis: [{ ...REDIS, evictionPolicy: 'allkeys-lru' }] }, /maxmemory-policy is allkeys-lru/],
+  ['Redis', 'ok', { redis: [{ ...REDIS, evictionPolicy: undefined }] }, /answers$/],
+  ['Redis', 'warning', { config: readConfig(PRODUCTION), redis: [] }, /not configured/],
   ['session keys', 'problem', { areSessionKeysGenerated: true }, /generated at this start/],
   ['session keys', 'warning', { config: readConfig({ ...PRODUCTION, SESSION_KEYS: 'short' }) }, /less than 16 characters/],
   ['session keys', 'ok', { config: readConfig(PRODUCTION) }, /shared through Redis/],

@@ -1,7 +1,7 @@
 /**
  * `bosun doctor`: what is wrong with this deployment, or will be. Pure over facts that are collected elsewhere.
  */
-import type { Config } from '../../config.ts';
+import { type Config, describeRedis, usesRedis } from '../../config.ts';
 import type { Sizing } from '../../resources/sizing.ts';
 
 export interface Finding {
@@ -20,8 +20,8 @@ export interface Facts {
   isPid1: boolean;
   isDiagnosticsDirWritable: boolean;
   areSessionKeysGenerated: boolean;
-  /** What workers say of Redis; undefined where none is configured. */
-  redis: { state: string; message: string; evictionPolicy: string | undefined } | undefined;
+  /** What workers say of Redis, as far as they have said anything. */
+  redis: readonly { state: string; message: string; evictionPolicy: string | undefined }[];
 }
 
 /** Close handlers, Redis' goodbye and the exit, a second each (worker-handle.ts). */
@@ -86,24 +86,26 @@ function memory({ sizing }: Facts): Finding {
   return finding('memory', small ? 'problem' : 'ok', small ?? `a heap of ${heapPerWorkerMb} MiB for each worker`);
 }
 
-function redis({ redis, config }: Facts): Finding {
-  if (redis === undefined) {
+function redis({ redis: told, config }: Facts): Finding {
+  if (!usesRedis(config)) {
     return finding(
       'Redis',
       config.production ? 'warning' : 'ok',
       'not configured: sessions are cookies, and other pods get no broadcasts',
     );
   }
-  if (redis.state !== 'ready') return finding('Redis', 'problem', redis.message);
-  const { evictionPolicy } = redis;
+  const worst = told.find(({ state }) => state !== 'ready') ?? told[0];
+  if (worst === undefined) return finding('Redis', 'problem', `no answer from ${describeRedis(config)} yet`);
+  const { state, message, evictionPolicy } = worst;
+  if (state !== 'ready') return finding('Redis', 'problem', message);
   if (evictionPolicy?.startsWith('allkeys')) {
     return finding(
       'Redis',
       'warning',
-      `${redis.message}; maxmemory-policy is ${evictionPolicy}: it may evict the session keys, use a volatile one`,
+      `${message}; maxmemory-policy is ${evictionPolicy}: it may evict the session keys, use a volatile one`,
     );
   }
-  return finding('Redis', 'ok', `${redis.message}${evictionPolicy ? `; maxmemory-policy ${evictionPolicy}` : ''}`);
+  return finding('Redis', 'ok', `${message}${evictionPolicy ? `; maxmemory-policy ${evictionPolicy}` : ''}`);
 }
 
 function sessionKeys({ config, areSessionKeysGenerated }: Facts): Finding {

@@ -161,7 +161,6 @@ function secondsOf({ seconds = 10 }: Record<string, unknown>): number {
 }
 
 function factsOf({ settings, supervisor, resizer }: Parts): Facts {
-  const redis = supervisor.handles.find(handle => handle.redis !== undefined)?.redis;
   return {
     config: settings.config,
     sizing: resizer.sizing,
@@ -170,7 +169,7 @@ function factsOf({ settings, supervisor, resizer }: Parts): Facts {
     isPid1: process.pid === 1,
     isDiagnosticsDirWritable: isWritable(settings.config.diagnosticsDir),
     areSessionKeysGenerated: settings.areSessionKeysGenerated,
-    redis: redis && { ...redis, evictionPolicy: redis.evictionPolicy },
+    redis: supervisor.handles.flatMap(({ redis }) => redis ?? []),
   };
 }
 
