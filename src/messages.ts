@@ -47,8 +47,8 @@ export type ToPrimary =
   /** This worker goes by the session keys that are in Redis since the KEYS_EVENT of that name. */
   | { type: 'keys-read'; change: string }
   | { type: 'stats'; snapshot: Snapshot }
-  /** What a drain waits for, every few seconds. */
-  | { type: 'waiting'; requests: OpenRequest[] }
+  /** What a drain waits for, every few seconds: how many requests, and the oldest of them. */
+  | { type: 'waiting'; open: number; oldest: OpenRequest[] }
   | { type: 'drained'; drain: Drain }
   | { type: 'cordoned' }
   | { type: 'uncordoned' }
@@ -146,6 +146,8 @@ export interface Drain {
   /** Requests that were open when the drain began, or came after, and were answered in full. */
   finished: number;
   /** Requests, or upgraded connections, that the deadline cut. */
+  cutRequests: number;
+  /** The oldest of them. */
   cut: OpenRequest[];
   /** Connections that were open when the drain began and ended in peace: their clients' next requests go to other workers. */
   handedOver: number;

@@ -49,6 +49,7 @@ test('an end says why, with the error of a bad one, and with the ledger of its d
   const { lifecycle, news } = watched();
   const drain = {
     finished: 7,
+    cutRequests: 1,
     cut: [{ method: 'GET', path: '/', ageMs: 1, bytesSent: 0 }],
     handedOver: 9,
     longestRequestMs: 5,

@@ -180,7 +180,7 @@ class Primary implements SupervisorEvents {
         this.#relay.broadcast({ event: message.event, json: message.json }, handle.id);
         break;
       case 'waiting':
-        this.#log().info({ event: 'drain.waiting', worker: handle.id, requests: message.requests });
+        this.#log().info({ event: 'drain.waiting', worker: handle.id, open: message.open, requests: message.oldest });
         break;
       case 'diagnosed':
         this.#diagnostics.said(message);

@@ -20,12 +20,17 @@ export type ServerLimits = Pick<
 /** Told of every answered request, once its last byte is handed to the kernel. */
 export type OnAnswered = (request: IncomingMessage, status: number, milliseconds: number) => void;
 
+/** Told how many requests a drain waits for, and the oldest of them. */
+export type OnWaiting = (open: number, oldest: OpenRequest[]) => void;
+
 export type UpgradeListener = (request: IncomingMessage, socket: Socket, head: Buffer) => void;
 
 /** How often a drain looks at its connections. Their quiet is counted in looks: while this loop is blocked, requests wait unseen in the kernel. */
 const SWEEP_MS = 25;
 /** How often a drain says what it waits for. */
 const BLAME_EVERY_MS = 3000;
+/** Of those that it waits for, or has cut, it names no more: a worker may have ten thousand, and the primary keeps and tells what it hears. */
+const MOST_NAMED = 100;
 
 /** Our record hangs on the response itself: frameworks exchange the response's prototype (Express does). */
 const EXCHANGE = Symbol('bosun.exchange');
@@ -96,7 +101,7 @@ export class AppServer {
    * Once no new connection comes: lets open requests finish, ends connections once they are quiet, cuts what is left after `timeoutMs`.
    * `onWaiting` is told every 3 seconds what it waits for.
    */
-  async drain({ timeoutMs, quietMs }: DrainTimes, onWaiting: (requests: OpenRequest[]) => void): Promise<Drain> {
+  async drain({ timeoutMs, quietMs }: DrainTimes, onWaiting: OnWaiting): Promise<Drain> {
     const startedAt = performance.now();
     const answeredBefore = this.#answered;
     const connectionsAtStart = this.#connections.size;
@@ -119,7 +124,10 @@ export class AppServer {
     };
     // After the loop has read what the kernel holds: timers come before.
     const sweep = setInterval(() => setImmediate(look), SWEEP_MS);
-    const blame = setInterval(() => onWaiting(this.#openRequests(performance.now())), BLAME_EVERY_MS);
+    const blame = setInterval(() => {
+      const open = this.#openRequests(performance.now());
+      onWaiting(open.length, oldestOf(open));
+    }, BLAME_EVERY_MS);
     const cut = await promise;
     clearInterval(sweep);
     clearInterval(blame);
@@ -127,7 +135,8 @@ export class AppServer {
     const oldest = Math.min(endedAt, ...openAtStart.map(exchange => exchange.startedAt));
     return {
       finished: this.#answered - answeredBefore,
-      cut: cut.requests,
+      cutRequests: cut.requests.length,
+      cut: oldestOf(cut.requests),
       handedOver: Math.max(0, connectionsAtStart - cut.connections),
       longestRequestMs: Math.round(openAtStart.length === 0 ? 0 : endedAt - oldest),
       durationMs: Math.round(endedAt - startedAt),
@@ -205,4 +214,8 @@ export class AppServer {
     for (const { socket } of busy) socket.destroy();
     return { requests, connections: busy.length };
   }
+}
+
+function oldestOf(requests: readonly OpenRequest[]): OpenRequest[] {
+  return requests.toSorted((a, b) => b.ageMs - a.ageMs).slice(0, MOST_NAMED);
 }

@@ -9,8 +9,8 @@ import { type Intake, IntakeFromPrimary, IntakeFromSockets } from '../balancing/
 import { PortError } from '../balancing/sockets.ts';
 import type { Config, Inherited } from '../config.ts';
 import type { LogSource } from '../log.ts';
-import type { Drain, DrainTimes, OpenRequest } from '../messages.ts';
-import { AppServer, type UpgradeListener } from './server.ts';
+import type { Drain, DrainTimes } from '../messages.ts';
+import { AppServer, type OnWaiting, type UpgradeListener } from './server.ts';
 import { sheddingWhenLate } from './shedding.ts';
 import type { Stats } from './stats.ts';
 
@@ -102,7 +102,7 @@ export class Serving {
   }
 
   /** See AppServer; undefined where it never was open. */
-  async drain(times: DrainTimes, onWaiting: (requests: OpenRequest[]) => void): Promise<Drain | undefined> {
+  async drain(times: DrainTimes, onWaiting: OnWaiting): Promise<Drain | undefined> {
     return this.#server?.drain(times, onWaiting);
   }
 

@@ -212,7 +212,7 @@ class Worker {
     this.#leaving = true;
     await this.#serving.close();
     this.#kit?.beginDrain();
-    const drain = await this.#serving.drain(times, requests => tell({ type: 'waiting', requests }));
+    const drain = await this.#serving.drain(times, (open, oldest) => tell({ type: 'waiting', open, oldest }));
     if (drain !== undefined) {
       await this.#report();
       tell({ type: 'drained', drain });

@@ -406,6 +406,32 @@ describe('SIGTERM', { concurrency: CONCURRENCY }, () => {
     assert.ok(tookMs < SOON_MS, `${tookMs} ms`);
   });
 
+  test('of many requests that it waits for and then cuts, a drain counts all and names the oldest hundred', async () => {
+    const kit = await startKit({ app: 'koa.mjs', env: { NODE_CLUSTER_WORKERS: '1', SHUTDOWN_TIMEOUT_MS: '3500' } });
+    const { port } = await kit.ready();
+    await using younger = await RawClient.open(port);
+    await using client = await RawClient.open(port);
+    client.write(requestText('/slow?ms=60000&tell=old').repeat(200));
+    await kit.begun('old');
+    await pause(50);
+    younger.write(requestText('/slow?ms=60000').repeat(50));
+    kit.signal('SIGTERM');
+    const { open, requests } = await kit.event('drain.waiting');
+    assert.deepEqual([open, (requests as unknown[]).length], [250, 100]);
+    const status = (await kit.status()).workers[0] as { waitingFor?: unknown[] };
+    assert.equal(status.waitingFor?.length, 100);
+    assert.deepEqual(await kit.exit(), { code: 1, signal: null });
+    assert.equal((await kit.event('shutdown.cut')).requests, 250);
+    const { cut, cutRequests } = (await kit.event('worker.exit')).drain as { cut: { ageMs: number }[]; cutRequests: number };
+    assert.deepEqual([cutRequests, cut.length, kit.all('request.cut').length], [250, 100, 100]);
+    const ages = cut.map(({ ageMs }) => ageMs);
+    assert.deepEqual(
+      ages,
+      ages.toSorted((a, b) => b - a),
+    );
+    assert.ok(Math.min(...ages) >= 3550, `those that came 50 ms later are not among them: ${Math.min(...ages)}`);
+  });
+
   test('two signals in one moment are one: npm passes a Ctrl-C on to a process that has had it', async () => {
     const kit = await startKit({ app: 'koa.mjs' });
     const { port } = await kit.ready();

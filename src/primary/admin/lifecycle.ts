@@ -85,6 +85,6 @@ export class Lifecycle {
   }
 }
 
-function ledger({ finished, cut, handedOver, durationMs }: Drain): string {
-  return `${finished} requests finished while draining, ${cut.length} cut, ${handedOver} connections handed over, ${durationMs} ms`;
+function ledger({ finished, cutRequests, handedOver, durationMs }: Drain): string {
+  return `${finished} requests finished while draining, ${cutRequests} cut, ${handedOver} connections handed over, ${durationMs} ms`;
 }

@@ -102,7 +102,7 @@ export class Totals {
   #drained(drain: Drain, { id, reason }: Gone): void {
     this.drains.count++;
     this.drains.finishedRequests += drain.finished;
-    this.drains.cutRequests += drain.cut.length;
+    this.drains.cutRequests += drain.cutRequests;
     this.drains.handedOverConnections += drain.handedOver;
     this.drains.longestRequestMs = Math.max(this.drains.longestRequestMs, drain.longestRequestMs);
     this.drains.last = { ...drain, worker: id, reason };

@@ -138,8 +138,8 @@ export class Replacer {
       batch.onStep(`worker ${fresh.id} (process ${fresh.pid}) serves after ${Math.round(fresh.readyAt - fresh.startedAt)} ms`);
     }
     if (old.state === 'exited') {
-      const { finished = 0, cut = [], handedOver = 0, durationMs = 0 } = old.drain ?? {};
-      batch.onStep(`worker ${old.id} is gone: ${finished} requests finished, ${cut.length} cut, ${durationMs} ms`);
+      const { finished = 0, cutRequests = 0, handedOver = 0, durationMs = 0 } = old.drain ?? {};
+      batch.onStep(`worker ${old.id} is gone: ${finished} requests finished, ${cutRequests} cut, ${durationMs} ms`);
       batch.step = undefined;
       // What had nothing to do leaves nothing to warm up on.
       if (finished + handedOver === 0) this.#restUntil = now;

@@ -59,7 +59,7 @@ export class WorkerHandle {
   /** The last change of the session keys by which it goes. */
   keysRead: string | undefined;
   drain: Drain | undefined;
-  /** What its drain waits for, as last told. */
+  /** What its drain waits for, as last told: the oldest requests. */
   waitingFor: OpenRequest[] = [];
   /** While it is looked into, its silence is no sign of a hang. */
   isDiagnosed = false;
@@ -204,7 +204,7 @@ export class WorkerHandle {
         this.keysRead = message.change;
         break;
       case 'waiting':
-        this.waitingFor = message.requests;
+        this.waitingFor = message.oldest;
         break;
       case 'drained':
         this.drain = message.drain;
