@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
-import { ask, askJson, RawClient } from './clients.ts';
+import { ask, askJson, everyWorker, RawClient } from './clients.ts';
 import { type Kit, startKit, until } from './kit.ts';
 import { type Operated, startOperated } from './operator.ts';
 
@@ -105,15 +105,15 @@ describe('events within a pod', { concurrency: 3 }, () => {
 
 /** Resolves when the page of each of so many workers greets with this word. */
 async function greet({ kit, port }: Operated, word: string, count = 2): Promise<void> {
-  const byWorker = new Map<string, string>();
-  await until(
-    async () => {
-      const { body } = await ask(port, '/');
-      const [, greeting = '', worker = ''] = /<h1>(\w+), stranger<.*worker <b>(\d+)/s.exec(body) ?? [];
-      byWorker.set(worker, greeting);
-      return (byWorker.size === count && [...byWorker.values()].every(greeting => greeting === word)) || undefined;
-    },
-    () => `${word} expected, got ${JSON.stringify([...byWorker])}; ${kit.transcript()}`,
+  await everyWorker(port, count, async client =>
+    until(
+      async () => {
+        const { body } = await client.ask('/');
+        const [, greeting, worker] = /<h1>(\w+), stranger<.*worker <b>(\d+)/s.exec(body) ?? [];
+        return greeting === word ? worker : undefined;
+      },
+      () => `${word} expected of every worker; ${kit.transcript()}`,
+    ),
   );
 }
 
