@@ -63,9 +63,14 @@ export function makeParent({ cpus, memoryMb }: { cpus?: number; memoryMb?: numbe
     for (const hierarchy of readdirSync(CGROUP)) await removeCgroup(join(CGROUP, hierarchy, name));
   });
   for (const controller of ['cpu', 'memory']) mkdirSync(join(CGROUP, controller, name));
-  if (cpus !== undefined) writeFileSync(join(CGROUP, 'cpu', name, 'cpu.cfs_quota_us'), String(cpus * 100_000));
+  if (cpus !== undefined) setParentCpus(`/${name}`, cpus);
   if (memoryMb !== undefined) writeFileSync(join(CGROUP, 'memory', name, 'memory.limit_in_bytes'), String(memoryMb * MIB));
   return `/${name}`;
+}
+
+/** Changes the quota of a cgroup of `makeParent`. */
+export function setParentCpus(parent: string, cpus: number): void {
+  writeFileSync(join(CGROUP, 'cpu', parent, 'cpu.cfs_quota_us'), String(cpus * 100_000));
 }
 
 /** A cgroup is busy for some moments after its last container has gone. */

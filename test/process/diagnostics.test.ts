@@ -215,9 +215,10 @@ describe('SIGUSR2', { concurrency: CONCURRENCY }, () => {
 
 describe('a diagnosis is refused', { concurrency: CONCURRENCY }, () => {
   test('while another one is under way', async () => {
-    const { kit, bosun, start: run, room } = await startShort();
+    const short = await startShort();
+    const { kit, bosun, start: run, room } = short;
     const first = run('cpu-profile', '--worker', '1', '--seconds', '8', '--output', '-');
-    await busy(bosun);
+    await busy(short);
     for (const command of ['cpu-profile', 'heap-snapshot']) {
       const { code, stdout, stderr } = await bosun(command, '--worker', '2');
       assert.deepEqual([code, stdout, stderr], [1, '', BUSY]);
@@ -325,9 +326,10 @@ describe('an operator', { concurrency: CONCURRENCY }, () => {
   });
 
   test('who leaves by Ctrl-C during a profile leaves no worker busy after its end', async () => {
-    const { kit, start: run, bosun } = await startShort();
+    const short = await startShort();
+    const { kit, start: run, bosun } = short;
     const profile = run('cpu-profile', '--worker', '1', '--seconds', '1', '--output', '-');
-    await busy(bosun);
+    await busy(short);
     profile.process.kill('SIGINT');
     assert.equal((await profile.ended).signal, 'SIGINT');
     await until(
@@ -338,10 +340,11 @@ describe('an operator', { concurrency: CONCURRENCY }, () => {
   });
 
   test('is told when the worker dies while it is looked into', async () => {
-    const { kit, start: run, bosun } = await startShort();
+    const short = await startShort();
+    const { kit, start: run, bosun } = short;
     const pid = pidOf(kit, 1);
     const profile = run('cpu-profile', '--worker', '1', '--seconds', '60');
-    await busy(bosun);
+    await busy(short);
     process.kill(pid, 'SIGKILL');
     const { code, stderr } = await profile.ended;
     assert.deepEqual([code, stderr], [1, 'bosun: worker 1 died meanwhile: signal SIGKILL\n']);
@@ -374,12 +377,12 @@ async function startShort(): Promise<Operated & Folders & { room: () => void }> 
 }
 
 /** Resolves when a worker is being looked into. The question itself is refused for lack of memory before that: it is never in the way. */
-async function busy(bosun: Operated['bosun']): Promise<void> {
+async function busy({ socket }: Operated): Promise<void> {
   let last = '';
   await until(
     async () => {
-      last = (await bosun('heap-snapshot', '--worker', '2', '--output', '-')).stderr;
-      return last === BUSY || undefined;
+      last = (await postControl(socket, '/heap-snapshot', JSON.stringify({ worker: 2, stream: true }))).body;
+      return last.includes('another worker is being looked into') || undefined;
     },
     () => last,
   );

@@ -70,7 +70,7 @@ describe('a worker that ends', { concurrency: CONCURRENCY }, () => {
       const { port } = await kit.ready();
       const [crashed = 0] = kit.workerPids;
       await using slow = await RawClient.open(port);
-      slow.write(requestText('/slow?ms=500&tell=slow'));
+      slow.write(requestText('/slow?ms=3000&tell=slow'));
       assert.equal((await kit.begun('slow')).workerPid, crashed);
       assert.equal((await ask(port, '/crash?ms=0')).status, 200);
       const { status, headers, body } = await slow.answer();
