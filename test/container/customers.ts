@@ -36,16 +36,13 @@ export class Customers {
     this.#running = Promise.all(each).then(() => undefined);
   }
 
-  /** Resolves when that many requests are answered, or so many of the counter by that pod. */
-  async answered(count: number, pod?: string): Promise<void> {
+  /** Resolves when that many requests are answered. */
+  async answered(count: number): Promise<void> {
     const { result } = this;
-    const soFar = () => (pod === undefined ? result.answered : (result.byPod.get(pod) ?? 0));
-    while (soFar() < count) {
+    while (result.answered < count) {
       if (!this.#isGoingOn) {
         const failed = result.failures.slice(0, 5).map(({ message }) => message);
-        throw new Error(
-          `${count} answers expected${pod ? ` of ${pod}` : ''}, got ${soFar()}; failed: ${failed.join('; ') || 'none'}`,
-        );
+        throw new Error(`${count} answers expected, got ${result.answered}; failed: ${failed.join('; ') || 'none'}`);
       }
       await pause(10);
     }
