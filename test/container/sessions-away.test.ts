@@ -13,7 +13,7 @@ import { Redis } from './redis.ts';
 /** The command timeout, and a tenth for the way. */
 const FROZEN_MS = { least: 450, most: 600 };
 /** What nothing takes, however busy this machine is: of several times, the shortest tells of the kit, the longest of the machine. */
-const MOST_MS = 1000;
+const MOST_MS = 3000;
 /** Far above the half second that it takes: the machine may be busy. */
 const RECOVERY_MS = 5000;
 /** A connection attempt that runs into nothing takes a second, and so may a look-up of the name. */

@@ -302,9 +302,9 @@ describe('an operator', { concurrency: CONCURRENCY }, () => {
 
   test('whose snapshot outlasts the begin of a drain puts no draining worker back into the rotation', async () => {
     // With rr a worker that is back listens anew.
-    const { kit, port, socket, start: run } = await start({ NODE_CLUSTER_SCHED_POLICY: 'rr' });
+    const { kit, port, socket, start: run } = await start({ NODE_CLUSTER_SCHED_POLICY: 'rr', SHUTDOWN_TIMEOUT_MS: '60000' });
     await using client = await RawClient.open(port);
-    client.write(requestText('/slow?ms=15000&tell=slow'));
+    client.write(requestText('/slow?ms=55000&tell=slow'));
     const { workerPid } = await kit.begun('slow');
     const id = (await kit.status()).workers.find(({ pid }) => pid === workerPid)?.id ?? 0;
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
