@@ -74,6 +74,7 @@ test('a watched pool: CPU against the quota with throttling, memory against the 
     uptimeSeconds: 9000,
     responseTimeMs: { p50: 250, p99: 12_345 },
     waitingFor: [{ method: 'GET', path: '/slow', ageMs: 3100, bytesSent: 12 }],
+    waitingForCount: 1,
   });
   assert.equal(
     renderWatched({ status: status([worker(1), draining]), samples, events: EVENTS }, SCREEN),
@@ -162,7 +163,8 @@ test('the longest figures fit every screen, and what an app or a client says mov
     eventLoopUtilization: 1,
     eventLoopDelayMs: 9999,
     memory: { rss: 9999 * 2 ** 20, heapUsed: 8888 * 2 ** 20 },
-    waitingFor: Array.from({ length: 9 }, () => ({ method: 'GET', path: `/${evil}`, ageMs: 1, bytesSent: 1 })),
+    waitingFor: Array.from({ length: 100 }, () => ({ method: 'GET', path: `/${evil}`, ageMs: 1, bytesSent: 1 })),
+    waitingForCount: 9999,
   });
   const watched: Watched = {
     status: status([longest, { ...longest, id: 98 }], { sizing: { reason: evil, memory: { heapPerWorkerMb: 1 } } }),
@@ -178,7 +180,7 @@ test('the longest figures fit every screen, and what an app or a client says mov
   }
   // Complete but for the heap: 80 columns are what most terminals have.
   assert.match(renderWatched(watched, SCREEN), /^99 4194304 draining 100 119s 10000 9999 100000 9999ms 30s 100% 9999ms 9999M$/m);
-  assert.match(renderWatched(watched, SCREEN), /^16 more requests that are waited for$/m);
+  assert.match(renderWatched(watched, SCREEN), /^19996 more requests that are waited for$/m);
 });
 
 test('bars show shares of what is full, or of the highest, and nothing where there is nothing', () => {

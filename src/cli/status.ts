@@ -25,7 +25,9 @@ export interface Status {
     eventLoopUtilization: number;
     eventLoopDelayMs: number;
     memory: { rss: number; heapUsed: number };
+    /** The oldest of `waitingForCount`. */
     waitingFor?: { method: string; path: string; ageMs: number; bytesSent: number }[];
+    waitingForCount?: number;
   }[];
   restarts: { total: number; byReason: Record<string, number> };
   drains: {
@@ -61,20 +63,23 @@ export function renderStatus(status: Status): string {
         `${Math.round(worker.memory.rss / 2 ** 20)} MiB`,
       ]),
     ]),
-    ...waits(status),
+    ...waits(status, Number.POSITIVE_INFINITY),
     '',
     endings(status),
   ].join('\n');
 }
 
-/** What draining workers wait for, a line each. */
-export function waits({ workers }: Status): string[] {
-  return workers.flatMap(({ id, waitingFor = [] }) =>
+/** What draining workers wait for: `most` requests at most, a line each, and how many more there are. */
+export function waits({ workers }: Status, most: number): string[] {
+  const named = workers.flatMap(({ id, waitingFor = [] }) =>
     waitingFor.map(
       ({ method, path, ageMs, bytesSent }) =>
         `worker ${id} waits for ${method} ${path}, ${duration(ageMs / 1000)} old, ${bytesSent} bytes sent`,
     ),
   );
+  const shown = named.slice(0, most);
+  const left = workers.reduce((sum, { waitingForCount = 0 }) => sum + waitingForCount, 0) - shown.length;
+  return left > 0 ? [...shown, `${left} more requests that are waited for`] : shown;
 }
 
 /** How many workers have ended, why, and what their drains did. */

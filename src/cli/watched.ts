@@ -31,7 +31,7 @@ export interface Screen {
 
 /** Of the screen; more where the workers leave more. */
 const LEAST_EVENT_ROWS = 4;
-const MOST_WAIT_ROWS = 3;
+const MOST_NAMED_WAITS = 2;
 /** A gauge has its name before its bars, and its figures after them. */
 const NAME_COLUMNS = 11;
 const FIGURE_COLUMNS = 39;
@@ -48,11 +48,7 @@ export function renderWatched({ status, samples, events }: Watched, { columns, r
     ...gauges(samples, columns),
     '',
   ];
-  const bottom = [
-    ...few(waits(status), MOST_WAIT_ROWS, 'requests that are waited for').flatMap(lines),
-    '',
-    ...lines(endings(status)),
-  ];
+  const bottom = [...waits(status, MOST_NAMED_WAITS).flatMap(lines), '', ...lines(endings(status))];
   const room = rows - 1 - top.length - bottom.length;
   const pool = workerRows(status, samples.at(-1), Math.max(2, room - LEAST_EVENT_ROWS), columns);
   return [...top, ...pool, ...bottom, ...eventRows(events, columns).slice(0, Math.max(0, room - pool.length))]
@@ -145,11 +141,6 @@ function eventRows(events: Watched['events'], columns: number): string[] {
     const clock = new Date(at).toLocaleTimeString('en-GB');
     return [`${clock} ${first}`, ...others.map(line => `${' '.repeat(CLOCK_COLUMNS)}${line}`)];
   });
-}
-
-/** The first `most` of them, the last of which says how many are left. */
-function few(texts: readonly string[], most: number, name: string): string[] {
-  return texts.length <= most ? [...texts] : [...texts.slice(0, most - 1), `${texts.length - most + 1} more ${name}`];
 }
 
 /** As two lines at most. Errors of an app, and paths, may hold what moves a cursor. */

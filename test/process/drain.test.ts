@@ -411,15 +411,18 @@ describe('SIGTERM', { concurrency: CONCURRENCY }, () => {
     const { port } = await kit.ready();
     await using younger = await RawClient.open(port);
     await using client = await RawClient.open(port);
-    client.write(requestText('/slow?ms=60000&tell=old').repeat(200));
-    await kit.begun('old');
+    client.write(requestText('/slow?ms=60000').repeat(200));
+    await kit.statusWhere(({ workers }) => workers[0]?.inFlight === 200);
     await pause(50);
     younger.write(requestText('/slow?ms=60000').repeat(50));
     kit.signal('SIGTERM');
     const { open, requests } = await kit.event('drain.waiting');
     assert.deepEqual([open, (requests as unknown[]).length], [250, 100]);
-    const status = (await kit.status()).workers[0] as { waitingFor?: unknown[] };
-    assert.equal(status.waitingFor?.length, 100);
+    const { waitingFor, waitingForCount } = (await kit.status()).workers[0] as {
+      waitingFor?: unknown[];
+      waitingForCount?: number;
+    };
+    assert.deepEqual([waitingFor?.length, waitingForCount], [100, 250]);
     assert.deepEqual(await kit.exit(), { code: 1, signal: null });
     assert.equal((await kit.event('shutdown.cut')).requests, 250);
     const { cut, cutRequests } = (await kit.event('worker.exit')).drain as { cut: { ageMs: number }[]; cutRequests: number };

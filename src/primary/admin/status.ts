@@ -69,6 +69,7 @@ export function statusOf({ version, policy, sizing, state, supervisor, totals }:
 }
 
 function workerStatus(handle: WorkerHandle) {
+  const { open, oldest } = handle.waitingFor;
   const { connections, load, inFlight, requests, responseTimeMs, eventLoopUtilization, eventLoopDelayMs, memory } =
     handle.snapshot ?? NO_SNAPSHOT;
   return {
@@ -85,7 +86,7 @@ function workerStatus(handle: WorkerHandle) {
     eventLoopDelayMs,
     memory,
     load,
-    // Only while it drains: what it waits for.
-    ...(handle.waitingFor.length > 0 && { waitingFor: handle.waitingFor }),
+    // Only while it drains: the oldest requests that it waits for, and how many there are.
+    ...(open > 0 && { waitingFor: oldest, waitingForCount: open }),
   };
 }

@@ -22,6 +22,8 @@ const QUIET_AT_SHUTDOWN_MS = 300;
 /** Events that wait for a worker to read them: 10,000 of 1 KB and some. What is more is dropped, so that one that stands still takes no memory from the others. */
 const MOST_UNREAD_BYTES = 16 << 20;
 
+const NOTHING = { open: 0, oldest: [] };
+
 /** Told to the supervisor, once for each message and once at the end. */
 export interface WorkerListener {
   said(handle: WorkerHandle, message: ToPrimary): void;
@@ -59,8 +61,8 @@ export class WorkerHandle {
   /** The last change of the session keys by which it goes. */
   keysRead: string | undefined;
   drain: Drain | undefined;
-  /** What its drain waits for, as last told: the oldest requests. */
-  waitingFor: OpenRequest[] = [];
+  /** What its drain waits for, as last told: how many requests, and the oldest of them. */
+  waitingFor: { open: number; oldest: OpenRequest[] } = NOTHING;
   /** While it is looked into, its silence is no sign of a hang. */
   isDiagnosed = false;
   /** The worker's own words on why it can't go on. */
@@ -204,11 +206,11 @@ export class WorkerHandle {
         this.keysRead = message.change;
         break;
       case 'waiting':
-        this.waitingFor = message.oldest;
+        this.waitingFor = message;
         break;
       case 'drained':
         this.drain = message.drain;
-        this.waitingFor = [];
+        this.waitingFor = NOTHING;
         break;
       case 'cordoned':
         if (this.state === 'ready') this.state = 'cordoned';
