@@ -28,6 +28,8 @@ export type ToWorker =
   | { type: 'soft' }
   /** Close the listener, finish what is open, report, exit. */
   | ({ type: 'drain' } & DrainTimes)
+  /** The answer to `closed`: every connection that you were handed is before it. */
+  | { type: 'closed-heard' }
   /** Close the listener, or open it again; open connections go on. */
   | { type: 'cordon' }
   | { type: 'uncordon' }
@@ -49,6 +51,8 @@ export type ToPrimary =
   | { type: 'stats'; snapshot: Snapshot }
   /** What a drain waits for, every few seconds: how many requests, and the oldest of them. */
   | { type: 'waiting'; open: number; oldest: OpenRequest[] }
+  /** With `rr`, where the primary hands connections over: this worker takes no more. */
+  | { type: 'closed' }
   | { type: 'drained'; drain: Drain }
   | { type: 'cordoned' }
   | { type: 'uncordoned' }

@@ -77,6 +77,11 @@ export class Serving {
     return { connections, accepted: this.#accepted, load: this.#gate?.load ?? connections, inFlight };
   }
 
+  /** Whether the primary hands connections over, also some while it has not heard yet that this worker takes no more. */
+  get isHandedOver(): boolean {
+    return this.#intake instanceof IntakeFromPrimary;
+  }
+
   /** From now on every answer ends its connection. */
   endConnections(): void {
     this.#server?.endConnections();

@@ -56,6 +56,7 @@ class Worker {
   /** Set where the app listens on PORT: it must not, and this worker leaves. */
   #listensItself: AppError | undefined;
   #leaving = false;
+  readonly #closeHeard = Promise.withResolvers<void>();
 
   constructor(config: Config, id: number, inherited: Inherited) {
     this.#config = config;
@@ -76,6 +77,9 @@ class Worker {
         break;
       case 'soft':
         this.#serving.endConnections();
+        break;
+      case 'closed-heard':
+        this.#closeHeard.resolve();
         break;
       case 'drain':
         void this.#leave(message, ExitCode.ok);
@@ -212,6 +216,11 @@ class Worker {
     this.#leaving = true;
     await this.#serving.close();
     this.#kit?.beginDrain();
+    if (this.#serving.isHandedOver) {
+      // What is handed over to a worker that is gone hangs for ever; what it refuses goes to another one.
+      tell({ type: 'closed' });
+      await this.#closeHeard.promise;
+    }
     const drain = await this.#serving.drain(times, (open, oldest) => tell({ type: 'waiting', open, oldest }));
     if (drain !== undefined) {
       await this.#report();

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Visitor } from '../visitor.ts';
-import { RawClient, requestText } from './clients.ts';
+import { askJson, RawClient, requestText } from './clients.ts';
 import { environmentOf, freePort, Kit, ROOT, SOON_MS, startKit, until } from './kit.ts';
 import { POLICIES } from './policies.ts';
 import { childrenOf, hearsSignals } from './processes.ts';
@@ -20,6 +20,34 @@ const CONCURRENCY = 4;
 const WAITING = 40;
 /** A process whose children have a PID namespace of their own, which ends with it. */
 const NAMESPACE = ['--pid', '--fork', '--mount-proc', '--kill-child'];
+
+test('a connection that the primary hands over before it hears that the worker takes no more is answered by another', async () => {
+  const kit = await startKit({ app: 'koa.mjs', env: { NODE_CLUSTER_SCHED_POLICY: 'rr' } });
+  const { port } = await kit.ready();
+  const [stays, goes] = (await kit.statusWhere(({ workers }) => workers.length === 2)).workers;
+  assert.ok(stays && goes);
+  // In turns: after this one, the next is for the one that goes.
+  await until(
+    async () => (await askJson<{ pid: number }>(port, '/')).pid === stays.pid || undefined,
+    () => kit.transcript(),
+  );
+  process.kill(goes.pid, 'SIGSTOP');
+  try {
+    kit.signal('SIGTTOU');
+    await kit.event('pool.scale');
+    await pause(100); // until it has been told
+    kit.signal('SIGSTOP');
+    await using client = await RawClient.open(port);
+    client.write(requestText('/'));
+    process.kill(goes.pid, 'SIGCONT');
+    await pause(500); // longer than its drain takes
+    kit.signal('SIGCONT');
+    assert.equal(JSON.parse((await client.answer()).body).pid, stays.pid);
+  } finally {
+    process.kill(kit.pid, 'SIGCONT');
+  }
+  assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+});
 
 for (const policy of POLICIES) {
   describe(`policy ${policy}`, { concurrency: CONCURRENCY }, () => {
