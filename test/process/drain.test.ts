@@ -385,10 +385,7 @@ describe('SIGTERM', { concurrency: CONCURRENCY }, () => {
     assert.equal(headers.connection, 'keep-alive');
     client.write('0123456789');
     await pause(50); // until the server has read it
-    const signalledAt = performance.now();
-    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
-    const tookMs = performance.now() - signalledAt;
-    assert.ok(tookMs < SOON_MS, `${tookMs} ms`);
+    await stopsSoon(kit);
   });
 
   test('a request that Node.js has answered by itself does not hold up the drain', async () => {
@@ -400,10 +397,7 @@ describe('SIGTERM', { concurrency: CONCURRENCY }, () => {
     assert.equal((await client.answer()).status, 417);
     client.write('56789');
     await pause(50); // until the server has read it
-    const signalledAt = performance.now();
-    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
-    const tookMs = performance.now() - signalledAt;
-    assert.ok(tookMs < SOON_MS, `${tookMs} ms`);
+    await stopsSoon(kit);
   });
 
   test('of many requests that it waits for and then cuts, a drain counts all and names the oldest hundred', async () => {
@@ -547,6 +541,14 @@ async function isRefused(port: number): Promise<boolean> {
     assert.match((error as NodeJS.ErrnoException).code ?? '', /^(?:ECONNREFUSED|ECONNRESET)$/);
     return true;
   }
+}
+
+/** SIGTERM ends it cleanly, and nothing is waited for. */
+async function stopsSoon(kit: Kit): Promise<void> {
+  const signalledAt = performance.now();
+  assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+  const tookMs = performance.now() - signalledAt;
+  assert.ok(tookMs < SOON_MS, `${tookMs} ms`);
 }
 
 /** Connections that the drains of all workers ended in peace, by their ledgers. */
