@@ -12,8 +12,8 @@ import { Redis } from './redis.ts';
 
 const READS = 200;
 const FULL = 10;
-/** Redis keeps everybody waiting for so long, less than the command timeout. */
-const PAUSE_MS = 400;
+/** Redis keeps everybody waiting for so long: above the histogram's 0.25 s, below the command timeout. */
+const PAUSE_MS = 300;
 const COMPUTE_MS = 600;
 
 test('a pod and its Redis', withEngine, async t => {
@@ -54,10 +54,16 @@ test('a pod and its Redis', withEngine, async t => {
 
   await t.test('the histogram shows an answer that was late', async () => {
     const { before, after } = await measured(async () => {
-      await using client = await RawClient.open(redis.port);
-      client.write(`CLIENT PAUSE ${PAUSE_MS} ALL\r\n`);
-      await client.heard(/^\+OK/);
-      assert.equal((await ask('/read')).status, 200);
+      // Again where a busy machine has added to the pause what made the command fail.
+      await until(
+        async () => {
+          await using client = await RawClient.open(redis.port);
+          client.write(`CLIENT PAUSE ${PAUSE_MS} ALL\r\n`);
+          await client.heard(/^\+OK/);
+          return (await ask('/read')).status === 200 || undefined;
+        },
+        () => kit.transcript(),
+      );
     });
     assert.ok(after.late > before.late, `${before.late} and ${after.late} above 0.25 s`);
     assert.ok(after.seconds - before.seconds > 0.25, `${after.seconds - before.seconds} s`);
