@@ -5,7 +5,7 @@ PACKAGE_DIR := .
 PEERS := test/bench/peers/node_modules/.package-lock.json
 # An emulated machine of four CPUs, and a rollout at full speed: beside other tests they starve them, and take longer than alone.
 ALONE := test/container/v2.test.ts test/container/rollout.test.ts
-SOAKED := test/container/v2.test.ts $(addprefix test/process/,kills.test.ts restart.test.ts balancing.test.ts drain.test.ts lost-requests.test.ts)
+SOAKED := test/container/v2.test.ts $(addprefix test/process/,kills.test.ts restart-load.test.ts balancing.test.ts drain.test.ts drain-end.test.ts lost-requests.test.ts)
 NODE = $(or $(firstword $(wildcard node_modules/node-*/bin/node)),node)
 export NODE_COMPILE_CACHE = $(CURDIR)/node_modules/.cache/koa-bosun
 

@@ -4,7 +4,8 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { ask, everyWorker, RawClient } from './process/clients.ts';
-import { ROOT, type Status, until } from './process/kit.ts';
+import { ROOT, type Status } from './process/kit.ts';
+import { until } from './until.ts';
 
 export const ADOPT = join(ROOT, 'test', 'fixtures', 'adopt');
 

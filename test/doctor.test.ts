@@ -1,5 +1,5 @@
 /**
- * `bosun doctor`, check by check. What a real primary finds: test/process/cli.test.ts.
+ * `bosun doctor`, check by check. What a real primary finds: test/process/cli-commands.test.ts.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

@@ -3,8 +3,8 @@
  */
 import assert from 'node:assert/strict';
 import { ask, askJson } from '../process/clients.ts';
-import { until } from '../process/kit.ts';
 import type { Operated } from '../process/operator.ts';
+import { until } from '../until.ts';
 import { WORKERS } from './pods.ts';
 
 const PATIENCE_MS = 60_000;

@@ -5,7 +5,7 @@
 import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { type StartedNetwork, Wait } from 'testcontainers';
-import { until } from '../process/kit.ts';
+import { until } from '../until.ts';
 import { type App, AppContainer } from './app.ts';
 import { removeContainerAtEnd, uniqueName } from './engine.ts';
 

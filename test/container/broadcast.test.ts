@@ -8,15 +8,15 @@ import { join } from 'node:path';
 import { type TestOptions, test } from 'node:test';
 import { screenshot, visit, withBrowser } from '../browser.ts';
 import { ask, askJson, everyWorker, type RawClient } from '../process/clients.ts';
-import { APPS, type Kit, type KitOptions, until } from '../process/kit.ts';
+import { APPS, CLEAN, type Kit, type KitOptions } from '../process/kit.ts';
 import { type Operated, startOperated, temporaryFolder } from '../process/operator.ts';
 import { Wire } from '../process/wire.ts';
+import { until } from '../until.ts';
 import { type Account, accounts, everybodyHears, metric, podOf } from './accounts.ts';
 import { startNetwork, withEngine } from './engine.ts';
 import { startApps, WORKERS } from './pods.ts';
 import { Redis } from './redis.ts';
 
-const CLEAN = { code: 0, signal: null };
 const PATIENCE_MS = 60_000;
 
 async function startOne(redis: Redis, options: KitOptions = {}): Promise<Operated> {

@@ -12,7 +12,7 @@ import { readConfig } from '../../src/config.ts';
 import { closeRedis, connectRedis, type RedisClient } from '../../src/state/redis.ts';
 import { openSessionStore, type SessionStore } from '../../src/state/session-store.ts';
 import { ask } from '../process/clients.ts';
-import { until } from '../process/kit.ts';
+import { until } from '../until.ts';
 import { Visitor } from '../visitor.ts';
 import { withEngine } from './engine.ts';
 import { Redis } from './redis.ts';

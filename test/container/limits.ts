@@ -4,7 +4,7 @@
  */
 import { accessSync, constants, mkdirSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { until } from '../process/kit.ts';
+import { until } from '../until.ts';
 import { App } from './app.ts';
 import { atEnd, docker, engine, imageId, removeContainerAtEnd, uniqueName } from './engine.ts';
 

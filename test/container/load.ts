@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
-import { freshLoad, keepAliveLoad, type LoadResult } from '../process/clients.ts';
+import { freshLoad, keepAliveLoad, type LoadResult } from '../process/loads.ts';
 import type { App } from './app.ts';
 
 /** The SHUTDOWN_DELAY_MS of the app under load. */

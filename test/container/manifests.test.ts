@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { applied, find, read } from '../k8s/manifests.ts';
-import { until } from '../process/kit.ts';
+import { until } from '../until.ts';
 import type { App } from './app.ts';
 import { startNetwork, withEngine } from './engine.ts';
 import { type PodOptions, runPod } from './manifests.ts';

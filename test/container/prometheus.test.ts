@@ -9,7 +9,8 @@ import { test } from 'node:test';
 import { type StartedNetwork, Wait } from 'testcontainers';
 import { parse } from 'yaml';
 import { ask, askJson } from '../process/clients.ts';
-import { ROOT, until } from '../process/kit.ts';
+import { ROOT } from '../process/kit.ts';
+import { until } from '../until.ts';
 import { type App, AppContainer, startApp } from './app.ts';
 import { removeContainerAtEnd, startNetwork, uniqueName, withEngine } from './engine.ts';
 

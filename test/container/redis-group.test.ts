@@ -5,13 +5,13 @@ import assert from 'node:assert/strict';
 import { hostname } from 'node:os';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
-import { type Kit, startKit, until } from '../process/kit.ts';
+import { CLEAN, type Kit, startKit } from '../process/kit.ts';
 import { type Operated, startOperated } from '../process/operator.ts';
+import { until } from '../until.ts';
 import { Visitor } from '../visitor.ts';
 import { withEngine } from './engine.ts';
 import { LOGIN, RedisGroup, SENTINEL_PASSWORD } from './redis-group.ts';
 
-const CLEAN = { code: 0, signal: null };
 const WORKERS = 2;
 /** Visitors who go on through the crash, on both pods. */
 const CROWD = 8;

@@ -5,7 +5,9 @@
  */
 import { join } from 'node:path';
 import { type ContainerRuntimeClient, Wait } from 'testcontainers';
-import { freePort, ROOT, until } from '../process/kit.ts';
+import { freePort } from '../free-port.ts';
+import { ROOT } from '../process/kit.ts';
+import { until } from '../until.ts';
 import { AppContainer } from './app.ts';
 import { engine, removeContainerAtEnd, uniqueName } from './engine.ts';
 import { REDIS_IMAGE } from './redis.ts';

@@ -4,8 +4,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { RawClient } from '../process/clients.ts';
-import { type Kit, until } from '../process/kit.ts';
+import type { Kit } from '../process/kit.ts';
 import { startOperated } from '../process/operator.ts';
+import { until } from '../until.ts';
 import { Visitor } from '../visitor.ts';
 import { withEngine } from './engine.ts';
 import { Redis } from './redis.ts';

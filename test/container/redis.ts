@@ -3,7 +3,8 @@
  */
 import { RedisContainer } from '@testcontainers/redis';
 import type { ContainerRuntimeClient, StartedNetwork } from 'testcontainers';
-import { freePort, until } from '../process/kit.ts';
+import { freePort } from '../free-port.ts';
+import { until } from '../until.ts';
 import { docker, engine, loopbackBindings, removeContainerAtEnd, uniqueName } from './engine.ts';
 
 export const REDIS_IMAGE = 'redis:8';

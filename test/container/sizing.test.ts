@@ -1,18 +1,18 @@
+/**
+ * The pool follows the limits that a real engine sets, at the start and while it runs, and no request fails.
+ */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { test } from 'node:test';
-import { setTimeout as pause } from 'node:timers/promises';
-import type { Sizing } from '../../src/resources/sizing.ts';
-import { ask, freshLoad, keepAliveLoad, type Load, type LoadResult } from '../process/clients.ts';
-import { until } from '../process/kit.ts';
+import { readyPids } from '../process/capacity.ts';
+import { freshLoad, keepAliveLoad, type Load, type LoadResult } from '../process/loads.ts';
+import { until } from '../until.ts';
 import type { App } from './app.ts';
 import { withEngine } from './engine.ts';
 import { hasCpus, kernelKills, makeParent, memory, runLimited, setParentCpus, update, whyNoParent } from './limits.ts';
+import { exits, sizingOf } from './sized.ts';
 
 const MIB = 2 ** 20;
-/** A leak of 10 MiB a second; at 40 the kernel is faster than the check once a second and the start of a new worker. */
-const LEAK_EVERY_MS = 100;
-const DEVELOPMENT = { NODE_ENV: 'development' };
 
 test('--cpuset-cpus 0 gives one worker on a machine with more CPUs', withEngine, async t => {
   if (!(await hasCpus(2))) return t.skip('this machine has fewer than 2 CPUs');
@@ -146,139 +146,6 @@ test(
     t.diagnostic(`grown in ${grown.ms} ms (${answeredIn(grown)}), shrunk in ${shrunk.ms} ms (${answeredIn(shrunk)})`);
   },
 );
-
-for (const [asked, workers, reason, warnings] of [
-  ['auto', 1, /^1 worker: 2 CPUs, .*; lowered from 2 for memory: 256 MiB \(\/sys\/fs\/cgroup\//, []],
-  ['100%', 1, /^1 worker: 100% of 2 CPUs, .*; lowered from 2 for memory: 256 MiB \(\/sys\/fs\/cgroup\//, []],
-  ['max', 2, /^2 workers: 2 CPUs, rounded up/, [/^a heap of \d+ MiB per worker is less than a workable 64 MiB/]],
-  [
-    '4',
-    4,
-    /^4 workers: as set; 2 CPUs/,
-    [/^4 workers on 2 CPUs: they will wait for each other$/, /^a heap of \d+ MiB per worker is less than a workable 64 MiB/],
-  ],
-] as const) {
-  test(`${asked} in 256 MiB: ${workers} on 2 CPUs, says why, and takes 60 MiB more without an OOM kill`, withEngine, async t => {
-    if (!(await hasCpus(2))) return t.skip('this machine has fewer than 2 CPUs');
-    const env = { ...DEVELOPMENT, NODE_CLUSTER_WORKERS: asked, NODE_CLUSTER_SCHED_POLICY: 'rr' }; // an even share for each
-    const app = await runLimited(['--cpus', '2', ...memory(256)], env);
-    const sizing = await sizingOf(app);
-    assert.equal(sizing.workers, workers);
-    assert.match(sizing.reason, reason);
-    assert.equal(sizing.warnings.length, warnings.length, sizing.warnings.join('\n'));
-    for (const [index, warning] of warnings.entries()) assert.match(sizing.warnings[index] ?? '', warning);
-    assert.deepEqual(
-      app.all('sizing.warning').map(({ warning }) => warning),
-      sizing.warnings,
-    );
-    const pids = await readyPids(app);
-    assert.equal(pids.length, workers);
-
-    const leaked = new Map<number, number>();
-    for (let i = 0; i < 20; i++) {
-      const { worker, leakedMb } = await leak(app, 3);
-      leaked.set(worker, leakedMb);
-    }
-    assert.equal(leaked.size, workers, 'every worker has taken some');
-    assert.equal(
-      [...leaked.values()].reduce((sum, mb) => sum + mb),
-      60,
-    );
-    assert.deepEqual(await readyPids(app), pids);
-    assert.deepEqual(await exits(app), {});
-    assert.equal(await kernelKills(app), 0);
-  });
-}
-
-test('a worker that leaks is replaced before the kernel kills it, and no request fails', withEngine, async t => {
-  const app = await runLimited(memory(256), { ...DEVELOPMENT, NODE_CLUSTER_WORKERS: '1' });
-  const [leaking] = await readyPids(app);
-  await leak(app, 60);
-  const startedAt = performance.now();
-  let steps = 0;
-  while (app.all('worker.exit').length === 0) {
-    assert.ok(steps < 300, app.transcript());
-    await leak(app, 1);
-    await pause(Math.max(1, ++steps * LEAK_EVERY_MS - (performance.now() - startedAt)));
-  }
-  const { workerPid, reason } = await app.event('worker.exit');
-  assert.deepEqual({ workerPid, reason }, { workerPid: leaking, reason: 'recycled-rss' });
-  assert.equal((await readyPids(app)).length, 1);
-  assert.deepEqual(await exits(app), { 'recycled-rss': 1 });
-  assert.equal(await kernelKills(app), 0);
-  t.diagnostic(`replaced after ${60 + steps} MiB`);
-});
-
-test("the kernel's OOM kill takes a worker, says `oom`, and the pool comes back", withEngine, async () => {
-  const app = await runLimited(memory(256), { ...DEVELOPMENT, NODE_CLUSTER_WORKERS: '2' });
-  const before = await readyPids(app);
-  const { StartedAt } = (await app.inspect()).State;
-  for (let i = 0; i < 10 && app.all('worker.exit').length === 0; i++) {
-    await leak(app, 100).catch(() => undefined); // the connection breaks with its worker
-  }
-  const { workerPid, reason } = await app.event('worker.exit');
-  assert.equal(reason, 'oom');
-  assert.ok(before.includes(Number(workerPid)));
-
-  const pids = await backTo(app, 2);
-  assert.ok(!pids.includes(Number(workerPid)));
-  const kills = await kernelKills(app);
-  assert.ok(kills > 0);
-  assert.deepEqual(await exits(app), { oom: kills });
-  assert.equal((await app.ask('/')).status, 200);
-  const { State } = await app.inspect();
-  assert.deepEqual([State.Running, State.StartedAt], [true, StartedAt]);
-
-  // What somebody else kills is not the kernel's doing, although its counter is not 0 any more.
-  await app.output('node', '-e', `process.kill(${pids[0]}, 'SIGKILL')`);
-  const next = await app.event('worker.exit', event => event.workerPid === pids[0]);
-  assert.equal(next.reason, 'killed');
-  await backTo(app, 2);
-  assert.deepEqual(await exits(app), { oom: kills, killed: 1 });
-});
-
-for (const [given, primary, worker] of [
-  [0, 0, 300],
-  [900, 900, 1000],
-] as const) {
-  test(`started with oom_score_adj ${given}, workers have ${worker}: the kernel takes them first`, withEngine, async () => {
-    const app = await runLimited(['--oom-score-adj', String(given)], { NODE_CLUSTER_WORKERS: '2' });
-    const score = async (pid: number) => Number(await app.output('cat', `/proc/${pid}/oom_score_adj`));
-    assert.equal(await score(1), primary);
-    const pids = await readyPids(app);
-    assert.equal(pids.length, 2);
-    for (const pid of pids) assert.equal(await score(pid), worker);
-  });
-}
-
-async function sizingOf(app: App): Promise<Sizing> {
-  return (await app.status()).sizing as Sizing;
-}
-
-async function readyPids(app: App): Promise<number[]> {
-  return (await app.status()).workers.filter(({ state }) => state === 'ready').map(({ pid }) => pid);
-}
-
-async function exits(app: App): Promise<Record<string, number>> {
-  return (await app.status()).restarts.byReason;
-}
-
-/** Resolves when so many workers serve, with their ids. */
-async function backTo(app: App, count: number): Promise<number[]> {
-  return until(
-    async () => {
-      const pids = await readyPids(app);
-      return pids.length === count ? pids : undefined;
-    },
-    () => `${count} workers expected; ${app.transcript()}`,
-  );
-}
-
-async function leak(app: App, mb: number): Promise<{ worker: number; leakedMb: number }> {
-  const { status, body } = await ask(app.port, `/leak?mb=${mb}`);
-  assert.equal(status, 200, body);
-  return JSON.parse(body) as { worker: number; leakedMb: number };
-}
 
 /** Every worker has the heap that the sizing says, and there are so many. */
 async function assertHeap(app: App, workers: number): Promise<number> {

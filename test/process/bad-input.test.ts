@@ -8,10 +8,10 @@ import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
+import { freePort } from '../free-port.ts';
 import { ask, askJson } from './clients.ts';
-import { freePort, startKit } from './kit.ts';
+import { CLEAN, startKit } from './kit.ts';
 
-const CLEAN = { code: 0, signal: null };
 const BAD_CONFIG = { code: 78, signal: null };
 const CONCURRENCY = 3;
 

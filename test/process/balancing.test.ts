@@ -3,12 +3,12 @@
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { ask, askJson, freshLoad, keepAliveLoad, RawClient, requestText } from './clients.ts';
-import { type Kit, startKit } from './kit.ts';
+import { ask, askJson, RawClient, requestText } from './clients.ts';
+import { CLEAN, type Kit, startKit } from './kit.ts';
+import { freshLoad, keepAliveLoad } from './loads.ts';
 import { postControl, startOperated } from './operator.ts';
 import { SOAKS } from './policies.ts';
 
-const CLEAN = { code: 0, signal: null };
 const GATED = ['least-connections', 'response-time'];
 /** Those that have a socket each, or one for all, with a gate and without. */
 const BY_SOCKETS = SOAKS ? ['none', 'reuseport', ...GATED] : ['reuseport', 'least-connections'];

@@ -5,11 +5,11 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
+import { until } from '../until.ts';
 import { ask, askJson, everyWorker, RawClient } from './clients.ts';
-import { type Kit, startKit, until } from './kit.ts';
+import { CLEAN, type Kit, startKit } from './kit.ts';
 import { type Operated, startOperated } from './operator.ts';
 
-const CLEAN = { code: 0, signal: null };
 const MIB = 2 ** 20;
 
 interface Account {

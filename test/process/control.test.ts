@@ -7,11 +7,12 @@ import { chmodSync, existsSync, lstatSync, readFileSync, writeFileSync } from 'n
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { freePort } from '../free-port.ts';
+import { until } from '../until.ts';
 import { ask, askJson, RawClient, requestText } from './clients.ts';
-import { freePort, type Kit, startKit, until } from './kit.ts';
+import { CLEAN, type Kit, startKit } from './kit.ts';
 import { bosun, postControl, Running, startOperated, temporaryFolder } from './operator.ts';
 
-const CLEAN = { code: 0, signal: null };
 /** Most of a test is waiting. */
 const CONCURRENCY = 4;
 const NOBODY = 65_534;

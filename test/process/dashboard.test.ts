@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Page } from 'playwright-core';
 import { screenshot, visit, withBrowser } from '../browser.ts';
+import { until } from '../until.ts';
 import { ask } from './clients.ts';
-import { type Kit, startKit, until } from './kit.ts';
+import { type Kit, startKit } from './kit.ts';
 
 const LAPTOP = { width: 1280, height: 800 };
 const PHONE = { width: 390, height: 844 };
@@ -27,7 +28,7 @@ async function holds(page: Page, expression: string): Promise<void> {
   );
 }
 
-async function readyPids(kit: Kit): Promise<number[]> {
+async function twoReadyPids(kit: Kit): Promise<number[]> {
   const { workers } = await kit.statusWhere(
     status => status.workers.length === 2 && status.workers.every(({ state }) => state === 'ready'),
   );
@@ -38,13 +39,13 @@ test('the dashboard shows every worker, a killed one goes and its successor come
   const kit = await startKit();
   await kit.ready();
   const { page, problems } = await visit(`http://127.0.0.1:${kit.adminPort}/`, LAPTOP);
-  const before = await readyPids(kit);
+  const before = await twoReadyPids(kit);
   await shows(page, before);
   const [victim = 0] = before;
   process.kill(victim, 'SIGKILL');
   await kit.event('worker.exit', ({ workerPid }) => workerPid === victim);
   await page.locator(`#workers tr[data-pid="${victim}"]`).waitFor({ state: 'detached' });
-  await shows(page, await readyPids(kit));
+  await shows(page, await twoReadyPids(kit));
   await page.locator('#events li', { hasText: /is gone \(killed/ }).waitFor();
   assert.match(await page.innerText('#sizing'), /^2 workers/);
   assert.deepEqual(problems, []);
@@ -77,12 +78,12 @@ test('an open dashboard is right again after the primary has been restarted', wi
   const kit = await startKit();
   await kit.ready();
   const { page } = await visit(`http://127.0.0.1:${kit.adminPort}/`, LAPTOP);
-  await shows(page, await readyPids(kit));
+  await shows(page, await twoReadyPids(kit));
   assert.deepEqual(await kit.stop(), { code: 0, signal: null });
   await page.locator('#state.lost').waitFor();
   const next = await startKit({ env: { ADMIN_PORT: String(kit.adminPort) } });
   await next.ready();
-  await shows(page, await readyPids(next));
+  await shows(page, await twoReadyPids(next));
   assert.equal(await page.innerText('#state'), 'ready');
 });
 

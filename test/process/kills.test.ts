@@ -5,8 +5,10 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
+import { freePort } from '../free-port.ts';
+import { until } from '../until.ts';
 import { RawClient } from './clients.ts';
-import { freePort, type Kit, startKit, until } from './kit.ts';
+import { type Kit, startKit } from './kit.ts';
 
 const KILLS = Number(process.env.KILLS ?? 5);
 const KILL_EVERY_MS = 1000;

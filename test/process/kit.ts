@@ -1,16 +1,15 @@
 /**
  * Starts the kit as a user would: the real entry in a real process, on free ports, with its log lines as events.
  */
-import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after } from 'node:test';
-import { setTimeout as pause } from 'node:timers/promises';
-import { type Answer, ask, askJson, everyWorker } from './clients.ts';
+import { freePort } from '../free-port.ts';
+import { until } from '../until.ts';
+import { type Answer, ask, askJson } from './clients.ts';
 import { childrenOf, groupOf, isAlive } from './processes.ts';
 
 export const ROOT = join(import.meta.dirname, '..', '..');
@@ -18,10 +17,6 @@ export const APPS = join(ROOT, 'test', 'fixtures', 'apps');
 
 /** Nothing here takes longer, on a slow machine either. */
 const EVENT_TIMEOUT_MS = 30_000;
-/** What takes a second on an idle machine comes this soon on a busy one, and before what it must not wait for: deadlines of 20 s and more. */
-export const SOON_MS = 10_000;
-const LOOK_TIMEOUT_MS = 10_000;
-const LOOK_EVERY_MS = 20;
 
 export interface LogEvent {
   event: string;
@@ -32,6 +27,9 @@ export interface Exit {
   code: number | null;
   signal: NodeJS.Signals | null;
 }
+
+/** How a kit ends that has lost nothing. */
+export const CLEAN: Exit = { code: 0, signal: null };
 
 export class Kit {
   readonly process: ChildProcess;
@@ -243,48 +241,4 @@ export async function adopterOf(kit: Kit, tell: () => void) {
     return Number((await kit.event('primary.exit')).code);
   };
   return { port, status: () => kit.status(), stop };
-}
-
-/** Each of so many workers hears these events of `factory.ts`, in this order, and no other; the workers' pids. */
-export async function assertHeard(kit: Kit, port: number, workers: number, events: unknown[]): Promise<Set<number>> {
-  return await everyWorker(port, workers, async client => {
-    const { pid, heard } = await until(
-      async () => {
-        const answer = await client.askJson<{ pid: number; heard: unknown[] }>('/');
-        return answer.heard.length >= events.length ? answer : undefined;
-      },
-      () => kit.transcript(),
-    );
-    assert.deepEqual(heard, events);
-    return pid;
-  });
-}
-
-/** Below the range that the kernel gives to clients, so that nobody takes it between the look and the use. */
-export async function freePort(): Promise<number> {
-  for (;;) {
-    const port = 20_000 + Math.floor(Math.random() * 12_000);
-    const server = createServer();
-    const taken = await new Promise(resolve =>
-      server.once('error', () => resolve(true)).listen(port, '127.0.0.1', () => resolve(false)),
-    );
-    if (taken) continue;
-    await new Promise(resolve => server.close(resolve));
-    return port;
-  }
-}
-
-/** Looks again and again until there is something; `otherwise` says what is there instead. */
-export async function until<T>(
-  look: () => Promise<T | undefined> | T | undefined,
-  otherwise: () => string,
-  timeoutMs = LOOK_TIMEOUT_MS,
-): Promise<T> {
-  const deadline = performance.now() + timeoutMs;
-  for (;;) {
-    const found = await look();
-    if (found !== undefined) return found;
-    if (performance.now() > deadline) throw new Error(otherwise());
-    await pause(LOOK_EVERY_MS);
-  }
 }

@@ -10,7 +10,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { failuresOf, type Result } from '../../src/loadtest/result.ts';
-import { APPS, freePort, ROOT, startKit, until } from './kit.ts';
+import { freePort } from '../free-port.ts';
+import { until } from '../until.ts';
+import { APPS, ROOT, startKit } from './kit.ts';
 
 const PATIENCE_MS = 120_000;
 

@@ -4,8 +4,9 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
+import { until } from '../until.ts';
 import { ask } from './clients.ts';
-import { ROOT, startKit, until } from './kit.ts';
+import { ROOT, startKit } from './kit.ts';
 
 /** Gives a command a terminal of its own (util-linux). */
 const noScript = spawnSync('script', ['--version']).error && 'there is no script(1) to make a terminal with';

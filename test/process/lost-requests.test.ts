@@ -1,20 +1,22 @@
 /**
  * Ways to lose a request that have to do with the pod around the drain: the kernel's queue, PID 1, Redis, idle connections. The numbers
- * are the cases of facts/draining.md, A3; 1 to 12, 19 and 22 are in drain.test.ts, the crashes in supervision.test.ts and kills.test.ts.
+ * are the cases of facts/draining.md, A3; 1 to 12, 19 and 22 are in drain.test.ts, drain-end.test.ts and sigterm.test.ts, the crashes in
+ * supervision.test.ts and kills.test.ts.
  */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
+import { freePort } from '../free-port.ts';
+import { SOON_MS, until } from '../until.ts';
 import { Visitor } from '../visitor.ts';
 import { askJson, RawClient, requestText } from './clients.ts';
-import { environmentOf, freePort, Kit, ROOT, SOON_MS, startKit, until } from './kit.ts';
+import { CLEAN, environmentOf, Kit, ROOT, startKit } from './kit.ts';
 import { POLICIES } from './policies.ts';
 import { childrenOf, hearsSignals } from './processes.ts';
 import { LocalRedis, withRedis } from './redis.ts';
 
-const CLEAN = { code: 0, signal: null };
 /** Most of a test is waiting. */
 const CONCURRENCY = 4;
 const WAITING = 40;

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { until } from '../until.ts';
 import { ask } from './clients.ts';
-import { type Kit, startKit, until } from './kit.ts';
+import { type Kit, startKit } from './kit.ts';
 
 const KILLS = 20;
 

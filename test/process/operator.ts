@@ -8,7 +8,8 @@ import { type IncomingMessage, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after } from 'node:test';
-import { type Kit, type KitOptions, ROOT, startKit, until } from './kit.ts';
+import { until } from '../until.ts';
+import { type Kit, type KitOptions, ROOT, startKit } from './kit.ts';
 
 const CLI = join(ROOT, 'src', 'cli', 'bosun.ts');
 /** No command here takes longer, on a slow machine either. */

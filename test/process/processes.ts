@@ -3,7 +3,7 @@
  */
 import { type ChildProcess, execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { until } from './kit.ts';
+import { until } from '../until.ts';
 
 /** Whether a process with this id runs; a zombie does not. */
 export function isAlive(pid: number): boolean {

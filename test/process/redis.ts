@@ -3,8 +3,9 @@
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { freePort } from '../free-port.ts';
+import { until } from '../until.ts';
 import { RawClient } from './clients.ts';
-import { freePort, until } from './kit.ts';
 import { endWithUs } from './processes.ts';
 
 /** For `test`: why it is skipped, where it is. */

@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import type { Sizing } from '../../src/resources/sizing.ts';
 import { FakeRoot } from '../fake-root.ts';
-import { freshLoad, keepAliveLoad } from './clients.ts';
 import { type Kit, startKit } from './kit.ts';
+import { freshLoad, keepAliveLoad } from './loads.ts';
 
 const MIB = 2 ** 20;
 

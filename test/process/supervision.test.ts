@@ -4,10 +4,12 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { ask, askJson, everyWorker, freshLoad, keepAliveLoad, RawClient, requestText } from './clients.ts';
-import { APPS, freePort, type Kit, SOON_MS, startKit, until } from './kit.ts';
+import { freePort } from '../free-port.ts';
+import { SOON_MS, until } from '../until.ts';
+import { ask, askJson, everyWorker, RawClient, requestText } from './clients.ts';
+import { APPS, CLEAN, type Kit, startKit } from './kit.ts';
+import { freshLoad, keepAliveLoad } from './loads.ts';
 
-const CLEAN = { code: 0, signal: null };
 const CONCURRENCY = 3;
 
 describe('a worker that ends', { concurrency: CONCURRENCY }, () => {

@@ -5,7 +5,8 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { ask, askJson, RawClient } from '../process/clients.ts';
-import { type Status, until } from '../process/kit.ts';
+import type { Status } from '../process/kit.ts';
+import { until } from '../until.ts';
 import { environment } from './shell.ts';
 
 /** A clone's first start installs the packages. */

@@ -1,0 +1,155 @@
+/**
+ * The admin port tells the truth, and no secret.
+ */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { ask, everyWorker, RawClient } from './clients.ts';
+import { scrape, settles, sum } from './exposition.ts';
+import { CLEAN, startKit } from './kit.ts';
+import { shapeOf } from './shape.ts';
+
+const CONCURRENCY = 3;
+
+describe('the admin port', { concurrency: CONCURRENCY }, () => {
+  test('answers GET on its paths, with or without a query, and nothing else', async () => {
+    const kit = await startKit({ app: 'koa.mjs' });
+    await kit.ready();
+    for (const path of ['/livez', '/readyz', '/startupz', '/metrics', '/status']) {
+      for (const query of ['', '?verbose', '?x=1&y=%20']) assert.equal((await kit.probe(path + query)).status, 200, path + query);
+      for (const method of ['POST', 'PUT', 'DELETE']) {
+        const { status, headers } = await ask(kit.adminPort, path, { method, headers: { 'Content-Length': '0' } });
+        assert.equal(status, 405, `${method} ${path}`);
+        assert.equal(headers.allow, 'GET');
+      }
+    }
+    for (const path of ['/nothing', '/livez/', '/STATUS', '//livez', '/..%2flivez']) {
+      assert.equal((await kit.probe(path)).status, 404, path);
+    }
+  });
+
+  test('32 /readyz and /startupz say why not while workers start, and /livez says yes', async () => {
+    const kit = await startKit({ app: 'never-ready.mjs' });
+    await kit.event('admin.listening');
+    assert.equal((await kit.probe('/livez')).status, 200);
+    for (const path of ['/readyz', '/startupz']) {
+      const { status, body } = await kit.probe(path);
+      assert.equal(status, 503);
+      assert.match(body, /0 of 2 workers serve/);
+    }
+    assert.equal((await kit.status()).state, 'starting');
+  });
+
+  test('/status has the shape of the contract', async () => {
+    const kit = await startKit({ app: 'koa.mjs' });
+    const { port } = await kit.ready();
+    const answeredBy = new Map<number, number>();
+    let asked = 0;
+    await everyWorker(port, 2, async client => {
+      const { pid } = await client.askJson<{ pid: number }>('/');
+      asked++;
+      answeredBy.set(pid, (answeredBy.get(pid) ?? 0) + 1);
+      return pid;
+    });
+    const status = await kit.statusWhere(({ workers }) => workers.reduce((all, { requests }) => all + requests, 0) === asked);
+    const worker = {
+      id: 'number',
+      pid: 'number',
+      state: 'string',
+      generation: 'number',
+      uptimeSeconds: 'number',
+      connections: 'number',
+      inFlight: 'number',
+      requests: 'number',
+      responseTimeMs: { mean: 'number', p50: 'number', p99: 'number' },
+      eventLoopUtilization: 'number',
+      eventLoopDelayMs: 'number',
+      memory: { rss: 'number', heapTotal: 'number', heapUsed: 'number' },
+      load: 'number',
+    };
+    const { sizing, drains, ...rest } = status;
+    assert.deepEqual(shapeOf(rest), {
+      version: 'string',
+      pid: 'number',
+      state: 'string',
+      generation: 'number',
+      uptimeSeconds: 'number',
+      policy: 'string',
+      workers: [worker, worker],
+      restarts: { total: 'number', byReason: {} },
+    });
+    const { workers, wanted, reason, cpus, memory } = sizing as Record<string, unknown>;
+    assert.deepEqual([workers, wanted, typeof reason], [2, 2, 'string']);
+    assert.deepEqual(Object.keys(cpus as object).sort(), ['cpuset', 'effective', 'quota', 'source']);
+    assert.deepEqual(Object.keys(memory as object).sort(), ['heapPerWorkerMb', 'limitBytes', 'source']);
+    assert.equal(drains.cutRequests, 0);
+    assert.deepEqual([status.pid, status.state, status.policy], [kit.pid, 'ready', 'least-connections']);
+    assert.deepEqual(
+      status.workers.map(({ id, state }) => [id, state]),
+      [
+        [1, 'ready'],
+        [2, 'ready'],
+      ],
+    );
+    for (const { pid, requests } of status.workers) assert.equal(requests, answeredBy.get(pid) ?? 0);
+    assert.deepEqual(status.workers.map(({ pid }) => pid).sort(), kit.workerPids.sort());
+  });
+
+  test('/metrics counts every request by method and status', async () => {
+    const kit = await startKit({ app: 'koa.mjs' });
+    const { port } = await kit.ready();
+    for (let i = 0; i < 7; i++) await ask(port, '/');
+    for (let i = 0; i < 3; i++) await ask(port, '/nothing');
+    for (let i = 0; i < 2; i++) await ask(port, '/throw');
+    await ask(port, '/slow?ms=300');
+    await ask(port, '/', { method: 'POST', headers: { 'Content-Length': '0' } });
+    await ask(port, '/', { method: 'PROPFIND' });
+    await using open = await RawClient.open(port);
+    open.write('GET /slow?ms=60000&tell=open HTTP/1.1\r\nHost: x\r\n\r\n');
+    await kit.begun('open');
+    const count = 'http_request_duration_seconds_count';
+    await settles(async () => sum(await scrape(kit), count), 15);
+    await settles(async () => sum(await scrape(kit), 'http_requests_in_flight'), 1);
+    await settles(async () => sum(await scrape(kit), 'http_connections'), 1);
+    const series = await scrape(kit);
+    assert.deepEqual(Object.fromEntries([...series].filter(([name]) => name.startsWith(count))), {
+      [`${count}{method="GET",status="200"}`]: 8,
+      [`${count}{method="GET",status="404"}`]: 3,
+      [`${count}{method="GET",status="500"}`]: 2,
+      [`${count}{method="POST",status="200"}`]: 1,
+      [`${count}{method="other",status="200"}`]: 1,
+    });
+    const bucket = (le: string) => series.get(`http_request_duration_seconds_bucket{le="${le}",method="GET",status="200"}`) ?? 0;
+    assert.ok(bucket('0.25') > 0 && bucket('0.25') <= 7, 'all but the slow one, on a machine that is not busy');
+    assert.deepEqual([bucket('10'), bucket('+Inf')], [8, 8]);
+    const seconds = sum(series, 'http_request_duration_seconds_sum');
+    assert.ok(seconds >= 0.295 && seconds < 5, String(seconds));
+    assert.equal(series.get('bosun_workers{state="ready"}'), 2);
+    assert.equal(series.get('bosun_workers_wanted'), 2);
+    assert.match((await kit.probe('/metrics')).headers['content-type'] ?? '', /^text\/plain; version=0\.0\.4/);
+  });
+
+  test('tells no secret', async () => {
+    const kit = await startKit({ env: { SESSION_KEYS: 's3cret-key' } });
+    const { port } = await kit.ready();
+    assert.equal((await ask(port, '/api/counter')).status, 200);
+    for (const path of ['/status', '/metrics', '/readyz', '/s3cret']) {
+      const { body, headers } = await kit.probe(path);
+      assert.ok(body.length > 0);
+      assert.doesNotMatch(body + JSON.stringify(headers), /s3cret-key/);
+    }
+    assert.doesNotMatch(kit.transcript(), /s3cret-key/);
+  });
+
+  test('is off with ADMIN_PORT=0, and SIGTERM still drains', async () => {
+    const kit = await startKit({ app: 'koa.mjs', env: { ADMIN_PORT: '0' } });
+    const { port } = await kit.ready();
+    await using client = await RawClient.open(port);
+    client.write('GET /slow?ms=400&tell=slow HTTP/1.1\r\nHost: x\r\n\r\n');
+    await kit.begun('slow');
+    kit.signal('SIGTERM');
+    const { status, headers } = await client.answer();
+    assert.deepEqual([status, headers.connection], [200, 'close']);
+    assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
+    assert.deepEqual(kit.all('admin.listening'), []);
+  });
+});

@@ -1,0 +1,175 @@
+/**
+ * Diagnoses that are refused, and those whose operator, worker or pool goes away meanwhile.
+ */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { existsSync, readdirSync } from 'node:fs';
+import { type IncomingMessage, request } from 'node:http';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { FakeRoot } from '../fake-root.ts';
+import { until } from '../until.ts';
+import { RawClient, requestText } from './clients.ts';
+import { assertProfile, assertSnapshot, busy, type Folders, pidOf, startWithFolder } from './diagnoses.ts';
+import { freshLoad } from './loads.ts';
+import type { Operated } from './operator.ts';
+
+const MIB = 2 ** 20;
+/** Writing a heap is work: not more at a time than there are CPUs. */
+const CONCURRENCY = 2;
+/** A folder in which nothing is free. */
+const FULL_DISK = '/proc';
+
+describe('a diagnosis is refused', { concurrency: CONCURRENCY }, () => {
+  test('while another one is under way', async () => {
+    const short = await startShort();
+    const { kit, bosun, start: run, room } = short;
+    const first = run('cpu-profile', '--worker', '1', '--seconds', '8', '--output', '-');
+    await busy(short);
+    for (const command of ['cpu-profile', 'heap-snapshot']) {
+      const { code, stdout, stderr } = await bosun(command, '--worker', '2');
+      assert.deepEqual([code, stdout, stderr], [1, '', BUSY]);
+    }
+    kit.signal('SIGUSR2');
+    assert.match(String((await kit.event('worker.snapshot-refused')).error), /one at a time/);
+    const { code, stdout } = await first.ended;
+    assert.equal(code, 0);
+    assertProfile(stdout, 8);
+    room();
+    assert.equal((await bosun('heap-snapshot', '--worker', '2')).code, 0, 'and then no more');
+  });
+
+  test('where the memory limit leaves no room, with the figures', async () => {
+    const { kit, folder, bosun, room } = await startShort();
+    for (const output of [[], ['--output', '-'], ['--output', join(folder, 'mine')]]) {
+      const { code, stdout, stderr } = await bosun('heap-snapshot', '--worker', '1', ...output);
+      assert.deepEqual([code, stdout], [1, '']);
+      assert.match(
+        stderr,
+        /^bosun: a snapshot of worker 1 needs about \d+ MiB of memory, and 4 MiB are left of 1024 MiB \(\/sys\/fs\/cgroup\/memory\.max\)\n$/,
+      );
+    }
+    assert.deepEqual(readdirSync(folder), []);
+    kit.signal('SIGUSR2');
+    assert.match(String((await kit.event('worker.snapshot-refused')).error), /4 MiB are left/);
+    assert.deepEqual(
+      (await kit.status()).workers.map(({ state }) => state),
+      ['ready', 'ready'],
+    );
+    room();
+    assert.equal((await bosun('heap-snapshot', '--worker', '1')).code, 0);
+  });
+
+  test('where the disk is short, with the figures', { skip: existsSync(FULL_DISK) ? false : 'there is no /proc' }, async () => {
+    const { bosun } = await startWithFolder({ DIAGNOSTICS_DIR: FULL_DISK });
+    const { code, stdout, stderr } = await bosun('heap-snapshot');
+    assert.deepEqual([code, stdout], [1, '']);
+    assert.match(stderr, /^bosun: a snapshot of worker \d needs about \d+ MiB of disk, and 0 MiB are free in /);
+  });
+
+  test('for a worker that drains', async () => {
+    const { kit, port, bosun, start: run } = await startWithFolder();
+    await using client = await RawClient.open(port);
+    client.write(requestText('/slow?ms=5000&tell=slow'));
+    const { workerPid } = await kit.begun('slow');
+    const id = (await kit.status()).workers.find(({ pid }) => pid === workerPid)?.id ?? 0;
+    const restart = run('restart', '--worker', String(id));
+    await restart.printed(/^draining worker/m);
+    const { code, stderr } = await bosun('heap-snapshot', '--worker', String(id));
+    assert.deepEqual([code, stderr], [1, `bosun: worker ${id} is draining\n`]);
+    assert.equal((await client.answer()).status, 200);
+    assert.equal((await restart.ended).code, 0);
+  });
+});
+
+describe('an operator', { concurrency: CONCURRENCY }, () => {
+  test('who goes away in the middle of the stream leaves no worker busy', async () => {
+    const { kit, socket, bosun } = await startWithFolder();
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const asking = request({ socketPath: socket, path: '/heap-snapshot', method: 'POST' }, response => {
+      // The first bytes, and then nobody reads any more: several MiB are left.
+      response.once('readable', () => {
+        response.destroy();
+        resolve();
+      });
+    });
+    asking.once('error', reject).end(JSON.stringify({ worker: 1, stream: true }));
+    await promise;
+    await kit.statusWhere(({ workers }) => workers.every(({ state }) => state === 'ready'));
+    const again = await until(
+      async () => {
+        const ran = await bosun('heap-snapshot', '--worker', '1', '--output', '-');
+        return ran.code === 0 ? ran : undefined;
+      },
+      () => kit.transcript(),
+    );
+    assertSnapshot(again.stdout);
+    assert.deepEqual(kit.all('worker.exit'), []);
+  });
+
+  test('whose snapshot outlasts the begin of a drain puts no draining worker back into the rotation', async () => {
+    // With rr a worker that is back listens anew.
+    const {
+      kit,
+      port,
+      socket,
+      start: run,
+    } = await startWithFolder({ NODE_CLUSTER_SCHED_POLICY: 'rr', SHUTDOWN_TIMEOUT_MS: '60000' });
+    await using client = await RawClient.open(port);
+    client.write(requestText('/slow?ms=55000&tell=slow'));
+    const { workerPid } = await kit.begun('slow');
+    const id = (await kit.status()).workers.find(({ pid }) => pid === workerPid)?.id ?? 0;
+    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+    const asking = request({ socketPath: socket, path: '/heap-snapshot', method: 'POST' }, resolve);
+    asking.once('error', reject).end(JSON.stringify({ worker: id, stream: true }));
+    const stream = await promise; // and nobody reads it yet: most of it is still in the worker
+    const restart = run('restart', '--worker', String(id));
+    await restart.printed(/^draining worker/m);
+    stream.resume();
+    await once(stream, 'end');
+    assert.equal((await kit.event('worker.diagnosed')).worker, id);
+    const load = freshLoad(port);
+    await load.answered(100);
+    assert.equal(kit.all('worker.exit').length, 0, 'it drains still');
+    const { failures, byPid } = await load.stop();
+    assert.deepEqual([failures, byPid.get(Number(workerPid))], [[], undefined]);
+    client.close(); // nobody waits for the rest of it
+    assert.equal((await restart.ended).code, 0);
+  });
+
+  test('who leaves by Ctrl-C during a profile leaves no worker busy after its end', async () => {
+    const short = await startShort();
+    const { kit, start: run, bosun } = short;
+    const profile = run('cpu-profile', '--worker', '1', '--seconds', '1', '--output', '-');
+    await busy(short);
+    profile.process.kill('SIGINT');
+    assert.equal((await profile.ended).signal, 'SIGINT');
+    await until(
+      async () => (await bosun('cpu-profile', '--worker', '1', '--seconds', '0.1', '--output', '-')).code === 0 || undefined,
+      () => kit.transcript(),
+    );
+    assert.deepEqual(kit.all('worker.exit'), []);
+  });
+
+  test('is told when the worker dies while it is looked into', async () => {
+    const short = await startShort();
+    const { kit, start: run, bosun } = short;
+    const pid = pidOf(kit, 1);
+    const profile = run('cpu-profile', '--worker', '1', '--seconds', '60');
+    await busy(short);
+    process.kill(pid, 'SIGKILL');
+    const { code, stderr } = await profile.ended;
+    assert.deepEqual([code, stderr], [1, 'bosun: worker 1 died meanwhile: signal SIGKILL\n']);
+    assert.equal((await bosun('cpu-profile', '--worker', '2', '--seconds', '0.01')).code, 0);
+  });
+});
+
+const BUSY = 'bosun: another worker is being looked into: one at a time\n';
+
+/** In a container whose memory is used up, until `room` is called. */
+async function startShort(): Promise<Operated & Folders & { room: () => void }> {
+  const root = new FakeRoot({ cpuMax: '200000 100000', memoryMax: String(1024 * MIB) });
+  const used = (bytes: number) => root.write('/sys/fs/cgroup/memory.current', `${bytes}\n`);
+  used(1020 * MIB);
+  return { ...(await startWithFolder({ SIZING_ROOT: root.path })), room: () => used(100 * MIB) };
+}

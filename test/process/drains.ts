@@ -1,0 +1,51 @@
+/**
+ * What the tests of drains look at.
+ */
+import assert from 'node:assert/strict';
+import { until } from '../until.ts';
+import { RawClient } from './clients.ts';
+import { type Kit, startKit } from './kit.ts';
+
+/** Starts kits with a policy; `detached` gives each a process group of its own. */
+export function starterWith(policy: string) {
+  return (app?: string, env: Record<string, string> = {}, detached = false): Promise<Kit> =>
+    startKit({ ...(app && { app }), env: { NODE_CLUSTER_SCHED_POLICY: policy, ...env }, detached });
+}
+
+/** Connections that have had one answer each, and are promised that they stay open. */
+export async function openAsked(port: number, count: number): Promise<RawClient[]> {
+  const clients = await Promise.all(Array.from({ length: count }, () => RawClient.open(port)));
+  for (const client of clients) {
+    const { status, headers } = await client.ask('/');
+    assert.equal(status, 200);
+    assert.equal(headers.connection, 'keep-alive');
+  }
+  return clients;
+}
+
+/** Resolves when no worker listens any more: the drain has begun, and quiet connections have 300 ms left. */
+export async function doorClosed(port: number): Promise<void> {
+  await until(
+    async () => (await isRefused(port)) || undefined,
+    () => 'connections are still taken',
+  );
+}
+
+async function isRefused(port: number): Promise<boolean> {
+  try {
+    (await RawClient.open(port)).close();
+    return false;
+  } catch (error) {
+    // Reset: it came between the last look of a worker and the end of the listener.
+    assert.match((error as NodeJS.ErrnoException).code ?? '', /^(?:ECONNREFUSED|ECONNRESET)$/);
+    return true;
+  }
+}
+
+/** Connections that the drains of all workers ended in peace, by their ledgers. */
+export function handedOver(kit: Kit): number {
+  return kit
+    .all('worker.exit')
+    .map(({ drain }) => (drain as { handedOver: number }).handedOver)
+    .reduce((sum, count) => sum + count, 0);
+}

@@ -1,0 +1,98 @@
+/**
+ * A rolling restart reads `.env` and the secret files again.
+ */
+import assert from 'node:assert/strict';
+import { rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { freePort } from '../free-port.ts';
+import { until } from '../until.ts';
+import { Visitor } from '../visitor.ts';
+import { readyPids } from './capacity.ts';
+import { ask } from './clients.ts';
+import { startOperated, temporaryFolder } from './operator.ts';
+
+/** Most of a test is waiting. */
+const CONCURRENCY = 4;
+
+describe('a rolling restart reads the settings again', { concurrency: CONCURRENCY }, () => {
+  test('reads .env again, refuses what is malformed or fixed before it touches a worker, and goes on with what is mended', async () => {
+    const folder = temporaryFolder();
+    const file = join(folder, 'app.mjs');
+    writeFileSync(file, 'export default (req, res) => res.end(String(process.env.GREETING));');
+    const port = await freePort();
+    const dotenv = (...lines: string[]) => writeFileSync(join(folder, '.env'), [`PORT=${port}`, ...lines].join('\n'));
+    dotenv('GREETING=hello');
+    const { kit, bosun } = await startOperated({ env: { APP_MODULE: file, PORT: undefined }, cwd: folder });
+    const greeting = async () => (await ask(port, '/')).body;
+    assert.equal(await greeting(), 'hello');
+
+    dotenv('GREETING=ahoy');
+    assert.equal((await bosun('restart')).code, 0);
+    assert.equal(await greeting(), 'ahoy');
+
+    const pids = await readyPids(kit);
+    const refuses = async (lines: string[], problem: RegExp) => {
+      dotenv('GREETING=never', ...lines);
+      const { code, stdout, stderr } = await bosun('restart');
+      assert.deepEqual([code, stdout], [1, '']);
+      assert.match(stderr, problem);
+      kit.signal('SIGHUP');
+      const refused = kit.all('reload.refused').length;
+      await until(
+        () => kit.all('reload.refused').length > refused || undefined,
+        () => kit.transcript(),
+      );
+      assert.match(String(kit.all('reload.refused').at(-1)?.problems), problem);
+      assert.deepEqual(await readyPids(kit), pids);
+      assert.equal(await greeting(), 'ahoy');
+    };
+    await refuses(
+      ['WORKER_MAX_AGE_MS=never'],
+      /WORKER_MAX_AGE_MS must be a whole number of milliseconds .*got "never" \(\.env\)/,
+    );
+    await refuses([`PORT=${port + 1}`], /PORT can't change while the primary runs: start it anew/);
+    await refuses(['NODE_CLUSTER_SCHED_POLICY=none'], /NODE_CLUSTER_SCHED_POLICY can't change while the primary runs/);
+    assert.equal(kit.all('pool.restart').length, 1);
+
+    dotenv();
+    const { code, stdout } = await bosun('restart');
+    assert.equal(code, 0);
+    assert.match(stdout, /^starting worker \d/, 'none is under way, and none is said to be');
+    assert.equal(await greeting(), 'undefined');
+    rmSync(join(folder, '.env'));
+    const { code: withoutPort, stderr } = await bosun('restart');
+    assert.equal(withoutPort, 1);
+    assert.match(stderr, /PORT can't change/);
+  });
+
+  test('reads secret files again: sessions go on with an older key that is kept, and end without', async () => {
+    const file = join(temporaryFolder(), 'keys');
+    const setKeys = (keys: string) => writeFileSync(file, `${keys}\n`);
+    setKeys('first-key');
+    const env = { SESSION_KEYS_FILE: file, NODE_CLUSTER_WORKERS: '1', PORT: String(await freePort()) };
+    const { port, bosun } = await startOperated({ app: 'slow-session.mjs', env });
+    const first = new Visitor();
+    await first.ask(port, '/');
+    // With what the first answer has set, each time.
+    const count = async () => JSON.parse((await new Visitor(first.cookies).ask(port, '/')).body).count;
+    assert.equal(await count(), 2);
+    for (const [keys, expected] of [
+      ['second-key,first-key', 2],
+      ['second-key', 1],
+    ] as const) {
+      setKeys(keys);
+      const { code, stderr } = await bosun('restart');
+      assert.equal(code, 0, stderr);
+      assert.equal(await count(), expected, `with the keys ${keys}`);
+    }
+  });
+
+  test('takes limits for workers from .env that were not there before', async () => {
+    const folder = temporaryFolder();
+    const { kit, bosun } = await startOperated({ app: 'koa.mjs', cwd: folder });
+    writeFileSync(join(folder, '.env'), 'WORKER_MAX_AGE_MS=1500');
+    assert.equal((await bosun('restart')).code, 0);
+    await kit.event('worker.exit', ({ reason }) => reason === 'recycled-age');
+  });
+});

@@ -1,0 +1,174 @@
+/**
+ * SIGTERM where the policy does not matter: what holds up no drain, what the signals mean, what the probes say. The numbers are those of
+ * docs/draining.md.
+ */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
+import { SOON_MS } from '../until.ts';
+import { RawClient, requestText } from './clients.ts';
+import { doorClosed, handedOver, openAsked } from './drains.ts';
+import { CLEAN, type Kit, startKit } from './kit.ts';
+import { hearsSignals } from './processes.ts';
+
+/** Most of a test is waiting: a few at a time, and their timings hold on two cores. */
+const CONCURRENCY = 3;
+/** Time in which what was opened before the signal is surely accepted when the drain begins. */
+const SHORT_DELAY_MS = 200;
+
+describe('SIGTERM', { concurrency: CONCURRENCY }, () => {
+  test('idle connections are no cut requests, however short SHUTDOWN_TIMEOUT_MS is', async () => {
+    const kit = await startKit({ app: 'koa.mjs', env: { SHUTDOWN_TIMEOUT_MS: '100' } });
+    const { port } = await kit.ready();
+    const clients = await openAsked(port, 4);
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+    assert.equal(clients.length, 4);
+    assert.deepEqual(kit.all('request.cut'), []);
+    assert.equal(handedOver(kit), 4);
+  });
+
+  test('a body that came after its answer does not hold up the drain', async () => {
+    const kit = await startKit({ app: 'koa.mjs' });
+    const { port } = await kit.ready();
+    await using client = await RawClient.open(port);
+    client.write(requestText('/', { method: 'POST', headers: { 'Content-Length': '10' } }));
+    const { status, headers } = await client.answer();
+    assert.equal(status, 200);
+    assert.equal(headers.connection, 'keep-alive');
+    client.write('0123456789');
+    await pause(50); // until the server has read it
+    await stopsSoon(kit);
+  });
+
+  test('a request that Node.js has answered by itself does not hold up the drain', async () => {
+    const kit = await startKit({ app: 'koa.mjs' });
+    const { port } = await kit.ready();
+    await using client = await RawClient.open(port);
+    const headers = { Expect: 'what no server knows', 'Content-Length': '10' };
+    client.write(requestText('/', { method: 'POST', headers, body: '01234' }));
+    assert.equal((await client.answer()).status, 417);
+    client.write('56789');
+    await pause(50); // until the server has read it
+    await stopsSoon(kit);
+  });
+
+  test('of many requests that it waits for and then cuts, a drain counts all and names the oldest hundred', async () => {
+    const kit = await startKit({ app: 'koa.mjs', env: { NODE_CLUSTER_WORKERS: '1', SHUTDOWN_TIMEOUT_MS: '3500' } });
+    const { port } = await kit.ready();
+    await using younger = await RawClient.open(port);
+    await using client = await RawClient.open(port);
+    client.write(requestText('/slow?ms=60000').repeat(200));
+    await kit.statusWhere(({ workers }) => workers[0]?.inFlight === 200);
+    await pause(50);
+    younger.write(requestText('/slow?ms=60000').repeat(50));
+    kit.signal('SIGTERM');
+    const { open, requests } = await kit.event('drain.waiting');
+    assert.deepEqual([open, (requests as unknown[]).length], [250, 100]);
+    const { waitingFor, waitingForCount } = (await kit.status()).workers[0] as {
+      waitingFor?: unknown[];
+      waitingForCount?: number;
+    };
+    assert.deepEqual([waitingFor?.length, waitingForCount], [100, 250]);
+    assert.deepEqual(await kit.exit(), { code: 1, signal: null });
+    assert.equal((await kit.event('shutdown.cut')).requests, 250);
+    const { cut, cutRequests } = (await kit.event('worker.exit')).drain as { cut: { ageMs: number }[]; cutRequests: number };
+    assert.deepEqual([cutRequests, cut.length, kit.all('request.cut').length], [250, 100, 100]);
+    const ages = cut.map(({ ageMs }) => ageMs);
+    assert.deepEqual(
+      ages,
+      ages.toSorted((a, b) => b - a),
+    );
+    assert.ok(Math.min(...ages) >= 3550, `those that came 50 ms later are not among them: ${Math.min(...ages)}`);
+  });
+
+  test('two signals in one moment are one: npm passes a Ctrl-C on to a process that has had it', async () => {
+    const kit = await startKit({ app: 'koa.mjs' });
+    const { port } = await kit.ready();
+    await using client = await RawClient.open(port);
+    client.write(requestText('/slow?ms=600&tell=slow'));
+    await kit.begun('slow');
+    kit.signal('SIGINT');
+    kit.signal('SIGTERM');
+    assert.equal((await client.answer()).status, 200);
+    assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
+  });
+
+  for (const afterMs of [0, 50, 150, 250, 350, 450, 600]) {
+    const options = { skip: process.platform !== 'linux' && 'needs /proc to see when the primary hears signals' };
+    test(`22 ${afterMs} ms after the primary can hear it: exits 0 quickly and leaves nobody`, options, async () => {
+      const kit = await startKit({ app: 'koa.mjs', detached: true });
+      await hearsSignals(kit.pid);
+      await pause(afterMs);
+      const signalledAt = performance.now();
+      assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+      const tookMs = performance.now() - signalledAt;
+      assert.ok(tookMs < SOON_MS, `${tookMs} ms`);
+      await kit.workersGone();
+    });
+  }
+
+  test('a second one, 200 ms after the first, exits at once with code 1 and leaves no worker', async () => {
+    const kit = await startKit({ app: 'koa.mjs', detached: true });
+    const { port } = await kit.ready();
+    await using client = await RawClient.open(port);
+    client.write(requestText('/slow?ms=20000&tell=slow'));
+    await kit.begun('slow');
+    kit.signal('SIGTERM');
+    await pause(200);
+    const signalledAt = performance.now();
+    assert.deepEqual(await kit.stop(), { code: 1, signal: null }, kit.transcript());
+    const tookMs = performance.now() - signalledAt;
+    assert.ok(tookMs < SOON_MS, `${tookMs} ms`);
+    assert.equal(kit.workerPids.length, 2);
+    await kit.workersGone();
+  });
+
+  test('29 /livez says 200 and /readyz 503 "draining", through the delay and the drain', async () => {
+    const kit = await startKit({ app: 'koa.mjs', env: { SHUTDOWN_DELAY_MS: '500' } });
+    const { port } = await kit.ready();
+    const probes = async () => {
+      const [alive, ready] = [await kit.probe('/livez'), await kit.probe('/readyz?verbose')];
+      return [alive.status, ready.status, /draining/.test(ready.body)];
+    };
+    assert.deepEqual(await probes(), [200, 200, false]);
+    await using client = await RawClient.open(port);
+    client.write(requestText('/slow?ms=2000&tell=slow'));
+    await kit.begun('slow');
+    kit.signal('SIGTERM');
+    await kit.event('shutdown.delay');
+    assert.deepEqual(await probes(), [200, 503, true]);
+    assert.deepEqual(kit.all('shutdown.drain'), [], 'the delay is not over');
+    await kit.event('shutdown.drain');
+    assert.deepEqual(await probes(), [200, 503, true]);
+    assert.equal((await kit.status()).state, 'draining');
+    assert.equal((await client.answer()).status, 200);
+    assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
+  });
+
+  test('an app that exchanges the prototype of its responses gets X-Response-Time and Connection: close too', async () => {
+    const kit = await startKit({ app: 'express-style.cjs', env: { SHUTDOWN_DELAY_MS: String(SHORT_DELAY_MS) } });
+    const { port } = await kit.ready();
+    const [slow, quick] = await openAsked(port, 2);
+    assert.ok(slow && quick);
+    slow.write(requestText('/?ms=800'));
+    kit.signal('SIGTERM');
+    await doorClosed(port);
+    quick.write(requestText('/'));
+    for (const client of [quick, slow]) {
+      const { status, headers } = await client.answer();
+      assert.equal(status, 200);
+      assert.equal(headers.connection, 'close');
+      assert.match(headers['x-response-time'] ?? '', /^\d+\.\dms$/);
+      assert.equal(await client.ended(), 'FIN');
+    }
+    assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
+  });
+});
+
+/** SIGTERM ends it cleanly, and nothing is waited for. */
+async function stopsSoon(kit: Kit): Promise<void> {
+  const signalledAt = performance.now();
+  assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+  const tookMs = performance.now() - signalledAt;
+  assert.ok(tookMs < SOON_MS, `${tookMs} ms`);
+}
