@@ -1,6 +1,7 @@
 /**
  * How a load is measured: a warm-up, then the load with the stack observed, until its time is over or somebody stops it.
  */
+import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { exact, fullSpeed, type Load, type Sink } from './generator.ts';
 import { Observer } from './observer.ts';
@@ -92,9 +93,6 @@ function urlOf({ settings, stack }: Context): string {
 /** Ends early, without an error, when the signal aborts. */
 export async function pause(ms: number, over: AbortSignal): Promise<void> {
   if (over.aborted) return;
-  const ended = new Promise<void>(resolve => over.addEventListener('abort', () => resolve(), { once: true }));
-  const timer = new AbortController();
-  if (ms === Number.POSITIVE_INFINITY) return ended;
-  await Promise.race([ended, sleep(ms, undefined, { signal: timer.signal }).catch(() => 'ended early')]);
-  timer.abort();
+  if (ms === Number.POSITIVE_INFINITY) await once(over, 'abort');
+  else await sleep(ms, undefined, { signal: over }).catch(() => 'ended early');
 }

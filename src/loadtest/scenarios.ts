@@ -45,14 +45,24 @@ function held(label: string, load: (context: Context, recorder: Recorder) => Loa
     );
 }
 
-function visitors({ stack, settings }: Context, recorder: Recorder): Load {
-  return users(stack.origin, settings.connections, recorder);
+function visitors({ stack, settings }: Context, recorder: Recorder, rate = settings.rate): Load {
+  return users(stack.origin, settings.connections, rate, recorder);
 }
 
-/** Kept connections, new ones, and users: while somebody else rolls the deployment out. */
+/** Kept connections, new ones, and users: while somebody else rolls the deployment out. Each kind has a third of the rate. */
 function everyKind(context: Context, recorder: Recorder): Load {
-  const next = () => '/cpu?ms=0';
-  return both(loadOf(context, recorder, { next }), loadOf(context, recorder, { next, fresh: true }), visitors(context, recorder));
+  const kind = { next: () => '/cpu?ms=0', rate: context.settings.rate / 3 };
+  return together(
+    loadOf(context, recorder, kind),
+    loadOf(context, recorder, { ...kind, fresh: true }),
+    visitors(context, recorder, kind.rate),
+  );
+}
+
+/** Kept connections and new ones, half of the rate each. */
+function keptAndFresh(context: Context, recorder: Recorder): Load {
+  const rate = context.settings.rate / 2;
+  return together(loadOf(context, recorder, { rate }), loadOf(context, recorder, { rate, fresh: true }));
 }
 
 /** Time between two rolls, and between two kills. */
@@ -65,7 +75,7 @@ async function rollingRestart(context: Context): Promise<Run[]> {
   const control = controlOf(context);
   const notes: string[] = [];
   const body = holding(
-    recorder => both(loadOf(context, recorder), loadOf(context, recorder, { fresh: true })),
+    recorder => keptAndFresh(context, recorder),
     async (recorder, over) => {
       for (let roll = 1; !over.aborted; roll++) {
         recorder.event('restart', `rolling restart ${roll}`);
@@ -179,7 +189,7 @@ function mix(): () => string {
   };
 }
 
-function both(...loads: Load[]): Load {
+function together(...loads: Load[]): Load {
   return { stop: async () => void (await Promise.all(loads.map(load => load.stop()))) };
 }
 

@@ -2,28 +2,33 @@
  * Users with cookies. Each logs in under a name of its own and counts its visits; the app must count the same, whichever worker
  * answers, and must never know it under another name.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { get, kindOf, type Load, type Sink } from './generator.ts';
+import { pause } from './measure.ts';
 
 /** Visits are a human's, not a flood: what is tested is the session. */
 const PAUSE_MS = 5;
 
-export function users(origin: string, count: number, sink: Sink): Load {
+/** `rate`: visits per second of all of them, each when it is due and its user is back from the last; 0: as fast as the pauses allow. */
+export function users(origin: string, count: number, rate: number, sink: Sink): Load {
   const run = Math.random().toString(36).slice(2, 8);
-  let goesOn = true;
-  const all = Array.from({ length: count }, (_, index) => live(new User(origin, `user-${run}-${index}`)));
-  async function live(user: User): Promise<void> {
-    while (goesOn) {
-      const startedAt = performance.now();
+  const everyMs = rate === 0 ? 0 : (1000 * count) / rate;
+  const over = new AbortController();
+  const all = Array.from({ length: count }, (_, index) => live(new User(origin, `user-${run}-${index}`), index / count));
+  async function live(user: User, share: number): Promise<void> {
+    let dueAt = performance.now() + everyMs * share;
+    for (;;) {
+      await pause(dueAt - performance.now(), over.signal);
+      if (over.signal.aborted) return;
+      const since = rate === 0 ? performance.now() : dueAt;
       const problem = await user.visit();
-      if (problem === undefined) sink.answered(performance.now() - startedAt);
+      if (problem === undefined) sink.answered(performance.now() - since);
       else sink.failed(problem);
-      await sleep(PAUSE_MS);
+      dueAt = rate === 0 ? performance.now() + PAUSE_MS : dueAt + everyMs;
     }
   }
   return {
     stop: async () => {
-      goesOn = false;
+      over.abort();
       await Promise.all(all);
     },
   };

@@ -112,6 +112,14 @@ describe('make loadtest', { concurrency: 3 }, () => {
     assert.ok(run && run.requests > 150 && run.requests <= 105 * run.seconds, ran.stdout);
   });
 
+  for (const SCENARIO of ['rolling-restart', 'sessions', 'rollout'] as const) {
+    test(`${SCENARIO} keeps a rate over all that it sends`, async () => {
+      const ran = await loadtest({ SCENARIO, RATE: '90', DURATION: '3', ...(await freePorts()) });
+      const [run] = assertSound(ran).runs;
+      assert.ok(run && run.requests > 180 && run.requests <= 95 * run.seconds, ran.stdout);
+    });
+  }
+
   test('saturate finds the knee of a server whose knee is known', async () => {
     const APP_MODULE = join(APPS, 'paced.mjs');
     const knee = { APP_MODULE, RATE_HELD: '400', NODE_CLUSTER_WORKERS: '1', P99_TARGET_MS: '50' };
