@@ -17,6 +17,8 @@ export interface Session {
   readonly isNew: boolean;
   /** Gives the session a new id and drops the old one: call it when a user logs in, so that no planted id stays valid. */
   regenerate(): Promise<void>;
+  /** Writes the session now; what changes later in the request is written after it, as ever. */
+  save(): Promise<void>;
   [key: string]: unknown;
 }
 

@@ -55,8 +55,8 @@ export function openSessionStore(config: Config, client: RedisClient): SessionSt
   const { sessionCookie, sessionMaxBytes } = config;
   const isVersioned = config.sessionWrites === 'versioned';
   const breaker = new Breaker({ probe: proberOf(client), isAway, refusal: () => new Error('it was away a moment ago') });
-  /** What a request has read, as JSON, by its context. */
-  const read = new WeakMap<object, { id: string; json: string }>();
+  /** What a request has last read or written, as JSON, by its context. */
+  const known = new WeakMap<object, { id: string; json: string }>();
 
   const write = async (key: string, ttlSeconds: number, json: string, expected: string) =>
     client.eval(WRITE, 1, key, ttlSeconds, json, expected);
@@ -75,21 +75,25 @@ export function openSessionStore(config: Config, client: RedisClient): SessionSt
 
   /** Writes where nobody else has; where somebody has, once more what is ours upon what is theirs. */
   async function writeVersioned(id: string, session: SessionData, ttlSeconds: number, ctx: unknown): Promise<void> {
-    const before = read.get(Object(ctx));
+    const before = known.get(Object(ctx));
     const base = before?.id === id ? before.json : undefined;
-    const found = await write(keyOf(id), ttlSeconds, JSON.stringify(session), base === undefined ? NOTHING : sha1(base));
-    if (typeof found !== 'string') return;
-    const merged = merge(parse(base), session, parse(found));
-    if (merged === undefined) throw new ConflictError('another request has changed the same part of the session');
-    const again = await write(keyOf(id), ttlSeconds, JSON.stringify(merged), sha1(found));
-    if (typeof again === 'string') throw new ConflictError('other requests change the session all the time');
+    const json = JSON.stringify(session);
+    const found = await write(keyOf(id), ttlSeconds, json, base === undefined ? NOTHING : sha1(base));
+    if (typeof found === 'string') {
+      const merged = merge(parse(base), session, parse(found));
+      if (merged === undefined) throw new ConflictError('another request has changed the same part of the session');
+      const again = await write(keyOf(id), ttlSeconds, JSON.stringify(merged), sha1(found));
+      if (typeof again === 'string') throw new ConflictError('other requests change the session all the time');
+    }
+    // For the next write of this request, whose session has nothing of theirs: it is merged again.
+    known.set(Object(ctx), { id, json });
   }
 
   return {
     get: (id, _, { ctx }) =>
       orStoreError(breaker, async () => {
         const session = await store.get(keyOf(id));
-        if (isVersioned && session) read.set(Object(ctx), { id, json: JSON.stringify(session) });
+        if (isVersioned && session) known.set(Object(ctx), { id, json: JSON.stringify(session) });
         return session;
       }),
     set: async (id, session, maxAge, { ctx }) => {

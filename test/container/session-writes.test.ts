@@ -71,6 +71,19 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
   });
 
   for (const writes of ['last', 'versioned']) {
+    promise(`${writes}: a request that writes its session more than once is in nobody's way`, async () => {
+      const { port } = await startPod({ SESSION_WRITES: writes, SESSION_COOKIE: `twice-${writes}` });
+      const visitor = new Visitor();
+      for (const path of ['/increment', '/login', '/twice', '/login']) {
+        const thief = new Visitor(visitor.cookies);
+        const { status, body } = await visitor.ask(port, path);
+        assert.equal(status, 200, `${path}: ${body}`);
+        if (path === '/login')
+          assert.equal((await thief.ask(port, '/read')).body, '{}', 'the id before the login is worth nothing');
+      }
+      assert.deepEqual(JSON.parse((await visitor.ask(port, '/read')).body), { counter: 'second', user: 'captain' });
+    });
+
     promise(`${writes}: a request that was on its way at the logout does not bring the session back`, async () => {
       const cookie = `logout-${writes}`;
       const { kit, port } = await startPod({ SESSION_WRITES: writes, SESSION_COOKIE: cookie });
