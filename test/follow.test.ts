@@ -15,8 +15,8 @@ describe('following the limits', () => {
   afterEach(() => follower?.close());
 
   /** Follows a root; gives what was told, and the next thing that is. */
-  function follow(root: FakeRoot, pollMs = 20) {
-    const resolve = () => resolveLimits(readerBelow(root.path));
+  function follow(root: FakeRoot, pollMs = 20, read = readerBelow(root.path)) {
+    const resolve = () => resolveLimits(read);
     const told: Limits[] = [];
     let next = Promise.withResolvers<Limits>();
     follower = new LimitFollower(resolve(), {
@@ -40,6 +40,23 @@ describe('following the limits', () => {
     assert.equal((await next()).quota?.value, 2);
     assert.ok(performance.now() - changedAt >= SETTLE_MS - 2);
     assert.equal(told.length, 1);
+  });
+
+  test('a moment in which no file can be opened changes nothing', async () => {
+    const root = new FakeRoot({ cpuMax: '50000 100000', memoryMax: String(2 ** 30) });
+    let looks = 0;
+    let isFlooded = false;
+    const { told, next } = follow(root, 10, path => {
+      if (isFlooded) looks++;
+      return isFlooded ? { error: 'EMFILE' } : readerBelow(root.path)(path);
+    });
+    isFlooded = true;
+    await sleep(4 * SETTLE_MS);
+    assert.ok(looks > 0, 'nobody has looked');
+    assert.deepEqual(told, []);
+    isFlooded = false;
+    root.cpuMax('200000 100000');
+    assert.equal((await next()).quota?.value, 2);
   });
 
   test('fewer CPUs wait longer than more', async () => {

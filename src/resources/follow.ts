@@ -16,6 +16,8 @@ const TIMES = {
 };
 /** Every so many polls everything is resolved anew: some changes show in no limit file (CPUs that come or go, hidden parents). */
 const FULL_LOOK_EVERY = 6;
+/** A flood of connections may leave no descriptor to read the limits with: they are what they were. */
+const OUT_OF_FILES = /\b(?:EMFILE|ENFILE)\b/;
 
 export interface FollowOptions {
   resolve: () => Limits;
@@ -60,6 +62,7 @@ export class LimitFollower {
 
   #look(): void {
     const limits = this.#options.resolve();
+    if (limits.skipped.some(({ why }) => OUT_OF_FILES.test(why))) return; // the next look tells
     if (limits.files.join() !== this.#files.join()) this.#observe(limits.files);
     if (this.#pending !== undefined && areEqual(limits, this.#pending.limits)) return;
     this.#forget();

@@ -5,6 +5,7 @@
 import { createHistogram, monitorEventLoopDelay, performance } from 'node:perf_hooks';
 import type { Config } from '../config.ts';
 import { type AppMetric, type HttpSeries, RESPONSE_TIME_BUCKETS_S, type Snapshot } from '../messages.ts';
+import { memoryUsage } from '../resources/own-memory.ts';
 
 /** From a fixed list, so that a client can't make up label values. */
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);
@@ -72,7 +73,7 @@ export class Stats {
     // The monitor counts from one timer to the next: its own resolution is not lateness. NaN where none fired.
     const delayMs = Math.max(0, this.#loopDelay.mean / 1e6 - LOOP_RESOLUTION_MS);
     this.#loopDelay.reset();
-    const { rss, heapTotal, heapUsed } = process.memoryUsage();
+    const { rss, heapTotal, heapUsed } = memoryUsage();
     const { user, system } = process.cpuUsage();
     return {
       ...now,

@@ -2,6 +2,7 @@
  * The last ten minutes of this pod, a sample a second, bounded: what a dashboard shows that is opened later.
  */
 
+import { memoryUsage } from '../../resources/own-memory.ts';
 import type { WorkerHandle } from '../pool/worker-handle.ts';
 import { Lifecycle, type LifecycleEvent } from './lifecycle.ts';
 import { type OwnUsage, SAMPLE_EVERY_MS, type Sample, Sampler } from './sampler.ts';
@@ -63,5 +64,5 @@ export class History {
 }
 
 function ownUsage(): OwnUsage {
-  return { cpuSeconds: ownCpuSeconds(), rssBytes: process.memoryUsage.rss() };
+  return { cpuSeconds: ownCpuSeconds(), rssBytes: memoryUsage().rss };
 }

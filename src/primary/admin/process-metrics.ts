@@ -3,6 +3,7 @@
  * snapshots and from /proc, since prom-client's own collectors would cost every worker their loading (14 ms) and a scrape its answer.
  */
 import type { Counter, Gauge, Registry } from 'prom-client';
+import { memoryUsage } from '../../resources/own-memory.ts';
 import type { WorkerHandle } from '../pool/worker-handle.ts';
 import { procFacts } from './proc.ts';
 import { ownCpuSeconds, type Totals } from './totals.ts';
@@ -52,7 +53,7 @@ export function addProcessMetrics(
     maxFds.set({ worker }, facts.maxFds);
   };
   setProcFacts(PRIMARY, process.pid);
-  setMemory(PRIMARY, process.memoryUsage());
+  setMemory(PRIMARY, memoryUsage());
   startedAt.set({ worker: PRIMARY }, performance.timeOrigin / 1000);
   for (const { id, pid, snapshot, heardAt, startedAt: forkedAt } of handles) {
     const worker = String(id);

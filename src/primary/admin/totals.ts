@@ -167,8 +167,15 @@ function addTimes(a: Times, b: Times): Times {
 
 /** By prom-client's own rules for clusters; loaded only where an app has metrics. */
 async function addAppMetrics(sum: AppMetric[], gone: AppMetric[]): Promise<AppMetric[]> {
-  const lasting = gone.filter(({ type }) => ['counter', 'histogram'].includes(String(type)));
+  const lasting = gone.flatMap(lastingOf);
   if (lasting.length === 0) return sum;
   const { AggregatorRegistry } = await import('prom-client');
   return AggregatorRegistry.aggregate([sum, lasting]).getMetricsAsJSON();
+}
+
+/** What of a metric outlives its worker: what it has counted. Gauges go with it, and so do the quantiles of a summary, which have no name of their own. */
+function lastingOf(metric: AppMetric): AppMetric[] {
+  const type = String(metric.type);
+  if (type === 'counter' || type === 'histogram') return [metric];
+  return type === 'summary' ? [{ ...metric, values: metric.values.filter(value => 'metricName' in value) }] : [];
 }

@@ -10,7 +10,7 @@ import { Announcer, type SupervisorEvents } from './announcer.ts';
 import { CrashBudget, isFailure } from './crash-budget.ts';
 import { Generations } from './generations.ts';
 import { Recycling } from './recycling.ts';
-import { type OnStep, Replacer } from './replacer.ts';
+import { type OnStep, ReplacementError, Replacer } from './replacer.ts';
 import { Turnover } from './turnover.ts';
 import { Watchdog } from './watchdog.ts';
 import type { WorkerHandle, WorkerListener } from './worker-handle.ts';
@@ -114,7 +114,11 @@ export class Supervisor implements WorkerListener {
    * @throws ReplacementError when a new one does not come up; the old ones go on
    */
   async restartAll(onStep?: OnStep): Promise<void> {
-    await this.#roll(this.#pool(), onStep);
+    // Those that replace another one, too: they have started before.
+    await this.#roll(
+      this.handles.filter(handle => handle.isActive),
+      onStep,
+    );
   }
 
   /** Replaces one worker, the new one first. @throws ReplacementError */
@@ -126,7 +130,8 @@ export class Supervisor implements WorkerListener {
 
   /** The same for those workers only that run with another heap than `heapMb`. */
   async replaceOutdated(heapMb: number | null): Promise<void> {
-    await this.#roll(this.#pool().filter(handle => handle.heapMb !== heapMb));
+    const outdated = this.handles.filter(handle => handle.isActive && handle.heapMb !== heapMb);
+    if (outdated.length > 0) await this.#roll(outdated);
   }
 
   /** No worker is started from now on; those that do not serve yet are ended. */
@@ -163,11 +168,10 @@ export class Supervisor implements WorkerListener {
   }
 
   said(handle: WorkerHandle, message: ToPrimary): void {
-    if (message.type === 'ready') {
-      this.#headStartUntil = Math.min(this.#headStartUntil, performance.now() + AFTER_FIRST_READY_MS);
-      if (this.serving.length >= this.#wanted) this.#allServedOnce = true;
-    }
-    if (message.type === 'crashing') this.#failed(handle);
+    if (message.type === 'ready') this.#headStartUntil = Math.min(this.#headStartUntil, performance.now() + AFTER_FIRST_READY_MS);
+    // Whatever it was that made them all: the last one is ready, or fewer are wanted.
+    if (!this.#allServedOnce) this.#allServedOnce = this.serving.length >= this.#wanted;
+    if (message.type === 'crashing' && isFailure(handle.reason)) this.#failed(handle);
     this.#announcer.said(handle, message);
     this.tick();
   }
@@ -190,8 +194,8 @@ export class Supervisor implements WorkerListener {
   }
 
   async #roll(old: WorkerHandle[], onStep?: OnStep): Promise<void> {
-    if (old.length === 0) return;
     await this.#generations.next(old.length, async () => {
+      if (old.length === 0) throw new ReplacementError('no worker is up; those that start from now on have the new settings');
       const done = this.#replacer.request(old, 'restart', onStep);
       this.tick();
       await done;
@@ -219,11 +223,12 @@ export class Supervisor implements WorkerListener {
     return id;
   }
 
-  /** One at a time, the highest id first. */
+  /** One at a time: who does not serve first, then the highest id. */
   #drainSuperfluous(): void {
     const pool = this.#pool();
-    const isOneLeaving = this.handles.some(handle => handle.reason === 'scale-down');
-    if (pool.length > this.#wanted && !isOneLeaving) pool.at(-1)?.beginDrain('scale-down', this.#config.shutdownTimeoutMs);
+    if (pool.length <= this.#wanted || this.handles.some(handle => handle.reason === 'scale-down')) return;
+    const leaving = pool.findLast(handle => !handle.isServing) ?? pool.at(-1);
+    leaving?.beginDrain('scale-down', this.#config.shutdownTimeoutMs);
   }
 
   #failed(handle: WorkerHandle): void {

@@ -88,16 +88,22 @@ export class WorkerHandle {
       this.#heard(message);
       listener.said(this, message);
     });
-    this.#worker.process.once('exit', (code, signal) => {
+    const ended = (reason: () => ExitReason, failure: string) => {
       this.state = 'exited';
       clearTimeout(this.#deadline);
       this.#cordonChanged();
-      this.#reason ??= signal === 'SIGKILL' ? listener.whoKilled() : signal === 'SIGTERM' ? 'killed' : 'crash';
-      this.failure ??= signal === null ? `exit code ${code}` : `signal ${signal}`;
+      this.#reason ??= reason();
+      this.failure ??= failure;
       listener.exited(this);
+    };
+    this.#worker.process.once('exit', (code, signal) => {
+      const reason = () => (signal === 'SIGKILL' ? listener.whoKilled() : signal === 'SIGTERM' ? 'killed' : 'crash');
+      ended(reason, signal === null ? `exit code ${code}` : `signal ${signal}`);
     });
-    // A worker that dies while we write to it: its exit is what counts.
-    this.#worker.on('error', () => undefined);
+    this.#worker.on('error', error => {
+      // A worker that dies while we write to it: its exit is what counts. One that the system did not start has none, and no process id.
+      if (this.pid === 0 && this.state !== 'exited') ended(() => 'crash', `can't be started: ${error.message}`);
+    });
     this.send({ type: 'start', sessionKeys: sessionKeys(), retained: retained(), slots });
   }
 
@@ -193,7 +199,8 @@ export class WorkerHandle {
         break;
       case 'crashing':
         this.failure = message.message;
-        this.#leaving('crash', CRASH_DEADLINE_MS);
+        // One that drains goes on with it, and with its time.
+        if (this.isActive) this.#leaving('crash', CRASH_DEADLINE_MS);
         break;
       case 'stats':
         this.snapshot = message.snapshot;

@@ -1,0 +1,152 @@
+/**
+ * Changes of the pool that meet another one: a worker that can't even be started, a pool made smaller while one is missing, a restart while
+ * something else is under way.
+ */
+import assert from 'node:assert/strict';
+import { chmodSync, copyFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { SOON_MS, until } from '../until.ts';
+import { askJson, RawClient, requestText } from './clients.ts';
+import { CLEAN, ROOT, startKit } from './kit.ts';
+import { startOperated, temporaryFolder } from './operator.ts';
+
+const CONCURRENCY = 3;
+
+describe('a pool', { concurrency: CONCURRENCY }, () => {
+  test('whose system refuses to start a worker tries again, and is whole when that can be', async () => {
+    const program = join(temporaryFolder(), 'node');
+    copyFileSync(process.execPath, program);
+    chmodSync(program, 0o755);
+    const kit = await startKit({
+      app: 'koa.mjs',
+      command: [program, join(ROOT, 'src', 'main.ts')],
+      env: { RESTART_INTENSITY: '1000' },
+    });
+    const { port } = await kit.ready();
+    renameSync(program, `${program}.away`);
+    const [victim] = kit.workerPids;
+    assert.ok(victim);
+    process.kill(victim, 'SIGKILL');
+    const { reason, failure } = await kit.event('worker.exit', ({ workerPid }) => workerPid === 0);
+    assert.equal(reason, 'crash');
+    assert.match(String(failure), /^can't be started: spawn .*ENOENT$/);
+    assert.notEqual((await askJson<{ pid: number }>(port, '/')).pid, victim);
+    renameSync(`${program}.away`, program);
+    await kit.statusWhere(({ workers }) => workers.filter(({ state }) => state === 'ready').length === 2);
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+  });
+
+  test('that is made smaller while it starts is ready with those that serve', async () => {
+    const app = appThat('if (kit.workerId === 3) await new Promise(() => {});');
+    const kit = await startKit({ env: { APP_MODULE: app, NODE_CLUSTER_WORKERS: '3' } });
+    for (const id of [1, 2]) await kit.event('worker.ready', ({ worker }) => worker === id);
+    assert.equal((await kit.probe('/readyz')).status, 503);
+    kit.signal('SIGTTOU');
+    await kit.ready();
+    assert.equal((await kit.probe('/readyz')).status, 200);
+  });
+
+  test('that is made smaller keeps the worker that serves, and not the one that does not', async () => {
+    const { kit, port, bosun } = await startOperated({ app: 'koa.mjs' });
+    const serving = Number((await kit.event('worker.ready', ({ worker }) => worker === 2)).workerPid);
+    assert.equal((await bosun('cordon', '1')).code, 0);
+    assert.equal((await bosun('scale', '1')).code, 0);
+    assert.notEqual((await kit.event('worker.exit')).workerPid, serving);
+    assert.equal((await askJson<{ pid: number }>(port, '/')).pid, serving);
+    assert.equal((await kit.probe('/readyz')).status, 200);
+  });
+});
+
+describe('a worker that drains', { concurrency: CONCURRENCY }, () => {
+  test('and throws keeps its deadline, and has not crashed', async () => {
+    const app = appThat("kit.draining.addEventListener('abort', () => setImmediate(() => { throw new Error('as it goes'); }));");
+    const { kit, port } = await startOperated({ env: { APP_MODULE: app, RESTART_INTENSITY: '1' } });
+    await using client = await RawClient.open(port);
+    client.write(requestText('/?ms=9500')); // a worker that crashes has 8 s
+    await kit.statusWhere(({ workers }) => workers.some(({ inFlight }) => inFlight === 1));
+    kit.signal('SIGHUP');
+    assert.equal((await client.answer()).status, 200);
+    await kit.event('pool.restarted');
+    assert.equal(kit.all('worker.uncaught-exception').length, 2);
+    assert.deepEqual((await kit.status()).restarts, { total: 2, byReason: { restart: 2 } });
+  });
+});
+
+describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
+  test('replaces a worker, too, that is about to replace another one', async () => {
+    const { kit, start } = await startOperated({ env: { APP_MODULE: appThat('await sleep(1500);') } });
+    const one = start('restart', '--worker', '1');
+    await one.printed(/^starting worker 3/m);
+    const all = start('restart');
+    assert.equal((await one.ended).code, 0);
+    assert.equal((await all.ended).code, 0);
+    const { workers, generation } = await kit.status();
+    assert.equal(generation, 2);
+    assert.deepEqual(
+      workers.map(worker => worker.generation),
+      [2, 2],
+    );
+  });
+
+  test('has failed where the old worker goes by itself and the new one does not come up', async () => {
+    const app = appThat();
+    const { kit, start } = await startOperated({
+      env: { APP_MODULE: app, NODE_CLUSTER_WORKERS: '1', RESTART_INTENSITY: '1000' },
+    });
+    const [old] = kit.workerPids;
+    assert.ok(old);
+    writeFileSync(app, `${SLEEP}await sleep(2500); throw new Error('no database');`);
+    const restart = start('restart');
+    await restart.printed(/^starting worker 2/m);
+    process.kill(old, 'SIGKILL');
+    const { code, stderr } = await restart.ended;
+    assert.equal(code, 1);
+    assert.match(stderr, /worker 2, to replace worker 1, did not come up: .*no database/);
+    assert.equal((await kit.event('pool.restart-failed')).generation, 1);
+  });
+
+  test('has failed where no worker is up', async () => {
+    const app = appThat();
+    const { kit, bosun } = await startOperated({
+      env: { APP_MODULE: app, NODE_CLUSTER_WORKERS: '1', RESTART_INTENSITY: '1000' },
+    });
+    writeFileSync(app, "throw new Error('no database');");
+    for (const pid of kit.workerPids) process.kill(pid, 'SIGKILL');
+    // By then the pauses between two attempts are longer than a command takes.
+    const none = await until(
+      async () => {
+        await kit.event('pool.backoff', ({ ms }) => Number(ms) >= 3000);
+        const ran = await bosun('restart');
+        return ran.stdout === '' ? ran : undefined;
+      },
+      () => kit.transcript(),
+      3 * SOON_MS,
+    );
+    assert.equal(none.code, 1);
+    assert.match(none.stderr, /no worker is up/);
+    writeFileSync(app, GOOD);
+    await kit.statusWhere(({ workers }) => workers.some(({ state }) => state === 'ready'));
+  });
+});
+
+const SLEEP = "import { setTimeout as sleep } from 'node:timers/promises';\n";
+const GOOD = appText('');
+
+/** A file with an app that waits for the `ms` of its query; `before` is run before it is returned. */
+function appThat(before = ''): string {
+  const file = join(temporaryFolder(), 'app.mjs');
+  writeFileSync(file, appText(before));
+  return file;
+}
+
+function appText(before: string): string {
+  return `${SLEEP}export default async kit => {
+  ${before}
+  return async (req, res) => {
+    await sleep(Number(new URL(req.url, 'http://app').searchParams.get('ms')));
+    res.end('{}');
+  };
+};
+`;
+}
