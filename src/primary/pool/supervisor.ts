@@ -115,10 +115,7 @@ export class Supervisor implements WorkerListener {
    */
   async restartAll(onStep?: OnStep): Promise<void> {
     // Those that replace another one, too: they have started before.
-    await this.#roll(
-      this.handles.filter(handle => handle.isActive),
-      onStep,
-    );
+    await this.#roll(this.#active, onStep);
   }
 
   /** Replaces one worker, the new one first. @throws ReplacementError */
@@ -130,7 +127,7 @@ export class Supervisor implements WorkerListener {
 
   /** The same for those workers only that run with another heap than `heapMb`. */
   async replaceOutdated(heapMb: number | null): Promise<void> {
-    const outdated = this.handles.filter(handle => handle.isActive && handle.heapMb !== heapMb);
+    const outdated = this.#active.filter(handle => handle.heapMb !== heapMb);
     if (outdated.length > 0) await this.#roll(outdated);
   }
 
@@ -188,9 +185,13 @@ export class Supervisor implements WorkerListener {
     return this.#announcer.whoKilled();
   }
 
+  get #active(): WorkerHandle[] {
+    return this.handles.filter(handle => handle.isActive);
+  }
+
   /** The active workers that make up the wanted number, lowest id first. */
   #pool(): WorkerHandle[] {
-    return this.handles.filter(handle => handle.isActive && !this.#replacer.isExtra(handle));
+    return this.#active.filter(handle => !this.#replacer.isExtra(handle));
   }
 
   async #roll(old: WorkerHandle[], onStep?: OnStep): Promise<void> {
@@ -227,8 +228,7 @@ export class Supervisor implements WorkerListener {
   #drainSuperfluous(): void {
     const pool = this.#pool();
     if (pool.length <= this.#wanted || this.handles.some(handle => handle.reason === 'scale-down')) return;
-    const leaving = pool.findLast(handle => !handle.isServing) ?? pool.at(-1);
-    leaving?.beginDrain('scale-down', this.#config.shutdownTimeoutMs);
+    (pool.findLast(handle => !handle.isServing) ?? pool.at(-1))?.beginDrain('scale-down', this.#config.shutdownTimeoutMs);
   }
 
   #failed(handle: WorkerHandle): void {
@@ -240,11 +240,10 @@ export class Supervisor implements WorkerListener {
 
   #wake(now: number): void {
     const starting = this.handles.filter(handle => handle.state === 'starting');
-    const isShort = this.#pool().length < this.#wanted;
     const dueAt = Math.min(
       this.#replacer.dueAt(this.#crashes.nextForkAt),
       ...starting.map(handle => handle.startedAt + this.#config.workerStartTimeoutMs),
-      isShort ? Math.max(this.#crashes.nextForkAt, this.#headStartUntil) : Number.POSITIVE_INFINITY,
+      this.#pool().length < this.#wanted ? Math.max(this.#crashes.nextForkAt, this.#headStartUntil) : Number.POSITIVE_INFINITY,
     );
     clearTimeout(this.#timer);
     if (dueAt < Number.POSITIVE_INFINITY) this.#timer = setTimeout(() => this.tick(), Math.max(1, dueAt - now));
