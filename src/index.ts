@@ -56,9 +56,10 @@ export interface Kit {
   readonly draining: AbortSignal;
   /**
    * Takes connections that ask for another protocol, as `ws` does with `noServer: true`. The kit counts them as open work of the
-   * worker: end them on `draining`, or the drain's deadline cuts them.
+   * worker: end them on `draining`, or the drain's deadline cuts them. Where the listener throws or rejects, that is logged, and the
+   * connection ends.
    */
-  onUpgrade(listener: (request: IncomingMessage, socket: Socket, head: Buffer) => void): void;
+  onUpgrade(listener: (request: IncomingMessage, socket: Socket, head: Buffer) => unknown): void;
   /** Called after the last request was answered, before Redis closes; 1 second in all. */
   onClose(close: () => unknown): void;
 }

@@ -22,6 +22,7 @@ export class IntakeFromPrimary implements Intake {
   readonly #host: string;
   readonly #port: number;
   #isWanted = false;
+  #opening: Promise<number> | undefined;
 
   constructor(http: Server, host: string, port: number) {
     this.#http = http;
@@ -29,8 +30,17 @@ export class IntakeFromPrimary implements Intake {
     this.#port = port;
   }
 
+  /** Where it is open, or about to be, that is all. */
   async open(): Promise<number> {
     this.#isWanted = true;
+    if (this.#http.listening) return portOf(this.#http);
+    this.#opening ??= this.#listen().finally(() => {
+      this.#opening = undefined;
+    });
+    return this.#opening;
+  }
+
+  async #listen(): Promise<number> {
     // PORT and not the real one: where it is 0, the cluster knows the port that the others share by that name only.
     await listening(this.#http, () => this.#http.listen(this.#port, this.#host, BACKLOG));
     const port = portOf(this.#http);

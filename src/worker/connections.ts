@@ -41,8 +41,9 @@ export class Connection {
   /** Called when the answer to `request` has ended. */
   rest(request: IncomingMessage): void {
     this.#rest();
-    // The rest of a body that the app did not wait for is not the beginning of a request.
-    if (!request.complete) request.once('end', () => this.#rest());
+    if (request.complete) return;
+    // The rest of a body that the app did not wait for is not the beginning of a request. Nobody may be reading it any more.
+    request.once('end', () => this.#rest()).resume();
   }
 
   #rest(): void {

@@ -14,6 +14,8 @@ import type { UpgradeListener } from './server.ts';
 
 /** All close handlers of the app together may take this long. */
 const CLOSE_TIMEOUT_MS = 1000;
+/** A report waits no longer for what an app's metrics ask others: the primary takes silence for a hang. */
+const COLLECT_TIMEOUT_MS = 500;
 
 type Handler = (data: unknown) => unknown;
 
@@ -40,6 +42,9 @@ export class WorkerKit implements Kit {
   #upgradeListener: UpgradeListener | undefined;
   #session: Promise<Koa.Middleware> | undefined;
   #metrics: Kit['metrics'] | undefined;
+  #lastMetrics: AppMetric[] = [];
+  #collecting: Promise<void> | undefined;
+  #collectFails = false;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -84,7 +89,14 @@ export class WorkerKit implements Kit {
   }
 
   onUpgrade(listener: UpgradeListener): void {
-    this.#upgradeListener = listener;
+    this.#upgradeListener = async (request, socket, head) => {
+      try {
+        await listener(request, socket, head);
+      } catch (error) {
+        this.log.error({ event: 'upgrade.handler-failed', err: error });
+        socket.destroy();
+      }
+    };
   }
 
   /** What the app does with connections that ask for another protocol, if anything. */
@@ -101,9 +113,24 @@ export class WorkerKit implements Kit {
     await this.#session;
   }
 
-  /** The app's own metrics; empty where it never asked for the registry. */
+  /** The app's own metrics; empty where it never asked for the registry, the last ones where its collectors fail or take long. */
   async metricsJson(): Promise<AppMetric[]> {
-    return this.#metrics === undefined ? [] : this.#metrics.getMetricsAsJSON();
+    if (this.#metrics === undefined) return [];
+    this.#collecting ??= this.#collect(this.#metrics).finally(() => {
+      this.#collecting = undefined;
+    });
+    await Promise.race([this.#collecting, new Promise(resolve => setTimeout(resolve, COLLECT_TIMEOUT_MS).unref())]);
+    return this.#lastMetrics;
+  }
+
+  async #collect(registry: Kit['metrics']): Promise<void> {
+    try {
+      this.#lastMetrics = await registry.getMetricsAsJSON();
+      this.#collectFails = false;
+    } catch (error) {
+      if (!this.#collectFails) this.log.error({ event: 'metrics.collect-failed', err: error });
+      this.#collectFails = true;
+    }
   }
 
   deliver(event: string, json: string): void {

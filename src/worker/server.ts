@@ -23,7 +23,7 @@ export type OnAnswered = (request: IncomingMessage, status: number, milliseconds
 /** Told how many requests a drain waits for, and the oldest of them. */
 export type OnWaiting = (open: number, oldest: OpenRequest[]) => void;
 
-export type UpgradeListener = (request: IncomingMessage, socket: Socket, head: Buffer) => void;
+export type UpgradeListener = (request: IncomingMessage, socket: Socket, head: Buffer) => unknown;
 
 /** How often a drain looks at its connections. Their quiet is counted in looks: while this loop is blocked, requests wait unseen in the kernel. */
 const SWEEP_MS = 25;
@@ -83,7 +83,9 @@ export class AppServer {
     this.http.on('upgrade', (request, socket, head) => {
       const connection = this.#connections.get(request.socket);
       if (connection !== undefined) connection.upgrade = { request, startedAt: performance.now(), connection };
-      listener(request, socket as Socket, head);
+      // Node.js has taken its own listener off, and an app that asks somebody first has none yet: a reset would end the worker.
+      for (const each of new Set([request.socket, socket])) each.on('error', () => undefined);
+      void listener(request, socket as Socket, head);
     });
   }
 
@@ -181,6 +183,9 @@ export class AppServer {
         if (server.#isEndingSome && this.shouldKeepAlive && exchange.connection.open.at(-1) === exchange) {
           this.shouldKeepAlive = false;
           server.#toEnd--;
+          // What the app says of it would win.
+          if (isKeepAlive('connection', this.getHeader('connection'))) this.setHeader('Connection', 'close');
+          return Reflect.apply(Object.getPrototypeOf(this).writeHead, this, head.map(withoutKeepAlive));
         }
       }
       return Reflect.apply(Object.getPrototypeOf(this).writeHead, this, head);
@@ -214,6 +219,15 @@ export class AppServer {
     for (const { socket } of busy) socket.destroy();
     return { requests, connections: busy.length };
   }
+}
+
+const isKeepAlive = (name: unknown, value: unknown) => /^connection$/i.test(String(name)) && /keep-alive/i.test(String(value));
+
+/** Of the arguments of `writeHead`: the headers without their `Connection: keep-alive`, anything else as it is. */
+function withoutKeepAlive(argument: unknown): unknown {
+  if (Array.isArray(argument)) return argument.map((value, index) => (isKeepAlive(argument[index - 1], value) ? 'close' : value));
+  if (typeof argument !== 'object' || argument === null) return argument;
+  return Object.fromEntries(Object.entries(argument).map(([name, value]) => [name, isKeepAlive(name, value) ? 'close' : value]));
 }
 
 function oldestOf(requests: readonly OpenRequest[]): OpenRequest[] {

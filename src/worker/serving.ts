@@ -15,6 +15,9 @@ import { sheddingWhenLate } from './shedding.ts';
 import type { Stats } from './stats.ts';
 
 const REBALANCE_EVERY_MS = 1000;
+/** A worker that is to take no more connections takes those that wait already for this long at most. */
+const QUEUE_MS = 500;
+const HAND_OVER_MS = 100;
 
 export class Serving {
   readonly #config: Config;
@@ -100,10 +103,22 @@ export class Serving {
 
   /** No new connections any more. */
   async close(): Promise<void> {
-    // What waits in the kernel's queue is taken first: the message that has led here may have overtaken it while the loop was blocked.
-    await new Promise(resolve => setImmediate(resolve));
+    // What waits is taken first: the message that has led here may have overtaken it while the loop was blocked.
+    const until = performance.now() + QUEUE_MS;
+    for (let before = -1; before < this.#accepted && performance.now() < until; ) {
+      before = this.#accepted;
+      await this.#turn();
+    }
     this.#gate?.retire();
     this.#intake?.close();
+  }
+
+  /** Time for one connection more, if one waits. */
+  async #turn(): Promise<void> {
+    // The primary hands over the next one when it has heard of the last.
+    if (this.isHandedOver) await new Promise(resolve => setTimeout(resolve, HAND_OVER_MS));
+    // The loop takes one from the kernel's queue each time; the first of these comes before it looks.
+    else await new Promise(resolve => setImmediate(() => setImmediate(resolve)));
   }
 
   /** See AppServer; undefined where it never was open. */

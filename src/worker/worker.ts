@@ -170,6 +170,7 @@ class Worker {
   }
 
   async #serve(listener: RequestListener): Promise<void> {
+    if (this.#leaving) return; // told to go while the app was loaded
     try {
       const port = await this.#serving.open(listener, this.#kit?.upgradeListener, http => this.#ownListening.ignore(http));
       tell({ type: 'ready', port });

@@ -81,6 +81,24 @@ describe('SIGTERM', { concurrency: CONCURRENCY }, () => {
     assert.ok(Math.min(...ages) >= 3550, `those that came 50 ms later are not among them: ${Math.min(...ages)}`);
   });
 
+  for (const policy of ['none', 'least-connections', 'rr']) {
+    test(`13 connections that wait for a blocked worker are served, though SIGTERM overtakes them, policy ${policy}`, async () => {
+      const env = { NODE_CLUSTER_SCHED_POLICY: policy, NODE_CLUSTER_WORKERS: '1', SHUTDOWN_DELAY_MS: '0' };
+      const kit = await startKit({ app: 'koa.mjs', env });
+      const { port } = await kit.ready();
+      await using blocking = await RawClient.open(port);
+      blocking.write(requestText('/block?ms=1000&tell=blocked'));
+      await kit.begun('blocked');
+      const clients = await Promise.all(Array.from({ length: 10 }, () => RawClient.open(port)));
+      for (const client of clients) client.write(requestText('/'));
+      await pause(100); // until the kernel has them all
+      kit.signal('SIGTERM');
+      for (const client of [blocking, ...clients]) assert.equal((await client.answer()).status, 200);
+      for (const client of clients) assert.equal(await client.ended(), 'FIN');
+      assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
+    });
+  }
+
   test('two signals in one moment are one: npm passes a Ctrl-C on to a process that has had it', async () => {
     const kit = await startKit({ app: 'koa.mjs' });
     const { port } = await kit.ready();

@@ -1,0 +1,142 @@
+/**
+ * Apps that do what the kit would rather not see: it costs them what it must, and nobody else anything.
+ */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
+import { RawClient, requestText } from './clients.ts';
+import { CLEAN, type Kit, startKit } from './kit.ts';
+import { postControl, startOperated, temporaryFolder } from './operator.ts';
+
+const CONCURRENCY = 3;
+const UPGRADE = { Connection: 'Upgrade', Upgrade: 'echo' };
+
+describe('an app', { concurrency: CONCURRENCY }, () => {
+  for (const [how, collect] of [
+    ['fails', "throw new Error('no database')"],
+    ['never ends', 'await new Promise(() => {})'],
+  ] as const) {
+    test(`whose metric ${how} is heard of as before, and ends as any`, async () => {
+      const kit = await startKit({
+        env: {
+          WORKER_HEARTBEAT_TIMEOUT_MS: '2000',
+          APP_MODULE: withApp(`
+          const { Gauge } = createRequire('${import.meta.dirname}/')('prom-client');
+          new Gauge({ name: 'queue_length', help: 'Of nobody.', registers: [kit.metrics], async collect() { ${collect}; } });
+          return (req, res) => res.end('{}');`),
+        },
+      });
+      const { port } = await kit.ready();
+      await using client = await RawClient.open(port);
+      assert.equal((await client.ask('/')).status, 200);
+      await kit.statusWhere(({ workers }) => workers.some(({ requests }) => requests === 1));
+      await pause(3000); // reports, and the time-out of the heartbeat
+      assert.deepEqual([...kit.all('worker.exit'), ...kit.all('worker.replace')], []);
+      if (how === 'fails') assert.equal(kit.all('metrics.collect-failed').length, 2, 'told once by each');
+      assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+    });
+  }
+
+  for (const [how, answer] of [
+    ['setHeader', "res.setHeader('Connection', 'keep-alive'); res.end('{}')"],
+    ['writeHead', "res.writeHead(200, { connection: 'Keep-Alive' }); res.end('{}')"],
+    ['writeHead, as a list', "res.writeHead(200, 'OK', ['X-Any', 'x', 'Connection', 'keep-alive']); res.end('{}')"],
+  ] as const) {
+    test(`that says Connection: keep-alive by ${how} ends its connections all the same`, async () => {
+      const app = withApp(`return (req, res) => { ${answer}; };`);
+      const kit = await startKit({ env: { APP_MODULE: app, SHUTDOWN_DELAY_MS: '1000' } });
+      const { port } = await kit.ready();
+      await using client = await RawClient.open(port);
+      assert.equal((await client.ask('/')).headers.connection?.toLowerCase(), 'keep-alive');
+      kit.signal('SIGTERM');
+      await kit.event('shutdown.delay');
+      let { headers } = await client.ask('/');
+      // A worker may hear of it a moment after the log.
+      for (; headers.connection !== 'close'; { headers } = await client.ask('/')) await pause(50);
+      assert.equal(await client.ended(), 'FIN');
+      assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
+    });
+  }
+
+  test('that answers before it has read a body, and reads no more, holds up no drain', async () => {
+    const app = withApp(
+      "return (req, res) => { req.once('data', () => req.pause()); setTimeout(() => res.writeHead(413).end('{}'), 100); };",
+    );
+    const kit = await startKit({ env: { APP_MODULE: app } });
+    const { port } = await kit.ready();
+    await using client = await RawClient.open(port);
+    client.write(requestText('/', { method: 'POST', headers: { 'Content-Length': '1000' }, body: 'x'.repeat(10) }));
+    assert.equal((await client.answer()).status, 413);
+    client.write('x'.repeat(990));
+    await pause(100); // until the server could have read it
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+    assert.deepEqual(kit.all('request.cut'), []);
+  });
+
+  test('whose client resets while it decides on an upgrade goes on', async () => {
+    const app = withApp(`kit.onUpgrade(async (req, socket) => {
+        kit.log.info({ event: 'test.asked' });
+        await sleep(1000);
+        if (req.url === '/throws') throw new Error('not allowed');
+        socket.end();
+      });
+      return (req, res) => res.end('{}');`);
+    const kit = await startKit({ env: { APP_MODULE: app } });
+    const { port } = await kit.ready();
+    const socket = connect(port, '127.0.0.1');
+    await once(socket, 'connect');
+    socket.write(requestText('/', { headers: UPGRADE }));
+    await kit.event('test.asked');
+    socket.resetAndDestroy();
+    await using refused = await RawClient.open(port);
+    refused.write(requestText('/throws', { headers: UPGRADE }));
+    await refused.ended();
+    await kit.event('upgrade.handler-failed');
+    assert.deepEqual([...kit.all('worker.exit'), ...kit.all('worker.uncaught-exception')], []);
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+  });
+
+  test('that is still loaded when its worker is told to go does not begin to serve', async () => {
+    const app = withApp(`if (kit.workerId === 1) return (req, res) => res.end('{}');
+      kit.onClose(() => sleep(950));
+      kit.log.info({ event: 'test.loading' });
+      const drains = new Promise(resolve => kit.draining.addEventListener('abort', resolve));
+      await drains;
+      return (req, res) => res.end('{}');`);
+    const kit = await startKit({ env: { APP_MODULE: app } });
+    await kit.event('test.loading');
+    kit.signal('SIGTTOU');
+    await kit.event('worker.exit', ({ worker }) => worker === 2);
+    assert.deepEqual(served(kit), [1]);
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+  });
+});
+
+test('a worker that is put back into the rotation by an operator before its snapshot is written serves on, policy rr', async () => {
+  const { kit, socket } = await startOperated({ env: { NODE_CLUSTER_SCHED_POLICY: 'rr' } });
+  const about = (more: object) => JSON.stringify({ worker: 1, ...more });
+  const snapshot = postControl(socket, '/heap-snapshot', about({ stream: true }));
+  await kit.statusWhere(({ workers }) => workers.some(({ state }) => state === 'cordoned'));
+  assert.equal((await postControl(socket, '/uncordon', about({}))).status, 200);
+  assert.equal((await snapshot).status, 200);
+  await kit.statusWhere(({ workers }) => workers.every(({ state }) => state === 'ready'));
+  await pause(500);
+  assert.deepEqual(kit.all('worker.uncaught-exception'), []);
+  assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+});
+
+/** A file with a factory of this body, which has `kit`, `sleep` and `createRequire`. */
+function withApp(body: string): string {
+  const file = join(temporaryFolder(), 'app.mjs');
+  const imports = "import { setTimeout as sleep } from 'node:timers/promises';\nimport { createRequire } from 'node:module';\n";
+  writeFileSync(file, `${imports}export default async kit => {\n${body}\n};\n`);
+  return file;
+}
+
+function served(kit: Kit): unknown[] {
+  return kit.all('worker.ready').map(({ worker }) => worker);
+}
