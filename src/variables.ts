@@ -100,7 +100,7 @@ export const variables = {
     'up to that many requests more, drawn per worker, so that not all recycle at once',
   ),
   workerMaxRssMb: variable('WORKER_MAX_RSS_MB', '0', wholeNumber(0), 'recycle above this resident size (MiB), with a drain', {
-    shown: '`0` (off)',
+    shown: "`0` (a worker's share of the memory limit, where that is 160 MiB or more; else off)",
   }),
   workerMaxAgeMs: variable('WORKER_MAX_AGE_MS', '0', milliseconds(), 'recycle by age', { shown: '`0` (off)' }),
   restartIntensity: variable(

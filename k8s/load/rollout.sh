@@ -15,7 +15,7 @@ end() { k delete -f load.yaml --ignore-not-found >/dev/null; }
 end
 trap end EXIT
 k apply -f load.yaml
-k wait --for=condition=Ready pod -l job-name=load --timeout 120s
+k wait --for=jsonpath='{.status.ready}'=1 job/load --timeout 120s # the pod itself may not be there yet
 tries=0
 until k logs job/load | grep -q '^rollout:'; do # its warm-up is over
   tries=$((tries + 1))
