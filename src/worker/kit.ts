@@ -90,12 +90,8 @@ export class WorkerKit implements Kit {
 
   onUpgrade(listener: UpgradeListener): void {
     this.#upgradeListener = async (request, socket, head) => {
-      try {
-        await listener(request, socket, head);
-      } catch (error) {
-        this.log.error({ event: 'upgrade.handler-failed', err: error });
-        socket.destroy();
-      }
+      const isTaken = await this.#guarded({ event: 'upgrade.handler-failed' }, () => listener(request, socket, head));
+      if (!isTaken) socket.destroy();
     };
   }
 
@@ -119,7 +115,7 @@ export class WorkerKit implements Kit {
     this.#collecting ??= this.#collect(this.#metrics).finally(() => {
       this.#collecting = undefined;
     });
-    await Promise.race([this.#collecting, new Promise(resolve => setTimeout(resolve, COLLECT_TIMEOUT_MS).unref())]);
+    await atMost(COLLECT_TIMEOUT_MS, this.#collecting);
     return this.#lastMetrics;
   }
 
@@ -141,12 +137,18 @@ export class WorkerKit implements Kit {
     return this.#handlers.get(event) ?? [];
   }
 
-  /** At once. One that throws or rejects costs neither the others nor this worker anything. */
   async #call(handler: Handler, event: string, json: string): Promise<void> {
+    await this.#guarded({ event: 'broadcast.handler-failed', name: event }, () => handler(JSON.parse(json)));
+  }
+
+  /** Runs code of the app, at once: where it throws or rejects, `failed` is logged, and that costs nobody else anything. False then. */
+  async #guarded(failed: { event: string; name?: string }, run: () => unknown): Promise<boolean> {
     try {
-      await handler(JSON.parse(json));
+      await run();
+      return true;
     } catch (error) {
-      this.log.error({ event: 'broadcast.handler-failed', name: event, err: error });
+      this.log.error({ ...failed, err: error });
+      return false;
     }
   }
 
@@ -155,15 +157,12 @@ export class WorkerKit implements Kit {
   }
 
   async close(): Promise<void> {
-    const closing = Promise.all(
-      this.#closers.map(async close => {
-        try {
-          await close();
-        } catch (error) {
-          this.log.error({ event: 'worker.close-handler-failed', err: error });
-        }
-      }),
-    );
-    await Promise.race([closing, new Promise(resolve => setTimeout(resolve, CLOSE_TIMEOUT_MS))]);
+    const closing = this.#closers.map(close => this.#guarded({ event: 'worker.close-handler-failed' }, close));
+    await atMost(CLOSE_TIMEOUT_MS, Promise.all(closing));
   }
+}
+
+/** Resolves when `work` has, or after `ms`. */
+async function atMost(ms: number, work: Promise<unknown>): Promise<void> {
+  await Promise.race([work, new Promise(resolve => setTimeout(resolve, ms))]);
 }

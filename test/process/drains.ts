@@ -2,9 +2,9 @@
  * What the tests of drains look at.
  */
 import assert from 'node:assert/strict';
-import { until } from '../until.ts';
+import { SOON_MS, until } from '../until.ts';
 import { RawClient } from './clients.ts';
-import { type Kit, startKit } from './kit.ts';
+import { CLEAN, type Kit, startKit } from './kit.ts';
 
 /** Starts kits with a policy; `detached` gives each a process group of its own. */
 export function starterWith(policy: string) {
@@ -48,4 +48,13 @@ export function handedOver(kit: Kit): number {
     .all('worker.exit')
     .map(({ drain }) => (drain as { handedOver: number }).handedOver)
     .reduce((sum, count) => sum + count, 0);
+}
+
+/** SIGTERM ends it cleanly, and nothing is waited for; `signal` sends it. */
+export async function stopsSoon(kit: Kit, signal = () => kit.signal('SIGTERM')): Promise<void> {
+  const signalledAt = performance.now();
+  signal();
+  assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
+  const tookMs = performance.now() - signalledAt;
+  assert.ok(tookMs < SOON_MS, `${tookMs} ms`);
 }

@@ -3,13 +3,14 @@
  * something else is under way.
  */
 import assert from 'node:assert/strict';
-import { chmodSync, copyFileSync, renameSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { SOON_MS, until } from '../until.ts';
 import { askJson, RawClient, requestText } from './clients.ts';
 import { CLEAN, ROOT, startKit } from './kit.ts';
 import { startOperated, temporaryFolder } from './operator.ts';
+import { rewriteApp, writtenApp } from './written-app.ts';
 
 const CONCURRENCY = 3;
 
@@ -96,7 +97,7 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
     });
     const [old] = kit.workerPids;
     assert.ok(old);
-    writeFileSync(app, `${SLEEP}await sleep(2500); throw new Error('no database');`);
+    rewriteApp(app, "await sleep(2500); throw new Error('no database');");
     const restart = start('restart');
     await restart.printed(/^starting worker 2/m);
     process.kill(old, 'SIGKILL');
@@ -111,7 +112,7 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
     const { kit, bosun } = await startOperated({
       env: { APP_MODULE: app, NODE_CLUSTER_WORKERS: '1', RESTART_INTENSITY: '1000' },
     });
-    writeFileSync(app, "throw new Error('no database');");
+    rewriteApp(app, "throw new Error('no database');");
     for (const pid of kit.workerPids) process.kill(pid, 'SIGKILL');
     // By then the pauses between two attempts are longer than a command takes.
     const none = await until(
@@ -125,28 +126,17 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
     );
     assert.equal(none.code, 1);
     assert.match(none.stderr, /no worker is up/);
-    writeFileSync(app, GOOD);
+    rewriteApp(app, SERVES);
     await kit.statusWhere(({ workers }) => workers.some(({ state }) => state === 'ready'));
   });
 });
 
-const SLEEP = "import { setTimeout as sleep } from 'node:timers/promises';\n";
-const GOOD = appText('');
-
-/** A file with an app that waits for the `ms` of its query; `before` is run before it is returned. */
+/** One that waits for the `ms` of its query; `before` is run before it is returned. */
 function appThat(before = ''): string {
-  const file = join(temporaryFolder(), 'app.mjs');
-  writeFileSync(file, appText(before));
-  return file;
+  return writtenApp(`${before}\n${SERVES}`);
 }
 
-function appText(before: string): string {
-  return `${SLEEP}export default async kit => {
-  ${before}
-  return async (req, res) => {
-    await sleep(Number(new URL(req.url, 'http://app').searchParams.get('ms')));
-    res.end('{}');
-  };
-};
-`;
-}
+const SERVES = `return async (req, res) => {
+  await sleep(Number(new URL(req.url, 'http://app').searchParams.get('ms')));
+  res.end('{}');
+};`;

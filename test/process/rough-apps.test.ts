@@ -3,14 +3,13 @@
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
-import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { RawClient, requestText } from './clients.ts';
 import { CLEAN, type Kit, startKit } from './kit.ts';
-import { postControl, startOperated, temporaryFolder } from './operator.ts';
+import { postControl, startOperated } from './operator.ts';
+import { writtenApp } from './written-app.ts';
 
 const CONCURRENCY = 3;
 const UPGRADE = { Connection: 'Upgrade', Upgrade: 'echo' };
@@ -24,7 +23,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
       const kit = await startKit({
         env: {
           WORKER_HEARTBEAT_TIMEOUT_MS: '2000',
-          APP_MODULE: withApp(`
+          APP_MODULE: writtenApp(`
           const { Gauge } = createRequire('${import.meta.dirname}/')('prom-client');
           new Gauge({ name: 'queue_length', help: 'Of nobody.', registers: [kit.metrics], async collect() { ${collect}; } });
           return (req, res) => res.end('{}');`),
@@ -47,7 +46,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
     ['writeHead, as a list', "res.writeHead(200, 'OK', ['X-Any', 'x', 'Connection', 'keep-alive']); res.end('{}')"],
   ] as const) {
     test(`that says Connection: keep-alive by ${how} ends its connections all the same`, async () => {
-      const app = withApp(`return (req, res) => { ${answer}; };`);
+      const app = writtenApp(`return (req, res) => { ${answer}; };`);
       const kit = await startKit({ env: { APP_MODULE: app, SHUTDOWN_DELAY_MS: '1000' } });
       const { port } = await kit.ready();
       await using client = await RawClient.open(port);
@@ -63,7 +62,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
   }
 
   test('that answers before it has read a body, and reads no more, holds up no drain', async () => {
-    const app = withApp(
+    const app = writtenApp(
       "return (req, res) => { req.once('data', () => req.pause()); setTimeout(() => res.writeHead(413).end('{}'), 100); };",
     );
     const kit = await startKit({ env: { APP_MODULE: app } });
@@ -78,7 +77,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
   });
 
   test('whose client resets while it decides on an upgrade goes on', async () => {
-    const app = withApp(`kit.onUpgrade(async (req, socket) => {
+    const app = writtenApp(`kit.onUpgrade(async (req, socket) => {
         kit.log.info({ event: 'test.asked' });
         await sleep(1000);
         if (req.url === '/throws') throw new Error('not allowed');
@@ -101,7 +100,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
   });
 
   test('that is still loaded when its worker is told to go does not begin to serve', async () => {
-    const app = withApp(`if (kit.workerId === 1) return (req, res) => res.end('{}');
+    const app = writtenApp(`if (kit.workerId === 1) return (req, res) => res.end('{}');
       kit.onClose(() => sleep(950));
       kit.log.info({ event: 'test.loading' });
       const drains = new Promise(resolve => kit.draining.addEventListener('abort', resolve));
@@ -128,14 +127,6 @@ test('a worker that is put back into the rotation by an operator before its snap
   assert.deepEqual(kit.all('worker.uncaught-exception'), []);
   assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
 });
-
-/** A file with a factory of this body, which has `kit`, `sleep` and `createRequire`. */
-function withApp(body: string): string {
-  const file = join(temporaryFolder(), 'app.mjs');
-  const imports = "import { setTimeout as sleep } from 'node:timers/promises';\nimport { createRequire } from 'node:module';\n";
-  writeFileSync(file, `${imports}export default async kit => {\n${body}\n};\n`);
-  return file;
-}
 
 function served(kit: Kit): unknown[] {
   return kit.all('worker.ready').map(({ worker }) => worker);

@@ -42,9 +42,9 @@ export class CrashBudget {
     return this.#failedAt.length > this.limits.restartIntensity;
   }
 
-  /** Counts a failed worker, once: a crash is announced and then seen as an exit. Returns the back-off in ms, undefined the second time. */
+  /** Counts a worker that has failed, once: a crash is announced and then seen as an exit. Returns the back-off in ms, undefined where nothing is new. */
   count(handle: WorkerHandle, now: number): number | undefined {
-    if (this.#counted.has(handle)) return undefined;
+    if (!isFailure(handle.reason) || this.#counted.has(handle)) return undefined;
     this.#counted.add(handle);
     const wasStable = handle.readyAt !== undefined && now - handle.readyAt >= STABLE_AFTER_MS;
     this.#inARow = wasStable ? 1 : this.#inARow + 1;

@@ -137,16 +137,13 @@ export class Replacer {
       step.hasSaidReady = true;
       batch.onStep(`worker ${fresh.id} (process ${fresh.pid}) serves after ${Math.round(fresh.readyAt - fresh.startedAt)} ms`);
     }
-    const isOldGone = old.state === 'exited';
-    const isFreshComing = fresh.isActive && fresh.readyAt === undefined;
-    if (isOldGone && isFreshComing) return; // the old one went by itself
-    if (isOldGone && fresh.readyAt !== undefined) {
+    if (old.state === 'exited' && fresh.readyAt !== undefined) {
       const { finished = 0, cutRequests = 0, handedOver = 0, durationMs = 0 } = old.drain ?? {};
       batch.onStep(`worker ${old.id} is gone: ${finished} requests finished, ${cutRequests} cut, ${durationMs} ms`);
       batch.step = undefined;
       // What had nothing to do leaves nothing to warm up on.
       if (finished + handedOver === 0) this.#restUntil = now;
-    } else if ((isOldGone || old.isActive) && !fresh.isActive) {
+    } else if (old.state !== 'draining' && !fresh.isActive) {
       batch.step = undefined;
       this.#finish(
         batch,

@@ -7,7 +7,7 @@ import type { LogSource } from '../../log.ts';
 import type { ToPrimary } from '../../messages.ts';
 import type { Sizing } from '../../resources/sizing.ts';
 import { Announcer, type SupervisorEvents } from './announcer.ts';
-import { CrashBudget, isFailure } from './crash-budget.ts';
+import { CrashBudget } from './crash-budget.ts';
 import { Generations } from './generations.ts';
 import { Recycling } from './recycling.ts';
 import { type OnStep, ReplacementError, Replacer } from './replacer.ts';
@@ -168,7 +168,7 @@ export class Supervisor implements WorkerListener {
     if (message.type === 'ready') this.#headStartUntil = Math.min(this.#headStartUntil, performance.now() + AFTER_FIRST_READY_MS);
     // Whatever it was that made them all: the last one is ready, or fewer are wanted.
     if (!this.#allServedOnce) this.#allServedOnce = this.serving.length >= this.#wanted;
-    if (message.type === 'crashing' && isFailure(handle.reason)) this.#failed(handle);
+    if (message.type === 'crashing') this.#countFailure(handle);
     this.#announcer.said(handle, message);
     this.tick();
   }
@@ -176,7 +176,7 @@ export class Supervisor implements WorkerListener {
   exited(handle: WorkerHandle): void {
     this.#handles.delete(handle);
     this.#announcer.exited(handle);
-    if (isFailure(handle.reason)) this.#failed(handle);
+    this.#countFailure(handle);
     if (this.#handles.size === 0) this.#emptied?.resolve();
     this.tick();
   }
@@ -231,7 +231,7 @@ export class Supervisor implements WorkerListener {
     (pool.findLast(handle => !handle.isServing) ?? pool.at(-1))?.beginDrain('scale-down', this.#config.shutdownTimeoutMs);
   }
 
-  #failed(handle: WorkerHandle): void {
+  #countFailure(handle: WorkerHandle): void {
     const backoffMs = this.#crashes.count(handle, performance.now());
     if (backoffMs === undefined) return;
     if (this.#crashes.isSpent) this.#announcer.tell(events => events.gaveUp(`worker ${handle.id}: ${handle.failure}`));
