@@ -127,6 +127,16 @@ export class RawClient {
     await this.#until(String(pattern), () => pattern.test(this.unread) || undefined);
   }
 
+  /** Reads nothing from now on. */
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  /** Ends the connection with an RST. */
+  reset(): void {
+    this.#socket.resetAndDestroy();
+  }
+
   /** Closes this side at once. */
   close(): void {
     this.#socket.destroy();

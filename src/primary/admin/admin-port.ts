@@ -3,10 +3,12 @@
  */
 import type { LogSource } from '../../log.ts';
 import { ExitCode } from '../../messages.ts';
+import { fileLimit } from '../../resources/file-limit.ts';
+import { adminConnections } from '../connection-limit.ts';
 import type { Member } from '../fleet.ts';
 import type { Shutdown } from '../shutdown.ts';
 import { openAdmin, SHUTDOWN } from './admin-server.ts';
-import { EventStream } from './event-stream.ts';
+import { EventStream, MOST_READERS } from './event-stream.ts';
 import type { History } from './history.ts';
 import type { Pod } from './status.ts';
 
@@ -26,7 +28,10 @@ export interface Parts {
 /** Opens it, or begins to end the primary where it can't. */
 export async function openAdminPort(parts: Parts): Promise<void> {
   const { host, port, log, history, shutdown, pod, notReady, notStarted, members } = parts;
-  const events = new EventStream(history, members);
+  const descriptors = fileLimit()?.soft ?? Number.POSITIVE_INFINITY;
+  const mostConnections = () => adminConnections(descriptors, pod().supervisor.wanted);
+  const events = new EventStream(history, members, () => Math.min(MOST_READERS, Math.floor(mostConnections() / 2)));
+  const refusals = new Refusals(log);
   try {
     await openAdmin({
       host,
@@ -38,6 +43,8 @@ export async function openAdminPort(parts: Parts): Promise<void> {
         '/': async () => (await import('./dashboard.ts')).dashboardPage(),
       },
       streams: { '/events': response => events.serve(response) },
+      mostConnections,
+      onRefused: why => refusals.count(why),
       beforeShutdown: () => shutdown.drain().finally(() => events.close()),
       onShutdown: async () => shutdown.exit(),
     });
@@ -47,5 +54,26 @@ export async function openAdminPort(parts: Parts): Promise<void> {
     shutdown.conductedByItself();
     const why = `admin port: ${host}:${port} can't be listened on: ${(error as Error).message} (ADMIN_HOST, ADMIN_PORT)`;
     shutdown.abort(ExitCode.failed, why);
+  }
+}
+
+const WARN_EVERY_MS = 60_000;
+
+/** Counts connections that were closed or not accepted, and logs the count at most once a minute: a flood is to fill no log. */
+class Refusals {
+  readonly #log: LogSource;
+  #count = 0;
+  #quietUntil = Number.NEGATIVE_INFINITY;
+
+  constructor(log: LogSource) {
+    this.#log = log;
+  }
+
+  count(why: string): void {
+    this.#count++;
+    if (performance.now() < this.#quietUntil) return;
+    this.#quietUntil = performance.now() + WARN_EVERY_MS;
+    this.#log().warn({ event: 'admin.connections-refused', count: this.#count, why });
+    this.#count = 0;
   }
 }

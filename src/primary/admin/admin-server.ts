@@ -4,6 +4,7 @@
  */
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import { createTerminus, HealthCheckError } from '@godaddy/terminus';
+import { ConnectionLimit, SHORT_TIMEOUTS } from '../connection-limit.ts';
 
 // As in worker/server.ts: an ESM import would load undici.
 const http = process.getBuiltinModule('node:http');
@@ -18,6 +19,10 @@ export interface AdminParts {
   routes: Record<`/${string}`, () => Promise<Answer> | Answer>;
   /** Answers that go on: each writes its own response. */
   streams: Record<`/${string}`, (response: ServerResponse) => void>;
+  /** How many connections there may be at this moment. */
+  mostConnections: () => number;
+  /** A connection was closed to keep that limit, or one was not accepted. */
+  onRefused: (why: string) => void;
   /** Drains the workers; the admin port answers until it resolves. */
   beforeShutdown: () => Promise<void>;
   /** Ends the process. */
@@ -36,6 +41,12 @@ export interface Answer {
  */
 export const SHUTDOWN = 'bosun:shutdown';
 
+/** A client that reads nothing of its answer for this long loses the connection. */
+const UNREAD_ANSWER_TIMEOUT_MS = 30_000;
+
+/** Connections that wait to be accepted. With Node's 511 a burst fills the queue, and a probe whose SYN is dropped comes a second later. */
+const BACKLOG = 4096;
+
 /** @throws what `listen` reports, for example EADDRINUSE */
 export async function openAdmin({
   host,
@@ -43,14 +54,18 @@ export async function openAdmin({
   probes,
   routes,
   streams,
+  mostConnections,
+  onRefused,
   beforeShutdown,
   onShutdown,
 }: AdminParts): Promise<Server> {
-  const server = http.createServer((request, response) => {
+  const server = http.createServer(SHORT_TIMEOUTS, (request, response) => {
     const stream = Object.entries(streams).find(([path]) => path === request.url)?.[1];
-    if (stream !== undefined) stream(response);
-    else void answer(routes, request, response);
+    if (stream === undefined) return void answer(routes, request, response);
+    limit.pin(request.socket);
+    stream(response);
   });
+  server.timeout = UNREAD_ANSWER_TIMEOUT_MS;
   createTerminus(server, {
     signal: SHUTDOWN,
     useExit0: true,
@@ -60,10 +75,13 @@ export async function openAdmin({
     onShutdown,
   });
   guard(server, new Set([...Object.keys(probes), ...Object.keys(routes), ...Object.keys(streams)]));
+  const limit = new ConnectionLimit(server, mostConnections, () => onRefused('too many connections'));
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   server.once('error', reject);
-  server.listen(port, host, resolve);
+  server.listen({ port, host, backlog: BACKLOG }, resolve);
   await promise;
+  // Emitted for a connection that could not be accepted (EMFILE); without a listener it would end the process.
+  server.on('error', error => onRefused(error.message));
   return server;
 }
 

@@ -5,7 +5,8 @@
 import type { ServerResponse } from 'node:http';
 import type { HistoryListener } from './history.ts';
 
-const MOST_READERS = 50;
+/** How many may listen, where there are descriptors enough. */
+export const MOST_READERS = 50;
 /** A reader that lets this much wait is ended: it comes again by itself. */
 const MOST_WAITING_BYTES = 4 << 20;
 const RECONNECT_MS = 1000;
@@ -21,19 +22,21 @@ export interface Told {
 export class EventStream implements HistoryListener {
   readonly #history: Told;
   readonly #fleet: () => unknown;
+  readonly #mostReaders: () => number;
   readonly #readers = new Set<ServerResponse>();
 
-  constructor(history: Told, fleet: () => unknown) {
+  constructor(history: Told, fleet: () => unknown, mostReaders = () => MOST_READERS) {
     this.#history = history;
     this.#fleet = fleet;
+    this.#mostReaders = mostReaders;
     history.listeners.add(this);
   }
 
   /** Answers one reader until it goes away or `close` ends it. */
   serve(response: ServerResponse): void {
-    if (this.#readers.size >= MOST_READERS) {
+    if (this.#readers.size >= this.#mostReaders()) {
       response.writeHead(503, { 'Content-Type': 'text/plain; charset=utf-8', 'Retry-After': 5 });
-      response.end(`${MOST_READERS} readers are listening already\n`);
+      response.end(`${this.#readers.size} readers are listening already\n`);
       return;
     }
     response.writeHead(200, {

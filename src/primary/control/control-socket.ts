@@ -7,6 +7,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import type { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { ConnectionLimit, SHORT_TIMEOUTS } from '../connection-limit.ts';
 
 const http = process.getBuiltinModule('node:http');
 
@@ -36,6 +37,9 @@ export class Streamed {
 const STREAM_TYPE = 'application/octet-stream';
 /** Bodies are small JSON. */
 const MOST_BODY_BYTES = 1 << 20;
+const BODY_TIMEOUT_MS = 10_000;
+/** An operator has some terminals open, a script some commands at once. */
+const MOST_CONNECTIONS = 64;
 
 export class ControlSocket {
   readonly #operations: Record<string, Operation>;
@@ -46,11 +50,13 @@ export class ControlSocket {
   constructor(path: string, operations: Record<string, Operation>) {
     this.path = path;
     this.#operations = operations;
-    this.#server = http.createServer((request, response) => {
+    // No limit: a profile of some minutes is uploaded by a request that began before it.
+    this.#server = http.createServer({ ...SHORT_TIMEOUTS, requestTimeout: 0 }, (request, response) => {
+      limit.pin(request.socket); // a command that is under way is not given up for a new one
       // An operator's mishap must not end the primary.
       this.#answer(request, response).catch(() => response.destroy());
     });
-    this.#server.requestTimeout = 0; // a profile of some minutes is uploaded by a request that began before it
+    const limit = new ConnectionLimit(this.#server, () => MOST_CONNECTIONS);
   }
 
   /** @throws Error where the socket is another living primary's, or none at all, or its folder can't be written to */
@@ -68,6 +74,7 @@ export class ControlSocket {
       process.umask(umask);
     }
     await promise;
+    this.#server.on('error', () => undefined); // a connection that could not be accepted (EMFILE): its client hears of it
     chmodSync(this.path, 0o600);
   }
 
@@ -129,10 +136,15 @@ export class ControlSocket {
 async function parametersOf(request: IncomingMessage): Promise<Record<string, unknown>> {
   const chunks: Buffer[] = [];
   let bytes = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes > MOST_BODY_BYTES) throw new ControlError(400, `a command may have ${MOST_BODY_BYTES} bytes`);
-    chunks.push(chunk);
+  const deadline = setTimeout(() => request.destroy(), BODY_TIMEOUT_MS);
+  try {
+    for await (const chunk of request as AsyncIterable<Buffer>) {
+      bytes += chunk.length;
+      if (bytes > MOST_BODY_BYTES) throw new ControlError(400, `a command may have ${MOST_BODY_BYTES} bytes`);
+      chunks.push(chunk);
+    }
+  } finally {
+    clearTimeout(deadline);
   }
   if (bytes === 0) return {};
   try {

@@ -64,7 +64,8 @@ function gracePeriod({ config, gracePeriodSeconds }: Facts): Finding {
 }
 
 function files({ hardFileLimit }: Facts): Finding {
-  if (hardFileLimit === undefined) return finding('file limit', 'ok', 'unlimited or unknown');
+  if (hardFileLimit === undefined || hardFileLimit === Number.POSITIVE_INFINITY)
+    return finding('file limit', 'ok', 'unlimited or unknown');
   const verdict = hardFileLimit < FEW_FILES ? 'warning' : 'ok';
   return finding(
     'file limit',

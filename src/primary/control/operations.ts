@@ -1,11 +1,12 @@
 /**
  * What an operator can ask for over the control socket: each command by its name, with its parameters checked.
  */
-import { accessSync, constants, readFileSync } from 'node:fs';
+import { accessSync, constants } from 'node:fs';
 import type { Balancing } from '../../balancing/balancing.ts';
 import type { LogSource } from '../../log.ts';
 import type { Broadcast } from '../../messages.ts';
 import { type Expected, workerCount } from '../../parsers.ts';
+import { fileLimit } from '../../resources/file-limit.ts';
 import { broadcastOf } from '../../state/broadcast.ts';
 import type { History } from '../admin/history.ts';
 import { type Pod, statusOf } from '../admin/status.ts';
@@ -165,21 +166,12 @@ function factsOf({ settings, supervisor, resizer }: Parts): Facts {
     config: settings.config,
     sizing: resizer.sizing,
     gracePeriodSeconds: settings.gracePeriodSeconds,
-    hardFileLimit: hardFileLimit(),
+    hardFileLimit: fileLimit()?.hard,
     isPid1: process.pid === 1,
     isDiagnosticsDirWritable: isWritable(settings.config.diagnosticsDir),
     areSessionKeysGenerated: settings.areSessionKeysGenerated,
     redis: supervisor.handles.flatMap(({ redis }) => redis ?? []),
   };
-}
-
-function hardFileLimit(): number | undefined {
-  try {
-    const [, hard] = /^Max open files\s+\S+\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8')) ?? [];
-    return hard === undefined ? undefined : Number(hard);
-  } catch {
-    return undefined; // no /proc on this system
-  }
 }
 
 function isWritable(folder: string): boolean {

@@ -1,0 +1,141 @@
+/**
+ * The admin server against clients that hold connections, send halves or nonsense, and do not read.
+ */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
+import { test } from 'node:test';
+import { openAdmin } from '../src/primary/admin/admin-server.ts';
+import { adminConnections } from '../src/primary/connection-limit.ts';
+import { fileLimit } from '../src/resources/file-limit.ts';
+import { ask, RawClient, requestText } from './process/clients.ts';
+import { seededRandom } from './random.ts';
+import { until } from './until.ts';
+
+const MOST = 4;
+const LONG_ANSWER = 'x'.repeat(32 << 20);
+
+async function opened(t: { after: (end: () => void) => void }) {
+  const refused: string[] = [];
+  const server = await openAdmin({
+    host: '127.0.0.1',
+    port: 0,
+    probes: { '/livez': () => undefined },
+    routes: { '/long': () => ({ contentType: 'text/plain', text: LONG_ANSWER }) },
+    streams: { '/events': response => response.writeHead(200).flushHeaders() },
+    mostConnections: () => MOST,
+    onRefused: why => refused.push(why),
+    beforeShutdown: async () => undefined,
+    onShutdown: async () => undefined,
+  });
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return { server, refused, port: (server.address() as AddressInfo).port };
+}
+
+test('the admin port answers a new client when idle connections fill it: the one idle for longest is closed', async t => {
+  const { port, refused } = await opened(t);
+  const first = await RawClient.open(port);
+  const kept = await RawClient.open(port);
+  assert.equal((await first.ask('/livez')).status, 200); // since then it is idle for a shorter time than `kept`
+  const others = [await RawClient.open(port), await RawClient.open(port)];
+  assert.equal((await ask(port, '/livez')).status, 200);
+  assert.equal(await kept.ended(), 'FIN');
+  assert.deepEqual([first.isOpen, ...others.map(({ isOpen }) => isOpen)], [true, true, true]);
+  assert.deepEqual(refused, ['too many connections']);
+});
+
+test('the admin port keeps event streams when idle connections fill it', async t => {
+  const { port } = await opened(t);
+  const streams = await Promise.all(Array.from({ length: MOST - 1 }, () => RawClient.open(port)));
+  for (const stream of streams) {
+    stream.write(requestText('/events'));
+    await stream.heard(/^HTTP\/1.1 200 /);
+  }
+  for (let i = 0; i < 3 * MOST; i++) await RawClient.open(port);
+  assert.equal((await ask(port, '/livez')).status, 200);
+  assert.ok(streams.every(({ isOpen }) => isOpen));
+});
+
+test('the admin port answers a new client when clients that do not read their answers fill it', async t => {
+  const { port, server } = await opened(t);
+  for (let i = 0; i < MOST; i++) {
+    const silent = await RawClient.open(port);
+    silent.pause();
+    const asked = once(server, 'request');
+    silent.write(requestText('/long'));
+    await asked;
+  }
+  assert.equal((await ask(port, '/livez')).status, 200);
+});
+
+test('the admin port ends silent connections, half requests and half bodies', async t => {
+  const { port } = await opened(t);
+  const halves = ['', 'GET /livez HTTP/1.1\r\nHost: x\r\n', 'POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf'];
+  await Promise.all(
+    halves.map(async half => {
+      const client = await RawClient.open(port);
+      client.write(half);
+      await client.ended();
+    }),
+  );
+});
+
+test('random bytes, broken requests and resets leave the admin port as it was', async t => {
+  const { port, server } = await opened(t);
+  const random = seededRandom(17);
+  const pick = <T>(items: readonly [T, ...T[]]): T => items[Math.floor(random() * items.length)] ?? items[0];
+  const bytes = (most: number) => Buffer.from(Array.from({ length: random() * most }, () => Math.floor(random() * 256)));
+  const line = () =>
+    `${pick(['GET', 'POST', 'CONNECT', 'OPTIONS', 'G\u0000T'])} ${pick(['/livez', '*', '/%', '//', 'x:80'])} HTTP/${pick(['1.1', '1.0', '2.0', '9'])}`;
+  const header = () =>
+    pick([
+      'Host: x',
+      'Content-Length: 5',
+      'Content-Length: -1',
+      'Transfer-Encoding: chunked',
+      'Upgrade: h2c',
+      'Expect: 100-continue',
+      ': ',
+    ]);
+  const requests: (() => Buffer)[] = [
+    () => bytes(300),
+    () => Buffer.from(`${line()}\r\n${header()}\r\n${header()}\r\n\r\n${line()}`),
+    () => Buffer.concat([Buffer.from(`${line()}\r\n`), bytes(40)]),
+    () => Buffer.from(requestText('/livez').repeat(5)),
+    () => Buffer.from(`GET /livez HTTP/1.1\r\nX: ${'y'.repeat(1 << 16)}\r\n\r\n`),
+  ];
+  for (let round = 0; round < 200; round++) {
+    const client = await RawClient.open(port);
+    client.write(requests[round % requests.length]?.() ?? '');
+    if (random() < 0.5) client.close();
+    if (random() < 0.5) client.reset();
+  }
+  assert.equal((await ask(port, '/livez')).status, 200);
+  await until(
+    () => new Promise<true | undefined>(resolve => server.getConnections((_, open) => resolve(open <= MOST || undefined))),
+    () => 'connections left',
+  );
+});
+
+test('a connection that cannot be accepted is counted, and does not end the primary', async t => {
+  const { server, refused } = await opened(t);
+  for (let i = 0; i < 2; i++) server.emit('error', new Error('accept EMFILE'));
+  assert.deepEqual(refused, ['accept EMFILE', 'accept EMFILE']);
+});
+
+test('the admin port leaves the descriptors that the workers need, and always has room for probes', () => {
+  for (const [descriptors, workers, most] of [
+    [1024, 2, 256],
+    [256, 2, 88],
+    [150, 2, 35],
+    [256, 40, 16],
+    [Number.POSITIVE_INFINITY, 64, 256],
+  ] as const)
+    assert.equal(adminConnections(descriptors, workers), most, `${descriptors} descriptors, ${workers} workers`);
+  const limit = fileLimit();
+  assert.ok(limit !== undefined && limit.soft > 0 && limit.soft <= limit.hard);
+  assert.equal(fileLimit('/nothing'), undefined);
+});
