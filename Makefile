@@ -88,8 +88,8 @@ bench-state: $(INSTALLED) ## broadcasts between pods, and sessions without Redis
 	@$(NODE) test/bench/sessions.ts
 
 .PHONY: soak
-soak: $(INSTALLED) ## what takes too long for every day: all policies through restarts, drains and a minute of kills, cgroup v2 limits that change; about 7 minutes
-	@SOAK=1 KILLS=60 exec $(NODE) --test --test-concurrency=1 $(SOAKED)
+soak: $(INSTALLED) ## long tests: SOAK_ROLLS=20 rolls of each policy beside kills, floods, a broken Redis and broken versions; drains; cgroup v2; about 30 minutes
+	@SOAK=1 KILLS=60 exec $(NODE) --test --test-concurrency=1 $(SOAKED) test/soak/pool.ts
 
 .PHONY: bench-rolling
 bench-rolling: $(INSTALLED) ## 50 rolling restarts under mixed load for each of three policies, about 25 minutes; nothing may fail

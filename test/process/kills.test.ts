@@ -7,63 +7,12 @@ import { after, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { freePort } from '../free-port.ts';
 import { until } from '../until.ts';
-import { RawClient } from './clients.ts';
 import { type Kit, startKit } from './kit.ts';
+import { namedLoad } from './named-load.ts';
 
 const KILLS = Number(process.env.KILLS ?? 5);
 const KILL_EVERY_MS = 1000;
 const CLIENTS = 8;
-/** Between two requests of a client: about half of what two workers could answer. */
-const THINK_MS = 4;
-
-/** What one client has lost: its connection's worker, where an answer has named it. */
-interface Loss {
-  pid: number | undefined;
-  why: string;
-}
-
-interface Load {
-  answered: number;
-  losses: Loss[];
-  stop(): Promise<void>;
-}
-
-/** Keep-alive clients: each answer names the worker that the connection belongs to. */
-function startLoad(port: number): Load {
-  let goesOn = true;
-  const load = { answered: 0, losses: [] as Loss[] };
-  const client = async () => {
-    let connection: RawClient | undefined;
-    let pid: number | undefined;
-    while (goesOn) {
-      try {
-        connection ??= await RawClient.open(port);
-        const { status, body, headers } = await connection.ask('/');
-        assert.equal(status, 200);
-        load.answered++;
-        pid = (JSON.parse(body) as { pid: number }).pid;
-        if (headers.connection !== 'close') await pause(THINK_MS);
-        else connection = close(connection);
-      } catch (error) {
-        load.losses.push({ pid, why: (error as Error).message });
-        connection = close(connection);
-        pid = undefined;
-      }
-    }
-    close(connection);
-  };
-  const clients = Array.from({ length: CLIENTS }, client);
-  return Object.assign(load, {
-    stop: async () => {
-      goesOn = false;
-      await Promise.all(clients);
-    },
-  });
-}
-
-function close(connection: RawClient | undefined): undefined {
-  connection?.close();
-}
 
 async function whole(kit: Kit, without: ReadonlySet<number>): Promise<void> {
   await until(
@@ -81,7 +30,7 @@ for (const policy of ['none', 'least-connections']) {
   test(`15 a worker killed by SIGKILL every second takes nothing with it but what was open on it (${policy})`, async t => {
     const kit = await startKit({ app: 'koa.mjs', env: { NODE_CLUSTER_SCHED_POLICY: policy, PORT: String(await freePort()) } });
     const { port } = await kit.ready();
-    const load = startLoad(port);
+    const load = namedLoad(port, CLIENTS);
     after(load.stop);
     const killed = new Set<number>();
     const wholeAfterMs: number[] = [];
