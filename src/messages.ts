@@ -69,6 +69,9 @@ export interface Broadcast {
   json: string;
 }
 
+/** Of an event's data as JSON, in bytes and so in characters. */
+export const MAX_BROADCAST_CHARACTERS = 256 << 10;
+
 /** Names of events that are the kit's own; an app may neither send nor hear them. */
 export const OWN_EVENTS = 'bosun:';
 /** The session keys in Redis have changed: workers read them again, and say so. Its data names the change. */
@@ -134,9 +137,12 @@ export interface CpuSeconds {
 /** A metric of the app, as prom-client's registry gives it to be merged. */
 export type AppMetric = Awaited<ReturnType<Registry['getMetricsAsJSON']>>[number];
 
+/** From a fixed list, so that a client can't make up label values. */
+export const HTTP_METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'other'] as const;
+
 /** Answered requests of one method and status since the worker started: `counts` per bucket of RESPONSE_TIME_BUCKETS_S, the last one above all. */
 export interface HttpSeries {
-  method: string;
+  method: (typeof HTTP_METHODS)[number];
   status: number;
   sumSeconds: number;
   counts: number[];

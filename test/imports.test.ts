@@ -8,8 +8,8 @@ const SRC = join(import.meta.dirname, '..', 'src');
 /** What each folder of src may import besides itself. Imports go one way (README, Layout). */
 const MAY_IMPORT: Record<string, string[]> = {
   'main.ts': ['balancing', 'config.ts', 'primary', 'worker'],
-  primary: ['balancing', 'resources', 'state', 'messages.ts', 'config.ts', 'parsers.ts', 'log.ts'],
-  worker: ['balancing', 'resources', 'state', 'messages.ts', 'config.ts', 'log.ts', 'index.ts'],
+  primary: ['balancing', 'resources', 'state', 'protocol', 'messages.ts', 'config.ts', 'parsers.ts', 'log.ts'],
+  worker: ['balancing', 'resources', 'state', 'protocol', 'messages.ts', 'config.ts', 'log.ts', 'index.ts'],
   balancing: ['config.ts', 'variables.ts'],
   resources: ['config.ts'],
   state: ['messages.ts', 'config.ts', 'log.ts'],
@@ -21,6 +21,7 @@ const MAY_IMPORT: Record<string, string[]> = {
   'variables.ts': ['variable.ts', 'parsers.ts'],
   'variable.ts': ['parsers.ts'],
   'parsers.ts': [],
+  protocol: ['messages.ts'],
   'messages.ts': [],
   'log.ts': ['pretty.ts'],
   'pretty.ts': [],

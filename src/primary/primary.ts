@@ -191,6 +191,10 @@ class Primary implements SupervisorEvents {
     }
   }
 
+  malformed(): void {
+    this.#totals.malformedMessages++;
+  }
+
   exited(handle: WorkerHandle): void {
     this.#totals.exited(handle);
     this.#history.exited(handle);

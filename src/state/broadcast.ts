@@ -2,10 +2,10 @@
  * What a broadcast is, and what sees to it that each one of another pod is passed on once and in its sender's order. Pure: how it
  * travels is link.ts' matter, to whom the primary's.
  */
-import { type Broadcast, OWN_EVENTS } from '../messages.ts';
+import { type Broadcast, MAX_BROADCAST_CHARACTERS, OWN_EVENTS } from '../messages.ts';
 
 /** Of an event's data as JSON. Each one is copied for every worker of every pod: what is larger belongs into a store, its key into the event. */
-export const MOST_BROADCAST_BYTES = 256 << 10;
+export const MOST_BROADCAST_BYTES = MAX_BROADCAST_CHARACTERS;
 const MOST_NAME_LENGTH = 256;
 /** Pods that are remembered; a pod has another name with each start. */
 const MOST_ORIGINS = 1000;

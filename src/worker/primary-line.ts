@@ -1,11 +1,50 @@
 /**
- * From this worker to the primary.
+ * From this worker to the primary, and back.
  */
-import type { ExitCode, ToPrimary } from '../messages.ts';
+import type { ExitCode, ToPrimary, ToWorker } from '../messages.ts';
+import { isEnvelope, isInternal, seal } from '../protocol/envelope.ts';
+import { parseToWorker } from '../protocol/message-shapes.ts';
+import { MalformedError } from '../protocol/shapes.ts';
 
-export function tell(message: ToPrimary): void {
+const send = process.send?.bind(process);
+
+/** Calls `onMessage` with each message of the primary; 'message' listeners of the app never see one. */
+export function listenToPrimary(onMessage: (message: ToWorker) => void, onMalformed: (error: MalformedError) => void): void {
+  // An event of Node.js that its types leave out.
+  process.on('internalMessage' as string, (message: unknown) => {
+    if (!isEnvelope(message)) return;
+    try {
+      onMessage(parseToWorker(message.message));
+    } catch (error) {
+      if (!(error instanceof MalformedError)) throw error;
+      onMalformed(error);
+    }
+  });
+}
+
+/**
+ * The app's own `process.send` goes nowhere: the primary drops what it does not know, and would have to read it first. What comes with
+ * a handle is sent all the same, since the sender counts on it that the handle is taken; the primary closes it.
+ */
+export function dropAppMessages(onFirst: () => void): void {
+  if (send === undefined) return;
+  let isFirst = true;
+  process.send = (message: unknown, ...rest: unknown[]) => {
+    const [handle] = rest;
+    if (isInternal(message) || (typeof handle === 'object' && handle !== null))
+      return Reflect.apply(send, process, [message, ...rest]);
+    if (isFirst) onFirst();
+    isFirst = false;
+    const callback = rest.find(argument => typeof argument === 'function');
+    if (callback !== undefined) process.nextTick(callback, null);
+    return true;
+  };
+}
+
+export function tell(message: ToPrimary, onWritten: () => void = () => undefined): void {
   // Without a primary there is nobody to tell, and this process is about to end.
-  if (process.connected) process.send?.(message, undefined, undefined, () => undefined);
+  if (process.connected && send !== undefined) send(seal(message), undefined, undefined, onWritten);
+  else onWritten();
 }
 
 /** What to tell of whatever was thrown. */
@@ -13,8 +52,5 @@ export const messageOf = (error: unknown) => (error instanceof Error ? error.mes
 
 /** Ends this process once all that was told is in the pipe. */
 export function sayByeAndExit(code: ExitCode): void {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  if (process.connected) process.send?.({ type: 'bye' } satisfies ToPrimary, undefined, undefined, () => resolve());
-  else resolve();
-  void promise.then(() => process.exit(code));
+  tell({ type: 'bye' }, () => process.exit(code));
 }

@@ -4,11 +4,9 @@
  */
 import { createHistogram, monitorEventLoopDelay, performance } from 'node:perf_hooks';
 import type { Config } from '../config.ts';
-import { type AppMetric, type HttpSeries, RESPONSE_TIME_BUCKETS_S, type Snapshot } from '../messages.ts';
+import { type AppMetric, HTTP_METHODS, type HttpSeries, RESPONSE_TIME_BUCKETS_S, type Snapshot } from '../messages.ts';
 import { memoryUsage } from '../resources/own-memory.ts';
 
-/** From a fixed list, so that a client can't make up label values. */
-const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);
 const BUCKETS_MS = RESPONSE_TIME_BUCKETS_S.map(seconds => seconds * 1000);
 /** Percentiles speak of the last one to two windows. */
 const WINDOW_MS = 5000;
@@ -32,7 +30,7 @@ export class Stats {
   #requests = 0;
   #shed = 0;
   #sessionStoreErrors = 0;
-  readonly #series = new Map<string, Map<number, Series>>();
+  readonly #series = new Map<HttpSeries['method'], Map<number, Series>>();
   #last: { method: string; status: number; series: Series } | undefined;
   #recent = createHistogram();
   #before = createHistogram();
@@ -48,7 +46,7 @@ export class Stats {
     this.#requests++;
     // Most answers are like the one before.
     if (this.#last?.method !== method || this.#last.status !== status)
-      this.#last = { method, status, series: this.#seriesOf(METHODS.has(method) ? method : 'other', status) };
+      this.#last = { method, status, series: this.#seriesOf(HTTP_METHODS.find(name => name === method) ?? 'other', status) };
     const { series } = this.#last;
     series.sumMs += milliseconds;
     let bucket = 0;
@@ -90,7 +88,7 @@ export class Stats {
     };
   }
 
-  #seriesOf(method: string, status: number): Series {
+  #seriesOf(method: HttpSeries['method'], status: number): Series {
     const byStatus = this.#series.get(method) ?? new Map<number, Series>();
     const series = byStatus.get(status) ?? { sumMs: 0, counts: new Float64Array(BUCKETS_MS.length + 1) };
     this.#series.set(method, byStatus.set(status, series));

@@ -20,7 +20,7 @@ import { WorkerKit } from './kit.ts';
 import { type AppError, listensItself, loadApp } from './load-app.ts';
 import { letKernelPreferUs } from './oom-score.ts';
 import { OwnListening } from './own-listening.ts';
-import { messageOf, sayByeAndExit, tell } from './primary-line.ts';
+import { dropAppMessages, listenToPrimary, messageOf, sayByeAndExit, tell } from './primary-line.ts';
 import type { WorkerRedis } from './redis.ts';
 import { Serving } from './serving.ts';
 import { reportEveryMs, Stats } from './stats.ts';
@@ -38,7 +38,11 @@ export function runWorker(config: Config, id: number, inherited: Inherited): voi
   process.on('SIGUSR2', () => worker.wantSnapshot());
   process.once('disconnect', () => process.exit(ExitCode.failed));
   const worker = new Worker(config, id, inherited);
-  process.on('message', (message: ToWorker) => worker.receive(message));
+  listenToPrimary(
+    message => worker.receive(message),
+    error => worker.warnOfMalformed(error),
+  );
+  dropAppMessages(() => worker.warnOfMessages());
   process.on('uncaughtException', error => worker.crash(error));
 }
 
@@ -117,6 +121,16 @@ class Worker {
   async #readKeysAgain(change: string): Promise<void> {
     await this.#redis?.readKeysAgain();
     tell({ type: 'keys-read', change });
+  }
+
+  /** The app sends messages to its parent. */
+  warnOfMessages(): void {
+    const note = 'process.send reaches nobody here: kit.broadcast sends to all workers';
+    this.#log().info({ event: 'app.sends-message', note });
+  }
+
+  warnOfMalformed({ message }: Error): void {
+    this.#log().warn({ event: 'primary.malformed-message', error: message });
   }
 
   wantSnapshot(): void {

@@ -49,6 +49,8 @@ export class Totals {
     longestRequestMs: 0,
     last: null,
   };
+  /** Messages of workers that had not the shape of one, and were dropped. */
+  malformedMessages = 0;
   /** Counters and histograms of the apps in workers that are gone; a gauge dies with its worker. */
   appMetrics: Promise<AppMetric[]> = Promise.resolve([]);
   /** CPU time of the gone, by the id that they had: a successor goes on counting where they ended. */

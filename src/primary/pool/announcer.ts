@@ -11,6 +11,8 @@ export interface SupervisorEvents {
   /** After every change of a worker's state. */
   changed(): void;
   said(handle: WorkerHandle, message: ToPrimary): void;
+  /** A message of a worker was dropped. */
+  malformed(): void;
   exited(handle: WorkerHandle): void;
   whoKilled(): 'oom' | 'killed';
   /** More crashes than RESTART_INTENSITY within RESTART_PERIOD_MS; the last one's words. */
@@ -20,6 +22,8 @@ export interface SupervisorEvents {
 export class Announcer {
   readonly #log: LogSource;
   #events: SupervisorEvents | undefined;
+  /** Workers that have sent one. */
+  readonly #malformed = new WeakSet<WorkerHandle>();
   readonly #early: ((events: SupervisorEvents) => void)[] = [];
 
   constructor(log: LogSource) {
@@ -41,6 +45,16 @@ export class Announcer {
       events.said(handle, message);
       events.changed();
     });
+  }
+
+  /** Logs the first malformed message of each worker; all are counted. */
+  malformed(handle: WorkerHandle, error: Error): void {
+    const { id: worker, pid: workerPid } = handle;
+    if (!this.#malformed.has(handle)) {
+      this.#log().warn({ event: 'worker.malformed-message', worker, workerPid, error: error.message });
+    }
+    this.#malformed.add(handle);
+    this.tell(events => events.malformed());
   }
 
   exited(handle: WorkerHandle): void {

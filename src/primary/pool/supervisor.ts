@@ -173,6 +173,10 @@ export class Supervisor implements WorkerListener {
     this.tick();
   }
 
+  malformed(handle: WorkerHandle, error: Error): void {
+    this.#announcer.malformed(handle, error);
+  }
+
   exited(handle: WorkerHandle): void {
     this.#handles.delete(handle);
     this.#announcer.exited(handle);

@@ -4,6 +4,7 @@
  */
 import cluster, { type Worker } from 'node:cluster';
 import type { Broadcast, Drain, ExitReason, OpenRequest, RedisState, Snapshot, ToPrimary, ToWorker } from '../../messages.ts';
+import { WorkerChannel } from './worker-channel.ts';
 
 export type WorkerState = 'starting' | 'ready' | 'cordoned' | 'draining' | 'exited';
 
@@ -27,6 +28,8 @@ const NOTHING = { open: 0, oldest: [] };
 /** Told to the supervisor, once for each message and once at the end. */
 export interface WorkerListener {
   said(handle: WorkerHandle, message: ToPrimary): void;
+  /** Told of every message that was dropped because it has not the shape of one. */
+  malformed(handle: WorkerHandle, error: Error): void;
   /** Who has sent the SIGKILL that was not ours. */
   whoKilled(): 'oom' | 'killed';
   exited(handle: WorkerHandle): void;
@@ -76,6 +79,7 @@ export class WorkerHandle {
   #cordonChange: PromiseWithResolvers<void> | undefined;
   #unreadBytes = 0;
   readonly #worker: Worker;
+  readonly #channel: WorkerChannel;
 
   constructor(start: WorkerStart, listener: WorkerListener) {
     const { id, generation, heapMb, environment, sessionKeys, retained, slots } = start;
@@ -83,10 +87,13 @@ export class WorkerHandle {
     this.generation = generation;
     this.heapMb = heapMb;
     this.#worker = cluster.fork(environment);
-    this.#worker.on('message', (message: ToPrimary) => {
-      this.silentMs = 0;
-      this.#heard(message);
-      listener.said(this, message);
+    this.#channel = new WorkerChannel(this.#worker, {
+      onMessage: message => {
+        this.silentMs = 0;
+        this.#heard(message);
+        listener.said(this, message);
+      },
+      onMalformed: error => listener.malformed(this, error),
     });
     const ended = (reason: () => ExitReason, failure: string) => {
       this.state = 'exited';
@@ -130,16 +137,16 @@ export class WorkerHandle {
   }
 
   send(message: ToWorker): void {
-    if (this.#worker.isConnected()) this.#worker.send(message, () => undefined);
+    this.#channel.send(message);
   }
 
   /** Passes an event on; false where it is dropped, because too much waits for this worker to read. */
   deliver(broadcast: Broadcast): boolean {
     const bytes = broadcast.event.length + broadcast.json.length;
-    if (!this.#worker.isConnected()) return true; // gone, and nothing of it waits
+    if (!this.#channel.isOpen) return true; // gone, and nothing of it waits
     if (this.#unreadBytes + bytes > MOST_UNREAD_BYTES) return false;
     this.#unreadBytes += bytes;
-    this.#worker.send({ type: 'broadcast', ...broadcast } satisfies ToWorker, () => {
+    this.#channel.send({ type: 'broadcast', ...broadcast }, () => {
       this.#unreadBytes -= bytes;
     });
     return true;

@@ -1,0 +1,261 @@
+/**
+ * What each message of the kit looks like, and how much of it is kept. A worker is not trusted with the primary's memory: the app runs
+ * in it, and may send what it likes.
+ */
+import {
+  type AppMetric,
+  type Broadcast,
+  type CpuSeconds,
+  type Diagnosis,
+  type DiagnosisTarget,
+  type Drain,
+  type DrainTimes,
+  HTTP_METHODS,
+  type HttpSeries,
+  MAX_BROADCAST_CHARACTERS,
+  type OpenRequest,
+  OWN_EVENTS,
+  REDIS_BUCKETS_S,
+  RESPONSE_TIME_BUCKETS_S,
+  type RedisCounters,
+  type Snapshot,
+  type ToPrimary,
+  type ToWorker,
+} from '../messages.ts';
+import { integer, list, MalformedError, number, object, oneOf, optional, type Parser, record, string, text } from './shapes.ts';
+
+const MAX_TEXT = 4096;
+const MAX_PATH = 2048;
+const MAX_NAME = 256;
+const MAX_PORT = 65_535;
+const MAX_SLOTS = 1024;
+const MAX_SESSION_KEYS = 100;
+const MAX_RETAINED = 1000;
+/** Requests of a drain that are named (worker/server.ts names no more than 100). */
+const MAX_REQUESTS = 100;
+const MIN_STATUS = 100;
+const MAX_STATUS = 999;
+/** Of one worker's app: as many as a large application has; what is beyond is left out. */
+const MAX_APP_METRICS = 1000;
+const MAX_APP_VALUES = 20_000;
+const MAX_LABELS = 32;
+
+const count = number(0);
+
+/**
+ * @returns the message that a worker has sent, with what the kit knows of it and nothing else
+ * @throws MalformedError
+ */
+export const parseToPrimary = (value: unknown): ToPrimary => parseMessage(value, TO_PRIMARY);
+
+/** Likewise for a message of the primary. @throws MalformedError */
+export const parseToWorker = (value: unknown): ToWorker => parseMessage(value, TO_WORKER);
+
+function parseMessage<M extends { type: string }>(value: unknown, shapes: Record<M['type'], Parser<object>>): M {
+  const { type } = record(value, 'message');
+  const known = Object.keys(shapes) as M['type'][];
+  const found = oneOf(...known)(type, 'message.type');
+  return { ...shapes[found](value, found), type: found } as M; // the tables below say which fields belong to which type
+}
+
+/** The fields besides `type`. */
+type Fields<M, T> = Omit<Extract<M, { type: T }>, 'type'>;
+
+const broadcast = object<Broadcast>({
+  event: (value, at) => {
+    const event = string(MAX_NAME)(value, at);
+    if (event === '') throw new MalformedError(at, 'the name of an event', event);
+    return event;
+  },
+  json: string(MAX_BROADCAST_CHARACTERS),
+});
+
+const appBroadcast: Parser<Broadcast> = (value, at) => {
+  const parsed = broadcast(value, at);
+  if (parsed.event.startsWith(OWN_EVENTS)) throw new MalformedError(`${at}.event`, 'an event of the app', parsed.event);
+  return parsed;
+};
+
+const openRequests = list(
+  object<OpenRequest>({ method: text(32), path: text(MAX_PATH), ageMs: number(), bytesSent: count }),
+  MAX_REQUESTS,
+);
+
+const drain = object<Drain>({
+  finished: count,
+  cutRequests: count,
+  cut: openRequests,
+  handedOver: count,
+  longestRequestMs: count,
+  durationMs: count,
+});
+
+/** How many observations are in each bucket: one more than there are bounds. */
+const buckets =
+  (bounds: readonly number[]): Parser<number[]> =>
+  (value, at) => {
+    const counts = list(count, bounds.length + 1)(value, at);
+    if (counts.length !== bounds.length + 1) throw new MalformedError(at, `an array of ${bounds.length + 1} elements`, value);
+    return counts;
+  };
+
+const httpSeries = object<HttpSeries>({
+  method: oneOf(...HTTP_METHODS),
+  status: integer(MIN_STATUS, MAX_STATUS),
+  sumSeconds: count,
+  counts: buckets(RESPONSE_TIME_BUCKETS_S),
+});
+
+const cpuSeconds = object<CpuSeconds>({ user: count, system: count });
+
+const redisCounters = object<RedisCounters>({
+  commands: count,
+  errors: count,
+  reconnects: count,
+  sumSeconds: count,
+  counts: buckets(REDIS_BUCKETS_S),
+});
+
+type AppValue = AppMetric['values'][number];
+
+/** A number that the app has set to NaN or Infinity is null in JSON. */
+const isSample = (value: unknown) => typeof value === 'object' && value !== null && 'value' in value && value.value !== null;
+
+const labels: Parser<Record<string, string | number>> = (value, at) => {
+  const entries = Object.entries(record(value ?? {}, at));
+  if (entries.length > MAX_LABELS) throw new MalformedError(at, `at most ${MAX_LABELS} labels`, value);
+  return Object.fromEntries(entries.map(([name, label]) => [labelName(name, at), labelValue(label, `${at}.${name}`)]));
+};
+
+const labelName: Parser<string> = (value, at) => {
+  const name = string(MAX_NAME)(value, at);
+  if (!/^[a-zA-Z_][a-zA-Z0-9_]*$/.test(name)) throw new MalformedError(at, 'labels with the names of labels', name);
+  return name;
+};
+
+const labelValue: Parser<string | number> = (value, at) =>
+  typeof value === 'number' ? number()(value, at) : string(MAX_PATH)(value, at);
+
+const metricName: Parser<string> = (value, at) => {
+  const name = string(MAX_NAME)(value, at);
+  if (!/^[a-zA-Z_:][a-zA-Z0-9_:]*$/.test(name)) throw new MalformedError(at, 'the name of a metric', name);
+  return name;
+};
+
+const appValue: Parser<AppValue> = (value, at) => {
+  const fields = record(value, at);
+  const name = optional(metricName)(fields.metricName, `${at}.metricName`);
+  const parsed = { value: number()(fields.value, `${at}.value`), labels: labels(fields.labels, `${at}.labels`) };
+  return name === undefined ? parsed : { ...parsed, metricName: name };
+};
+
+const appMetric: Parser<AppMetric> = (value, at) => {
+  const { name, help, type, aggregator, values } = record(value, at);
+  if (!Array.isArray(values)) throw new MalformedError(`${at}.values`, 'an array', values);
+  const parsed = {
+    name: metricName(name, `${at}.name`),
+    help: text(MAX_PATH)(help, `${at}.help`),
+    type: oneOf('counter', 'gauge', 'histogram', 'summary')(type, `${at}.type`),
+    aggregator: oneOf('sum', 'first', 'min', 'max', 'average', 'omit')(aggregator, `${at}.aggregator`),
+    values: values.filter(isSample).map((each, index) => appValue(each, `${at}.values[${index}]`)),
+  };
+  return parsed as unknown as AppMetric; // prom-client declares its type as an enum of numbers, and gives a string
+};
+
+/** Lenient: the app makes these, and one that is odd or one too many takes none of the others along. */
+const appMetrics: Parser<AppMetric[]> = (value, at) => {
+  const parsed: AppMetric[] = [];
+  let values = 0;
+  for (const each of list(metric => metric, Number.POSITIVE_INFINITY)(value, at)) {
+    const metric = attempt(() => appMetric(each, at));
+    values += metric?.values.length ?? 0;
+    if (parsed.length >= MAX_APP_METRICS || values > MAX_APP_VALUES) break;
+    if (metric !== undefined) parsed.push(metric);
+  }
+  return parsed;
+};
+
+function attempt<T>(parse: () => T): T | undefined {
+  try {
+    return parse();
+  } catch (error) {
+    if (error instanceof MalformedError) return undefined;
+    throw error;
+  }
+}
+
+const snapshot = object<Snapshot>({
+  connections: count,
+  accepted: count,
+  load: number(),
+  inFlight: count,
+  requests: count,
+  shed: count,
+  sessionStoreErrors: count,
+  redis: optional(redisCounters),
+  responseTimeMs: object({ mean: count, p50: count, p99: count }),
+  eventLoopUtilization: number(),
+  eventLoopDelayMs: number(),
+  memory: object({ rss: count, heapTotal: count, heapUsed: count }),
+  cpuSeconds,
+  http: list(httpSeries, HTTP_METHODS.length * (MAX_STATUS - MIN_STATUS + 1)),
+  appMetrics,
+});
+
+const TO_PRIMARY = {
+  ready: object<Fields<ToPrimary, 'ready'>>({ port: integer(0, MAX_PORT) }),
+  failed: object<Fields<ToPrimary, 'failed'>>({
+    stage: oneOf('app', 'listen'),
+    message: text(MAX_TEXT),
+    code: optional(text(64)),
+  }),
+  crashing: object<Fields<ToPrimary, 'crashing'>>({ message: text(MAX_TEXT) }),
+  redis: object<Fields<ToPrimary, 'redis'>>({
+    state: oneOf('ready', 'unreachable', 'refused'),
+    message: text(MAX_TEXT),
+    evictionPolicy: optional(text(64)),
+  }),
+  'keys-read': object<Fields<ToPrimary, 'keys-read'>>({ change: string(MAX_NAME) }),
+  stats: object<Fields<ToPrimary, 'stats'>>({ snapshot }),
+  waiting: object<Fields<ToPrimary, 'waiting'>>({ open: count, oldest: openRequests }),
+  closed: object({}),
+  drained: object<Fields<ToPrimary, 'drained'>>({ drain }),
+  cordoned: object({}),
+  uncordoned: object({}),
+  diagnosed: object<Fields<ToPrimary, 'diagnosed'>>({ id: integer(0, Number.MAX_SAFE_INTEGER), error: optional(text(MAX_TEXT)) }),
+  'snapshot-wanted': object({}),
+  bye: object({}),
+  broadcast: appBroadcast,
+} satisfies { [T in ToPrimary['type']]: Parser<Fields<ToPrimary, T>> };
+
+const slots = list(integer(0, MAX_SLOTS), MAX_SLOTS);
+
+const diagnosis: Parser<Diagnosis> = (value, at) => {
+  const kind = oneOf('heap-snapshot', 'cpu-profile')(record(value, at).kind, `${at}.kind`);
+  return kind === 'heap-snapshot' ? { kind } : { kind, ...object<{ seconds: number }>({ seconds: number(0) })(value, at) };
+};
+
+const diagnosisTarget: Parser<DiagnosisTarget> = (value, at) =>
+  'file' in record(value, at)
+    ? object<{ file: string }>({ file: string(MAX_TEXT) })(value, at)
+    : object<{ socket: string; path: string }>({ socket: string(MAX_TEXT), path: string(MAX_TEXT) })(value, at);
+
+const TO_WORKER = {
+  start: object<Fields<ToWorker, 'start'>>({
+    sessionKeys: list(string(MAX_TEXT), MAX_SESSION_KEYS),
+    retained: list(broadcast, MAX_RETAINED),
+    slots,
+  }),
+  serve: object<Fields<ToWorker, 'serve'>>({ slots }),
+  soft: object({}),
+  drain: object<DrainTimes>({ timeoutMs: count, quietMs: count }),
+  'closed-heard': object({}),
+  cordon: object({}),
+  uncordon: object({}),
+  diagnose: object<Fields<ToWorker, 'diagnose'>>({
+    id: integer(0, Number.MAX_SAFE_INTEGER),
+    diagnosis,
+    to: diagnosisTarget,
+  }),
+  broadcast,
+} satisfies { [T in ToWorker['type']]: Parser<Fields<ToWorker, T>> };

@@ -1,0 +1,173 @@
+/**
+ * The edges of the primary and of the worker, with whatever may come over their channel.
+ */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { AggregatorRegistry, Counter, Gauge, Histogram, Registry, Summary } from 'prom-client';
+import type { ToPrimary, ToWorker } from '../src/messages.ts';
+import { parseToPrimary, parseToWorker } from '../src/protocol/message-shapes.ts';
+import { MalformedError } from '../src/protocol/shapes.ts';
+import { Stats } from '../src/worker/stats.ts';
+import { seededRandom } from './random.ts';
+
+const overTheWire = <T>(value: T): T => JSON.parse(JSON.stringify(value)) as T;
+
+const stats = new Stats();
+stats.answered('GET', 200, 3);
+stats.answered('PROPFIND', 499, 3000);
+const snapshot = stats.snapshot({ connections: 1, accepted: 2, load: 0.5, inFlight: 1 }, []);
+const open = { method: 'GET', path: '/', ageMs: 12, bytesSent: 0 };
+const drain = { finished: 1, cutRequests: 1, cut: [open], handedOver: 1, longestRequestMs: 3, durationMs: 4 };
+
+const TO_PRIMARY: { [T in ToPrimary['type']]: Extract<ToPrimary, { type: T }> } = {
+  ready: { type: 'ready', port: 3000 },
+  failed: { type: 'failed', stage: 'listen', message: 'in use', code: 'EADDRINUSE' },
+  crashing: { type: 'crashing', message: 'oh' },
+  redis: { type: 'redis', state: 'ready', message: 'is ready', evictionPolicy: 'noeviction' },
+  'keys-read': { type: 'keys-read', change: '"7"' },
+  stats: {
+    type: 'stats',
+    snapshot: { ...snapshot, redis: { commands: 1, errors: 0, reconnects: 0, sumSeconds: 1, counts: Array(11).fill(0) } },
+  },
+  waiting: { type: 'waiting', open: 1, oldest: [open] },
+  closed: { type: 'closed' },
+  drained: { type: 'drained', drain },
+  cordoned: { type: 'cordoned' },
+  uncordoned: { type: 'uncordoned' },
+  diagnosed: { type: 'diagnosed', id: 1, error: 'no room' },
+  'snapshot-wanted': { type: 'snapshot-wanted' },
+  bye: { type: 'bye' },
+  broadcast: { type: 'broadcast', event: 'news', json: '{"a":1}' },
+};
+
+const TO_WORKER: { [T in ToWorker['type']]: Extract<ToWorker, { type: T }> } = {
+  start: { type: 'start', sessionKeys: ['a'], retained: [{ event: 'news', json: '1' }], slots: [0] },
+  serve: { type: 'serve', slots: [] },
+  soft: { type: 'soft' },
+  drain: { type: 'drain', timeoutMs: 25_000, quietMs: 300 },
+  'closed-heard': { type: 'closed-heard' },
+  cordon: { type: 'cordon' },
+  uncordon: { type: 'uncordon' },
+  diagnose: {
+    type: 'diagnose',
+    id: 1,
+    diagnosis: { kind: 'cpu-profile', seconds: 5 },
+    to: { socket: '/tmp/s', path: '/upload' },
+  },
+  broadcast: { type: 'broadcast', event: 'bosun:keys', json: '"7"' },
+};
+
+describe('a message of the kit', () => {
+  test('arrives as it was sent, in both directions', () => {
+    for (const message of Object.values(TO_PRIMARY)) assert.deepEqual(parseToPrimary(overTheWire(message)), message);
+    for (const message of Object.values(TO_WORKER)) assert.deepEqual(parseToWorker(overTheWire(message)), message);
+  });
+
+  test('carries the metrics of an app as prom-client gives them, all kinds', async () => {
+    const registers = [new Registry()];
+    new Counter({ name: 'c', help: 'h', labelNames: ['x'], registers }).inc({ x: 1 });
+    new Histogram({ name: 'hi', help: 'h', registers }).observe(1);
+    new Summary({ name: 's', help: 'h', registers }).observe(1);
+    new Gauge({ name: 'g', help: 'h', registers }).set(Number.NaN);
+    const appMetrics = overTheWire((await registers[0]?.getMetricsAsJSON()) ?? assert.fail());
+    const parsed = parseToPrimary({ type: 'stats', snapshot: { ...snapshot, appMetrics } });
+    const got = parsed.type === 'stats' ? parsed.snapshot.appMetrics : assert.fail();
+    assert.deepEqual(
+      got.map(({ name }) => name),
+      appMetrics.map(({ name }) => name),
+    );
+    const text = (metrics: typeof got) => AggregatorRegistry.aggregate([metrics]).metrics();
+    const withoutNan = appMetrics.map(metric => (metric.name === 'g' ? { ...metric, values: [] } : metric));
+    assert.equal(await text(got), await text(withoutNan));
+  });
+});
+
+const LONG = 'x'.repeat(300_000);
+const ODD: unknown[] = [
+  null, undefined, true, 0, -1, Number.NaN, Number.POSITIVE_INFINITY, 1e308, '', 'stats', LONG, [], {}, [[]], { type: 'stats' },
+  { __proto__: null }, { toString: null }, { length: 1e9 }, new Array(5000).fill({}), Object.create({ type: 'bye' }), new Date(0), () => 0, 7n,
+  JSON.parse('{"__proto__":{"x":1},"constructor":1}'),
+]; // biome-ignore format: a list to read as one
+
+describe('a worker that sends nonsense', () => {
+  const wrong: [string, unknown, RegExp][] = [
+    ['null', null, /message must be an object, got null/],
+    ['text', 'hello', /message must be an object, got "hello"/],
+    ['an unknown type', { type: 'toString' }, /message.type must be one of ready, /],
+    ['a snapshot of null', { type: 'stats', snapshot: null }, /stats.snapshot must be an object, got null/],
+    ['a number that is none', { type: 'ready', port: '3000' }, /ready.port must be a whole number from 0 to 65535, got "3000"/],
+    ['a broadcast without fields', { type: 'broadcast' }, /broadcast.event must be a string of at most 256/],
+    ["one of the kit's events", { type: 'broadcast', event: 'bosun:keys', json: '1' }, /must be an event of the app/],
+    ['too large an event', { type: 'broadcast', event: 'e', json: LONG }, /broadcast.json must be a string of at most 262144/],
+    ['a status that is none', stats200(1e6), /http\[0\].status must be a whole number from 100 to 999/],
+    [
+      'too many requests',
+      { type: 'waiting', open: 1, oldest: Array(101).fill(open) },
+      /at most 100 elements, got an array of 101/,
+    ],
+  ];
+  for (const [what, message, expected] of wrong) {
+    test(`is told where and what was expected: ${what}`, () => {
+      assert.throws(() => parseToPrimary(message), { name: 'MalformedError', message: expected });
+    });
+  }
+
+  test('leaves nothing in the primary but what its message may hold', () => {
+    const failed = parseToPrimary({ type: 'failed', stage: 'app', message: LONG, fat: LONG });
+    assert.ok(JSON.stringify(failed).length < 5000);
+    const waiting = parseToPrimary({ type: 'waiting', open: 1, oldest: [{ ...open, path: LONG, fat: LONG }] });
+    assert.ok(JSON.stringify(waiting).length < 5000);
+    const values = Array.from({ length: 30_000 }, (_, x) => ({ value: 1, labels: { x } }));
+    const metric = { name: 'fat', help: 'h', type: 'gauge', aggregator: 'sum', values };
+    const fat = parseToPrimary({
+      type: 'stats',
+      snapshot: { ...snapshot, appMetrics: [{ ...metric, name: 'first', values: [] }, metric] },
+    });
+    assert.deepEqual(fat.type === 'stats' && fat.snapshot.appMetrics.map(({ name }) => name), ['first']);
+  });
+
+  test('costs the other metrics nothing where one of them is odd', () => {
+    const good = { name: 'good', help: 'h', type: 'gauge', aggregator: 'sum', values: [{ value: 1, labels: {} }] };
+    const bad = [
+      null,
+      {},
+      { ...good, name: 'a b' },
+      { ...good, aggregator: 'constructor' },
+      { ...good, values: [{ value: '1' }] },
+    ];
+    const parsed = parseToPrimary({ type: 'stats', snapshot: { ...snapshot, appMetrics: [...bad, good] } });
+    assert.deepEqual(parsed.type === 'stats' && parsed.snapshot.appMetrics, [good]);
+  });
+
+  test('gets a MalformedError or a message of known size, whatever it is', () => {
+    const seed = Number(process.env.SEED ?? Date.now() % 1e9);
+    console.log(`# seed ${seed}`);
+    const random = seededRandom(seed);
+    const pick = <T>(from: readonly T[]): T => from[Math.floor(random() * from.length)] as T;
+    const mutated = (value: unknown, depth = 0): unknown => {
+      if (random() < 0.15 || typeof value !== 'object' || value === null) return random() < 0.3 ? pick(ODD) : value;
+      if (Array.isArray(value)) return value.map(each => mutated(each, depth + 1));
+      const fields = Object.entries(value).filter(() => random() > 0.05);
+      return Object.fromEntries(fields.map(([name, field]) => [name, random() < 0.3 ? mutated(field, depth + 1) : field]));
+    };
+    let accepted = 0;
+    for (let round = 0; round < 20_000; round++) {
+      const [parse, from] = round % 2 === 0 ? ([parseToPrimary, TO_PRIMARY] as const) : ([parseToWorker, TO_WORKER] as const);
+      const message = random() < 0.1 ? pick(ODD) : mutated(pick(Object.values<object>(from)));
+      try {
+        assert.ok(JSON.stringify(parse(message)).length < 1_000_000);
+        accepted++;
+      } catch (error) {
+        assert.ok(error instanceof MalformedError, `seed ${seed}, round ${round}: ${(error as Error).stack}`);
+      }
+    }
+    assert.ok(accepted > 1000 && accepted < 19_000, `${accepted} accepted`);
+  });
+});
+
+function stats200(status: number) {
+  return {
+    type: 'stats',
+    snapshot: { ...snapshot, http: [{ method: 'GET', status, sumSeconds: 1, counts: Array(14).fill(0) }] },
+  };
+}
