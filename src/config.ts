@@ -6,7 +6,9 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Expected } from './parsers.ts';
+import { Expected } from './parsers.ts';
+import { parseRedisUrl, type RedisAddress } from './redis-url.ts';
+import { MAX_SECRET_BYTES, readSmallFile } from './secrets.ts';
 import type { Variable } from './variable.ts';
 import { type Config, variables } from './variables.ts';
 
@@ -43,19 +45,50 @@ export function readEnvironment(
   return { environment: { ...parsed, ...real }, fromDotenv };
 }
 
+/** Secrets as their files held them, by the name of the variable. */
+export type SecretTexts = Readonly<Record<string, string>>;
+
+/** In the environment of a worker: the secrets that its primary has read from files, as JSON. */
+const HANDED = 'BOSUN_SECRETS';
+
+/** Settings as a primary reads them, with what its workers need to read the same ones whatever becomes of the files. */
+export interface Read {
+  config: Config;
+  fromFiles: SecretTexts;
+}
+
 /**
  * Parses and checks every variable. Empty means unset.
  * @throws ConfigError with all problems at once
  */
 export function readConfig(environment: Environment, fromDotenv: ReadonlySet<string> = new Set()): Config {
+  return readSettings(environment, fromDotenv).config;
+}
+
+/** What a worker gets of the secrets from files: they may have changed since its primary read them. */
+export function handOver(fromFiles: SecretTexts): Environment {
+  return { [HANDED]: JSON.stringify(fromFiles) };
+}
+
+/** As readConfig, in a worker; its app and their children find no more secrets in the environment than the operator put there. */
+export function readWorkerConfig(environment: Record<string, string | undefined>): Config {
+  const handed = JSON.parse(environment[HANDED] ?? '{}') as SecretTexts;
+  delete environment[HANDED];
+  return readSettings(environment, new Set(), handed).config;
+}
+
+/** As readConfig. */
+export function readSettings(environment: Environment, fromDotenv: ReadonlySet<string>, handed: SecretTexts = {}): Read {
   const problems: string[] = [];
+  const fromFiles: Record<string, string> = {};
   const production = environment.NODE_ENV === 'production';
   const values: Record<string, unknown> = { production };
   for (const [key, row] of Object.entries<Variable<unknown>>(variables)) {
-    const value = given(row, environment, fromDotenv, problems);
+    const value = given(row, environment, fromDotenv, handed, problems);
     const fallback = production ? row.fallback : (row.development ?? row.fallback);
     const source = value?.text ?? fallback;
     if (source === undefined) continue;
+    if (value?.isFromFile) fromFiles[row.name] = source;
     try {
       values[key] = row.parse(source);
     } catch (error) {
@@ -65,22 +98,31 @@ export function readConfig(environment: Environment, fromDotenv: ReadonlySet<str
       );
     }
   }
-  const config = values as Config;
+  const config = values as { -readonly [K in keyof Config]: Config[K] };
   if (problems.length === 0) problems.push(...contradictions(config));
+  if (config.redisCaFile !== undefined && problems.length === 0) {
+    try {
+      config.redisCa = certificatesOf(config.redisCaFile);
+    } catch (error) {
+      problems.push(`REDIS_CA_FILE must be ${(error as Expected).message}`);
+    }
+  }
   if (problems.length > 0) throw new ConfigError(problems);
-  return Object.freeze(config);
+  return { config: Object.freeze(config), fromFiles };
 }
 
 interface Given {
   name: string;
   text: string;
   from: string;
+  isFromFile?: true;
 }
 
 function given(
   row: Variable<unknown>,
   environment: Environment,
   fromDotenv: ReadonlySet<string>,
+  handed: SecretTexts,
   problems: string[],
 ): Given | undefined {
   const origin = (name: string) => (fromDotenv.has(name) ? '.env' : 'environment');
@@ -93,13 +135,15 @@ function given(
     return undefined;
   }
   if (text !== undefined) return { name: row.name, text, from: origin(row.name) };
+  const known = handed[row.name];
+  if (known !== undefined) return { name: row.name, text: known, from: 'the primary', isFromFile: true };
   if (file) {
-    const content = readText(file);
-    if (typeof content === 'string') return { name: row.name, text: content.trim(), from: file };
-    problems.push(
-      `${row.name}_FILE must be the path of a readable file, got ${JSON.stringify(file)}: ${content.message} (${origin(`${row.name}_FILE`)})`,
-    );
-    return undefined;
+    try {
+      return { name: row.name, text: readSmallFile(file, MAX_SECRET_BYTES), from: file, isFromFile: true };
+    } catch (error) {
+      problems.push(`${row.name}_FILE must be ${(error as Expected).message} (${origin(`${row.name}_FILE`)})`);
+      return undefined;
+    }
   }
   const aliased = row.alias === undefined ? undefined : environment[row.alias] || undefined;
   return row.alias !== undefined && aliased !== undefined
@@ -132,21 +176,36 @@ function contradictions(config: Config): string[] {
   return found;
 }
 
-function loginProblems({ redisUrl, redisUsername, redisPassword, redisCaFile, redisTls, ...config }: Config): string[] {
+function loginProblems(config: Config): string[] {
+  const { redisUsername, redisPassword, redisCaFile, redisTls } = config;
   const found: string[] = [];
-  const url = redisUrl === undefined ? undefined : new URL(redisUrl);
+  const url = addressOf(config);
   if (redisPassword !== undefined && url?.password) found.push('REDIS_PASSWORD and REDIS_URL both have a password, expected one');
   if (redisUsername !== undefined && url?.username) found.push('REDIS_USERNAME and REDIS_URL both have a user, expected one');
-  if (redisTls && url?.protocol === 'redis:') found.push('REDIS_TLS must go with a REDIS_URL of rediss://, got redis://');
+  if (url?.username && url.password === undefined && redisPassword === undefined)
+    found.push('REDIS_URL has a user without a password, expected user:password@, or REDIS_PASSWORD beside it');
+  if (redisTls && url?.tls === false) found.push('REDIS_TLS must go with a REDIS_URL of rediss://, got redis://');
   if (config.redisSentinelPassword !== undefined && config.redisSentinels === undefined)
     found.push('REDIS_SENTINEL_PASSWORD must go with REDIS_SENTINELS, got none');
-  if (redisCaFile === undefined) return found;
-  if (url?.protocol !== 'rediss:' && !(redisTls && url === undefined))
+  if (redisCaFile !== undefined && !(url?.tls || (redisTls && url === undefined)))
     found.push('REDIS_CA_FILE must go with a REDIS_URL of rediss://, or with REDIS_TLS, got neither');
-  const content = readText(redisCaFile);
-  if (typeof content !== 'string')
-    found.push(`REDIS_CA_FILE must be the path of a readable file, got ${JSON.stringify(redisCaFile)}: ${content.message}`);
   return found;
+}
+
+/** A bundle of all public authorities has about 220 KB. */
+const MAX_CA_BYTES = 1 << 20;
+
+/** @throws Expected */
+function certificatesOf(path: string): string {
+  const pem = readSmallFile(path, MAX_CA_BYTES);
+  // Loaded only here: most primaries need no certificate.
+  const { X509Certificate } = process.getBuiltinModule('node:crypto');
+  try {
+    new X509Certificate(pem);
+    return pem;
+  } catch {
+    throw new Expected(`a file of PEM certificates, got ${JSON.stringify(path)}, which has none`);
+  }
 }
 
 function readText(path: string): string | Error {
@@ -184,19 +243,25 @@ export function inheritedOf({ BOSUN_BOARD: board, BOSUN_SOCKETS: sockets }: Envi
   return { board: board ? Number(board) : undefined, sockets: sockets ? sockets.split(',').map(Number) : [] };
 }
 
+/** Where REDIS_URL leads, and its login; undefined where it is not set. */
+export function addressOf({ redisUrl }: Pick<Config, 'redisUrl'>): RedisAddress | undefined {
+  return redisUrl === undefined ? undefined : parseRedisUrl(redisUrl);
+}
+
 /** Where Redis is, for people, without user and password. */
 export function describeRedis(config: Config): string {
-  if (config.redisUrl !== undefined) {
-    const { hostname, port, pathname } = new URL(config.redisUrl);
-    return `${hostname}:${port || 6379}${pathname === '/' ? '' : pathname}`;
+  const address = addressOf(config);
+  if (address !== undefined) {
+    const { host, port, db } = address;
+    return `${host.includes(':') ? `[${host}]` : host}:${port}${db === 0 ? '' : `/${db}`}`;
   }
   const nodes = config.redisSentinels ?? config.redisClusterNodes ?? [];
   return nodes.map(({ host, port }) => `${host}:${port}`).join(',');
 }
 
 /** The number of Redis' database; a Cluster has only 0. */
-export function redisDatabase({ redisUrl }: Config): number {
-  return redisUrl === undefined ? 0 : Number(new URL(redisUrl).pathname.slice(1));
+export function redisDatabase(config: Config): number {
+  return addressOf(config)?.db ?? 0;
 }
 
 export function usesRedis(config: Config): boolean {

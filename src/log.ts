@@ -12,8 +12,10 @@ const STDOUT = 1;
 /** While nobody reads: what is more is dropped. */
 const MOST_WAITING_BYTES = 1 << 20;
 const SECRET_FIELDS = ['password', 'secret', 'token', 'authorization', 'cookie', 'redisUrl', 'sessionKeys'];
+/** ioredis' errors carry the command that failed: sessions, and what else the app keeps in Redis. */
+const ARGUMENTS = '*.command.args';
 /** Replaced by "[Redacted]": in the line itself, in its objects, and in their headers. */
-const SECRETS = SECRET_FIELDS.flatMap(field => [field, `*.${field}`, `*.headers.${field}`]);
+const SECRETS = [...SECRET_FIELDS.flatMap(field => [field, `*.${field}`, `*.headers.${field}`]), ARGUMENTS];
 
 export type Log = Logger;
 /** Gives the process' logger. */

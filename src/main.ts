@@ -14,7 +14,7 @@ const signals = cluster.isPrimary ? new SignalQueue() : undefined;
 const compileCache = join(import.meta.dirname, '..', 'node_modules', '.cache', 'koa-bosun');
 enableCompileCache(compileCache);
 
-const { ConfigError, inheritedOf, readConfig, workerIdOf } = await import('./config.ts');
+const { ConfigError, inheritedOf, readWorkerConfig, workerIdOf } = await import('./config.ts');
 try {
   if (signals !== undefined) {
     const { startPool } = await import('./primary/pool/pool.ts');
@@ -23,7 +23,7 @@ try {
     await runPrimary(pool, signals);
   } else {
     const { runWorker } = await import('./worker/worker.ts');
-    runWorker(readConfig(process.env), workerIdOf(process.env), inheritedOf(process.env));
+    runWorker(readWorkerConfig(process.env), workerIdOf(process.env), inheritedOf(process.env));
   }
 } catch (error) {
   const { PortError } = await import('./balancing/sockets.ts');

@@ -119,14 +119,3 @@ export const hostPorts: Parser<HostPort[]> = value =>
     if (host === undefined || !(number > 0 && number <= 65535)) throw new Expected('a comma list of host:port');
     return { host, port: number };
   });
-
-/**
- * Redis' own checks come too late: ioredis takes an unknown scheme for a file path, and a path that is no number for database 0.
- */
-export const redisUrl: Parser<string> = value => {
-  const url = URL.canParse(value) ? new URL(value) : undefined;
-  const valid =
-    url && /^rediss?:$/.test(url.protocol) && url.hostname !== '' && /^(\/\d{0,5})?$/.test(url.pathname) && url.port !== '0';
-  if (!valid) throw new Expected('redis://[user:password@]host[:port][/db] or rediss://…, db a whole number');
-  return value;
-};

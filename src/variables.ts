@@ -11,12 +11,13 @@ import {
   list,
   milliseconds,
   port,
-  redisUrl,
   sampled,
   text,
   wholeNumber,
   workerCount,
 } from './parsers.ts';
+import { redisUrl } from './redis-url.ts';
+import { credential, keyList } from './secrets.ts';
 import { optional, type Variable, variable } from './variable.ts';
 
 export const POLICIES = ['rr', 'none', 'reuseport', 'least-connections', 'response-time'] as const;
@@ -138,15 +139,15 @@ export const variables = {
   redisUrl: optional(
     'REDIS_URL',
     redisUrl,
-    '`redis://` or `rediss://` with user, password, db; unset: cookie sessions, local broadcast',
+    '`redis://` or `rediss://` with user, password (a `%` in it is written `%25`), db; unset: cookie sessions, local broadcast',
     { secret: true },
   ),
   redisUsername: optional(
     'REDIS_USERNAME',
-    text,
+    credential,
     'user of Redis, where the URL names none; for Sentinel and Cluster the only way',
   ),
-  redisPassword: optional('REDIS_PASSWORD', text, 'password of Redis, where the URL has none', { secret: true }),
+  redisPassword: optional('REDIS_PASSWORD', credential, 'password of Redis, where the URL has none', { secret: true }),
   redisTls: variable(
     'REDIS_TLS',
     'false',
@@ -155,14 +156,19 @@ export const variables = {
   ),
   redisCaFile: optional(
     'REDIS_CA_FILE',
-    text,
+    credential,
     'PEM file of the authority that has signed the certificates of Redis; goes with `rediss://` or `REDIS_TLS`',
   ),
   redisSentinels: optional('REDIS_SENTINELS', hostPorts, 'Redis Sentinels, `host:port,…`, instead of `REDIS_URL`'),
   redisSentinelName: optional('REDIS_SENTINEL_NAME', text, 'the name of the master that the Sentinels watch'),
-  redisSentinelPassword: optional('REDIS_SENTINEL_PASSWORD', text, 'password of the Sentinels themselves, where they have one', {
-    secret: true,
-  }),
+  redisSentinelPassword: optional(
+    'REDIS_SENTINEL_PASSWORD',
+    credential,
+    'password of the Sentinels themselves, where they have one',
+    {
+      secret: true,
+    },
+  ),
   redisClusterNodes: optional(
     'REDIS_CLUSTER_NODES',
     hostPorts,
@@ -182,8 +188,8 @@ export const variables = {
   ),
   sessionKeys: optional(
     'SESSION_KEYS',
-    list,
-    'keys that sign the session cookie, comma list, newest first; unset: with Redis one set is generated once and shared by every pod through Redis, without Redis a random one per start (with a warning)',
+    keyList,
+    'keys that sign the session cookie, comma list or one a line, newest first; unset: with Redis one set is generated once and shared by every pod through Redis, without Redis a random one per start (with a warning)',
     { secret: true, shown: 'generated' },
   ),
   sessionCookie: variable(
@@ -223,5 +229,5 @@ export const variables = {
 
 type Values = { [K in keyof typeof variables]: (typeof variables)[K] extends Variable<infer T> ? T : never };
 
-/** All settings, parsed and frozen; `production` is NODE_ENV=production. */
-export type Config = Readonly<Values & { production: boolean }>;
+/** All settings, parsed and frozen; `production` is NODE_ENV=production, `redisCa` what REDIS_CA_FILE holds. */
+export type Config = Readonly<Values & { production: boolean; redisCa?: string }>;

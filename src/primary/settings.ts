@@ -1,7 +1,16 @@
 /**
  * The settings of this pod: read at the start, read again by a rolling restart, and what of them goes to the workers.
  */
-import { type Config, ConfigError, type Environment, readConfig, readEnvironment, usesRedis } from '../config.ts';
+import {
+  type Config,
+  ConfigError,
+  type Environment,
+  handOver,
+  readEnvironment,
+  readSettings,
+  type SecretTexts,
+  usesRedis,
+} from '../config.ts';
 import { generateSessionKey } from '../state/session-keys.ts';
 
 /** What a running primary can't change: its sockets are open, and its log is. */
@@ -23,13 +32,16 @@ const FIXED = {
 export class Settings {
   #environment: Environment;
   #config: Config;
+  #fromFiles: SecretTexts;
   #generatedKeys: string[] | undefined;
 
   /** @throws ConfigError */
   constructor() {
     const { environment, fromDotenv } = readEnvironment();
     this.#environment = environment;
-    this.#config = readConfig(environment, fromDotenv);
+    const { config, fromFiles } = readSettings(environment, fromDotenv);
+    this.#config = config;
+    this.#fromFiles = fromFiles;
   }
 
   get config(): Config {
@@ -48,7 +60,8 @@ export class Settings {
 
   /** For the next worker. */
   workerEnvironment(nodeOptions: string, compileCache: string, id: number): Environment {
-    return { NODE_COMPILE_CACHE: compileCache, ...this.#environment, NODE_OPTIONS: nodeOptions, BOSUN_WORKER_ID: String(id) };
+    const own = { NODE_OPTIONS: nodeOptions, BOSUN_WORKER_ID: String(id), ...handOver(this.#fromFiles) };
+    return { NODE_COMPILE_CACHE: compileCache, ...this.#environment, ...own };
   }
 
   /** Empty with Redis: the workers share keys through it. Generated ones stay the same until the primary ends. */
@@ -69,7 +82,7 @@ export class Settings {
    */
   reload(): void {
     const { environment, fromDotenv } = readEnvironment();
-    const config = readConfig(environment, fromDotenv);
+    const { config, fromFiles } = readSettings(environment, fromDotenv);
     const changed = Object.entries(FIXED).filter(
       ([key]) => JSON.stringify(config[key as keyof typeof FIXED]) !== JSON.stringify(this.#config[key as keyof typeof FIXED]),
     );
@@ -77,5 +90,6 @@ export class Settings {
       throw new ConfigError(changed.map(([, name]) => `${name} can't change while the primary runs: start it anew`));
     this.#environment = environment;
     this.#config = config;
+    this.#fromFiles = fromFiles;
   }
 }

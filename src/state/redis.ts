@@ -2,11 +2,11 @@
  * The one way to connect to Redis: by URL, through Sentinels, or to a Cluster. A Redis that is away costs milliseconds, never a hang:
  * commands fail at once while there is no connection, and the client reconnects for ever (docs/decisions/4-fail-fast-redis.md).
  */
-import { readFileSync } from 'node:fs';
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
-import { type Config, describeRedis } from '../config.ts';
+import { addressOf, type Config, describeRedis } from '../config.ts';
 import type { RedisState } from '../messages.ts';
 import './command-timeout.ts';
+import './redis-protocol.ts';
 import { type RedisError, reasonOf } from './connection-errors.ts';
 import { watchRedis } from './redis-stats.ts';
 
@@ -97,9 +97,11 @@ function createClient(
   clientName: string,
   { subscribes, commandTimeoutMs }: Required<ConnectOptions>,
 ): RedisClient | undefined {
-  const { redisUsername: username, redisPassword: password, redisCaFile, redisSentinelPassword: sentinelPassword } = config;
-  const tls =
-    config.redisTls || redisCaFile !== undefined ? { ...(redisCaFile && { ca: readFileSync(redisCaFile) }) } : undefined;
+  const { redisCa: ca, redisSentinelPassword: sentinelPassword } = config;
+  const address = addressOf(config);
+  const username = config.redisUsername ?? address?.username;
+  const password = config.redisPassword ?? address?.password;
+  const tls = config.redisTls || address?.tls ? { ...(ca !== undefined && { ca }) } : undefined;
   const options = {
     ...FAIL_FAST,
     commandTimeout: commandTimeoutMs,
@@ -108,7 +110,10 @@ function createClient(
     ...(password !== undefined && { password }),
     ...(tls && { tls }),
   };
-  if (config.redisUrl !== undefined) return new Redis(config.redisUrl, options);
+  if (address !== undefined) {
+    const { host, port, db, family } = address;
+    return new Redis({ ...options, host, port, db, family });
+  }
   if (config.redisSentinels !== undefined && config.redisSentinelName !== undefined) {
     return new Redis({
       ...options,

@@ -1,0 +1,170 @@
+/**
+ * A small server that speaks Redis' protocol (RESP3) and can lie: a test may answer any command with any bytes, and send bytes that nobody asked for.
+ * It keeps texts, hashes and nothing else, runs no scripts, and passes published messages on.
+ */
+import { once } from 'node:events';
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import { after } from 'node:test';
+
+export interface Connection {
+  /** What CLIENT SETNAME said: `bosun:<host>:primary`, `:subscriber`, `:reader`, or the number of a worker. */
+  name: string;
+  socket: Socket;
+  channels: Set<string>;
+}
+
+/** Bytes for the wire; undefined: the honest answer. An empty text: no answer. */
+export type Lie = (command: readonly string[], connection: Connection) => string | Buffer | undefined;
+
+export const bulk = (text: string) => `$${Buffer.byteLength(text)}\r\n${text}\r\n`;
+export const array = (texts: readonly string[], type = '*') => `${type}${texts.length}\r\n${texts.map(bulk).join('')}`;
+
+export class FakeRedis {
+  readonly #server: Server;
+  readonly connections = new Set<Connection>();
+  readonly texts = new Map<string, string>();
+  readonly hashes = new Map<string, Map<string, string>>();
+  /** Every command that came, in order. */
+  readonly commands: { name: string; command: readonly string[] }[] = [];
+  /** Connections ever made. */
+  made = 0;
+  lie: Lie = () => undefined;
+
+  /** On a free port of 127.0.0.1; ends with the test file. */
+  static async start(lie?: Lie): Promise<FakeRedis> {
+    const fake = new FakeRedis();
+    if (lie) fake.lie = lie;
+    fake.#server.listen(0, '127.0.0.1');
+    await once(fake.#server, 'listening');
+    after(() => fake.close());
+    return fake;
+  }
+
+  private constructor() {
+    this.#server = createServer(socket => this.#accept(socket));
+  }
+
+  get url(): string {
+    return `redis://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  close(): void {
+    this.#server.close();
+    for (const { socket } of this.connections) socket.destroy();
+  }
+
+  /** Raw bytes to every connection whose name ends so. */
+  send(nameEnd: string, bytes: string | Buffer): void {
+    for (const { name, socket } of this.connections) if (name.endsWith(nameEnd)) socket.write(bytes);
+  }
+
+  publish(channel: string, text: string): number {
+    const listening = [...this.connections].filter(({ channels }) => channels.has(channel));
+    for (const { socket } of listening) socket.write(array(['message', channel, text], '>'));
+    return listening.length;
+  }
+
+  #accept(socket: Socket): void {
+    const connection: Connection = { name: '', socket, channels: new Set() };
+    this.made++;
+    this.connections.add(connection);
+    socket.on('error', () => undefined);
+    socket.on('close', () => this.connections.delete(connection));
+    let unread = Buffer.alloc(0);
+    socket.on('data', (chunk: Buffer) => {
+      unread = Buffer.concat([unread, chunk]);
+      for (;;) {
+        const found = commandOf(unread);
+        if (found === undefined) return;
+        unread = unread.subarray(found.length);
+        this.#answer(found.command, connection);
+      }
+    });
+  }
+
+  #answer(command: readonly string[], connection: Connection): void {
+    if (command[0]?.toLowerCase() === 'client' && command[1]?.toLowerCase() === 'setname') connection.name = command[2] ?? '';
+    this.commands.push({ name: connection.name, command });
+    const bytes = this.lie(command, connection) ?? this.#honest(command, connection);
+    if (bytes.length > 0 && !connection.socket.destroyed)
+      connection.socket.write(typeof bytes === 'string' ? Buffer.from(bytes) : bytes);
+  }
+
+  #honest([name = '', ...args]: readonly string[], connection: Connection): string {
+    const [key = '', value = '', third = ''] = args;
+    switch (name.toLowerCase()) {
+      case 'hello':
+        return `%2\r\n${bulk('server')}${bulk('redis')}${bulk('proto')}:3\r\n`;
+      case 'info':
+        return bulk('redis_version:8.0.0\r\nloading:0\r\nrole:master\r\nmaxmemory_policy:noeviction\r\n');
+      case 'ping':
+        return '+PONG\r\n';
+      case 'get':
+        return this.#text(this.texts.get(key));
+      case 'set':
+        if (args.includes('NX') && this.texts.has(key)) return '_\r\n';
+        this.texts.set(key, value);
+        return '+OK\r\n';
+      case 'hgetall':
+        return array([...(this.hashes.get(key) ?? [])].flat(), '*');
+      case 'hset':
+        this.#hash(key).set(value, third);
+        return ':1\r\n';
+      // The scripts of the session store (key, ttl, json) and of the retained events (key, name, text).
+      case 'eval': {
+        const [, , name = '', a = '', b = ''] = args;
+        if (name.endsWith(':retained')) this.#hash(name).set(a, b);
+        else this.texts.set(name, b);
+        return name.endsWith(':retained') ? '_\r\n' : ':1\r\n';
+      }
+      case 'subscribe':
+        return args.map((channel, index) => this.#subscribe(channel, index, connection)).join('');
+      case 'publish':
+        return `:${this.publish(key, value)}\r\n`;
+      case 'xrevrange':
+        return '*0\r\n';
+      case 'xread':
+        setTimeout(() => connection.socket.destroyed || connection.socket.write('_\r\n'), 200).unref();
+        return '';
+      default:
+        return '+OK\r\n';
+    }
+  }
+
+  #subscribe(channel: string, index: number, { channels }: Connection): string {
+    channels.add(channel);
+    return `>3\r\n${bulk('subscribe')}${bulk(channel)}:${index + 1}\r\n`;
+  }
+
+  #hash(key: string): Map<string, string> {
+    const hash = this.hashes.get(key) ?? new Map<string, string>();
+    this.hashes.set(key, hash);
+    return hash;
+  }
+
+  #text(text: string | undefined): string {
+    return text === undefined ? '_\r\n' : bulk(text);
+  }
+}
+
+/** The first command of what a client has sent, an array of bulk strings, and its bytes; undefined while it is not whole. */
+function commandOf(bytes: Buffer): { command: string[]; length: number } | undefined {
+  let at = 0;
+  const line = () => {
+    const end = bytes.indexOf('\r\n', at);
+    if (end === -1) return undefined;
+    const text = bytes.toString('latin1', at + 1, end);
+    at = end + 2;
+    return Number(text);
+  };
+  const count = line();
+  if (count === undefined) return undefined;
+  const command: string[] = [];
+  for (let index = 0; index < count; index++) {
+    const length = line();
+    if (length === undefined || bytes.length < at + length + 2) return undefined;
+    command.push(bytes.toString('utf8', at, at + length));
+    at += length + 2;
+  }
+  return { command, length: at };
+}

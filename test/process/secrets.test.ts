@@ -1,0 +1,79 @@
+/**
+ * Secrets in a running pod: a bad one changes nothing, and none is ever printed, whatever Redis says of it.
+ */
+import assert from 'node:assert/strict';
+import { renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { FakeRedis } from '../fake-redis.ts';
+import { until } from '../until.ts';
+import { readyPids } from './capacity.ts';
+import { ask } from './clients.ts';
+import { CLEAN, startKit } from './kit.ts';
+import { bosun, temporaryFolder } from './operator.ts';
+
+const CANARY = `c4n#ry "%' ü@/`;
+
+/** As a Redis that knows neither HELLO nor AUTH: it quotes what it does not know. */
+const quoting = ([name = '', ...args]: readonly string[]) =>
+  /^(hello|auth)$/i.test(name)
+    ? `-ERR unknown command \`${name}\`, with args beginning with: ${args.map(arg => `\`${arg}\` `).join('')}\r\n`
+    : undefined;
+
+/** Every form in which it might be printed. */
+const FORMS = [CANARY, encodeURIComponent(CANARY), JSON.stringify(CANARY).slice(1, -1), 'c4n'];
+const assertHidden = (output: string) => {
+  for (const form of FORMS)
+    assert.ok(!output.includes(form), `${form} in ${output.slice(Math.max(0, output.indexOf(form) - 300))}`);
+};
+
+test('a REDIS_URL with a raw % ends with code 78, a line that names the fault, and no stack', async () => {
+  const kit = await startKit({ app: 'koa.mjs', env: { REDIS_URL: 'redis://:c4n%ry@127.0.0.1:1' } });
+  assert.deepEqual(await kit.exit(), { code: 78, signal: null });
+  assert.deepEqual(kit.stderr.split('\n'), [
+    'bad configuration:',
+    '  REDIS_URL must be a URL that has each % of its user and password written as %25 (and other characters in UTF-8), got a value that is not (hidden: it is a secret) (environment)',
+    '',
+  ]);
+});
+
+test('a bad secret file changes nothing at SIGHUP nor for a worker that starts later, and no output shows a secret', async () => {
+  const redis = await FakeRedis.start(quoting);
+  const { host } = new URL(redis.url);
+  const file = join(temporaryFolder(), 'url');
+  // At once, as a platform does it.
+  const write = (text: string) => {
+    writeFileSync(`${file}.new`, text);
+    renameSync(`${file}.new`, file);
+  };
+  write(`\uFEFFredis://:${encodeURIComponent(CANARY)}@${host}\r\n`);
+  const socket = join(temporaryFolder(), 'control.sock');
+  const env = { CONTROL_SOCKET: socket, REDIS_URL_FILE: file, SESSION_KEYS: CANARY, DEBUG: 'ioredis:*', LOG_LEVEL: 'trace' };
+  const kit = await startKit({ app: 'sessions.ts', env });
+  // It takes no password: that it was given one must have been hidden wherever it says so.
+  await until(
+    () => /unknown command `AUTH`, with args beginning with: `\[hidden\]`/i.test(kit.transcript()) || undefined,
+    () => kit.transcript(),
+  );
+  redis.lie = () => undefined;
+  const { port } = await kit.ready();
+  const [first = 0] = await readyPids(kit);
+
+  write('redis://:c4n%ry@127.0.0.1:1');
+  kit.signal('SIGHUP');
+  const { problems } = await kit.event('reload.refused');
+  assert.match(String(problems), /^REDIS_URL must be .* \(hidden: it is a secret\) \(\/.*\/url\)$/);
+  process.kill(first, 'SIGKILL');
+  await until(
+    async () => (await readyPids(kit)).filter(pid => pid !== first).length === 2 || undefined,
+    () => kit.transcript(),
+  );
+  assert.equal((await ask(port, '/increment')).status, 200);
+
+  const shown = await Promise.all([
+    ...['/status', '/metrics', '/readyz', '/'].map(async path => (await kit.probe(path)).body),
+    ...['status', 'doctor', 'fleet'].map(async command => JSON.stringify(await bosun(socket, [command, '--json']))),
+  ]);
+  assert.deepEqual(await kit.stop(), CLEAN);
+  assertHidden([...shown, kit.transcript()].join('\n'));
+});
