@@ -41,6 +41,7 @@ const noFiles = {
   memoryCurrent: null,
   memoryEvents: null,
   memoryOomControl: null,
+  memoryStat: null,
   memoryPressure: null,
 };
 
@@ -80,6 +81,40 @@ test('cgroup v1: nanoseconds, oom_control, no pressure of the host', () => {
     memoryHighEvents: null,
     memoryMaxEvents: null,
   });
+});
+
+test('page cache is no memory in use: the kernel takes it back, but for mapped code', () => {
+  const stat = (lines: Record<string, number>) =>
+    Object.entries(lines)
+      .map(([name, value]) => `${name} ${value}\n`)
+      .join('');
+  const v1: Files = {
+    '/proc/self/cgroup': '1:memory:/x\n',
+    '/proc/self/mountinfo': '1 2 0:4 /x /m rw - cgroup c rw,memory\n',
+    '/m/memory.limit_in_bytes': '1024\n',
+    '/m/memory.usage_in_bytes': '1000\n',
+  };
+  // The own lines of v1 leave out what children hold.
+  const v1Stat = stat({
+    inactive_file: 1,
+    active_file: 2,
+    mapped_file: 3,
+    total_mapped_file: 50,
+    total_inactive_file: 300,
+    total_active_file: 200,
+  });
+  assert.equal(usageOf({ ...v1, '/m/memory.stat': v1Stat }).memoryBytes, 550);
+  assert.equal(usageOf(v1).memoryBytes, 1000, 'no memory.stat: everything counts');
+
+  const v2 = (lines: Record<string, number>) =>
+    usageOf({ ...V2, '/c/a/memory.current': '1000\n', '/c/a/memory.stat': stat(lines) }).memoryBytes;
+  assert.equal(v2({ anon: 600, file: 350, shmem: 100, file_mapped: 50, inactive_file: 100, active_file: 150 }), 800);
+  assert.equal(
+    v2({ file_mapped: 500, inactive_file: 100, active_file: 150 }),
+    900,
+    'more mapped than active: inactive pages alone',
+  );
+  assert.equal(v2({ inactive_file: 5000 }), 0, 'the two files are not read at the same moment');
 });
 
 test('hybrid: pressure comes from the unified tree of this process', () => {

@@ -38,6 +38,7 @@ export interface UsageFiles {
   memoryCurrent: string | null;
   memoryEvents: string | null;
   memoryOomControl: string | null;
+  memoryStat: string | null;
   memoryPressure: string | null;
 }
 
@@ -206,6 +207,7 @@ function findUsageFiles(survey: Survey, { cpu, memory, unified }: Places): Usage
     memoryCurrent: existing(memoryHome, memory.version === 2 ? 'memory.current' : 'memory.usage_in_bytes'),
     memoryEvents: memory.version === 2 ? existing(memoryHome, 'memory.events') : null,
     memoryOomControl: memory.version === 1 ? existing(memoryHome, 'memory.oom_control') : null,
+    memoryStat: existing(memoryHome, 'memory.stat'),
     memoryPressure: existing(leaf, 'memory.pressure'),
   };
 }

@@ -106,6 +106,20 @@ test("the kernel's OOM kill takes a worker, says `oom`, and the pool comes back"
   assert.deepEqual(await exits(app), { oom: kills, killed: 1 });
 });
 
+test('page cache that fills the memory limit refuses no heap snapshot', withEngine, async () => {
+  const app = await runLimited(memory(256), { NODE_CLUSTER_WORKERS: '1' });
+  // Written, then read twice: part of it is on the kernel's list of active pages.
+  await app.output('sh', '-c', 'head -c 300M /dev/zero > /tmp/cached; cat /tmp/cached /tmp/cached > /dev/null');
+  const used = await app.output(
+    'sh',
+    '-c',
+    'cat /sys/fs/cgroup/memory/memory.usage_in_bytes /sys/fs/cgroup/memory.current 2> /dev/null || true',
+  );
+  assert.ok(Number(used) > 250 * 2 ** 20, `${used.trim()} bytes are used: this shows nothing`);
+  assert.match(await app.output('bosun', 'heap-snapshot'), /^worker 1: .*heapsnapshot$/m);
+  assert.deepEqual([await exits(app), await kernelKills(app)], [{}, 0]);
+});
+
 for (const [given, primary, worker] of [
   [0, 0, 300],
   [900, 900, 1000],
