@@ -40,10 +40,10 @@ export type ToWorker =
 export type ToPrimary =
   /** The listener is open and the app answers; `port` is the real one where PORT=0. */
   | { type: 'ready'; port: number }
-  /** This worker can't start; `code` is the system's (`EADDRINUSE`) where there is one. The worker exits right after. */
-  | { type: 'failed'; stage: 'app' | 'listen'; message: string; code?: string }
+  /** This worker can't start. It exits right after. */
+  | ({ type: 'failed'; stage: 'app' | 'listen' } & ErrorReport)
   /** An exception that nobody caught: the worker drains itself and exits with code 1. */
-  | { type: 'crashing'; message: string }
+  | ({ type: 'crashing' } & ErrorReport)
   /** `evictionPolicy` is Redis' maxmemory-policy, where it may be asked. */
   | { type: 'redis'; state: RedisState; message: string; evictionPolicy?: string }
   /** This worker goes by the session keys that are in Redis since the KEYS_EVENT of that name. */
@@ -62,6 +62,26 @@ export type ToPrimary =
   /** The last message: all before it has arrived. */
   | { type: 'bye' }
   | ({ type: 'broadcast' } & Broadcast);
+
+/** An error of a worker, for the log. */
+export interface ErrorReport {
+  message: string;
+  /** With the stacks of its causes. */
+  stack: string;
+  summary: ErrorSummary;
+  /** Another try fails in the same way: a syntax error, a missing module, a wrong export, a port that is taken. */
+  isPermanent: boolean;
+}
+
+/** What of an error every surface may show: none of its text. */
+export interface ErrorSummary {
+  class: string;
+  /** The system's, or Node.js' (`ECONNREFUSED`, `ERR_MODULE_NOT_FOUND`). */
+  code?: string;
+  /** Of the app's code: where the error was made. */
+  file?: string;
+  line?: number;
+}
 
 /** An event of the app; `json` is its data, as text all the way from worker to worker. */
 export interface Broadcast {

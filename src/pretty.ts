@@ -13,13 +13,14 @@ export function prettyLine(line: string): string {
   } catch {
     return line;
   }
-  const { level, time, event, msg, pid: _, err, ...rest } = fields;
+  const { level, time, event, msg, pid: _, err, stack: own, ...rest } = fields;
   const color = COLORS[level as keyof typeof COLORS] ?? 'gray';
   const name = styleText(color, String(level).padEnd(5), { validateStream: false });
   const values = Object.entries(rest).map(
     ([field, value]) => `${field}=${typeof value === 'string' ? value : JSON.stringify(value)}`,
   );
-  const stack = typeof err === 'object' && err !== null && 'stack' in err ? `\n${err.stack}` : '';
+  const trace = typeof err === 'object' && err !== null && 'stack' in err ? err.stack : own;
+  const stack = trace === undefined ? '' : `\n${trace}`;
   const said = [event, msg, ...values].filter(part => part !== undefined).join(' ');
   // What an app or a client says may hold what moves a cursor; only a stack has lines.
   const harmless = `${said.replace(/\p{Cc}/gu, ' ')}${stack.replace(/[^\P{Cc}\n\t]/gu, ' ')}`;

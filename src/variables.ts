@@ -85,6 +85,12 @@ export const variables = {
     milliseconds(1),
     'a worker that is not ready by then has failed',
   ),
+  startTimeoutMs: variable(
+    'START_TIMEOUT_MS',
+    '60000',
+    milliseconds(),
+    'a first start that goes on failing is retried until then, then exit code 1; at once where another try can not help: a syntax error, a missing module, a wrong export, EADDRINUSE, EACCES',
+  ),
   workerHeartbeatTimeoutMs: variable(
     'WORKER_HEARTBEAT_TIMEOUT_MS',
     '30000',
@@ -108,7 +114,7 @@ export const variables = {
     'RESTART_INTENSITY',
     '10',
     wholeNumber(0),
-    'more crashes than that within the period: the primary gives up, exit code 70',
+    'more crashes than that within the period, and no worker has served for 10 s without a break: the primary gives up, exit code 70',
   ),
   restartPeriodMs: variable('RESTART_PERIOD_MS', '60000', milliseconds(1), 'the period of `RESTART_INTENSITY`'),
   maxEventLoopDelayMs: variable(

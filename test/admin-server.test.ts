@@ -20,7 +20,7 @@ async function opened(t: { after: (end: () => void) => void }) {
   const server = await openAdmin({
     host: '127.0.0.1',
     port: 0,
-    probes: { '/livez': () => undefined },
+    probes: { '/livez': () => ({ isReady: true }) },
     routes: { '/long': () => ({ contentType: 'text/plain', text: LONG_ANSWER }) },
     streams: { '/events': response => response.writeHead(200).flushHeaders() },
     mostConnections: () => MOST,

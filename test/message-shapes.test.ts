@@ -19,10 +19,17 @@ const snapshot = stats.snapshot({ connections: 1, accepted: 2, load: 0.5, inFlig
 const open = { method: 'GET', path: '/', ageMs: 12, bytesSent: 0 };
 const drain = { finished: 1, cutRequests: 1, cut: [open], handedOver: 1, longestRequestMs: 3, durationMs: 4 };
 
+const report = {
+  message: 'in use',
+  stack: 'Error: in use\n    at app.mjs:3',
+  summary: { class: 'Error', code: 'EADDRINUSE', file: 'app.mjs', line: 3 },
+  isPermanent: true,
+};
+
 const TO_PRIMARY: { [T in ToPrimary['type']]: Extract<ToPrimary, { type: T }> } = {
   ready: { type: 'ready', port: 3000 },
-  failed: { type: 'failed', stage: 'listen', message: 'in use', code: 'EADDRINUSE' },
-  crashing: { type: 'crashing', message: 'oh' },
+  failed: { type: 'failed', stage: 'listen', ...report },
+  crashing: { type: 'crashing', ...report },
   redis: { type: 'redis', state: 'ready', message: 'is ready', evictionPolicy: 'noeviction' },
   'keys-read': { type: 'keys-read', change: '"7"' },
   stats: {
@@ -113,8 +120,11 @@ describe('a worker that sends nonsense', () => {
   }
 
   test('leaves nothing in the primary but what its message may hold', () => {
-    const failed = parseToPrimary({ type: 'failed', stage: 'app', message: LONG, fat: LONG });
-    assert.ok(JSON.stringify(failed).length < 5000);
+    const error = { ...report, message: LONG, stack: LONG, summary: { ...report.summary, file: LONG } };
+    const failed = parseToPrimary({ type: 'failed', stage: 'app', ...error, fat: LONG });
+    assert.ok(JSON.stringify(failed).length < 25_000);
+    const named = { ...report, summary: { class: 'postgres://u:p@h' } };
+    assert.throws(() => parseToPrimary({ type: 'crashing', ...named }), { name: 'MalformedError' });
     const waiting = parseToPrimary({ type: 'waiting', open: 1, oldest: [{ ...open, path: LONG, fat: LONG }] });
     assert.ok(JSON.stringify(waiting).length < 5000);
     const values = Array.from({ length: 30_000 }, (_, x) => ({ value: 1, labels: { x } }));

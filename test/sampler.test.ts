@@ -31,7 +31,15 @@ function says(handle: SampledWorker, heardAt: number, told: Snapshot): void {
 function goneOf({ id, snapshot }: SampledWorker): Parameters<Totals['exited']>[0] {
   const counters = { requests: 0, shed: 0, sessionStoreErrors: 0, http: [], accepted: 0, appMetrics: [], inFlight: 0 };
   const { cpuSeconds } = snapshot ?? { cpuSeconds: { user: 0, system: 0 } };
-  return { id, reason: 'killed', drain: undefined, snapshot: { ...counters, cpuSeconds } };
+  return {
+    id,
+    reason: 'killed',
+    readyAt: 0,
+    failure: undefined,
+    error: undefined,
+    drain: undefined,
+    snapshot: { ...counters, cpuSeconds },
+  };
 }
 
 const podOf = (handles: SampledWorker[], more: Partial<SampledPod> = {}): SampledPod => ({

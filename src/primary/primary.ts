@@ -9,13 +9,15 @@ import { ExitCode, type RedisState, type ToPrimary } from '../messages.ts';
 import { readerBelow } from '../resources/cgroup.ts';
 import { readUsage } from '../resources/usage.ts';
 import { History } from './admin/history.ts';
-import { type View, whyNotReady, whyNotStarted } from './admin/readiness.ts';
+import { readiness, type View, whyNotStarted } from './admin/readiness.ts';
 import type { Pod, PodState } from './admin/status.ts';
 import { Totals } from './admin/totals.ts';
 import { carryOut } from './commands.ts';
 import type { ControlSocket } from './control/control-socket.ts';
 import { Diagnostics } from './control/diagnostics.ts';
+import { explain } from './give-up.ts';
 import type { SupervisorEvents } from './pool/announcer.ts';
+import type { GiveUpReason } from './pool/failures.ts';
 import { OomWatch } from './pool/oom.ts';
 import type { Pool } from './pool/pool.ts';
 import type { Resizer } from './pool/resizer.ts';
@@ -70,7 +72,7 @@ class Primary implements SupervisorEvents {
       root: settings.config.sizingRoot,
       limits: () => resizer.limits,
       folder: settings.config.diagnosticsDir,
-      serving: () => supervisor.serving,
+      mayLeave: handle => supervisor.mayLeave(handle),
       log,
     });
     this.#restarts = new RollingRestart({ settings, resizer, supervisor, log });
@@ -124,7 +126,7 @@ class Primary implements SupervisorEvents {
       history: this.#history,
       shutdown: this.#shutdown,
       pod: () => this.#pod(),
-      notReady: () => whyNotReady(this.#view()),
+      readiness: () => readiness(this.#view()),
       notStarted: () => whyNotStarted(this.#view()),
       members: () => this.#relay.members,
     });
@@ -158,7 +160,8 @@ class Primary implements SupervisorEvents {
     if (this.#state !== 'starting' || whyNotStarted(this.#view()) !== undefined) return;
     this.#hasBeenReady = true;
     const ms = Math.round(process.uptime() * 1000);
-    this.#log().info({ event: 'pool.ready', workers: this.#supervisor.serving.length, ms });
+    const { serving, wanted } = this.#supervisor;
+    this.#log().info({ event: 'pool.ready', workers: serving.length, wanted, ms });
   }
 
   said(handle: WorkerHandle, message: ToPrimary): void {
@@ -170,8 +173,13 @@ class Primary implements SupervisorEvents {
         this.#port.resolve(message.port);
         break;
       case 'failed':
-        this.#log().error({ event: 'worker.failed', worker: handle.id, stage: message.stage, error: message.message });
-        if (message.stage === 'listen' && this.#state === 'starting') this.#shutdown.abort(ExitCode.failed, message.message);
+        this.#log().error({
+          event: 'worker.failed',
+          worker: handle.id,
+          stage: message.stage,
+          error: message.message,
+          stack: message.stack,
+        });
         break;
       case 'redis':
         this.#redisChanged(message.state, message.message, { worker: handle.id });
@@ -210,12 +218,9 @@ class Primary implements SupervisorEvents {
     return this.#oom.whoKilled();
   }
 
-  gaveUp(message: string): void {
-    const { restartIntensity, restartPeriodMs } = this.#settings.config;
-    this.#shutdown.abort(
-      ExitCode.crashLoop,
-      `workers keep crashing: more than ${restartIntensity} times within ${restartPeriodMs} ms (RESTART_INTENSITY, RESTART_PERIOD_MS); the last: ${message}`,
-    );
+  gaveUp(why: GiveUpReason, last: WorkerHandle): void {
+    const { code, message } = explain(why, last, this.#settings.config);
+    this.#shutdown.abort(code, message);
   }
 
   /** Where it is bad configuration, waiting does not help a pod that starts. */
@@ -246,6 +251,7 @@ class Primary implements SupervisorEvents {
 
   #view(): View {
     const { config } = this.#settings;
-    return { state: this.#state, pool: this.#supervisor, config, isJoined: this.#relay.hasBeenConnected };
+    const { failedStarts } = this.#totals;
+    return { state: this.#state, pool: this.#supervisor, config, isJoined: this.#relay.hasBeenConnected, failedStarts };
   }
 }

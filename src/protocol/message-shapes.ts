@@ -10,6 +10,7 @@ import {
   type DiagnosisTarget,
   type Drain,
   type DrainTimes,
+  type ErrorSummary,
   HTTP_METHODS,
   type HttpSeries,
   MAX_BROADCAST_CHARACTERS,
@@ -22,9 +23,23 @@ import {
   type ToPrimary,
   type ToWorker,
 } from '../messages.ts';
-import { integer, list, MalformedError, number, object, oneOf, optional, type Parser, record, string, text } from './shapes.ts';
+import {
+  boolean,
+  integer,
+  list,
+  MalformedError,
+  number,
+  object,
+  oneOf,
+  optional,
+  type Parser,
+  record,
+  string,
+  text,
+} from './shapes.ts';
 
 const MAX_TEXT = 4096;
+const MAX_STACK = 16_384;
 const MAX_PATH = 2048;
 const MAX_NAME = 256;
 const MAX_PORT = 65_535;
@@ -202,14 +217,32 @@ const snapshot = object<Snapshot>({
   appMetrics,
 });
 
+/** Shown on surfaces that show no text of the app: a name, and nothing else. */
+const errorName: Parser<string> = (value, at) => {
+  const name = string(64)(value, at);
+  if (!/^[\w$.-]+$/.test(name)) throw new MalformedError(at, 'a name', name);
+  return name;
+};
+
+const errorReport = {
+  message: text(MAX_TEXT),
+  stack: text(MAX_STACK),
+  summary: object<ErrorSummary>({
+    class: errorName,
+    code: optional(errorName),
+    file: optional(text(MAX_PATH)),
+    line: optional(count),
+  }),
+  isPermanent: boolean,
+};
+
 const TO_PRIMARY = {
   ready: object<Fields<ToPrimary, 'ready'>>({ port: integer(0, MAX_PORT) }),
   failed: object<Fields<ToPrimary, 'failed'>>({
     stage: oneOf('app', 'listen'),
-    message: text(MAX_TEXT),
-    code: optional(text(64)),
+    ...errorReport,
   }),
-  crashing: object<Fields<ToPrimary, 'crashing'>>({ message: text(MAX_TEXT) }),
+  crashing: object<Fields<ToPrimary, 'crashing'>>(errorReport),
   redis: object<Fields<ToPrimary, 'redis'>>({
     state: oneOf('ready', 'unreachable', 'refused'),
     message: text(MAX_TEXT),

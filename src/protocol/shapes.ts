@@ -47,6 +47,11 @@ export const text =
     return value.length <= maxLength ? value : `${Buffer.from(value.slice(0, maxLength)).toString()}…`;
   };
 
+export const boolean: Parser<boolean> = (value, at) => {
+  if (typeof value === 'boolean') return value;
+  throw new MalformedError(at, 'true or false', value);
+};
+
 export const oneOf =
   <T extends string>(...values: readonly T[]): Parser<T> =>
   (value, at) => {

@@ -6,9 +6,12 @@ import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type Koa from 'koa';
 import type { Kit } from '../index.ts';
-import { messageOf } from './primary-line.ts';
+import { messageOf } from './error-report.ts';
 
-/** The app module can't be used: missing, throwing, or exporting the wrong thing. The message names the file and what was expected. */
+/**
+ * The app module can't be used: missing, throwing, or exporting the wrong thing. The message names the file and what was expected;
+ * without a cause the module is not what it must be, and another try finds the same.
+ */
 export class AppError extends Error {
   override readonly name = 'AppError';
 }

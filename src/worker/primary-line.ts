@@ -47,9 +47,6 @@ export function tell(message: ToPrimary, onWritten: () => void = () => undefined
   else onWritten();
 }
 
-/** What to tell of whatever was thrown. */
-export const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
-
 /** Ends this process once all that was told is in the pipe. */
 export function sayByeAndExit(code: ExitCode): void {
   tell({ type: 'bye' }, () => process.exit(code));

@@ -7,7 +7,8 @@ import type { RedisCounters } from '../messages.ts';
 import { closeRedis, connectRedis, evictionPolicyOf, type RedisClient } from '../state/redis.ts';
 import { redisCounters } from '../state/redis-stats.ts';
 import { type SessionKeys, shareSessionKeys } from '../state/session-keys.ts';
-import { messageOf, tell } from './primary-line.ts';
+import { messageOf } from './error-report.ts';
+import { tell } from './primary-line.ts';
 
 export class WorkerRedis {
   /** Undefined where the configuration turned out not to name one. */

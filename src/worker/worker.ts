@@ -16,11 +16,12 @@ import {
   type ToPrimary,
   type ToWorker,
 } from '../messages.ts';
+import { messageOf, reportOf } from './error-report.ts';
 import { WorkerKit } from './kit.ts';
-import { type AppError, listensItself, loadApp } from './load-app.ts';
+import { AppError, listensItself, loadApp } from './load-app.ts';
 import { letKernelPreferUs } from './oom-score.ts';
 import { OwnListening } from './own-listening.ts';
-import { dropAppMessages, listenToPrimary, messageOf, sayByeAndExit, tell } from './primary-line.ts';
+import { dropAppMessages, listenToPrimary, sayByeAndExit, tell } from './primary-line.ts';
 import type { WorkerRedis } from './redis.ts';
 import { Serving } from './serving.ts';
 import { reportEveryMs, Stats } from './stats.ts';
@@ -141,9 +142,8 @@ class Worker {
   crash(error: unknown): void {
     // The app's `listen` fails, as it must: what is wrong has been told.
     if (this.#listensItself !== undefined && error !== this.#listensItself) return;
-    const message = messageOf(error);
     this.#log().fatal({ event: 'worker.uncaught-exception', err: error });
-    tell({ type: 'crashing', message });
+    tell({ type: 'crashing', ...reportOf(error, error === this.#listensItself) });
     void this.#leave(CRASH_DRAIN, ExitCode.failed);
   }
 
@@ -157,7 +157,7 @@ class Worker {
       await kit.loaded();
       await this.#serve(listener);
     } catch (error) {
-      this.#fail({ type: 'failed', stage: 'app', message: messageOf(error) });
+      this.#fail({ type: 'failed', stage: 'app', ...reportOf(error, error instanceof AppError && error.cause === undefined) });
     }
   }
 
@@ -190,8 +190,7 @@ class Worker {
       tell({ type: 'ready', port });
     } catch (error) {
       if (!(error instanceof PortError)) throw error;
-      const { code } = error.cause as NodeJS.ErrnoException;
-      return this.#fail({ type: 'failed', stage: 'listen', message: error.message, ...(code && { code }) });
+      return this.#fail({ type: 'failed', stage: 'listen', ...reportOf(error) });
     }
     void this.#report();
     setInterval(() => void this.#report(), reportEveryMs(this.#config)).unref();
@@ -206,7 +205,7 @@ class Worker {
     const error = listensItself(this.#config.appModule, port);
     this.#listensItself = error;
     if (this.#serving.isOpen) this.crash(error);
-    else this.#fail({ type: 'failed', stage: 'app', message: error.message });
+    else this.#fail({ type: 'failed', stage: 'app', ...reportOf(error, true) });
   }
 
   async #report(): Promise<void> {

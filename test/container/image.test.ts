@@ -226,14 +226,14 @@ test('a bad environment exits with 78, and /dev/termination-log has every proble
   }
 });
 
-test('workers that can never start end in exit code 70, and /dev/termination-log says why', withEngine, async () => {
+test('an app that is not there ends the start with exit code 1, and /dev/termination-log says why', withEngine, async () => {
   const lastWords = terminationLog();
-  const env = { APP_MODULE: '/app/nowhere.mjs', RESTART_INTENSITY: '1' };
+  const env = { APP_MODULE: '/app/nowhere.mjs', START_TIMEOUT_MS: '600000' };
   const app = await startApp({ env, mounts: { '/dev/termination-log': lastWords }, published: false });
-  assert.equal(await app.exited(), 70, app.transcript());
+  assert.equal(await app.exited(), 1, app.transcript());
   const { code, error } = await app.event('primary.abort');
-  assert.equal(code, 70);
-  assert.match(String(error), /workers keep crashing.*\/app\/nowhere\.mjs can't be loaded/);
+  assert.equal(code, 1);
+  assert.match(String(error), /\/app\/nowhere\.mjs can't be loaded/);
   assert.equal(readFileSync(lastWords, 'utf8'), error);
 });
 

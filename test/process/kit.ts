@@ -179,6 +179,7 @@ export interface Status {
     pid: number;
     state: string;
     generation: number;
+    uptimeSeconds: number;
     connections: number;
     inFlight: number;
     requests: number;

@@ -1,13 +1,12 @@
 /**
- * What the primary promises about its workers: a lost one is replaced, a hopeless app ends the start, and nobody outlives the primary.
+ * What the primary promises about its workers: a lost one is replaced, and nobody outlives the primary.
  */
 import assert from 'node:assert/strict';
-import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { freePort } from '../free-port.ts';
 import { SOON_MS, until } from '../until.ts';
 import { ask, askJson, everyWorker, RawClient, requestText } from './clients.ts';
-import { APPS, CLEAN, type Kit, startKit } from './kit.ts';
+import { CLEAN, type Kit, startKit } from './kit.ts';
 import { freshLoad, keepAliveLoad } from './loads.ts';
 
 const CONCURRENCY = 3;
@@ -102,42 +101,6 @@ describe('a worker that ends', { concurrency: CONCURRENCY }, () => {
     await replacementOf(first, kit);
     assert.deepEqual((await kit.status()).restarts, { total: 1, byReason: { crash: 1 } });
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
-  });
-
-  test('because its app can never start backs off longer each time, and in the end the primary gives up with code 70', async () => {
-    const env = { NODE_CLUSTER_WORKERS: '1', RESTART_INTENSITY: '4' };
-    const kit = await startKit({ app: 'throws.mjs', env, detached: true });
-    assert.deepEqual(await kit.exit(), { code: 70, signal: null }, kit.transcript());
-    assert.deepEqual(
-      kit.all('pool.backoff').map(({ ms }) => ms),
-      [100, 200, 400],
-    );
-    const exits = kit.all('worker.exit').filter(({ reason }) => reason === 'crash');
-    assert.equal(exits.length, 5, 'one more than RESTART_INTENSITY');
-    const at = exits.map(({ time }) => Date.parse(String(time)));
-    for (const [restart, backoffMs] of [0, 100, 200, 400].entries()) {
-      const tookMs = Number(at[restart + 1]) - Number(at[restart]);
-      assert.ok(tookMs >= backoffMs, `worker ${restart + 2} came and went ${tookMs} ms after the last`);
-    }
-    const { error, code } = await kit.event('primary.abort');
-    assert.equal(code, 70);
-    const file = join(APPS, 'throws.mjs');
-    assert.ok(String(error).includes(file), `${error} must name ${file}`);
-    assert.match(String(error), /no database/);
-    assert.match(String(error), /RESTART_INTENSITY/);
-    assert.deepEqual(kit.all('worker.ready'), []);
-    await kit.workersGone();
-  });
-
-  test('because it is not ready within WORKER_START_TIMEOUT_MS counts as failed', async () => {
-    const env = { WORKER_START_TIMEOUT_MS: '300', RESTART_INTENSITY: '1' };
-    const kit = await startKit({ app: 'never-ready.mjs', env, detached: true });
-    assert.deepEqual(await kit.exit(), { code: 70, signal: null }, kit.transcript());
-    const late = kit.all('worker.exit').filter(({ reason }) => reason === 'start-timeout');
-    assert.ok(late.length >= 2, `${late.length} worker(s) timed out`);
-    for (const { failure } of late) assert.match(String(failure), /not ready within 300 ms \(WORKER_START_TIMEOUT_MS\)/);
-    assert.match(String((await kit.event('primary.abort')).error), /not ready within 300 ms/);
-    await kit.workersGone();
   });
 
   test('because its loop is blocked beyond the deadline of the shutdown is killed, and the exit code says so', async () => {

@@ -10,6 +10,7 @@ import type { Shutdown } from '../shutdown.ts';
 import { openAdmin, SHUTDOWN } from './admin-server.ts';
 import { EventStream, MOST_READERS } from './event-stream.ts';
 import type { History } from './history.ts';
+import type { Readiness } from './readiness.ts';
 import type { Pod } from './status.ts';
 
 export interface Parts {
@@ -19,15 +20,15 @@ export interface Parts {
   history: History;
   shutdown: Shutdown;
   pod: () => Pod;
+  readiness: () => Readiness;
   /** Why not; undefined for yes. */
-  notReady: () => string | undefined;
   notStarted: () => string | undefined;
   members: () => Member[];
 }
 
 /** Opens it, or begins to end the primary where it can't. */
 export async function openAdminPort(parts: Parts): Promise<void> {
-  const { host, port, log, history, shutdown, pod, notReady, notStarted, members } = parts;
+  const { host, port, log, history, shutdown, pod, readiness, notStarted, members } = parts;
   const descriptors = fileLimit()?.soft ?? Number.POSITIVE_INFINITY;
   const mostConnections = () => adminConnections(descriptors, pod().supervisor.wanted);
   const events = new EventStream(history, members, () => Math.min(MOST_READERS, Math.floor(mostConnections() / 2)));
@@ -36,7 +37,7 @@ export async function openAdminPort(parts: Parts): Promise<void> {
     await openAdmin({
       host,
       port,
-      probes: { '/livez': () => undefined, '/readyz': notReady, '/startupz': notStarted },
+      probes: { '/livez': () => ({ isReady: true }), '/readyz': readiness, '/startupz': () => started(notStarted()) },
       routes: {
         '/status': () => ({ contentType: 'application/json', text: JSON.stringify(history.status()) }),
         '/metrics': async () => (await import('./metrics.ts')).metricsText(pod()),
@@ -56,6 +57,9 @@ export async function openAdminPort(parts: Parts): Promise<void> {
     shutdown.abort(ExitCode.failed, why);
   }
 }
+
+const started = (objection: string | undefined): Readiness =>
+  objection === undefined ? { isReady: true } : { isReady: false, reason: objection };
 
 const WARN_EVERY_MS = 60_000;
 

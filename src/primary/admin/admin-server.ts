@@ -9,8 +9,8 @@ import { ConnectionLimit, SHORT_TIMEOUTS } from '../connection-limit.ts';
 // As in worker/server.ts: an ESM import would load undici.
 const http = process.getBuiltinModule('node:http');
 
-/** Why a probe says no; undefined where it says yes. */
-export type Probe = () => string | undefined;
+/** What a probe says; a reason is shown with either answer. */
+export type Probe = () => { isReady: boolean; reason?: string };
 
 export interface AdminParts {
   host: string;
@@ -85,9 +85,10 @@ export async function openAdmin({
   return server;
 }
 
-async function check(probe: Probe): Promise<void> {
-  const objection = probe();
-  if (objection !== undefined) throw new HealthCheckError(objection, { reason: objection });
+async function check(probe: Probe): Promise<{ reason: string } | undefined> {
+  const { isReady, reason } = probe();
+  if (!isReady) throw new HealthCheckError(reason ?? 'no', { reason });
+  return reason === undefined ? undefined : { reason };
 }
 
 /** terminus matches the whole URL and any method: it sees only GETs of known paths, without their query. */

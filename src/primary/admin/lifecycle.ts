@@ -3,7 +3,7 @@
  * what is with what was, so that nobody who changes something has to think of it.
  */
 import type { Drain, ExitReason } from '../../messages.ts';
-import { isFailure } from '../pool/crash-budget.ts';
+import { isCrash } from '../pool/failures.ts';
 import type { Supervisor } from '../pool/supervisor.ts';
 import type { WorkerHandle, WorkerState } from '../pool/worker-handle.ts';
 
@@ -63,7 +63,7 @@ export class Lifecycle {
   exited(handle: Life): void {
     const { id, reason, failure, drain } = handle;
     this.#states.delete(handle);
-    const isBadEnd = isFailure(reason) || reason === 'killed';
+    const isBadEnd = isCrash(reason) || reason === 'killed';
     const why = isBadEnd && failure !== undefined ? `${reason}: ${failure}` : reason;
     const text = `worker ${id} is gone (${why})${drain === undefined ? '' : `: ${ledger(drain)}`}`;
     this.#add({ kind: 'exit', worker: id, ...(reason && { reason }), text });

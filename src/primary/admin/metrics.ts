@@ -42,6 +42,7 @@ export async function metricsText(pod: Pod): Promise<{ contentType: string; text
     registers: [own],
   });
   for (const [reason, count] of totals.exitsByReason) exits.inc({ reason }, count);
+  counter('bosun_failed_starts_total', 'Workers that ended before they were ready.', totals.failedStarts.count);
   counter('bosun_drained_requests_total', 'Requests that draining workers answered.', totals.drains.finishedRequests);
   counter(
     'bosun_handed_over_connections_total',

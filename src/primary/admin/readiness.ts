@@ -4,17 +4,41 @@
 import { type Config, describeRedis, usesRedis } from '../../config.ts';
 import type { WorkerHandle } from '../pool/worker-handle.ts';
 import type { PodState } from './status.ts';
+import type { FailedStarts } from './totals.ts';
 
 export interface View {
   state: PodState;
-  pool: { wanted: number; allServedOnce: boolean; serving: readonly WorkerHandle[] };
+  pool: { wanted: number; hasStarted: boolean; isFailing: boolean; serving: readonly WorkerHandle[] };
+  failedStarts: FailedStarts;
   config: Config;
   /** With Redis: other pods hear this one, and it knows what they retain for its workers. */
   isJoined: boolean;
 }
 
-/** Why `/readyz` says no; undefined where it says yes. */
-export function whyNotReady(view: View): string | undefined {
+/** What a probe answers; a reason also where it says yes to a pool that is not whole. */
+export interface Readiness {
+  isReady: boolean;
+  reason?: string;
+}
+
+/** What `/readyz` says. */
+export function readiness(view: View): Readiness {
+  const objection = whyNotReady(view);
+  if (objection !== undefined) return { isReady: false, reason: objection };
+  const { serving, wanted, isFailing } = view.pool;
+  if (serving.length >= wanted || !isFailing) return { isReady: true };
+  return { isReady: true, reason: `${serving.length} of ${wanted} workers serve; ${lastFailure(view.failedStarts)}` };
+}
+
+/** None of the app's own words: everybody may ask. */
+function lastFailure({ last }: FailedStarts): string {
+  if (last === null) return 'the others fail to start';
+  const { class: name, code, file, line } = last.error ?? {};
+  const error = [name, code, file && `at ${file}:${line}`].filter(word => word !== undefined && word !== '').join(' ');
+  return `the last start failed: ${[last.reason, error].filter(word => word !== '').join(', ')}`;
+}
+
+function whyNotReady(view: View): string | undefined {
   if (view.state === 'ready') return view.pool.serving.length > 0 ? undefined : 'no worker serves';
   return whyNotStarted(view);
 }
@@ -23,8 +47,8 @@ export function whyNotReady(view: View): string | undefined {
 export function whyNotStarted({ state, pool, config, isJoined }: View): string | undefined {
   if (state === 'ready') return undefined;
   if (state === 'draining') return 'draining';
-  const { serving, wanted, allServedOnce } = pool;
-  if (!allServedOnce) return `starting: ${serving.length} of ${wanted} workers serve`;
+  const { serving, wanted, hasStarted } = pool;
+  if (!hasStarted) return `starting: ${serving.length} of ${wanted} workers serve`;
   if (!usesRedis(config)) return undefined;
   const waiting = serving.find(({ redis }) => redis?.state !== 'ready');
   if (waiting === undefined) return isJoined ? undefined : 'waiting for Redis: the other pods are not joined yet';

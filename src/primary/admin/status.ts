@@ -52,8 +52,8 @@ const NO_SNAPSHOT = {
   memory: { rss: 0, heapTotal: 0, heapUsed: 0 },
 };
 
-/** The object of `/status`. */
-export function statusOf({ version, policy, sizing, state, supervisor, totals }: Pod) {
+/** The object of `/status`; text of the app is in it only where the surface is not `isOpen` to everybody. */
+export function statusOf({ version, policy, sizing, state, supervisor, totals }: Pod, isOpen = true) {
   return {
     version,
     pid: process.pid,
@@ -63,9 +63,16 @@ export function statusOf({ version, policy, sizing, state, supervisor, totals }:
     policy,
     sizing,
     workers: supervisor.handles.map(workerStatus),
+    failedStarts: failedStartsOf(totals, isOpen),
     restarts: { total: totals.exits, byReason: Object.fromEntries(totals.exitsByReason) },
     drains: totals.drains,
   };
+}
+
+function failedStartsOf({ failedStarts: { count, last } }: Totals, isOpen: boolean) {
+  if (last === null || !isOpen) return { count, last };
+  const { failure: _, ...open } = last;
+  return { count, last: open };
 }
 
 function workerStatus(handle: WorkerHandle) {

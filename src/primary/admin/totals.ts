@@ -5,12 +5,15 @@ import {
   type AppMetric,
   type CpuSeconds,
   type Drain,
+  type ErrorReport,
+  type ErrorSummary,
   type ExitReason,
   type HttpSeries,
   REDIS_BUCKETS_S,
   type RedisCounters,
   type Snapshot,
 } from '../../messages.ts';
+import { isFailedStart } from '../pool/failures.ts';
 import type { WorkerHandle } from '../pool/worker-handle.ts';
 
 /** The drains of this pod, added up. */
@@ -23,11 +26,27 @@ export interface DrainTotals {
   last: (Drain & { worker: number; reason: ExitReason | undefined }) | null;
 }
 
+/** Workers that ended before they were ready. */
+export interface FailedStarts {
+  count: number;
+  last: {
+    /** Milliseconds since the epoch. */
+    at: number;
+    worker: number;
+    reason: ExitReason | undefined;
+    /** Undefined where nobody threw: killed, or too late. */
+    error: ErrorSummary | undefined;
+    /** Text of the app may be in it. */
+    failure: string | undefined;
+  } | null;
+}
+
 /** The counters of a snapshot that add up over workers and time. */
 export type Counters = Pick<Snapshot, 'requests' | 'shed' | 'sessionStoreErrors' | 'http' | 'redis'>;
 
 /** What remains of a worker. */
-type Gone = Pick<WorkerHandle, 'id' | 'reason' | 'drain'> & {
+type Gone = Pick<WorkerHandle, 'id' | 'reason' | 'drain' | 'readyAt' | 'failure'> & {
+  error: Pick<ErrorReport, 'summary'> | undefined;
   snapshot: (Counters & Pick<Snapshot, 'accepted' | 'appMetrics' | 'cpuSeconds' | 'inFlight'>) | undefined;
 };
 
@@ -51,6 +70,7 @@ export class Totals {
   };
   /** Messages of workers that had not the shape of one, and were dropped. */
   malformedMessages = 0;
+  readonly failedStarts: FailedStarts = { count: 0, last: null };
   /** Counters and histograms of the apps in workers that are gone; a gauge dies with its worker. */
   appMetrics: Promise<AppMetric[]> = Promise.resolve([]);
   /** CPU time of the gone, by the id that they had: a successor goes on counting where they ended. */
@@ -89,6 +109,7 @@ export class Totals {
 
   exited(handle: Gone): void {
     const { reason, snapshot, drain } = handle;
+    if (isFailedStart(handle)) this.#startFailed(handle);
     if (reason !== undefined) this.exitsByReason.set(reason, (this.exitsByReason.get(reason) ?? 0) + 1);
     if (snapshot !== undefined) {
       this.#counters = add(this.#counters, snapshot);
@@ -99,6 +120,11 @@ export class Totals {
     if (drain !== undefined) this.#drained(drain, handle);
     // It died with them; its last report is at most a second old.
     else this.drains.cutRequests += snapshot?.inFlight ?? 0;
+  }
+
+  #startFailed({ id: worker, reason, error, failure }: Gone): void {
+    this.failedStarts.count++;
+    this.failedStarts.last = { at: Date.now(), worker, reason, error: error?.summary, failure };
   }
 
   #drained(drain: Drain, { id, reason }: Gone): void {

@@ -25,7 +25,7 @@ interface Parts {
   limits: () => Limits;
   /** DIAGNOSTICS_DIR */
   folder: string;
-  serving: () => readonly WorkerHandle[];
+  mayLeave: (handle: WorkerHandle) => boolean;
   log: LogSource;
 }
 
@@ -58,8 +58,8 @@ export class Diagnostics {
       if (diagnosis.kind === 'heap-snapshot') await this.#checkRoom(handle, to);
       handle.isDiagnosed = true;
       // A snapshot blocks the worker; a profile wants its ordinary work. The only one stays in: its clients wait, and are not refused.
-      isCordoned = diagnosis.kind === 'heap-snapshot' && handle.isServing && this.#parts.serving().length > 1;
-      if (isCordoned) handle.send({ type: 'cordon' });
+      isCordoned = diagnosis.kind === 'heap-snapshot' && handle.isServing && this.#parts.mayLeave(handle);
+      if (isCordoned) void handle.setCordoned(true);
       await this.#ask(handle, diagnosis, to);
       this.#parts.log().info({
         event: 'worker.diagnosed',

@@ -80,7 +80,7 @@ function operations(parts: Parts, socket: () => ControlSocket): Record<string, O
     };
 
   return {
-    status: () => statusOf(pod()),
+    status: () => statusOf(pod(), false),
     watch: () => ({
       status: statusOf(pod()),
       samples: parts.history.samples.slice(-WATCHED_SAMPLES),
@@ -98,7 +98,7 @@ function operations(parts: Parts, socket: () => ControlSocket): Record<string, O
     cordon: whileItStays(async parameters => {
       const handle = workerOf(supervisor, parameters);
       if (handle.state !== 'ready') throw new ControlError(409, `worker ${handle.id} is ${handle.state}, expected ready`);
-      if (supervisor.serving.length === 1) throw new ControlError(409, `worker ${handle.id} is the only one that serves`);
+      if (!supervisor.mayLeave(handle)) throw new ControlError(409, `worker ${handle.id} is the only one that serves`);
       await handle.setCordoned(true);
       return { worker: handle.id, state: handle.state };
     }),

@@ -3,7 +3,7 @@
  */
 import type { LogSource } from '../../log.ts';
 import type { ToPrimary } from '../../messages.ts';
-import { isFailure } from './crash-budget.ts';
+import { type GiveUpReason, isCrash, isFailedStart } from './failures.ts';
 import type { WorkerHandle } from './worker-handle.ts';
 
 /** What the supervisor tells the primary. */
@@ -15,8 +15,8 @@ export interface SupervisorEvents {
   malformed(): void;
   exited(handle: WorkerHandle): void;
   whoKilled(): 'oom' | 'killed';
-  /** More crashes than RESTART_INTENSITY within RESTART_PERIOD_MS; the last one's words. */
-  gaveUp(message: string): void;
+  /** The pool can't go on; `last` is the worker that failed last. */
+  gaveUp(why: GiveUpReason, last: WorkerHandle): void;
 }
 
 export class Announcer {
@@ -59,7 +59,7 @@ export class Announcer {
 
   exited(handle: WorkerHandle): void {
     const { id, pid, reason, failure, drain } = handle;
-    const level = isFailure(reason) || handle.missedDeadline ? 'error' : 'info';
+    const level = isCrash(reason) || isFailedStart(handle) || handle.missedDeadline ? 'error' : 'info';
     this.#log()[level]({ event: 'worker.exit', worker: id, workerPid: pid, reason, failure, ...(drain && { drain }) });
     this.tell(events => {
       events.exited(handle);

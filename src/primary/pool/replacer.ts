@@ -49,13 +49,20 @@ export interface Now {
   fork: () => WorkerHandle;
 }
 
+/** What the pool knows of its workers. */
+export interface PoolView {
+  isHung: (handle: WorkerHandle) => boolean;
+  /** Whether another one serves. */
+  mayLeave: (handle: WorkerHandle) => boolean;
+}
+
 export class Replacer {
-  readonly #isHung: (handle: WorkerHandle) => boolean;
+  readonly #pool: PoolView;
   readonly #batches: Batch[] = [];
   #restUntil = 0;
 
-  constructor(isHung: (handle: WorkerHandle) => boolean) {
-    this.#isHung = isHung;
+  constructor(pool: PoolView) {
+    this.#pool = pool;
   }
 
   /**
@@ -92,7 +99,7 @@ export class Replacer {
       ...this.#going.map(batch => {
         if (batch.step === undefined) return batch.waiting.length === 0 ? 0 : Math.max(mayForkAt, this.#mayBeginAt(batch));
         const { old, fresh } = batch.step;
-        return old.isActive ? this.#isProvenAt(batch, fresh) : Number.POSITIVE_INFINITY;
+        return this.#mayGo(old) ? this.#isProvenAt(batch, fresh) : Number.POSITIVE_INFINITY;
       }),
     );
   }
@@ -117,6 +124,11 @@ export class Replacer {
 
   #isProvenAt({ reason }: Batch, { readyAt = Number.POSITIVE_INFINITY }: WorkerHandle): number {
     return readyAt + (reason === 'hung' ? PROVE_AGAINST_HUNG_MS : PROVE_MS);
+  }
+
+  /** Not while the new worker is cordoned, and nobody else serves. */
+  #mayGo(old: WorkerHandle): boolean {
+    return old.isActive && (this.#pool.isHung(old) || this.#pool.mayLeave(old));
   }
 
   #begin(batch: Batch, { now, mayForkAt, fork }: Now): void {
@@ -149,10 +161,10 @@ export class Replacer {
         batch,
         new ReplacementError(`worker ${fresh.id}, to replace worker ${old.id}, did not come up: ${fresh.failure}`),
       );
-    } else if (old.isActive && now >= this.#isProvenAt(batch, fresh)) {
+    } else if (this.#mayGo(old) && now >= this.#isProvenAt(batch, fresh)) {
       batch.onStep(`draining worker ${old.id}`);
       // A hung one hears no request to drain; one that was hung, and is no more, does.
-      if (this.#isHung(old)) old.kill('hung');
+      if (this.#pool.isHung(old)) old.kill('hung');
       else old.beginDrain(batch.reason, drainTimeoutMs);
       this.#restUntil = now + WARM_UP_MS;
     }

@@ -7,10 +7,11 @@ import type { LogSource } from '../../log.ts';
 import type { ToPrimary } from '../../messages.ts';
 import type { Sizing } from '../../resources/sizing.ts';
 import { Announcer, type SupervisorEvents } from './announcer.ts';
-import { CrashBudget } from './crash-budget.ts';
+import { Failures, type GiveUpReason, isCrash, isFailedStart } from './failures.ts';
 import { Generations } from './generations.ts';
 import { Recycling } from './recycling.ts';
 import { type OnStep, ReplacementError, Replacer } from './replacer.ts';
+import { type Count, Starts } from './starts.ts';
 import { Turnover } from './turnover.ts';
 import { Watchdog } from './watchdog.ts';
 import type { WorkerHandle, WorkerListener } from './worker-handle.ts';
@@ -22,26 +23,24 @@ export interface Hands {
   ticked(handles: WorkerHandle[], wanted: number): void;
 }
 
-/** At the start one worker has the CPUs to itself until it serves, this long at most: the first answer comes sooner. */
-const HEAD_START_MS = 250;
-/** Forking blocks the primary: connections that waited for the first worker go before. */
-const AFTER_FIRST_READY_MS = 20;
-
 export class Supervisor implements WorkerListener {
   #config: Config;
   readonly #log: LogSource;
   readonly #hands: Hands;
   readonly #announcer: Announcer;
   readonly #handles = new Set<WorkerHandle>();
-  readonly #replacer = new Replacer(handle => this.#watchdog.isHung(handle));
-  readonly #crashes: CrashBudget;
+  readonly #replacer = new Replacer({
+    isHung: handle => this.#watchdog.isHung(handle),
+    mayLeave: handle => this.mayLeave(handle),
+  });
+  readonly #failures: Failures;
+  readonly #starts: Starts;
   readonly #generations: Generations;
   readonly #recycling: Recycling;
   readonly #turnover: Turnover;
   #wanted: number;
   #stopping = false;
-  #allServedOnce = false;
-  #headStartUntil = performance.now() + HEAD_START_MS;
+  #lastFailure: WorkerHandle | undefined;
   #emptied: PromiseWithResolvers<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   readonly #watchdog: Watchdog;
@@ -51,7 +50,9 @@ export class Supervisor implements WorkerListener {
     this.#log = log;
     this.#announcer = new Announcer(log);
     this.#hands = hands;
-    this.#crashes = new CrashBudget(config);
+    const now = performance.now();
+    this.#failures = new Failures(config, now);
+    this.#starts = new Starts(this.#failures, sizing, now);
     this.#wanted = sizing.workers;
     this.#generations = new Generations(log);
     this.#recycling = new Recycling(config, sizing);
@@ -76,9 +77,14 @@ export class Supervisor implements WorkerListener {
     return this.#generations.rolls;
   }
 
-  /** True from the moment that all wanted workers served at the same time. */
-  get allServedOnce(): boolean {
-    return this.#allServedOnce;
+  /** True from the moment that all wanted workers serve at the same time, or some do and the others have failed for WORKER_START_TIMEOUT_MS. */
+  get hasStarted(): boolean {
+    return this.#starts.hasStarted;
+  }
+
+  /** Whether workers are missing that fail to start. */
+  get isFailing(): boolean {
+    return this.#failures.failingSince !== undefined;
   }
 
   /** Every worker that has not exited, lowest id first. */
@@ -90,7 +96,12 @@ export class Supervisor implements WorkerListener {
     return this.handles.filter(handle => handle.isServing);
   }
 
-  /** Works towards `wanted` workers from now on: starts the missing at once, drains the superfluous one at a time. */
+  /** Whether another worker serves, so that this one may leave the rotation. */
+  mayLeave(handle: WorkerHandle): boolean {
+    return this.serving.some(other => other !== handle && !this.#watchdog.isHung(other));
+  }
+
+  /** Works towards `wanted` workers from now on: starts the missing a few at a time, drains the superfluous one at a time. */
   scale(wanted: number): void {
     this.#log().info({ event: 'pool.scale', from: this.#wanted, to: wanted });
     this.#wanted = wanted;
@@ -99,13 +110,14 @@ export class Supervisor implements WorkerListener {
 
   /** Takes the limits of a new sizing; the number of workers is `scale`'s matter. */
   resized(sizing: Sizing): void {
+    this.#starts.resized(sizing);
     this.#recycling.change(this.#config, sizing);
   }
 
   /** Takes settings that were read again; the number of workers is `scale`'s matter. */
   reloaded(config: Config, sizing: Sizing): void {
     this.#config = config;
-    this.#crashes.limits = config;
+    this.#failures.limits = config;
     this.resized(sizing);
   }
 
@@ -150,25 +162,32 @@ export class Supervisor implements WorkerListener {
   tick(): void {
     if (this.#stopping) return;
     const now = performance.now();
+    const { startDeadlineAt, nextStartAt } = this.#failures;
+    if (startDeadlineAt !== undefined && now >= startDeadlineAt) {
+      this.#giveUp('start-timeout');
+      return;
+    }
     this.#watchdog.endSlowStarters(now, this.#config.workerStartTimeoutMs);
-    for (let missing = this.#missing(now); missing > 0; missing--) this.#start();
+    this.#starts.look(this.#count, now, () => this.#start());
     this.#turnover.look(this.#pool(), now);
     this.#replacer.look({
       now,
-      mayForkAt: this.#crashes.nextForkAt,
+      mayForkAt: nextStartAt,
       drainTimeoutMs: this.#config.shutdownTimeoutMs,
       fork: () => this.#start(),
     });
     this.#drainSuperfluous();
+    this.#noteStarted(now);
     this.#hands.ticked(this.handles, this.#wanted);
     this.#wake(now);
   }
 
   said(handle: WorkerHandle, message: ToPrimary): void {
-    if (message.type === 'ready') this.#headStartUntil = Math.min(this.#headStartUntil, performance.now() + AFTER_FIRST_READY_MS);
-    // Whatever it was that made them all: the last one is ready, or fewer are wanted.
-    if (!this.#allServedOnce) this.#allServedOnce = this.serving.length >= this.#wanted;
+    if (message.type === 'ready') {
+      this.#starts.ready(performance.now());
+    }
     if (message.type === 'crashing') this.#countFailure(handle);
+    this.#noteStarted(performance.now());
     this.#announcer.said(handle, message);
     this.tick();
   }
@@ -207,10 +226,13 @@ export class Supervisor implements WorkerListener {
     });
   }
 
-  /** How many workers may be started now. */
-  #missing(now: number): number {
-    if (now < this.#crashes.nextForkAt) return 0;
-    return Math.min(this.#wanted, now < this.#headStartUntil ? 1 : this.#wanted) - this.#pool().length;
+  get #count(): Count {
+    const starting = this.handles.filter(({ state }) => state === 'starting').length;
+    return { pool: this.#pool().length, wanted: this.#wanted, serving: this.serving.length, starting };
+  }
+
+  #noteStarted(now: number): void {
+    if (this.#starts.note(this.#count, now, this.#config.workerStartTimeoutMs)) this.#announcer.tell(events => events.changed());
   }
 
   #start(): WorkerHandle {
@@ -236,18 +258,25 @@ export class Supervisor implements WorkerListener {
   }
 
   #countFailure(handle: WorkerHandle): void {
-    const backoffMs = this.#crashes.count(handle, performance.now());
-    if (backoffMs === undefined) return;
-    if (this.#crashes.isSpent) this.#announcer.tell(events => events.gaveUp(`worker ${handle.id}: ${handle.failure}`));
-    else if (backoffMs > 0) this.#log().warn({ event: 'pool.backoff', ms: backoffMs, failures: this.#crashes.failuresInARow });
+    const up = this.handles.filter(other => other !== handle && (other.state === 'ready' || other.state === 'cordoned'));
+    const verdict = this.#failures.ended(handle, !this.#replacer.isExtra(handle), up, performance.now());
+    if (isCrash(handle.reason) || isFailedStart(handle)) this.#lastFailure = handle;
+    if (verdict.kind === 'give-up') this.#giveUp(verdict.why);
+    if (verdict.kind === 'back-off')
+      this.#log().warn({ event: 'pool.backoff', ms: verdict.ms, failures: this.#failures.failuresInARow });
+  }
+
+  #giveUp(why: GiveUpReason): void {
+    const handle = this.#lastFailure;
+    if (handle !== undefined) this.#announcer.tell(events => events.gaveUp(why, handle));
   }
 
   #wake(now: number): void {
     const starting = this.handles.filter(handle => handle.state === 'starting');
     const dueAt = Math.min(
-      this.#replacer.dueAt(this.#crashes.nextForkAt),
+      this.#replacer.dueAt(this.#failures.nextStartAt),
+      this.#starts.dueAt(now, this.#config.workerStartTimeoutMs),
       ...starting.map(handle => handle.startedAt + this.#config.workerStartTimeoutMs),
-      this.#pool().length < this.#wanted ? Math.max(this.#crashes.nextForkAt, this.#headStartUntil) : Number.POSITIVE_INFINITY,
     );
     clearTimeout(this.#timer);
     if (dueAt < Number.POSITIVE_INFINITY) this.#timer = setTimeout(() => this.tick(), Math.max(1, dueAt - now));

@@ -3,7 +3,17 @@
  * of its drain with SIGKILL, and knows at the end why it ended.
  */
 import cluster, { type Worker } from 'node:cluster';
-import type { Broadcast, Drain, ExitReason, OpenRequest, RedisState, Snapshot, ToPrimary, ToWorker } from '../../messages.ts';
+import type {
+  Broadcast,
+  Drain,
+  ErrorReport,
+  ExitReason,
+  OpenRequest,
+  RedisState,
+  Snapshot,
+  ToPrimary,
+  ToWorker,
+} from '../../messages.ts';
 import { WorkerChannel } from './worker-channel.ts';
 
 export type WorkerState = 'starting' | 'ready' | 'cordoned' | 'draining' | 'exited';
@@ -68,26 +78,49 @@ export class WorkerHandle {
   waitingFor: { open: number; oldest: OpenRequest[] } = NOTHING;
   /** While it is looked into, its silence is no sign of a hang. */
   isDiagnosed = false;
-  /** The worker's own words on why it can't go on. */
+  /** Why it can't go on: the worker's own words, or the primary's. */
   failure: string | undefined;
+  /** The worker's report, where it made one. */
+  error: ErrorReport | undefined;
   /** Since its last message, in the time that the primary was awake for. */
   silentMs = 0;
   /** Told to go, it did not, and was killed: it never said what it had open. */
   missedDeadline = false;
   #reason: ExitReason | undefined;
   #deadline: NodeJS.Timeout | undefined;
-  #cordonChange: PromiseWithResolvers<void> | undefined;
+  #wantsCordon = false;
+  /** Requests to leave the rotation or to come back that the worker has not acknowledged yet. */
+  #cordonRequests: PromiseWithResolvers<void>[] = [];
   #unreadBytes = 0;
-  readonly #worker: Worker;
-  readonly #channel: WorkerChannel;
+  /** Both undefined where the system refused the fork at once. */
+  readonly #worker: Worker | undefined;
+  readonly #channel: WorkerChannel | undefined;
 
   constructor(start: WorkerStart, listener: WorkerListener) {
     const { id, generation, heapMb, environment, sessionKeys, retained, slots } = start;
     this.id = id;
     this.generation = generation;
     this.heapMb = heapMb;
-    this.#worker = cluster.fork(environment);
-    this.#channel = new WorkerChannel(this.#worker, {
+    const ended = (reason: () => ExitReason, failure: string) => {
+      if (this.state === 'exited') return;
+      this.state = 'exited';
+      clearTimeout(this.#deadline);
+      this.#cordonSettled();
+      this.#reason ??= reason();
+      this.failure ??= failure;
+      listener.exited(this);
+    };
+    // Node.js emits some errors of a fork (EAGAIN, EMFILE, ENOENT) and throws others (ENOMEM, EPERM): both are a worker that has failed to start.
+    const notStarted = (error: unknown) => ended(() => 'crash', `can't be started: ${(error as Error).message}`);
+    let worker: Worker;
+    try {
+      worker = cluster.fork(environment);
+    } catch (error) {
+      setImmediate(notStarted, error); // after the caller has noted this worker
+      return;
+    }
+    this.#worker = worker;
+    this.#channel = new WorkerChannel(worker, {
       onMessage: message => {
         this.silentMs = 0;
         this.#heard(message);
@@ -95,27 +128,23 @@ export class WorkerHandle {
       },
       onMalformed: error => listener.malformed(this, error),
     });
-    const ended = (reason: () => ExitReason, failure: string) => {
-      this.state = 'exited';
-      clearTimeout(this.#deadline);
-      this.#cordonChanged();
-      this.#reason ??= reason();
-      this.failure ??= failure;
-      listener.exited(this);
-    };
-    this.#worker.process.once('exit', (code, signal) => {
+    worker.process.once('exit', (code, signal) => {
       const reason = () => (signal === 'SIGKILL' ? listener.whoKilled() : signal === 'SIGTERM' ? 'killed' : 'crash');
       ended(reason, signal === null ? `exit code ${code}` : `signal ${signal}`);
     });
-    this.#worker.on('error', error => {
+    worker.on('error', error => {
       // A worker that dies while we write to it: its exit is what counts. One that the system did not start has none, and no process id.
-      if (this.pid === 0 && this.state !== 'exited') ended(() => 'crash', `can't be started: ${error.message}`);
+      if (this.pid === 0) notStarted(error);
     });
     this.send({ type: 'start', sessionKeys: sessionKeys(), retained: retained(), slots });
   }
 
   get pid(): number {
-    return this.#worker.process.pid ?? 0;
+    return this.#worker?.process.pid ?? 0;
+  }
+
+  get isPermanent(): boolean {
+    return this.error?.isPermanent ?? false;
   }
 
   /** Undefined while nothing has decided on its end. */
@@ -137,13 +166,13 @@ export class WorkerHandle {
   }
 
   send(message: ToWorker): void {
-    this.#channel.send(message);
+    this.#channel?.send(message);
   }
 
   /** Passes an event on; false where it is dropped, because too much waits for this worker to read. */
   deliver(broadcast: Broadcast): boolean {
     const bytes = broadcast.event.length + broadcast.json.length;
-    if (!this.#channel.isOpen) return true; // gone, and nothing of it waits
+    if (!this.#channel?.isOpen) return true; // gone, and nothing of it waits
     if (this.#unreadBytes + bytes > MOST_UNREAD_BYTES) return false;
     this.#unreadBytes += bytes;
     this.#channel.send({ type: 'broadcast', ...broadcast }, () => {
@@ -158,34 +187,41 @@ export class WorkerHandle {
     this.send({ type: 'drain', timeoutMs, quietMs: reason === 'shutdown' ? QUIET_AT_SHUTDOWN_MS : QUIET_MS });
   }
 
-  /** Takes the worker out of the rotation, or back; resolves when it is, or when the worker is out of it for good. */
+  /**
+   * Takes the worker out of the rotation, or back; resolves when it is, or when the worker is out of it for good. One that leaves counts
+   * as out from the request on, one that comes back from its acknowledgement on: so two requests at once never take out every worker.
+   */
   async setCordoned(cordoned: boolean): Promise<void> {
     if (!this.isActive) return;
+    this.#wantsCordon = cordoned;
+    if (cordoned && this.state === 'ready') this.state = 'cordoned';
     this.send({ type: cordoned ? 'cordon' : 'uncordon' });
-    this.#cordonChange ??= Promise.withResolvers<void>();
-    await this.#cordonChange.promise;
+    const acknowledged = Promise.withResolvers<void>();
+    this.#cordonRequests.push(acknowledged);
+    await acknowledged.promise;
   }
 
   /** Calls back when the worker has exited, until the function that it returns is called. */
   onExit(callback: () => void): () => void {
-    this.#worker.process.once('exit', callback);
-    return () => this.#worker.process.off('exit', callback);
+    const process = this.#worker?.process;
+    process?.once('exit', callback);
+    return () => process?.off('exit', callback);
   }
 
   kill(reason: ExitReason): void {
     this.#reason ??= reason;
-    this.#worker.process.kill('SIGKILL');
+    this.#worker?.process.kill('SIGKILL');
   }
 
-  #cordonChanged(): void {
-    this.#cordonChange?.resolve();
-    this.#cordonChange = undefined;
+  /** No request is acknowledged any more. */
+  #cordonSettled(): void {
+    for (const { resolve } of this.#cordonRequests.splice(0)) resolve();
   }
 
   #leaving(reason: ExitReason, deadlineMs: number): void {
     this.#reason ??= reason;
     this.state = 'draining';
-    this.#cordonChanged();
+    this.#cordonSettled();
     clearTimeout(this.#deadline);
     this.#deadline = setTimeout(() => {
       this.missedDeadline = this.drain === undefined;
@@ -203,9 +239,11 @@ export class WorkerHandle {
         break;
       case 'failed':
         this.failure = message.message;
+        this.error = message;
         break;
       case 'crashing':
         this.failure = message.message;
+        this.error = message;
         // One that drains goes on with it, and with its time.
         if (this.isActive) this.#leaving('crash', CRASH_DEADLINE_MS);
         break;
@@ -230,12 +268,11 @@ export class WorkerHandle {
         this.waitingFor = NOTHING;
         break;
       case 'cordoned':
-        if (this.state === 'ready') this.state = 'cordoned';
-        this.#cordonChanged();
+        this.#cordonRequests.shift()?.resolve();
         break;
       case 'uncordoned':
-        if (this.state === 'cordoned') this.state = 'ready';
-        this.#cordonChanged();
+        if (this.state === 'cordoned' && !this.#wantsCordon) this.state = 'ready';
+        this.#cordonRequests.shift()?.resolve();
         break;
       case 'diagnosed':
       case 'snapshot-wanted':

@@ -1,0 +1,31 @@
+/**
+ * Why a primary ends that can't go on: its exit code, and the words for the log.
+ */
+import type { Config } from '../config.ts';
+import { ExitCode } from '../messages.ts';
+import type { GiveUpReason } from './pool/failures.ts';
+
+type Limits = Pick<Config, 'startTimeoutMs' | 'restartIntensity' | 'restartPeriodMs'>;
+
+/** `last` is the worker that failed last. */
+export function explain(
+  why: GiveUpReason,
+  last: { id: number; failure: string | undefined },
+  limits: Limits,
+): { code: ExitCode; message: string } {
+  const failure = `worker ${last.id}: ${last.failure}`;
+  switch (why) {
+    case 'permanent':
+      return { code: ExitCode.failed, message: last.failure ?? failure };
+    case 'start-timeout': {
+      const message = `no worker has served within ${limits.startTimeoutMs} ms (START_TIMEOUT_MS); the last: ${failure}`;
+      return { code: ExitCode.failed, message };
+    }
+    case 'crash-loop': {
+      const budget = `more than ${limits.restartIntensity} times within ${limits.restartPeriodMs} ms (RESTART_INTENSITY, RESTART_PERIOD_MS)`;
+      return { code: ExitCode.crashLoop, message: `workers keep crashing: ${budget}, and none serves; the last: ${failure}` };
+    }
+    default:
+      return why satisfies never;
+  }
+}

@@ -1,0 +1,91 @@
+/**
+ * How many of the missing workers may start now, and from when on the pool counts as started. Pure, with the clock passed in
+ * (milliseconds, monotonic).
+ */
+import type { Sizing } from '../../resources/sizing.ts';
+import type { Failures } from './failures.ts';
+
+/** At the start one worker has the CPUs to itself until it serves, this long at most: the first answer comes sooner. */
+const HEAD_START_MS = 250;
+/** Forking blocks the primary: connections that waited for the first worker go before. */
+const AFTER_FIRST_READY_MS = 20;
+/**
+ * So many start at the same time at least: while one waits for its database the other one loads. Loading is work for a CPU: more starts
+ * than CPUs would only share them, until all of them are too late, and need the memory of all at once.
+ */
+const MIN_STARTS = 2;
+
+/** The pool at a moment. */
+export interface Count {
+  /** The workers that make up the wanted number. */
+  pool: number;
+  wanted: number;
+  serving: number;
+  /** With those that are to replace another one. */
+  starting: number;
+}
+
+export class Starts {
+  readonly #failures: Failures;
+  #max: number;
+  #headStartUntil: number;
+  #hasStarted = false;
+
+  /** For a pool that begins to start at `now`. */
+  constructor(failures: Failures, sizing: Pick<Sizing, 'cpus'>, now: number) {
+    this.#failures = failures;
+    this.#max = maxOf(sizing);
+    this.#headStartUntil = now + HEAD_START_MS;
+  }
+
+  /** True from the moment that all wanted workers serve at the same time, or some do and the others have failed for `giveOthersMs`. */
+  get hasStarted(): boolean {
+    return this.#hasStarted;
+  }
+
+  /** Takes other limits. */
+  resized(sizing: Pick<Sizing, 'cpus'>): void {
+    this.#max = maxOf(sizing);
+  }
+
+  ready(now: number): void {
+    this.#headStartUntil = Math.min(this.#headStartUntil, now + AFTER_FIRST_READY_MS);
+    this.#failures.ready();
+  }
+
+  /** Has `start` start as many of the missing as may start now. */
+  look({ pool, wanted, starting }: Count, now: number, start: () => void): void {
+    let missing = Math.max(0, Math.min(wanted, now < this.#headStartUntil ? 1 : wanted) - pool);
+    const count = Math.min(this.#failures.mayStart(missing, now), this.#max - starting);
+    for (let started = 0; started < count; started++) {
+      this.#failures.started(missing--);
+      start();
+    }
+  }
+
+  /** Notes who serves; returns true once, when the pool has started. */
+  note({ wanted, serving }: Count, now: number, giveOthersMs: number): boolean {
+    // Whatever it was that made them all: the last one is ready, or fewer are wanted.
+    const isWhole = serving >= wanted;
+    if (isWhole) this.#failures.whole();
+    if (this.#hasStarted) return false;
+    this.#hasStarted = isWhole || (serving > 0 && now >= this.#startsWithoutAt(giveOthersMs));
+    return this.#hasStarted;
+  }
+
+  /** When there is something to do by time alone. What waits for a start to end is woken by its end. */
+  dueAt(now: number, giveOthersMs: number): number {
+    const { nextTryAt = now, startDeadlineAt = Number.POSITIVE_INFINITY } = this.#failures;
+    const later = [nextTryAt, this.#headStartUntil, this.#startsWithoutAt(giveOthersMs)].filter(at => at > now);
+    return Math.min(startDeadlineAt, ...later);
+  }
+
+  #startsWithoutAt(giveOthersMs: number): number {
+    const { failingSince } = this.#failures;
+    return this.#hasStarted || failingSince === undefined ? Number.POSITIVE_INFINITY : failingSince + giveOthersMs;
+  }
+}
+
+function maxOf({ cpus }: Pick<Sizing, 'cpus'>): number {
+  return Math.max(MIN_STARTS, Math.ceil(cpus.effective));
+}

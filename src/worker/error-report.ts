@@ -1,0 +1,124 @@
+/**
+ * From whatever was thrown to what the primary is told of it. Nothing here throws, whatever the value does when it is read.
+ */
+import { isAbsolute, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { ErrorReport, ErrorSummary } from '../messages.ts';
+
+/** Another try fails in the same way: what is missing or wrong is on the disk, and a port or a file is another's. */
+const PERMANENT_CODES: ReadonlySet<string> = new Set([
+  'EADDRINUSE',
+  'EACCES',
+  'MODULE_NOT_FOUND',
+  'ERR_DLOPEN_FAILED',
+  'ERR_IMPORT_ATTRIBUTE_MISSING',
+  'ERR_INVALID_MODULE_SPECIFIER',
+  'ERR_INVALID_PACKAGE_CONFIG',
+  'ERR_INVALID_PACKAGE_TARGET',
+  'ERR_INVALID_TYPESCRIPT_SYNTAX',
+  'ERR_MODULE_NOT_FOUND',
+  'ERR_PACKAGE_IMPORT_NOT_DEFINED',
+  'ERR_PACKAGE_PATH_NOT_EXPORTED',
+  'ERR_REQUIRE_ASYNC_MODULE',
+  'ERR_REQUIRE_ESM',
+  'ERR_UNKNOWN_BUILTIN_MODULE',
+  'ERR_UNKNOWN_FILE_EXTENSION',
+  'ERR_UNSUPPORTED_DIR_IMPORT',
+  'ERR_UNSUPPORTED_ESM_URL_SCHEME',
+  'ERR_UNSUPPORTED_NODE_MODULES_TYPE_STRIPPING',
+  'ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX',
+]);
+
+const MAX_CAUSES = 5;
+const MAX_STACK_CHARS = 16_384;
+const MAX_MESSAGE_CHARS = 4096;
+/** Names and codes are shown everywhere: what does not look like one may be text of the app. */
+const NAME = /^[\w$.-]{1,64}$/;
+
+/** Reports an error. `isPermanent` where the caller knows that another try fails in the same way. */
+export function reportOf(thrown: unknown, isPermanent = false): ErrorReport {
+  const chain = causesOf(thrown);
+  return {
+    message: messageOf(thrown).slice(0, MAX_MESSAGE_CHARS),
+    stack: chain.map(stackOf).join('\ncaused by: ').slice(0, MAX_STACK_CHARS),
+    summary: summaryOf(chain),
+    isPermanent: isPermanent || chain.some(error => PERMANENT_CODES.has(textOf(error, 'code')) || isBadSource(error)),
+  };
+}
+
+/** In words. */
+export function messageOf(thrown: unknown): string {
+  if (isObject(thrown)) {
+    const message = textOf(thrown, 'message');
+    if (message !== '') return message;
+  }
+  try {
+    return String(thrown);
+  } catch {
+    return 'a value that has no text';
+  }
+}
+
+/** The error and its causes, outermost first. */
+function causesOf(thrown: unknown): unknown[] {
+  const chain = [thrown];
+  for (let cause = read(thrown, 'cause'); cause !== undefined && chain.length <= MAX_CAUSES; cause = read(cause, 'cause'))
+    chain.push(cause);
+  return chain;
+}
+
+/** A SyntaxError of the loader, whose first frame is Node's own. One of JSON.parse or `new RegExp` depends on what is read. */
+function isBadSource(error: unknown): boolean {
+  if (textOf(error, 'name') !== 'SyntaxError') return false;
+  const firstFrame = /^\s+at .*$/m.exec(textOf(error, 'stack'))?.[0];
+  return firstFrame?.includes('(node:internal/modules/') ?? false;
+}
+
+function stackOf(error: unknown): string {
+  return textOf(error, 'stack') || messageOf(error);
+}
+
+/** Of the innermost error that has a code; else of the innermost. Errors of the kit wrap the app's. */
+function summaryOf(chain: readonly unknown[]): ErrorSummary {
+  const withCode = chain.findLast(error => NAME.test(textOf(error, 'code')));
+  const name = textOf(withCode ?? chain.at(-1), 'name');
+  const code = textOf(withCode, 'code');
+  const place = chain.map(placeOf).findLast(found => found !== undefined);
+  return { class: NAME.test(name) ? name : 'Error', ...(code !== '' && { code }), ...place };
+}
+
+/** The first frame of the app's own code, or the file that can't be parsed. */
+function placeOf(error: unknown): { file: string; line: number } | undefined {
+  for (const row of textOf(error, 'stack').split('\n')) {
+    const [, path = '', line] = /^(?:\s+at .*?)?\(?((?:file:\/\/)?\/[^():]+):(\d+)(?::\d+)?\)?$/.exec(row) ?? [];
+    if (path === '' || path.includes('/node_modules/') || path.includes(import.meta.dirname)) continue;
+    return { file: fromCwd(path), line: Number(line) };
+  }
+  return undefined;
+}
+
+function fromCwd(path: string): string {
+  try {
+    const file = path.startsWith('file:') ? fileURLToPath(path) : path;
+    const near = relative(process.cwd(), file);
+    return near.startsWith('..') || isAbsolute(near) ? file : near;
+  } catch {
+    return path; // a working directory that is gone
+  }
+}
+
+const isObject = (value: unknown): value is object =>
+  (typeof value === 'object' && value !== null) || typeof value === 'function';
+
+function read(value: unknown, key: string): unknown {
+  try {
+    return isObject(value) ? Reflect.get(value, key) : undefined;
+  } catch {
+    return undefined; // a getter that throws
+  }
+}
+
+function textOf(value: unknown, key: string): string {
+  const text = read(value, key);
+  return typeof text === 'string' ? text : '';
+}

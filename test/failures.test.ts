@@ -1,0 +1,239 @@
+/**
+ * When the next worker may start and when the primary gives up, in virtual time: seconds here, milliseconds in the rules.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { ExitReason } from '../src/messages.ts';
+import { type Ended, Failures, type Life, type Verdict } from '../src/primary/pool/failures.ts';
+
+const LIMITS = { restartIntensity: 10, restartPeriodMs: 60_000, startTimeoutMs: 60_000 };
+
+/** A pool of one worker, beside those in `up`. */
+class Pool {
+  readonly failures: Failures;
+  now = 0;
+  up: Life[] = [];
+
+  constructor(limits: Partial<typeof LIMITS> = {}) {
+    this.failures = new Failures({ ...LIMITS, ...limits }, 0);
+  }
+
+  /** It waits until it may start, and ends after `seconds` before it was ready. */
+  failsToStart(seconds = 0.1, more: Partial<Ended> = {}): Verdict {
+    const startedAt = this.#start();
+    this.now += seconds * 1000;
+    return this.#ends({ startedAt, readyAt: undefined, ...more });
+  }
+
+  /** It starts, serves for `seconds`, and ends. */
+  serves(seconds: number, reason: ExitReason = 'crash'): Verdict {
+    const startedAt = this.#start();
+    this.failures.ready();
+    this.now += seconds * 1000;
+    return this.#ends({ startedAt, readyAt: startedAt, reason });
+  }
+
+  #start(): number {
+    if (this.failures.mayStart(1, this.now) === 0) this.now = this.failures.nextTryAt ?? Number.NaN;
+    assert.equal(this.failures.mayStart(1, this.now), 1, `nothing may start at ${this.now}`);
+    this.failures.started(1);
+    return this.now;
+  }
+
+  #ends(worker: Partial<Ended> & Life): Verdict {
+    return this.failures.ended({ reason: 'crash', isPermanent: false, ...worker }, true, this.up, this.now);
+  }
+}
+
+const PERMANENT: Verdict = { kind: 'give-up', why: 'permanent' };
+const TOO_LATE: Verdict = { kind: 'give-up', why: 'start-timeout' };
+const CRASH_LOOP: Verdict = { kind: 'give-up', why: 'crash-loop' };
+
+/** Runs until a verdict ends the pool; for an hour at most. */
+function untilGivenUp(pool: Pool, life: () => Verdict): Verdict | undefined {
+  while (pool.now < 3_600_000) {
+    const verdict = life();
+    if (verdict.kind === 'give-up') return verdict;
+  }
+  return undefined;
+}
+
+test('failed starts wait 0, 0.1, 0.2 … 5 s', () => {
+  const pool = new Pool();
+  const waits = Array.from({ length: 9 }, () => pool.failsToStart()).map(verdict =>
+    verdict.kind === 'back-off' ? verdict.ms : 0,
+  );
+  assert.deepEqual(waits, [0, 100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+});
+
+test('whatever ends a worker before it was ready is a failed start', () => {
+  for (const reason of ['crash', 'oom', 'killed', 'start-timeout', 'hung'] as const) {
+    const pool = new Pool();
+    pool.failsToStart(0.1, { reason });
+    assert.deepEqual(pool.failsToStart(0.1, { reason }), { kind: 'back-off', ms: 100 }, reason);
+  }
+});
+
+test('a worker that the primary ends while it starts has not failed, and the next one may start', () => {
+  const pool = new Pool();
+  pool.failsToStart();
+  pool.failsToStart();
+  for (const reason of ['scale-down', 'restart', 'shutdown'] as const)
+    assert.deepEqual(pool.failsToStart(0.1, { reason }), { kind: 'go-on' });
+  assert.equal(pool.failures.failuresInARow, 2);
+});
+
+test('a first start that can not succeed is given up at once, and not once a worker has served', () => {
+  assert.deepEqual(new Pool().failsToStart(0.1, { isPermanent: true }), PERMANENT);
+  const served = new Pool();
+  served.serves(1, 'restart');
+  assert.deepEqual(served.failsToStart(0.1, { isPermanent: true }), { kind: 'go-on' });
+});
+
+test('any other first start is tried until START_TIMEOUT_MS, whatever RESTART_INTENSITY is', () => {
+  const pool = new Pool({ restartIntensity: 0 });
+  assert.deepEqual(
+    untilGivenUp(pool, () => pool.failsToStart()),
+    TOO_LATE,
+  );
+  assert.ok(pool.now >= 60_000 && pool.now < 66_000, `${pool.now}`);
+  assert.equal(new Pool().failures.startDeadlineAt, undefined, 'nothing has failed');
+  const failing = new Pool();
+  failing.failsToStart();
+  assert.equal(failing.failures.startDeadlineAt, 60_000);
+  failing.serves(1, 'restart');
+  assert.equal(failing.failures.startDeadlineAt, undefined, 'a worker has served');
+});
+
+test('starts that fail for hours beside a worker that serves only back off', () => {
+  const pool = new Pool({ restartIntensity: 0 });
+  pool.serves(1, 'restart');
+  pool.up = [{ startedAt: 0, readyAt: 0 }];
+  assert.equal(
+    untilGivenUp(pool, () => pool.failsToStart()),
+    undefined,
+  );
+});
+
+test('a worker that crashes on its first requests beside a healthy one never ends the pool', () => {
+  const pool = new Pool();
+  pool.up = [{ startedAt: 0, readyAt: 0 }];
+  assert.equal(
+    untilGivenUp(pool, () => pool.serves(0.2)),
+    undefined,
+  );
+});
+
+test('a pool whose only worker dies 2 s after it is ready is given up when its budget is spent', () => {
+  const pool = new Pool();
+  let lives = 0;
+  const verdict = untilGivenUp(pool, () => {
+    lives++;
+    return pool.serves(2);
+  });
+  assert.deepEqual([verdict, lives], [CRASH_LOOP, 11]);
+});
+
+test('not before 10 s without a stable worker, however small the budget', () => {
+  const pool = new Pool({ restartIntensity: 0 });
+  assert.deepEqual(
+    untilGivenUp(pool, () => pool.serves(0.5)),
+    CRASH_LOOP,
+  );
+  assert.ok(pool.now >= 10_000 && pool.now < 20_000, `${pool.now}`);
+});
+
+test('a worker that has served for 10 s makes the budget whole', () => {
+  const pool = new Pool({ restartIntensity: 1 });
+  assert.equal(
+    untilGivenUp(pool, () => pool.serves(15)),
+    undefined,
+  );
+});
+
+test('a pool that has served, and can not start again, is given up 10 s later at the earliest', () => {
+  const pool = new Pool({ restartIntensity: 3 });
+  pool.serves(100);
+  assert.deepEqual(
+    untilGivenUp(pool, () => pool.failsToStart()),
+    CRASH_LOOP,
+  );
+  assert.ok(pool.now >= 110_000 && pool.now < 120_000, `${pool.now}`);
+});
+
+test('crashes that are older than RESTART_PERIOD_MS are forgotten', () => {
+  const pool = new Pool({ restartIntensity: 2, restartPeriodMs: 4000 });
+  // Of lives of 9 s, less than it takes to be stable, never two within 4 s.
+  assert.equal(
+    untilGivenUp(pool, () => pool.serves(9)),
+    undefined,
+  );
+});
+
+test('a worker that was stable begins a new row of back-offs', () => {
+  const pool = new Pool();
+  for (let count = 0; count < 5; count++) pool.failsToStart();
+  assert.deepEqual(pool.serves(11), { kind: 'go-on' });
+  assert.deepEqual(pool.failsToStart(), { kind: 'back-off', ms: 100 });
+});
+
+test('so does another worker that has started since, and is stable', () => {
+  const pool = new Pool();
+  for (let count = 0; count < 5; count++) pool.failsToStart();
+  pool.up = [{ startedAt: pool.now + 1, readyAt: pool.now + 1 }];
+  pool.now += 11_000;
+  assert.deepEqual(pool.failsToStart(), { kind: 'go-on' });
+});
+
+test('one kill of a worker that serves costs nothing, and is no crash', () => {
+  const pool = new Pool({ restartIntensity: 0 });
+  for (let count = 0; count < 100; count++) assert.deepEqual(pool.serves(11, 'killed'), { kind: 'go-on' });
+});
+
+test('a worker that is killed again and again soon after it is ready backs off, and never ends the pool', () => {
+  const pool = new Pool();
+  for (let count = 0; count < 10; count++) assert.deepEqual(pool.serves(1, 'killed'), { kind: 'go-on' });
+  assert.equal(
+    untilGivenUp(pool, () => pool.serves(1, 'killed')),
+    undefined,
+  );
+  assert.ok(pool.failures.failuresInARow > 10);
+});
+
+test('a worker that is missing for another reason does not wait for those that fail', () => {
+  const { failures } = new Pool();
+  const failed = (at: number) =>
+    failures.ended({ startedAt: at, readyAt: undefined, reason: 'crash', isPermanent: false }, true, [], at);
+  failed(0);
+  failed(0);
+  assert.equal(failures.mayStart(1, 0), 0, 'the failed one waits');
+  assert.equal(failures.mayStart(2, 0), 1, 'the other one does not');
+  assert.equal(failures.mayStart(2, 100), 2);
+});
+
+test('those that fail are tried one at a time, until one serves', () => {
+  const { failures } = new Pool();
+  const failed = () => failures.ended({ startedAt: 0, readyAt: undefined, reason: 'crash', isPermanent: false }, true, [], 0);
+  for (let count = 0; count < 4; count++) failed();
+  assert.equal(failures.mayStart(3, 1000), 1);
+  failures.started(3);
+  assert.equal(failures.mayStart(2, 1000), 0);
+  failures.ready();
+  assert.equal(failures.mayStart(2, 1000), 2);
+});
+
+test('a failed replacement holds back no missing worker', () => {
+  const { failures } = new Pool();
+  const failed = () => failures.ended({ startedAt: 0, readyAt: undefined, reason: 'crash', isPermanent: false }, false, [], 0);
+  for (let count = 0; count < 4; count++) failed();
+  assert.equal(failures.nextStartAt, 400);
+  assert.equal(failures.mayStart(1, 0), 1);
+});
+
+test('a crash that is announced, and then seen as an exit, counts once', () => {
+  const { failures } = new Pool();
+  const worker: Ended = { startedAt: 0, readyAt: 0, reason: 'crash', isPermanent: false };
+  failures.ended(worker, true, [], 1000);
+  failures.ended(worker, true, [], 2000);
+  assert.equal(failures.failuresInARow, 1);
+});

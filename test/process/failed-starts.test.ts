@@ -1,0 +1,198 @@
+/**
+ * Workers that fail to start: what that costs a pool that serves (nothing), when a first start ends, and who can see it.
+ */
+import assert from 'node:assert/strict';
+import { rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { ask } from './clients.ts';
+import { CLEAN, type Kit, ROOT, startKit } from './kit.ts';
+import { bosun as runBosun, startOperated, temporaryFolder } from './operator.ts';
+import { rewriteApp, writtenApp } from './written-app.ts';
+
+/** Most of a test is waiting. */
+const CONCURRENCY = 4;
+const SERVES = "return (req, res) => res.end('ok');";
+const NO_DATABASE = "throw Object.assign(new Error('connect to secret.example'), { code: 'ECONNREFUSED' });";
+const FAILED: { code: number; signal: null } = { code: 1, signal: null };
+
+describe('a pool that serves', { concurrency: CONCURRENCY }, () => {
+  test('goes on for ever when no new worker starts, shows why, and is whole again when one does', async () => {
+    const app = writtenApp(SERVES);
+    const env = { APP_MODULE: app, RESTART_INTENSITY: '1', WORKER_MAX_AGE_MS: '3000' };
+    const { kit, port, bosun } = await startOperated({ env });
+    rewriteApp(app, NO_DATABASE);
+    for (let count = 0; count < 3; count++) {
+      const { code, stderr } = await bosun('restart');
+      assert.equal(code, 1);
+      assert.match(stderr, /did not come up: .*connect to secret\.example/);
+    }
+    await kit.event('worker.replace-failed');
+    const [victim = 0] = kit.workerPids;
+    process.kill(victim, 'SIGKILL');
+    await kit.event('pool.backoff', ({ ms }) => ms === 5000);
+    assert.equal((await ask(port, '/')).status, 200);
+
+    const { status, body } = await kit.probe('/readyz');
+    assert.equal(status, 200);
+    assert.match(body, /1 of 2 workers serve; the last start failed: crash, Error ECONNREFUSED at \S+app\.mjs:\d+/);
+    const { failedStarts } = await kit.status();
+    const { count, last } = failedStarts as { count: number; last: { reason: string; error: { class: string; code: string } } };
+    assert.ok(count > 5, `${count} failed starts`);
+    assert.deepEqual([last.reason, last.error.class, last.error.code], ['crash', 'Error', 'ECONNREFUSED']);
+    const metrics = (await kit.probe('/metrics')).body;
+    assert.match(metrics, /^bosun_failed_starts_total [1-9]\d*$/m);
+    for (const text of [body, JSON.stringify(failedStarts), metrics]) assert.doesNotMatch(text, /secret\.example/);
+    assert.match((await bosun('status', '--json')).stdout, /secret\.example/, 'the control socket shows the text');
+    const { stack } = await kit.event('worker.failed');
+    assert.match(String(stack), /caused by: Error: connect to secret\.example\n +at .*app\.mjs:\d+/);
+
+    rewriteApp(app, SERVES);
+    await kit.statusWhere(({ workers }) => workers.filter(({ state }) => state === 'ready').length >= 2);
+    assert.doesNotMatch((await kit.probe('/readyz')).body, /workers serve/);
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+  });
+
+  test('goes on when the system throws at each fork, and answers the operator', async () => {
+    const refused = join(temporaryFolder(), 'refused');
+    const { kit, socket } = await startRefusing(refused);
+    const { port } = await kit.ready();
+    await kit.event('control.listening');
+    writeFileSync(refused, '');
+    const [victim = 0] = kit.workerPids;
+    const { code, stderr } = await runBosun(socket, ['restart']);
+    assert.equal(code, 1);
+    assert.match(stderr, /did not come up: can't be started: spawn ENOMEM/);
+    process.kill(victim, 'SIGKILL');
+    await kit.event('pool.backoff', ({ ms }) => Number(ms) >= 400);
+    assert.equal((await ask(port, '/')).status, 200);
+    rmSync(refused);
+    await kit.statusWhere(({ workers }) => workers.filter(({ state }) => state === 'ready').length >= 2);
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+  });
+});
+
+describe('a pool of which one worker can not start', { concurrency: CONCURRENCY }, () => {
+  test('is ready without it after WORKER_START_TIMEOUT_MS, and the probe says why', async () => {
+    const app = writtenApp(`if (kit.workerId === 2) { ${NO_DATABASE} }\n${SERVES}`);
+    const kit = await startKit({ env: { APP_MODULE: app, WORKER_START_TIMEOUT_MS: '3000' } });
+    await kit.event('worker.failed');
+    assert.equal((await kit.probe('/readyz')).status, 503);
+    const { workers, wanted } = await kit.event('pool.ready');
+    assert.deepEqual([workers, wanted], [1, 2]);
+    const { status, body } = await kit.probe('/readyz');
+    assert.equal(status, 200);
+    assert.match(body, /1 of 2 workers serve; the last start failed: crash, Error ECONNREFUSED/);
+    assert.equal((await kit.probe('/startupz')).status, 200);
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+  });
+});
+
+describe('a first start', { concurrency: CONCURRENCY }, () => {
+  test('that fails is tried again, and serves when it can', async () => {
+    const folder = temporaryFolder();
+    const app = writtenApp(`const { existsSync } = createRequire(import.meta.url)('node:fs');
+      if (!existsSync(${JSON.stringify(join(folder, 'database'))})) { ${NO_DATABASE} }
+      ${SERVES}`);
+    const kit = await startKit({ env: { APP_MODULE: app, RESTART_INTENSITY: '0' } });
+    await kit.event('pool.backoff', ({ ms }) => ms === 400);
+    writeFileSync(join(folder, 'database'), '');
+    await kit.ready();
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+  });
+
+  test('that goes on failing backs off, and ends after START_TIMEOUT_MS with code 1 and the last error', async () => {
+    const env = { NODE_CLUSTER_WORKERS: '1', RESTART_INTENSITY: '0', START_TIMEOUT_MS: '6000' };
+    const kit = await startKit({ app: 'throws.mjs', env, detached: true });
+    assert.deepEqual(await kit.exit(), FAILED, kit.transcript());
+    assert.deepEqual(
+      kit
+        .all('pool.backoff')
+        .map(({ ms }) => ms)
+        .slice(0, 3),
+      [100, 200, 400],
+    );
+    const { error, code } = await kit.event('primary.abort');
+    assert.equal(code, 1);
+    assert.match(
+      String(error),
+      /no worker has served within 6000 ms \(START_TIMEOUT_MS\); the last: worker 1: .*throws\.mjs.*no database/,
+    );
+    await kit.workersGone();
+  });
+
+  test('of workers that somebody kills at once backs off, and ends likewise', async () => {
+    const app = writtenApp("process.kill(process.pid, 'SIGKILL');");
+    const env = { APP_MODULE: app, START_TIMEOUT_MS: '3000' };
+    const kit = await startKit({ env, detached: true });
+    assert.deepEqual(await kit.exit(), FAILED, kit.transcript());
+    const exits = kit.all('worker.exit').filter(({ reason }) => reason === 'killed');
+    assert.ok(exits.length >= 3 && exits.length <= 12, `${exits.length} forks in 3 s`);
+    for (const { level } of exits) assert.equal(level, 'error');
+    assert.ok(kit.all('pool.backoff').length >= 2);
+    await kit.workersGone();
+  });
+
+  test('that is too slow each time ends likewise', async () => {
+    const env = { WORKER_START_TIMEOUT_MS: '300', START_TIMEOUT_MS: '5000' };
+    const kit = await startKit({ app: 'never-ready.mjs', env, detached: true });
+    assert.deepEqual(await kit.exit(), FAILED, kit.transcript());
+    const late = kit.all('worker.exit').filter(({ reason }) => reason === 'start-timeout');
+    assert.ok(late.length >= 2, `${late.length} worker(s) timed out`);
+    for (const { failure } of late) assert.match(String(failure), /not ready within 300 ms \(WORKER_START_TIMEOUT_MS\)/);
+    await kit.workersGone();
+  });
+
+  test('whose forks the system refuses ends likewise', async () => {
+    const refused = join(temporaryFolder(), 'refused');
+    writeFileSync(refused, '');
+    const { kit } = await startRefusing(refused, { START_TIMEOUT_MS: '1000' });
+    assert.deepEqual(await kit.exit(), FAILED, kit.transcript());
+    assert.match(String((await kit.event('primary.abort')).error), /can't be started: spawn ENOMEM/);
+  });
+
+  for (const [what, body] of [
+    ['imports a module that is missing', "await import('./nowhere.mjs');"],
+    [
+      'listens on a port that is taken',
+      "(await import('node:net')).createServer().listen(kit.config.adminPort, kit.config.adminHost); await sleep(60000);",
+    ],
+  ] as const)
+    test(`of an app that ${what} ends at once`, async () => {
+      const env = { APP_MODULE: writtenApp(body), START_TIMEOUT_MS: '600000' };
+      const kit = await startKit({ env, detached: true });
+      assert.deepEqual(await kit.exit(), FAILED, kit.transcript());
+      assert.deepEqual(kit.all('pool.backoff'), []);
+      await kit.workersGone();
+    });
+});
+
+test('a pool whose workers all die soon after they are ready ends with code 70', async () => {
+  const app = writtenApp(`setTimeout(() => process.exit(3), 700);\n${SERVES}`);
+  const kit = await startKit({ env: { APP_MODULE: app, RESTART_INTENSITY: '2' }, detached: true });
+  assert.deepEqual(await kit.exit(), { code: 70, signal: null }, kit.transcript());
+  const { error } = await kit.event('primary.abort');
+  assert.match(String(error), /^workers keep crashing: more than 2 times .*, and none serves; the last: worker \d: exit code 3$/);
+  await kit.workersGone();
+});
+
+/** A kit whose system throws ENOMEM at each fork while there is a file `refused`. */
+async function startRefusing(refused: string, env: Record<string, string> = {}): Promise<{ kit: Kit; socket: string }> {
+  const folder = temporaryFolder();
+  const preload = join(folder, 'refuse.mjs');
+  writeFileSync(
+    preload,
+    `import cluster from 'node:cluster';
+    import { existsSync } from 'node:fs';
+    const fork = cluster.fork;
+    if (cluster.isPrimary)
+      cluster.fork = environment => {
+        if (existsSync(${JSON.stringify(refused)})) throw Object.assign(new Error('spawn ENOMEM'), { code: 'ENOMEM' });
+        return fork.call(cluster, environment);
+      };`,
+  );
+  const socket = join(folder, 'control.sock');
+  const command: [string, ...string[]] = [process.execPath, '--import', preload, join(ROOT, 'src', 'main.ts')];
+  const kit = await startKit({ app: 'koa.mjs', command, env: { CONTROL_SOCKET: socket, ...env } });
+  return { kit, socket };
+}
