@@ -12,7 +12,10 @@ import type { Log } from './log.ts';
 export type { Config } from './config.ts';
 export type { Log } from './log.ts';
 
-/** A session: plain data that survives requests, workers and pods. `null` in `ctx.session = null` ends it. */
+/**
+ * A session: plain data that survives requests, workers and pods. `ctx.session = null` ends it: with Redis for good, without it in this
+ * browser only, since a copy of the cookie stays valid for SESSION_TTL_SECONDS.
+ */
 export interface Session {
   readonly isNew: boolean;
   /** Gives the session a new id and drops the old one: call it when a user logs in, so that no planted id stays valid. */
@@ -35,7 +38,10 @@ export interface Kit {
   readonly log: Log;
   /** 1 and up; unique among the running workers of this pod, and used again after a worker is gone. */
   readonly workerId: number;
-  /** koa-session middleware, ready-made; mount it on the routes that need a session. Answers 503 when the store is away. */
+  /**
+   * koa-session middleware, ready-made; mount it on the routes that need a session, also more than once. Its cookie is signed with the
+   * kit's keys: `app.keys` and `ctx.cookies` are not used. Answers 503 when the store is away.
+   */
   readonly session: Koa.Middleware;
   /** The worker's Redis client; undefined where no Redis is configured. */
   readonly redis: Redis | Cluster | undefined;

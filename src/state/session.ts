@@ -1,11 +1,17 @@
 /**
  * Sessions: koa-session over koa-redis, or signed cookies where no Redis is configured. A store that fails becomes a 503 with
  * Retry-After on the routes that use a session, and touches no other route.
+ *
+ * koa-session extends the app that it is given: it signs with `app.keys` through `ctx.cookies`, and reads and writes once for each mount.
+ * Here it is given a context of its own for each request, so the app's keys and cookies stay the app's, and a request has one session.
  */
+import type { IncomingMessage } from 'node:http';
 import type Koa from 'koa';
 import koaSession from 'koa-session';
 import type { Config } from '../config.ts';
 import type { RedisClient } from './redis.ts';
+import { RequestSession } from './request-session.ts';
+import { SessionCookies } from './session-cookies.ts';
 import type { SessionKeys } from './session-keys.ts';
 import { ConflictError, openSessionStore, type SessionStore, StoreError } from './session-store.ts';
 
@@ -14,7 +20,7 @@ const RETRY_AFTER_SECONDS = 1;
 const MOST_COOKIE_BYTES = 3800;
 
 /**
- * The middleware that apps mount as `kit.session`.
+ * The middleware that apps mount as `kit.session`, as often and wherever they like.
  * @param onStoreError called for each request that the store failed, so that it is counted and logged
  */
 export function sessionMiddleware(
@@ -24,17 +30,20 @@ export function sessionMiddleware(
   onStoreError: (error: Error) => void,
 ): Koa.Middleware {
   const store = redis && openSessionStore(config, redis);
-  // koa-session binds to one app by extending its context, and an app comes to us with its first request.
-  const bound = new WeakMap<Koa, Koa.Middleware>();
+  const openPlain = opener(config.sessionCookie, config, store);
+  // No other host and no plain connection may set this cookie; browsers hold to the prefix.
+  const openSecure = opener(`__Host-${config.sessionCookie}`, config, store);
+  const opened = new WeakMap<IncomingMessage, Promise<RequestSession>>();
+
   return async (ctx, next) => {
     if (keys.current.length === 0)
       return unavailable(ctx, onStoreError, new StoreError('the session keys are not known yet: they are kept in Redis'));
-    ctx.app.keys = keys.current;
-    const session = bound.get(ctx.app) ?? koaSession(optionsFrom(config, store), ctx.app);
-    bound.set(ctx.app, session);
-    if (ctx.secure) hostOnly(ctx);
     try {
-      await session(ctx, next);
+      const isSecure = isOverTls(ctx, config.trustProxy);
+      const open = isSecure ? openSecure : openPlain;
+      const session = opened.get(ctx.req) ?? open(ctx, new SessionCookies(ctx, keys.current, isSecure));
+      opened.set(ctx.req, session);
+      await (await session).around(ctx, next);
     } catch (error) {
       if (error instanceof StoreError) unavailable(ctx, onStoreError, error);
       else if (error instanceof ConflictError) conflicting(ctx);
@@ -43,15 +52,36 @@ export function sessionMiddleware(
   };
 }
 
-function optionsFrom(config: Config, store: SessionStore | undefined) {
-  return {
-    key: config.sessionCookie,
-    maxAge: config.sessionTtlSeconds * 1000,
-    renew: true,
-    sameSite: 'lax',
-    ...(store && { store }),
-    ...(store === undefined && { encode: encodeForCookie }),
+/** koa-session for a cookie of that name, as a function that opens the session of a request. */
+function opener(cookie: string, config: Config, store: SessionStore | undefined) {
+  // In the place of an app: koa-session puts its properties on the context, and uses nothing else.
+  const host = { use: () => undefined, context: {} };
+  const initialize = koaSession(
+    {
+      key: cookie,
+      maxAge: config.sessionTtlSeconds * 1000,
+      renew: true,
+      sameSite: 'lax',
+      autoCommit: false,
+      ...(store && { store }),
+      ...(store === undefined && { encode: encodeForCookie }),
+    },
+    host,
+  );
+  const properties = Object.getOwnPropertyDescriptors(host.context);
+  return async (ctx: Koa.Context, cookies: SessionCookies): Promise<RequestSession> => {
+    const holder = Object.create(ctx, { ...properties, cookies: { value: cookies } });
+    await initialize(holder, async () => undefined);
+    const session = new RequestSession(holder);
+    // What was read is also renewed where nobody asks for it. A cookie is parsed when somebody does.
+    if (store !== undefined) session.load();
+    return session;
   };
+}
+
+/** Koa tells it of apps that trust the proxy; an app inside the kit's app may not know of it. */
+function isOverTls(ctx: Koa.Context, trustProxy: boolean): boolean {
+  return ctx.secure || (trustProxy && /^https\s*(?:,|$)/.test(ctx.get('X-Forwarded-Proto')));
 }
 
 /** As koa-session does; browsers drop a larger cookie without a word. */
@@ -61,13 +91,6 @@ function encodeForCookie(session: unknown): string {
   throw new RangeError(
     `a session without Redis must fit into a cookie, ${MOST_COOKIE_BYTES} bytes with base64, got ${text.length}: keep less in it, or set REDIS_URL`,
   );
-}
-
-/** Over TLS (with TRUST_PROXY: the proxy's) no other host and no plain connection may set this cookie; browsers hold to the prefix. */
-function hostOnly(ctx: Koa.Context): void {
-  const sessionOptions: { key: string; secure?: boolean } = ctx.sessionOptions;
-  sessionOptions.key = `__Host-${sessionOptions.key}`;
-  sessionOptions.secure = true;
 }
 
 /** With SESSION_WRITES=versioned: what this request has done to the session is not kept, and its client must know. */

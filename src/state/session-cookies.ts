@@ -1,0 +1,27 @@
+/**
+ * The cookies of one request as koa-session sees them: signed with the kit's keys, whatever keys and cookies the app has. Signatures are
+ * those of Koa's `ctx.cookies`.
+ */
+import Cookies from 'cookies';
+import type Koa from 'koa';
+
+export class SessionCookies extends Cookies {
+  #attributes: Cookies.SetOption = {};
+
+  /** @param keys newest first: the first one signs, all of them verify */
+  constructor(ctx: Koa.Context, keys: string[], isSecure: boolean) {
+    super(ctx.req, ctx.res, { keys, secure: isSecure });
+  }
+
+  /** @param options those of koa-session, whose attributes are the cookie's */
+  override get(name: string, options?: Cookies.GetOption): string | undefined {
+    if (options?.signed) this.#attributes = options;
+    return super.get(name, options);
+  }
+
+  /** A signature by an older key is signed anew, and must then live as long as its cookie: `cookies` would make it end with the browser. */
+  override set(name: string, value?: string | null, options?: Cookies.SetOption): this {
+    const isNewSignature = name.endsWith('.sig') && typeof value === 'string';
+    return super.set(name, value, isNewSignature ? { ...this.#attributes, ...options } : options);
+  }
+}
