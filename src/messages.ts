@@ -123,6 +123,8 @@ export interface Snapshot {
   sessionStoreErrors: number;
   /** Undefined where no Redis is configured. */
   redis?: RedisCounters;
+  /** What Redis refuses now; undefined where no Redis is configured. */
+  redisRefusals?: RedisRefusal[];
   /** Over the last 5 to 10 seconds; all 0 where nothing was answered. */
   responseTimeMs: { mean: number; p50: number; p99: number };
   /** 0 to 1, over the last second. */
@@ -144,6 +146,16 @@ export interface RedisCounters {
   reconnects: number;
   sumSeconds: number;
   counts: number[];
+}
+
+/** A command that Redis refuses for a reason that lies with it: `code` begins its answer, as READONLY, OOM, MISCONF, NOPERM. */
+export interface RedisRefusal {
+  code: string;
+  command: string;
+  /** The answer, bounded and without control characters. */
+  message: string;
+  /** How many times in a row. */
+  count: number;
 }
 
 /** Upper bounds in seconds; the command timeout is 0.5. */

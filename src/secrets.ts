@@ -23,8 +23,7 @@ export const credential: Parser<string> = value => {
   const found = unwrap(value);
   if (found === '') throw new Expected('a text that is not empty');
   if (/[\r\n]/.test(found)) throw new Expected('a single line');
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is refused
-  if (/[\0-\x1f\x7f]/.test(found)) throw new Expected('a text without control characters');
+  if (/\p{Cc}/u.test(found)) throw new Expected('a text without control characters');
   // Node.js puts it in the place of bytes that are no UTF-8.
   if (found.includes('\uFFFD') || !found.isWellFormed()) throw new Expected('a text in UTF-8');
   if (found.trim() !== found) throw new Expected('a text without white space at its begin or end');

@@ -33,6 +33,7 @@ const GOOD: Facts = {
   isPid1: false,
   isDiagnosticsDirWritable: true,
   areSessionKeysGenerated: false,
+  redisRefusals: [],
   redis: [REDIS, REDIS],
 };
 
@@ -54,6 +55,12 @@ for (const [check, verdict, change, detail] of [
     'problem',
     { redis: [REDIS, { ...REDIS, state: 'unreachable', message: 'Redis does not answer' }] },
     /does not answer/,
+  ],
+  [
+    'Redis',
+    'problem',
+    { redisRefusals: [{ code: 'READONLY', command: 'eval', message: "READONLY You can't write", count: 3 }] },
+    /^Redis at redis:6379 refuses eval \(3 times\): READONLY You can't write$/,
   ],
   ['Redis', 'problem', { redis: [] }, /^no answer from redis:6379 yet$/],
   ['Redis', 'warning', { redis: [{ ...REDIS, evictionPolicy: 'allkeys-lru' }] }, /maxmemory-policy is allkeys-lru/],

@@ -8,6 +8,7 @@ import { ConfigError, describeRedis, handOver, readConfig, readSettings, readWor
 import { parseRedisUrl } from '../src/redis-url.ts';
 import { credential, MAX_SECRET_BYTES } from '../src/secrets.ts';
 import { variables } from '../src/variables.ts';
+import { seededRandom } from './random.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'bosun-secrets-'));
 after(() => rmSync(folder, { recursive: true }));
@@ -181,7 +182,8 @@ describe('a secret that cannot be meant is refused and not printed', () => {
 test('any text in any secret variable is a secret or a ConfigError that does not show it', t => {
   const seed = randomInt(2 ** 31);
   t.diagnostic(`seed ${seed}`);
-  const random = generator(seed);
+  const next = seededRandom(seed);
+  const random = (limit: number) => Math.floor(next() * limit);
   const parts = [
     '%',
     '%2',
@@ -255,14 +257,3 @@ test('a worker goes by what its primary has read, whatever has become of the fil
   mkdirSync(path);
   assert.equal(readWorkerConfig({ ...environment, ...handOver(fromFiles) }).redisUrl, config.redisUrl);
 });
-
-/** A pseudo-random whole number below `limit` (mulberry32). */
-function generator(seed: number): (limit: number) => number {
-  let state = seed;
-  return limit => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) % limit;
-  };
-}

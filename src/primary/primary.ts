@@ -24,6 +24,7 @@ import type { Resizer } from './pool/resizer.ts';
 import { RollingRestart } from './pool/rolling-restart.ts';
 import type { Supervisor } from './pool/supervisor.ts';
 import type { WorkerHandle } from './pool/worker-handle.ts';
+import { type Owner, RedisHealth } from './redis-health.ts';
 import { Relay } from './relay.ts';
 import type { Settings } from './settings.ts';
 import { Shutdown } from './shutdown.ts';
@@ -55,6 +56,7 @@ class Primary implements SupervisorEvents {
   readonly #shutdown: Shutdown;
   readonly #oom: OomWatch;
   readonly #relay: Relay;
+  readonly #redis: RedisHealth;
   #control: ControlSocket | undefined;
   readonly #history: History;
   /** Resolves with the app's real port. */
@@ -92,9 +94,13 @@ class Primary implements SupervisorEvents {
       retained,
       pod: () => this.#pod(),
       workers: () => supervisor.handles,
-      onState: (state, message) => this.#redisChanged(state, message, { connection: 'primary' }),
+      onState: (state, message) => this.#redisChanged(state, message, 'primary'),
       onConnected: () => this.changed(),
     });
+    this.#redis = new RedisHealth(log, () => [
+      ...this.#relay.redisRefusals,
+      ...supervisor.handles.flatMap(({ snapshot }) => snapshot?.redisRefusals ?? []),
+    ]);
     this.#history = new History(() => this.#pod());
   }
 
@@ -145,6 +151,7 @@ class Primary implements SupervisorEvents {
       diagnostics: this.#diagnostics,
       restarts: this.#restarts,
       relay: this.#relay,
+      redis: this.#redis,
       history: this.#history,
     };
     this.#control = await openControlSocket(path, parts, this.#log);
@@ -152,6 +159,7 @@ class Primary implements SupervisorEvents {
 
   /** Joins the other pods, where there is a Redis. */
   async openRelay(): Promise<void> {
+    this.#redis.start();
     await this.#relay.open();
   }
 
@@ -182,7 +190,7 @@ class Primary implements SupervisorEvents {
         });
         break;
       case 'redis':
-        this.#redisChanged(message.state, message.message, { worker: handle.id });
+        this.#redisChanged(message.state, message.message, handle.id);
         break;
       case 'broadcast':
         this.#relay.broadcast({ event: message.event, json: message.json }, handle.id);
@@ -205,6 +213,7 @@ class Primary implements SupervisorEvents {
 
   exited(handle: WorkerHandle): void {
     this.#totals.exited(handle);
+    this.#redis.forget(handle.id);
     this.#history.exited(handle);
     if (!this.#supervisor.handles.some(({ id }) => id === handle.id)) this.#balancing.clear(handle.id);
     // What it had open is lost, and nobody can say how much: its last report knows no request that blocked its loop.
@@ -224,8 +233,8 @@ class Primary implements SupervisorEvents {
   }
 
   /** Where it is bad configuration, waiting does not help a pod that starts. */
-  #redisChanged(state: RedisState, message: string, whose: { worker: number } | { connection: string }): void {
-    this.#log()[state === 'ready' ? 'info' : 'warn']({ event: `redis.${state}`, ...whose, message });
+  #redisChanged(state: RedisState, message: string, owner: Owner): void {
+    this.#redis.changed(state, message, owner);
     if (state === 'refused' && this.#state === 'starting') this.#shutdown.abort(ExitCode.badConfig, message);
   }
 
@@ -245,6 +254,7 @@ class Primary implements SupervisorEvents {
       resizes: this.#resizer.resizes,
       broadcasts: this.#relay.counts,
       redis: this.#relay.redisCounters,
+      redisRefusals: this.#redis.refusals,
       throttledSeconds: readUsage(readerBelow(), this.#resizer.limits.usage).throttledSeconds,
     };
   }

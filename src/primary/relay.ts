@@ -5,7 +5,7 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { type Config, usesRedis } from '../config.ts';
-import { type Broadcast, KEYS_EVENT, type RedisCounters, type RedisState } from '../messages.ts';
+import { type Broadcast, KEYS_EVENT, type RedisCounters, type RedisRefusal, type RedisState } from '../messages.ts';
 import { type Envelope, Inbox } from '../state/broadcast.ts';
 import type { Channel, Link, LinkListener } from '../state/link.ts';
 import type { RedisClient } from '../state/redis.ts';
@@ -49,7 +49,8 @@ export class Relay implements LinkListener {
   #seq = 0;
   #link: Link | undefined;
   #openedWith = '';
-  #redisCounters: (() => RedisCounters) | undefined;
+  /** Loaded with the link. */
+  #stats: typeof import('../state/redis-stats.ts') | undefined;
   /** Beats since we have heard a word of our own. */
   #lostBeats = 0;
   #hasBeenConnected = false;
@@ -80,7 +81,12 @@ export class Relay implements LinkListener {
 
   /** Of the primary's own connections; undefined where there is no Redis. */
   get redisCounters(): RedisCounters | undefined {
-    return this.#redisCounters?.();
+    return this.#stats?.redisCounters();
+  }
+
+  /** Likewise: what Redis refuses to the primary now. */
+  get redisRefusals(): RedisRefusal[] {
+    return this.#stats?.redisRefusals() ?? [];
   }
 
   /** Events and copies of them, since the start. */
@@ -197,7 +203,7 @@ export class Relay implements LinkListener {
     this.#openedWith = redisSettings(config);
     if (!usesRedis(config)) return;
     const { Link } = await import('../state/link.ts');
-    this.#redisCounters = (await import('../state/redis-stats.ts')).redisCounters;
+    this.#stats = await import('../state/redis-stats.ts');
     this.#link = Link.open(config, hostname(), this);
   }
 
@@ -223,6 +229,7 @@ export class Relay implements LinkListener {
       return;
     }
     this.#tell(beat);
+    void this.#link.findMaster();
   }
 
   /** A beat that is lost is missed by `#beat`; a goodbye, by the time that passes. */

@@ -19,6 +19,7 @@ import {
   REDIS_BUCKETS_S,
   RESPONSE_TIME_BUCKETS_S,
   type RedisCounters,
+  type RedisRefusal,
   type Snapshot,
   type ToPrimary,
   type ToWorker,
@@ -54,6 +55,7 @@ const MAX_STATUS = 999;
 const MAX_APP_METRICS = 1000;
 const MAX_APP_VALUES = 20_000;
 const MAX_LABELS = 32;
+const MAX_REFUSALS = 20;
 
 const count = number(0);
 
@@ -130,6 +132,8 @@ const redisCounters = object<RedisCounters>({
   sumSeconds: count,
   counts: buckets(REDIS_BUCKETS_S),
 });
+
+const refusal = object<RedisRefusal>({ code: string(32), command: text(MAX_NAME), message: text(MAX_NAME), count });
 
 type AppValue = AppMetric['values'][number];
 
@@ -208,6 +212,7 @@ const snapshot = object<Snapshot>({
   shed: count,
   sessionStoreErrors: count,
   redis: optional(redisCounters),
+  redisRefusals: optional(list(refusal, MAX_REFUSALS)),
   responseTimeMs: object({ mean: count, p50: count, p99: count }),
   eventLoopUtilization: number(),
   eventLoopDelayMs: number(),

@@ -5,6 +5,7 @@
 import { type Config, redisDatabase } from '../config.ts';
 import type { RedisState } from '../messages.ts';
 import { Journal } from './journal.ts';
+import { isFailingOver, replaceConnection, throughFailover } from './reconnecting.ts';
 import { closeRedis, connectRedis, isCluster, isRefusal, type RedisClient } from './redis.ts';
 
 /** What waits for Redis to take it: 10,000 events of 1 KB and some; above this it is as good as away. */
@@ -111,7 +112,9 @@ export class Link {
 
   /** Keeps `value` under `name` for pods that come later, unless a newer one is kept: then that one is the answer. @throws as publish */
   async keep(name: string, value: StampedText): Promise<StampedText | undefined> {
-    const newer = await this.#publisher.eval(KEEP_NEWEST, 1, this.#keptName, name, `${value.stamp}\n${value.text}`);
+    const newer = await throughFailover(this.#publisher, () =>
+      this.#publisher.eval(KEEP_NEWEST, 1, this.#keptName, name, `${value.stamp}\n${value.text}`),
+    );
     return typeof newer === 'string' ? stampedOf(newer) : undefined;
   }
 
@@ -119,6 +122,21 @@ export class Link {
   async kept(): Promise<Map<string, StampedText>> {
     const all = await this.#publisher.hgetall(this.#keptName);
     return new Map(Object.entries(all).map(([name, value]) => [name, stampedOf(value)]));
+  }
+
+  /**
+   * A replica takes what is published and passes it to its own subscribers only, without a word of being no master any more; of a write it
+   * says so. What is deleted here never exists.
+   */
+  async findMaster(): Promise<void> {
+    try {
+      await this.#publisher.unlink(`${this.#keptName}:probe`);
+    } catch {
+      // Logged as a refusal, or it is away. The publisher connects anew by itself.
+      if (!isFailingOver(this.#publisher)) return;
+      this.#subscriber.disconnect(true);
+      this.#journal?.reconnect();
+    }
   }
 
   /** Connects anew: for connections that look well, and over which nothing comes. */
@@ -149,7 +167,7 @@ export class Link {
     } catch (error) {
       const { message } = error as Error;
       this.#listener.changed(isRefusal(message) ? 'refused' : 'unreachable', `Redis does not let us subscribe: ${message}`);
-      this.#subscriber.disconnect(true);
+      replaceConnection(this.#subscriber);
     }
   }
 

@@ -3,8 +3,9 @@
  * watched, its own handshake left out.
  */
 import type { Cluster, Command } from 'ioredis';
-import { REDIS_BUCKETS_S, type RedisCounters } from '../messages.ts';
+import { REDIS_BUCKETS_S, type RedisCounters, type RedisRefusal } from '../messages.ts';
 import type { RedisClient } from './redis.ts';
+import { Refusals } from './refusals.ts';
 
 const counters: RedisCounters = {
   commands: 0,
@@ -13,6 +14,14 @@ const counters: RedisCounters = {
   sumSeconds: 0,
   counts: REDIS_BUCKETS_S.map(() => 0).concat(0),
 };
+
+const refusals = new Refusals();
+
+/** What Redis refuses to this process now. */
+export const redisRefusals = (): RedisRefusal[] => refusals.current;
+
+/** Asked for what it tells of Redis, where we may: that we may not is no fault. */
+const OPTIONAL = 'info';
 
 /** Of this process since its start. */
 export const redisCounters = (): RedisCounters => ({ ...counters, counts: [...counters.counts] });
@@ -28,14 +37,20 @@ export function watchRedis(client: RedisClient): void {
     const sentAt = performance.now();
     counters.commands++;
     command.promise.then(
-      () => answered(performance.now() - sentAt),
       () => {
+        answered(performance.now() - sentAt);
+        refusals.worked(command.name);
+      },
+      error => {
         counters.errors++;
+        if (command.name !== OPTIONAL) refusals.failed(command.name, messageOf(error));
       },
     );
     return result;
   };
 }
+
+const messageOf = (error: unknown) => (error instanceof Error ? error.message : '');
 
 function answered(ms: number): void {
   const seconds = ms / 1000;

@@ -5,10 +5,13 @@
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
 import { addressOf, type Config, describeRedis } from '../config.ts';
 import type { RedisState } from '../messages.ts';
+import { Backoff } from './backoff.ts';
 import './command-timeout.ts';
 import './redis-protocol.ts';
 import { type RedisError, reasonOf } from './connection-errors.ts';
+import { type Reconnecting, reconnecting, replaceConnection } from './reconnecting.ts';
 import { watchRedis } from './redis-stats.ts';
+import { isFailover } from './refusals.ts';
 
 export type RedisClient = Redis | Cluster;
 
@@ -27,7 +30,6 @@ const FAIL_FAST = {
   enableOfflineQueue: false,
   maxRetriesPerRequest: 0,
   connectTimeout: CONNECT_TIMEOUT_MS,
-  retryStrategy: retryAfterMs,
 } satisfies RedisOptions;
 
 /** Redis answers, but not to us: wrong password, missing rights, no such database. Waiting does not help. */
@@ -54,8 +56,10 @@ export function connectRedis(
   onState: (state: RedisState, message: string) => void,
   { subscribes = false, commandTimeoutMs = COMMAND_TIMEOUT_MS }: ConnectOptions = {},
 ): RedisClient | undefined {
-  const client = createClient(config, clientName, { subscribes, commandTimeoutMs });
+  const state: Reconnecting = { backoff: new Backoff(), notBefore: 0, isFailingOver: false };
+  const client = createClient(config, clientName, { subscribes, commandTimeoutMs }, state);
   if (client === undefined) return undefined;
+  reconnecting.set(client, state);
   watchRedis(client);
   const where = describeRedis(config);
   let last: RedisState | undefined;
@@ -67,13 +71,16 @@ export function connectRedis(
     told.add(message);
     onState(state, message);
   };
-  client.on('ready', () => report('ready', `Redis at ${where} is ready`));
+  client.on('ready', () => {
+    state.isFailingOver = false;
+    report('ready', `Redis at ${where} is ready`);
+  });
   client.on('error', (error: RedisError) => {
     const cause = error.lastNodeError ?? error;
     if (!isRefusal(cause.message)) return report('unreachable', `Redis at ${where} does not answer: ${reasonOf(cause)}`);
     report('refused', `Redis at ${where} refuses this client: ${cause.message}`);
     // With a database that does not exist, ioredis would go on in database 0, among another application's data.
-    client.disconnect(true);
+    replaceConnection(client);
   });
   client.on('close', () => {
     // After a failed attempt, too: that has told a better reason.
@@ -96,14 +103,25 @@ function createClient(
   config: Config,
   clientName: string,
   { subscribes, commandTimeoutMs }: Required<ConnectOptions>,
+  state: Reconnecting,
 ): RedisClient | undefined {
   const { redisCa: ca, redisSentinelPassword: sentinelPassword } = config;
   const address = addressOf(config);
   const username = config.redisUsername ?? address?.username;
   const password = config.redisPassword ?? address?.password;
   const tls = config.redisTls || address?.tls ? { ...(ca !== undefined && { ca }) } : undefined;
+  const retryStrategy = (attempt: number) => Math.max(retryAfterMs(attempt), state.notBefore - performance.now());
+  let failoverNotBefore = 0;
+  // With limits: where it stays a replica, a new connection does not help, and this one still reads.
+  const reconnectOnError = ({ message }: Error) => {
+    if (!isFailover(message) || state.isFailingOver || performance.now() < failoverNotBefore) return false;
+    failoverNotBefore = performance.now() + state.backoff.next();
+    state.isFailingOver = true;
+    return true;
+  };
   const options = {
     ...FAIL_FAST,
+    retryStrategy,
     commandTimeout: commandTimeoutMs,
     connectionName: clientName,
     ...(username !== undefined && { username }),
@@ -112,11 +130,12 @@ function createClient(
   };
   if (address !== undefined) {
     const { host, port, db, family } = address;
-    return new Redis({ ...options, host, port, db, family });
+    return new Redis({ ...options, reconnectOnError, host, port, db, family });
   }
   if (config.redisSentinels !== undefined && config.redisSentinelName !== undefined) {
     return new Redis({
       ...options,
+      reconnectOnError,
       sentinels: config.redisSentinels,
       name: config.redisSentinelName,
       sentinelRetryStrategy: retryAfterMs,
@@ -130,7 +149,7 @@ function createClient(
   if (config.redisClusterNodes !== undefined) {
     return new Cluster(config.redisClusterNodes, {
       enableOfflineQueue: false,
-      clusterRetryStrategy: retryAfterMs,
+      clusterRetryStrategy: retryStrategy,
       shardedSubscribers: subscribes,
       // A request waits for it: 0.2 s at most until the command has failed.
       maxRedirections: 4,

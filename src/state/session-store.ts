@@ -7,6 +7,7 @@ import { createRequire } from 'node:module';
 import type KoaRedis from 'koa-redis';
 import type { Config } from '../config.ts';
 import { Breaker } from './breaker.ts';
+import { throughFailover } from './reconnecting.ts';
 import type { RedisClient } from './redis.ts';
 import { merge, type SessionData } from './session-merge.ts';
 
@@ -59,7 +60,7 @@ export function openSessionStore(config: Config, client: RedisClient): SessionSt
   const known = new WeakMap<object, { id: string; json: string }>();
 
   const write = async (key: string, ttlSeconds: number, json: string, expected: string) =>
-    client.eval(WRITE, 1, key, ttlSeconds, json, expected);
+    throughFailover(client, () => client.eval(WRITE, 1, key, ttlSeconds, json, expected));
   // koa-redis needs these of a client, and no more.
   const facade = {
     on: () => undefined,
@@ -68,7 +69,7 @@ export function openSessionStore(config: Config, client: RedisClient): SessionSt
       return json === TOMBSTONE ? null : json;
     },
     setex: (key: string, ttlSeconds: number, json: string) => write(key, ttlSeconds, json, ANYTHING),
-    del: (key: string) => client.set(key, TOMBSTONE, 'EX', TOMBSTONE_TTL_S),
+    del: (key: string) => throughFailover(client, () => client.set(key, TOMBSTONE, 'EX', TOMBSTONE_TTL_S)),
   };
   const store = loadKoaRedis()({ client: facade });
   const keyOf = (id: string) => `${sessionCookie}:${id}`;

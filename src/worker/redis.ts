@@ -3,9 +3,10 @@
  */
 import { hostname } from 'node:os';
 import type { Config } from '../config.ts';
-import type { RedisCounters } from '../messages.ts';
+import type { RedisCounters, RedisRefusal } from '../messages.ts';
+import { replaceConnection } from '../state/reconnecting.ts';
 import { closeRedis, connectRedis, evictionPolicyOf, type RedisClient } from '../state/redis.ts';
-import { redisCounters } from '../state/redis-stats.ts';
+import { redisCounters, redisRefusals } from '../state/redis-stats.ts';
 import { type SessionKeys, shareSessionKeys } from '../state/session-keys.ts';
 import { messageOf } from './error-report.ts';
 import { tell } from './primary-line.ts';
@@ -27,13 +28,17 @@ export class WorkerRedis {
         tell({ type: 'redis', state, message, ...(evictionPolicy && { evictionPolicy }) });
       } catch (error) {
         tell({ type: 'redis', state: 'unreachable', message: `sharing the session keys failed: ${messageOf(error)}` });
-        this.client?.disconnect(true);
+        if (this.client !== undefined) replaceConnection(this.client);
       }
     });
   }
 
   get counters(): RedisCounters {
     return redisCounters();
+  }
+
+  get refusals(): RedisRefusal[] {
+    return redisRefusals();
   }
 
   /** After a rotation; resolves when they are read. A Redis that is away now is asked again when it is back. */

@@ -211,7 +211,11 @@ class Worker {
   async #report(): Promise<void> {
     const appMetrics = (await this.#kit?.metricsJson()) ?? [];
     const snapshot = this.#stats.snapshot(this.#serving.load, appMetrics);
-    tell({ type: 'stats', snapshot: this.#redis === undefined ? snapshot : { ...snapshot, redis: this.#redis.counters } });
+    tell({
+      type: 'stats',
+      snapshot:
+        this.#redis === undefined ? snapshot : { ...snapshot, redis: this.#redis.counters, redisRefusals: this.#redis.refusals },
+    });
   }
 
   async #diagnose(id: number, diagnosis: Diagnosis, to: DiagnosisTarget): Promise<void> {

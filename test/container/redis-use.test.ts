@@ -154,7 +154,8 @@ async function withoutBeats(kit: Kit, redis: Redis, isIt: (now: Measured) => boo
 }
 
 async function beatsOf(redis: Redis): Promise<number> {
-  return Number(/^cmdstat_publish:calls=(\d+)/m.exec(await redis.command('INFO', 'commandstats'))?.[1] ?? 0);
+  const found = (await redis.command('INFO', 'commandstats')).matchAll(/^cmdstat_(?:publish|unlink):calls=(\d+)/gm);
+  return [...found].reduce((sum, [, calls]) => sum + Number(calls), 0);
 }
 
 /** How often Redis has carried out which command meanwhile, but for those of the primary's beats and of ours. */

@@ -95,6 +95,13 @@ export async function metricsText(pod: Pod): Promise<{ contentType: string; text
     counter('bosun_redis_commands_total', 'Commands of this pod to Redis.', redis.commands);
     counter('bosun_redis_errors_total', 'Commands that failed, or that Redis refused.', redis.errors);
     counter('bosun_redis_reconnects_total', 'Attempts to connect to Redis again.', redis.reconnects);
+    const refusals = new Gauge({
+      name: 'bosun_redis_refusals',
+      help: 'Commands that Redis refuses now, by the code of its answer (READONLY, OOM, MISCONF, NOPERM, ...).',
+      labelNames: ['code'],
+      registers: [own],
+    });
+    for (const { code } of pod.redisRefusals) refusals.inc({ code });
   }
 
   const collected = [

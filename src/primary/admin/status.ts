@@ -2,7 +2,7 @@
  * What `/status` shows: values only, made from the supervisor's and the handles' state. No secret is among them.
  */
 import type { Policy } from '../../config.ts';
-import type { RedisCounters } from '../../messages.ts';
+import type { RedisCounters, RedisRefusal } from '../../messages.ts';
 import type { Sizing } from '../../resources/sizing.ts';
 import type { Supervisor } from '../pool/supervisor.ts';
 import type { WorkerHandle } from '../pool/worker-handle.ts';
@@ -27,6 +27,8 @@ export interface Pod {
   resizes: { up: number; down: number; heap: number };
   /** Of the primary's own connections; undefined where there is no Redis. */
   redis: RedisCounters | undefined;
+  /** Of all processes of the pod. */
+  redisRefusals: readonly RedisRefusal[];
   /** Events of the app that went through this pod. */
   broadcasts: {
     sent: number;
@@ -53,7 +55,7 @@ const NO_SNAPSHOT = {
 };
 
 /** The object of `/status`; text of the app is in it only where the surface is not `isOpen` to everybody. */
-export function statusOf({ version, policy, sizing, state, supervisor, totals }: Pod, isOpen = true) {
+export function statusOf({ version, policy, sizing, state, supervisor, totals, redisRefusals }: Pod, isOpen = true) {
   return {
     version,
     pid: process.pid,
@@ -66,6 +68,10 @@ export function statusOf({ version, policy, sizing, state, supervisor, totals }:
     failedStarts: failedStartsOf(totals, isOpen),
     restarts: { total: totals.exits, byReason: Object.fromEntries(totals.exitsByReason) },
     drains: totals.drains,
+    // Only while there are some; Redis' words may name keys.
+    ...(redisRefusals.length > 0 && {
+      redisRefusals: redisRefusals.map(({ message, ...open }) => (isOpen ? open : { ...open, message })),
+    }),
   };
 }
 

@@ -2,6 +2,7 @@
  * `bosun doctor`: what is wrong with this deployment, or will be. Pure over facts that are collected elsewhere.
  */
 import { type Config, describeRedis, usesRedis } from '../../config.ts';
+import type { RedisRefusal } from '../../messages.ts';
 import type { Sizing } from '../../resources/sizing.ts';
 
 export interface Finding {
@@ -20,8 +21,9 @@ export interface Facts {
   isPid1: boolean;
   isDiagnosticsDirWritable: boolean;
   areSessionKeysGenerated: boolean;
-  /** What workers say of Redis, as far as they have said anything. */
-  redis: readonly { state: string; message: string; evictionPolicy: string | undefined }[];
+  /** What workers and the primary say of Redis, as far as they have said anything. */
+  redis: readonly { state: string; message: string; evictionPolicy?: string | undefined }[];
+  redisRefusals: readonly RedisRefusal[];
 }
 
 /** Close handlers, Redis' goodbye and the exit, a second each (worker-handle.ts). */
@@ -87,7 +89,7 @@ function memory({ sizing }: Facts): Finding {
   return finding('memory', small ? 'problem' : 'ok', small ?? `a heap of ${heapPerWorkerMb} MiB for each worker`);
 }
 
-function redis({ redis: told, config }: Facts): Finding {
+function redis({ redis: told, redisRefusals, config }: Facts): Finding {
   if (!usesRedis(config)) {
     return finding(
       'Redis',
@@ -99,6 +101,10 @@ function redis({ redis: told, config }: Facts): Finding {
   if (worst === undefined) return finding('Redis', 'problem', `no answer from ${describeRedis(config)} yet`);
   const { state, message, evictionPolicy } = worst;
   if (state !== 'ready') return finding('Redis', 'problem', message);
+  if (redisRefusals.length > 0) {
+    const refused = redisRefusals.map(({ command, count, message }) => `${command} (${count} times): ${message}`);
+    return finding('Redis', 'problem', `Redis at ${describeRedis(config)} refuses ${refused.join('; ')}`);
+  }
   if (evictionPolicy?.startsWith('allkeys')) {
     return finding(
       'Redis',

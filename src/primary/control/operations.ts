@@ -14,6 +14,7 @@ import type { Resizer } from '../pool/resizer.ts';
 import type { RollingRestart } from '../pool/rolling-restart.ts';
 import type { Supervisor } from '../pool/supervisor.ts';
 import type { WorkerHandle } from '../pool/worker-handle.ts';
+import type { RedisHealth } from '../redis-health.ts';
 import { OPERATOR, type Relay } from '../relay.ts';
 import type { Settings } from '../settings.ts';
 import { ControlError, ControlSocket, type Operation } from './control-socket.ts';
@@ -30,6 +31,7 @@ export interface Parts {
   diagnostics: Diagnostics;
   restarts: RollingRestart;
   relay: Relay;
+  redis: RedisHealth;
   history: History;
 }
 
@@ -161,7 +163,7 @@ function secondsOf({ seconds = 10 }: Record<string, unknown>): number {
   throw new ControlError(400, `seconds must be above 0 and at most ${LONGEST_PROFILE_S}, got ${JSON.stringify(seconds)}`);
 }
 
-function factsOf({ settings, supervisor, resizer }: Parts): Facts {
+function factsOf({ settings, supervisor, resizer, redis }: Parts): Facts {
   return {
     config: settings.config,
     sizing: resizer.sizing,
@@ -170,7 +172,8 @@ function factsOf({ settings, supervisor, resizer }: Parts): Facts {
     isPid1: process.pid === 1,
     isDiagnosticsDirWritable: isWritable(settings.config.diagnosticsDir),
     areSessionKeysGenerated: settings.areSessionKeysGenerated,
-    redis: supervisor.handles.flatMap(({ redis }) => redis ?? []),
+    redis: [...supervisor.handles.flatMap(({ redis }) => redis ?? []), ...(redis.primary ? [redis.primary] : [])],
+    redisRefusals: redis.refusals,
   };
 }
 

@@ -1,0 +1,40 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import type { Log } from '../src/log.ts';
+import type { RedisRefusal } from '../src/messages.ts';
+import { RedisHealth } from '../src/primary/redis-health.ts';
+
+function healthOf(refused: () => readonly RedisRefusal[]) {
+  const lines: unknown[] = [];
+  const write = (line: unknown) => lines.push(line);
+  return { health: new RedisHealth(() => ({ info: write, warn: write }) as unknown as Log, refused), lines };
+}
+
+describe('what Redis says to a pod', () => {
+  test('a refusal of several processes is logged once, and once when it is over for all', () => {
+    const refusal = { code: 'OOM', command: 'eval', message: 'OOM no memory', count: 2 };
+    let refused: RedisRefusal[] = [];
+    const { health, lines } = healthOf(() => refused);
+    for (refused of [[], [refusal], [refusal, { ...refusal, count: 3 }], [refusal]]) health.follow();
+    assert.deepEqual(lines, [{ event: 'redis.refusing', code: 'OOM', command: 'eval', error: 'OOM no memory' }]);
+    assert.deepEqual(health.refusals, [refusal]);
+    refused = [];
+    health.follow();
+    assert.deepEqual(lines.slice(1), [{ event: 'redis.accepting', code: 'OOM', command: 'eval' }]);
+  });
+
+  test('a reason that comes back with each new connection is logged once until Redis is ready', () => {
+    const { health, lines } = healthOf(() => []);
+    for (let i = 0; i < 10; i++) {
+      health.changed('refused', 'NOPERM subscribe', 'primary');
+      health.changed('unreachable', `reason ${i}`, 3);
+    }
+    assert.equal(lines.length, 1 + 5);
+    health.changed('ready', 'is ready', 'primary');
+    health.changed('refused', 'NOPERM subscribe', 'primary');
+    assert.deepEqual(lines.slice(6), [
+      { event: 'redis.ready', connection: 'primary', message: 'is ready' },
+      { event: 'redis.refused', connection: 'primary', message: 'NOPERM subscribe' },
+    ]);
+  });
+});
