@@ -19,7 +19,7 @@ const USAGE = `usage: bosun <command> [options]
   start [MODULE]                serve the app, in the foreground; MODULE is as APP_MODULE
   status [--watch]              the pool and its workers; watched, what the dashboard shows
   restart [--worker N]          replace all workers, or one, the new one first; 0 only when the new ones serve
-  scale N|auto|max|P%           another number of workers, as in NODE_CLUSTER_WORKERS
+  scale N|auto|max|P% [--force] another number of workers, as in NODE_CLUSTER_WORKERS; 0 only when they serve
   cordon N, uncordon N          no new connections for worker N, or again
   policy NAME                   the balancing policy
   broadcast EVENT [JSON]        an event for every worker of every pod
@@ -41,6 +41,7 @@ interface Options {
   json: boolean;
   socket: string;
   watch: boolean;
+  force: boolean;
   worker: number | undefined;
   seconds: number | undefined;
   output: string | undefined;
@@ -75,12 +76,14 @@ const COMMANDS: Record<string, Command> = {
     print(json ? JSON.stringify({ generation }) : `done: ${done}`);
     return 0;
   },
-  scale: async ({ json, socket }, [workers]) => {
-    const result = (await call(socket, 'scale', { workers: operand(workers, 'N|auto|max|P%') })) as {
+  scale: async ({ json, socket, force }, [workers]) => {
+    const result = (await call(socket, 'scale', { workers: operand(workers, 'N|auto|max|P%'), force })) as {
       workers: number;
       reason: string;
+      warnings?: string[];
     };
     print(json ? JSON.stringify(result) : result.reason);
+    if (!json) for (const warning of result.warnings ?? []) process.stderr.write(`bosun: warning: ${warning}\n`);
     return 0;
   },
   cordon: async ({ json, socket }, [worker]) => {
@@ -169,6 +172,7 @@ async function run(args: string[]): Promise<number> {
   const options = {
     json: values.json ?? false,
     watch: values.watch ?? false,
+    force: values.force ?? false,
     worker: values.worker === undefined ? undefined : workerNumber(values.worker),
     seconds: values.seconds === undefined ? undefined : secondsOf(values.seconds),
     output: values.output,
@@ -186,6 +190,7 @@ function parse(args: string[]) {
       options: {
         json: { type: 'boolean' },
         watch: { type: 'boolean' },
+        force: { type: 'boolean' },
         worker: { type: 'string' },
         seconds: { type: 'string' },
         output: { type: 'string' },

@@ -20,7 +20,9 @@ export interface Parts {
 }
 
 export function carryOut(command: Command, { supervisor, resizer, restarts, diagnostics, shutdown, close }: Parts): void {
-  const scale = (count: number) => resizer.ask({ kind: 'count', count: Math.max(1, count) }, supervisor);
+  // What fails, or is refused, has been logged: nobody waits for an answer.
+  const scale = (count: number) =>
+    void resizer.scale({ kind: 'count', count: Math.max(1, count) }, false, supervisor).catch(() => undefined);
   switch (command) {
     case 'shutdown':
       shutdown.begin();

@@ -5,11 +5,13 @@ import { availableParallelism, totalmem } from 'node:os';
 import type { WorkerCount } from '../config.ts';
 import { type Limits, type ReadText, readerBelow, resolveLimits } from './cgroup.ts';
 import { takeHeapChoice } from './node-options.ts';
-import { type Machine, type Sizing, size } from './sizing.ts';
+import { type Machine, type Sizing, size, workableWorkers } from './sizing.ts';
 
 export interface Detected {
   limits: Limits;
   sizing: Sizing;
+  /** The most workers with a workable heap each. */
+  workable: { count: number; memory: string };
   /** NODE_OPTIONS without what it says of the heap: for the workers. */
   nodeOptions: string;
 }
@@ -22,7 +24,13 @@ export function detect(
   limits: Limits = resolveLimits(readerBelow(root)),
 ): Detected {
   const { choice, rest } = takeHeapChoice(nodeOptions);
-  return { limits, sizing: size(limits, asked, machineOf(readerBelow(root), root), choice), nodeOptions: rest };
+  const machine = machineOf(readerBelow(root), root);
+  return {
+    limits,
+    sizing: size(limits, asked, machine, choice),
+    workable: workableWorkers(limits, machine),
+    nodeOptions: rest,
+  };
 }
 
 function machineOf(read: ReadText, root: string): Machine {

@@ -15,7 +15,7 @@ const OLD_SPACE_SHARE = 0.75;
 /** V8's young generation: three semi-spaces of 8 MiB on top of --max-old-space-size. */
 const YOUNG_SPACE_MIB = 24;
 /** A Koa app with its dependencies runs in this, with room for requests. */
-const WORKABLE_HEAP_MIB = 64;
+export const WORKABLE_HEAP_MIB = 64;
 /** Below this Node.js itself does not start well. */
 const LEAST_HEAP_MIB = 32;
 
@@ -94,6 +94,14 @@ export function size(limits: Limits, asked: WorkerCount, machine: Machine, choic
         : []),
     ],
   };
+}
+
+/** The most workers that memory gives a workable heap each, whatever NODE_OPTIONS say of the heap; and where that memory is. */
+export function workableWorkers(limits: Limits, machine: Machine): { count: number; memory: string } {
+  const bound = memoryBound(limits, machine) ?? { value: machine.totalMemoryBytes, file: "the machine's memory" };
+  const perWorkerMib = (WORKABLE_HEAP_MIB + YOUNG_SPACE_MIB) / OLD_SPACE_SHARE;
+  const count = Math.max(1, Math.floor((mib(bound.value) * USABLE_SHARE - PRIMARY_MIB) / perWorkerMib));
+  return { count, memory: `${mib(bound.value)} MiB (${bound.file})` };
 }
 
 function effectiveCpus({ quota, cpuset }: Limits, machine: Machine): Sizing['cpus'] {

@@ -93,9 +93,10 @@ function operations(parts: Parts, socket: () => ControlSocket): Record<string, O
       else await supervisor.restart(workerOf(supervisor, parameters), tell);
       return { generation: supervisor.generation };
     }),
-    scale: whileItStays(({ workers }) => {
-      resizer.ask(countOf(workers), supervisor);
-      return { workers: resizer.sizing.workers, reason: resizer.sizing.reason };
+    scale: whileItStays(async ({ workers, force }) => {
+      await resizer.scale(countOf(workers), force === true, supervisor);
+      const { workers: count, reason, warnings } = resizer.sizing;
+      return { workers: count, reason, ...(warnings.length > 0 && { warnings }) };
     }),
     cordon: whileItStays(async parameters => {
       const handle = workerOf(supervisor, parameters);

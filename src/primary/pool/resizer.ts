@@ -7,8 +7,9 @@ import type { LogSource } from '../../log.ts';
 import type { Limits } from '../../resources/cgroup.ts';
 import { readerBelow, resolveLimits } from '../../resources/cgroup.ts';
 import { type Detected, detect } from '../../resources/detect.ts';
-import type { Sizing } from '../../resources/sizing.ts';
+import { type Sizing, WORKABLE_HEAP_MIB } from '../../resources/sizing.ts';
 import type { Settings } from '../settings.ts';
+import { ScaleError, SupersededError } from './enlargement.ts';
 import type { Supervisor } from './supervisor.ts';
 
 export class Resizer {
@@ -17,6 +18,8 @@ export class Resizer {
   #nodeOptions: string;
   readonly #log: LogSource;
   #asked: WorkerCount;
+  /** The last setting that the pool has come up with, or was started with. */
+  #settled: WorkerCount;
   #detected: Detected;
   #follower: { close(): void } | undefined;
   /** Changes of the limits that were carried out. */
@@ -28,6 +31,7 @@ export class Resizer {
     this.#nodeOptions = nodeOptions;
     this.#log = log;
     this.#asked = workers;
+    this.#settled = workers;
     this.#detected = detect(workers, nodeOptions, sizingRoot);
     this.#setHeap();
   }
@@ -56,15 +60,39 @@ export class Resizer {
     });
   }
 
-  /** Another setting of NODE_CLUSTER_WORKERS, by an operator. */
-  ask(asked: WorkerCount, supervisor: Supervisor): void {
+  /**
+   * Another setting of NODE_CLUSTER_WORKERS, by an operator; one that makes the pool larger is waited for.
+   * @throws ScaleError where memory does not hold as many with a workable heap, unless `isForced`; where a worker fails to start, and the
+   * pool is as it was before
+   */
+  async scale(asked: WorkerCount, isForced: boolean, supervisor: Supervisor): Promise<void> {
+    const { sizing, workable } = detect(asked, this.#nodeOptions, this.#root, this.limits);
+    if (sizing.workers <= supervisor.wanted) {
+      this.#settled = asked;
+      this.#asked = asked;
+      this.#apply(supervisor, this.limits);
+      return;
+    }
+    if (sizing.workers > workable.count && !isForced) throw this.#refused(sizing.workers, workable);
+    const before = this.sizing.memory.heapPerWorkerMb;
     this.#asked = asked;
-    this.#apply(supervisor, this.#detected.limits);
+    this.#take(this.limits, supervisor);
+    this.resizes.up++;
+    try {
+      await supervisor.enlarge(sizing.workers);
+    } catch (error) {
+      if (!(error instanceof SupersededError)) this.#takeBack(supervisor);
+      throw error;
+    }
+    this.#settled = asked;
+    // Now, and not before: where they had not come up, the old ones would have rolled for nothing.
+    if (this.sizing.memory.heapPerWorkerMb !== before) this.#replaceOutdated(supervisor);
   }
 
   /** Takes what a reload has changed; the rolling restart that follows gives the workers their heap. */
   reload({ config, nodeOptions }: Settings, supervisor: Supervisor): void {
     this.#asked = config.workers;
+    this.#settled = config.workers;
     this.#nodeOptions = nodeOptions;
     this.#detected = detect(config.workers, nodeOptions, this.#root, this.#detected.limits);
     this.#setHeap();
@@ -78,29 +106,49 @@ export class Resizer {
 
   #apply(supervisor: Supervisor, limits: Limits): void {
     const before = this.sizing;
+    const { workers, memory } = this.#take(limits, supervisor);
+    if (workers !== before.workers) {
+      this.resizes[workers > before.workers ? 'up' : 'down']++;
+      supervisor.scale(workers);
+    }
+    if (memory.heapPerWorkerMb !== before.memory.heapPerWorkerMb) this.#replaceOutdated(supervisor);
+  }
+
+  /** Sizes anew, for the workers to come. */
+  #take(limits: Limits, supervisor: Supervisor): Sizing {
     this.#detected = detect(this.#asked, this.#nodeOptions, this.#root, limits);
     const { workers, reason, memory, cpus, warnings } = this.sizing;
-    const { heapPerWorkerMb } = memory;
     this.#log().info({
       event: 'sizing.changed',
       workers,
       reason,
-      heapPerWorkerMb,
+      heapPerWorkerMb: memory.heapPerWorkerMb,
       quota: cpus.quota,
       memoryLimitBytes: memory.limitBytes,
     });
     for (const warning of warnings) this.#log().warn({ event: 'sizing.warning', warning });
     supervisor.resized(this.sizing);
     this.#setHeap();
-    if (workers !== before.workers) {
-      this.resizes[workers > before.workers ? 'up' : 'down']++;
-      supervisor.scale(workers);
-    }
-    if (heapPerWorkerMb !== before.memory.heapPerWorkerMb) {
-      this.resizes.heap++;
-      // Fails only where new workers do not come up, which the supervisor has logged; the old ones go on with the old heap.
-      supervisor.replaceOutdated(heapPerWorkerMb).catch(() => undefined);
-    }
+    return this.sizing;
+  }
+
+  #takeBack(supervisor: Supervisor): void {
+    this.#asked = this.#settled;
+    const { workers } = this.#take(this.limits, supervisor);
+    if (workers !== supervisor.wanted) supervisor.scale(workers); // the limits have changed meanwhile
+  }
+
+  #replaceOutdated(supervisor: Supervisor): void {
+    const { heapPerWorkerMb } = this.sizing.memory;
+    this.resizes.heap++;
+    // Fails only where new workers do not come up, which the supervisor has logged; the old ones go on with the old heap.
+    supervisor.replaceOutdated(heapPerWorkerMb).catch(() => undefined);
+  }
+
+  #refused(workers: number, { count, memory }: Detected['workable']): ScaleError {
+    const why = `${workers} workers do not fit: ${memory} gives ${count} a workable heap of ${WORKABLE_HEAP_MIB} MiB each; use --force to try it all the same`;
+    this.#log().warn({ event: 'pool.scale-refused', workers, warning: why });
+    return new ScaleError(why);
   }
 
   /** For the workers to come. */

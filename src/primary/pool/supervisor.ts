@@ -7,6 +7,7 @@ import type { LogSource } from '../../log.ts';
 import type { ToPrimary } from '../../messages.ts';
 import type { Sizing } from '../../resources/sizing.ts';
 import { Announcer, type SupervisorEvents } from './announcer.ts';
+import { Enlargement } from './enlargement.ts';
 import { Failures, type GiveUpReason, isCrash, isFailedStart } from './failures.ts';
 import { Generations } from './generations.ts';
 import { Recycling } from './recycling.ts';
@@ -35,6 +36,7 @@ export class Supervisor implements WorkerListener {
   });
   readonly #failures: Failures;
   readonly #starts: Starts;
+  readonly #enlargement = new Enlargement();
   readonly #generations: Generations;
   readonly #recycling: Recycling;
   readonly #turnover: Turnover;
@@ -103,6 +105,21 @@ export class Supervisor implements WorkerListener {
 
   /** Works towards `wanted` workers from now on: starts the missing a few at a time, drains the superfluous one at a time. */
   scale(wanted: number): void {
+    this.#enlargement.supersede(wanted);
+    this.#setWanted(wanted);
+  }
+
+  /**
+   * The same for an operator who waits for more workers.
+   * @throws ScaleError when one of them fails to start, and the pool goes back to the number that it had
+   */
+  async enlarge(wanted: number): Promise<void> {
+    const done = this.#enlargement.begin(this.#wanted, wanted);
+    this.#setWanted(wanted);
+    await done;
+  }
+
+  #setWanted(wanted: number): void {
     this.#log().info({ event: 'pool.scale', from: this.#wanted, to: wanted });
     this.#wanted = wanted;
     this.tick();
@@ -148,6 +165,7 @@ export class Supervisor implements WorkerListener {
     this.#stopping = true;
     clearTimeout(this.#timer);
     this.#watchdog.stop();
+    this.#enlargement.stop();
     for (const handle of this.#handles) if (handle.state === 'starting') handle.kill('shutdown');
   }
 
@@ -232,6 +250,7 @@ export class Supervisor implements WorkerListener {
   }
 
   #noteStarted(now: number): void {
+    this.#enlargement.look(this.#pool().filter(isUp).length);
     if (this.#starts.note(this.#count, now, this.#config.workerStartTimeoutMs)) this.#announcer.tell(events => events.changed());
   }
 
@@ -258,12 +277,22 @@ export class Supervisor implements WorkerListener {
   }
 
   #countFailure(handle: WorkerHandle): void {
-    const up = this.handles.filter(other => other !== handle && (other.state === 'ready' || other.state === 'cordoned'));
-    const verdict = this.#failures.ended(handle, !this.#replacer.isExtra(handle), up, performance.now());
+    const isMissing = !this.#replacer.isExtra(handle);
+    const up = this.handles.filter(other => other !== handle && isUp(other));
+    const verdict = this.#failures.ended(handle, isMissing, up, performance.now());
+    if (handle.reason === 'oom' || (isMissing && isFailedStart(handle))) this.#stopEnlarging(handle);
     if (isCrash(handle.reason) || isFailedStart(handle)) this.#lastFailure = handle;
     if (verdict.kind === 'give-up') this.#giveUp(verdict.why);
     if (verdict.kind === 'back-off')
       this.#log().warn({ event: 'pool.backoff', ms: verdict.ms, failures: this.#failures.failuresInARow });
+  }
+
+  #stopEnlarging({ id, reason, failure }: WorkerHandle): void {
+    const why = reason === 'oom' ? `worker ${id} was killed for lack of memory` : `worker ${id} failed to start: ${failure}`;
+    const wanted = this.#enlargement.failed(why);
+    if (wanted === undefined) return;
+    this.#log().error({ event: 'pool.scale-failed', from: this.#wanted, to: wanted, error: why });
+    this.#wanted = wanted;
   }
 
   #giveUp(why: GiveUpReason): void {
@@ -282,3 +311,5 @@ export class Supervisor implements WorkerListener {
     if (dueAt < Number.POSITIVE_INFINITY) this.#timer = setTimeout(() => this.tick(), Math.max(1, dueAt - now));
   }
 }
+
+const isUp = ({ state }: WorkerHandle) => state === 'ready' || state === 'cordoned';

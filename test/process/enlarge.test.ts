@@ -1,0 +1,106 @@
+/**
+ * A pool that is to have more workers: a few start at a time, the first that fails ends it, and what memory does not hold is refused.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { FakeRoot } from '../fake-root.ts';
+import { type Kit, startKit } from './kit.ts';
+import { bosun as runBosun, startOperated, temporaryFolder } from './operator.ts';
+import { rewriteApp, writtenApp } from './written-app.ts';
+
+const MIB = 2 ** 20;
+/** Each worker says that it starts, and takes its time. */
+const STARTS_SLOWLY = `console.log(JSON.stringify({ event: 'test.starting', worker: kit.workerId }));
+  await sleep(300);`;
+const SERVES = "return (req, res) => res.end('ok');";
+
+/** The most workers that were starting at the same time. */
+function mostStarts(kit: Kit): number {
+  let now = 0;
+  let most = 0;
+  for (const { event } of kit.events) {
+    if (event === 'test.starting') most = Math.max(most, ++now);
+    if (event === 'worker.ready') now--;
+  }
+  return most;
+}
+
+const counts = async (kit: Kit) => {
+  const { workers, sizing } = await kit.status();
+  return { ready: workers.filter(({ state }) => state === 'ready').length, wanted: (sizing as { workers: number }).workers };
+};
+
+test('more workers than memory holds are refused without --force; they start two at a time on one CPU, and the first that fails ends it', async () => {
+  const root = new FakeRoot({ cpuMax: '100000 100000', memoryMax: String(512 * MIB) });
+  const app = writtenApp(`${STARTS_SLOWLY}\n${SERVES}`);
+  const env = {
+    APP_MODULE: app,
+    SIZING_ROOT: root.path,
+    NODE_CLUSTER_WORKERS: '3',
+    NODE_OPTIONS: '--max-old-space-size=64',
+    RESTART_INTENSITY: '0',
+  };
+  const { kit, bosun } = await startOperated({ env });
+  const expected =
+    /40 workers do not fit: 512 MiB \(\/sys\/fs\/cgroup\/memory\.max\) gives 3 a workable heap of 64 MiB each; use --force/;
+
+  for (const command of [
+    ['scale', '40'],
+    ['scale', '40', '--json'],
+  ]) {
+    const { code, stdout, stderr } = await bosun(...command);
+    assert.deepEqual([code, stdout], [1, '']);
+    assert.match(stderr, expected);
+  }
+  kit.signal('SIGTTIN');
+  assert.match(String((await kit.event('pool.scale-refused', ({ workers }) => workers === 4)).warning), /4 workers do not fit/);
+  assert.deepEqual(await counts(kit), { ready: 3, wanted: 3 });
+
+  const forced = await bosun('scale', '6', '--force');
+  assert.deepEqual(
+    [forced.code, forced.stdout],
+    [0, '6 workers: as set; 1 CPU (/sys/fs/cgroup/cpu.max); heap as set in NODE_OPTIONS\n'],
+  );
+  assert.equal(forced.stderr, 'bosun: warning: 6 workers on 1 CPU: they will wait for each other\n');
+  assert.deepEqual(await counts(kit), { ready: 6, wanted: 6 }, 'it answers when they serve');
+  assert.equal(mostStarts(kit), 2);
+
+  rewriteApp(app, `${STARTS_SLOWLY}\nif (kit.workerId >= 8) throw new Error('too many clients already');\n${SERVES}`);
+  const failed = await bosun('scale', '12', '--force');
+  assert.deepEqual([failed.code, failed.stdout], [1, '']);
+  assert.match(
+    failed.stderr,
+    /^bosun: worker 8 failed to start: .*too many clients already; the pool goes back from 12 to 6 workers\n$/,
+  );
+  await kit.statusWhere(({ workers }) => workers.length === 6);
+  assert.deepEqual(await counts(kit), { ready: 6, wanted: 6 });
+  assert.ok(
+    !kit.events.some(({ event, worker }) => event === 'test.starting' && Number(worker) > 9),
+    'nothing starts afterwards',
+  );
+  assert.deepEqual(kit.all('primary.abort'), []);
+});
+
+test('a signal for one more worker that can not start leaves the pool as it was', async () => {
+  const app = writtenApp(`if (kit.workerId > 2) throw new Error('no more');\n${SERVES}`);
+  const kit = await startKit({ env: { APP_MODULE: app } });
+  await kit.ready();
+  kit.signal('SIGTTIN');
+  assert.match(String((await kit.event('pool.scale-failed')).error), /worker 3 failed to start: .*no more/);
+  assert.deepEqual(await counts(kit), { ready: 2, wanted: 2 });
+});
+
+test('who asks for more workers while more are being started waits for the new number, and the first is told', async () => {
+  const app = writtenApp(`if (kit.workerId > 2) await sleep(2000);\n${SERVES}`);
+  const socket = `${temporaryFolder()}/control.sock`;
+  const kit = await startKit({ env: { APP_MODULE: app, CONTROL_SOCKET: socket } });
+  await kit.ready();
+  await kit.event('control.listening');
+  const first = runBosun(socket, ['scale', '3']);
+  await kit.event('pool.scale', ({ to }) => to === 3);
+  const second = runBosun(socket, ['scale', '4']);
+  const refused = await first;
+  assert.deepEqual([refused.code, refused.stderr], [1, 'bosun: another number is wanted meanwhile: 4 workers\n']);
+  assert.equal((await second).code, 0);
+  assert.deepEqual(await counts(kit), { ready: 4, wanted: 4 });
+});

@@ -1,0 +1,79 @@
+/**
+ * How many workers start at the same time, and when a pool counts as started, in virtual time.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Failures } from '../src/primary/pool/failures.ts';
+import { type Count, Starts } from '../src/primary/pool/starts.ts';
+
+const LIMITS = { restartIntensity: 10, restartPeriodMs: 60_000, startTimeoutMs: 60_000 };
+const GIVE_OTHERS_MS = 30_000;
+
+function startsOn(cpus: number) {
+  const failures = new Failures(LIMITS, 0);
+  const starts = new Starts(failures, { cpus: { quota: null, cpuset: null, effective: cpus, source: 'test' } }, 0);
+  const started = (count: Partial<Count>, now: number) => {
+    let many = 0;
+    starts.look({ pool: 0, wanted: 1, serving: 0, starting: 0, ...count }, now, () => many++);
+    return many;
+  };
+  const failed = (now: number) =>
+    failures.ended({ startedAt: now, readyAt: undefined, reason: 'crash', isPermanent: false }, true, [], now);
+  return { starts, started, failed };
+}
+
+test('the first worker starts alone, until it is ready or 250 ms are over', () => {
+  const { starts, started } = startsOn(8);
+  assert.equal(started({ wanted: 8 }, 0), 1);
+  assert.equal(started({ wanted: 8, pool: 1, starting: 1 }, 249), 0);
+  assert.equal(starts.dueAt(100, GIVE_OTHERS_MS), 250);
+  assert.equal(started({ wanted: 8, pool: 1, starting: 1 }, 250), 7);
+  const early = startsOn(8);
+  early.starts.ready(100);
+  assert.equal(early.starts.dueAt(100, GIVE_OTHERS_MS), 120);
+  assert.equal(early.started({ wanted: 8, pool: 1 }, 120), 7);
+});
+
+test('as many workers start at the same time as there are CPUs, and two at least', () => {
+  for (const [cpus, most] of [
+    [0.5, 2],
+    [1, 2],
+    [2.5, 3],
+    [16, 16],
+  ] as const) {
+    const { started } = startsOn(cpus);
+    assert.equal(started({ wanted: 999 }, 1000), most);
+    assert.equal(started({ wanted: 999, pool: most, starting: most }, 1000), 0);
+    assert.equal(started({ wanted: 999, pool: most, starting: most - 1 }, 1000), 1);
+  }
+});
+
+test('more CPUs start more', () => {
+  const { starts, started } = startsOn(1);
+  starts.resized({ cpus: { quota: null, cpuset: null, effective: 4, source: 'test' } });
+  assert.equal(started({ wanted: 9 }, 1000), 4);
+});
+
+test('a pool has started when all wanted workers serve, once', () => {
+  const { starts } = startsOn(2);
+  const count = { pool: 2, wanted: 2, starting: 0 };
+  assert.equal(starts.note({ ...count, serving: 1 }, 1000, GIVE_OTHERS_MS), false);
+  assert.equal(starts.note({ ...count, serving: 2 }, 1001, GIVE_OTHERS_MS), true);
+  assert.equal(starts.note({ ...count, serving: 2 }, 1002, GIVE_OTHERS_MS), false);
+  assert.equal(starts.hasStarted, true);
+});
+
+test('it has started without those that have failed for WORKER_START_TIMEOUT_MS, if anybody serves', () => {
+  const { starts, failed } = startsOn(2);
+  const count = { pool: 2, wanted: 2, starting: 1 };
+  failed(5000);
+  assert.ok(starts.dueAt(6000, GIVE_OTHERS_MS) <= 35_000);
+  assert.equal(starts.note({ ...count, serving: 0 }, 35_000, GIVE_OTHERS_MS), false);
+  assert.equal(starts.note({ ...count, serving: 1 }, 34_999, GIVE_OTHERS_MS), false);
+  assert.equal(starts.note({ ...count, serving: 1 }, 35_000, GIVE_OTHERS_MS), true);
+});
+
+test('slow workers that have not failed are waited for', () => {
+  const { starts } = startsOn(2);
+  assert.equal(starts.note({ pool: 2, wanted: 2, serving: 1, starting: 1 }, 1e9, GIVE_OTHERS_MS), false);
+});
