@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { readConfig } from '../src/config.ts';
 import { Breaker } from '../src/state/breaker.ts';
+import type { RedisClient } from '../src/state/redis.ts';
 import { merge } from '../src/state/session-merge.ts';
+import { ConflictError, openSessionStore } from '../src/state/session-store.ts';
 
 describe('a breaker', () => {
   const away = new Error('away');
@@ -72,5 +75,55 @@ describe('two changes of one session', () => {
 
   test('the times of koa-session are those of the later write', () => {
     assert.deepEqual(merge({ _expire: 1, a: 1 }, { _expire: 2, a: 1 }, { _expire: 3, a: 2 }), { _expire: 2, a: 2 });
+  });
+});
+
+describe('a versioned write', () => {
+  /** A Redis in which somebody else has always written `theirs(tries)` meanwhile, until that is undefined. */
+  async function writeAgainst(theirs: (tries: number) => object | undefined) {
+    const written: unknown[] = [];
+    const waitsMs: number[] = [];
+    const client = {
+      get: async () => JSON.stringify({ user: 'captain' }),
+      eval: async (...[, , , , json]: string[]) => {
+        written.push(JSON.parse(json ?? ''));
+        const found = theirs(written.length);
+        return found === undefined ? 1 : JSON.stringify(found);
+      },
+    };
+    const config = readConfig({ REDIS_URL: 'redis://redis', SESSION_WRITES: 'versioned', SESSION_MAX_BYTES: '1024' });
+    const store = openSessionStore(config, client as unknown as RedisClient, async ms => waitsMs.push(ms));
+    const ctx = {};
+    await store.get('id', 1000, { ctx });
+    const writing = store.set('id', { user: 'captain', ours: 1 }, 1000, { ctx });
+    return { writing, written, waitsMs };
+  }
+
+  test('merges again with each newer version, waiting a random time that grows', async () => {
+    const { writing, written, waitsMs } = await writeAgainst(tries =>
+      tries < 5 ? { user: 'captain', theirs: tries } : undefined,
+    );
+    await writing;
+    assert.deepEqual(written.at(-1), { user: 'captain', theirs: 4, ours: 1 });
+    assert.equal(written.length, 5);
+    assert.equal(waitsMs.length, 3, 'the first merge is tried at once');
+    for (const [index, ms] of waitsMs.entries()) assert.ok(ms >= 0 && ms <= 2 ** (index + 2), String(waitsMs));
+  });
+
+  test('is a conflict after a bounded number of tries', async () => {
+    const { writing, written } = await writeAgainst(tries => ({ user: 'captain', theirs: tries }));
+    await assert.rejects(writing, ConflictError);
+    assert.equal(written.length, 40);
+  });
+
+  test('is a conflict at once where both have changed the same field', async () => {
+    const { writing, written } = await writeAgainst(() => ({ user: 'captain', ours: 2 }));
+    await assert.rejects(writing, ConflictError);
+    assert.equal(written.length, 1);
+  });
+
+  test('does not make a session larger than the limit', async () => {
+    const { writing } = await writeAgainst(() => ({ user: 'captain', theirs: 'x'.repeat(1000) }));
+    await assert.rejects(writing, /^RangeError: a session must be at most 1024 bytes of JSON .* the largest field is "theirs"/);
   });
 });

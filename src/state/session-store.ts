@@ -1,9 +1,11 @@
 /**
  * The store of sessions: koa-redis for reading and writing, with what it lacks: a limit for size, a breaker, no write after a logout, and,
- * where it is asked for, no write over another's (SESSION_WRITES=versioned). Two round trips at most: one reads, one writes.
+ * where it is asked for, no write over another's (SESSION_WRITES=versioned). Two round trips, one reads and one writes; a versioned write
+ * that meets others takes one more for each try.
  */
 import { createHash } from 'node:crypto';
 import { createRequire } from 'node:module';
+import { setTimeout as pause } from 'node:timers/promises';
 import type KoaRedis from 'koa-redis';
 import type { Config } from '../config.ts';
 import { Breaker } from './breaker.ts';
@@ -31,10 +33,17 @@ export interface SessionStore {
 
 /** In the place of a session that was destroyed, for as long as a request may last that has read it before. */
 const TOMBSTONE = 'destroyed';
-const TOMBSTONE_TTL_S = 300;
+const TOMBSTONE_TTL_S = 3600;
 
 /** Dead connections look well, and every command on them waits: after so many probes in vain they are replaced. */
 const PROBES_PER_CONNECTION = 2;
+
+/**
+ * Of versioned writes that meet, one succeeds and the others merge again. Between two tries each waits a random time, longer each time.
+ * In all at most about 5 s.
+ */
+const MAX_TRIES = 40;
+const MAX_PAUSE_MS = 250;
 
 /** 1: written. 0: the session was destroyed, and stays so. A text: what is there instead of what the writer has read. */
 const WRITE = `local now = redis.call('GET', KEYS[1])
@@ -52,12 +61,19 @@ function loadKoaRedis(): typeof KoaRedis {
   return createRequire(import.meta.url)('koa-redis') as typeof KoaRedis;
 }
 
-export function openSessionStore(config: Config, client: RedisClient): SessionStore {
+/** @param wait between two tries of a versioned write */
+export function openSessionStore(
+  config: Config,
+  client: RedisClient,
+  wait: (ms: number) => Promise<unknown> = pause,
+): SessionStore {
   const { sessionCookie, sessionMaxBytes } = config;
   const isVersioned = config.sessionWrites === 'versioned';
   const breaker = new Breaker({ probe: proberOf(client), isAway, refusal: () => new Error('it was away a moment ago') });
   /** What a request has last read or written, as JSON, by its context. */
   const known = new WeakMap<object, { id: string; json: string }>();
+  /** The last of the versioned writes of each session that are in progress. */
+  const lastWrites = new Map<string, Promise<string>>();
 
   const write = async (key: string, ttlSeconds: number, json: string, expected: string) =>
     throughFailover(client, () => client.eval(WRITE, 1, key, ttlSeconds, json, expected));
@@ -74,20 +90,47 @@ export function openSessionStore(config: Config, client: RedisClient): SessionSt
   const store = loadKoaRedis()({ client: facade });
   const keyOf = (id: string) => `${sessionCookie}:${id}`;
 
-  /** Writes where nobody else has; where somebody has, once more what is ours upon what is theirs. */
-  async function writeVersioned(id: string, session: SessionData, ttlSeconds: number, ctx: unknown): Promise<void> {
+  /**
+   * Writes where nobody else has; where somebody has, what is ours upon what is theirs.
+   * @param latest what the last write of this worker has left there
+   * @returns what is there now
+   */
+  async function writeVersioned(id: string, session: SessionData, ttlSeconds: number, ctx: unknown, latest: string | undefined) {
     const before = known.get(Object(ctx));
     const base = before?.id === id ? before.json : undefined;
-    const json = JSON.stringify(session);
-    const found = await write(keyOf(id), ttlSeconds, json, base === undefined ? NOTHING : sha1(base));
-    if (typeof found === 'string') {
-      const merged = merge(parse(base), session, parse(found));
-      if (merged === undefined) throw new ConflictError('another request has changed the same part of the session');
-      const again = await write(keyOf(id), ttlSeconds, JSON.stringify(merged), sha1(found));
-      if (typeof again === 'string') throw new ConflictError('other requests change the session all the time');
+    // The next write of this request goes by it too: its session has nothing of theirs, and is merged again.
+    const ours = JSON.stringify(session);
+    let theirs = latest;
+    for (let tries = 1; ; tries++) {
+      const json = theirs === undefined ? ours : mergedText(parse(base), session, parse(theirs));
+      const found = await write(keyOf(id), ttlSeconds, json, hashOf(theirs ?? base));
+      if (typeof found !== 'string') {
+        known.set(Object(ctx), { id, json: ours });
+        return json;
+      }
+      if (tries === MAX_TRIES) throw new ConflictError(`${tries} times other requests have changed the session meanwhile`);
+      theirs = found;
+      if (tries > 1) await wait(Math.random() * Math.min(2 ** tries, MAX_PAUSE_MS));
     }
-    // For the next write of this request, whose session has nothing of theirs: it is merged again.
-    known.set(Object(ctx), { id, json });
+  }
+
+  function mergedText(base: SessionData, ours: SessionData, theirs: SessionData): string {
+    const merged = merge(base, ours, theirs);
+    if (merged === undefined) throw new ConflictError('another request has changed the same part of the session');
+    refuseTooLarge(merged, sessionMaxBytes);
+    return JSON.stringify(merged);
+  }
+
+  /** Writes of one session by this worker take turns: they need not find out from Redis that they meet. */
+  async function inTurn(id: string, run: (latest: string | undefined) => Promise<string>): Promise<void> {
+    const previous = lastWrites.get(id);
+    const turn = (async () => run(await previous?.catch(() => undefined)))();
+    lastWrites.set(id, turn);
+    try {
+      await turn;
+    } finally {
+      if (lastWrites.get(id) === turn) lastWrites.delete(id);
+    }
   }
 
   return {
@@ -102,9 +145,8 @@ export function openSessionStore(config: Config, client: RedisClient): SessionSt
       if (!(typeof ttlMs === 'number' && ttlMs >= 1))
         throw new TypeError(`the maxAge of a session must be milliseconds or "session", got ${JSON.stringify(maxAge)}`);
       refuseTooLarge(session, sessionMaxBytes);
-      await orStoreError(breaker, () =>
-        isVersioned ? writeVersioned(id, session, Math.ceil(ttlMs / 1000), ctx) : store.set(keyOf(id), session, ttlMs),
-      );
+      if (!isVersioned) return orStoreError(breaker, () => store.set(keyOf(id), session, ttlMs));
+      await inTurn(id, latest => orStoreError(breaker, () => writeVersioned(id, session, Math.ceil(ttlMs / 1000), ctx, latest)));
     },
     destroy: id => orStoreError(breaker, () => store.destroy(keyOf(id))),
   };
@@ -126,7 +168,7 @@ async function orStoreError<T>(breaker: Breaker, operation: () => Promise<T>): P
   try {
     return await breaker.run(operation);
   } catch (cause) {
-    if (cause instanceof ConflictError) throw cause;
+    if (isOurs(cause)) throw cause;
     throw new StoreError(`the session store failed: ${cause instanceof Error ? cause.message : cause}`, { cause });
   }
 }
@@ -146,8 +188,11 @@ function proberOf(client: RedisClient): () => Promise<unknown> {
 
 /** What Redis itself answers is no sign of its absence: its memory is full, or we may not do that. */
 function isAway(error: unknown): boolean {
-  return !(error instanceof ConflictError) && (error as Error).name !== 'ReplyError';
+  return !isOurs(error) && (error as Error).name !== 'ReplyError';
 }
 
-const sha1 = (text: string) => createHash('sha1').update(text).digest('hex');
+/** The store is well: the session can't be written as it is. */
+const isOurs = (error: unknown) => error instanceof ConflictError || error instanceof RangeError;
+
+const hashOf = (text: string | undefined) => (text === undefined ? NOTHING : createHash('sha1').update(text).digest('hex'));
 const parse = (json: string | undefined) => (json === undefined ? {} : (JSON.parse(json) as SessionData));
