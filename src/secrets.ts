@@ -31,6 +31,13 @@ export const credential: Parser<string> = value => {
   return found;
 };
 
+/** A credential that goes into a header as it is. */
+export const bearerToken: Parser<string> = value => {
+  const found = credential(value);
+  if (!/^[\x21-\x7e]+$/.test(found)) throw new Expected('printable ASCII characters without spaces');
+  return found;
+};
+
 /** Keys, separated by commas or line ends. */
 export const keyList: Parser<string[]> = value => {
   const lines = unwrap(value)

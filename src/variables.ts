@@ -17,7 +17,7 @@ import {
   workerCount,
 } from './parsers.ts';
 import { redisUrl } from './redis-url.ts';
-import { credential, keyList } from './secrets.ts';
+import { bearerToken, credential, keyList } from './secrets.ts';
 import { optional, type Variable, variable } from './variable.ts';
 
 export const POLICIES = ['rr', 'none', 'reuseport', 'least-connections', 'response-time'] as const;
@@ -60,6 +60,12 @@ export const variables = {
   port: variable('PORT', '3000', port, 'port the app listens on'),
   adminHost: variable('ADMIN_HOST', '0.0.0.0', text, 'address of the read-only admin port'),
   adminPort: variable('ADMIN_PORT', '9090', port, 'read-only admin port (probes, metrics, status); `0` turns it off'),
+  adminToken: optional(
+    'ADMIN_TOKEN',
+    bearerToken,
+    'all of the admin port but the probes asks for it, as bearer token or as the password of basic authentication, and shows the text of errors',
+    { secret: true },
+  ),
   controlSocket: optional(
     'CONTROL_SOCKET',
     text,

@@ -15,14 +15,18 @@ import { until } from './until.ts';
 const MOST = 4;
 const LONG_ANSWER = 'x'.repeat(32 << 20);
 
-async function opened(t: { after: (end: () => void) => void }) {
+async function opened(t: { after: (end: () => void) => void }, token?: string) {
   const refused: string[] = [];
   const server = await openAdmin({
     host: '127.0.0.1',
     port: 0,
     probes: { '/livez': () => ({ isReady: true }) },
-    routes: { '/long': () => ({ contentType: 'text/plain', text: LONG_ANSWER }) },
+    routes: {
+      '/short': () => ({ contentType: 'text/plain', text: 'ok' }),
+      '/long': () => ({ contentType: 'text/plain', text: LONG_ANSWER }),
+    },
     streams: { '/events': response => response.writeHead(200).flushHeaders() },
+    token: () => token,
     mostConnections: () => MOST,
     onRefused: why => refused.push(why),
     beforeShutdown: async () => undefined,
@@ -81,6 +85,35 @@ test('the admin port ends silent connections, half requests and half bodies', as
       await client.ended();
     }),
   );
+});
+
+test('with a token all of the admin port but the probes is for those who have it', async t => {
+  const token = 'a:token/of=characters';
+  const { port } = await opened(t, token);
+  const basic = (login: string) => `Basic ${Buffer.from(login).toString('base64')}`;
+  for (const Authorization of [`Bearer ${token}`, `bearer ${token}`, basic(`:${token}`), basic(`somebody:${token}`)])
+    assert.equal((await ask(port, '/short', { headers: { Authorization } })).status, 200, Authorization);
+  const wrong = [
+    undefined,
+    '',
+    'Bearer',
+    'Bearer ',
+    `Bearer ${token}x`,
+    `Bearer x ${token}`,
+    `Token ${token}`,
+    basic(token),
+    basic('a:b'),
+    'Basic %',
+  ];
+  for (const path of ['/short', '/events', '/nothing'])
+    for (const Authorization of wrong) {
+      const { status, headers, body } = await ask(port, path, Authorization === undefined ? {} : { headers: { Authorization } });
+      assert.equal(status, 401, `${path} ${Authorization}`);
+      assert.match(headers['www-authenticate'] ?? '', /^Basic realm=/);
+      assert.doesNotMatch(body, /characters/);
+    }
+  assert.equal((await ask(port, '/livez')).status, 200);
+  assert.equal((await ask(port, '/livez', { headers: { Authorization: 'Bearer wrong' } })).status, 200);
 });
 
 test('random bytes, broken requests and resets leave the admin port as it was', async t => {

@@ -42,6 +42,8 @@ export interface View {
   width: number;
   height: number;
   colorScheme?: 'light' | 'dark';
+  /** What the user gives where the browser asks for it. */
+  httpCredentials?: { username: string; password: string };
 }
 
 /** A page with what went wrong in it. */
@@ -69,8 +71,8 @@ async function launch(): Promise<Browser> {
 }
 
 /** Opens `url` in a context of its own (cookies, storage); it ends with the test. */
-export async function visit(url: string, { width, height, colorScheme = 'light' }: View): Promise<Visit> {
-  const context = await (await browser()).newContext({ viewport: { width, height }, colorScheme });
+export async function visit(url: string, { width, height, colorScheme = 'light', ...others }: View): Promise<Visit> {
+  const context = await (await browser()).newContext({ viewport: { width, height }, colorScheme, ...others });
   after(() => context.close());
   const page = await context.newPage();
   const problems: string[] = [];

@@ -69,6 +69,8 @@ for (const [check, verdict, change, detail] of [
   ['session keys', 'problem', { areSessionKeysGenerated: true }, /generated at this start/],
   ['session keys', 'warning', { config: readConfig({ ...PRODUCTION, SESSION_KEYS: 'short' }) }, /less than 16 characters/],
   ['session keys', 'ok', { config: readConfig(PRODUCTION) }, /shared through Redis/],
+  ['admin port', 'ok', { config: readConfig({ ...PRODUCTION, ADMIN_PORT: '0' }) }, /^off$/],
+  ['admin port', 'warning', { config: readConfig({ ...PRODUCTION, ADMIN_TOKEN: 'short' }) }, /less than 16 characters/],
   ['diagnostics folder', 'warning', { isDiagnosticsDirWritable: false }, /not writable: use --output -/],
   ['init', 'warning', { isPid1: true }, /^the primary is PID 1/],
 ] as [string, string, Partial<Facts>, RegExp][]) {

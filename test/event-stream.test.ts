@@ -15,10 +15,14 @@ const MOST_SAMPLES = 2000;
 
 async function serving() {
   const responses: ServerResponse[] = [];
-  const stream = new EventStream(
-    { samples: [{ at: 1 }], events: [{ text: 'was' }], listeners: new Set(), status: () => ({ state: 'ready' }) },
-    () => ({ pods: [] }),
-  );
+  const history = {
+    samples: [{ at: 1 }],
+    events: (audience: string) => [{ text: `was, for ${audience}` }],
+    listeners: new Set<never>(),
+    status: () => ({ state: 'ready' }),
+  };
+  const access: { token?: string } = {};
+  const stream = new EventStream({ history, fleet: () => ({ pods: [] }), token: () => access.token, mostReaders: () => 50 });
   const server = createServer((_request, response) => {
     responses.push(response);
     stream.serve(response);
@@ -30,7 +34,7 @@ async function serving() {
     server.closeAllConnections();
     server.close();
   });
-  return { stream, responses, port: address.port };
+  return { stream, responses, port: address.port, access };
 }
 
 async function listen(port: number): Promise<IncomingMessage> {
@@ -77,7 +81,7 @@ test('the first that one hears is the history, then what is now', async () => {
   const [chunk] = await once(reader.setEncoding('utf8'), 'data');
   assert.equal(
     chunk,
-    'retry: 1000\n\nevent: history\ndata: {"samples":[{"at":1}],"events":[{"text":"was"}]}\n\nevent: fleet\ndata: {"pods":[]}\n\ndata: {"state":"ready"}\n\n',
+    'retry: 1000\n\nevent: history\ndata: {"samples":[{"at":1}],"events":[{"text":"was, for open"}]}\n\nevent: fleet\ndata: {"pods":[]}\n\ndata: {"state":"ready"}\n\n',
   );
 });
 
@@ -92,4 +96,24 @@ test('50 may listen; the next one is told to come again, and may when one has go
   readers[0]?.destroy();
   await Promise.race(closed);
   assert.equal((await listen(port)).statusCode, 200);
+});
+
+test('a reader that came before the token was set, or with another one, is ended', async () => {
+  const { stream, port, access } = await serving();
+  const before = (await listen(port)).setEncoding('utf8');
+  const end = once(before, 'end');
+  let heard = '';
+  before.on('data', chunk => {
+    heard += chunk;
+  });
+  access.token = 'a token';
+  const operator = (await listen(port)).setEncoding('utf8');
+  const [history] = await once(operator, 'data');
+  assert.match(history, /was, for operator/);
+  const shown = { at: 1, kind: 'exit', text: 'open' } as const;
+  stream.happened({ open: shown, operator: { ...shown, text: 'with the message' } });
+  const [event] = await once(operator, 'data');
+  assert.match(event, /event: lifecycle\n.*with the message/);
+  await end;
+  assert.doesNotMatch(heard, /lifecycle/);
 });

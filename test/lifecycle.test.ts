@@ -11,6 +11,7 @@ const worker = (id: number, more: Partial<Life> = {}): Life => ({
   state: 'ready',
   reason: undefined,
   failure: undefined,
+  openFailure: undefined,
   drain: undefined,
   ...more,
 });
@@ -25,7 +26,7 @@ const pool = (handles: Life[], more: Partial<PoolLife> = {}): PoolLife => ({
 
 function watched() {
   const told: LifecycleEvent[] = [];
-  const lifecycle = new Lifecycle(event => told.push(event));
+  const lifecycle = new Lifecycle(({ operator }) => told.push(operator));
   /** What was told since the last call. */
   const news = () => told.splice(0).map(({ kind, text }) => `${kind}: ${text}`);
   return { lifecycle, news };
@@ -97,5 +98,12 @@ test('the list keeps the last 200 events', () => {
   const { lifecycle, news } = watched();
   for (let id = 1; id <= 250; id++) lifecycle.exited(worker(id, { reason: 'crash' }));
   assert.equal(news().length, 250);
-  assert.deepEqual([lifecycle.events.length, lifecycle.events[0]?.worker, lifecycle.events.at(-1)?.worker], [200, 51, 250]);
+  assert.deepEqual(
+    [
+      lifecycle.events.map(({ open }) => open).length,
+      lifecycle.events.map(({ open }) => open)[0]?.worker,
+      lifecycle.events.map(({ open }) => open).at(-1)?.worker,
+    ],
+    [200, 51, 250],
+  );
 });

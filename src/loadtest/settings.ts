@@ -36,6 +36,8 @@ export interface Settings {
   p99TargetMs: number;
   port: number;
   adminPort: number;
+  /** ADMIN_TOKEN of the stack, where it has one. */
+  adminToken: string | undefined;
   controlSocket: string | undefined;
 }
 
@@ -90,8 +92,9 @@ export function readSettings(environment: Environment): Settings {
     controlSocket: environment.CONTROL_SOCKET || undefined,
   };
   if (problems.length > 0) throw new ConfigError(problems);
-  readConfig(environment); // a stack that is started here would refuse the rest; better before the load than in its log
-  return settings as Settings;
+  // A stack that is started here would refuse the rest; better before the load than in its log.
+  const { adminToken } = readConfig(environment);
+  return { ...settings, adminToken } as Settings;
 }
 
 /** The command that gives this run again. */

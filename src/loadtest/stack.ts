@@ -116,7 +116,7 @@ async function stopChild(child: ChildProcess): Promise<void> {
 async function whenReady(settings: Settings, alive: () => boolean): Promise<Status | undefined> {
   const deadline = performance.now() + START_TIMEOUT_MS;
   while (alive() && performance.now() < deadline) {
-    const status = await readStatus(settings.adminPort);
+    const status = await readStatus(settings);
     const ready = status?.workers.filter(({ state }) => state === 'ready').length ?? 0;
     if (status?.state === 'ready' && ready > 0 && ready === status.workers.length) return status;
     await sleep(50);
@@ -135,7 +135,7 @@ async function remote(settings: Settings, { origin, hostname }: URL): Promise<St
 
 /** What answers on the ports of the settings. */
 async function found(settings: Settings): Promise<Stack | undefined> {
-  const status = await readStatus(settings.adminPort);
+  const status = await readStatus(settings);
   if (status === undefined) return undefined;
   const local = await isLocal(settings, status.pid);
   const compose = !local && (await isCompose(settings));
@@ -151,15 +151,20 @@ async function found(settings: Settings): Promise<Stack | undefined> {
   };
 }
 
-const common = ({ port, adminPort }: Settings) => ({
-  origin: `http://127.0.0.1:${port}`,
-  status: () => readStatus(adminPort),
-  throttledSeconds: () => readThrottled(adminPort),
+const common = (settings: Settings) => ({
+  origin: `http://127.0.0.1:${settings.port}`,
+  status: () => readStatus(settings),
+  throttledSeconds: () => readThrottled(settings),
 });
 
-async function readStatus(adminPort: number): Promise<Status | undefined> {
+function askAdmin({ adminPort, adminToken }: Settings, path: string): ReturnType<typeof get> {
+  const headers = adminToken === undefined ? {} : { Authorization: `Bearer ${adminToken}` };
+  return get(`http://127.0.0.1:${adminPort}${path}`, false, headers);
+}
+
+async function readStatus(settings: Settings): Promise<Status | undefined> {
   try {
-    const { status, body } = await get(`http://127.0.0.1:${adminPort}/status`, false);
+    const { status, body } = await askAdmin(settings, '/status');
     const parsed = status === 200 ? (JSON.parse(body) as Partial<Status>) : {};
     return Array.isArray(parsed.workers) && typeof parsed.pid === 'number' ? (parsed as Status) : undefined;
   } catch {
@@ -167,9 +172,9 @@ async function readStatus(adminPort: number): Promise<Status | undefined> {
   }
 }
 
-async function readThrottled(adminPort: number): Promise<number | null> {
+async function readThrottled(settings: Settings): Promise<number | null> {
   try {
-    const { body } = await get(`http://127.0.0.1:${adminPort}/metrics`, false);
+    const { body } = await askAdmin(settings, '/metrics');
     const value = /^bosun_cpu_throttled_seconds_total (\S+)$/m.exec(body)?.[1];
     return value === undefined ? null : Number(value);
   } catch {

@@ -128,6 +128,7 @@ class Primary implements SupervisorEvents {
     await openAdminPort({
       host,
       port,
+      token: () => this.#settings.config.adminToken,
       log: this.#log,
       history: this.#history,
       shutdown: this.#shutdown,
@@ -228,8 +229,10 @@ class Primary implements SupervisorEvents {
   }
 
   gaveUp(why: GiveUpReason, last: WorkerHandle): void {
-    const { code, message } = explain(why, last, this.#settings.config);
-    this.#shutdown.abort(code, message);
+    const { config } = this.#settings;
+    const { code, message } = explain(why, last, config);
+    const open = explain(why, { id: last.id, failure: `${last.openFailure} (APP_MODULE ${config.appModule})` }, config);
+    this.#shutdown.abort(code, message, open.message);
   }
 
   /** Where it is bad configuration, waiting does not help a pod that starts. */

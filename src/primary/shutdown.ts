@@ -53,11 +53,14 @@ export class Shutdown {
     this.#begin(ExitCode.ok, this.#parts.settings.config.shutdownDelayMs);
   }
 
-  /** With an error that an operator must see. */
-  abort(code: ExitCode, message: string): void {
+  /**
+   * With an error that an operator must see. The termination message is shown to everybody who may look at the pod: `openMessage` has no
+   * text of the app.
+   */
+  abort(code: ExitCode, message: string, openMessage = message): void {
     if (this.#hasBegun) return;
     this.#parts.log().fatal({ event: 'primary.abort', code, error: message });
-    leaveLastWords(message);
+    leaveLastWords(openMessage);
     this.#begin(code, 0);
   }
 

@@ -1,6 +1,7 @@
 /**
  * From whatever was thrown to what the primary is told of it. Nothing here throws, whatever the value does when it is read.
  */
+import { statSync } from 'node:fs';
 import { isAbsolute, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ErrorReport, ErrorSummary } from '../messages.ts';
@@ -81,10 +82,16 @@ function stackOf(error: unknown): string {
 /** Of the innermost error that has a code; else of the innermost. Errors of the kit wrap the app's. */
 function summaryOf(chain: readonly unknown[]): ErrorSummary {
   const withCode = chain.findLast(error => NAME.test(textOf(error, 'code')));
-  const name = textOf(withCode ?? chain.at(-1), 'name');
+  const name = classOf(withCode ?? chain.at(-1));
   const code = textOf(withCode, 'code');
   const place = chain.map(placeOf).findLast(found => found !== undefined);
   return { class: NAME.test(name) ? name : 'Error', ...(code !== '' && { code }), ...place };
+}
+
+/** By its constructor: many classes leave `name` as it is, and an app may put any text there. */
+function classOf(error: unknown): string {
+  const name = textOf(read(error, 'constructor'), 'name');
+  return name === '' || name === 'Error' ? textOf(error, 'name') : name;
 }
 
 /** The first frame of the app's own code, or the file that can't be parsed. */
@@ -92,18 +99,28 @@ function placeOf(error: unknown): { file: string; line: number } | undefined {
   for (const row of textOf(error, 'stack').split('\n')) {
     const [, path = '', line] = /^(?:\s+at .*?)?\(?((?:file:\/\/)?\/[^():]+):(\d+)(?::\d+)?\)?$/.exec(row) ?? [];
     if (path === '' || path.includes('/node_modules/') || path.includes(import.meta.dirname)) continue;
-    return { file: fromCwd(path), line: Number(line) };
+    const file = fileOf(path);
+    // A message may look like a line of a stack: what is no file is text of the app.
+    if (file !== undefined) return { file: fromCwd(file), line: Number(line) };
   }
   return undefined;
 }
 
-function fromCwd(path: string): string {
+function fileOf(path: string): string | undefined {
   try {
     const file = path.startsWith('file:') ? fileURLToPath(path) : path;
+    return statSync(file).isFile() ? file : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function fromCwd(file: string): string {
+  try {
     const near = relative(process.cwd(), file);
     return near.startsWith('..') || isAbsolute(near) ? file : near;
   } catch {
-    return path; // a working directory that is gone
+    return file; // a working directory that is gone
   }
 }
 

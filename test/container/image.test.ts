@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import manifest from '../../package.json' with { type: 'json' };
 import type { Sizing } from '../../src/resources/sizing.ts';
@@ -226,16 +226,26 @@ test('a bad environment exits with 78, and /dev/termination-log has every proble
   }
 });
 
-test('an app that is not there ends the start with exit code 1, and /dev/termination-log says why', withEngine, async () => {
-  const lastWords = terminationLog();
-  const env = { APP_MODULE: '/app/nowhere.mjs', START_TIMEOUT_MS: '600000' };
-  const app = await startApp({ env, mounts: { '/dev/termination-log': lastWords }, published: false });
-  assert.equal(await app.exited(), 1, app.transcript());
-  const { code, error } = await app.event('primary.abort');
-  assert.equal(code, 1);
-  assert.match(String(error), /\/app\/nowhere\.mjs can't be loaded/);
-  assert.equal(readFileSync(lastWords, 'utf8'), error);
-});
+test(
+  'a first start that fails for good exits with 1, and /dev/termination-log says why without its text',
+  withEngine,
+  async () => {
+    const lastWords = terminationLog();
+    const module = join(dirname(lastWords), 'app.mjs');
+    writeFileSync(module, "throw Object.assign(new RangeError('no access to postgres://u:p@h'), { code: 'EACCES' });");
+    const env = { APP_MODULE: '/app/app.mjs', START_TIMEOUT_MS: '600000' };
+    const mounts = { '/dev/termination-log': lastWords, '/app/app.mjs': module };
+    const app = await startApp({ env, mounts, published: false });
+    assert.equal(await app.exited(), 1, app.transcript());
+    const { code, error } = await app.event('primary.abort');
+    assert.equal(code, 1);
+    assert.match(String(error), /\/app\/app\.mjs can't be loaded: no access to postgres:\/\/u:p@h/);
+    assert.match(
+      readFileSync(lastWords, 'utf8'),
+      /^RangeError EACCES at app\.mjs:1, message #\w{8} \(APP_MODULE \/app\/app\.mjs\)$/,
+    );
+  },
+);
 
 /** A file as Kubernetes puts it into a container: any user may write it. */
 function terminationLog(): string {

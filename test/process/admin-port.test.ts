@@ -75,6 +75,7 @@ describe('the admin port', { concurrency: CONCURRENCY }, () => {
       uptimeSeconds: 'number',
       policy: 'string',
       workers: [worker, worker],
+      failedStarts: { count: 'number', last: 'null' },
       restarts: { total: 'number', byReason: {} },
     });
     const { workers, wanted, reason, cpus, memory } = sizing as Record<string, unknown>;

@@ -51,6 +51,15 @@ test('the dashboard shows every worker, a killed one goes and its successor come
   assert.deepEqual(problems, []);
 });
 
+test('with ADMIN_TOKEN the dashboard works for a user who gives it as password', withBrowser, async () => {
+  const kit = await startKit({ app: 'koa.mjs', env: { ADMIN_TOKEN: 'a-token' } });
+  await kit.ready();
+  const httpCredentials = { username: 'anybody', password: 'a-token' };
+  const { page, problems } = await visit(`http://127.0.0.1:${kit.adminPort}/`, { ...LAPTOP, httpCredentials });
+  await shows(page, kit.workerPids);
+  assert.deepEqual(problems, []);
+});
+
 test('the numbers move under load, in both sizes and schemes, and nobody else is asked', withBrowser, async () => {
   const kit = await startKit();
   const { port } = await kit.ready();

@@ -6,6 +6,7 @@ import { ExitCode } from '../../messages.ts';
 import { fileLimit } from '../../resources/file-limit.ts';
 import { adminConnections } from '../connection-limit.ts';
 import type { Member } from '../fleet.ts';
+import { audienceOf } from '../open-text.ts';
 import type { Shutdown } from '../shutdown.ts';
 import { openAdmin, SHUTDOWN } from './admin-server.ts';
 import { EventStream, MOST_READERS } from './event-stream.ts';
@@ -16,6 +17,8 @@ import type { Pod } from './status.ts';
 export interface Parts {
   host: string;
   port: number;
+  /** ADMIN_TOKEN as it is now. */
+  token: () => string | undefined;
   log: LogSource;
   history: History;
   shutdown: Shutdown;
@@ -28,10 +31,11 @@ export interface Parts {
 
 /** Opens it, or begins to end the primary where it can't. */
 export async function openAdminPort(parts: Parts): Promise<void> {
-  const { host, port, log, history, shutdown, pod, readiness, notStarted, members } = parts;
+  const { host, port, token, log, history, shutdown, pod, readiness, notStarted, members } = parts;
   const descriptors = fileLimit()?.soft ?? Number.POSITIVE_INFINITY;
   const mostConnections = () => adminConnections(descriptors, pod().supervisor.wanted);
-  const events = new EventStream(history, members, () => Math.min(MOST_READERS, Math.floor(mostConnections() / 2)));
+  const mostReaders = () => Math.min(MOST_READERS, Math.floor(mostConnections() / 2));
+  const events = new EventStream({ history, fleet: members, token, mostReaders });
   const refusals = new Refusals(log);
   try {
     await openAdmin({
@@ -39,11 +43,12 @@ export async function openAdminPort(parts: Parts): Promise<void> {
       port,
       probes: { '/livez': () => ({ isReady: true }), '/readyz': readiness, '/startupz': () => started(notStarted()) },
       routes: {
-        '/status': () => ({ contentType: 'application/json', text: JSON.stringify(history.status()) }),
+        '/status': () => ({ contentType: 'application/json', text: JSON.stringify(history.status(audienceOf(token()))) }),
         '/metrics': async () => (await import('./metrics.ts')).metricsText(pod()),
         '/': async () => (await import('./dashboard.ts')).dashboardPage(),
       },
       streams: { '/events': response => events.serve(response) },
+      token,
       mostConnections,
       onRefused: why => refusals.count(why),
       beforeShutdown: () => shutdown.drain().finally(() => events.close()),

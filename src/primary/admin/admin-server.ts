@@ -2,9 +2,10 @@
  * The read-only admin port: probes, metrics, status, events, dashboard. terminus answers the probes and runs the shutdown, here and not on the app's
  * port, where it would cut requests (docs/draining.md).
  */
-import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
+import type { IncomingMessage, OutgoingHttpHeaders, RequestListener, Server, ServerResponse } from 'node:http';
 import { createTerminus, HealthCheckError } from '@godaddy/terminus';
 import { ConnectionLimit, SHORT_TIMEOUTS } from '../connection-limit.ts';
+import { CHALLENGE, isAllowed } from './access.ts';
 
 // As in worker/server.ts: an ESM import would load undici.
 const http = process.getBuiltinModule('node:http');
@@ -19,6 +20,8 @@ export interface AdminParts {
   routes: Record<`/${string}`, () => Promise<Answer> | Answer>;
   /** Answers that go on: each writes its own response. */
   streams: Record<`/${string}`, (response: ServerResponse) => void>;
+  /** Asked for by all but the probes; undefined asks for nothing. */
+  token: () => string | undefined;
   /** How many connections there may be at this moment. */
   mostConnections: () => number;
   /** A connection was closed to keep that limit, or one was not accepted. */
@@ -54,6 +57,7 @@ export async function openAdmin({
   probes,
   routes,
   streams,
+  token,
   mostConnections,
   onRefused,
   beforeShutdown,
@@ -74,7 +78,7 @@ export async function openAdmin({
     beforeShutdown,
     onShutdown,
   });
-  guard(server, new Set([...Object.keys(probes), ...Object.keys(routes), ...Object.keys(streams)]));
+  guard(server, Object.keys(probes), [...Object.keys(routes), ...Object.keys(streams)], token);
   const limit = new ConnectionLimit(server, mostConnections, () => onRefused('too many connections'));
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   server.once('error', reject);
@@ -91,20 +95,26 @@ async function check(probe: Probe): Promise<{ reason: string } | undefined> {
   return reason === undefined ? undefined : { reason };
 }
 
-/** terminus matches the whole URL and any method: it sees only GETs of known paths, without their query. */
-function guard(server: Server, paths: ReadonlySet<string>): void {
+/** terminus matches the whole URL and any method: it sees only GETs of known paths, without their query, by those who may see them. */
+function guard(server: Server, open: string[], others: string[], token: AdminParts['token']): void {
+  const paths = [...open, ...others];
   const listeners = server.listeners('request') as RequestListener[];
   server.removeAllListeners('request');
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {
     const path = (request.url ?? '/').split('?', 1)[0] ?? '/';
-    if (!paths.has(path)) return refuse(response, 404, `not found: ${path}; there is ${[...paths].join(', ')}`);
+    const wanted = token();
+    if (wanted !== undefined && !open.includes(path) && !isAllowed(wanted, request.headers.authorization))
+      return refuse(response, 401, 'the token of ADMIN_TOKEN is required: as bearer token, or as password', CHALLENGED);
+    if (!paths.includes(path)) return refuse(response, 404, `not found: ${path}; there is ${paths.join(', ')}`);
     if (request.method !== 'GET') return refuse(response, 405, `GET only, got ${request.method}`, { Allow: 'GET' });
     request.url = path;
     for (const listener of listeners) listener(request, response as Parameters<RequestListener>[1]);
   });
 }
 
-function refuse(response: ServerResponse, status: number, text: string, headers: Record<string, string> = {}): void {
+const CHALLENGED = { 'WWW-Authenticate': CHALLENGE };
+
+function refuse(response: ServerResponse, status: number, text: string, headers: OutgoingHttpHeaders = {}): void {
   response.writeHead(status, { 'Content-Type': 'text/plain; charset=utf-8', 'X-Content-Type-Options': 'nosniff', ...headers });
   response.end(`${text}\n`);
 }

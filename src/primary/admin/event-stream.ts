@@ -3,7 +3,9 @@
  * for the plots, `fleet` the pods of this deployment, `lifecycle` what happened; `history` is the last ten minutes of both, first of all.
  */
 import type { ServerResponse } from 'node:http';
+import { type Audience, audienceOf } from '../open-text.ts';
 import type { HistoryListener } from './history.ts';
+import type { Shown } from './lifecycle.ts';
 
 /** How many may listen, where there are descriptors enough. */
 export const MOST_READERS = 50;
@@ -14,27 +16,32 @@ const RECONNECT_MS = 1000;
 /** What is told: the history of the pod. */
 export interface Told {
   readonly samples: readonly unknown[];
-  readonly events: readonly unknown[];
   readonly listeners: Set<HistoryListener>;
-  status(): unknown;
+  events(audience: Audience): readonly unknown[];
+  status(audience: Audience): unknown;
+}
+
+export interface EventStreamParts {
+  history: Told;
+  fleet: () => unknown;
+  /** ADMIN_TOKEN as it is now: who has come with another one is ended. */
+  token: () => string | undefined;
+  mostReaders: () => number;
 }
 
 export class EventStream implements HistoryListener {
-  readonly #history: Told;
-  readonly #fleet: () => unknown;
-  readonly #mostReaders: () => number;
-  readonly #readers = new Set<ServerResponse>();
+  readonly #parts: EventStreamParts;
+  /** With the token by which each has come. */
+  readonly #readers = new Map<ServerResponse, string | undefined>();
 
-  constructor(history: Told, fleet: () => unknown, mostReaders = () => MOST_READERS) {
-    this.#history = history;
-    this.#fleet = fleet;
-    this.#mostReaders = mostReaders;
-    history.listeners.add(this);
+  constructor(parts: EventStreamParts) {
+    this.#parts = parts;
+    parts.history.listeners.add(this);
   }
 
   /** Answers one reader until it goes away or `close` ends it. */
   serve(response: ServerResponse): void {
-    if (this.#readers.size >= this.#mostReaders()) {
+    if (this.#readers.size >= this.#parts.mostReaders()) {
       response.writeHead(503, { 'Content-Type': 'text/plain; charset=utf-8', 'Retry-After': 5 });
       response.end(`${this.#readers.size} readers are listening already\n`);
       return;
@@ -46,30 +53,37 @@ export class EventStream implements HistoryListener {
       'X-Accel-Buffering': 'no',
     });
     response.once('close', () => this.#readers.delete(response));
-    const { samples, events } = this.#history;
-    response.write(`retry: ${RECONNECT_MS}\n\n${named('history', { samples, events })}${this.#now()}`);
-    this.#readers.add(response);
+    const { history, token } = this.#parts;
+    const audience = audienceOf(token());
+    const past = { samples: history.samples, events: history.events(audience) };
+    response.write(`retry: ${RECONNECT_MS}\n\n${named('history', past)}${this.#now(audience)}`);
+    this.#readers.set(response, token());
   }
 
   sampled(sample: unknown): void {
-    if (this.#readers.size > 0) this.#send(`${named('sample', sample)}${this.#now()}`);
+    this.#send(audience => `${named('sample', sample)}${this.#now(audience)}`);
   }
 
-  happened(event: unknown): void {
-    if (this.#readers.size > 0) this.#send(named('lifecycle', event));
+  happened(event: Shown): void {
+    this.#send(audience => named('lifecycle', event[audience]));
   }
 
   close(): void {
-    for (const reader of this.#readers) reader.end();
+    for (const reader of this.#readers.keys()) reader.end();
   }
 
-  #now(): string {
-    return `${named('fleet', this.#fleet())}${plain(this.#history.status())}`;
+  #now(audience: Audience): string {
+    const { history, fleet } = this.#parts;
+    return `${named('fleet', fleet())}${plain(history.status(audience))}`;
   }
 
-  #send(text: string): void {
-    for (const reader of this.#readers) {
-      if (reader.writableLength > MOST_WAITING_BYTES) reader.destroy();
+  #send(textFor: (audience: Audience) => string): void {
+    if (this.#readers.size === 0) return;
+    const token = this.#parts.token();
+    const text = textFor(audienceOf(token));
+    for (const [reader, cameWith] of this.#readers) {
+      if (cameWith !== token) reader.end();
+      else if (reader.writableLength > MOST_WAITING_BYTES) reader.destroy();
       else reader.write(text);
     }
   }

@@ -3,8 +3,9 @@
  */
 
 import { memoryUsage } from '../../resources/own-memory.ts';
+import type { Audience } from '../open-text.ts';
 import type { WorkerHandle } from '../pool/worker-handle.ts';
-import { Lifecycle, type LifecycleEvent } from './lifecycle.ts';
+import { Lifecycle, type LifecycleEvent, type Shown } from './lifecycle.ts';
 import { type OwnUsage, SAMPLE_EVERY_MS, type Sample, Sampler } from './sampler.ts';
 import { type Pod, statusOf } from './status.ts';
 import { ownCpuSeconds } from './totals.ts';
@@ -14,7 +15,7 @@ const KEPT_SAMPLES = 600;
 /** Told of each second and of each event. */
 export interface HistoryListener {
   sampled(sample: Sample): void;
-  happened(event: LifecycleEvent): void;
+  happened(event: Shown): void;
 }
 
 export class History {
@@ -32,13 +33,13 @@ export class History {
     this.#lifecycle.look(now.supervisor);
   }
 
-  get events(): readonly LifecycleEvent[] {
-    return this.#lifecycle.events;
+  events(audience: Audience): LifecycleEvent[] {
+    return this.#lifecycle.events.map(event => event[audience]);
   }
 
   /** `/status` as it is now. */
-  status() {
-    return statusOf(this.#pod());
+  status(audience: Audience) {
+    return statusOf(this.#pod(), audience);
   }
 
   changed(): void {

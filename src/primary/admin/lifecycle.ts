@@ -3,6 +3,7 @@
  * what is with what was, so that nobody who changes something has to think of it.
  */
 import type { Drain, ExitReason } from '../../messages.ts';
+import type { Audience } from '../open-text.ts';
 import { isCrash } from '../pool/failures.ts';
 import type { Supervisor } from '../pool/supervisor.ts';
 import type { WorkerHandle, WorkerState } from '../pool/worker-handle.ts';
@@ -28,21 +29,24 @@ export interface LifecycleEvent {
 }
 
 /** What of a worker is looked at. */
-export type Life = Pick<WorkerHandle, 'id' | 'pid' | 'state' | 'reason' | 'failure' | 'drain'>;
+export type Life = Pick<WorkerHandle, 'id' | 'pid' | 'state' | 'reason' | 'failure' | 'openFailure' | 'drain'>;
 /** What of the pool is looked at. */
 export type PoolLife = Pick<Supervisor, 'wanted' | 'generation' | 'rolls'> & { handles: readonly Life[] };
 
 const MOST_EVENTS = 200;
 
+/** One event as each audience may see it. */
+export type Shown = Readonly<Record<Audience, LifecycleEvent>>;
+
 export class Lifecycle {
-  readonly events: LifecycleEvent[] = [];
+  readonly events: Shown[] = [];
   readonly #states = new Map<Life, WorkerState>();
-  readonly #onEvent: (event: LifecycleEvent) => void;
+  readonly #onEvent: (event: Shown) => void;
   #wanted: number | undefined;
   #generation = 1;
   #rolls = { success: 0, failure: 0 };
 
-  constructor(onEvent: (event: LifecycleEvent) => void) {
+  constructor(onEvent: (event: Shown) => void) {
     this.#onEvent = onEvent;
   }
 
@@ -61,12 +65,14 @@ export class Lifecycle {
   }
 
   exited(handle: Life): void {
-    const { id, reason, failure, drain } = handle;
+    const { id, reason, failure, openFailure, drain } = handle;
     this.#states.delete(handle);
     const isBadEnd = isCrash(reason) || reason === 'killed';
-    const why = isBadEnd && failure !== undefined ? `${reason}: ${failure}` : reason;
-    const text = `worker ${id} is gone (${why})${drain === undefined ? '' : `: ${ledger(drain)}`}`;
-    this.#add({ kind: 'exit', worker: id, ...(reason && { reason }), text });
+    const textWith = (words: string | undefined) => {
+      const why = isBadEnd && words !== undefined ? `${reason}: ${words}` : reason;
+      return `worker ${id} is gone (${why})${drain === undefined ? '' : `: ${ledger(drain)}`}`;
+    };
+    this.#add({ kind: 'exit', worker: id, ...(reason && { reason }), text: textWith(openFailure) }, textWith(failure));
   }
 
   #lookAt(handle: Life): void {
@@ -77,11 +83,13 @@ export class Lifecycle {
     this.#add({ kind: state, worker: id, text: `worker ${id} (process ${pid}) is ${state}${why}` });
   }
 
-  #add(event: Omit<LifecycleEvent, 'at'>): void {
-    const dated = { at: Date.now(), ...event };
-    this.events.push(dated);
+  /** `operatorText` is what the operator sees instead of the event's text. */
+  #add(event: Omit<LifecycleEvent, 'at'>, operatorText = event.text): void {
+    const open = { at: Date.now(), ...event };
+    const shown = { open, operator: { ...open, text: operatorText } };
+    this.events.push(shown);
     if (this.events.length > MOST_EVENTS) this.events.shift();
-    this.#onEvent(dated);
+    this.#onEvent(shown);
   }
 }
 

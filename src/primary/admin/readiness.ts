@@ -2,6 +2,7 @@
  * What the probes say, and why. Pure over the pod's state.
  */
 import { type Config, describeRedis, usesRedis } from '../../config.ts';
+import { describeSummary } from '../open-text.ts';
 import type { WorkerHandle } from '../pool/worker-handle.ts';
 import type { PodState } from './status.ts';
 import type { FailedStarts } from './totals.ts';
@@ -33,9 +34,7 @@ export function readiness(view: View): Readiness {
 /** None of the app's own words: everybody may ask. */
 function lastFailure({ last }: FailedStarts): string {
   if (last === null) return 'the others fail to start';
-  const { class: name, code, file, line } = last.error ?? {};
-  const error = [name, code, file && `at ${file}:${line}`].filter(word => word !== undefined && word !== '').join(' ');
-  return `the last start failed: ${[last.reason, error].filter(word => word !== '').join(', ')}`;
+  return `the last start failed: ${[last.reason, ...(last.error ? [describeSummary(last.error)] : [])].join(', ')}`;
 }
 
 function whyNotReady(view: View): string | undefined {

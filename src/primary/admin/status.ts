@@ -4,6 +4,7 @@
 import type { Policy } from '../../config.ts';
 import type { RedisCounters, RedisRefusal } from '../../messages.ts';
 import type { Sizing } from '../../resources/sizing.ts';
+import { type Audience, requestsFor } from '../open-text.ts';
 import type { Supervisor } from '../pool/supervisor.ts';
 import type { WorkerHandle } from '../pool/worker-handle.ts';
 import type { Totals } from './totals.ts';
@@ -54,8 +55,9 @@ const NO_SNAPSHOT = {
   memory: { rss: 0, heapTotal: 0, heapUsed: 0 },
 };
 
-/** The object of `/status`; text of the app is in it only where the surface is not `isOpen` to everybody. */
-export function statusOf({ version, policy, sizing, state, supervisor, totals, redisRefusals }: Pod, isOpen = true) {
+/** The object of `/status`. */
+export function statusOf({ version, policy, sizing, state, supervisor, totals, redisRefusals }: Pod, audience: Audience) {
+  const { last } = totals.drains;
   return {
     version,
     pid: process.pid,
@@ -64,24 +66,24 @@ export function statusOf({ version, policy, sizing, state, supervisor, totals, r
     uptimeSeconds: Math.round(process.uptime() * 1000) / 1000,
     policy,
     sizing,
-    workers: supervisor.handles.map(workerStatus),
-    failedStarts: failedStartsOf(totals, isOpen),
+    workers: supervisor.handles.map(handle => workerStatus(handle, audience)),
+    failedStarts: failedStartsOf(totals, audience),
     restarts: { total: totals.exits, byReason: Object.fromEntries(totals.exitsByReason) },
-    drains: totals.drains,
+    drains: { ...totals.drains, last: last && { ...last, cut: requestsFor(audience, last.cut) } },
     // Only while there are some; Redis' words may name keys.
     ...(redisRefusals.length > 0 && {
-      redisRefusals: redisRefusals.map(({ message, ...open }) => (isOpen ? open : { ...open, message })),
+      redisRefusals: redisRefusals.map(({ message, ...open }) => (audience === 'open' ? open : { ...open, message })),
     }),
   };
 }
 
-function failedStartsOf({ failedStarts: { count, last } }: Totals, isOpen: boolean) {
-  if (last === null || !isOpen) return { count, last };
+function failedStartsOf({ failedStarts: { count, last } }: Totals, audience: Audience) {
+  if (last === null || audience === 'operator') return { count, last };
   const { failure: _, ...open } = last;
   return { count, last: open };
 }
 
-function workerStatus(handle: WorkerHandle) {
+function workerStatus(handle: WorkerHandle, audience: Audience) {
   const { open, oldest } = handle.waitingFor;
   const { connections, load, inFlight, requests, responseTimeMs, eventLoopUtilization, eventLoopDelayMs, memory } =
     handle.snapshot ?? NO_SNAPSHOT;
@@ -100,6 +102,6 @@ function workerStatus(handle: WorkerHandle) {
     memory,
     load,
     // Only while it drains: the oldest requests that it waits for, and how many there are.
-    ...(open > 0 && { waitingFor: oldest, waitingForCount: open }),
+    ...(open > 0 && { waitingFor: requestsFor(audience, oldest), waitingForCount: open }),
   };
 }

@@ -41,6 +41,7 @@ export function diagnoseDeployment(facts: Facts): Finding[] {
     memory(facts),
     redis(facts),
     sessionKeys(facts),
+    adminToken(facts),
     diagnosticsDir(facts),
     init(facts),
   ];
@@ -129,6 +130,15 @@ function sessionKeys({ config, areSessionKeysGenerated }: Facts): Finding {
     short ? 'warning' : 'ok',
     short ? `a key of less than ${SHORT_KEY} characters can be guessed` : config.sessionKeys ? 'given' : 'shared through Redis',
   );
+}
+
+function adminToken({ config }: Facts): Finding {
+  const { adminToken: given, adminPort } = config;
+  if (adminPort === 0) return finding('admin port', 'ok', 'off');
+  if (given === undefined) return finding('admin port', 'ok', 'open to whoever reaches it, without the text of errors');
+  return given.length < SHORT_KEY
+    ? finding('admin port', 'warning', `an ADMIN_TOKEN of less than ${SHORT_KEY} characters can be guessed`)
+    : finding('admin port', 'ok', 'asks for ADMIN_TOKEN');
 }
 
 function diagnosticsDir({ config, isDiagnosticsDirWritable }: Facts): Finding {

@@ -82,11 +82,11 @@ function operations(parts: Parts, socket: () => ControlSocket): Record<string, O
     };
 
   return {
-    status: () => statusOf(pod(), false),
+    status: () => statusOf(pod(), 'operator'),
     watch: () => ({
-      status: statusOf(pod()),
+      status: statusOf(pod(), 'operator'),
       samples: parts.history.samples.slice(-WATCHED_SAMPLES),
-      events: parts.history.events.slice(-WATCHED_EVENTS),
+      events: parts.history.events('operator').slice(-WATCHED_EVENTS),
     }),
     restart: whileItStays(async (parameters, tell) => {
       if (parameters.worker === undefined) await parts.restarts.ask(tell);

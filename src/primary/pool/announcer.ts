@@ -3,6 +3,7 @@
  */
 import type { LogSource } from '../../log.ts';
 import type { ToPrimary } from '../../messages.ts';
+import { fingerprintOf } from '../open-text.ts';
 import { type GiveUpReason, isCrash, isFailedStart } from './failures.ts';
 import type { WorkerHandle } from './worker-handle.ts';
 
@@ -58,9 +59,18 @@ export class Announcer {
   }
 
   exited(handle: WorkerHandle): void {
-    const { id, pid, reason, failure, drain } = handle;
+    const { id, pid, reason, failure, error, drain } = handle;
+    const fingerprint = error && fingerprintOf(error.message);
     const level = isCrash(reason) || isFailedStart(handle) || handle.missedDeadline ? 'error' : 'info';
-    this.#log()[level]({ event: 'worker.exit', worker: id, workerPid: pid, reason, failure, ...(drain && { drain }) });
+    this.#log()[level]({
+      event: 'worker.exit',
+      worker: id,
+      workerPid: pid,
+      reason,
+      failure,
+      fingerprint,
+      ...(drain && { drain }),
+    });
     this.tell(events => {
       events.exited(handle);
       events.changed();

@@ -14,6 +14,7 @@ import type {
   ToPrimary,
   ToWorker,
 } from '../../messages.ts';
+import { describeOpenly } from '../open-text.ts';
 import { WorkerChannel } from './worker-channel.ts';
 
 export type WorkerState = 'starting' | 'ready' | 'cordoned' | 'draining' | 'exited';
@@ -86,6 +87,7 @@ export class WorkerHandle {
   silentMs = 0;
   /** Told to go, it did not, and was killed: it never said what it had open. */
   missedDeadline = false;
+  #isAppError = false;
   #reason: ExitReason | undefined;
   #deadline: NodeJS.Timeout | undefined;
   #wantsCordon = false;
@@ -150,6 +152,11 @@ export class WorkerHandle {
   /** Undefined while nothing has decided on its end. */
   get reason(): ExitReason | undefined {
     return this.#reason;
+  }
+
+  /** `failure` for those who may not see the app's text. */
+  get openFailure(): string | undefined {
+    return this.#isAppError && this.error !== undefined ? describeOpenly(this.error) : this.failure;
   }
 
   get isServing(): boolean {
@@ -240,10 +247,12 @@ export class WorkerHandle {
       case 'failed':
         this.failure = message.message;
         this.error = message;
+        this.#isAppError = message.stage === 'app'; // that it can't listen is in the kit's own words
         break;
       case 'crashing':
         this.failure = message.message;
         this.error = message;
+        this.#isAppError = true;
         // One that drains goes on with it, and with its time.
         if (this.isActive) this.#leaving('crash', CRASH_DEADLINE_MS);
         break;

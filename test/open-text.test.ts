@@ -1,0 +1,54 @@
+/**
+ * What a worker tells of an error of its app, and what of that anybody may see.
+ */
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { pathToFileURL } from 'node:url';
+import { describeOpenly, fingerprintOf } from '../src/primary/open-text.ts';
+import { reportOf } from '../src/worker/error-report.ts';
+import { temporaryFolder } from './process/operator.ts';
+
+const SECRET = 'postgres://u:p@h';
+const FILE = 'test/open-text.test.ts';
+
+const open = (thrown: unknown) => describeOpenly(reportOf(thrown));
+
+test('an error is shown by its class, code, file, line and a fingerprint of its message', () => {
+  class QueryError extends Error {
+    readonly code = '28P01';
+  }
+  assert.match(open(new QueryError(SECRET)), new RegExp(`^QueryError 28P01 at ${FILE}:\\d+, message #[0-9a-f]{8}$`));
+  assert.equal(fingerprintOf(SECRET), fingerprintOf(SECRET));
+  assert.notEqual(fingerprintOf(SECRET), fingerprintOf('another'));
+});
+
+test('a syntax error is shown by the file that has it, and not by its text', async () => {
+  const file = join(temporaryFolder(), 'broken.cjs');
+  writeFileSync(file, `\nconst = '${SECRET}';\n`);
+  const error = await import(pathToFileURL(file).href).catch(thrown => thrown);
+  assert.match(open(error), new RegExp(`^SyntaxError at ${file}:2, message #`));
+});
+
+test('the text of an error is not shown, wherever the app has put it', () => {
+  const named = Object.assign(new Error('x'), { name: SECRET, code: SECRET });
+  const likeAStack = new Error(`x\n    at ${SECRET} (/${SECRET}:1:1)\n    at file:///${SECRET}:1:1`);
+  const stacked = Object.assign(new Error('x'), { stack: `Error: x\n    at f (/${SECRET}:1:1)` });
+  const classed = new (class extends Error {})(SECRET);
+  Object.defineProperty(classed.constructor, 'name', { value: SECRET });
+  for (const error of [named, likeAStack, stacked, classed, SECRET, { message: SECRET }, new Error('x', { cause: SECRET })])
+    assert.ok(!open(error).includes(SECRET), open(error));
+});
+
+test('whatever was thrown has a description', () => {
+  const unreadable = new Proxy(new Error('x'), {
+    get: () => {
+      throw new Error('no');
+    },
+  });
+  const { proxy, revoke } = Proxy.revocable({}, {});
+  revoke();
+  for (const thrown of [null, undefined, 1, 'text', Symbol('s'), {}, Object.create(null), unreadable, proxy])
+    assert.match(open(thrown), /^\w+.*, message #[0-9a-f]{8}$/);
+});
