@@ -44,6 +44,8 @@ export type ToPrimary =
   | ({ type: 'failed'; stage: 'app' | 'listen' } & ErrorReport)
   /** An exception that nobody caught: the worker drains itself and exits with code 1. */
   | ({ type: 'crashing' } & ErrorReport)
+  /** The app ends its process at once: these requests are lost. `open` of them, and the oldest. */
+  | { type: 'exiting'; message: string; open: number; oldest: OpenRequest[] }
   /** `evictionPolicy` is Redis' maxmemory-policy, where it may be asked. */
   | { type: 'redis'; state: RedisState; message: string; evictionPolicy?: string }
   /** This worker goes by the session keys that are in Redis since the KEYS_EVENT of that name. */
@@ -96,6 +98,12 @@ export const MAX_BROADCAST_CHARACTERS = 256 << 10;
 export const OWN_EVENTS = 'bosun:';
 /** The session keys in Redis have changed: workers read them again, and say so. Its data names the change. */
 export const KEYS_EVENT = `${OWN_EVENTS}keys`;
+
+/**
+ * What a worker may use beyond its drain: its close handlers 1 s, the app's own signal listeners 2 s and what they leave behind 0.5 s,
+ * Redis' goodbye 1 s, the exit itself.
+ */
+export const EXIT_SLACK_MS = 5000;
 
 /** Of a drain, in milliseconds. */
 export interface DrainTimes {

@@ -16,7 +16,7 @@ const TEXT = readFileSync(join(import.meta.dirname, '..', 'compose.yaml'), 'utf8
 const read = () => structuredClone(parse(TEXT.replace(/\$\{\w+:-([^}]*)\}/g, '$1'), { maxAliasCount: 100 })) as Manifest;
 
 /** For close handlers, Redis and the exit. */
-const SLACK_SECONDS = 3;
+const SLACK_SECONDS = 5;
 
 const servicesOf = (compose: Manifest) => Object.entries(at(compose, 'services') as Record<string, Manifest>);
 /** Those that start without a profile. */
@@ -57,7 +57,7 @@ const RULES: Rule[] = [
     fault: ['services.redis.image', 'redis'],
   },
   {
-    says: 'docker stop waits longer than delay, timeout and 3 s',
+    says: 'docker stop waits longer than delay, timeout and 5 s',
     source: 'facts: draining 35',
     keeps: compose => {
       const app = at(compose, 'services.app');
@@ -65,7 +65,7 @@ const RULES: Rule[] = [
       const sum = seconds('SHUTDOWN_DELAY_MS') + seconds('SHUTDOWN_TIMEOUT_MS') + SLACK_SECONDS;
       return Number(/^(\d+)s$/.exec(String(at(app, 'stop_grace_period')))?.[1]) > sum;
     },
-    fault: ['services.app.stop_grace_period', '33s'],
+    fault: ['services.app.stop_grace_period', '35s'],
   },
   {
     says: 'an init is PID 1, and what ends comes back',

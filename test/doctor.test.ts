@@ -42,8 +42,8 @@ test('a good deployment has nothing to mend', () => {
 });
 
 for (const [check, verdict, change, detail] of [
-  ['grace period', 'problem', { gracePeriodSeconds: 32 }, /^32 s is below .* = 33 s/],
-  ['grace period', 'ok', { gracePeriodSeconds: 33 }, /^33 s, needed/],
+  ['grace period', 'problem', { gracePeriodSeconds: 34 }, /^34 s is below .* = 35 s/],
+  ['grace period', 'ok', { gracePeriodSeconds: 35 }, /^35 s, needed/],
   ['grace period', 'warning', { gracePeriodSeconds: undefined }, /^not known: set TERMINATION_GRACE_PERIOD_SECONDS/],
   ['file limit', 'warning', { hardFileLimit: 1024 }, /^1024 descriptors .*raise it above 10000/],
   ['file limit', 'ok', { hardFileLimit: undefined }, /unlimited or unknown/],

@@ -89,7 +89,7 @@ test('the README adds up what the grace period has to hold as the Deployment say
   const seconds = (name: string) => Number(env.find(variable => variable.name === name)?.value) / 1000;
   const [delay, timeout] = [seconds('SHUTDOWN_DELAY_MS'), seconds('SHUTDOWN_TIMEOUT_MS')];
   const grace = at(deployment, 'spec.template.spec.terminationGracePeriodSeconds');
-  const sum = `${delay} s delay + ${timeout} s timeout + 3 s = ${delay + timeout + 3} s, below the ${grace} s of the manifest`;
+  const sum = `${delay} s delay + ${timeout} s timeout + 5 s = ${delay + timeout + 5} s, below the ${grace} s of the manifest`;
   assert.ok(README.replace(/\s+/g, ' ').includes(sum), `the README must say: ${sum}`);
 });
 

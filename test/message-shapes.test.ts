@@ -30,6 +30,7 @@ const TO_PRIMARY: { [T in ToPrimary['type']]: Extract<ToPrimary, { type: T }> } 
   ready: { type: 'ready', port: 3000 },
   failed: { type: 'failed', stage: 'listen', ...report },
   crashing: { type: 'crashing', ...report },
+  exiting: { type: 'exiting', message: 'process.exit(3)', open: 1, oldest: [open] },
   redis: { type: 'redis', state: 'ready', message: 'is ready', evictionPolicy: 'noeviction' },
   'keys-read': { type: 'keys-read', change: '"7"' },
   stats: {

@@ -219,7 +219,7 @@ class Primary implements SupervisorEvents {
     if (!this.#supervisor.handles.some(({ id }) => id === handle.id)) this.#balancing.clear(handle.id);
     // What it had open is lost, and nobody can say how much: its last report knows no request that blocked its loop.
     if (this.#shutdown.hasBegun && handle.missedDeadline) this.#shutdown.hasLost();
-    for (const { method, path, ageMs } of handle.drain?.cut ?? []) {
+    for (const { method, path, ageMs } of handle.drain?.cut ?? handle.lost?.oldest ?? []) {
       this.#log().warn({ event: 'request.cut', worker: handle.id, method, path, ageMs });
     }
   }

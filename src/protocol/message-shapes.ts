@@ -248,6 +248,7 @@ const TO_PRIMARY = {
     ...errorReport,
   }),
   crashing: object<Fields<ToPrimary, 'crashing'>>(errorReport),
+  exiting: object<Fields<ToPrimary, 'exiting'>>({ message: text(MAX_TEXT), open: count, oldest: openRequests }),
   redis: object<Fields<ToPrimary, 'redis'>>({
     state: oneOf('ready', 'unreachable', 'refused'),
     message: text(MAX_TEXT),

@@ -4,6 +4,7 @@
 import { statSync } from 'node:fs';
 import { isAbsolute, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { inspect } from 'node:util';
 import type { ErrorReport, ErrorSummary } from '../messages.ts';
 
 /** Another try fails in the same way: what is missing or wrong is on the disk, and a port or a file is another's. */
@@ -31,8 +32,8 @@ const PERMANENT_CODES: ReadonlySet<string> = new Set([
 ]);
 
 const MAX_CAUSES = 5;
-const MAX_STACK_CHARS = 16_384;
-const MAX_MESSAGE_CHARS = 4096;
+const MAX_STACK_CHARS = 16_000;
+const MAX_MESSAGE_CHARS = 4000;
 /** Names and codes are shown everywhere: what does not look like one may be text of the app. */
 const NAME = /^[\w$.-]{1,64}$/;
 
@@ -40,24 +41,37 @@ const NAME = /^[\w$.-]{1,64}$/;
 export function reportOf(thrown: unknown, isPermanent = false): ErrorReport {
   const chain = causesOf(thrown);
   return {
-    message: messageOf(thrown).slice(0, MAX_MESSAGE_CHARS),
-    stack: chain.map(stackOf).join('\ncaused by: ').slice(0, MAX_STACK_CHARS),
+    message: messageOf(thrown),
+    stack: clip(chain.map(stackOf).join('\ncaused by: '), MAX_STACK_CHARS),
     summary: summaryOf(chain),
     isPermanent: isPermanent || chain.some(error => PERMANENT_CODES.has(textOf(error, 'code')) || isBadSource(error)),
   };
 }
 
+/** For the log: plain strings of bounded length, since pino reads the fields of an error, and its getters may throw. */
+export function loggable(thrown: unknown): { type: string; message: string; stack: string; code?: string } {
+  const { message, stack, summary } = reportOf(thrown);
+  return { type: summary.class, message, stack, ...(summary.code !== undefined && { code: summary.code }) };
+}
+
 /** In words. */
 export function messageOf(thrown: unknown): string {
-  if (isObject(thrown)) {
-    const message = textOf(thrown, 'message');
-    if (message !== '') return message;
-  }
+  const message = isObject(thrown) ? textOf(thrown, 'message') : String(thrown);
+  return clip(message || shown(thrown), MAX_MESSAGE_CHARS);
+}
+
+/** Runs none of its code. */
+function shown(thrown: unknown): string {
   try {
-    return String(thrown);
+    return inspect(thrown, { depth: 1, breakLength: Number.POSITIVE_INFINITY, maxStringLength: 500, customInspect: false });
   } catch {
-    return 'a value that has no text';
+    return `a value of type ${typeof thrown} that cannot be shown`;
   }
+}
+
+/** A slice alone would keep the whole string in memory. */
+function clip(text: string, max: number): string {
+  return text.length <= max ? text : `${Buffer.from(text.slice(0, max)).toString()}… (${text.length} characters)`;
 }
 
 /** The error and its causes, outermost first. */

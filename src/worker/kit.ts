@@ -10,6 +10,7 @@ import type { AppMetric, Broadcast } from '../messages.ts';
 import { broadcastOf } from '../state/broadcast.ts';
 import type { RedisClient } from '../state/redis.ts';
 import type { SessionKeys } from '../state/session-keys.ts';
+import { loggable } from './error-report.ts';
 import type { UpgradeListener } from './server.ts';
 
 /** All close handlers of the app together may take this long. */
@@ -124,7 +125,7 @@ export class WorkerKit implements Kit {
       this.#lastMetrics = await registry.getMetricsAsJSON();
       this.#collectFails = false;
     } catch (error) {
-      if (!this.#collectFails) this.log.error({ event: 'metrics.collect-failed', err: error });
+      if (!this.#collectFails) this.log.error({ event: 'metrics.collect-failed', err: loggable(error) });
       this.#collectFails = true;
     }
   }
@@ -147,7 +148,7 @@ export class WorkerKit implements Kit {
       await run();
       return true;
     } catch (error) {
-      this.log.error({ ...failed, err: error });
+      this.log.error({ ...failed, err: loggable(error) });
       return false;
     }
   }

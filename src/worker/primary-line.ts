@@ -4,22 +4,12 @@
 import type { ExitCode, ToPrimary, ToWorker } from '../messages.ts';
 import { isEnvelope, isInternal, seal } from '../protocol/envelope.ts';
 import { parseToWorker } from '../protocol/message-shapes.ts';
-import { MalformedError } from '../protocol/shapes.ts';
 
 const send = process.send?.bind(process);
 
-/** Calls `onMessage` with each message of the primary; 'message' listeners of the app never see one. */
-export function listenToPrimary(onMessage: (message: ToWorker) => void, onMalformed: (error: MalformedError) => void): void {
-  // An event of Node.js that its types leave out.
-  process.on('internalMessage' as string, (message: unknown) => {
-    if (!isEnvelope(message)) return;
-    try {
-      onMessage(parseToWorker(message.message));
-    } catch (error) {
-      if (!(error instanceof MalformedError)) throw error;
-      onMalformed(error);
-    }
-  });
+/** The message of the primary in `raw`, which came over the channel; undefined for one of Node.js. @throws MalformedError */
+export function messageIn(raw: unknown): ToWorker | undefined {
+  return isEnvelope(raw) ? parseToWorker(raw.message) : undefined;
 }
 
 /**

@@ -78,6 +78,12 @@ export class AppServer {
     return this.#inFlight;
   }
 
+  /** How many requests have no answer yet, and the oldest of them. */
+  get waiting(): { open: number; oldest: OpenRequest[] } {
+    const open = this.#openRequests(performance.now());
+    return { open: open.length, oldest: oldestOf(open) };
+  }
+
   /** Gives connections that ask for another protocol to `listener`; without one they are answered like any request. */
   upgradeWith(listener: UpgradeListener): void {
     this.http.on('upgrade', (request, socket, head) => {
@@ -127,8 +133,8 @@ export class AppServer {
     // After the loop has read what the kernel holds: timers come before.
     const sweep = setInterval(() => setImmediate(look), SWEEP_MS);
     const blame = setInterval(() => {
-      const open = this.#openRequests(performance.now());
-      onWaiting(open.length, oldestOf(open));
+      const { open, oldest } = this.waiting;
+      onWaiting(open, oldest);
     }, BLAME_EVERY_MS);
     const cut = await promise;
     clearInterval(sweep);

@@ -80,6 +80,11 @@ export class Serving {
     return { connections, accepted: this.#accepted, load: this.#gate?.load ?? connections, inFlight };
   }
 
+  /** See AppServer; nothing where it is not open. */
+  get waiting(): AppServer['waiting'] {
+    return this.#server?.waiting ?? { open: 0, oldest: [] };
+  }
+
   /** Whether the primary hands connections over, also some while it has not heard yet that this worker takes no more. */
   get isHandedOver(): boolean {
     return this.#intake instanceof IntakeFromPrimary;

@@ -6,45 +6,27 @@ import type { RequestListener } from 'node:http';
 import { PortError } from '../balancing/sockets.ts';
 import { type Config, type Inherited, usesRedis } from '../config.ts';
 import { createLog, type LogSource } from '../log.ts';
-import {
-  type Broadcast,
-  type Diagnosis,
-  type DiagnosisTarget,
-  type DrainTimes,
-  ExitCode,
-  KEYS_EVENT,
-  type ToPrimary,
-  type ToWorker,
-} from '../messages.ts';
+import { type Broadcast, type Diagnosis, type DiagnosisTarget, KEYS_EVENT, type ToWorker } from '../messages.ts';
+import { MalformedError } from '../protocol/shapes.ts';
+import { Ending } from './ending.ts';
 import { messageOf, reportOf } from './error-report.ts';
 import { WorkerKit } from './kit.ts';
 import { AppError, listensItself, loadApp } from './load-app.ts';
 import { letKernelPreferUs } from './oom-score.ts';
 import { OwnListening } from './own-listening.ts';
-import { dropAppMessages, listenToPrimary, sayByeAndExit, tell } from './primary-line.ts';
+import { dropAppMessages, messageIn, tell } from './primary-line.ts';
+import { interceptProcess } from './process-events.ts';
 import type { WorkerRedis } from './redis.ts';
 import { Serving } from './serving.ts';
 import { reportEveryMs, Stats } from './stats.ts';
 
-/** After an exception that nobody caught the process is in an unknown state: requests of others get this long to finish. */
-const CRASH_DRAIN: DrainTimes = { timeoutMs: 5000, quietMs: 300 };
-
-/** Only the primary decides: a Ctrl-C or a hang-up reaches the whole process group, workers included. */
-const LEFT_TO_THE_PRIMARY = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGTTIN', 'SIGTTOU'] as const;
-
 /** Runs this process as worker `id` until the primary ends it. */
 export function runWorker(config: Config, id: number, inherited: Inherited): void {
   letKernelPreferUs();
-  for (const signal of LEFT_TO_THE_PRIMARY) process.on(signal, () => undefined);
-  process.on('SIGUSR2', () => worker.wantSnapshot());
-  process.once('disconnect', () => process.exit(ExitCode.failed));
+  process.on('SIGUSR2', () => tell({ type: 'snapshot-wanted' }));
   const worker = new Worker(config, id, inherited);
-  listenToPrimary(
-    message => worker.receive(message),
-    error => worker.warnOfMalformed(error),
-  );
+  interceptProcess(worker.ending, raw => worker.open(raw));
   dropAppMessages(() => worker.warnOfMessages());
-  process.on('uncaughtException', error => worker.crash(error));
 }
 
 class Worker {
@@ -58,10 +40,7 @@ class Worker {
   readonly #ownListening: OwnListening;
   #kit: WorkerKit | undefined;
   #redis: WorkerRedis | undefined;
-  /** Set where the app listens on PORT: it must not, and this worker leaves. */
-  #listensItself: AppError | undefined;
-  #leaving = false;
-  readonly #closeHeard = Promise.withResolvers<void>();
+  readonly ending: Ending;
 
   constructor(config: Config, id: number, inherited: Inherited) {
     this.#config = config;
@@ -69,9 +48,27 @@ class Worker {
     this.#log = createLog(config.logLevel, { pid: process.pid, worker: id });
     this.#serving = new Serving(config, id, inherited, this.#stats, this.#log);
     this.#ownListening = new OwnListening(port => this.#appListens(port));
+    this.ending = new Ending({
+      log: this.#log,
+      serving: this.#serving,
+      kit: () => this.#kit,
+      redis: () => this.#redis,
+      report: () => this.#report(),
+    });
   }
 
-  receive(message: ToWorker): void {
+  /** What comes over the channel to the primary. */
+  open(raw: unknown): void {
+    try {
+      const message = messageIn(raw);
+      if (message !== undefined) this.#receive(message);
+    } catch (error) {
+      if (!(error instanceof MalformedError)) throw error;
+      this.#log().warn({ event: 'primary.malformed-message', error: error.message });
+    }
+  }
+
+  #receive(message: ToWorker): void {
     switch (message.type) {
       case 'start':
         this.#serving.serve(message.slots);
@@ -84,18 +81,18 @@ class Worker {
         this.#serving.endConnections();
         break;
       case 'closed-heard':
-        this.#closeHeard.resolve();
+        this.ending.closeHeard();
         break;
       case 'drain':
-        void this.#leave(message, ExitCode.ok);
+        this.ending.drain(message);
         break;
       case 'cordon':
-        if (this.#leaving) break;
+        if (this.ending.hasBegun) break;
         this.#serving.pause();
         tell({ type: 'cordoned' });
         break;
       case 'uncordon':
-        if (this.#leaving) break; // what it was out of the rotation for may end after its drain has begun
+        if (this.ending.hasBegun) break; // what it was out of the rotation for may end after its drain has begun
         void this.#serving.resume().then(() => tell({ type: 'uncordoned' }));
         break;
       case 'diagnose':
@@ -130,23 +127,6 @@ class Worker {
     this.#log().info({ event: 'app.sends-message', note });
   }
 
-  warnOfMalformed({ message }: Error): void {
-    this.#log().warn({ event: 'primary.malformed-message', error: message });
-  }
-
-  wantSnapshot(): void {
-    tell({ type: 'snapshot-wanted' });
-  }
-
-  /** An exception that nobody caught: this worker is replaced, and the requests of others that it still holds are finished. */
-  crash(error: unknown): void {
-    // The app's `listen` fails, as it must: what is wrong has been told.
-    if (this.#listensItself !== undefined && error !== this.#listensItself) return;
-    this.#log().fatal({ event: 'worker.uncaught-exception', err: error });
-    tell({ type: 'crashing', ...reportOf(error, error === this.#listensItself) });
-    void this.#leave(CRASH_DRAIN, ExitCode.failed);
-  }
-
   async #start(sessionKeys: string[], retained: Broadcast[]): Promise<void> {
     for (const { event, json } of retained) this.#retained.set(event, json);
     try {
@@ -157,7 +137,11 @@ class Worker {
       await kit.loaded();
       await this.#serve(listener);
     } catch (error) {
-      this.#fail({ type: 'failed', stage: 'app', ...reportOf(error, error instanceof AppError && error.cause === undefined) });
+      this.ending.fail({
+        type: 'failed',
+        stage: 'app',
+        ...reportOf(error, error instanceof AppError && error.cause === undefined),
+      });
     }
   }
 
@@ -184,13 +168,13 @@ class Worker {
   }
 
   async #serve(listener: RequestListener): Promise<void> {
-    if (this.#leaving) return; // told to go while the app was loaded
+    if (this.ending.hasBegun) return; // told to go while the app was loaded
     try {
       const port = await this.#serving.open(listener, this.#kit?.upgradeListener, http => this.#ownListening.ignore(http));
       tell({ type: 'ready', port });
     } catch (error) {
       if (!(error instanceof PortError)) throw error;
-      return this.#fail({ type: 'failed', stage: 'listen', ...reportOf(error) });
+      return this.ending.fail({ type: 'failed', stage: 'listen', ...reportOf(error) });
     }
     void this.#report();
     setInterval(() => void this.#report(), reportEveryMs(this.#config)).unref();
@@ -203,9 +187,9 @@ class Worker {
       return;
     }
     const error = listensItself(this.#config.appModule, port);
-    this.#listensItself = error;
-    if (this.#serving.isOpen) this.crash(error);
-    else this.#fail({ type: 'failed', stage: 'app', ...reportOf(error, true) });
+    this.ending.cause = error;
+    if (this.#serving.isOpen) this.ending.onThrown(error);
+    else this.ending.fail({ type: 'failed', stage: 'app', ...reportOf(error, true) });
   }
 
   async #report(): Promise<void> {
@@ -226,33 +210,5 @@ class Worker {
     } catch (error) {
       tell({ type: 'diagnosed', id, error: messageOf(error) });
     }
-  }
-
-  /** Drains, then closes what the requests used, in the reverse order of opening, and exits. */
-  async #leave(times: DrainTimes, code: ExitCode): Promise<void> {
-    if (this.#leaving) return;
-    this.#leaving = true;
-    await this.#serving.close();
-    this.#kit?.beginDrain();
-    if (this.#serving.isHandedOver) {
-      // What is handed over to a worker that is gone hangs for ever; what it refuses goes to another one.
-      tell({ type: 'closed' });
-      await this.#closeHeard.promise;
-    }
-    const drain = await this.#serving.drain(times, (open, oldest) => tell({ type: 'waiting', open, oldest }));
-    if (drain !== undefined) {
-      await this.#report();
-      tell({ type: 'drained', drain });
-    }
-    await this.#kit?.close();
-    await this.#redis?.close();
-    sayByeAndExit(code);
-  }
-
-  #fail(message: ToPrimary): void {
-    if (this.#leaving) return;
-    this.#leaving = true;
-    tell(message);
-    sayByeAndExit(ExitCode.failed);
   }
 }

@@ -4,7 +4,7 @@
 import { at, containersOf, kindKeeps, listAt, type Manifest, ofKind, podOf, portsOf, type Rule, selects } from './rule.ts';
 
 /** For close handlers, Redis and the exit. */
-const SLACK_SECONDS = 3;
+const SLACK_SECONDS = 5;
 const STABLE_LABELS = ['app.kubernetes.io/name', 'app.kubernetes.io/instance'];
 
 /** Milliseconds that a container's environment names. */

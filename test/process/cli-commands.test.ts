@@ -119,7 +119,7 @@ describe('bosun scale, policy, broadcast, doctor and sizing', { concurrency: CON
     });
     assert.match(
       text.stdout,
-      /^problem +grace period +30 s is below SHUTDOWN_DELAY_MS \+ SHUTDOWN_TIMEOUT_MS \+ 3 s = 33 s: the platform kills before the drain ends$/m,
+      /^problem +grace period +30 s is below SHUTDOWN_DELAY_MS \+ SHUTDOWN_TIMEOUT_MS \+ 5 s = 35 s: the platform kills before the drain ends$/m,
     );
     assert.match(text.stdout, /^warning +diagnostics folder +\/nowhere is not writable: use --output - to stream$/m);
     assert.equal(text.stdout.trimEnd().split('\n').length, findings.length);

@@ -45,10 +45,11 @@ export interface FailedStarts {
 export type Counters = Pick<Snapshot, 'requests' | 'shed' | 'sessionStoreErrors' | 'http' | 'redis'>;
 
 /** What remains of a worker. */
-type Gone = Pick<WorkerHandle, 'id' | 'reason' | 'drain' | 'readyAt' | 'failure'> & {
-  error: Pick<ErrorReport, 'summary'> | undefined;
-  snapshot: (Counters & Pick<Snapshot, 'accepted' | 'appMetrics' | 'cpuSeconds' | 'inFlight'>) | undefined;
-};
+type Gone = Pick<WorkerHandle, 'id' | 'reason' | 'drain' | 'readyAt' | 'failure'> &
+  Partial<Pick<WorkerHandle, 'lost'>> & {
+    error: Pick<ErrorReport, 'summary'> | undefined;
+    snapshot: (Counters & Pick<Snapshot, 'accepted' | 'appMetrics' | 'cpuSeconds' | 'inFlight'>) | undefined;
+  };
 
 type CpuUser = Pick<WorkerHandle, 'id'> & { snapshot: Pick<Snapshot, 'cpuSeconds'> | undefined };
 
@@ -108,7 +109,7 @@ export class Totals {
   }
 
   exited(handle: Gone): void {
-    const { reason, snapshot, drain } = handle;
+    const { reason, snapshot, drain, lost } = handle;
     if (isFailedStart(handle)) this.#startFailed(handle);
     if (reason !== undefined) this.exitsByReason.set(reason, (this.exitsByReason.get(reason) ?? 0) + 1);
     if (snapshot !== undefined) {
@@ -118,8 +119,8 @@ export class Totals {
       this.appMetrics = this.appMetrics.then(sum => addAppMetrics(sum, snapshot.appMetrics));
     }
     if (drain !== undefined) this.#drained(drain, handle);
-    // It died with them; its last report is at most a second old.
-    else this.drains.cutRequests += snapshot?.inFlight ?? 0;
+    // It died with them. Where it could not say so, its last report is at most a second old.
+    else this.drains.cutRequests += lost?.open ?? snapshot?.inFlight ?? 0;
   }
 
   #startFailed({ id: worker, reason, error, failure }: Gone): void {

@@ -2,7 +2,7 @@
  * `bosun doctor`: what is wrong with this deployment, or will be. Pure over facts that are collected elsewhere.
  */
 import { type Config, describeRedis, usesRedis } from '../../config.ts';
-import type { RedisRefusal } from '../../messages.ts';
+import { EXIT_SLACK_MS, type RedisRefusal } from '../../messages.ts';
 import type { Sizing } from '../../resources/sizing.ts';
 
 export interface Finding {
@@ -26,8 +26,8 @@ export interface Facts {
   redisRefusals: readonly RedisRefusal[];
 }
 
-/** Close handlers, Redis' goodbye and the exit, a second each (worker-handle.ts). */
-const EXIT_SLACK_S = 3;
+/** What follows a drain (messages.ts). */
+const EXIT_SLACK_S = EXIT_SLACK_MS / 1000;
 /** A busy server has some thousand connections, and each is a descriptor. */
 const FEW_FILES = 10_000;
 /** A key of less can be guessed. */

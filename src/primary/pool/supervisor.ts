@@ -205,8 +205,8 @@ export class Supervisor implements WorkerListener {
       this.#starts.ready(performance.now());
     }
     if (message.type === 'crashing') this.#countFailure(handle);
+    this.#announcer.said(handle, message); // before what follows from it, in the log
     this.#noteStarted(performance.now());
-    this.#announcer.said(handle, message);
     this.tick();
   }
 

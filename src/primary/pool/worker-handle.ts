@@ -3,24 +3,22 @@
  * of its drain with SIGKILL, and knows at the end why it ended.
  */
 import cluster, { type Worker } from 'node:cluster';
-import type {
-  Broadcast,
-  Drain,
-  ErrorReport,
-  ExitReason,
-  OpenRequest,
-  RedisState,
-  Snapshot,
-  ToPrimary,
-  ToWorker,
+import {
+  type Broadcast,
+  type Drain,
+  type ErrorReport,
+  EXIT_SLACK_MS,
+  type ExitReason,
+  type OpenRequest,
+  type RedisState,
+  type Snapshot,
+  type ToPrimary,
+  type ToWorker,
 } from '../../messages.ts';
 import { describeOpenly } from '../open-text.ts';
 import { WorkerChannel } from './worker-channel.ts';
 
 export type WorkerState = 'starting' | 'ready' | 'cordoned' | 'draining' | 'exited';
-
-/** What a worker may use beyond its drain: its close handlers, Redis' goodbye and the exit itself, a second each. */
-const EXIT_SLACK_MS = 3000;
 
 /**
  * A kept connection without a request goes when it was quiet for this long. Its client may send the next one at that very moment, and loses
@@ -77,6 +75,8 @@ export class WorkerHandle {
   drain: Drain | undefined;
   /** What its drain waits for, as last told: how many requests, and the oldest of them. */
   waitingFor: { open: number; oldest: OpenRequest[] } = NOTHING;
+  /** What its app has taken along by ending the process at once. */
+  lost: { open: number; oldest: OpenRequest[] } | undefined;
   /** While it is looked into, its silence is no sign of a hang. */
   isDiagnosed = false;
   /** Why it can't go on: the worker's own words, or the primary's. */
@@ -255,6 +255,10 @@ export class WorkerHandle {
         this.#isAppError = true;
         // One that drains goes on with it, and with its time.
         if (this.isActive) this.#leaving('crash', CRASH_DEADLINE_MS);
+        break;
+      case 'exiting':
+        this.failure = message.message;
+        this.lost = { open: message.open, oldest: message.oldest };
         break;
       case 'stats':
         this.snapshot = message.snapshot;

@@ -1,0 +1,145 @@
+/**
+ * The end of a worker, whoever wants it: the primary, an error that nobody caught, or the app by what Node.js offers. What is open gets
+ * its time, the primary hears how it went, and only then the app's own listeners run.
+ */
+import type { LogSource } from '../log.ts';
+import { type DrainTimes, ExitCode, type ToPrimary } from '../messages.ts';
+import { loggable, reportOf } from './error-report.ts';
+import { HeldEvents, idle } from './held-events.ts';
+import type { WorkerKit } from './kit.ts';
+import { sayByeAndExit, tell } from './primary-line.ts';
+import type { EndListener, OwnedSignal } from './process-events.ts';
+import type { WorkerRedis } from './redis.ts';
+import type { Serving } from './serving.ts';
+
+/** After an exception that nobody caught the process is in an unknown state: requests of others get this long to finish. */
+const CRASH_DRAIN: DrainTimes = { timeoutMs: 5000, quietMs: 300 };
+/** After the drain, the app's listeners of signals and errors may take this long (EXIT_SLACK_MS). */
+const LISTENERS_TIMEOUT_MS = 2000;
+/** Likewise what they have begun without a promise. */
+const IDLE_TIMEOUT_MS = 500;
+/** An app may go on throwing while its worker drains. */
+const MAX_LOGGED_EXCEPTIONS = 10;
+
+interface Parts {
+  log: LogSource;
+  serving: Serving;
+  kit: () => WorkerKit | undefined;
+  redis: () => WorkerRedis | undefined;
+  /** Tells the primary the last figures. */
+  report: () => Promise<void>;
+}
+
+export class Ending implements EndListener {
+  /** What is wrong with the app and has been told: other errors only follow from it. */
+  cause: Error | undefined;
+  readonly #parts: Parts;
+  readonly #signals = new Set<OwnedSignal>();
+  readonly #held = new HeldEvents((event, error) => this.onListenerFailed(event, error));
+  readonly #closeHeard = Promise.withResolvers<void>();
+  #hasBegun = false;
+  /** The primary knows all that an exit takes along. */
+  #mayExit = false;
+  #exceptions = 0;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  get hasBegun(): boolean {
+    return this.#hasBegun;
+  }
+
+  /** The primary wants this worker to go. The app's own listeners hear of it as under plain Node.js. */
+  drain(times: DrainTimes): void {
+    this.#holdSignals();
+    void this.#leave(times, ExitCode.ok);
+  }
+
+  /** The primary has heard that this worker takes no more. */
+  closeHeard(): void {
+    this.#closeHeard.resolve();
+  }
+
+  /** This worker can't start. */
+  fail(message: Extract<ToPrimary, { type: 'failed' }>): void {
+    if (this.#hasBegun) return;
+    this.#hasBegun = true;
+    this.#mayExit = true;
+    tell(message);
+    sayByeAndExit(ExitCode.failed);
+  }
+
+  /** Nobody caught it: this worker is replaced, and the requests of others that it still holds are finished. */
+  onThrown(thrown: unknown, origin: unknown = 'uncaughtException'): void {
+    if (this.cause !== undefined && thrown !== this.cause) return;
+    this.#exceptions++;
+    if (this.#exceptions <= MAX_LOGGED_EXCEPTIONS) {
+      this.#parts.log().fatal({ event: 'worker.uncaught-exception', err: loggable(thrown) });
+    }
+    this.#held.hold('uncaughtException', thrown, origin);
+    // The first one is why it ends, also where it was about to end: the others may follow from it.
+    if (this.#exceptions === 1) tell({ type: 'crashing', ...reportOf(thrown, thrown === this.cause) });
+    void this.#leave(CRASH_DRAIN, ExitCode.failed);
+  }
+
+  onLeave(call: string): void {
+    // One of the app's signal listeners has closed what it had to, and signals its process again to end it.
+    if (this.#mayExit) process.exit(ExitCode.ok);
+    this.#parts.log().error({ event: 'worker.leaves', call });
+    if (call.startsWith('process.kill')) this.#holdSignals();
+    if (!this.#hasBegun) tell({ type: 'crashing', ...reportOf(new Error(`the app called ${call}`)) });
+    void this.#leave(CRASH_DRAIN, ExitCode.failed);
+  }
+
+  /** Left to the primary, which gets it too where the group does. */
+  onSignal(signal: OwnedSignal): void {
+    this.#signals.add(signal);
+  }
+
+  onExit(code: unknown): void {
+    if (this.#mayExit) return;
+    const { open, oldest } = this.#parts.serving.waiting;
+    const requests = open === 1 ? '1 open request' : `${open} open requests`;
+    tell({ type: 'exiting', message: `the app called process.exit(${code}) with ${requests}`, open, oldest });
+  }
+
+  onListenerFailed(name: string, error: unknown): void {
+    this.#parts.log().error({ event: 'app.listener-failed', name, err: loggable(error) });
+  }
+
+  onDisconnect(): void {
+    process.exit(ExitCode.failed);
+  }
+
+  #holdSignals(): void {
+    this.#held.holdSignal(this.#signals.has('SIGINT') ? 'SIGINT' : 'SIGTERM');
+    if (this.#signals.has('SIGHUP')) this.#held.holdSignal('SIGHUP');
+  }
+
+  /** Drains, then closes what the requests used, in the reverse order of opening, and exits. */
+  async #leave(times: DrainTimes, code: ExitCode): Promise<void> {
+    if (this.#hasBegun) return;
+    this.#hasBegun = true;
+    const { serving, kit, redis, report } = this.#parts;
+    process.channel?.ref(); // the app may have taken its reference away: what is to be told must be told
+    await serving.close();
+    kit()?.beginDrain();
+    if (serving.isHandedOver) {
+      // What is handed over to a worker that is gone hangs for ever; what it refuses goes to another one.
+      tell({ type: 'closed' });
+      await this.#closeHeard.promise;
+    }
+    const drain = await serving.drain(times, (open, oldest) => tell({ type: 'waiting', open, oldest }));
+    if (drain !== undefined) {
+      await report();
+      tell({ type: 'drained', drain });
+    }
+    this.#mayExit = true;
+    await kit()?.close();
+    const mayBeAtWork = await this.#held.release(LISTENERS_TIMEOUT_MS);
+    await redis()?.close();
+    if (mayBeAtWork) await idle(IDLE_TIMEOUT_MS);
+    sayByeAndExit(code);
+  }
+}

@@ -1,0 +1,128 @@
+/**
+ * Apps that throw what they like, and end their worker by what Node.js offers: the requests that the worker has still get their answers,
+ * and the log says why it went.
+ */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { freePort } from '../free-port.ts';
+import { RawClient } from './clients.ts';
+import { scrape, sum } from './exposition.ts';
+import { CLEAN, startKit } from './kit.ts';
+import { writtenApp } from './written-app.ts';
+
+/** What the app does while it answers a request, which it ends 200 ms after its drain has begun, and what the log then says of its worker's end. */
+const ENDS: Record<string, [act: string, failure: RegExp]> = {
+  'throws null': ['throw null', /^null$/],
+  'throws undefined': ['throw undefined', /^undefined$/],
+  'throws an error with getters that throw': [
+    "throw Object.defineProperties(new Error('x'), Object.fromEntries(['stack', 'message', 'name', 'cause', 'code'].map(name => [name, { get() { throw new Error('getter'); } }])))",
+    /./,
+  ],
+  'throws an object that cannot be a string': [
+    'throw { toString() { throw 1; }, [Symbol.toPrimitive]() { throw 2; }, get message() { throw 3; } }',
+    /./,
+  ],
+  'throws a revoked proxy': ['const { proxy, revoke } = Proxy.revocable({}, {}); revoke(); throw proxy', /Revoked Proxy/],
+  'throws 50 MB': ["throw new Error('x'.repeat(50e6))", /^x{4000}… \(50000000 characters\)$/],
+  'rejects with null': ['Promise.reject(null)', /null/],
+  'rejects with a revoked proxy': ['const { proxy, revoke } = Proxy.revocable({}, {}); revoke(); Promise.reject(proxy)', /./],
+  'emits uncaughtException': ["process.emit('uncaughtException', new Error('emitted'))", /^emitted$/],
+  "emits 'error' where nobody listens": ["new EventEmitter().emit('error', new Error('unheard'))", /^unheard$/],
+  'throws for ever while it drains': ["setInterval(() => { throw new Error('again'); }, 1)", /^again$/],
+  'throws where the drain begins': [
+    "kit.draining.addEventListener('abort', () => { throw new Error('in abort'); }); throw new Error('first')",
+    /^first$/,
+  ],
+  "throws in an 'exit' listener": [
+    "process.on('exit', () => { throw new Error('in exit'); }); throw new Error('first')",
+    /^first$/,
+  ],
+  "throws in a 'warning' listener": [
+    "process.on('warning', () => { throw new Error('in warning'); }); process.emitWarning('w')",
+    /^in warning$/,
+  ],
+  'has an uncaughtException listener that exits': [
+    "process.on('uncaughtException', error => { kit.log.info({ event: 'test.told', of: error.message }); setTimeout(() => process.exit(7), 50); }); throw new Error('first')",
+    /^first$/,
+  ],
+  'takes its listeners off': ["process.removeAllListeners(); throw new Error('still caught')", /^still caught$/],
+  'takes the reference of the channel away': ["process.channel.unref(); throw new Error('first')", /^first$/],
+  'calls process.disconnect()': ['process.disconnect()', /^the app called process.disconnect\(\)$/],
+  'calls cluster.worker.disconnect()': ['cluster.worker.disconnect()', /^the app called cluster.worker.disconnect\(\)$/],
+  'calls cluster.worker.kill()': ['cluster.worker.kill()', /^the app called cluster.worker.kill\(\)$/],
+  'sends itself SIGTERM': ['process.kill(process.pid)', /^the app called process.kill\(process.pid, "SIGTERM"\)$/],
+};
+
+const app = (acts: [string, string][]) =>
+  writtenApp(`
+  const { EventEmitter, once } = await import('node:events');
+  const { default: cluster } = await import('node:cluster');
+  const acts = { ${acts.map(([name, act]) => `${JSON.stringify(name)}: () => { ${act}; }`).join(', ')} };
+  return async (req, res) => {
+    setTimeout(acts[decodeURIComponent(req.url.slice(1))], 50);
+    await once(kit.draining, 'abort');
+    await sleep(200);
+    res.end('{}');
+  };`);
+
+describe('the answer of a worker comes whole, and the log says why it ended', { concurrency: 2 }, () => {
+  const entries = Object.entries(ENDS);
+  for (const policy of ['least-connections', 'rr']) {
+    test(`where its app throws, rejects or ends it, policy ${policy}`, async () => {
+      const acts = entries.map(([name, [act]]): [string, string] => [name, act]);
+      // Half of them with each policy: what differs is only how a worker closes its listener.
+      const mine = entries.filter((_, index) => (index % 2 === 0) === (policy === 'rr'));
+      const port = await freePort(); // with rr and PORT=0, each time that no worker is left, it would be another one
+      const kit = await startKit({
+        env: {
+          APP_MODULE: app(acts),
+          PORT: String(port),
+          NODE_CLUSTER_SCHED_POLICY: policy,
+          NODE_CLUSTER_WORKERS: '4',
+          RESTART_INTENSITY: '1000',
+        },
+      });
+      await kit.ready();
+      for (const [index, [name, [, failure]]] of mine.entries()) {
+        await kit.statusWhere(({ workers }) => workers.some(({ state }) => state === 'ready'));
+        await using client = await RawClient.open(port);
+        assert.equal((await client.ask(`/${encodeURIComponent(name)}`)).status, 200, `${name}: ${kit.transcript()}`);
+        await kit.event('worker.exit', () => kit.all('worker.exit').length > index);
+        const exit = kit.all('worker.exit').at(-1);
+        assert.equal(exit?.reason, 'crash', name);
+        assert.match(String(exit.failure), failure, name);
+        assert.equal((exit.drain as { finished: number } | undefined)?.finished, 1, `${name}: ${JSON.stringify(exit)}`);
+      }
+      if (policy === 'rr') await kit.event('test.told', ({ of }) => of === 'first');
+      assert.ok(
+        kit.all('worker.uncaught-exception').length < mine.length + 15,
+        'one that throws for ever is not logged for ever',
+      );
+      assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+    });
+  }
+});
+
+test('an app that exits takes its requests along at once, and they are counted and named', async () => {
+  const kit = await startKit({ env: { APP_MODULE: app([['exits', 'process.exit(3)']]), NODE_CLUSTER_WORKERS: '1' } });
+  const { port } = await kit.ready();
+  await using client = await RawClient.open(port);
+  await assert.rejects(client.ask('/exits'));
+  const exit = await kit.event('worker.exit');
+  assert.deepEqual([exit.reason, exit.failure], ['crash', 'the app called process.exit(3) with 1 open request']);
+  assert.equal((await kit.event('request.cut')).path, '/exits');
+  await kit.event('worker.ready', ({ workerPid }) => workerPid !== exit.workerPid);
+  assert.equal(sum(await scrape(kit), 'bosun_cut_requests_total'), 1);
+  assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+});
+
+test('an app that forks in a primary and listens in a worker starts as many workers as are wanted', async () => {
+  const file = writtenApp(`
+    const { default: cluster } = await import('node:cluster');
+    if (cluster.isPrimary || cluster.isMaster || !cluster.isWorker) { cluster.fork(); throw new Error('not a worker'); }
+    return (req, res) => res.end(JSON.stringify({ id: cluster.worker.id }));`);
+  const kit = await startKit({ env: { APP_MODULE: file } });
+  await kit.ready();
+  assert.equal(kit.all('worker.ready').length, 2);
+  assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+});
