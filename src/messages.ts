@@ -113,8 +113,11 @@ export interface DrainTimes {
   quietMs: number;
 }
 
-/** `refused`: Redis answers but rejects us (password, database): bad configuration. */
-export type RedisState = 'ready' | 'unreachable' | 'refused';
+/**
+ * `refused`: Redis answers but rejects us (password, database): bad configuration. `faulty`: what answers does not keep to Redis' protocol, or sends
+ * more than is taken.
+ */
+export type RedisState = 'ready' | 'unreachable' | 'refused' | 'faulty';
 
 /** What a worker measures about itself; pushed every second and kept by its handle. */
 export interface Snapshot {
@@ -152,6 +155,8 @@ export interface RedisCounters {
   commands: number;
   errors: number;
   reconnects: number;
+  /** Connections that were replaced because what came over them was not Redis' protocol, or too much. */
+  faults: number;
   sumSeconds: number;
   counts: number[];
 }

@@ -35,7 +35,10 @@ const TO_PRIMARY: { [T in ToPrimary['type']]: Extract<ToPrimary, { type: T }> } 
   'keys-read': { type: 'keys-read', change: '"7"' },
   stats: {
     type: 'stats',
-    snapshot: { ...snapshot, redis: { commands: 1, errors: 0, reconnects: 0, sumSeconds: 1, counts: Array(11).fill(0) } },
+    snapshot: {
+      ...snapshot,
+      redis: { commands: 1, errors: 0, reconnects: 0, faults: 0, sumSeconds: 1, counts: Array(11).fill(0) },
+    },
   },
   waiting: { type: 'waiting', open: 1, oldest: [open] },
   closed: { type: 'closed' },

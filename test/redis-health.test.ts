@@ -4,10 +4,10 @@ import type { Log } from '../src/log.ts';
 import type { RedisRefusal } from '../src/messages.ts';
 import { RedisHealth } from '../src/primary/redis-health.ts';
 
-function healthOf(refused: () => readonly RedisRefusal[]) {
+function healthOf(refused: () => readonly RedisRefusal[], now?: () => number) {
   const lines: unknown[] = [];
   const write = (line: unknown) => lines.push(line);
-  return { health: new RedisHealth(() => ({ info: write, warn: write }) as unknown as Log, refused), lines };
+  return { health: new RedisHealth(() => ({ info: write, warn: write }) as unknown as Log, refused, now), lines };
 }
 
 describe('what Redis says to a pod', () => {
@@ -21,6 +21,27 @@ describe('what Redis says to a pod', () => {
     refused = [];
     health.follow();
     assert.deepEqual(lines.slice(1), [{ event: 'redis.accepting', code: 'OOM', command: 'eval' }]);
+  });
+
+  test('a server that breaks the protocol again and again is logged once, and its state after a minute without', () => {
+    let now = 0;
+    const { health, lines } = healthOf(
+      () => [],
+      () => now,
+    );
+    for (; now < 300_000; now += 5000) {
+      health.changed('ready', 'is ready', 1);
+      health.changed('faulty', `fault ${now}`, 1);
+      health.follow();
+    }
+    health.changed('ready', 'is ready', 1);
+    assert.deepEqual(lines, [
+      { event: 'redis.ready', worker: 1, message: 'is ready' },
+      { event: 'redis.faulty', worker: 1, message: 'fault 0' },
+    ]);
+    now += 60_000;
+    health.follow();
+    assert.deepEqual(lines.slice(2), [{ event: 'redis.ready', worker: 1, message: 'is ready' }]);
   });
 
   test('a reason that comes back with each new connection is logged once until Redis is ready', () => {

@@ -8,20 +8,34 @@ const EVERY_MS = 1000;
 /** Why Redis does not answer, from one process, until it answers: more are noise. */
 const MAX_REASONS = 5;
 
+/** One that breaks the protocol is told once, until it has kept to it for so long. */
+const EPISODE_MS = 60_000;
+
 /** Whose connection: a worker's id, or `primary`. */
 export type Owner = number | 'primary';
+
+interface Known {
+  /** Told since it was ready last. */
+  reasons: Set<string>;
+  /** When it broke the protocol last, within an episode. */
+  faultyAt: number | undefined;
+  state: RedisState;
+  message: string;
+}
 
 export class RedisHealth {
   readonly #log: LogSource;
   readonly #refused: () => readonly RedisRefusal[];
-  readonly #reasons = new Map<Owner, Set<string>>();
+  readonly #owners = new Map<Owner, Known>();
+  readonly #now: () => number;
   #standing: RedisRefusal[] = [];
   /** Of the primary's own connections. */
   primary: { state: RedisState; message: string } | undefined;
 
-  /** `refused` gives what each process is refused now. */
-  constructor(log: LogSource, refused: () => readonly RedisRefusal[]) {
+  /** `refused` gives what each process is refused now, `now` a monotonic clock in milliseconds. */
+  constructor(log: LogSource, refused: () => readonly RedisRefusal[], now: () => number = () => performance.now()) {
     this.#log = log;
+    this.#now = now;
     this.#refused = refused;
   }
 
@@ -35,6 +49,7 @@ export class RedisHealth {
   }
 
   follow(): void {
+    this.#endEpisodes();
     const before = new Map(this.#standing.map(refusal => [keyOf(refusal), refusal]));
     const now = new Map<string, RedisRefusal>();
     for (const refusal of this.#refused()) {
@@ -51,18 +66,36 @@ export class RedisHealth {
   /** A connection has another state, or a reason for it that has not been told since it was ready last. */
   changed(state: RedisState, message: string, owner: Owner): void {
     if (owner === 'primary') this.primary = { state, message };
-    const reasons = this.#reasons.get(owner) ?? new Set();
-    this.#reasons.set(owner, reasons);
-    if (state === 'ready') reasons.clear();
-    else if (reasons.has(message) || reasons.size >= MAX_REASONS) return;
-    else reasons.add(message);
-    const whose = owner === 'primary' ? { connection: owner } : { worker: owner };
-    this.#log()[state === 'ready' ? 'info' : 'warn']({ event: `redis.${state}`, ...whose, message });
+    const known = this.#owners.get(owner) ?? { reasons: new Set(), faultyAt: undefined, state, message };
+    this.#owners.set(owner, Object.assign(known, { state, message }));
+    const isSilent = known.faultyAt !== undefined;
+    if (state === 'faulty') known.faultyAt = this.#now();
+    // It may shake hands each time before it goes wrong.
+    if (isSilent) return;
+    if (state === 'ready') known.reasons.clear();
+    else if (known.reasons.has(message) || known.reasons.size >= MAX_REASONS) return;
+    else known.reasons.add(message);
+    this.#write(owner, known);
   }
 
   /** A worker has ended: another one of its number begins anew. */
   forget(owner: Owner): void {
-    this.#reasons.delete(owner);
+    this.#owners.delete(owner);
+  }
+
+  /** Those that have kept to the protocol for a while: what they are now is news again. */
+  #endEpisodes(): void {
+    for (const [owner, known] of this.#owners) {
+      if (known.faultyAt === undefined || this.#now() - known.faultyAt < EPISODE_MS) continue;
+      known.faultyAt = undefined;
+      known.reasons.clear();
+      this.#write(owner, known);
+    }
+  }
+
+  #write(owner: Owner, { state, message }: Known): void {
+    const whose = owner === 'primary' ? { connection: owner } : { worker: owner };
+    this.#log()[state === 'ready' ? 'info' : 'warn']({ event: `redis.${state}`, ...whose, message });
   }
 }
 

@@ -129,6 +129,7 @@ const redisCounters = object<RedisCounters>({
   commands: count,
   errors: count,
   reconnects: count,
+  faults: count,
   sumSeconds: count,
   counts: buckets(REDIS_BUCKETS_S),
 });
@@ -250,7 +251,7 @@ const TO_PRIMARY = {
   crashing: object<Fields<ToPrimary, 'crashing'>>(errorReport),
   exiting: object<Fields<ToPrimary, 'exiting'>>({ message: text(MAX_TEXT), open: count, oldest: openRequests }),
   redis: object<Fields<ToPrimary, 'redis'>>({
-    state: oneOf('ready', 'unreachable', 'refused'),
+    state: oneOf('ready', 'unreachable', 'refused', 'faulty'),
     message: text(MAX_TEXT),
     evictionPolicy: optional(text(64)),
   }),

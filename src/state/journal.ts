@@ -10,7 +10,8 @@ import { closeRedis, connectRedis, type RedisClient } from './redis.ts';
 const KEPT_EVENTS = 10_000;
 /** The same for those that Redis has not taken yet, and their bytes. */
 const WAITING = { mostMessages: KEPT_EVENTS, mostBytes: 8 << 20 };
-const READ_AT_ONCE = 200;
+/** At most 17 MiB where each event is as large as it may be (broadcast.ts), twice as long as text within JSON. */
+const READ_AT_ONCE = 32;
 /** A read waits this long for news; then it shows that the connection is alive. */
 const BLOCK_MS = 1000;
 const READ_TIMEOUT_MS = 3000;

@@ -6,12 +6,17 @@ import { type Config, redisDatabase } from '../config.ts';
 import type { RedisState } from '../messages.ts';
 import { Journal } from './journal.ts';
 import { isFailingOver, replaceConnection, throughFailover } from './reconnecting.ts';
-import { closeRedis, connectRedis, isCluster, isRefusal, type RedisClient } from './redis.ts';
+import { closeRedis, connectRedis, isCluster, isRefusal, MAX_MESSAGE, type RedisClient } from './redis.ts';
+import { limitReplies } from './redis-protocol.ts';
+import { printable } from './refusals.ts';
 
 /** What waits for Redis to take it: 10,000 events of 1 KB and some; above this it is as good as away. */
 const MOST_UNSENT_BYTES = 16 << 20;
 /** What comes late has come, and dead connections are found by the beats that do not come back (relay.ts): far more than for a request. */
 const ANSWER_TIMEOUT_MS = 10_000;
+
+/** What a primary reads at once is no more than this: a batch of the journal, or what is retained. */
+const REPLY_LIMITS = { maxBytes: 32 << 20, maxElements: 100_000 };
 
 export const CHANNELS = ['broadcast', 'fleet'] as const;
 export type Channel = (typeof CHANNELS)[number];
@@ -45,6 +50,7 @@ export class Link {
 
   /** Undefined where no Redis is configured. */
   static open(config: Config, pod: string, listener: LinkListener): Link | undefined {
+    limitReplies(REPLY_LIMITS);
     let link: Link | undefined;
     const published = (state: RedisState, message: string) => {
       if (link !== undefined) link.#changed(state === 'ready', undefined);
@@ -55,7 +61,7 @@ export class Link {
       if (state === 'ready') void link.#subscribe();
       else link.#changed(undefined, false);
       // That Redis is there again is the publisher's news.
-      if (state === 'refused') listener.changed(state, message);
+      if (state === 'refused' || state === 'faulty') listener.changed(state, message);
     };
     const commandTimeoutMs = ANSWER_TIMEOUT_MS;
     const publisher = connectRedis(config, `bosun:${pod}:primary`, published, { commandTimeoutMs });
@@ -166,7 +172,10 @@ export class Link {
       this.#changed(undefined, true);
     } catch (error) {
       const { message } = error as Error;
-      this.#listener.changed(isRefusal(message) ? 'refused' : 'unreachable', `Redis does not let us subscribe: ${message}`);
+      this.#listener.changed(
+        isRefusal(message) ? 'refused' : 'unreachable',
+        printable(`Redis does not let us subscribe: ${message}`, MAX_MESSAGE),
+      );
       replaceConnection(this.#subscriber);
     }
   }

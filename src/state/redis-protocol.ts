@@ -1,31 +1,152 @@
 /**
  * What comes from Redis and what goes to it, below ioredis' own interface, on every connection of this process: also on those that ioredis opens
- * for itself, to Sentinels and the nodes of a Cluster. No error and no debug output shows a password.
+ * for itself, to Sentinels and the nodes of a Cluster. Nothing that comes ends the process, takes its memory or answers another command than its own,
+ * and no error and no debug output shows a password.
  */
+import { EventEmitter } from 'node:events';
 import { inspect } from 'node:util';
 import { type Command, Redis } from 'ioredis';
 import dataHandler from 'ioredis/built/DataHandler.js';
+import { Decoder } from 'ioredis/built/resp/decoder.js';
+import { APP_LIMITS, ProtocolError, ReplyGuard, type ReplyLimits } from './reply-guard.ts';
 
 interface ReplyError extends Error {
   command?: { name: string; args: unknown[] };
 }
 
-/** What we use of ioredis' DataHandler, whose types say that it is private. */
+/** What we use of ioredis' DataHandler and client, whose types say that it is private. */
 interface DataHandler {
-  redis: Redis;
+  redis: Redis & {
+    stream: { destroy(): void };
+    commandQueue: { length: number; peekFront(): { command: Command } | undefined };
+    condition: { protocol: number; subscriber: unknown } | null;
+    recoverFromFatalError(commandError: Error, error: Error, options: { offlineQueue: boolean }): void;
+  };
+  dispatch(run: () => void): void;
   returnError(error: ReplyError): void;
+  returnReply(reply: unknown): void;
+  returnPush(reply: unknown): void;
+  returnFatalError(error: Error): void;
 }
+
+const { prototype: handler } = dataHandler.default as unknown as { prototype: DataHandler };
+const { returnError, returnReply, returnPush } = handler;
+
+// What cannot be understood: every command that waits is refused, and the connection replaced. Its bytes are no reply to anything.
+handler.returnFatalError = function (error) {
+  const fault = error instanceof ProtocolError ? error : new ProtocolError(error.message);
+  const { stream } = this.redis;
+  this.redis.recoverFromFatalError(fault, fault, { offlineQueue: false });
+  // Its other side goes on sending to one that is only ended.
+  stream.destroy();
+};
+
+/** An exception of somebody's listener, on its way through ioredis. */
+class ListenerError extends Error {}
+
+// ioredis throws every exception of its own handling again, in a turn of its own, where nobody can catch it.
+handler.dispatch = function (run) {
+  try {
+    run();
+  } catch (error) {
+    if (error instanceof ListenerError)
+      process.nextTick(() => {
+        throw error.cause;
+      });
+    else this.returnFatalError(error as Error);
+  }
+};
+
+const MESSAGES = new Set<string | symbol>([
+  'message',
+  'pmessage',
+  'smessage',
+  'messageBuffer',
+  'pmessageBuffer',
+  'smessageBuffer',
+  'monitor',
+]);
+const { emit } = EventEmitter.prototype;
+
+Redis.prototype.emit = function (this: Redis, name: string | symbol, ...args: unknown[]) {
+  if (!MESSAGES.has(name)) return emit.call(this, name, ...args);
+  try {
+    return emit.call(this, name, ...args);
+  } catch (cause) {
+    throw new ListenerError('a listener threw', { cause });
+  }
+};
+
+/** Pushes that ioredis reads, with their lengths. */
+const PUSHES: Record<string, number> = {
+  message: 3,
+  smessage: 3,
+  pmessage: 4,
+  subscribe: 3,
+  ssubscribe: 3,
+  psubscribe: 3,
+  unsubscribe: 3,
+  sunsubscribe: 3,
+  punsubscribe: 3,
+};
+/** Those that answer a command: it must be the one that waits. */
+const isSubscription = (type: string) => /^[sp]?subscribe$/.test(type);
+const isUnsubscription = (type: string) => /^[sp]?unsubscribe$/.test(type);
+
+const isText = (value: unknown) => Buffer.isBuffer(value) || typeof value === 'string';
+
+/** @throws ProtocolError where a push, or a reply that has its shape, is not as ioredis takes it to be */
+function checkPush(reply: unknown, waiting: string | undefined): void {
+  if (!Array.isArray(reply) || !isText(reply[0])) throw new ProtocolError('a push without a type');
+  const type = String(reply[0]);
+  const length = PUSHES[type];
+  if (length === undefined) return;
+  if (reply.length !== length) throw new ProtocolError(`a push "${type}" of ${reply.length} elements`);
+  const [, channel, last] = reply;
+  if (isSubscription(type) || isUnsubscription(type)) {
+    const isAnswer = isText(channel) || (isUnsubscription(type) && channel === null);
+    if (!isAnswer || !Number.isSafeInteger(Number(last)) || Number(last) < 0)
+      throw new ProtocolError(`a malformed push "${type}"`);
+    if (isSubscription(type) && waiting !== type) throw new ProtocolError(`a push "${type}" that nothing asked for`);
+  } else if (!reply.every(isText)) throw new ProtocolError(`a malformed push "${type}"`);
+}
+
+const waitingOf = ({ redis }: DataHandler) => redis.commandQueue.peekFront()?.command.name.toLowerCase();
+
+handler.returnPush = function (reply) {
+  checkPush(reply, waitingOf(this));
+  returnPush.call(this, reply);
+};
+
+handler.returnReply = function (reply) {
+  const waiting = waitingOf(this);
+  const { condition } = this.redis;
+  const isResp2Subscriber = condition?.protocol !== 3 && Boolean(condition?.subscriber);
+  // ioredis puts the whole reply into its error.
+  if (waiting === undefined && !isResp2Subscriber) throw new ProtocolError('a reply to a command that was never sent');
+  if (waiting !== undefined && (isSubscription(waiting) || isUnsubscription(waiting))) {
+    // In RESP3 it comes as a push, and in RESP2 messages may come before it.
+    const type = Array.isArray(reply) && isText(reply[0]) ? String(reply[0]) : '';
+    if (!isResp2Subscriber && type !== waiting) throw new ProtocolError(`no push where "${waiting}" is due`);
+  }
+  if (isResp2Subscriber && Array.isArray(reply)) checkPush(reply, waiting);
+  else if (waiting !== undefined && isSubscription(waiting)) checkPush(reply, waiting);
+  returnReply.call(this, reply);
+};
 
 const HIDDEN = '[hidden]';
 /** Commands that carry a password. */
 const LOGIN = new Set(['auth', 'hello']);
-
-const { prototype: handler } = dataHandler.default as unknown as { prototype: DataHandler };
-const { returnError } = handler;
+/** The first part of what leads a Cluster's client to another node. */
+const REDIRECTION = /^(?:MOVED|ASK) /;
+const GOOD_REDIRECTION = /^(?:MOVED|ASK) \d{1,5} \S*:\d{1,5}$/;
 
 // Servers quote the arguments of a command that they do not know: a Redis that has no HELLO, the password.
 handler.returnError = function (error) {
   error.message = withoutPassword(error.message, this.redis.options.password);
+  if (this.redis.commandQueue.length === 0) throw new ProtocolError(`an error that answers nothing: ${error.message}`);
+  if (REDIRECTION.test(error.message) && !GOOD_REDIRECTION.test(error.message))
+    throw new ProtocolError('a malformed redirection');
   returnError.call(this, error);
   if (error.command && LOGIN.has(error.command.name.toLowerCase())) error.command.args = [HIDDEN];
 };
@@ -36,10 +157,32 @@ function withoutPassword(message: string, password: string | null | undefined): 
   return [code, ...words.join(' ').replaceAll(password, HIDDEN).split(' ')].join(' ');
 }
 
+let limits = APP_LIMITS;
+
+/** For all connections of this process that are made from now on. */
+export function limitReplies(to: ReplyLimits): void {
+  limits = to;
+}
+
+const guards = new WeakMap<Decoder, ReplyGuard>();
+const { write } = Decoder.prototype;
+
+// A decoder belongs to one connection.
+Decoder.prototype.write = function (chunk: Buffer) {
+  const guard = guards.get(this) ?? new ReplyGuard(limits);
+  guards.set(this, guard);
+  guard.check(chunk);
+  write.call(this, chunk);
+};
+
 const { sendCommand } = Redis.prototype;
+
+/** ioredis sends them by itself after a new connection, and leaves nobody to catch what becomes of them. */
+const REPEATED = new Set(['select', 'subscribe', 'psubscribe', 'ssubscribe']);
 
 // DEBUG=ioredis:* prints every command.
 Redis.prototype.sendCommand = function (command: Command, ...rest) {
+  if (REPEATED.has(command.name.toLowerCase())) command.promise.catch(() => undefined);
   if (LOGIN.has(command.name.toLowerCase()))
     Object.defineProperties(command.args, { [inspect.custom]: { value: () => HIDDEN }, join: { value: () => HIDDEN } });
   return sendCommand.call(this, command, ...rest);

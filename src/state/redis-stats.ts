@@ -6,11 +6,13 @@ import type { Cluster, Command } from 'ioredis';
 import { REDIS_BUCKETS_S, type RedisCounters, type RedisRefusal } from '../messages.ts';
 import type { RedisClient } from './redis.ts';
 import { Refusals } from './refusals.ts';
+import { ProtocolError } from './reply-guard.ts';
 
 const counters: RedisCounters = {
   commands: 0,
   errors: 0,
   reconnects: 0,
+  faults: 0,
   sumSeconds: 0,
   counts: REDIS_BUCKETS_S.map(() => 0).concat(0),
 };
@@ -28,6 +30,9 @@ export const redisCounters = (): RedisCounters => ({ ...counters, counts: [...co
 
 export function watchRedis(client: RedisClient): void {
   client.on('reconnecting', () => counters.reconnects++);
+  client.on('error', error => {
+    if (error instanceof ProtocolError) counters.faults++;
+  });
   const sender: Pick<Cluster, 'sendCommand'> = client;
   const send = sender.sendCommand.bind(client);
   // ioredis' tracing channel knows nothing of commands that fail for want of a connection, and copies every argument.

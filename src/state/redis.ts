@@ -11,7 +11,8 @@ import './redis-protocol.ts';
 import { type RedisError, reasonOf } from './connection-errors.ts';
 import { type Reconnecting, reconnecting, replaceConnection } from './reconnecting.ts';
 import { watchRedis } from './redis-stats.ts';
-import { isFailover } from './refusals.ts';
+import { isFailover, printable } from './refusals.ts';
+import { ProtocolError } from './reply-guard.ts';
 
 export type RedisClient = Redis | Cluster;
 
@@ -22,6 +23,9 @@ const LONGEST_RETRY_MS = 500;
 const CLOSE_TIMEOUT_MS = 1000;
 /** Why Redis does not answer, in one outage: the first reason may be the poorest, as that a connection closed. */
 const MOST_REASONS = 3;
+
+/** Of what a state is told with: Redis' own words may be in it. */
+export const MAX_MESSAGE = 500;
 
 /** Spread out: hundreds of workers that lost their Redis at the same moment don't come back at the same moment. */
 const retryAfterMs = (attempt: number) => Math.round(Math.min(attempt * 50, LONGEST_RETRY_MS) * (0.5 + Math.random() / 2));
@@ -69,7 +73,7 @@ export function connectRedis(
     else if (state !== 'unreachable' || told.has(message) || told.size >= MOST_REASONS) return;
     last = state;
     told.add(message);
-    onState(state, message);
+    onState(state, printable(message, MAX_MESSAGE));
   };
   client.on('ready', () => {
     state.isFailingOver = false;
@@ -77,6 +81,10 @@ export function connectRedis(
   });
   client.on('error', (error: RedisError) => {
     const cause = error.lastNodeError ?? error;
+    if (cause instanceof ProtocolError) {
+      state.notBefore = performance.now() + state.backoff.next();
+      return report('faulty', `Redis at ${where} does not keep to its protocol: ${cause.message}`);
+    }
     if (!isRefusal(cause.message)) return report('unreachable', `Redis at ${where} does not answer: ${reasonOf(cause)}`);
     report('refused', `Redis at ${where} refuses this client: ${cause.message}`);
     // With a database that does not exist, ioredis would go on in database 0, among another application's data.
@@ -84,7 +92,7 @@ export function connectRedis(
   });
   client.on('close', () => {
     // After a failed attempt, too: that has told a better reason.
-    if (last !== 'unreachable') report('unreachable', `Redis at ${where} has closed the connection`);
+    if (last !== 'unreachable' && last !== 'faulty') report('unreachable', `Redis at ${where} has closed the connection`);
   });
   // ioredis gives up for ever where a Sentinel tells of a failover while it asks the Sentinels for the master.
   client.on('end', () => setTimeout(() => connectAgain(client), LONGEST_RETRY_MS).unref());

@@ -22,8 +22,20 @@ export async function shareSessionKeys(redis: RedisClient, sessionCookie: string
   const ours = keys.current.length > 0 ? keys.current : [generateSessionKey()];
   await redis.set(name, ours.join(','), 'NX');
   const shared = await redis.get(name);
-  if (shared) keys.current = shared.split(',');
+  if (shared) keys.current = keysOf(shared);
 }
+
+/** Whoever can write to Redis can write there. @throws Error */
+function keysOf(shared: unknown): string[] {
+  const keys = typeof shared === 'string' && shared.length <= MAX_SHARED_LENGTH ? shared.split(',') : [];
+  if (keys.length > 0 && keys.length <= MAX_SHARED && keys.every(key => KEY.test(key))) return keys;
+  throw new Error(`the session keys in Redis must be 1 to ${MAX_SHARED} keys of base64url, got something else`);
+}
+
+/** As generateSessionKey makes them; two rotations at a time leave one more each. */
+const KEY = /^[\w-]{16,128}$/;
+const MAX_SHARED = 20;
+const MAX_SHARED_LENGTH = MAX_SHARED * 129;
 
 /** A session whose key has fallen out is gone; one that is used is signed anew with the first key each time. */
 const MOST_KEYS = 10;

@@ -95,6 +95,11 @@ export async function metricsText(pod: Pod): Promise<{ contentType: string; text
     counter('bosun_redis_commands_total', 'Commands of this pod to Redis.', redis.commands);
     counter('bosun_redis_errors_total', 'Commands that failed, or that Redis refused.', redis.errors);
     counter('bosun_redis_reconnects_total', 'Attempts to connect to Redis again.', redis.reconnects);
+    counter(
+      'bosun_redis_faults_total',
+      'Connections to Redis that were replaced because what came was not its protocol, or too much.',
+      redis.faults,
+    );
     const refusals = new Gauge({
       name: 'bosun_redis_refusals',
       help: 'Commands that Redis refuses now, by the code of its answer (READONLY, OOM, MISCONF, NOPERM, ...).',

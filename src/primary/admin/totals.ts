@@ -168,6 +168,7 @@ export function addRedis(a: RedisCounters | undefined, b: RedisCounters | undefi
     commands: x.commands + y.commands,
     errors: x.errors + y.errors,
     reconnects: x.reconnects + y.reconnects,
+    faults: x.faults + y.faults,
     ...addTimes(x, y),
   };
 }
@@ -176,6 +177,7 @@ const NO_REDIS: RedisCounters = {
   commands: 0,
   errors: 0,
   reconnects: 0,
+  faults: 0,
   sumSeconds: 0,
   counts: [...REDIS_BUCKETS_S.map(() => 0), 0],
 };

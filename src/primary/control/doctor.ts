@@ -101,11 +101,11 @@ function redis({ redis: told, redisRefusals, config }: Facts): Finding {
   const worst = told.find(({ state }) => state !== 'ready') ?? told[0];
   if (worst === undefined) return finding('Redis', 'problem', `no answer from ${describeRedis(config)} yet`);
   const { state, message, evictionPolicy } = worst;
-  if (state !== 'ready') return finding('Redis', 'problem', message);
-  if (redisRefusals.length > 0) {
-    const refused = redisRefusals.map(({ command, count, message }) => `${command} (${count} times): ${message}`);
-    return finding('Redis', 'problem', `Redis at ${describeRedis(config)} refuses ${refused.join('; ')}`);
-  }
+  const refused = redisRefusals.map(({ command, count, message }) => `${command} (${count} times): ${message}`).join('; ');
+  const problems = [state !== 'ready' && message, refused && `Redis at ${describeRedis(config)} refuses ${refused}`].filter(
+    Boolean,
+  );
+  if (problems.length > 0) return finding('Redis', 'problem', problems.join('; '));
   if (evictionPolicy?.startsWith('allkeys')) {
     return finding(
       'Redis',

@@ -1,0 +1,110 @@
+/**
+ * Somebody answers in Redis' place, or Redis itself has gone mad: whatever comes, the primary and the workers live, take no memory for it, and go on
+ * where it answers again.
+ */
+import assert from 'node:assert/strict';
+import { randomInt } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { describe, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
+import { array, bulk, FakeRedis, type Lie } from '../fake-redis.ts';
+import { seededRandom } from '../random.ts';
+import { until } from '../until.ts';
+import { ask } from './clients.ts';
+import { CLEAN, type Kit, startKit } from './kit.ts';
+
+const ROUNDS = 40;
+const rssMib = (pid: number) => Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
+
+/** Replies that are none, each to whatever was asked. */
+const LIES: Record<string, string | Buffer> = {
+  'an array of -5': '*-5\r\n',
+  'a text of -5 bytes': '$-5\r\n',
+  'an unknown type': '@3\r\nabc\r\n',
+  'a page of HTML': 'HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\n\r\n<html></html>\r\n',
+  'random bytes': Buffer.from(Array.from({ length: 500 }, (_, i) => (i * 197) % 256)),
+  'a list of a billion': '*1000000000\r\n',
+  'lists of a million in one another': '*1000000\r\n'.repeat(200),
+  'ten thousand levels': '*1\r\n'.repeat(10_000),
+  'a text of a terabyte': '$1000000000000\r\nxxx',
+  'half a text': '$100\r\nxxx',
+  'two replies to one command': '+OK\r\n+OK\r\n',
+  'null where a text is due': '_\r\n',
+  'a number where a text is due': ':7\r\n',
+  'a list where a text is due': '*2\r\n:1\r\n_\r\n',
+  'lists of lists': '*2\r\n*0\r\n*1\r\n*1\r\n_\r\n',
+  'a map': '%2\r\n_\r\n:1\r\n+a\r\n*0\r\n',
+  'a push that nothing asked for': `>3\r\n${bulk('subscribe')}${bulk('x')}:1\r\n`,
+  'a push without a type': '>1\r\n_\r\n',
+  'a push of two': array(['message', 'koa:sess:broadcast'], '>'),
+  'a push of four': array(['message', 'koa:sess:broadcast', 'a', 'b'], '>'),
+  'an unasked end of a subscription': `>3\r\n${bulk('unsubscribe')}${bulk('koa:sess:broadcast')}:0\r\n`,
+  'a push of nulls': `>3\r\n${bulk('message')}_\r\n_\r\n`,
+  EXECABORT: '-EXECABORT Transaction discarded because of previous errors.\r\n',
+  LOADING: '-LOADING Redis is loading the dataset in memory\r\n',
+  BUSY: '-BUSY Redis is busy running a script.\r\n',
+  'MOVED to nowhere': '-MOVED abc nowhere at all\r\n',
+  'MOVED to a port of its own': '-MOVED 1 127.0.0.1:1\r\n',
+  'an error of 60 KB': `-ERR ${'\x1b[31m'.repeat(12_000)}\r\n`,
+  'an error without a code': '-\r\n',
+};
+
+/** Serves, on a new connection, once Redis is honest again. */
+async function recovers(kit: Kit, port: number, what: string): Promise<void> {
+  await until(
+    async () => (await ask(port, '/visit')).status === 200 || undefined,
+    () => `${what}: no session any more; ${kit.transcript().slice(-4000)}`,
+  );
+}
+
+describe('a Redis that lies', { concurrency: 2 }, () => {
+  for (const durable of ['false', 'true']) {
+    test(`no reply ends, fattens or confuses the primary or a worker (BROADCAST_DURABLE=${durable})`, async t => {
+      const seed = randomInt(2 ** 31);
+      t.diagnostic(`seed ${seed}`);
+      const random = seededRandom(seed);
+      const redis = await FakeRedis.start();
+      const env = { REDIS_URL: redis.url, NODE_CLUSTER_WORKERS: '1', BROADCAST_DURABLE: durable };
+      const kit = await startKit({ app: 'uses-redis.mjs', env });
+      const { port } = await kit.ready();
+      const [worker = 0] = kit.workerPids;
+      await recovers(kit, port, 'nothing yet');
+      const before = [kit.pid, worker].map(rssMib);
+
+      const tell = (what: string, lie: Lie) => {
+        redis.lie = lie;
+        return Promise.all([ask(port, '/visit'), ask(port, '/own'), pause(100)]).then(() => {
+          assert.equal(kit.process.exitCode, null, `${what}: ${kit.transcript().slice(-4000)}`);
+          assert.deepEqual(kit.all('worker.exit'), [], what);
+          redis.lie = () => undefined;
+        });
+      };
+      const lies = Object.entries(LIES);
+      for (const [what, bytes] of lies) {
+        // Where a handshake fails already, nothing else is ever reached: half of them are told later.
+        await tell(what, ([name = '']) => (/^(hello|client|info)$/i.test(name) && random() < 0.7 ? undefined : bytes));
+        for (const end of [':primary', ':subscriber', ':reader', ':1', '']) redis.send(end, bytes);
+      }
+      await recovers(kit, port, 'after each of them');
+      for (let round = 0; round < ROUNDS; round++) {
+        const pick = () => lies[Math.floor(random() * lies.length)]?.[1] ?? '';
+        const bytes = Buffer.concat([Buffer.from(pick() as string), Buffer.from(pick() as string)]);
+        const garbled = Buffer.from(bytes);
+        for (let i = 0; i < 3; i++) garbled[Math.floor(random() * Math.min(garbled.length, 40))] = Math.floor(random() * 256);
+        const share = random();
+        await tell(`round ${round} (seed ${seed})`, () => (random() < share ? garbled : undefined));
+        redis.send(random() < 0.5 ? 'r' : '1', bytes.subarray(0, Math.floor(random() * bytes.length)));
+      }
+      await recovers(kit, port, `after ${ROUNDS} rounds (seed ${seed})`);
+      // As much is open in a worker between two collections.
+      for (const [index, pid] of [kit.pid, worker].entries())
+        assert.ok(rssMib(pid) < (before[index] ?? 0) + 100, `${before[index]} MiB became ${rssMib(pid)} MiB`);
+      assert.ok(kit.events.filter(({ event }) => String(event).startsWith('redis.')).length < 60, kit.transcript().slice(-8000));
+      assert.equal((await kit.probe('/readyz')).status, 200);
+      assert.match((await kit.probe('/metrics')).body, /^bosun_redis_faults_total [1-9]/m);
+      assert.ok(!kit.transcript().includes('\x1b'), 'no control character reaches the log');
+      assert.deepEqual(await kit.stop(), CLEAN);
+      assert.deepEqual(kit.all('worker.uncaught-exception'), []);
+    });
+  }
+});
