@@ -5,16 +5,17 @@ import { styleText } from 'node:util';
 
 const COLORS = { fatal: 'red', error: 'red', warn: 'yellow', info: 'green', debug: 'gray', trace: 'gray' } as const;
 
-/** Gives a line that is no JSON object back as it is. */
+/** Gives a line back as it is where it is none of the kit's: what an app prints may be JSON, too. */
 export function prettyLine(line: string): string {
-  let fields: Record<string, unknown>;
+  let fields: unknown;
   try {
     fields = JSON.parse(line);
   } catch {
     return line;
   }
+  if (!isKitLine(fields)) return line;
   const { level, time, event, msg, pid: _, err, stack: own, ...rest } = fields;
-  const color = COLORS[level as keyof typeof COLORS] ?? 'gray';
+  const color = COLORS[level as keyof typeof COLORS];
   const name = styleText(color, String(level).padEnd(5), { validateStream: false });
   const values = Object.entries(rest).map(
     ([field, value]) => `${field}=${typeof value === 'string' ? value : JSON.stringify(value)}`,
@@ -25,4 +26,9 @@ export function prettyLine(line: string): string {
   // What an app or a client says may hold what moves a cursor; only a stack has lines.
   const harmless = `${said.replace(/\p{Cc}/gu, ' ')}${stack.replace(/[^\P{Cc}\n\t]/gu, ' ')}`;
   return `${String(time).slice(11, 23)} ${name} ${harmless}\n`;
+}
+
+function isKitLine(line: unknown): line is Record<string, unknown> {
+  if (typeof line !== 'object' || line === null || !('level' in line && 'time' in line)) return false;
+  return typeof line.level === 'string' && Object.hasOwn(COLORS, line.level) && typeof line.time === 'string';
 }

@@ -8,7 +8,7 @@ test('a line for people says when, how bad, what, and its fields', () => {
   assert.equal(stripVTControlCharacters(prettyLine(line)), '08:00:01.250 warn  pool.backoff ms=200 why=it crashed\n');
 });
 
-test('a stack keeps its lines, and what is no JSON stays as it is', () => {
+test('a stack keeps its lines, and what is no line of the kit stays as it is', () => {
   const line = JSON.stringify({
     level: 'fatal',
     time: '2026-11-25T08:00:01.250Z',
@@ -16,7 +16,8 @@ test('a stack keeps its lines, and what is no JSON stays as it is', () => {
     err: { stack: 'Error: no\n    at y' },
   });
   assert.equal(stripVTControlCharacters(prettyLine(line)), '08:00:01.250 fatal x\nError: no\n    at y\n');
-  assert.equal(prettyLine('not json\n'), 'not json\n');
+  const notOurs = ['not json\n', 'null\n', '{"level":30,"time":1764403200000}\n', '{"level":"constructor","time":"x"}\n'];
+  for (const kept of notOurs) assert.equal(prettyLine(kept), kept);
 });
 
 test('what an app or a client says colours nothing and moves no cursor', () => {

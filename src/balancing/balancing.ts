@@ -74,7 +74,7 @@ export class Balancing {
       }
     }
     cluster.schedulingPolicy = this.#policy === 'rr' ? cluster.SCHED_RR : cluster.SCHED_NONE;
-    cluster.setupPrimary({ stdio: ['inherit', 'inherit', 'inherit', 'ipc', ...this.#inherited] });
+    cluster.setupPrimary({ stdio: ['inherit', 'pipe', 'pipe', 'ipc', ...this.#inherited] });
   }
 
   get policy(): Policy {

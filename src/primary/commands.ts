@@ -1,7 +1,6 @@
 /**
  * Carries out what a signal asks for.
  */
-import { ExitCode } from '../messages.ts';
 import type { Diagnostics } from './control/diagnostics.ts';
 import type { Resizer } from './pool/resizer.ts';
 import type { RollingRestart } from './pool/rolling-restart.ts';
@@ -15,11 +14,9 @@ export interface Parts {
   restarts: RollingRestart;
   diagnostics: Diagnostics;
   shutdown: Shutdown;
-  /** The last thing before an exit. */
-  close: () => void;
 }
 
-export function carryOut(command: Command, { supervisor, resizer, restarts, diagnostics, shutdown, close }: Parts): void {
+export function carryOut(command: Command, { supervisor, resizer, restarts, diagnostics, shutdown }: Parts): void {
   // What fails, or is refused, has been logged: nobody waits for an answer.
   const scale = (count: number) =>
     void resizer.scale({ kind: 'count', count: Math.max(1, count) }, false, supervisor).catch(() => undefined);
@@ -28,8 +25,7 @@ export function carryOut(command: Command, { supervisor, resizer, restarts, diag
       shutdown.begin();
       break;
     case 'exit-now':
-      close();
-      process.exit(ExitCode.failed); // the workers exit when they lose their primary
+      shutdown.exitAtOnce();
       break;
     case 'restart':
       // What fails has been logged, and there is nobody to tell.

@@ -5,6 +5,7 @@
 import type { Balancing } from '../balancing/balancing.ts';
 import { controlSocketOf } from '../config.ts';
 import type { LogSource } from '../log.ts';
+import type { LogOutputs } from '../log-output.ts';
 import { ExitCode, type RedisState, type ToPrimary } from '../messages.ts';
 import { readerBelow } from '../resources/cgroup.ts';
 import { readUsage } from '../resources/usage.ts';
@@ -57,6 +58,7 @@ class Primary implements SupervisorEvents {
   readonly #oom: OomWatch;
   readonly #relay: Relay;
   readonly #redis: RedisHealth;
+  readonly #outputs: LogOutputs;
   #control: ControlSocket | undefined;
   readonly #history: History;
   /** Resolves with the app's real port. */
@@ -64,12 +66,13 @@ class Primary implements SupervisorEvents {
   #isListening = false;
   #hasBeenReady = false;
 
-  constructor({ settings, resizer, supervisor, balancing, retained, log }: Pool) {
+  constructor({ settings, resizer, supervisor, balancing, retained, log, outputs }: Pool) {
     this.#settings = settings;
     this.#resizer = resizer;
     this.#supervisor = supervisor;
     this.#balancing = balancing;
     this.#log = log;
+    this.#outputs = outputs;
     this.#diagnostics = new Diagnostics({
       root: settings.config.sizingRoot,
       limits: () => resizer.limits,
@@ -87,6 +90,7 @@ class Primary implements SupervisorEvents {
       disconnect: () => this.#relay.close(),
       stopListening: () => balancing.close(),
       close: () => this.#control?.close(),
+      outputs,
     });
     this.#oom = new OomWatch(readerBelow(), resizer.limits.usage);
     this.#relay = new Relay({
@@ -117,7 +121,6 @@ class Primary implements SupervisorEvents {
       restarts: this.#restarts,
       diagnostics: this.#diagnostics,
       shutdown: this.#shutdown,
-      close: () => this.#control?.close(),
     });
   }
 
@@ -258,6 +261,7 @@ class Primary implements SupervisorEvents {
       broadcasts: this.#relay.counts,
       redis: this.#relay.redisCounters,
       redisRefusals: this.#redis.refusals,
+      droppedLogLines: this.#outputs.droppedLines,
       throttledSeconds: readUsage(readerBelow(), this.#resizer.limits.usage).throttledSeconds,
     };
   }

@@ -2,6 +2,7 @@
  * The way out: not ready → delay with open doors → drain → everybody gone → exit code. It begins once, whoever asks first.
  */
 import type { LogSource } from '../log.ts';
+import type { LogOutputs } from '../log-output.ts';
 import { ExitCode } from '../messages.ts';
 import type { Totals } from './admin/totals.ts';
 import { leaveLastWords } from './last-words.ts';
@@ -19,9 +20,15 @@ interface Parts {
   disconnect: () => Promise<void>;
   /** Just before the workers close their listeners. */
   stopListening: () => void;
-  /** The last thing before the exit. */
+  /** Before the exit. */
   close: () => void;
+  /** Flushed last. */
+  outputs: LogOutputs;
 }
+
+/** A reader of the log that takes nothing for this long holds the exit no longer, and a slow one five times as long. */
+const FLUSH_STALL_MS = 1000;
+const FLUSH_STALL_AT_ONCE_MS = 100;
 
 export class Shutdown {
   readonly #parts: Parts;
@@ -92,10 +99,21 @@ export class Shutdown {
     this.hasLost();
   }
 
-  exit(): void {
+  /** Never resolves: the process ends once its last lines are written. */
+  async exit(): Promise<void> {
+    await this.#exit(this.#code, FLUSH_STALL_MS);
+  }
+
+  /** Without a drain: the workers exit when they lose their primary. */
+  exitAtOnce(): void {
+    void this.#exit(ExitCode.failed, FLUSH_STALL_AT_ONCE_MS);
+  }
+
+  async #exit(code: ExitCode, stallMs: number): Promise<void> {
     this.#parts.close();
-    this.#parts.log().info({ event: 'primary.exit', code: this.#code });
-    process.exit(this.#code);
+    this.#parts.log().info({ event: 'primary.exit', code });
+    await this.#parts.outputs.flush(stallMs);
+    process.exit(code);
   }
 
   #begin(code: ExitCode, delayMs: number): void {

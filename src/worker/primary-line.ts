@@ -4,6 +4,7 @@
 import type { ExitCode, ToPrimary, ToWorker } from '../messages.ts';
 import { isEnvelope, isInternal, seal } from '../protocol/envelope.ts';
 import { parseToWorker } from '../protocol/message-shapes.ts';
+import { flushOutput } from './output.ts';
 
 const send = process.send?.bind(process);
 
@@ -37,7 +38,7 @@ export function tell(message: ToPrimary, onWritten: () => void = () => undefined
   else onWritten();
 }
 
-/** Ends this process once all that was told is in the pipe. */
+/** Ends this process once all that was told and logged is in the pipes. */
 export function sayByeAndExit(code: ExitCode): void {
-  tell({ type: 'bye' }, () => process.exit(code));
+  tell({ type: 'bye' }, () => void flushOutput().then(() => process.exit(code)));
 }

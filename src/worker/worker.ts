@@ -5,7 +5,7 @@
 import type { RequestListener } from 'node:http';
 import { PortError } from '../balancing/sockets.ts';
 import { type Config, type Inherited, usesRedis } from '../config.ts';
-import { createLog, type LogSource } from '../log.ts';
+import type { LogSource } from '../log.ts';
 import { type Broadcast, type Diagnosis, type DiagnosisTarget, KEYS_EVENT, type ToWorker } from '../messages.ts';
 import { MalformedError } from '../protocol/shapes.ts';
 import { Ending } from './ending.ts';
@@ -13,6 +13,7 @@ import { messageOf, reportOf } from './error-report.ts';
 import { WorkerKit } from './kit.ts';
 import { AppError, listensItself, loadApp } from './load-app.ts';
 import { letKernelPreferUs } from './oom-score.ts';
+import { createWorkerLog } from './output.ts';
 import { OwnListening } from './own-listening.ts';
 import { dropAppMessages, messageIn, tell } from './primary-line.ts';
 import { interceptProcess } from './process-events.ts';
@@ -45,7 +46,7 @@ class Worker {
   constructor(config: Config, id: number, inherited: Inherited) {
     this.#config = config;
     this.#id = id;
-    this.#log = createLog(config.logLevel, { pid: process.pid, worker: id });
+    this.#log = createWorkerLog(config.logLevel, id);
     this.#serving = new Serving(config, id, inherited, this.#stats, this.#log);
     this.#ownListening = new OwnListening(port => this.#appListens(port));
     this.ending = new Ending({

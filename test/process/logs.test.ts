@@ -55,7 +55,8 @@ test('on a terminal its log is for people: time, level in colour, event, fields;
   skip: noScript ?? false,
 }, async () => {
   const main = `"${process.execPath}" "${join(ROOT, 'src', 'main.ts')}"`;
-  const kit = await startKit({ app: 'koa.mjs', command: ['script', '-qefc', main, '/dev/null'], env: { LOG_REQUESTS: 'true' } });
+  const env = { LOG_REQUESTS: 'true', TERM: 'xterm-256color' };
+  const kit = await startKit({ app: 'chatty.mjs', command: ['script', '-qefc', main, '/dev/null'], env });
   const shown = (pattern: RegExp) =>
     until(
       () => pattern.exec(kit.stderr) ?? undefined, // where the kit of these tests puts lines that are no JSON
@@ -64,7 +65,8 @@ test('on a terminal its log is for people: time, level in colour, event, fields;
     );
   await shown(/ pool\.ready /);
   const [, port] = await shown(/ app\.listening .*url=http:\/\/127\.0\.0\.1:(\d+)/);
-  await ask(Number(port), '/?token=secret');
+  const { colours } = JSON.parse((await ask(Number(port), '/?token=secret')).body);
+  assert.equal(colours, '2'); // 256 colours, for an app that writes into a pipe now
   await shown(/ request .*path=\//);
   process.kill(Number((await kit.status()).pid), 'SIGTERM');
   assert.deepEqual(await kit.exit(), { code: 0, signal: null });

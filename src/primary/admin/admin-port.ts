@@ -52,7 +52,7 @@ export async function openAdminPort(parts: Parts): Promise<void> {
       mostConnections,
       onRefused: why => refusals.count(why),
       beforeShutdown: () => shutdown.drain().finally(() => events.close()),
-      onShutdown: async () => shutdown.exit(),
+      onShutdown: () => shutdown.exit(),
     });
     shutdown.conductedBy(() => process.emit(SHUTDOWN));
     log().info({ event: 'admin.listening', host, port });

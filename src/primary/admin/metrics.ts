@@ -56,6 +56,7 @@ export async function metricsText(pod: Pod): Promise<{ contentType: string; text
   );
   counter('bosun_shed_requests_total', 'Requests refused because the event loop was late.', counters.shed);
   counter('bosun_malformed_messages_total', 'Messages of workers that were dropped as malformed.', totals.malformedMessages);
+  counter('bosun_dropped_log_lines_total', 'Log lines that nobody read in time.', pod.droppedLogLines);
   counter('bosun_session_store_errors_total', 'Requests that the session store failed.', counters.sessionStoreErrors);
   const dispatched = new Counter({
     name: 'bosun_dispatched_connections_total',

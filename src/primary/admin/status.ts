@@ -40,6 +40,8 @@ export interface Pod {
     duplicates: number;
     malformed: number;
   };
+  /** Since the start, on both outputs. */
+  droppedLogLines: number;
   /** null where no file tells. */
   throttledSeconds: number | null;
 }

@@ -5,6 +5,7 @@ import { Balancing } from '../../balancing/balancing.ts';
 import { addressOf, PortError } from '../../balancing/sockets.ts';
 import type { Config } from '../../config.ts';
 import { createLog, type LogSource } from '../../log.ts';
+import { colourEnvironment, LogOutputs } from '../../log-output.ts';
 import { ExitCode } from '../../messages.ts';
 import { Retained } from '../../state/retained.ts';
 import { Settings } from '../settings.ts';
@@ -27,6 +28,7 @@ export interface Pool {
   balancing: Balancing;
   retained: Retained;
   log: LogSource;
+  outputs: LogOutputs;
 }
 
 /**
@@ -36,7 +38,8 @@ export interface Pool {
 export async function startPool({ entry, compileCache }: Installation): Promise<Pool> {
   const settings = new Settings();
   const { config, nodeOptions } = settings;
-  const log = createLog(config.logLevel, { pid: process.pid });
+  const outputs: LogOutputs = new LogOutputs((stream, lines) => log().warn({ event: 'log.dropped', stream, lines }));
+  const log = createLog(config.logLevel, { pid: process.pid }, line => outputs.stdout.writeOwn(line));
   const retained = new Retained(config.broadcastRetained);
   const resizer = new Resizer(config, nodeOptions, entry, log);
   const balancing = await balance(config, resizer.sizing.workers, log);
@@ -47,17 +50,18 @@ export async function startPool({ entry, compileCache }: Installation): Promise<
         id,
         generation,
         heapMb: resizer.sizing.memory.heapPerWorkerMb,
-        environment: { ...environment, ...balancing.workerEnvironment },
+        environment: { ...colourEnvironment(process.env), ...environment, ...balancing.workerEnvironment },
         sessionKeys: () => settings.sessionKeys(),
         retained: () => retained.forWorkers,
         slots: balancing.enter(id, resizer.sizing.workers),
+        outputs,
       };
       return new WorkerHandle(start, listener);
     },
     ticked: (handles, wanted) => balancing.follow(handles, wanted),
   });
   supervisor.tick();
-  return { settings, resizer, supervisor, balancing, retained, log };
+  return { settings, resizer, supervisor, balancing, retained, log, outputs };
 }
 
 async function balance({ policy, host, port }: Config, workers: number, log: LogSource): Promise<Balancing> {

@@ -3,6 +3,7 @@
  * of its drain with SIGKILL, and knows at the end why it ended.
  */
 import cluster, { type Worker } from 'node:cluster';
+import type { LogOutputs } from '../../log-output.ts';
 import {
   type Broadcast,
   type Drain,
@@ -17,6 +18,7 @@ import {
 } from '../../messages.ts';
 import { describeOpenly } from '../open-text.ts';
 import { WorkerChannel } from './worker-channel.ts';
+import { WorkerOutput } from './worker-output.ts';
 
 export type WorkerState = 'starting' | 'ready' | 'cordoned' | 'draining' | 'exited';
 
@@ -56,6 +58,8 @@ export interface WorkerStart {
   retained: () => Broadcast[];
   /** The listening sockets that it serves at first. */
   slots: number[];
+  /** Where its lines go. */
+  outputs: LogOutputs;
 }
 
 export class WorkerHandle {
@@ -99,7 +103,7 @@ export class WorkerHandle {
   readonly #channel: WorkerChannel | undefined;
 
   constructor(start: WorkerStart, listener: WorkerListener) {
-    const { id, generation, heapMb, environment, sessionKeys, retained, slots } = start;
+    const { id, generation, heapMb, environment, sessionKeys, retained, slots, outputs } = start;
     this.id = id;
     this.generation = generation;
     this.heapMb = heapMb;
@@ -130,7 +134,13 @@ export class WorkerHandle {
       },
       onMalformed: error => listener.malformed(this, error),
     });
-    worker.process.once('exit', (code, signal) => {
+    const { stdout, stderr } = worker.process;
+    const written = [
+      ...(stdout ? [new WorkerOutput(stdout, outputs.stdout)] : []),
+      ...(stderr ? [new WorkerOutput(stderr, outputs.stderr)] : []),
+    ];
+    worker.process.once('exit', async (code, signal) => {
+      await Promise.all(written.map(output => output.settle())); // its last words come before its end
       const reason = () => (signal === 'SIGKILL' ? listener.whoKilled() : signal === 'SIGTERM' ? 'killed' : 'crash');
       ended(reason, signal === null ? `exit code ${code}` : `signal ${signal}`);
     });

@@ -1,0 +1,215 @@
+/**
+ * The one writer for standard output and standard error of the whole pool. Pipes keep writes of 4 KiB apart (PIPE_BUF) and no others, so that
+ * whole lines of several processes need one that writes them. It never blocks: what nobody reads waits in bounded memory, and is dropped
+ * and counted above that.
+ */
+import { constants, fstatSync, openSync, write } from 'node:fs';
+import { Socket } from 'node:net';
+import { isatty } from 'node:tty';
+import { prettyLine } from './pretty.ts';
+
+/** While nobody reads. Of each descriptor. */
+const MAX_WAITING_BYTES = 8 << 20;
+/** The primary's own lines still find room where those of the workers do not. */
+const RESERVED_BYTES = 256 << 10;
+/** Of one write. */
+const MAX_WRITE_BYTES = 64 << 10;
+/** Until a terminal that takes nothing (Ctrl-S) is tried again. */
+const TERMINAL_RETRY_MS = 20;
+const NEWLINE = 10;
+
+/** Writes all of `bytes`, then calls back, with the error where it could not. Never blocks. */
+type Write = (bytes: Buffer, done: (error?: Error | null) => void) => void;
+
+/** Takes whole lines. */
+export interface LineSink {
+  write(lines: Buffer): void;
+}
+
+export class LogOutput implements LineSink {
+  readonly #write: Write;
+  readonly #onDropped: (lines: number) => void;
+  readonly #waiting: Buffer[] = [];
+  /** Of those that wait, and of those that are being written. */
+  #bytes = 0;
+  #isWriting = false;
+  /** That have ended. */
+  #writes = 0;
+  /** Not told yet. */
+  #dropped = 0;
+  #droppedInAll = 0;
+  #emptied: PromiseWithResolvers<void> | undefined;
+
+  /** `onDropped` is told how many lines are missing, once there is room again to say so. */
+  constructor(write: Write, onDropped: (lines: number) => void) {
+    this.#write = write;
+    this.#onDropped = onDropped;
+  }
+
+  /** Lines that were not written since the start. */
+  get droppedLines(): number {
+    return this.#droppedInAll;
+  }
+
+  write(lines: Buffer): void {
+    this.#add(lines, MAX_WAITING_BYTES);
+  }
+
+  /** Of the primary itself. */
+  writeOwn(line: string): void {
+    this.#add(Buffer.from(line), MAX_WAITING_BYTES + RESERVED_BYTES);
+  }
+
+  /** Resolves when all is written, when the reader has taken nothing for `stallMs`, or after five times that. */
+  async flush(stallMs: number): Promise<void> {
+    const deadline = performance.now() + 5 * stallMs;
+    while (this.#bytes > 0 && performance.now() < deadline) {
+      const before = this.#writes;
+      this.#emptied ??= Promise.withResolvers<void>();
+      const timer = setTimeout(this.#emptied.resolve, stallMs);
+      await this.#emptied.promise;
+      clearTimeout(timer);
+      this.#emptied = undefined;
+      if (this.#writes === before) return;
+    }
+  }
+
+  #add(lines: Buffer, maxBytes: number): void {
+    if (this.#bytes + lines.length > maxBytes) {
+      this.#drop(lines);
+      return;
+    }
+    this.#bytes += lines.length;
+    this.#waiting.push(lines);
+    if (!this.#isWriting) this.#next();
+  }
+
+  /** One write at a time: whoever waits meanwhile goes into the next one. */
+  #next(): void {
+    const batch = this.#takeBatch();
+    if (batch === undefined) {
+      this.#emptied?.resolve();
+      return;
+    }
+    this.#isWriting = true;
+    this.#write(batch, error => {
+      this.#isWriting = false;
+      this.#writes++;
+      this.#bytes -= batch.length;
+      if (error) this.#drop(batch);
+      else if (this.#dropped > 0 && this.#bytes < MAX_WAITING_BYTES / 2) this.#tell();
+      if (!this.#isWriting) this.#next();
+    });
+  }
+
+  #takeBatch(): Buffer | undefined {
+    let count = 0;
+    for (let bytes = 0; count < this.#waiting.length; count++) {
+      bytes += this.#waiting[count]?.length ?? 0;
+      if (count > 0 && bytes > MAX_WRITE_BYTES) break;
+    }
+    const batch = this.#waiting.splice(0, count);
+    return batch.length > 1 ? Buffer.concat(batch) : batch[0];
+  }
+
+  #drop(lines: Buffer): void {
+    let count = 0;
+    for (let at = lines.indexOf(NEWLINE); at !== -1; at = lines.indexOf(NEWLINE, at + 1)) count++;
+    this.#dropped += count;
+    this.#droppedInAll += count;
+  }
+
+  #tell(): void {
+    const lines = this.#dropped;
+    this.#dropped = 0;
+    this.#onDropped(lines);
+  }
+}
+
+export class LogOutputs {
+  readonly stdout: LogOutput;
+  readonly stderr: LogOutput;
+
+  /** Of this process' descriptors 1 and 2, which are one where both lead to the same file, pipe or terminal. */
+  constructor(onDropped: (stream: 'stdout' | 'stderr', lines: number) => void) {
+    this.stdout = new LogOutput(writeTo(1), lines => onDropped('stdout', lines));
+    this.stderr = isSameFile(1, 2) ? this.stdout : new LogOutput(writeTo(2), lines => onDropped('stderr', lines));
+  }
+
+  get droppedLines(): number {
+    return this.stdout.droppedLines + (this.stderr === this.stdout ? 0 : this.stderr.droppedLines);
+  }
+
+  /** As `LogOutput.flush`. */
+  async flush(stallMs: number): Promise<void> {
+    await Promise.all([this.stdout.flush(stallMs), this.stderr.flush(stallMs)]);
+  }
+}
+
+/**
+ * A worker writes into pipes, also where the primary is on a terminal: this keeps the colours of its app. FORCE_COLOR is what Node.js and
+ * the usual libraries look at; what the user has set wins.
+ */
+export function colourEnvironment(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const isDecided = ['FORCE_COLOR', 'NO_COLOR', 'NODE_DISABLE_COLORS'].some(name => environment[name] !== undefined);
+  if (isDecided || !isatty(1) || !isatty(2)) return {};
+  const levels = new Map([
+    [4, '1'],
+    [8, '2'],
+    [24, '3'],
+  ]);
+  const level = levels.get(process.stdout.getColorDepth(environment));
+  return level === undefined ? {} : { FORCE_COLOR: level };
+}
+
+function isSameFile(one: number, other: number): boolean {
+  const [a, b] = [fstatSync(one), fstatSync(other)];
+  return a.dev === b.dev && a.ino === b.ino;
+}
+
+function writeTo(fd: number): Write {
+  if (isatty(fd)) {
+    const write = toFile(withoutBlocking(fd));
+    return (bytes, done) => write(pretty(bytes), done);
+  }
+  const stat = fstatSync(fd);
+  return stat.isFIFO() || stat.isSocket() ? toPipe(fd) : toFile(fd);
+}
+
+function toPipe(fd: number): Write {
+  const socket = new Socket({ fd, readable: false, writable: true });
+  socket.on('error', () => {
+    /* nobody reads us any more; each write is told of it, too */
+  });
+  return (bytes, done) => void socket.write(bytes, done);
+}
+
+/** In a thread: a slow disk does not stop the server. */
+function toFile(fd: number): Write {
+  const put: Write = (bytes, done) =>
+    write(fd, bytes, (error, written) => {
+      if (error?.code === 'EAGAIN') setTimeout(put, TERMINAL_RETRY_MS, bytes, done);
+      else if (error !== null || written === bytes.length) done(error);
+      else put(bytes.subarray(written), done);
+    });
+  return put;
+}
+
+/** A terminal that stands still would block its writer, and a thread too, for which an exiting process waits. */
+function withoutBlocking(fd: number): number {
+  try {
+    return openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+  } catch {
+    return fd; // no /proc, or the terminal of another user
+  }
+}
+
+function pretty(lines: Buffer): Buffer {
+  return Buffer.from(
+    lines
+      .toString()
+      .split(/(?<=\n)/)
+      .map(prettyLine)
+      .join(''),
+  );
+}

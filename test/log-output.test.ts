@@ -1,0 +1,90 @@
+import assert from 'node:assert/strict';
+import { PassThrough } from 'node:stream';
+import { test } from 'node:test';
+import { LogOutput } from '../src/log-output.ts';
+import { WorkerOutput } from '../src/primary/pool/worker-output.ts';
+
+/** A reader that takes one write at a time, when it is told to. */
+class Reader {
+  read = '';
+  #done: (() => void) | undefined;
+
+  readonly write = (bytes: Buffer, done: (error?: Error) => void) => {
+    assert.equal(this.#done, undefined, 'one write at a time');
+    this.#done = () => {
+      this.read += bytes;
+      this.#done = undefined;
+      done();
+    };
+  };
+
+  readOn(): void {
+    while (this.#done !== undefined) this.#done();
+  }
+}
+
+test('a reader that stands still costs bounded memory, and learns how many lines it has missed', async () => {
+  const reader = new Reader();
+  const output: LogOutput = new LogOutput(reader.write, lines => output.writeOwn(`missed ${lines}\n`));
+  const [line, written] = ['x'.repeat(999), 1200];
+  const chunk = Buffer.from(`${line}\n`.repeat(10));
+  for (let count = 0; count < written; count++) output.write(chunk);
+  assert.ok(output.droppedLines > 0 && output.droppedLines % 10 === 0);
+  output.writeOwn('the primary has room\n');
+  const dropped = output.droppedLines;
+  await output.flush(20);
+  reader.readOn();
+  const lines = reader.read.trimEnd().split('\n');
+  assert.deepEqual(
+    lines.filter(text => text !== line),
+    ['the primary has room', `missed ${dropped}`],
+  );
+  assert.equal(lines.length - 2 + dropped, written * 10);
+  assert.ok(reader.read.length < 9 << 20);
+  await output.flush(60_000);
+});
+
+test('a file that takes nothing loses its lines, and those are counted', async () => {
+  const output = new LogOutput(
+    (_, done) => setImmediate(done, new Error('ENOSPC')),
+    () => assert.fail('there is nobody to tell'),
+  );
+  output.write(Buffer.from('one\ntwo\n'));
+  output.write(Buffer.from('three\n'));
+  await output.flush(60_000);
+  assert.equal(output.droppedLines, 3);
+});
+
+class Lines {
+  readonly passed: string[] = [];
+  write(lines: Buffer): void {
+    this.passed.push(lines.toString());
+  }
+}
+
+test('pieces of lines are passed on as whole lines, and the rest when the worker ends', async () => {
+  const [stream, lines] = [new PassThrough(), new Lines()];
+  const output = new WorkerOutput(stream, lines);
+  for (const piece of ['a', 'b\nc', 'd', '\n\ne\nf', 'g']) stream.write(piece);
+  await output.settle();
+  for (const passed of lines.passed) assert.match(passed, /\n$/);
+  assert.equal(lines.passed.join(''), 'ab\ncd\n\ne\nfg\n');
+});
+
+test('a line without an end is passed on in bounded pieces', async () => {
+  const [stream, lines] = [new PassThrough({ highWaterMark: 8 << 20 }), new Lines()];
+  const output = new WorkerOutput(stream, lines);
+  for (let count = 0; count < 300; count++) stream.write('x'.repeat(10_000));
+  await output.settle();
+  assert.equal(lines.passed.join('').replaceAll('\n', '').length, 3_000_000);
+  for (const passed of lines.passed) assert.ok(passed.endsWith('\n') && passed.length < 1_100_000);
+  assert.ok(lines.passed.length >= 3);
+});
+
+test('the end of a worker is told although a child of it goes on writing', async () => {
+  const [stream, lines] = [new PassThrough(), new Lines()];
+  const output = new WorkerOutput(stream, lines);
+  const writing = setInterval(() => stream.write('again\n'), 1);
+  await output.settle();
+  clearInterval(writing);
+});
