@@ -219,7 +219,33 @@ test('those that fail are tried one at a time, until one serves', () => {
   failures.started(3);
   assert.equal(failures.mayStart(2, 1000), 0);
   failures.ready();
-  assert.equal(failures.mayStart(2, 1000), 2);
+  assert.equal(failures.mayStart(2, 1000), 1);
+  failures.started(2);
+  failures.ready();
+  failures.whole();
+  assert.equal(failures.mayStart(2, 1000), 2, 'what is missing later is not held back');
+});
+
+test('a worker that becomes ready does not shorten the wait of those that have failed', () => {
+  const { failures } = new Pool();
+  const failed = () => failures.ended({ startedAt: 0, readyAt: undefined, reason: 'oom', isPermanent: false }, true, [], 0);
+  for (let count = 0; count < 4; count++) failed();
+  failures.ready();
+  assert.equal(failures.mayStart(3, 399), 0);
+  assert.equal(failures.mayStart(3, 400), 1);
+});
+
+test('workers that are killed one after the other for lack of memory back off, however long each has served', () => {
+  const { failures } = new Pool();
+  failures.ready();
+  const killed = (at: number) =>
+    failures.ended({ startedAt: 0, readyAt: 0, reason: 'oom', isPermanent: false }, true, [{ startedAt: 0, readyAt: 0 }], at);
+  assert.deepEqual([100_000, 101_000, 102_000, 200_000].map(killed), [
+    { kind: 'go-on' },
+    { kind: 'back-off', ms: 100 },
+    { kind: 'back-off', ms: 200 },
+    { kind: 'go-on' },
+  ]);
 });
 
 test('a failed replacement holds back no missing worker', () => {

@@ -33,7 +33,7 @@ export function readiness(view: View): Readiness {
 
 /** None of the app's own words: everybody may ask. */
 function lastFailure({ last }: FailedStarts): string {
-  if (last === null) return 'the others fail to start';
+  if (last === null) return 'the others have failed';
   return `the last start failed: ${[last.reason, ...(last.error ? [describeSummary(last.error)] : [])].join(', ')}`;
 }
 

@@ -19,7 +19,7 @@ const FAILED_STARTS: ReadonlySet<ExitReason> = new Set([...CRASHES, 'killed']);
 const BACKOFF_FIRST_MS = 100;
 const BACKOFF_MAX_MS = 5000;
 /** A worker that has served this long is stable: its pool works, and its failure begins a new row. */
-export const STABLE_AFTER_MS = 10_000;
+const STABLE_AFTER_MS = 10_000;
 
 type Limits = Pick<Config, 'restartIntensity' | 'restartPeriodMs' | 'startTimeoutMs'>;
 
@@ -92,7 +92,7 @@ export class Failures {
     return this.#inARow;
   }
 
-  /** Start of the first of the failed starts since all wanted workers served; undefined where none has failed. */
+  /** Since when workers fail: the start of the first one since all wanted workers served; undefined where none has failed. */
   get failingSince(): number | undefined {
     return this.#failingSince;
   }
@@ -102,16 +102,16 @@ export class Failures {
     return this.#hasServed || this.#inARow === 0 ? undefined : this.#since + this.limits.startTimeoutMs;
   }
 
-  /** A worker serves: those that were held back may come. */
+  /** A worker serves: the next one that is held back may come when its time is over. */
   ready(): void {
     this.#hasServed = true;
-    this.#heldBack = 0;
     this.#isTrying = false;
   }
 
   /** All wanted workers serve. */
   whole(): void {
     this.#failingSince = undefined;
+    this.#heldBack = 0;
   }
 
   /** How many of the `missing` workers may start now. */
@@ -139,18 +139,17 @@ export class Failures {
    * @param up the workers that are ready, or cordoned
    */
   ended(worker: Ended, isMissing: boolean, up: readonly Life[], now: number): Verdict {
-    const servedMs = now - (worker.readyAt ?? now);
-    if (servedMs >= STABLE_AFTER_MS || up.some(other => isStable(other, now))) {
+    if ([worker, ...up].some(life => isStable(life, now))) {
       this.#stableUntil = now;
       this.#isSpent = false;
     }
     if (worker.readyAt === undefined) this.#isTrying = false;
     if (this.#counted.has(worker)) return GO_ON;
-    if (worker.reason === 'killed' && worker.readyAt !== undefined) return this.#killed(worker, servedMs, isMissing, up, now);
+    if (worker.reason === 'killed' && worker.readyAt !== undefined) return this.#killed(worker, isMissing, up, now);
     if (!isCrash(worker.reason) && !isFailedStart(worker)) return GO_ON;
     this.#counted.add(worker);
-    if (worker.readyAt === undefined) this.#failingSince ??= worker.startedAt;
-    const backOff = this.#backOff(servedMs, isMissing, up, now);
+    this.#failingSince ??= worker.readyAt === undefined ? worker.startedAt : now;
+    const backOff = this.#backOff(worker, isMissing, up, now);
     this.#failedAt = [...this.#failedAt.filter(at => now - at < this.limits.restartPeriodMs), now];
     if (this.#failedAt.length > this.limits.restartIntensity) this.#isSpent = true;
     if (!this.#hasServed) return this.#firstStart(worker, now) ?? backOff;
@@ -160,12 +159,12 @@ export class Failures {
   }
 
   /** Replaced at once, but for those that are killed again and again, soon after they began to serve. */
-  #killed(worker: Ended, servedMs: number, isMissing: boolean, up: readonly Life[], now: number): Verdict {
-    if (servedMs >= STABLE_AFTER_MS) return GO_ON;
+  #killed(worker: Ended, isMissing: boolean, up: readonly Life[], now: number): Verdict {
+    if (isStable(worker, now)) return GO_ON;
     this.#counted.add(worker);
     this.#killedAt = [...this.#killedAt.filter(at => now - at < this.limits.restartPeriodMs), now];
     if (this.#killedAt.length <= this.limits.restartIntensity) return GO_ON;
-    return this.#backOff(servedMs, isMissing, up, now);
+    return this.#backOff(worker, isMissing, up, now);
   }
 
   #firstStart({ isPermanent }: Ended, now: number): Verdict | undefined {
@@ -173,11 +172,12 @@ export class Failures {
     return now - this.#since >= this.limits.startTimeoutMs ? { kind: 'give-up', why: 'start-timeout' } : undefined;
   }
 
-  #backOff(servedMs: number, isMissing: boolean, up: readonly Life[], now: number): Verdict {
+  #backOff(worker: Ended, isMissing: boolean, up: readonly Life[], now: number): Verdict {
+    // Memory is the whole pool's: the kernel kills workers that did nothing wrong for each one that starts.
+    const isShortOfMemory = worker.reason === 'oom' && now - this.#lastFailedAt < STABLE_AFTER_MS;
     // Stable itself, or another one is that was started since: what failed before is over.
-    const isNewRow =
-      servedMs >= STABLE_AFTER_MS || up.some(other => other.startedAt > this.#lastFailedAt && isStable(other, now));
-    this.#inARow = isNewRow ? 1 : this.#inARow + 1;
+    const isOver = isStable(worker, now) || up.some(other => other.startedAt > this.#lastFailedAt && isStable(other, now));
+    this.#inARow = isOver && !isShortOfMemory ? 1 : this.#inARow + 1;
     this.#lastFailedAt = now;
     const ms = this.#inARow === 1 ? 0 : Math.min(BACKOFF_FIRST_MS * 2 ** (this.#inARow - 2), BACKOFF_MAX_MS);
     this.#nextStartAt = now + ms;
