@@ -231,7 +231,7 @@ export function workerIdOf(environment: Environment): number {
   return Number(environment.BOSUN_WORKER_ID ?? 0);
 }
 
-/** Descriptors that a worker inherits from its primary: none with `rr`. */
+/** Descriptors that a worker inherits from its primary. */
 export interface Inherited {
   /** The board on which workers share their load, where the policy needs one. */
   board: number | undefined;

@@ -28,9 +28,7 @@ export type ToWorker =
   | { type: 'soft' }
   /** Close the listener, finish what is open, report, exit. */
   | ({ type: 'drain' } & DrainTimes)
-  /** The answer to `closed`: every connection that you were handed is before it. */
-  | { type: 'closed-heard' }
-  /** Close the listener, or open it again; open connections go on. */
+  /** Accept no more, or again; open connections go on. */
   | { type: 'cordon' }
   | { type: 'uncordon' }
   /** Examine yourself and put the result where `to` says; answered by `diagnosed` with the same id. */
@@ -53,8 +51,6 @@ export type ToPrimary =
   | { type: 'stats'; snapshot: Snapshot }
   /** What a drain waits for, every few seconds: how many requests, and the oldest of them. */
   | { type: 'waiting'; open: number; oldest: OpenRequest[] }
-  /** With `rr`, where the primary hands connections over: this worker takes no more. */
-  | { type: 'closed' }
   | { type: 'drained'; drain: Drain }
   | { type: 'cordoned' }
   | { type: 'uncordoned' }

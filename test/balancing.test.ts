@@ -3,7 +3,7 @@ import { closeSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { Balancing, MEANS } from '../src/balancing/balancing.ts';
 import { Board, type Entry } from '../src/balancing/board.ts';
-import { averageWith, betterOff, faded, type Gated, type Load, surplus, weigher } from '../src/balancing/choice.ts';
+import { averageWith, betterOff, faded, type Gated, type Load, surplus, turnsAfter, weigher } from '../src/balancing/choice.ts';
 import { Distrust } from '../src/balancing/distrust.ts';
 import { Slots } from '../src/balancing/slots.ts';
 import type { Policy } from '../src/config.ts';
@@ -14,13 +14,14 @@ const load = (connections: number, responseMs = 0, averagedAt = 0): Load => ({
   responseMs,
   averagedAt,
   takenAt: 0,
+  turns: 0,
 });
 
 const shouldLeaveIt = (policy: Gated, own: Load, others: Load[], now: number) => betterOff(policy, own, others, now).length > 0;
 
 describe('whether a worker leaves a connection to others', () => {
   test('never where it is the only one, or with policy none', () => {
-    for (const policy of ['none', 'least-connections', 'response-time'] as const) {
+    for (const policy of ['none', 'least-connections', 'response-time', 'rr'] as const) {
       assert.equal(shouldLeaveIt(policy, load(1000), [], 0), false);
     }
     assert.equal(shouldLeaveIt('none', load(1000), [load(0)], 0), false);
@@ -55,6 +56,35 @@ describe('whether a worker leaves a connection to others', () => {
     assert.equal(leaves(105, 100), true);
   });
 
+  test('with rr: where the other has had fewer turns, or as many and the last one earlier, however many connections it has', () => {
+    const own = { ...load(0), turns: 5, takenAt: 2 };
+    const leaves = (other: Partial<Load>, margins?: number) =>
+      betterOff('rr', own, [{ ...load(100), ...other }], 0, margins).length > 0;
+    assert.deepEqual([leaves({ turns: 4, takenAt: 3 }), leaves({ turns: 5, takenAt: 1 })], [true, true]);
+    assert.deepEqual([leaves({ turns: 5, takenAt: 3 }), leaves({ turns: 6, takenAt: 1 })], [false, false]);
+    assert.deepEqual([leaves({ turns: 4 }, 2), leaves({ turns: 3 }, 2)], [false, true], 'it goes on while the other wakes up');
+    const [next] = betterOff(
+      'rr',
+      own,
+      [
+        { ...load(0), turns: 4 },
+        { ...load(9), turns: 3 },
+      ],
+      0,
+    );
+    assert.deepEqual(next, { ...load(9), turns: 3 }, 'whose turn it is first');
+  });
+
+  test('with rr: a worker that was blocked does not get the turns that it has missed', () => {
+    const others = [
+      { ...load(0), turns: 1000 },
+      { ...load(0), turns: 999 },
+    ];
+    const turns = [turnsAfter({ ...load(0), turns: 2 }, others), turnsAfter({ ...load(0), turns: 998 }, others)];
+    assert.deepEqual(turns, [998, 999]);
+    assert.equal(turnsAfter({ ...load(0), turns: 2 }, []), 3);
+  });
+
   test('somebody always takes it, whatever the loads', () => {
     for (let round = 0; round < 2000; round++) {
       const most = [1, 5, 300][round % 3] ?? 0;
@@ -62,8 +92,9 @@ describe('whether a worker leaves a connection to others', () => {
         ...load(Math.floor(Math.random() * most), Math.random() * 900),
         averagedAt: Math.floor(Math.random() * 5),
         takenAt: Math.floor(Math.random() * 5),
+        turns: Math.floor(Math.random() * 5),
       }));
-      for (const policy of ['least-connections', 'response-time'] as const) {
+      for (const policy of ['least-connections', 'response-time', 'rr'] as const) {
         const takers = loads.filter(
           own =>
             !shouldLeaveIt(
@@ -148,26 +179,23 @@ describe('the board', () => {
     closeSync(primary.fd);
   });
 
-  test('that can not be made makes the policy rr, with a warning', () => {
+  test('that can not be made makes the policy none, with a warning', () => {
     for (const folder of ['/proc/no-such-folder', '/dev/full']) {
       const balancing = new Balancing(asked('least-connections'), { ...MEANS, createBoard: () => Board.create(folder) });
-      assert.equal(balancing.policy, 'rr');
+      assert.equal(balancing.policy, 'none');
       assert.match(
         String(balancing.warning),
-        /^the policy is rr and not least-connections: no file in memory .*(ENOENT|ENOTDIR)/,
+        /^the policy is none and not least-connections: no file in memory .*(ENOENT|ENOTDIR)/,
       );
-      assert.match(String(balancing.change('least-connections')), /the policy is rr, and it can't be taken while/);
+      assert.match(String(balancing.change('least-connections')), /the policy is none, and it can't be taken while/);
     }
   });
 });
 
-test('where Node.js can not pause a listener the policy is rr, with a warning', () => {
-  const balancing = new Balancing(asked('response-time'), { ...MEANS, canPause: () => false });
-  assert.equal(balancing.policy, 'rr');
-  assert.match(
-    String(balancing.warning),
-    /^the policy is rr and not response-time: Node\.js v[\d.]+ can't pause a listening socket$/,
-  );
+test('where Node.js can not pause a listener the policy is none, with a warning', () => {
+  const balancing = new Balancing(asked('rr'), { ...MEANS, canPause: () => false });
+  assert.equal(balancing.policy, 'none');
+  assert.match(String(balancing.warning), /^the policy is none and not rr: Node\.js v[\d.]+ can't pause a listening socket$/);
 });
 
 test('reuseport where the system has no SO_REUSEPORT is bad configuration', () => {

@@ -16,7 +16,7 @@ function shutGate(state: GateState) {
   board.setPolicy('least-connections');
   board.clear(2);
   let sequence = 0;
-  const other = { id: 2, pid: NOBODY, connections: 0, responseMs: 0, averagedAt: 0, takenAt: 0 };
+  const other = { id: 2, pid: NOBODY, connections: 0, responseMs: 0, averagedAt: 0, takenAt: 0, turns: 0 };
   const otherSays = () => board.report({ ...other, state, sequence: ++sequence });
   otherSays();
   const news = new EventEmitter();

@@ -41,7 +41,6 @@ const TO_PRIMARY: { [T in ToPrimary['type']]: Extract<ToPrimary, { type: T }> } 
     },
   },
   waiting: { type: 'waiting', open: 1, oldest: [open] },
-  closed: { type: 'closed' },
   drained: { type: 'drained', drain },
   cordoned: { type: 'cordoned' },
   uncordoned: { type: 'uncordoned' },
@@ -56,7 +55,6 @@ const TO_WORKER: { [T in ToWorker['type']]: Extract<ToWorker, { type: T }> } = {
   serve: { type: 'serve', slots: [] },
   soft: { type: 'soft' },
   drain: { type: 'drain', timeoutMs: 25_000, quietMs: 300 },
-  'closed-heard': { type: 'closed-heard' },
   cordon: { type: 'cordon' },
   uncordon: { type: 'uncordon' },
   diagnose: {

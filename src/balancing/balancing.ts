@@ -1,7 +1,7 @@
 /**
- * The policy of the pool as the primary sees it. `rr` is node:cluster's own: the primary accepts and hands over. With all others the
- * workers accept from sockets that the primary holds and never accepts from: one for all, or with `reuseport` one for each worker.
- * A gate (gate.ts) before the shared one makes the difference between the gated policies; they can change while the pool runs.
+ * The policy of the pool as the primary sees it. The workers accept from sockets that the primary holds and never accepts from: one for
+ * all, or with `reuseport` one for each worker. A gate (gate.ts) before the shared one makes the difference between the gated policies;
+ * they can change while the pool runs.
  */
 import cluster from 'node:cluster';
 import { availableParallelism } from 'node:os';
@@ -48,7 +48,7 @@ export interface Asked {
 export class Balancing {
   #policy: Policy;
   readonly #board: Board | undefined;
-  readonly #sockets: Sockets | undefined;
+  readonly #sockets: Sockets;
   readonly #slots: Slots;
   /** What each worker was last told to serve. */
   readonly #told = new Map<number, string>();
@@ -56,24 +56,23 @@ export class Balancing {
   /** Why the policy is not the one that was asked for. */
   readonly warning: string | undefined;
 
-  /** Before the first fork. Where the system lacks what a gate needs, it is `rr`. @throws PortError; ConfigError where it has no SO_REUSEPORT */
+  /** Before the first fork. Where the system lacks what a gate needs, it is `none`. @throws PortError; ConfigError where it has no SO_REUSEPORT */
   constructor({ policy, address, port, workers }: Asked, means: Means = MEANS) {
     this.#policy = policy;
     const count = policy === 'reuseport' ? Math.min(MOST_SLOTS, Math.max(workers, availableParallelism())) : 1;
     this.#slots = new Slots(count);
-    if (policy !== 'rr') {
+    this.#sockets = policy === 'reuseport' ? reuseportSockets(means, address, port, count) : Sockets.shared(address, port);
+    if (isGated(policy)) {
       try {
         if (!means.canPause()) throw new Error(`Node.js ${process.version} can't pause a listening socket`);
-        if (isGated(policy)) this.#board = boardFor(policy, means);
-        this.#sockets = policy === 'reuseport' ? means.manySockets(address, port, count) : Sockets.shared(address, port);
+        this.#board = boardFor(policy, means);
       } catch (error) {
-        if (error instanceof PortError) throw error;
-        if (policy === 'reuseport') throw noReuseport(error as Error);
-        this.#policy = 'rr';
-        this.warning = `the policy is rr and not ${policy}: ${(error as Error).message}`;
+        this.#policy = 'none';
+        if (policy !== 'none') this.warning = `the policy is none and not ${policy}: ${(error as Error).message}`;
       }
     }
-    cluster.schedulingPolicy = this.#policy === 'rr' ? cluster.SCHED_RR : cluster.SCHED_NONE;
+    // What an app listens on besides: its workers accept there, too, and the primary never does.
+    cluster.schedulingPolicy = cluster.SCHED_NONE;
     cluster.setupPrimary({ stdio: ['inherit', 'pipe', 'pipe', 'ipc', ...this.#inherited] });
   }
 
@@ -84,7 +83,7 @@ export class Balancing {
   /** Says where the worker finds what it inherits. */
   get workerEnvironment(): NodeJS.ProcessEnv {
     const boards = this.#board === undefined ? 0 : 1;
-    const sockets = this.#sockets?.fds.map((_, index) => FIRST_FD + boards + index) ?? [];
+    const sockets = this.#sockets.fds.map((_, index) => FIRST_FD + boards + index);
     return { BOSUN_BOARD: boards === 0 ? '' : String(FIRST_FD), BOSUN_SOCKETS: sockets.join(',') };
   }
 
@@ -103,7 +102,6 @@ export class Balancing {
 
   /** After every change of the pool: no slot is without somebody who serves it, as long as anybody serves. */
   follow(workers: readonly Server[], wanted: number): void {
-    if (this.#sockets === undefined) return;
     const serving = workers.filter(({ isServing }) => isServing);
     const signature = `${serving.map(({ id }) => id).join()}/${wanted}`;
     if (signature === this.#signature) return;
@@ -122,7 +120,7 @@ export class Balancing {
 
   /** Before the last drain: when the workers have closed theirs too, connections are refused. */
   close(): void {
-    this.#sockets?.close();
+    this.#sockets.close();
   }
 
   /** @returns why not, where it can't change without losing connections */
@@ -139,19 +137,26 @@ export class Balancing {
   }
 
   get #inherited(): number[] {
-    return [...(this.#board === undefined ? [] : [this.#board.fd]), ...(this.#sockets?.fds ?? [])];
+    return [...(this.#board === undefined ? [] : [this.#board.fd]), ...this.#sockets.fds];
   }
 }
 
-/** Undefined where `none` can do without. */
-function boardFor(policy: Gated, { createBoard }: Means): Board | undefined {
+function boardFor(policy: Gated, { createBoard }: Means): Board {
   try {
     const board = createBoard();
     board.setPolicy(policy);
     return board;
   } catch (error) {
-    if (policy === 'none') return undefined;
     throw new Error(`no file in memory for the workers' loads: ${(error as Error).message}`);
+  }
+}
+
+function reuseportSockets({ manySockets }: Means, address: string, port: number, count: number): Sockets {
+  try {
+    return manySockets(address, port, count);
+  } catch (error) {
+    if (error instanceof PortError) throw error;
+    throw noReuseport(error as Error);
   }
 }
 

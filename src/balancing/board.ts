@@ -72,8 +72,8 @@ export class Board {
   }
 
   /** A worker's own. */
-  report({ id, pid, state, sequence, connections, responseMs, averagedAt, takenAt }: Entry): void {
-    this.#write(id, STATES.indexOf(state), sequence, connections, responseMs, averagedAt, pid, takenAt);
+  report({ id, pid, state, sequence, connections, responseMs, averagedAt, takenAt, turns }: Entry): void {
+    this.#write(id, STATES.indexOf(state), sequence, connections, responseMs, averagedAt, pid, takenAt, turns);
   }
 
   look(): View {
@@ -88,9 +88,10 @@ export class Board {
     for (let id = 1; id <= highest; id++) {
       const at = id * NUMBERS_PER_SLOT;
       const numbers = this.#view.subarray(at, at + NUMBERS_PER_SLOT);
-      const [number = 0, sequence = 0, connections = 0, responseMs = 0, averagedAt = 0, pid = 0, takenAt = 0] = numbers;
+      const [number = 0, sequence = 0, connections = 0, responseMs = 0, averagedAt = 0, pid = 0, takenAt = 0, turns = 0] =
+        numbers;
       const state = STATES[number] ?? 'away';
-      if (state !== 'away') entries.push({ id, pid, state, sequence, connections, responseMs, averagedAt, takenAt });
+      if (state !== 'away') entries.push({ id, pid, state, sequence, connections, responseMs, averagedAt, takenAt, turns });
     }
     return { policy: GATED[policy] ?? 'none', entries };
   }

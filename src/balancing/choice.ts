@@ -14,10 +14,12 @@ export interface Load {
   averagedAt: number;
   /** When it last took a connection, by that clock. */
   takenAt: number;
+  /** Connections that it has taken, for `rr`: see `turnsAfter`. */
+  turns: number;
 }
 
-/** The policies of workers that accept for themselves, by their number on the board; 0 is no board yet. */
-export const GATED = ['none', 'least-connections', 'response-time'] as const;
+/** The policies that a gate carries out, by their number on the board; 0 is no board yet. */
+export const GATED = ['none', 'least-connections', 'response-time', 'rr'] as const;
 export type Gated = (typeof GATED)[number];
 
 /** A response time counts for e^-1 after this long. */
@@ -30,6 +32,8 @@ const FAST_MS = 4;
 const CONNECTIONS_PER_MARGIN = 32;
 /** With this few every single one counts, and equals are told apart, too. */
 const FEW = 4;
+/** With `rr`, a worker that has missed more turns than this, because it was blocked, does not get them afterwards. */
+const MAX_MISSED_TURNS = 3;
 
 /**
  * Those of `others` that are so much better off that a worker with the load `own` should leave the next connection to them, best first;
@@ -43,6 +47,7 @@ export function betterOff<Other extends Load>(
   margins = 1,
 ): Other[] {
   if (policy === 'none') return [];
+  if (policy === 'rr') return others.filter(other => isNext(other, own, margins)).sort(byTurn);
   const weightOf = weigher(policy, [own, ...others], now);
   const ownWeight = weightOf(own);
   const better = others.filter(other => {
@@ -59,6 +64,23 @@ export function betterOff<Other extends Load>(
  */
 function comesBefore(a: Load, b: Load): boolean {
   return a.connections === 0 || b.connections === 0 ? a.takenAt < b.takenAt : a.averagedAt > b.averagedAt;
+}
+
+/** Whether the next turn is `other`'s and not `own`'s; by more than one turn with two `margins`. */
+function isNext(other: Load, own: Load, margins: number): boolean {
+  return margins > 1 ? other.turns + 1 < own.turns : byTurn(other, own) < 0;
+}
+
+const byTurn = (a: Load, b: Load) => a.turns - b.turns || a.takenAt - b.takenAt;
+
+/** `turns` of a worker that takes one more connection. */
+export function turnsAfter(own: Load, others: readonly Load[]): number {
+  return Math.max(own.turns, lastTurn(others) - MAX_MISSED_TURNS) + 1;
+}
+
+/** `turns` of whoever has had the most. */
+export function lastTurn(loads: readonly Load[]): number {
+  return Math.max(0, ...loads.map(({ turns }) => turns));
 }
 
 /** How much one of `all` would have to do with the next connection: their number, at a slow worker as often as it is slower than the typical one. */

@@ -7,7 +7,7 @@
 import type { Socket } from 'node:net';
 import { wakeUp, wakeWhenRung } from './bell.ts';
 import type { Board, Entry, View } from './board.ts';
-import { averageWith, betterOff, faded, surplus, weigher } from './choice.ts';
+import { averageWith, betterOff, faded, lastTurn, surplus, turnsAfter, weigher } from './choice.ts';
 import { Distrust } from './distrust.ts';
 
 const SOONEST_PROBE_MS = 10;
@@ -19,7 +19,7 @@ const ANSWER_MS = 10;
 const MOST_ASKED = 4;
 /** A changed response time is worth a report (2 µs) this often. */
 const REPORT_EVERY_MS = 10;
-/** One that was rung for is not rung for again this soon: it may be busy. */
+/** One that was rung for and has not reported since is not rung for again this soon: it may be busy. */
 const RING_EVERY_MS = 1;
 /** A worker with fewer connections than before looks this often for those that should leave the next one to it. */
 const TELL_EVERY_MS = 5;
@@ -35,7 +35,7 @@ export class Gate {
   readonly #clockOffset = Number(process.hrtime.bigint()) / 1e6 - performance.now();
   readonly #own: Entry;
   readonly #distrust = new Distrust();
-  readonly #rungAt = new Map<number, number>();
+  readonly #rung = new Map<number, { at: number; sequence: number }>();
   /** Undefined while this worker takes nothing at all. */
   #door: Door | undefined;
   #hasAsked = false;
@@ -43,10 +43,22 @@ export class Gate {
   #toldAt = 0;
   #timer: NodeJS.Timeout | undefined;
   #probeMs = SOONEST_PROBE_MS;
+  /** The others at the last look. */
+  #others: Entry[] = [];
 
   constructor(id: number, board: Board) {
     this.#board = board;
-    this.#own = { id, pid: process.pid, state: 'away', sequence: 0, connections: 0, responseMs: 0, averagedAt: 0, takenAt: 0 };
+    this.#own = {
+      id,
+      pid: process.pid,
+      state: 'away',
+      sequence: 0,
+      connections: 0,
+      responseMs: 0,
+      averagedAt: 0,
+      takenAt: 0,
+      turns: 0,
+    };
     wakeWhenRung(() => {
       this.#report(); // also where nothing else follows: a sign of life
       this.#decide();
@@ -57,10 +69,12 @@ export class Gate {
   open(door: Door): void {
     this.#door = door;
     door.release();
+    const { entries } = this.#board.look();
+    this.#own.turns = Math.max(this.#own.turns, lastTurn(entries));
     if (this.#own.sequence === 0) {
       // Slow start: an unproven worker counts as slow as the slowest.
       const now = this.#now();
-      this.#own.responseMs = Math.max(0, ...this.#board.look().entries.map(entry => faded(entry, now)));
+      this.#own.responseMs = Math.max(0, ...entries.map(entry => faded(entry, now)));
       this.#own.averagedAt = now;
     }
     this.#report('open');
@@ -75,6 +89,7 @@ export class Gate {
 
   accepted(socket: Socket): void {
     this.#own.connections++;
+    this.#own.turns = turnsAfter(this.#own, this.#others);
     this.#own.takenAt = this.#now();
     socket.once('close', () => {
       this.#own.connections--;
@@ -115,9 +130,10 @@ export class Gate {
   }
 
   #decide(view = this.#board.look()): void {
+    this.#others = view.entries.filter(({ id }) => id !== this.#own.id);
     if (this.#door === undefined) return;
     const now = this.#now();
-    const trusted = this.#trusted(view, now);
+    const trusted = this.#trusted(now);
     const better = betterOff(view.policy, this.#own, trusted, now);
     const [best] = better;
     if (best === undefined) {
@@ -128,12 +144,26 @@ export class Gate {
       // The best of them does not know yet. Until it does, this one goes on for a while.
       this.#ring(best, now);
       if (betterOff(view.policy, this.#own, trusted, now, 2).length > 0) this.#shut(view);
+      else if (view.policy === 'rr') this.#shutUnlessQueued();
       else this.#unshut();
     }
   }
 
-  #trusted({ entries }: View, now: number): Entry[] {
-    return entries.filter(entry => entry.id !== this.#own.id && this.#distrust.trusts(entry, now));
+  /** With `rr`: takes what waits already, and leaves what comes later to the worker whose turn it is. */
+  #shutUnlessQueued(): void {
+    const { turns } = this.#own;
+    // The first of these comes before the loop looks at the queue again.
+    setImmediate(() =>
+      setImmediate(() => {
+        if (this.#own.state !== 'open' || this.#own.turns !== turns) return;
+        const view = this.#board.look();
+        if (betterOff(view.policy, this.#own, this.#trusted(this.#now()), this.#now()).length > 0) this.#shut(view);
+      }),
+    );
+  }
+
+  #trusted(now: number): Entry[] {
+    return this.#others.filter(entry => this.#distrust.trusts(entry, now));
   }
 
   #shut(view: View): void {
@@ -165,8 +195,9 @@ export class Gate {
   }
 
   #ring(best: Entry, now: number): void {
-    if (now - (this.#rungAt.get(best.id) ?? 0) < RING_EVERY_MS) return;
-    this.#rungAt.set(best.id, now);
+    const last = this.#rung.get(best.id);
+    if (last !== undefined && now - last.at < RING_EVERY_MS && last.sequence === best.sequence) return;
+    this.#rung.set(best.id, { at: now, sequence: best.sequence });
     wakeUp(best.pid);
   }
 
@@ -182,7 +213,7 @@ export class Gate {
     this.#decide(view);
     if (this.#own.state !== 'shut' || this.#door === undefined) return;
     const now = this.#now();
-    const asked = betterOff(view.policy, this.#own, this.#trusted(view, now), now).slice(0, MOST_ASKED);
+    const asked = betterOff(view.policy, this.#own, this.#trusted(now), now).slice(0, MOST_ASKED);
     const silent = this.#distrust.silentAmong(asked);
     if (silent.length < asked.length) {
       const isQuiet = this.#hasAsked;

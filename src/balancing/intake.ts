@@ -1,70 +1,14 @@
 /**
- * How a worker gets its connections: from the primary (`rr`), or from listening sockets that it has inherited (all other policies).
+ * How a worker gets its connections: it accepts them from listening sockets that it has inherited.
  */
 import { BoundSocket, createServer, Server as NetServer, type Server, Socket } from 'node:net';
 
 /** Connections that may wait; the kernel allows net.core.somaxconn (4096). With Node's 511 a burst of 1,000 makes clients try again after 1 s. */
 const BACKLOG = 4096;
 
-export interface Intake {
-  /** Begins to take connections; resolves with the port. @throws what `listen` reports */
-  open(): Promise<number>;
-  /** Leaves connections to others until `resume`. */
-  pause(): void;
-  resume(): Promise<void>;
-  /** For good. What is open goes on. */
-  close(): void;
-}
-
-/** The primary accepts and hands over. */
-export class IntakeFromPrimary implements Intake {
-  readonly #http: Server;
-  readonly #host: string;
-  readonly #port: number;
-  #isWanted = false;
-  #opening: Promise<number> | undefined;
-
-  constructor(http: Server, host: string, port: number) {
-    this.#http = http;
-    this.#host = host;
-    this.#port = port;
-  }
-
-  /** Where it is open, or about to be, that is all. */
-  async open(): Promise<number> {
-    this.#isWanted = true;
-    if (this.#http.listening) return portOf(this.#http);
-    this.#opening ??= this.#listen().finally(() => {
-      this.#opening = undefined;
-    });
-    return this.#opening;
-  }
-
-  async #listen(): Promise<number> {
-    // PORT and not the real one: where it is 0, the cluster knows the port that the others share by that name only.
-    await listening(this.#http, () => this.#http.listen(this.#port, this.#host, BACKLOG));
-    const port = portOf(this.#http);
-    if (!this.#isWanted) closeListener(this.#http); // paused before the primary had answered
-    return port;
-  }
-
-  pause(): void {
-    this.#isWanted = false;
-    closeListener(this.#http);
-  }
-
-  async resume(): Promise<void> {
-    await this.open();
-  }
-
-  close(): void {
-    this.pause();
-  }
-}
-
 /**
  * What libuv offers and Node's net.Server does not: to stop and start polling a listening socket. readStop and readStart are what
- * net.Socket calls on the same class of handle. The one place in the kit that relies on it; the primary takes `rr` where it is missing.
+ * net.Socket calls on the same class of handle. The one place in the kit that relies on it; the primary takes `none` where it is missing.
  */
 interface Pausable {
   readStart(): number;
@@ -78,7 +22,7 @@ function pausableOf(server: Server): Pausable | undefined {
   return hasBoth ? (handle as Pausable) : undefined;
 }
 
-/** Whether this Node.js has what `IntakeFromSockets` needs: looked for on a socket of its own. */
+/** Whether this Node.js has what an intake needs to leave connections to others: looked for on a socket of its own. */
 export function canPause(): boolean {
   const server = createServer().listen(new BoundSocket({ host: '127.0.0.1' }));
   const can = pausableOf(server) !== undefined;
@@ -86,8 +30,8 @@ export function canPause(): boolean {
   return can;
 }
 
-/** Accepts by itself. All sockets are known from the start; which of them it serves is the primary's to say. */
-export class IntakeFromSockets implements Intake {
+/** All sockets are known from the start; which of them it serves is the primary's to say. */
+export class Intake {
   readonly #http: Server;
   readonly #fds: readonly number[];
   /** By slot. A socket that this worker has never served is only a descriptor. */
@@ -103,6 +47,7 @@ export class IntakeFromSockets implements Intake {
     this.#served = served;
   }
 
+  /** Begins to take connections; resolves with the port. @throws what `listen` reports */
   async open(): Promise<number> {
     // The first one is the http server's own: it begins to watch its time-outs when it listens.
     await listening(this.#http, () => this.#listen(0, this.#http));
@@ -121,12 +66,13 @@ export class IntakeFromSockets implements Intake {
     if (this.#listeners.size > 0 && !this.#isClosed) this.#poll();
   }
 
+  /** Leaves connections to others until `resume`. */
   pause(): void {
     this.#isPaused = true;
     this.#poll();
   }
 
-  async resume(): Promise<void> {
+  resume(): void {
     this.#isPaused = false;
     this.#poll();
   }
@@ -142,6 +88,7 @@ export class IntakeFromSockets implements Intake {
     this.#poll();
   }
 
+  /** For good. What is open goes on. */
   close(): void {
     this.#isClosed = true;
     for (const { server } of this.#listeners.values()) closeListener(server);

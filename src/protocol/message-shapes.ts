@@ -258,7 +258,6 @@ const TO_PRIMARY = {
   'keys-read': object<Fields<ToPrimary, 'keys-read'>>({ change: string(MAX_NAME) }),
   stats: object<Fields<ToPrimary, 'stats'>>({ snapshot }),
   waiting: object<Fields<ToPrimary, 'waiting'>>({ open: count, oldest: openRequests }),
-  closed: object({}),
   drained: object<Fields<ToPrimary, 'drained'>>({ drain }),
   cordoned: object({}),
   uncordoned: object({}),
@@ -289,7 +288,6 @@ const TO_WORKER = {
   serve: object<Fields<ToWorker, 'serve'>>({ slots }),
   soft: object({}),
   drain: object<DrainTimes>({ timeoutMs: count, quietMs: count }),
-  'closed-heard': object({}),
   cordon: object({}),
   uncordon: object({}),
   diagnose: object<Fields<ToWorker, 'diagnose'>>({

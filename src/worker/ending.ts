@@ -36,7 +36,6 @@ export class Ending implements EndListener {
   readonly #parts: Parts;
   readonly #signals = new Set<OwnedSignal>();
   readonly #held = new HeldEvents((event, error) => this.onListenerFailed(event, error));
-  readonly #closeHeard = Promise.withResolvers<void>();
   #hasBegun = false;
   /** The primary knows all that an exit takes along. */
   #mayExit = false;
@@ -54,11 +53,6 @@ export class Ending implements EndListener {
   drain(times: DrainTimes): void {
     this.#holdSignals();
     void this.#leave(times, ExitCode.ok);
-  }
-
-  /** The primary has heard that this worker takes no more. */
-  closeHeard(): void {
-    this.#closeHeard.resolve();
   }
 
   /** This worker can't start. */
@@ -125,11 +119,6 @@ export class Ending implements EndListener {
     process.channel?.ref(); // the app may have taken its reference away: what is to be told must be told
     await serving.close();
     kit()?.beginDrain();
-    if (serving.isHandedOver) {
-      // What is handed over to a worker that is gone hangs for ever; what it refuses goes to another one.
-      tell({ type: 'closed' });
-      await this.#closeHeard.promise;
-    }
     const drain = await serving.drain(times, (open, oldest) => tell({ type: 'waiting', open, oldest }));
     if (drain !== undefined) {
       await report();

@@ -5,7 +5,7 @@
 import type { IncomingMessage, RequestListener, Server } from 'node:http';
 import { Board } from '../balancing/board.ts';
 import { Gate } from '../balancing/gate.ts';
-import { type Intake, IntakeFromPrimary, IntakeFromSockets } from '../balancing/intake.ts';
+import { Intake } from '../balancing/intake.ts';
 import { PortError } from '../balancing/sockets.ts';
 import type { Config, Inherited } from '../config.ts';
 import type { LogSource } from '../log.ts';
@@ -17,7 +17,6 @@ import type { Stats } from './stats.ts';
 const REBALANCE_EVERY_MS = 1000;
 /** A worker that is to take no more connections takes those that wait already for this long at most. */
 const QUEUE_MS = 500;
-const HAND_OVER_MS = 100;
 
 export class Serving {
   readonly #config: Config;
@@ -26,7 +25,7 @@ export class Serving {
   readonly #sockets: number[];
   /** Which of the sockets to serve. */
   #slots: number[] = [];
-  /** Undefined with `rr`, where the primary hands connections out, and `reuseport`, where the kernel does. */
+  /** Undefined with `reuseport`, where the kernel spreads connections, and where there is no board. */
   readonly #gate: Gate | undefined;
   /** Undefined until it is open. */
   #server: AppServer | undefined;
@@ -44,7 +43,7 @@ export class Serving {
   /** Serves these of the inherited sockets, now or once it is open. */
   serve(slots: number[]): void {
     this.#slots = slots;
-    if (this.#intake instanceof IntakeFromSockets) this.#intake.serve(slots);
+    this.#intake?.serve(slots);
   }
 
   /** Begins to serve; resolves with the port. `listens` is told of the server before it listens. @throws PortError */
@@ -85,11 +84,6 @@ export class Serving {
     return this.#server?.waiting ?? { open: 0, oldest: [] };
   }
 
-  /** Whether the primary hands connections over, also some while it has not heard yet that this worker takes no more. */
-  get isHandedOver(): boolean {
-    return this.#intake instanceof IntakeFromPrimary;
-  }
-
   /** From now on every answer ends its connection. */
   endConnections(): void {
     this.#server?.endConnections();
@@ -101,9 +95,10 @@ export class Serving {
     this.#intake?.pause();
   }
 
-  async resume(): Promise<void> {
-    await this.#intake?.resume();
-    if (this.#intake instanceof IntakeFromSockets) this.#gate?.open(this.#intake);
+  resume(): void {
+    if (this.#intake === undefined) return;
+    this.#intake.resume();
+    this.#gate?.open(this.#intake);
   }
 
   /** No new connections any more. */
@@ -120,10 +115,8 @@ export class Serving {
 
   /** Time for one connection more, if one waits. */
   async #turn(): Promise<void> {
-    // The primary hands over the next one when it has heard of the last.
-    if (this.isHandedOver) await new Promise(resolve => setTimeout(resolve, HAND_OVER_MS));
     // The loop takes one from the kernel's queue each time; the first of these comes before it looks.
-    else await new Promise(resolve => setImmediate(() => setImmediate(resolve)));
+    await new Promise(resolve => setImmediate(() => setImmediate(resolve)));
   }
 
   /** See AppServer; undefined where it never was open. */
@@ -134,11 +127,7 @@ export class Serving {
   async #take(http: Server): Promise<number> {
     const { host, port } = this.#config;
     try {
-      if (this.#sockets.length === 0) {
-        this.#intake = new IntakeFromPrimary(http, host, port);
-        return await this.#intake.open();
-      }
-      const intake = new IntakeFromSockets(http, this.#sockets, this.#slots);
+      const intake = new Intake(http, this.#sockets, this.#slots);
       this.#intake = intake;
       const real = await intake.open();
       if (!intake.canPause) this.#log().warn({ event: 'balancing.no-gate', node: process.version });

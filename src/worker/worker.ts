@@ -81,9 +81,6 @@ class Worker {
       case 'soft':
         this.#serving.endConnections();
         break;
-      case 'closed-heard':
-        this.ending.closeHeard();
-        break;
       case 'drain':
         this.ending.drain(message);
         break;
@@ -94,7 +91,8 @@ class Worker {
         break;
       case 'uncordon':
         if (this.ending.hasBegun) break; // what it was out of the rotation for may end after its drain has begun
-        void this.#serving.resume().then(() => tell({ type: 'uncordoned' }));
+        this.#serving.resume();
+        tell({ type: 'uncordoned' });
         break;
       case 'diagnose':
         void this.#diagnose(message.id, message.diagnosis, message.to);

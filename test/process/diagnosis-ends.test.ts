@@ -108,7 +108,6 @@ describe('an operator', { concurrency: CONCURRENCY }, () => {
   });
 
   test('whose snapshot outlasts the begin of a drain puts no draining worker back into the rotation', async () => {
-    // With rr a worker that is back listens anew.
     const {
       kit,
       port,

@@ -1,8 +1,7 @@
 /**
- * The policies that promises are tested with: the ways in which a connection reaches a worker are two, from the primary and from a shared
- * socket. `make soak` takes all policies.
+ * The policies that promises are tested with: workers accept from one socket that they share, or from several. `make soak` takes all policies.
  */
 export const SOAKS = process.env.SOAK === '1';
 
-/** The default, and the one whose primary hands connections over. */
-export const POLICIES = SOAKS ? ['least-connections', 'rr', 'none', 'reuseport', 'response-time'] : ['least-connections', 'rr'];
+export const ALL_POLICIES = ['least-connections', 'rr', 'none', 'reuseport', 'response-time'];
+export const POLICIES = SOAKS ? ALL_POLICIES : ['least-connections', 'reuseport'];

@@ -66,7 +66,7 @@ export async function startPool({ entry, compileCache }: Installation): Promise<
 
 async function balance({ policy, host, port }: Config, workers: number, log: LogSource): Promise<Balancing> {
   try {
-    return new Balancing({ policy, port, workers, address: policy === 'rr' ? host : await addressOf(host, port) });
+    return new Balancing({ policy, port, workers, address: await addressOf(host, port) });
   } catch (error) {
     if (error instanceof PortError) log().fatal({ event: 'primary.abort', code: ExitCode.failed, error: error.message });
     throw error;

@@ -280,9 +280,6 @@ export class WorkerHandle {
       case 'keys-read':
         this.keysRead = message.change;
         break;
-      case 'closed':
-        this.send({ type: 'closed-heard' });
-        break;
       case 'waiting':
         this.waitingFor = message;
         break;
