@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { until } from '../until.ts';
 import { ask } from './clients.ts';
 import { type Kit, startKit } from './kit.ts';
+import { writtenApp } from './written-app.ts';
 
 const KILLS = 20;
 
@@ -90,4 +91,29 @@ test('every process shows what it uses, and a stopped worker shows how old its w
   } finally {
     process.kill(worker.pid, 'SIGCONT');
   }
+});
+
+test("an app's metrics with names of the kit's, prom-client's default ones too, are renamed, and the log says so once", async () => {
+  const app = writtenApp(`
+    const { collectDefaultMetrics, Histogram } = createRequire('${import.meta.dirname}/')('prom-client');
+    collectDefaultMetrics({ register: kit.metrics });
+    const name = 'http_request_duration_seconds';
+    new Histogram({ name, help: 'Of the app.', labelNames: ['route'], registers: [kit.metrics] }).observe({ route: '/a' }, 1);
+    return (req, res) => res.end('{}');`);
+  const kit = await startKit({ env: { APP_MODULE: app } });
+  await kit.ready();
+  const own = 'app_http_request_duration_seconds_count{route="/a"}';
+  const text = await until(
+    async () => {
+      const found = await scrape(kit); // which fails where a sample is there twice
+      return found.samples.get(own) === 2 ? found.text : undefined;
+    },
+    () => kit.transcript(),
+  );
+  const names = [...text.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name);
+  assert.deepEqual(names, [...new Set(names)]);
+  assert.ok(names.includes('nodejs_gc_duration_seconds') && names.includes('app_process_cpu_user_seconds_total'));
+  const told = kit.all('metrics.renamed').flatMap(({ metrics }) => metrics as string[]);
+  assert.ok(told.includes('http_request_duration_seconds') && told.includes('nodejs_eventloop_lag_seconds'));
+  assert.equal(new Set(told).size, told.length, 'once');
 });

@@ -37,6 +37,7 @@ export async function openAdminPort(parts: Parts): Promise<void> {
   const mostReaders = () => Math.min(MOST_READERS, Math.floor(mostConnections() / 2));
   const events = new EventStream({ history, fleet: members, token, mostReaders });
   const refusals = new Refusals(log);
+  const renamed = new Renamed(log);
   try {
     await openAdmin({
       host,
@@ -44,7 +45,7 @@ export async function openAdminPort(parts: Parts): Promise<void> {
       probes: { '/livez': () => ({ isReady: true }), '/readyz': readiness, '/startupz': () => started(notStarted()) },
       routes: {
         '/status': () => ({ contentType: 'application/json', text: JSON.stringify(history.status(audienceOf(token()))) }),
-        '/metrics': async () => (await import('./metrics.ts')).metricsText(pod()),
+        '/metrics': async () => (await import('./metrics.ts')).metricsText(pod(), names => renamed.tell(names)),
         '/': async () => (await import('./dashboard.ts')).dashboardPage(),
       },
       streams: { '/events': response => events.serve(response) },
@@ -84,5 +85,23 @@ class Refusals {
     this.#quietUntil = performance.now() + WARN_EVERY_MS;
     this.#log().warn({ event: 'admin.connections-refused', count: this.#count, why });
     this.#count = 0;
+  }
+}
+
+/** Tells once of each metric of the app that has a name of the kit's. */
+class Renamed {
+  readonly #log: LogSource;
+  readonly #told = new Set<string>();
+
+  constructor(log: LogSource) {
+    this.#log = log;
+  }
+
+  tell(names: readonly string[]): void {
+    const metrics = names.filter(name => !this.#told.has(name));
+    if (metrics.length === 0) return;
+    for (const name of metrics) this.#told.add(name);
+    const warning = "these metrics of the app have names of the kit's metrics: /metrics shows them with app_ before their names";
+    this.#log().warn({ event: 'metrics.renamed', metrics, warning });
   }
 }

@@ -4,14 +4,18 @@
  */
 import type { Registry } from 'prom-client';
 import { type HttpSeries, REDIS_BUCKETS_S, RESPONSE_TIME_BUCKETS_S, type RedisCounters } from '../../messages.ts';
+import { withoutCollisions } from './app-metrics.ts';
 import { addProcessMetrics } from './process-metrics.ts';
 import type { Pod } from './status.ts';
 import { addRedis } from './totals.ts';
 
 const WORKER_STATES = ['starting', 'ready', 'cordoned', 'draining'] as const;
 
-/** All metrics of this pod. Loads prom-client with the first scrape. */
-export async function metricsText(pod: Pod): Promise<{ contentType: string; text: string }> {
+/** All metrics of this pod. Loads prom-client with the first scrape. `onRenamed` is told the app's that have a name of the kit's. */
+export async function metricsText(
+  pod: Pod,
+  onRenamed: (names: string[]) => void,
+): Promise<{ contentType: string; text: string }> {
   const { AggregatorRegistry, Counter, Gauge, Registry } = await import('prom-client');
   const own = new Registry();
   const gauge = (name: string, help: string, value: number) => new Gauge({ name, help, registers: [own] }).set(value);
@@ -110,12 +114,11 @@ export async function metricsText(pod: Pod): Promise<{ contentType: string; text
     for (const { code } of pod.redisRefusals) refusals.inc({ code });
   }
 
-  const collected = [
-    [histogramOf(counters.http), ...(redis ? [redisHistogramOf(redis)] : [])],
-    ...handles.map(({ snapshot }) => snapshot?.appMetrics ?? []),
-    await totals.appMetrics,
-  ];
-  const fromWorkers = AggregatorRegistry.aggregate(collected);
+  const histograms = [histogramOf(counters.http), ...(redis ? [redisHistogramOf(redis)] : [])];
+  const apps = [...handles.map(({ snapshot }) => snapshot?.appMetrics ?? []), await totals.appMetrics];
+  const { byWorker, renamed } = withoutCollisions(apps, [...own.getMetricsAsArray(), ...histograms]);
+  onRenamed(renamed);
+  const fromWorkers = AggregatorRegistry.aggregate([histograms, ...byWorker]);
   return { contentType: own.contentType, text: `${await own.metrics()}\n${await fromWorkers.metrics()}` };
 }
 
