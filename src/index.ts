@@ -61,9 +61,9 @@ export interface Kit {
   /** Aborts when this worker begins to drain: end streams, long polls and WebSockets on it. */
   readonly draining: AbortSignal;
   /**
-   * Takes connections that ask for another protocol, as `ws` does with `noServer: true`. The kit counts them as open work of the
+   * Takes connections that ask for a WebSocket, as `ws` does with `noServer: true`. The kit counts them as open work of the
    * worker: end them on `draining`, or the drain's deadline cuts them. Where the listener throws or rejects, that is logged, and the
-   * connection ends.
+   * connection ends. What asks for another protocol (`Upgrade: h2c`) is answered as HTTP/1.1.
    */
   onUpgrade(listener: (request: IncomingMessage, socket: Socket, head: Buffer) => unknown): void;
   /** Called after the last request was answered, before Redis closes; 1 second in all. */

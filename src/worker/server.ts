@@ -63,6 +63,7 @@ export class AppServer {
       headersTimeout: limits.headersTimeoutMs,
       requestTimeout: limits.requestTimeoutMs,
       maxHeaderSize: limits.maxHeaderBytes,
+      shouldUpgradeCallback: request => this.http.listenerCount('upgrade') > 0 && isWebSocket(request),
     });
     this.http.on('connection', socket => this.#opened(socket));
     this.http.on('request', (request, response) => this.#requested(request, response));
@@ -84,7 +85,7 @@ export class AppServer {
     return { open: open.length, oldest: oldestOf(open) };
   }
 
-  /** Gives connections that ask for another protocol to `listener`; without one they are answered like any request. */
+  /** Gives connections that ask for a WebSocket to `listener`. What asks for another protocol (h2c) is answered like any request: a server may. */
   upgradeWith(listener: UpgradeListener): void {
     this.http.on('upgrade', (request, socket, head) => {
       const connection = this.#connections.get(request.socket);
@@ -226,6 +227,9 @@ export class AppServer {
     return { requests, connections: busy.length };
   }
 }
+
+const isWebSocket = ({ headers }: IncomingMessage) =>
+  (headers.upgrade ?? '').split(',').some(protocol => protocol.trim().toLowerCase() === 'websocket');
 
 const isKeepAlive = (name: unknown, value: unknown) => /^connection$/i.test(String(name)) && /keep-alive/i.test(String(value));
 

@@ -12,7 +12,7 @@ import { postControl, startOperated } from './operator.ts';
 import { writtenApp } from './written-app.ts';
 
 const CONCURRENCY = 3;
-const UPGRADE = { Connection: 'Upgrade', Upgrade: 'echo' };
+const UPGRADE = { Connection: 'Upgrade', Upgrade: 'websocket' };
 
 describe('an app', { concurrency: CONCURRENCY }, () => {
   for (const [how, collect] of [
@@ -97,6 +97,24 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
     await kit.event('upgrade.handler-failed');
     assert.deepEqual([...kit.all('worker.exit'), ...kit.all('worker.uncaught-exception')], []);
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+  });
+
+  test('that takes WebSockets gets no client that asks for another protocol: it is answered as HTTP/1.1', async () => {
+    const app =
+      writtenApp(`kit.onUpgrade((req, socket) => socket.end('HTTP/1.1 200 OK\\r\\nContent-Length: 7\\r\\n\\r\\nupgrade'));
+      return (req, res) => res.end('request');`);
+    const kit = await startKit({ env: { APP_MODULE: app, NODE_CLUSTER_WORKERS: '1' } });
+    const { port } = await kit.ready();
+    for (const [protocol, expected] of [
+      ['h2c', 'request'],
+      ['TLS/1.0, h2c', 'request'],
+      ['WebSocket', 'upgrade'],
+      ['h2c, websocket', 'upgrade'],
+    ] as const) {
+      await using client = await RawClient.open(port);
+      const headers = { Connection: 'Upgrade, HTTP2-Settings', Upgrade: protocol, 'HTTP2-Settings': 'AAMAAABkAAQCAAAAAAIAAAAA' };
+      assert.equal((await client.ask('/', { headers })).body, expected, protocol);
+    }
   });
 
   test('that is still loaded when its worker is told to go does not begin to serve', async () => {
