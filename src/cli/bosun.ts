@@ -7,6 +7,7 @@ import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { ConfigError, controlSocketOf, readConfig, readEnvironment } from '../config.ts';
+import { workingDirectory } from '../resources/working-directory.ts';
 import { CommandError, call, stream } from './client.ts';
 import { type Member, renderFleet } from './fleet.ts';
 import { sizingCommand } from './sizing.ts';
@@ -54,7 +55,7 @@ type Command = (options: Options, operands: string[]) => Promise<number>;
 const COMMANDS: Record<string, Command> = {
   start: async (_options, [module]) => {
     if (module !== undefined) {
-      const file = resolve(module);
+      const file = resolve(workingDirectory(), module);
       if (!existsSync(file))
         throw new CommandError(`start needs the file of a module, got "${module}": there is no ${file}`, EX_CONFIG);
       process.env.APP_MODULE = file;

@@ -1,6 +1,7 @@
 /**
  * The settings of this pod: read at the start, read again by a rolling restart, and what of them goes to the workers.
  */
+import { resolve } from 'node:path';
 import {
   type Config,
   ConfigError,
@@ -11,6 +12,7 @@ import {
   type SecretTexts,
   usesRedis,
 } from '../config.ts';
+import { isThere, type Release, releaseAt, workingDirectory } from '../resources/working-directory.ts';
 import { generateSessionKey } from '../state/session-keys.ts';
 
 /** What a running primary can't change: its sockets are open, and its log is. */
@@ -29,67 +31,109 @@ const FIXED = {
   workerHeartbeatTimeoutMs: 'WORKER_HEARTBEAT_TIMEOUT_MS',
 } as const satisfies Partial<Record<keyof Config, string>>;
 
+/** All that a generation of workers begins with. */
+interface Loaded {
+  environment: Environment;
+  config: Config;
+  fromFiles: SecretTexts;
+  release: Release;
+}
+
 export class Settings {
-  #environment: Environment;
-  #config: Config;
-  #fromFiles: SecretTexts;
+  readonly #directory = workingDirectory();
+  #loaded: Loaded;
   #generatedKeys: string[] | undefined;
 
   /** @throws ConfigError */
   constructor() {
-    const { environment, fromDotenv } = readEnvironment();
-    this.#environment = environment;
-    const { config, fromFiles } = readSettings(environment, fromDotenv);
-    this.#config = config;
-    this.#fromFiles = fromFiles;
+    this.#loaded = this.#load();
   }
 
   get config(): Config {
-    return this.#config;
+    return this.#loaded.config;
   }
 
   get nodeOptions(): string {
-    return this.#environment.NODE_OPTIONS ?? '';
+    return this.#loaded.environment.NODE_OPTIONS ?? '';
   }
 
   /** What the platform says that it waits after SIGTERM, where it says so (TERMINATION_GRACE_PERIOD_SECONDS). */
   get gracePeriodSeconds(): number | undefined {
-    const seconds = Number(this.#environment.TERMINATION_GRACE_PERIOD_SECONDS);
+    const seconds = Number(this.#loaded.environment.TERMINATION_GRACE_PERIOD_SECONDS);
     return seconds > 0 ? seconds : undefined;
+  }
+
+  /** What the next worker runs: the release of its generation, or where that has been removed since, what is there now. */
+  get release(): Release {
+    if (!isThere(this.#loaded.release)) this.#loaded = { ...this.#loaded, release: releaseOf(this.#directory, this.config) };
+    return this.#loaded.release;
   }
 
   /** For the next worker. */
   workerEnvironment(nodeOptions: string, compileCache: string, id: number): Environment {
-    const own = { NODE_OPTIONS: nodeOptions, BOSUN_WORKER_ID: String(id), ...handOver(this.#fromFiles) };
-    return { NODE_COMPILE_CACHE: compileCache, ...this.#environment, ...own };
+    const own = {
+      APP_MODULE: this.release.module,
+      NODE_OPTIONS: nodeOptions,
+      BOSUN_WORKER_ID: String(id),
+      ...handOver(this.#loaded.fromFiles),
+    };
+    return { NODE_COMPILE_CACHE: compileCache, ...this.#loaded.environment, ...own };
   }
 
   /** Empty with Redis: the workers share keys through it. Generated ones stay the same until the primary ends. */
   sessionKeys(): string[] {
-    if (this.#config.sessionKeys !== undefined) return this.#config.sessionKeys;
-    if (usesRedis(this.#config)) return [];
+    if (this.config.sessionKeys !== undefined) return this.config.sessionKeys;
+    if (usesRedis(this.config)) return [];
     this.#generatedKeys ??= [generateSessionKey()];
     return this.#generatedKeys;
   }
 
   get areSessionKeysGenerated(): boolean {
-    return this.#config.sessionKeys === undefined && !usesRedis(this.#config);
+    return this.config.sessionKeys === undefined && !usesRedis(this.config);
   }
 
   /**
-   * Reads `.env` and secret files again.
+   * Looks again what is deployed in the working directory, and reads its `.env` and the secret files.
+   * @returns takes it all back
    * @throws ConfigError where they are malformed, or change what needs a new start; the settings stay as they were
    */
-  reload(): void {
-    const { environment, fromDotenv } = readEnvironment();
-    const { config, fromFiles } = readSettings(environment, fromDotenv);
+  reload(): () => void {
+    const before = this.#loaded;
+    enter(this.#directory);
+    const loaded = this.#load();
     const changed = Object.entries(FIXED).filter(
-      ([key]) => JSON.stringify(config[key as keyof typeof FIXED]) !== JSON.stringify(this.#config[key as keyof typeof FIXED]),
+      ([key]) =>
+        JSON.stringify(loaded.config[key as keyof typeof FIXED]) !== JSON.stringify(this.config[key as keyof typeof FIXED]),
     );
     if (changed.length > 0)
       throw new ConfigError(changed.map(([, name]) => `${name} can't change while the primary runs: start it anew`));
-    this.#environment = environment;
-    this.#config = config;
-    this.#fromFiles = fromFiles;
+    this.#loaded = loaded;
+    return () => {
+      this.#loaded = before;
+    };
+  }
+
+  #load(): Loaded {
+    const { environment, fromDotenv } = readEnvironment(process.env, this.#directory);
+    const { config, fromFiles } = readSettings(environment, fromDotenv);
+    return { environment, config, fromFiles, release: releaseOf(this.#directory, config) };
+  }
+}
+
+/** @throws ConfigError */
+function enter(directory: string): void {
+  try {
+    process.chdir(directory);
+  } catch (error) {
+    throw new ConfigError([`the working directory ${directory} must be there, got ${(error as NodeJS.ErrnoException).code}`]);
+  }
+}
+
+/** An app elsewhere goes on, whatever becomes of the working directory. */
+function releaseOf(directory: string, { appModule }: Config): Release {
+  try {
+    return releaseAt(directory, appModule);
+  } catch {
+    return releaseAt('/', resolve(directory, appModule));
   }
 }

@@ -5,6 +5,7 @@
 import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { connect } from 'node:net';
+import { resolve } from 'node:path';
 import type { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { ConnectionLimit, SHORT_TIMEOUTS } from '../connection-limit.ts';
@@ -48,7 +49,7 @@ export class ControlSocket {
   readonly path: string;
 
   constructor(path: string, operations: Record<string, Operation>) {
-    this.path = path;
+    this.path = resolve(path); // the working directory may become another one
     this.#operations = operations;
     // No limit: a profile of some minutes is uploaded by a request that began before it.
     this.#server = http.createServer({ ...SHORT_TIMEOUTS, requestTimeout: 0 }, (request, response) => {

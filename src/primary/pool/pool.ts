@@ -1,6 +1,7 @@
 /**
  * What the first worker needs to start, and nothing else: it is forked before the rest of the primary is loaded (10 ms).
  */
+import cluster from 'node:cluster';
 import { Balancing } from '../../balancing/balancing.ts';
 import { addressOf, PortError } from '../../balancing/sockets.ts';
 import type { Config } from '../../config.ts';
@@ -45,6 +46,7 @@ export async function startPool({ entry, compileCache }: Installation): Promise<
   const balancing = await balance(config, resizer.sizing.workers, log);
   const supervisor = new Supervisor(config, log, resizer.sizing, {
     fork: (id, generation, listener) => {
+      cluster.setupPrimary({ cwd: settings.release.directory });
       const environment = settings.workerEnvironment(resizer.workerNodeOptions, compileCache, id);
       const start = {
         id,

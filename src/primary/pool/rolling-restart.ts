@@ -43,9 +43,16 @@ export class RollingRestart {
   async #run(onStep: OnStep): Promise<void> {
     const { settings, resizer, supervisor, log } = this.#parts;
     try {
-      settings.reload();
+      const takeBack = settings.reload();
       resizer.reload(settings, supervisor);
-      await supervisor.restartAll(onStep);
+      await supervisor.restartAll(onStep).catch(error => {
+        // The old workers go on, and those that replace them one day are to come up, too.
+        if (supervisor.serving.length > 0) {
+          takeBack();
+          resizer.reload(settings, supervisor);
+        }
+        throw error;
+      });
     } catch (error) {
       if (error instanceof ConfigError) log().error({ event: 'reload.refused', problems: error.problems });
       throw error;

@@ -1,0 +1,42 @@
+/**
+ * Where the app is deployed, by the path that the operator knows. The kernel only knows the directory that a link named when this process began;
+ * a deployment that switches the link (`current -> releases/2`) is seen by the path, as unicorn sees it by $PWD.
+ */
+import { realpathSync, statSync } from 'node:fs';
+import { isAbsolute, resolve } from 'node:path';
+
+/** $PWD, where that is the working directory; else the working directory. `/` where that is gone. */
+export function workingDirectory(pwd = process.env.PWD): string {
+  if (pwd !== undefined && isAbsolute(pwd) && isSame(pwd, '.')) return pwd;
+  try {
+    return process.cwd();
+  } catch {
+    return '/';
+  }
+}
+
+function isSame(a: string, b: string): boolean {
+  const [one, other] = [a, b].map(path => statSync(path, { throwIfNoEntry: false }));
+  return one !== undefined && other !== undefined && one.dev === other.dev && one.ino === other.ino;
+}
+
+/** What the workers of one generation run: paths without links, so that it stays the same until the next generation. */
+export interface Release {
+  directory: string;
+  /** Absolute; as it was given where there is no such file, for the error of the worker that loads it. */
+  module: string;
+}
+
+/** @throws Error of the system, where `directory` is none that this process may enter */
+export function releaseAt(directory: string, module: string): Release {
+  process.chdir(directory); // for whatever else is relative, such as files of secrets
+  const real = realpathSync('.');
+  const file = resolve(real, module);
+  return { directory: real, module: exists(file) ? realpathSync(file) : file };
+}
+
+export function isThere({ directory, module }: Release): boolean {
+  return exists(directory) && exists(module);
+}
+
+const exists = (path: string) => statSync(path, { throwIfNoEntry: false }) !== undefined;

@@ -1,0 +1,98 @@
+/**
+ * Releases in folders of their own, and a link that names the current one.
+ */
+import assert from 'node:assert/strict';
+import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { everyWorker } from './clients.ts';
+import type { Kit } from './kit.ts';
+import { startOperated, temporaryFolder } from './operator.ts';
+
+function releases() {
+  const folder = temporaryFolder();
+  const current = join(folder, 'current');
+  const at = (release: number) => join(folder, String(release));
+  return {
+    current,
+    write: (release: number, head = '') => {
+      mkdirSync(at(release));
+      writeFileSync(join(at(release), '.env'), `GREETING=of ${release}`);
+      const answer = `JSON.stringify({ pid: process.pid, said: 'release ${release} ' + process.env.GREETING, cwd: process.cwd() })`;
+      writeFileSync(join(at(release), 'app.mjs'), `${head}\nexport default (req, res) => res.end(${answer});`);
+    },
+    remove: (release: number) => rmSync(at(release), { recursive: true }),
+    // As `ln -sfn` and Capistrano do it: never is there no current release.
+    switchTo: (release: number) => {
+      symlinkSync(at(release), `${current}.new`);
+      renameSync(`${current}.new`, current);
+    },
+  };
+}
+
+/** What both workers answer with; once where it is the same. */
+async function served(port: number): Promise<string> {
+  const said = new Set<string>();
+  await everyWorker(port, 2, async client => {
+    const answer = await client.askJson<{ pid: number; said: string; cwd: string }>('/');
+    said.add(`${answer.said} in ${answer.cwd.split('/').at(-1)}`);
+    return answer.pid;
+  });
+  return [...said].join();
+}
+
+/** Kills a worker; resolves when another one serves in its place. */
+async function replaced(kit: Kit): Promise<void> {
+  const { workers } = await kit.statusWhere(status => status.workers.filter(({ state }) => state === 'ready').length === 2);
+  const [victim] = workers;
+  assert.ok(victim);
+  process.kill(victim.pid, 'SIGKILL');
+  await kit.statusWhere(
+    status => status.workers.filter(({ state, pid }) => state === 'ready' && pid !== victim.pid).length === 2,
+  );
+}
+
+for (const [how, module] of [
+  ['relative to it', () => 'app.mjs'],
+  ['by its path', (current: string) => join(current, 'app.mjs')],
+] as const)
+  test(`a rolling restart serves what the working directory's link names now, APP_MODULE ${how}`, async () => {
+    const { current, write, switchTo, remove } = releases();
+    write(1);
+    write(2);
+    switchTo(1);
+    const env = { PWD: current, APP_MODULE: module(current) };
+    const { kit, port, bosun } = await startOperated({ cwd: current, env });
+    assert.equal(await served(port), 'release 1 of 1 in 1');
+
+    switchTo(2);
+    await replaced(kit);
+    assert.equal(await served(port), 'release 1 of 1 in 1', 'a worker that dies is replaced by one of its release');
+    assert.equal((await bosun('restart')).code, 0);
+    assert.equal(await served(port), 'release 2 of 2 in 2');
+
+    write(3, "throw new Error('broken');");
+    switchTo(3);
+    const refused = await bosun('restart');
+    assert.equal(refused.code, 1, refused.stdout);
+    await replaced(kit);
+    assert.equal(await served(port), 'release 2 of 2 in 2', 'a release that does not start is refused, also for replacements');
+
+    write(4);
+    switchTo(4);
+    for (const old of [1, 2, 3]) remove(old);
+    await replaced(kit);
+    assert.match(
+      await served(port),
+      /release 4 of 2 in 4/,
+      'where its release has been removed, a worker is replaced by the current one',
+    );
+    assert.equal((await bosun('restart')).code, 0);
+    assert.equal(await served(port), 'release 4 of 4 in 4');
+
+    rmSync(current);
+    const gone = await bosun('restart');
+    assert.equal(gone.code, 1);
+    assert.match(gone.stderr, /the working directory \S+current must be there, got ENOENT/);
+    assert.equal(await served(port), 'release 4 of 4 in 4');
+  });
