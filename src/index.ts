@@ -43,7 +43,10 @@ export interface Kit {
    * kit's keys: `app.keys` and `ctx.cookies` are not used. Answers 503 when the store is away.
    */
   readonly session: Koa.Middleware;
-  /** The worker's Redis client; undefined where no Redis is configured. */
+  /**
+   * The worker's Redis client; undefined where no Redis is configured. It is connected when the app's function is called, or Redis is
+   * away: commands fail at once then.
+   */
   readonly redis: Redis | Cluster | undefined;
   /**
    * Sends `data` to every worker of every pod, this one included: once each, in the order in which this worker sends. Without Redis to

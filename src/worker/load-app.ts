@@ -18,12 +18,19 @@ export class AppError extends Error {
 
 const EXPECTED = 'a Koa instance, a function (kit) that returns one, or a request listener (req, res)';
 
-/**
- * Loads the app.
- * @param onKoa called with the Koa instance, if it is one, before it serves
- * @throws AppError
- */
-export async function loadApp(appModule: string, kit: Kit, onKoa: (app: Koa) => void): Promise<RequestListener> {
+export interface LoadOptions {
+  kit: Kit;
+  /** Resolves when all of the kit can be used: awaited before the factory is called, while nothing waits for it that needs no factory. */
+  kitSettled: () => Promise<void>;
+  /** Why a factory may have failed that uses the kit. */
+  kitTrouble: () => string | undefined;
+  /** Called with the Koa instance, if it is one, before it serves. */
+  onKoa: (app: Koa) => void;
+}
+
+/** Loads the app. @throws AppError */
+export async function loadApp(appModule: string, options: LoadOptions): Promise<RequestListener> {
+  const { onKoa } = options;
   const file = resolve(appModule);
   const exported = await importDefault(file);
   if (typeof exported !== 'function') {
@@ -32,7 +39,7 @@ export async function loadApp(appModule: string, kit: Kit, onKoa: (app: Koa) => 
   }
   // Express apps are functions (req, res, next); a factory takes the kit alone, or nothing.
   if (exported.length >= 2) return exported as RequestListener;
-  const made = await call(file, exported as (kit: Kit) => unknown, kit);
+  const made = await call(file, exported as (kit: Kit) => unknown, options);
   if (isKoa(made)) return listenerOf(made, onKoa);
   if (typeof made === 'function' && made.length >= 2) return made as RequestListener;
   throw new AppError(`the function that ${file} exports must return a Koa instance, got ${describe(made)}`);
@@ -63,11 +70,18 @@ async function importDefault(file: string): Promise<unknown> {
   return isObject(exported) && exported.__esModule === true && 'default' in exported ? exported.default : exported;
 }
 
-async function call(file: string, factory: (kit: Kit) => unknown, kit: Kit): Promise<unknown> {
+async function call(
+  file: string,
+  factory: (kit: Kit) => unknown,
+  { kit, kitSettled, kitTrouble }: LoadOptions,
+): Promise<unknown> {
+  await kitSettled();
   try {
     return await factory(kit);
   } catch (cause) {
-    throw new AppError(`the function that ${file} exports threw: ${messageOf(cause)}`, { cause });
+    const trouble = kitTrouble();
+    const because = trouble === undefined ? '' : `; ${trouble}`;
+    throw new AppError(`the function that ${file} exports threw: ${messageOf(cause)}${because}`, { cause });
   }
 }
 

@@ -11,17 +11,24 @@ import { type SessionKeys, shareSessionKeys } from '../state/session-keys.ts';
 import { messageOf } from './error-report.ts';
 import { tell } from './primary-line.ts';
 
+/** The app's factory waits no longer for an answer, or for the reason why there is none. */
+const SETTLE_TIMEOUT_MS = 2000;
+
 export class WorkerRedis {
   /** Undefined where the configuration turned out not to name one. */
   readonly client: RedisClient | undefined;
   readonly #config: Config;
   readonly #keys: SessionKeys;
+  readonly #settled = Promise.withResolvers<void>();
+  #trouble: string | undefined;
 
   /** Connects in the background; `keys` are those in Redis once it has answered, unless SESSION_KEYS are given. */
   constructor(config: Config, id: number, keys: SessionKeys) {
     this.#config = config;
     this.#keys = keys;
     this.client = connectRedis(config, `bosun:${hostname()}:${id}`, async (state, message) => {
+      this.#trouble = state === 'ready' ? undefined : message;
+      this.#settled.resolve();
       try {
         if (state === 'ready') await this.#readKeys();
         const evictionPolicy = state === 'ready' && this.client ? await evictionPolicyOf(this.client) : undefined;
@@ -31,6 +38,16 @@ export class WorkerRedis {
         if (this.client !== undefined) replaceConnection(this.client);
       }
     });
+  }
+
+  /** Resolves once commands are answered, or it is known that they are not. One that is away holds nobody up: commands fail at once then. */
+  async settled(): Promise<void> {
+    await Promise.race([this.#settled.promise, new Promise(resolve => setTimeout(resolve, SETTLE_TIMEOUT_MS))]);
+  }
+
+  /** Why commands fail, in words for an operator. */
+  get trouble(): string | undefined {
+    return this.#trouble;
   }
 
   get counters(): RedisCounters {

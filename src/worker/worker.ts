@@ -130,8 +130,13 @@ class Worker {
     for (const { event, json } of retained) this.#retained.set(event, json);
     try {
       const kit = await this.#createKit(sessionKeys);
-      const listener = await loadApp(this.#config.appModule, kit, app => {
-        if (this.#config.trustProxy) app.proxy = true;
+      const listener = await loadApp(this.#config.appModule, {
+        kit,
+        kitSettled: async () => this.#redis?.settled(),
+        kitTrouble: () => this.#redis?.trouble,
+        onKoa: app => {
+          if (this.#config.trustProxy) app.proxy = true;
+        },
       });
       await kit.loaded();
       await this.#serve(listener);

@@ -1,0 +1,58 @@
+/**
+ * Apps that use Redis while they are loaded.
+ */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
+import { test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
+import { freePort } from '../free-port.ts';
+import { ask } from './clients.ts';
+import { CLEAN, startKit } from './kit.ts';
+import { LocalRedis, withRedis } from './redis.ts';
+import { writtenApp } from './written-app.ts';
+
+const ASKS = writtenApp(`
+  const found = await kit.redis.incr('starts');
+  return (req, res) => res.end(String(found));`);
+
+/** Redis says its first word so late: longer than it takes to load the app, and below the time-out of a command. */
+const DELAY_MS = 250;
+
+test('the factory of an app can use Redis, though the connection takes longer than to load the app', withRedis, async () => {
+  const redis = await LocalRedis.start();
+  const slow = createServer(async client => {
+    client.on('error', () => undefined);
+    await pause(DELAY_MS);
+    const upstream = connect(redis.port, '127.0.0.1').on('error', () => undefined);
+    client.pipe(upstream).pipe(client);
+  }).listen(0, '127.0.0.1');
+  await once(slow, 'listening');
+  const { port: redisPort } = slow.address() as { port: number };
+  try {
+    const kit = await startKit({
+      env: { APP_MODULE: ASKS, REDIS_URL: `redis://127.0.0.1:${redisPort}`, NODE_CLUSTER_WORKERS: '1' },
+    });
+    const { port } = await kit.listening();
+    assert.equal((await ask(port, '/')).body, '1');
+    assert.deepEqual(kit.all('worker.failed'), [], 'at the first start');
+    kit.signal('SIGTERM');
+    assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
+  } finally {
+    slow.close();
+    await redis.stop();
+  }
+});
+
+test('where Redis is away, an app that needs none serves, and one whose factory asks it fails with the reason', async () => {
+  const REDIS_URL = `redis://127.0.0.1:${await freePort()}`;
+  const needsNone = writtenApp("return (req, res) => res.end('hello');");
+  const kit = await startKit({ env: { APP_MODULE: needsNone, REDIS_URL, NODE_CLUSTER_WORKERS: '1' } });
+  const { port } = await kit.listening();
+  assert.equal((await ask(port, '/')).body, 'hello');
+
+  const asking = await startKit({ env: { APP_MODULE: ASKS, REDIS_URL, NODE_CLUSTER_WORKERS: '1', START_TIMEOUT_MS: '1000' } });
+  const { error } = await asking.event('worker.failed');
+  assert.match(String(error), /exports threw: .*; Redis at 127\.0\.0\.1:\d+ does not answer: .*ECONNREFUSED/);
+  assert.deepEqual(await asking.exit(), { code: 1, signal: null }, asking.transcript());
+});
