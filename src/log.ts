@@ -5,8 +5,10 @@ import { createRequire } from 'node:module';
 import type { DestinationStream, Logger } from 'pino';
 
 const SECRET_FIELDS = ['password', 'secret', 'token', 'authorization', 'cookie', 'redisUrl', 'sessionKeys'];
+/** ioredis' errors carry the command that failed: sessions, and what else the app keeps in Redis. */
+const COMMAND_ARGUMENTS = '*.command.args';
 /** Replaced by "[Redacted]": in the line itself, in its objects, and in their headers. */
-const SECRETS = SECRET_FIELDS.flatMap(field => [field, `*.${field}`, `*.headers.${field}`]);
+const SECRETS = [...SECRET_FIELDS.flatMap(field => [field, `*.${field}`, `*.headers.${field}`]), COMMAND_ARGUMENTS];
 
 export type Log = Logger;
 /** Gives the process' logger. */

@@ -15,3 +15,11 @@ test('secrets are redacted in a line, in its objects and in their headers', () =
   const { event, kept, password } = JSON.parse(line);
   assert.deepEqual({ event, kept, password }, { event: 'x', kept: 1, password: '[Redacted]' });
 });
+
+test('the arguments of a failed Redis command are redacted in its error', () => {
+  const lines: string[] = [];
+  const err = Object.assign(new Error('WRONGTYPE'), { command: { name: 'set', args: ['sess:1', '{"user":"p4ss"}'] } });
+  createLog('info', {}, line => lines.push(line))().error({ event: 'x', err });
+  assert.doesNotMatch(lines.join(''), /p4ss/);
+  assert.match(lines.join(''), /WRONGTYPE/);
+});
