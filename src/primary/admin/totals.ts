@@ -196,12 +196,16 @@ function addTimes(a: Times, b: Times): Times {
   };
 }
 
-/** By prom-client's own rules for clusters; loaded only where an app has metrics. */
+/** By prom-client's own rules for clusters; loaded only where an app has metrics. Where it can't, they are added up with the next ones. */
 async function addAppMetrics(sum: AppMetric[], gone: AppMetric[]): Promise<AppMetric[]> {
   const lasting = gone.flatMap(lastingOf);
   if (lasting.length === 0) return sum;
-  const { AggregatorRegistry } = await import('prom-client');
-  return AggregatorRegistry.aggregate([sum, lasting]).getMetricsAsJSON();
+  try {
+    const { AggregatorRegistry } = await import('prom-client');
+    return await AggregatorRegistry.aggregate([sum, lasting]).getMetricsAsJSON();
+  } catch {
+    return [...sum, ...lasting];
+  }
 }
 
 /** What of a metric outlives its worker: what it has counted. Gauges go with it, and so do the quantiles of a summary, which have no name of their own. */

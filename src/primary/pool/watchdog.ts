@@ -39,7 +39,8 @@ export class Watchdog {
 
   /** While the new worker starts: where the blocked one is stuck. */
   async logStack({ id, pid }: WorkerHandle): Promise<void> {
-    const { stackOfBlocked } = await import('./blocked-stack.ts');
+    // Without a file to load while the kit is installed anew.
+    const { stackOfBlocked } = await import('./blocked-stack.ts').catch(() => ({ stackOfBlocked: () => undefined }));
     const stack = await stackOfBlocked(pid);
     this.#log().error({ event: 'worker.hung', worker: id, workerPid: pid, stack: stack ?? 'not to be had' });
   }
