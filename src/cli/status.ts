@@ -29,6 +29,8 @@ export interface Status {
     waitingFor?: { method: string; path: string; ageMs: number; bytesSent: number }[];
     waitingForCount?: number;
   }[];
+  /** `at` is milliseconds since the epoch. */
+  failedStarts?: { count: number; last: { at: number; worker: number; reason: string; failure?: string } | null };
   restarts: { total: number; byReason: Record<string, number> };
   drains: {
     count: number;
@@ -65,6 +67,7 @@ export function renderStatus(status: Status): string {
     ]),
     ...waits(status, Number.POSITIVE_INFINITY),
     '',
+    ...failures(status),
     endings(status),
   ].join('\n');
 }
@@ -80,6 +83,16 @@ export function waits({ workers }: Status, most: number): string[] {
   const shown = named.slice(0, most);
   const left = workers.reduce((sum, { waitingForCount = 0 }) => sum + waitingForCount, 0) - shown.length;
   return left > 0 ? [...shown, `${left} more requests that are waited for`] : shown;
+}
+
+/** How many workers failed to start, and the last one's words; nothing where none has. */
+function failures({ failedStarts }: Status): string[] {
+  const last = failedStarts?.last;
+  if (failedStarts === undefined || !last) return [];
+  const ago = duration((Date.now() - last.at) / 1000);
+  return [
+    `failed starts: ${failedStarts.count}; the last ${ago} ago, worker ${last.worker} (${last.reason}): ${last.failure ?? ''}`,
+  ];
 }
 
 /** How many workers have ended, why, and what their drains did. */

@@ -61,6 +61,7 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
       'workers',
       'restarts',
       'drains',
+      'failedStarts',
     ]);
     const { sizing, workers, restarts } = status as {
       sizing: { cpus: object; memory: object };

@@ -44,6 +44,10 @@ describe('a pool that serves', { concurrency: CONCURRENCY }, () => {
     assert.match(metrics, /^bosun_failed_starts_total [1-9]\d*$/m);
     for (const text of [body, JSON.stringify(failedStarts), metrics]) assert.doesNotMatch(text, /secret\.example/);
     assert.match((await bosun('status', '--json')).stdout, /secret\.example/, 'the control socket shows the text');
+    assert.match(
+      (await bosun('status')).stdout,
+      /^failed starts: \d+; the last \d+ s ago, worker \d \(crash\): .*secret\.example/m,
+    );
     const { stack } = await kit.event('worker.failed');
     assert.match(String(stack), /caused by: Error: connect to secret\.example\n +at .*app\.mjs:\d+/);
 

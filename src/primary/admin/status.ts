@@ -69,9 +69,9 @@ export function statusOf({ version, policy, sizing, state, supervisor, totals, r
     policy,
     sizing,
     workers: supervisor.handles.map(handle => workerStatus(handle, audience)),
-    failedStarts: failedStartsOf(totals, audience),
     restarts: { total: totals.exits, byReason: Object.fromEntries(totals.exitsByReason) },
     drains: { ...totals.drains, last: last && { ...last, cut: requestsFor(audience, last.cut) } },
+    failedStarts: failedStartsOf(totals, audience),
     // Only while there are some; Redis' words may name keys.
     ...(redisRefusals.length > 0 && {
       redisRefusals: redisRefusals.map(({ message, ...open }) => (audience === 'open' ? open : { ...open, message })),
