@@ -1,6 +1,6 @@
 /**
  * Small parsers that turn `unknown` into a typed value. Each copies what it knows and leaves out the rest, so that what is kept has
- * a known size. No library: zod and valibot cost every process 10 ms and more at its start.
+ * a known size.
  */
 
 /** @throws MalformedError; `at` is the path to `value`, for its message */

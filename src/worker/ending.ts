@@ -86,6 +86,12 @@ export class Ending implements EndListener {
     void this.#leave(CRASH_DRAIN, ExitCode.failed);
   }
 
+  onHeldExit(code: unknown): boolean {
+    if (this.#mayExit) return false;
+    this.onLeave(`process.exit(${code}) after an unhandled rejection`);
+    return true;
+  }
+
   /** Left to the primary, which gets it too where the group does. */
   onSignal(signal: OwnedSignal): void {
     this.#signals.add(signal);

@@ -48,10 +48,11 @@ export function reportOf(thrown: unknown, isPermanent = false): ErrorReport {
   };
 }
 
-/** For the log: plain strings of bounded length, since pino reads the fields of an error, and its getters may throw. */
-export function loggable(thrown: unknown): { type: string; message: string; stack: string; code?: string } {
+/** For the log: plain strings of bounded length. pino reads the fields of an error, and its getters may throw; the type of this one is its name. */
+export function loggable(thrown: unknown): { message: string; stack: string; code?: string } {
   const { message, stack, summary } = reportOf(thrown);
-  return { type: summary.class, message, stack, ...(summary.code !== undefined && { code: summary.code }) };
+  const nameless: object = Object.create(null, { name: { value: summary.class } });
+  return Object.assign(nameless, { message, stack, ...(summary.code !== undefined && { code: summary.code }) });
 }
 
 /** In words. */

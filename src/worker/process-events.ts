@@ -3,6 +3,7 @@
  * offers in a worker. The kit decides what becomes of each (worker.ts); the app's own listeners stay where the app has put them, and are
  * called when the kit says so (held-events.ts).
  */
+import { AsyncLocalStorage } from 'node:async_hooks';
 import cluster from 'node:cluster';
 
 /** The primary decides on these: a Ctrl-C, a hang-up or an init without `-s` signals the whole process group, workers included. */
@@ -18,6 +19,8 @@ export interface EndListener {
   onSignal(signal: OwnedSignal): void;
   /** The app wants this worker to go: `call` is what it called. */
   onLeave(call: string): void;
+  /** A listener of rejections wants to exit. False where it may. */
+  onHeldExit(code: unknown): boolean;
   /** The process exits now, and nothing can hold it: what is open is lost. */
   onExit(code: unknown): void;
   /** One of the app's listeners threw where that would end the process at once, or hold its exit. */
@@ -25,6 +28,12 @@ export interface EndListener {
   /** The channel to the primary is closed, and so the primary gone. */
   onDisconnect(): void;
 }
+
+/** Thrown by `process.exit` where it may not end the process yet: what comes after it in the app must not run. */
+const EXIT_HELD = new Error('this worker exits once its open requests have their answers');
+
+/** Around the app's listeners of rejections, and all that follows from them. */
+const rejectionListeners = new AsyncLocalStorage<true>();
 
 /** The kit's listener of each of its signals: without any, Node.js gives the signal back to the system, which ends the process. */
 const keepSignal = () => undefined;
@@ -46,9 +55,11 @@ function interceptEvents(listener: EndListener, onInternalMessage: (message: unk
   /** Each returns whether the app's listeners get it too. */
   const asked: Record<string, (...args: unknown[]) => boolean> = {
     uncaughtException: (thrown, origin) => {
-      listener.onThrown(thrown, origin);
+      if (thrown !== EXIT_HELD) listener.onThrown(thrown, origin);
       return false;
     },
+    // Not held: an app that listens has handled it, and its worker goes on.
+    unhandledRejection: reason => reason !== EXIT_HELD,
     internalMessage: message => {
       onInternalMessage(message);
       return true;
@@ -72,8 +83,9 @@ function interceptEvents(listener: EndListener, onInternalMessage: (message: unk
     const ask = typeof event === 'string' && Object.hasOwn(asked, event) ? asked[event] : undefined;
     if (ask !== undefined && !ask(...args)) return true;
     try {
-      return pass(event, args);
+      return event === 'unhandledRejection' ? rejectionListeners.run(true, pass, event, args) : pass(event, args);
     } catch (error) {
+      if (error === EXIT_HELD) return true;
       if (event !== 'exit' && event !== 'uncaughtExceptionMonitor') throw error;
       listener.onListenerFailed(event, error);
       return true;
@@ -110,6 +122,12 @@ function interceptCalls(listener: EndListener): void {
     if (pid !== process.pid || !ENDING.has(signal)) return kill.call(process, pid, signal);
     listener.onLeave(`process.kill(process.pid, ${JSON.stringify(signal ?? 'SIGTERM')})`);
     return true;
+  };
+  const exit = process.exit;
+  process.exit = code => {
+    const isHeld = rejectionListeners.getStore() === true && listener.onHeldExit(code);
+    if (isHeld) throw EXIT_HELD;
+    return exit.call(process, code);
   };
   process.disconnect = () => listener.onLeave('process.disconnect()');
   const { worker } = cluster;

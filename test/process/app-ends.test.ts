@@ -45,6 +45,14 @@ const ENDS: Record<string, [act: string, failure: RegExp]> = {
     "process.on('uncaughtException', error => { kit.log.info({ event: 'test.told', of: error.message }); setTimeout(() => process.exit(7), 50); }); throw new Error('first')",
     /^first$/,
   ],
+  'has an unhandledRejection listener that exits': [
+    "process.on('unhandledRejection', () => { process.exit(1); throw new Error('not reached'); }); Promise.reject(new Error('first'))",
+    /^the app called process.exit\(1\) after an unhandled rejection$/,
+  ],
+  'has one that exits later': [
+    "process.on('unhandledRejection', async () => { await sleep(10); setTimeout(() => process.exit(1), 10); }); Promise.reject(null)",
+    /^the app called process.exit\(1\) after an unhandled rejection$/,
+  ],
   'takes its listeners off': ["process.removeAllListeners(); throw new Error('still caught')", /^still caught$/],
   'takes the reference of the channel away': ["process.channel.unref(); throw new Error('first')", /^first$/],
   'calls process.disconnect()': ['process.disconnect()', /^the app called process.disconnect\(\)$/],
@@ -86,7 +94,8 @@ describe('the answer of a worker comes whole, and the log says why it ended', { 
       for (const [index, [name, [, failure]]] of mine.entries()) {
         await kit.statusWhere(({ workers }) => workers.some(({ state }) => state === 'ready'));
         await using client = await RawClient.open(port);
-        assert.equal((await client.ask(`/${encodeURIComponent(name)}`)).status, 200, `${name}: ${kit.transcript()}`);
+        const answer = await client.ask(`/${encodeURIComponent(name)}`).catch((error: Error) => error.message);
+        assert.ok(typeof answer === 'object' && answer.status === 200, `${name}: ${JSON.stringify(answer)}; ${kit.transcript()}`);
         await kit.event('worker.exit', () => kit.all('worker.exit').length > index);
         const exit = kit.all('worker.exit').at(-1);
         assert.equal(exit?.reason, 'crash', name);
@@ -101,6 +110,28 @@ describe('the answer of a worker comes whole, and the log says why it ended', { 
       assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
     });
   }
+});
+
+test('an app that handles its rejections, or catches what nobody caught, goes on', async () => {
+  const file = writtenApp(`
+    process.on('unhandledRejection', () => kit.log.info({ event: 'test.handled' }));
+    const { default: domain } = await import('node:domain');
+    return (req, res) => {
+      if (req.url === '/domain') {
+        const own = domain.create();
+        own.on('error', () => kit.log.info({ event: 'test.handled' }));
+        own.run(() => setImmediate(() => { throw new Error('in a domain'); }));
+      } else Promise.reject(new Error('handled'));
+      setTimeout(() => res.end(String(process.pid)), 50);
+    };`);
+  const kit = await startKit({ env: { APP_MODULE: file, NODE_CLUSTER_WORKERS: '1' } });
+  const { port } = await kit.ready();
+  await using client = await RawClient.open(port);
+  const pids = [await client.ask('/'), await client.ask('/domain'), await client.ask('/')].map(({ body }) => body);
+  assert.equal(new Set(pids).size, 1);
+  assert.equal(kit.all('test.handled').length, 3);
+  assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+  assert.deepEqual(kit.all('worker.uncaught-exception'), []);
 });
 
 test('an app that exits takes its requests along at once, and they are counted and named', async () => {
