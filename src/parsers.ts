@@ -35,6 +35,52 @@ export const workerCount: Parser<WorkerCount> = text => {
 /** Any text; the empty one counts as unset and never comes here. */
 export const text: Parser<string> = value => value;
 
+/**
+ * The options of NODE_OPTIONS, by the rules of Node.js: spaces separate, double quotes keep spaces, and within them a backslash escapes.
+ * @throws Error where a quote or an escape has no end, as Node.js refuses to start
+ */
+export function splitNodeOptions(text: string): string[] {
+  const options: string[] = [];
+  let current: string | undefined;
+  let isQuoted = false;
+  for (let at = 0; at < text.length; at++) {
+    let char = text[at] ?? '';
+    if (char === '"') {
+      isQuoted = !isQuoted;
+      current ??= '';
+      continue;
+    }
+    if (char === ' ' && !isQuoted) {
+      if (current !== undefined) options.push(current);
+      current = undefined;
+      continue;
+    }
+    if (char === '\\' && isQuoted) {
+      at++;
+      if (at === text.length) throw new Error('an escape without a character after it');
+      char = text[at] ?? '';
+    }
+    current = (current ?? '') + char;
+  }
+  if (isQuoted) throw new Error('a quote without its end');
+  if (current !== undefined) options.push(current);
+  return options;
+}
+
+/** Options of Node.js, separated and quoted as in NODE_OPTIONS. */
+export const nodeOptions: Parser<string[]> = value => {
+  let options: string[];
+  try {
+    options = splitNodeOptions(value);
+  } catch (error) {
+    throw new Expected(`options of Node.js, and has ${(error as Error).message}`);
+  }
+  const unknown = options.find(option => option.startsWith('-') && !process.allowedNodeEnvironmentFlags.has(option));
+  if (unknown !== undefined)
+    throw new Expected(`options that Node.js takes in NODE_OPTIONS, which ${unknown.split('=')[0]} is not`);
+  return options;
+};
+
 export function wholeNumber(least: number, most: number = Number.MAX_SAFE_INTEGER): Parser<number> {
   const range = most === Number.MAX_SAFE_INTEGER ? `of at least ${least}` : `from ${least} to ${most}`;
   return value => {

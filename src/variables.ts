@@ -10,6 +10,7 @@ import {
   hostPorts,
   list,
   milliseconds,
+  nodeOptions,
   port,
   sampled,
   text,
@@ -102,6 +103,11 @@ export const variables = {
     '30000',
     milliseconds(),
     'a worker whose event loop is blocked this long is replaced; `0` off',
+  ),
+  workerNodeOptions: optional(
+    'WORKER_NODE_OPTIONS',
+    nodeOptions,
+    'options of Node.js for the workers alone, written as in `NODE_OPTIONS` (docs/node-options.md)',
   ),
   workerMaxRequests: variable('WORKER_MAX_REQUESTS', '0', wholeNumber(0), 'recycle a worker after that many requests', {
     shown: '`0` (off)',

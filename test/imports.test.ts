@@ -13,7 +13,7 @@ const MAY_IMPORT: Record<string, string[]> = {
   balancing: ['config.ts', 'variables.ts'],
   resources: ['config.ts'],
   state: ['messages.ts', 'config.ts', 'log.ts'],
-  cli: ['main.ts', 'config.ts', 'resources'],
+  cli: ['main.ts', 'config.ts', 'resources', 'parsers.ts'],
   loadtest: ['cli', 'config.ts', 'parsers.ts', 'variables.ts'],
   demo: ['index.ts'],
   'index.ts': ['config.ts', 'log.ts'],

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { WorkerCount } from '../src/config.ts';
+import { splitNodeOptions } from '../src/parsers.ts';
 import { type Limits, resolveLimits } from '../src/resources/cgroup.ts';
 import { takeHeapChoice } from '../src/resources/node-options.ts';
 import { type HeapChoice, size } from '../src/resources/sizing.ts';
@@ -123,7 +124,8 @@ describe('NODE_OPTIONS', () => {
     ['--max-old-space-sizes=1', {}, '--max-old-space-sizes=1'],
   ] as const) {
     test(`${given || '(empty)'} → ${JSON.stringify(choice)}, rest ${rest || '(empty)'}`, () => {
-      assert.deepEqual(takeHeapChoice(given), { choice, rest });
+      const options = { environment: splitNodeOptions(given), commandLine: [], workers: [] };
+      assert.deepEqual(takeHeapChoice(options), { choice, environment: rest, commandLine: [] });
     });
   }
 });

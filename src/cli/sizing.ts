@@ -3,6 +3,7 @@
  */
 import { statSync } from 'node:fs';
 import { readConfig, readEnvironment } from '../config.ts';
+import { splitNodeOptions } from '../parsers.ts';
 import { type Detected, detect } from '../resources/detect.ts';
 import { CommandError } from './client.ts';
 import { table } from './table.ts';
@@ -18,7 +19,13 @@ export function sizingCommand({ json, root }: { json: boolean; root: string }): 
     throw new CommandError(`--root must be a folder that holds proc and sys, got ${JSON.stringify(root)}`, EX_USAGE);
   }
   const { environment, fromDotenv } = readEnvironment();
-  const detected = detect(readConfig(environment, fromDotenv).workers, environment.NODE_OPTIONS ?? '', root);
+  const { workers, workerNodeOptions } = readConfig(environment, fromDotenv);
+  const nodeOptions = {
+    environment: splitNodeOptions(environment.NODE_OPTIONS ?? ''),
+    commandLine: [],
+    workers: workerNodeOptions ?? [],
+  };
+  const detected = detect(workers, nodeOptions, root);
   return json ? JSON.stringify(detected.sizing) : explain(detected);
 }
 

@@ -12,8 +12,11 @@ import {
   type SecretTexts,
   usesRedis,
 } from '../config.ts';
+import { splitNodeOptions } from '../parsers.ts';
+import type { NodeOptions } from '../resources/node-options.ts';
 import { isThere, type Release, releaseAt, workingDirectory } from '../resources/working-directory.ts';
 import { generateSessionKey } from '../state/session-keys.ts';
+import { judgeNodeOptions } from './judged-options.ts';
 
 /** What a running primary can't change: its sockets are open, and its log is. */
 const FIXED = {
@@ -37,6 +40,8 @@ interface Loaded {
   config: Config;
   fromFiles: SecretTexts;
   release: Release;
+  nodeOptions: NodeOptions;
+  nodeOptionWarnings: readonly string[];
 }
 
 export class Settings {
@@ -53,8 +58,13 @@ export class Settings {
     return this.#loaded.config;
   }
 
-  get nodeOptions(): string {
-    return this.#loaded.environment.NODE_OPTIONS ?? '';
+  get nodeOptions(): NodeOptions {
+    return this.#loaded.nodeOptions;
+  }
+
+  /** What an operator should know of the options of Node.js. */
+  get nodeOptionWarnings(): readonly string[] {
+    return this.#loaded.nodeOptionWarnings;
   }
 
   /** What the platform says that it waits after SIGTERM, where it says so (TERMINATION_GRACE_PERIOD_SECONDS). */
@@ -114,10 +124,31 @@ export class Settings {
   }
 
   #load(): Loaded {
-    const { environment, fromDotenv } = readEnvironment(process.env, this.#directory);
+    const { environment: given, fromDotenv } = readEnvironment(process.env, this.#directory);
+    const nodeOptions = nodeOptionsOf(given);
+    const { refused, warnings, maxHeaderSize } = judgeNodeOptions(nodeOptions, given.MAX_HEADER_BYTES || undefined);
+    if (refused.length > 0) throw new ConfigError(refused);
+    const environment = maxHeaderSize === undefined ? given : { ...given, MAX_HEADER_BYTES: maxHeaderSize };
     const { config, fromFiles } = readSettings(environment, fromDotenv);
-    return { environment, config, fromFiles, release: releaseOf(this.#directory, config) };
+    const release = releaseOf(this.#directory, config);
+    return { environment, config, fromFiles, release, nodeOptions, nodeOptionWarnings: warnings };
   }
+}
+
+/** @throws ConfigError */
+function nodeOptionsOf({ NODE_OPTIONS = '', WORKER_NODE_OPTIONS = '' }: Environment): NodeOptions {
+  const split = (name: string, text: string) => {
+    try {
+      return splitNodeOptions(text);
+    } catch (error) {
+      throw new ConfigError([`${name} must be options of Node.js, got ${(error as Error).message}: ${JSON.stringify(text)}`]);
+    }
+  };
+  return {
+    environment: split('NODE_OPTIONS', NODE_OPTIONS),
+    commandLine: process.execArgv,
+    workers: split('WORKER_NODE_OPTIONS', WORKER_NODE_OPTIONS),
+  };
 }
 
 /** @throws ConfigError */

@@ -19,6 +19,7 @@ export function logStart({ settings, resizer, balancing, log }: Pool): void {
   if (fallback !== undefined) log().warn({ event: 'balancing.fallback', warning: fallback });
   for (const warning of warnings) log().warn({ event: 'sizing.warning', warning });
   for (const { file, why } of resizer.limits.skipped) log().debug({ event: 'sizing.skipped', file, why });
+  for (const warning of settings.nodeOptionWarnings) log().warn({ event: 'node-options.warning', warning });
   if (settings.areSessionKeysGenerated) {
     const warning =
       'SESSION_KEYS is not set and there is no Redis: sessions end with this start, and other pods do not know them';

@@ -4,7 +4,7 @@
 import { availableParallelism, totalmem } from 'node:os';
 import type { WorkerCount } from '../config.ts';
 import { type Limits, type ReadText, readerBelow, resolveLimits } from './cgroup.ts';
-import { takeHeapChoice } from './node-options.ts';
+import { heapOption, type NodeOptions, takeHeapChoice } from './node-options.ts';
 import { type Machine, type Sizing, size, workableWorkers } from './sizing.ts';
 
 export interface Detected {
@@ -12,24 +12,28 @@ export interface Detected {
   sizing: Sizing;
   /** The most workers with a workable heap each. */
   workable: { count: number; memory: string };
-  /** NODE_OPTIONS without what it says of the heap: for the workers. */
+  /** NODE_OPTIONS for the workers: without what it says of the heap, which is on their command line. */
   nodeOptions: string;
+  workerCommandLine: string[];
 }
 
 /** Sizes for this container, or for the one whose /proc and /sys were copied below `root`; `limits` where they are known already. */
 export function detect(
   asked: WorkerCount,
-  nodeOptions: string,
+  nodeOptions: NodeOptions,
   root = '/',
   limits: Limits = resolveLimits(readerBelow(root)),
 ): Detected {
-  const { choice, rest } = takeHeapChoice(nodeOptions);
+  const { choice, environment, commandLine } = takeHeapChoice(nodeOptions);
   const machine = machineOf(readerBelow(root), root);
+  const sizing = size(limits, asked, machine, choice);
+  const { heapPerWorkerMb } = sizing.memory;
   return {
     limits,
-    sizing: size(limits, asked, machine, choice),
+    sizing,
     workable: workableWorkers(limits, machine),
-    nodeOptions: rest,
+    nodeOptions: environment,
+    workerCommandLine: [...commandLine, ...(heapPerWorkerMb === null ? [] : [heapOption(heapPerWorkerMb, choice)])],
   };
 }
 

@@ -1,17 +1,61 @@
 /**
- * The heap limit in NODE_OPTIONS: taken out, because `--max-old-space-size-percentage` there would beat the limit that each worker
- * gets on its command line, and because it would count once per process (docs/decisions/1-cgroup-files.md).
+ * Options of Node.js that the operator has given: in NODE_OPTIONS, on the primary's command line, and for the workers alone. What they say of the
+ * heap is taken out, because each worker gets its heap on its command line (docs/decisions/1-cgroup-files.md).
  */
 import type { HeapChoice } from './sizing.ts';
 
-const HEAP_OPTION = /(?:^|\s)--max[-_]old[-_]space[-_]size([-_]percentage)?(?:=|\s+)(\d+(?:\.\d+)?)(?=\s|$)/g;
+export interface NodeOptions {
+  /** NODE_OPTIONS. */
+  environment: readonly string[];
+  /** Of the primary, and so of the workers: process.execArgv. */
+  commandLine: readonly string[];
+  /** WORKER_NODE_OPTIONS. */
+  workers: readonly string[];
+}
 
-/** Splits NODE_OPTIONS into what it says of the heap (the last one wins, as in Node.js) and the rest. */
-export function takeHeapChoice(nodeOptions: string): { choice: HeapChoice; rest: string } {
+/** What a worker starts with. */
+export interface WorkerOptions {
+  choice: HeapChoice;
+  /** NODE_OPTIONS. */
+  environment: string;
+  commandLine: string[];
+}
+
+/** Takes the heap out. The last one wins, and those for the workers alone are the last, as in Node.js the command line is after NODE_OPTIONS. */
+export function takeHeapChoice({ environment, commandLine, workers }: NodeOptions): WorkerOptions {
   let choice: HeapChoice = {};
-  for (const [, percentage, value] of nodeOptions.matchAll(HEAP_OPTION)) {
-    const number = Number(value);
-    if (number > 0) choice = percentage ? { percent: number } : { sizeMb: Math.floor(number) };
-  }
-  return { choice, rest: nodeOptions.replaceAll(HEAP_OPTION, '').trim() };
+  const rest = (options: readonly string[]) =>
+    options.filter(option => {
+      const { name, value } = parsed(option);
+      const number = Number(value);
+      if (!HEAP_OPTIONS.has(name)) return true;
+      if (!(number > 0)) return false;
+      if (name === 'max-old-space-size-percentage') choice = { percent: number };
+      else choice = { sizeMb: Math.floor(number), ...(name === 'max-heap-size' && { isWhole: true }) };
+      return false;
+    });
+  const inEnvironment = joinNodeOptions(rest(environment));
+  const onCommandLine = [...rest(commandLine), ...rest(workers)];
+  return { choice, environment: inEnvironment, commandLine: onCommandLine };
+}
+
+const HEAP_OPTIONS: ReadonlySet<string> = new Set(['max-old-space-size', 'max-old-space-size-percentage', 'max-heap-size']);
+
+/** The option for a worker's heap of `mb` MiB. */
+export const heapOption = (mb: number, { isWhole = false }: HeapChoice): string =>
+  `--${isWhole ? 'max-heap-size' : 'max-old-space-size'}=${mb}`;
+
+/** An option by the name that Node.js documents: it takes underscores for dashes, too. The value where it is given with `=`. */
+export function parsed(option: string): { name: string; value?: string } {
+  const [, dashes = '', flag = '', value] = /^(-{0,2})([^=]*)(?:=(.*))?$/s.exec(option) ?? [];
+  if (dashes === '') return { name: '' };
+  const name = dashes === '-' ? (SHORT[flag] ?? flag) : flag.replaceAll('_', '-');
+  return value === undefined ? { name } : { name, value };
+}
+
+const SHORT: Record<string, string> = { r: 'require', C: 'conditions', i: 'interactive' };
+
+/** As splitNodeOptions reads it. */
+export function joinNodeOptions(options: readonly string[]): string {
+  return options.map(option => (/[ "\\]/.test(option) ? `"${option.replace(/["\\]/g, '\\$&')}"` : option)).join(' ');
 }

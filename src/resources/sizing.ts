@@ -54,9 +54,11 @@ export interface Sizing {
   warnings: string[];
 }
 
-/** A heap limit that the user has set in NODE_OPTIONS. It wins over ours. */
+/** A heap limit that the user has set as an option of Node.js. It wins over ours. */
 export interface HeapChoice {
   sizeMb?: number;
+  /** `sizeMb` is --max-heap-size, and not the old generation alone. */
+  isWhole?: boolean;
   /** Of the memory limit, all workers together. */
   percent?: number;
 }

@@ -7,6 +7,7 @@ import type { LogSource } from '../../log.ts';
 import type { Limits } from '../../resources/cgroup.ts';
 import { readerBelow, resolveLimits } from '../../resources/cgroup.ts';
 import { type Detected, detect } from '../../resources/detect.ts';
+import type { NodeOptions } from '../../resources/node-options.ts';
 import { type Sizing, WORKABLE_HEAP_MIB } from '../../resources/sizing.ts';
 import type { Settings } from '../settings.ts';
 import { ScaleError, SupersededError } from './enlargement.ts';
@@ -15,7 +16,7 @@ import type { Supervisor } from './supervisor.ts';
 export class Resizer {
   readonly #entry: string;
   readonly #root: string;
-  #nodeOptions: string;
+  #nodeOptions: NodeOptions;
   readonly #log: LogSource;
   #asked: WorkerCount;
   /** The last setting that the pool has come up with, or was started with. */
@@ -25,7 +26,7 @@ export class Resizer {
   /** Changes of the limits that were carried out. */
   resizes = { up: 0, down: 0, heap: 0 };
 
-  constructor({ workers, sizingRoot }: Config, nodeOptions: string, entry: string, log: LogSource) {
+  constructor({ workers, sizingRoot }: Config, nodeOptions: NodeOptions, entry: string, log: LogSource) {
     this.#entry = entry;
     this.#root = sizingRoot;
     this.#nodeOptions = nodeOptions;
@@ -153,8 +154,6 @@ export class Resizer {
 
   /** For the workers to come. */
   #setHeap(): void {
-    const { heapPerWorkerMb } = this.sizing.memory;
-    const heap = heapPerWorkerMb === null ? [] : [`--max-old-space-size=${heapPerWorkerMb}`];
-    cluster.setupPrimary({ exec: this.#entry, execArgv: [...process.execArgv, ...heap] });
+    cluster.setupPrimary({ exec: this.#entry, execArgv: this.#detected.workerCommandLine });
   }
 }

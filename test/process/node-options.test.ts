@@ -1,0 +1,97 @@
+/**
+ * Options of Node.js, as the workers really have them.
+ */
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { ask, askJson } from './clients.ts';
+import { CLEAN, ROOT, startKit } from './kit.ts';
+import { writtenApp } from './written-app.ts';
+
+const MIB = 2 ** 20;
+const APP = `
+  const v8 = await import('node:v8');
+  let evaluates = true;
+  try { new Function('return 1')(); } catch { evaluates = false; }
+  const { title, execArgv, env } = process;
+  return (req, res) => res.end(JSON.stringify({ title, execArgv, nodeOptions: env.NODE_OPTIONS, evaluates, heap: v8.getHeapStatistics().heap_size_limit }));`;
+
+interface Said {
+  title: string;
+  execArgv: string[];
+  nodeOptions: string;
+  evaluates: boolean;
+  heap: number;
+}
+
+const MAIN = join(ROOT, 'src', 'main.ts');
+const READ_ALL = ['--permission', '--allow-fs-read=*'];
+
+describe('options of Node.js', { concurrency: 3 }, () => {
+  test('on the command line and in NODE_OPTIONS hold in the workers', async () => {
+    const kit = await startKit({
+      command: [process.execPath, '--max_heap_size=210', '--disallow-code-generation-from-strings', MAIN],
+      env: {
+        NODE_OPTIONS: '--title="an app" --enable-source-maps --max-http-header-size=32768',
+        NODE_CLUSTER_WORKERS: '1',
+        APP_MODULE: writtenApp(APP),
+      },
+    });
+    const { port } = await kit.ready();
+    const { title, execArgv, nodeOptions, evaluates, heap } = await askJson<Said>(port, '/');
+    assert.deepEqual([title, evaluates, heap], ['an app', false, 210 * MIB]);
+    assert.equal(nodeOptions, '"--title=an app" --enable-source-maps --max-http-header-size=32768');
+    assert.deepEqual(execArgv, ['--disallow-code-generation-from-strings', '--max-heap-size=210']);
+    assert.equal((await ask(port, '/', { headers: { 'X-Large': 'x'.repeat(20_000) } })).status, 200);
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+  });
+
+  test('in WORKER_NODE_OPTIONS are for the workers alone, and win there', async () => {
+    const kit = await startKit({
+      command: [process.execPath, '--max-old-space-size=100', '--title=primary', MAIN],
+      env: {
+        WORKER_NODE_OPTIONS: '--max-heap-size=220 --title="a worker"',
+        NODE_CLUSTER_WORKERS: '1',
+        APP_MODULE: writtenApp(APP),
+      },
+    });
+    const { port } = await kit.ready();
+    const { title, heap, nodeOptions } = await askJson<Said>(port, '/');
+    assert.deepEqual([title, heap, nodeOptions], ['a worker', 220 * MIB, '']);
+  });
+
+  test('that can not hold end the start with code 78 and the reason', async () => {
+    const refused = await startKit({
+      command: [process.execPath, ...READ_ALL, '--report-on-signal', MAIN],
+      env: { NODE_OPTIONS: '--max-http-header-size=20000', MAX_HEADER_BYTES: '16384', NODE_COMPILE_CACHE: undefined },
+    });
+    assert.equal((await refused.exit()).code, 78);
+    for (const reason of [
+      /--permission \(command line\) can't be: the kit needs --allow-child-process, --allow-net, --allow-fs-write=/,
+      /--report-on-signal must go with another --report-signal/,
+      /--max-http-header-size and MAX_HEADER_BYTES must be the same, got 20000 and 16384/,
+    ])
+      assert.match(refused.stderr, reason);
+  });
+
+  test('of the permission model hold, where they leave the kit what it needs', async () => {
+    const permissions = [
+      ...READ_ALL,
+      '--allow-fs-write=/tmp/*',
+      '--allow-fs-write=/dev/*',
+      '--allow-child-process',
+      '--allow-net',
+    ];
+    const app = writtenApp(
+      "process.chdir('/'); const fs = await import('node:fs'); let denied = ''; try { fs.writeFileSync('/var/koa-bosun', '') } catch (error) { denied = error.code } return (req, res) => res.end(denied);",
+    );
+    const kit = await startKit({
+      command: [process.execPath, ...permissions, MAIN],
+      env: { APP_MODULE: app, NODE_CLUSTER_WORKERS: '1' },
+    });
+    const { port } = await kit.ready();
+    assert.equal((await ask(port, '/')).body, 'ERR_ACCESS_DENIED');
+    assert.ok(kit.all('node-options.warning').length > 0);
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+  });
+});
