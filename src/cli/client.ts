@@ -5,6 +5,7 @@ import type { IncomingMessage } from 'node:http';
 import { createInterface } from 'node:readline';
 import type { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { connectTrusted, UntrustedSocketError } from '../trusted-socket.ts';
 
 const http = process.getBuiltinModule('node:http');
 
@@ -69,15 +70,21 @@ async function* linesOf(response: IncomingMessage): AsyncGenerator<Line> {
   }
 }
 
-function post(socketPath: string, command: string, parameters: Record<string, unknown>): Promise<IncomingMessage> {
+async function post(path: string, command: string, parameters: Record<string, unknown>): Promise<IncomingMessage> {
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
-  const request = http.request({ socketPath, path: `/${command}`, method: 'POST' }, resolve);
-  request.once('error', (error: NodeJS.ErrnoException) => reject(explain(error, socketPath)));
-  request.end(JSON.stringify(parameters));
-  return promise;
+  try {
+    const socket = await connectTrusted(path);
+    const request = http.request({ createConnection: () => socket, path: `/${command}`, method: 'POST' }, resolve);
+    request.once('error', reject).end(JSON.stringify(parameters));
+    return await promise;
+  } catch (error) {
+    throw explain(error as NodeJS.ErrnoException, path);
+  }
 }
 
-function explain({ code, message }: NodeJS.ErrnoException, socket: string): CommandError {
+function explain(error: NodeJS.ErrnoException, socket: string): CommandError {
+  const { code, message } = error;
+  if (error instanceof UntrustedSocketError) return new CommandError(message, EX_NOPERM);
   if (code === 'EACCES' || code === 'EPERM') {
     return new CommandError(`the primary at ${socket} belongs to another user: run bosun as that user`, EX_NOPERM);
   }

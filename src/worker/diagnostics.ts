@@ -2,25 +2,52 @@
  * Looks into this worker: a heap snapshot, a CPU profile. Written to a file, or streamed to the control socket where there is no disk.
  * The primary has checked that there is room, and has taken this worker out of the rotation.
  */
-import { createWriteStream } from 'node:fs';
+import { constants } from 'node:fs';
+import { open, unlink } from 'node:fs/promises';
 import { Session } from 'node:inspector/promises';
 import { Readable, type Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { getHeapSnapshot } from 'node:v8';
 import type { Diagnosis, DiagnosisTarget } from '../messages.ts';
+import { connectTrusted } from '../trusted-socket.ts';
 
 const http = process.getBuiltinModule('node:http');
 
-/** Takes the diagnosis and puts it where `to` says. */
+/** A heap holds secrets: never into a file that somebody else has made, or to which a link of somebody else leads. */
+const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+
+/**
+ * Takes the diagnosis and puts it where `to` says.
+ * @throws Error where that file exists, can't be made, or can't be written; what was written of it is removed
+ */
 export async function diagnose(diagnosis: Diagnosis, to: DiagnosisTarget): Promise<void> {
-  const source = diagnosis.kind === 'heap-snapshot' ? getHeapSnapshot() : Readable.from([await profileCpu(diagnosis.seconds)]);
-  if ('file' in to) {
-    await pipeline(source, createWriteStream(to.file, { mode: 0o600 }));
+  if (!('file' in to)) {
+    const source = await take(diagnosis);
+    const { sink, answered } = await openUpload(to); // not before: the primary closes connections that send nothing
+    await Promise.all([pipeline(source, sink), answered]);
     return;
   }
-  const { sink, answered } = openUpload(to);
-  await Promise.all([pipeline(source, sink), answered]);
+  await using file = await createFile(to.file);
+  try {
+    await pipeline(await take(diagnosis), file.createWriteStream());
+  } catch (error) {
+    await unlink(to.file);
+    throw error;
+  }
+}
+
+async function createFile(path: string) {
+  try {
+    return await open(path, NEW_FILE, 0o600);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    throw new Error(`${path} exists and is not overwritten: remove it, or name another file`, { cause: error });
+  }
+}
+
+async function take(diagnosis: Diagnosis): Promise<Readable> {
+  return diagnosis.kind === 'heap-snapshot' ? getHeapSnapshot() : Readable.from([await profileCpu(diagnosis.seconds)]);
 }
 
 /** A profile in the format of Chrome's developer tools. */
@@ -38,9 +65,16 @@ async function profileCpu(seconds: number): Promise<string> {
   }
 }
 
-function openUpload({ socket, path }: { socket: string; path: string }): { sink: Writable; answered: Promise<void> } {
+async function openUpload({
+  socket,
+  path,
+}: {
+  socket: string;
+  path: string;
+}): Promise<{ sink: Writable; answered: Promise<void> }> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const sink = http.request({ socketPath: socket, path, method: 'PUT' }, response => {
+  const connection = await connectTrusted(socket);
+  const sink = http.request({ createConnection: () => connection, path, method: 'PUT' }, response => {
     response.resume().once('end', resolve);
   });
   sink.once('error', reject);

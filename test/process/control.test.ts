@@ -3,10 +3,10 @@
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { chmodSync, existsSync, lstatSync, readFileSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
+import { chmodSync, chownSync, existsSync, lstatSync, readFileSync, writeFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
-import { describe, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 import { freePort } from '../free-port.ts';
 import { until } from '../until.ts';
 import { ask, askJson, RawClient, requestText } from './clients.ts';
@@ -101,6 +101,28 @@ describe('the control socket', { concurrency: CONCURRENCY }, () => {
       assert.equal(stderr, `bosun: the primary at ${socket} belongs to another user: run bosun as that user\n`);
     }
     assert.equal((await kit.status()).generation, 1);
+  });
+
+  test('that another user has planted is told nothing, exit code 77', {
+    skip: isRoot ? false : 'only root can make the socket of another user',
+  }, async () => {
+    const folder = temporaryFolder();
+    chmodSync(folder, 0o1777);
+    const socket = join(folder, 'control.sock');
+    let connections = 0;
+    const server = createServer(client => {
+      connections++;
+      client.destroy();
+    }).listen(socket);
+    after(() => server.close());
+    await once(server, 'listening');
+    chownSync(socket, NOBODY, NOBODY);
+    for (const args of [['status'], ['broadcast', 'secret', '{}'], ['heap-snapshot', '--output', '-']]) {
+      const { code, stdout, stderr } = await bosun(socket, args);
+      assert.deepEqual([code, stdout], [77, '']);
+      assert.equal(stderr, `bosun: ${socket} must belong to user 0, got user ${NOBODY}: run bosun as that user\n`);
+    }
+    assert.equal(connections, 0);
   });
 });
 

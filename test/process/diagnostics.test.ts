@@ -2,7 +2,7 @@
  * Heap snapshots and CPU profiles: files that load, and no request lost for them.
  */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { describe, test } from 'node:test';
 import { freePort } from '../free-port.ts';
@@ -50,6 +50,28 @@ describe('bosun heap-snapshot', { concurrency: CONCURRENCY }, () => {
     const missing = await new Running([...args, 'missing/mine.heapsnapshot'], options).ended;
     assert.deepEqual([missing.code, missing.stdout], [1, '']);
     assert.match(missing.stderr, /^bosun: ENOENT: .*missing/);
+  });
+
+  test('and cpu-profile overwrite no file and follow no link', async () => {
+    const { kit, folder, bosun } = await startWithFolder();
+    const [precious, link, dangling] = ['precious', 'link', 'dangling'].map(name => join(folder, name)) as [
+      string,
+      string,
+      string,
+    ];
+    writeFileSync(precious, 'data');
+    symlinkSync(precious, link);
+    symlinkSync(join(folder, 'elsewhere'), dangling);
+    for (const file of [precious, link, dangling]) {
+      for (const command of [['heap-snapshot'], ['cpu-profile', '--seconds', '0.1']]) {
+        const { code, stdout, stderr } = await bosun(...command, '--output', file);
+        assert.deepEqual([code, stdout], [1, '']);
+        assert.equal(stderr, `bosun: ${file} exists and is not overwritten: remove it, or name another file\n`);
+      }
+    }
+    assert.deepEqual(readdirSync(folder).sort(), ['dangling', 'link', 'precious']);
+    assert.equal(readFileSync(precious, 'utf8'), 'data');
+    await kit.statusWhere(({ workers }) => workers.every(({ state }) => state === 'ready'));
   });
 
   test('streams to standard output with --output -, and leaves no file', async () => {

@@ -2,7 +2,7 @@
  * The control plane: HTTP on a Unix socket of mode 0600. What changes state is reachable here and nowhere else.
  * It speaks to `bosun`; what is asked for is carried out by the operations that the primary hands in.
  */
-import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
+import { lstatSync, unlinkSync } from 'node:fs';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { resolve } from 'node:path';
@@ -62,13 +62,19 @@ export class ControlSocket {
 
   /** @throws Error where the socket is another living primary's, or none at all, or its folder can't be written to */
   async open(): Promise<void> {
-    if (await isAlive(this.path)) throw new Error(`${this.path} belongs to another running primary (CONTROL_SOCKET)`);
     const found = lstatSync(this.path, { throwIfNoEntry: false });
     if (found?.isSocket() === false) throw new Error(`${this.path} is no socket (CONTROL_SOCKET)`);
+    const own = process.geteuid?.() ?? found?.uid;
+    if (found !== undefined && found.uid !== own && own !== 0)
+      throw new Error(
+        `${this.path} must belong to user ${own}, or not exist, got a socket of user ${found.uid} (CONTROL_SOCKET)`,
+      );
+    if (await isAlive(this.path)) throw new Error(`${this.path} belongs to another running primary (CONTROL_SOCKET)`);
     if (found !== undefined) unlinkSync(this.path); // left behind by one that was killed
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.#server.once('error', reject);
-    const umask = process.umask(0o177); // from the first moment on, not only after a chmod
+    // From the first moment on: a chmod would come too late, and could meet what somebody else has put there meanwhile.
+    const umask = process.umask(0o177);
     try {
       this.#server.listen(this.path, resolve);
     } finally {
@@ -76,7 +82,6 @@ export class ControlSocket {
     }
     await promise;
     this.#server.on('error', () => undefined); // a connection that could not be accepted (EMFILE): its client hears of it
-    chmodSync(this.path, 0o600);
   }
 
   /** Takes no new command; removes the socket's file. */
