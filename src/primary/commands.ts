@@ -34,6 +34,8 @@ export function carryOut(command: Command, { supervisor, resizer, restarts, diag
     case 'heap-snapshot':
       void diagnostics.snapshotAll(supervisor.serving);
       break;
+    case 'ignore':
+      break;
     case 'one-more':
       scale(supervisor.wanted + 1);
       break;

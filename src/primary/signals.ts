@@ -3,7 +3,7 @@
  * a process without a handler ignores SIGTERM.
  */
 
-export type Command = 'shutdown' | 'exit-now' | 'restart' | 'one-more' | 'one-fewer' | 'heap-snapshot';
+export type Command = 'shutdown' | 'exit-now' | 'restart' | 'one-more' | 'one-fewer' | 'heap-snapshot' | 'ignore';
 
 const COMMANDS = {
   SIGTERM: 'shutdown',
@@ -12,6 +12,8 @@ const COMMANDS = {
   SIGTTIN: 'one-more',
   SIGTTOU: 'one-fewer',
   SIGUSR2: 'heap-snapshot',
+  // Without a handler Node.js opens its inspector on a fixed port, where any local user can run code in the primary.
+  SIGUSR1: 'ignore',
 } as const satisfies Partial<Record<NodeJS.Signals, Command>>;
 
 /**

@@ -57,6 +57,7 @@ export async function startPool({ entry, compileCache }: Installation): Promise<
         retained: () => retained.forWorkers,
         slots: balancing.enter(id, resizer.sizing.workers),
         outputs,
+        isInspected: resizer.isInspected,
       };
       return new WorkerHandle(start, listener);
     },

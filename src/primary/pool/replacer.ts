@@ -8,7 +8,7 @@ import type { WorkerHandle } from './worker-handle.ts';
 
 /** A new worker that serves this long without dying is good enough to replace an old one. */
 const PROVE_MS = 1000;
-/** A hung one serves nobody: there is less to lose, and its stack is in the log by then. */
+/** A hung one serves nobody: there is less to lose. */
 const PROVE_AGAINST_HUNG_MS = 300;
 /**
  * The new worker runs cold code on the connections that it has taken over. Where the next one started at once, it would
@@ -52,6 +52,8 @@ export interface Now {
 /** What the pool knows of its workers. */
 export interface PoolView {
   isHung: (handle: WorkerHandle) => boolean;
+  /** Begins at once. */
+  endHung: (handle: WorkerHandle, drainTimeoutMs: number) => void;
   /** Whether another one serves. */
   mayLeave: (handle: WorkerHandle) => boolean;
 }
@@ -164,7 +166,7 @@ export class Replacer {
     } else if (this.#mayGo(old) && now >= this.#isProvenAt(batch, fresh)) {
       batch.onStep(`draining worker ${old.id}`);
       // A hung one hears no request to drain; one that was hung, and is no more, does.
-      if (this.#pool.isHung(old)) old.kill('hung');
+      if (this.#pool.isHung(old)) this.#pool.endHung(old, drainTimeoutMs);
       else old.beginDrain(batch.reason, drainTimeoutMs);
       this.#restUntil = now + WARM_UP_MS;
     }

@@ -1,7 +1,6 @@
 /**
  * The size of the pool: decided at the start, followed while it runs. More CPUs fork, fewer drain, another heap rolls the workers.
  */
-import cluster from 'node:cluster';
 import type { Config, WorkerCount } from '../../config.ts';
 import type { LogSource } from '../../log.ts';
 import type { Limits } from '../../resources/cgroup.ts';
@@ -11,6 +10,7 @@ import type { NodeOptions } from '../../resources/node-options.ts';
 import { type Sizing, WORKABLE_HEAP_MIB } from '../../resources/sizing.ts';
 import type { Settings } from '../settings.ts';
 import { ScaleError, SupersededError } from './enlargement.ts';
+import { isInspected, setUpWorkers } from './spawn.ts';
 import type { Supervisor } from './supervisor.ts';
 
 export class Resizer {
@@ -48,6 +48,11 @@ export class Resizer {
   /** NODE_OPTIONS for the workers: without what it says of the heap, which is on their command line. */
   get workerNodeOptions(): string {
     return this.#detected.nodeOptions;
+  }
+
+  /** Whether the user has opened the inspector of every worker. */
+  get isInspected(): boolean {
+    return isInspected(this.#detected.workerCommandLine, this.workerNodeOptions);
   }
 
   /** Watches the limits from now on. */
@@ -154,6 +159,6 @@ export class Resizer {
 
   /** For the workers to come. */
   #setHeap(): void {
-    cluster.setupPrimary({ exec: this.#entry, execArgv: this.#detected.workerCommandLine });
+    setUpWorkers(this.#entry, this.#detected.workerCommandLine, this.workerNodeOptions);
   }
 }

@@ -32,6 +32,7 @@ export class Supervisor implements WorkerListener {
   readonly #handles = new Set<WorkerHandle>();
   readonly #replacer = new Replacer({
     isHung: handle => this.#watchdog.isHung(handle),
+    endHung: (handle, drainTimeoutMs) => void this.#watchdog.end(handle, drainTimeoutMs),
     mayLeave: handle => this.mayLeave(handle),
   });
   readonly #failures: Failures;

@@ -35,10 +35,9 @@ export class Turnover {
 
   #replace(handle: WorkerHandle, reason: ExitReason | undefined): void {
     if (reason === undefined) return;
-    const { log, watchdog, replacer } = this.#parts;
+    const { log, replacer } = this.#parts;
     const { id: worker, pid: workerPid } = handle;
     log()[reason === 'hung' ? 'error' : 'info']({ event: 'worker.replace', worker, workerPid, reason });
-    if (reason === 'hung') void watchdog.logStack(handle);
     replacer.request([handle], reason).catch((error: Error) => {
       // Asked for again by the next look, after the back-off.
       log().error({ event: 'worker.replace-failed', worker, reason, error: error.message });

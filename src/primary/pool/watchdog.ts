@@ -10,6 +10,8 @@ import type { WorkerHandle } from './worker-handle.ts';
 const BEATS_PER_TIMEOUT = 10;
 const SHORTEST_BEAT_MS = 100;
 const LONGEST_BEAT_MS = 1000;
+/** For the inspector to open, and again for its answers: 50 ms on an idle machine. */
+const STACK_TIMEOUT_MS = 3000;
 
 export class Watchdog {
   readonly #timeoutMs: number;
@@ -33,22 +35,29 @@ export class Watchdog {
   }
 
   /** The first beat after a message says nothing yet. */
-  isHung({ isDiagnosed, silentMs }: WorkerHandle): boolean {
-    return this.#timeoutMs > 0 && !isDiagnosed && silentMs - this.#beatMs >= this.#timeoutMs;
+  isHung({ isDiagnosed, isInspected, silentMs }: WorkerHandle): boolean {
+    return this.#timeoutMs > 0 && !isDiagnosed && !isInspected && silentMs - this.#beatMs >= this.#timeoutMs;
   }
 
-  /** While the new worker starts: where the blocked one is stuck. */
-  async logStack({ id, pid }: WorkerHandle): Promise<void> {
+  /**
+   * Ends a hung worker, with what blocks it in the log. One that answers again meanwhile drains within `drainTimeoutMs`: it can't stay, since
+   * its inspector is open.
+   */
+  async end(handle: WorkerHandle, drainTimeoutMs: number): Promise<void> {
+    const { id, pid } = handle;
+    const address = await handle.openInspector('hung', STACK_TIMEOUT_MS);
     // Without a file to load while the kit is installed anew.
-    const { stackOfBlocked } = await import('./blocked-stack.ts').catch(() => ({ stackOfBlocked: () => undefined }));
-    const stack = await stackOfBlocked(pid);
-    this.#log().error({ event: 'worker.hung', worker: id, workerPid: pid, stack: stack ?? 'not to be had' });
+    const loaded = await import('./hung-stack.ts').catch(() => undefined);
+    const stack = address === undefined ? undefined : await loaded?.stackAt(address, pid, STACK_TIMEOUT_MS);
+    this.#log().error({ event: 'worker.hung', worker: id, workerPid: pid, stack: stack ?? 'unavailable' });
+    if (this.isHung(handle)) handle.kill('hung');
+    else if (handle.state !== 'exited') handle.beginDrain('hung', drainTimeoutMs);
   }
 
   /** `now` by the monotonic clock. */
   endSlowStarters(now: number, startTimeoutMs: number): void {
     for (const handle of this.#handles) {
-      if (handle.state !== 'starting' || now - handle.startedAt < startTimeoutMs) continue;
+      if (handle.state !== 'starting' || handle.isInspected || now - handle.startedAt < startTimeoutMs) continue;
       handle.failure = `not ready within ${startTimeoutMs} ms (WORKER_START_TIMEOUT_MS)`;
       handle.kill('start-timeout');
     }

@@ -17,6 +17,7 @@ import {
   type ToWorker,
 } from '../../messages.ts';
 import { describeOpenly } from '../open-text.ts';
+import { InspectorLines } from './inspector-lines.ts';
 import { WorkerChannel } from './worker-channel.ts';
 import { WorkerOutput } from './worker-output.ts';
 
@@ -60,6 +61,8 @@ export interface WorkerStart {
   slots: number[];
   /** Where its lines go. */
   outputs: LogOutputs;
+  /** The user has opened its inspector. */
+  isInspected: boolean;
 }
 
 export class WorkerHandle {
@@ -83,6 +86,8 @@ export class WorkerHandle {
   lost: { open: number; oldest: OpenRequest[] } | undefined;
   /** While it is looked into, its silence is no sign of a hang. */
   isDiagnosed = false;
+  /** A debugger may hold it: its silence is no sign either. */
+  isInspected: boolean;
   /** Why it can't go on: the worker's own words, or the primary's. */
   failure: string | undefined;
   /** The worker's report, where it made one. */
@@ -98,15 +103,17 @@ export class WorkerHandle {
   /** Requests to leave the rotation or to come back that the worker has not acknowledged yet. */
   #cordonRequests: PromiseWithResolvers<void>[] = [];
   #unreadBytes = 0;
+  readonly #inspector = Promise.withResolvers<string | undefined>();
   /** Both undefined where the system refused the fork at once. */
   readonly #worker: Worker | undefined;
   readonly #channel: WorkerChannel | undefined;
 
   constructor(start: WorkerStart, listener: WorkerListener) {
-    const { id, generation, heapMb, environment, sessionKeys, retained, slots, outputs } = start;
+    const { id, generation, heapMb, environment, sessionKeys, retained, slots, outputs, isInspected } = start;
     this.id = id;
     this.generation = generation;
     this.heapMb = heapMb;
+    this.isInspected = isInspected;
     const ended = (reason: () => ExitReason, failure: string) => {
       if (this.state === 'exited') return;
       this.state = 'exited';
@@ -135,9 +142,10 @@ export class WorkerHandle {
       onMalformed: error => listener.malformed(this, error),
     });
     const { stdout, stderr } = worker.process;
+    const errors = isInspected ? outputs.stderr : new InspectorLines(outputs.stderr, address => this.#inspectorOpened(address));
     const written = [
       ...(stdout ? [new WorkerOutput(stdout, outputs.stdout)] : []),
-      ...(stderr ? [new WorkerOutput(stderr, outputs.stderr)] : []),
+      ...(stderr ? [new WorkerOutput(stderr, errors)] : []),
     ];
     worker.process.once('exit', async (code, signal) => {
       await Promise.all(written.map(output => output.settle())); // its last words come before its end
@@ -198,6 +206,17 @@ export class WorkerHandle {
     return true;
   }
 
+  /**
+   * Opens its inspector, whose address nobody but this process learns. From now on the worker can only end.
+   * @returns the address; undefined where there is none within `timeoutMs`
+   */
+  async openInspector(reason: ExitReason, timeoutMs: number): Promise<string | undefined> {
+    this.#leaving(reason, 2 * timeoutMs + EXIT_SLACK_MS);
+    this.#worker?.process.kill('SIGUSR1');
+    const timer = setTimeout(this.#inspector.resolve, timeoutMs, undefined);
+    return await this.#inspector.promise.finally(() => clearTimeout(timer));
+  }
+
   /** Asks the worker to finish what is open within `timeoutMs` and to exit; kills it where it does not. */
   beginDrain(reason: ExitReason, timeoutMs: number): void {
     this.#leaving(reason, timeoutMs + EXIT_SLACK_MS);
@@ -228,6 +247,12 @@ export class WorkerHandle {
   kill(reason: ExitReason): void {
     this.#reason ??= reason;
     this.#worker?.process.kill('SIGKILL');
+  }
+
+  /** Where it was not this primary, somebody has sent SIGUSR1, or the app has opened it. */
+  #inspectorOpened(address: string): void {
+    if (this.isActive) this.isInspected = true;
+    this.#inspector.resolve(address);
   }
 
   /** No request is acknowledged any more. */
