@@ -4,19 +4,28 @@ const { get } = process.getBuiltinModule('node:http');
 const { connect } = process.getBuiltinModule('node:net');
 
 const TIMEOUT_MS = 2500;
-const { ADMIN_PORT = '9090', PORT = '3000' } = process.env;
+const { ADMIN_PORT = '9090', ADMIN_HOST = '', PORT = '3000', HOST = '' } = process.env;
+/** A server on every address is on loopback too: of IPv4, or of IPv6 where there is no other. */
+const ANY = ['', '0.0.0.0', '::'];
+const LOOPBACK = ['127.0.0.1', '::1'];
 
 function fail(reason) {
   process.stderr.write(`${reason}\n`);
   process.exit(1);
 }
 
-setTimeout(() => fail(`no answer within ${TIMEOUT_MS} ms`), TIMEOUT_MS);
-if (ADMIN_PORT === '0') {
-  connect(Number(PORT), '127.0.0.1', () => process.exit(0)).on('error', ({ message }) => fail(message));
-} else {
-  get({ host: '127.0.0.1', port: ADMIN_PORT, path: '/readyz' }, response => {
-    if (response.statusCode === 200) process.exit(0);
-    response.setEncoding('utf8').on('data', body => fail(body));
-  }).on('error', ({ message }) => fail(message));
+/** Asks on the first of these addresses that takes connections. */
+function check(host, ask) {
+  const [first, ...others] = ANY.includes(host) ? LOOPBACK : [host];
+  const next = others => error => (others.length === 0 ? fail(error.message) : ask(others[0]).on('error', next(others.slice(1))));
+  ask(first).on('error', next(others));
 }
+
+function isReady(response) {
+  if (response.statusCode === 200) process.exit(0);
+  response.setEncoding('utf8').on('data', body => fail(body));
+}
+
+setTimeout(() => fail(`no answer within ${TIMEOUT_MS} ms`), TIMEOUT_MS);
+if (ADMIN_PORT === '0') check(HOST, host => connect(Number(PORT), host, () => process.exit(0)));
+else check(ADMIN_HOST, host => get({ host, port: ADMIN_PORT, path: '/readyz' }, isReady));

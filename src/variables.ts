@@ -3,6 +3,7 @@
  */
 import { tmpdir } from 'node:os';
 import { extname, join } from 'node:path';
+import { ANY_ADDRESS } from './addresses.ts';
 import {
   anyOf,
   cookieName,
@@ -26,6 +27,8 @@ const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'
 export type Policy = (typeof POLICIES)[number];
 
 const DEMO_APP = join(import.meta.dirname, 'demo', `app${extname(import.meta.filename)}`);
+
+const SHOWN_ANY_ADDRESS = '`0.0.0.0`, or `::` where the system has no IPv4';
 
 /** Every environment variable that the kit reads, in the order of the README. */
 export const variables = {
@@ -57,9 +60,9 @@ export const variables = {
       shown: 'the demo app',
     },
   ),
-  host: variable('HOST', '0.0.0.0', text, 'address the app listens on'),
+  host: variable('HOST', ANY_ADDRESS, text, 'address the app listens on', { shown: SHOWN_ANY_ADDRESS }),
   port: variable('PORT', '3000', port, 'port the app listens on'),
-  adminHost: variable('ADMIN_HOST', '0.0.0.0', text, 'address of the read-only admin port'),
+  adminHost: variable('ADMIN_HOST', ANY_ADDRESS, text, 'address of the read-only admin port', { shown: SHOWN_ANY_ADDRESS }),
   adminPort: variable('ADMIN_PORT', '9090', port, 'read-only admin port (probes, metrics, status); `0` turns it off'),
   adminToken: optional(
     'ADMIN_TOKEN',

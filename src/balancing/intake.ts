@@ -2,6 +2,7 @@
  * How a worker gets its connections: it accepts them from listening sockets that it has inherited.
  */
 import { BoundSocket, createServer, Server as NetServer, type Server, Socket } from 'node:net';
+import { LOOPBACK_ADDRESS } from '../addresses.ts';
 
 /** Connections that may wait; the kernel allows net.core.somaxconn (4096). With Node's 511 a burst of 1,000 makes clients try again after 1 s. */
 const BACKLOG = 4096;
@@ -24,7 +25,7 @@ function pausableOf(server: Server): Pausable | undefined {
 
 /** Whether this Node.js has what an intake needs to leave connections to others: looked for on a socket of its own. */
 export function canPause(): boolean {
-  const server = createServer().listen(new BoundSocket({ host: '127.0.0.1' }));
+  const server = createServer().listen(new BoundSocket({ host: LOOPBACK_ADDRESS }));
   const can = pausableOf(server) !== undefined;
   server.close();
   return can;

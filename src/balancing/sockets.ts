@@ -3,11 +3,12 @@
  * outlive each worker. The primary never accepts from them.
  */
 import { BoundSocket, isIP } from 'node:net';
+import { hostAndPort } from '../addresses.ts';
 
 /** HOST:PORT can't be had. The message says why. */
 export class PortError extends Error {
   constructor(host: string, port: number, cause: unknown) {
-    super(`${host}:${port} can't be listened on: ${(cause as Error).message} (HOST, PORT)`, { cause });
+    super(`${hostAndPort(host, port)} can't be listened on: ${(cause as Error).message} (HOST, PORT)`, { cause });
     this.name = 'PortError';
   }
 }

@@ -2,6 +2,7 @@
  * The primary: sizes the pool, starts and supervises the workers, answers the admin port, and ends it all in good order.
  * It runs no code of the app. The first worker is forked before this file is loaded (pool.ts).
  */
+import { hostAndPort } from '../addresses.ts';
 import type { Balancing } from '../balancing/balancing.ts';
 import { controlSocketOf } from '../config.ts';
 import type { LogSource } from '../log.ts';
@@ -180,7 +181,7 @@ class Primary implements SupervisorEvents {
     switch (message.type) {
       case 'ready':
         if (!this.#isListening)
-          this.#log().info({ event: 'app.listening', url: `http://${this.#settings.config.host}:${message.port}` });
+          this.#log().info({ event: 'app.listening', url: `http://${hostAndPort(this.#settings.config.host, message.port)}` });
         this.#isListening = true;
         this.#port.resolve(message.port);
         break;

@@ -87,6 +87,7 @@ describe('bosun scale, policy, broadcast, doctor and sizing', { concurrency: CON
       'ok memory a heap of # MiB for each worker',
       'ok Redis not configured: sessions are cookies, and other pods get no broadcasts',
       'ok session keys given',
+      'ok admin port open to whoever reaches it, without the text of errors',
       'ok diagnostics folder /tmp',
       'ok init an init, or another parent, reaps orphans',
       '',
@@ -115,6 +116,7 @@ describe('bosun scale, policy, broadcast, doctor and sizing', { concurrency: CON
       memory: 'warning',
       Redis: 'warning',
       'session keys': 'problem',
+      'admin port': 'ok',
       'diagnostics folder': 'warning',
     });
     assert.match(

@@ -1,6 +1,7 @@
 /**
  * What is behind the admin port: probes, status, metrics, dashboard; and the shutdown, which terminus conducts there.
  */
+import { hostAndPort } from '../../addresses.ts';
 import type { LogSource } from '../../log.ts';
 import { ExitCode } from '../../messages.ts';
 import { fileLimit } from '../../resources/file-limit.ts';
@@ -59,7 +60,7 @@ export async function openAdminPort(parts: Parts): Promise<void> {
     log().info({ event: 'admin.listening', host, port });
   } catch (error) {
     shutdown.conductedByItself();
-    const why = `admin port: ${host}:${port} can't be listened on: ${(error as Error).message} (ADMIN_HOST, ADMIN_PORT)`;
+    const why = `admin port: ${hostAndPort(host, port)} can't be listened on: ${(error as Error).message} (ADMIN_HOST, ADMIN_PORT)`;
     shutdown.abort(ExitCode.failed, why);
   }
 }
