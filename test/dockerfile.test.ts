@@ -208,3 +208,11 @@ test('.dockerignore lets only what the Dockerfile copies into the build', () => 
   const admitted = IGNORED.filter(line => line.startsWith('!')).map(line => line.slice(1));
   for (const secret of ['.env', '.git', 'node_modules', 'test']) assert.ok(!admitted.includes(secret), secret);
 });
+
+test('.dockerignore leaves out what docker/app.dockerignore does, after all that it lets in', () => {
+  const linesOf = (text: string) => text.split('\n').filter(line => line !== '' && !line.startsWith('#'));
+  const adopters = linesOf(readFileSync(join(ROOT, 'docker', 'app.dockerignore'), 'utf8'));
+  const afterwards = IGNORED.slice(IGNORED.findLastIndex(line => line.startsWith('!')));
+  for (const secret of ['**/.env*', '**/*.pem', '**/*.key', '**/.git', '**/node_modules', ...adopters])
+    assert.ok(adopters.includes(secret) && afterwards.includes(secret), secret);
+});
