@@ -101,6 +101,12 @@ export const variables = {
     milliseconds(),
     'a first start that goes on failing is retried until then, then exit code 1; at once where another try can not help: a syntax error, a missing module, a wrong export, EADDRINUSE, EACCES',
   ),
+  restartSurge: variable(
+    'RESTART_SURGE',
+    'auto',
+    anyOf(['auto', 'always', 'never']),
+    'whether a replacement starts the new worker first (`always`), ends the old one first while clients wait (`never`), or what fits into the memory (`auto`)',
+  ),
   workerHeartbeatTimeoutMs: variable(
     'WORKER_HEARTBEAT_TIMEOUT_MS',
     '30000',
@@ -122,7 +128,7 @@ export const variables = {
     'up to that many requests more, drawn per worker, so that not all recycle at once',
   ),
   workerMaxRssMb: variable('WORKER_MAX_RSS_MB', '0', wholeNumber(0), 'recycle above this resident size (MiB), with a drain', {
-    shown: "`0` (a worker's share of the memory limit, where that is 160 MiB or more; else off)",
+    shown: '`0` (by the headroom below the memory limit)',
   }),
   workerMaxAgeMs: variable('WORKER_MAX_AGE_MS', '0', milliseconds(), 'recycle by age', { shown: '`0` (off)' }),
   restartIntensity: variable(

@@ -30,6 +30,9 @@ const GOOD: Facts = {
   sizing: sizingOf(2, 1024),
   gracePeriodSeconds: 45,
   hardFileLimit: 1_048_576,
+  restart: { kind: 'surge' },
+  lastRefusal: undefined,
+  pointlessRecycling: undefined,
   isPid1: false,
   isDiagnosticsDirWritable: true,
   areSessionKeysGenerated: false,
@@ -72,6 +75,15 @@ for (const [check, verdict, change, detail] of [
   ['admin port', 'ok', { config: readConfig({ ...PRODUCTION, ADMIN_PORT: '0' }) }, /^off$/],
   ['admin port', 'warning', { config: readConfig({ ...PRODUCTION, ADMIN_TOKEN: 'short' }) }, /less than 16 characters/],
   ['diagnostics folder', 'warning', { isDiagnosticsDirWritable: false }, /not writable: use --output -/],
+  [
+    'restart',
+    'warning',
+    { restart: { kind: 'old-first', why: 'no room' } },
+    /^the old worker ends first, clients wait: no room$/,
+  ],
+  ['restart', 'problem', { restart: { kind: 'refuse', why: 'no room' } }, /^would be refused: no room$/],
+  ['restart', 'warning', { lastRefusal: { at: 0, why: 'no room' } }, /the last one was refused at 1970-.*: no room$/],
+  ['recycling', 'problem', { pointlessRecycling: 'above WORKER_MAX_RSS_MB' }, /^above WORKER_MAX_RSS_MB$/],
   ['init', 'warning', { isPid1: true }, /^the primary is PID 1/],
 ] as [string, string, Partial<Facts>, RegExp][]) {
   test(`${check}: ${verdict}, where ${Object.keys(change)} differs: ${detail.source}`, () => {

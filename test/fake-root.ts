@@ -32,6 +32,12 @@ export class FakeRoot {
     this.write(`${CGROUP}/memory.max`, `${text}\n`);
   }
 
+  /** What the container uses, and lines of memory.stat. */
+  memoryUsed(bytes: number, stat = ''): void {
+    this.write(`${CGROUP}/memory.current`, `${bytes}\n`);
+    this.write(`${CGROUP}/memory.stat`, stat);
+  }
+
   /** In place, as the kernel's files change: a watcher follows the file, not the name. */
   write(file: string, text: string): void {
     const path = join(this.path, file);

@@ -20,7 +20,8 @@ const pool = (handles: Life[], more: Partial<PoolLife> = {}): PoolLife => ({
   handles,
   wanted: handles.length,
   generation: 1,
-  rolls: { success: 0, failure: 0 },
+  rolls: { success: 0, failure: 0, refused: 0 },
+  lastRefusal: undefined,
   ...more,
 });
 
@@ -76,7 +77,7 @@ test('a look after the exit does not tell a worker again', () => {
 
 test('resizes and rolling restarts are told by what differs; the first look only says who is there', () => {
   const { lifecycle, news } = watched();
-  const rolls = { success: 0, failure: 0 };
+  const rolls = { success: 0, failure: 0, refused: 0 };
   lifecycle.look(pool([], { wanted: 2, rolls }));
   assert.deepEqual(news(), []);
   lifecycle.look(pool([], { wanted: 4, rolls }));
@@ -90,7 +91,7 @@ test('resizes and rolling restarts are told by what differs; the first look only
     'restart: rolling restart: generation 2',
     'restarted: generation 2 serves',
     'restart: rolling restart: generation 3',
-    'restart-failed: rolling restart failed: the old workers go on',
+    'restart-failed: rolling restart failed',
   ]);
 });
 

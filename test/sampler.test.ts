@@ -7,7 +7,7 @@ import { type SampledPod, type SampledWorker, Sampler } from '../src/primary/adm
 import { Totals } from '../src/primary/admin/totals.ts';
 
 const MIB = 2 ** 20;
-const OWN = { cpuSeconds: { user: 0, system: 0 }, rssBytes: 50 * MIB };
+const OWN = { user: 0, system: 0 };
 
 type Snapshot = NonNullable<SampledWorker['snapshot']>;
 
@@ -16,7 +16,6 @@ const snapshot = (requests: number, more: Partial<Snapshot> = {}): Snapshot => (
   eventLoopUtilization: 0.25,
   cpuSeconds: { user: 0, system: 0 },
   responseTimeMs: { p50: 1, p99: 10 },
-  memory: { rss: 60 * MIB },
   ...more,
 });
 
@@ -47,6 +46,7 @@ const podOf = (handles: SampledWorker[], more: Partial<SampledPod> = {}): Sample
   totals: new Totals(),
   sizing: { memory: { limitBytes: 512 * MIB }, cpus: { effective: 1.5 } },
   throttledSeconds: null,
+  memory: () => ({ usedBytes: 145 * MIB }),
   ...more,
 });
 
@@ -92,12 +92,12 @@ test('CPUs and memory are of the primary and all workers, of one that ended mean
 
   says(ends, 1000, snapshot(0, { cpuSeconds: { user: 1.2, system: 0.5 } }));
   totals.exited(goneOf(ends));
-  says(stays, 1000, snapshot(0, { cpuSeconds: { user: 2.3, system: 1.1 }, memory: { rss: 90 * MIB } }));
-  const own = { cpuSeconds: { user: 0.1, system: 0.2 }, rssBytes: 55 * MIB };
-  const { cpus, cpuLimit, rssBytes, limitBytes } = sampler.sample(podOf([stays], { totals }), own, 12_000);
+  says(stays, 1000, snapshot(0, { cpuSeconds: { user: 2.3, system: 1.1 } }));
+  const own = { user: 0.1, system: 0.2 };
+  const { cpus, cpuLimit, memoryBytes, limitBytes } = sampler.sample(podOf([stays], { totals }), own, 12_000);
   assert.equal(cpus, 0.45, '0.2 s of the one, 0.4 s of the other, 0.3 s of the primary, in 2 s');
   assert.equal(cpuLimit, 1.5);
-  assert.equal(rssBytes, 145 * MIB);
+  assert.equal(memoryBytes, 145 * MIB);
   assert.equal(limitBytes, 512 * MIB);
 });
 

@@ -93,6 +93,20 @@ describe('memory', () => {
     }
   });
 
+  test('auto leaves room for one more worker, which starts beside the one that it replaces', () => {
+    for (const memoryMib of [256, 384, 480, 512, 1024, 4096, 16384]) {
+      const { workers, memory } = of({ quota: 8, memoryMib });
+      // Of each worker's share three quarters are its heap, with the young generation.
+      const perWorker = ((memory.heapPerWorkerMb ?? Number.NaN) + 24) / 0.75;
+      assert.ok(workers * perWorker + 64 + 48 <= memoryMib * 0.92, `${memoryMib} MiB: ${workers} × ${perWorker}`);
+      assert.ok((memory.heapPerWorkerMb ?? 0) >= 64);
+    }
+  });
+
+  test('more workers than there is room for have a workable heap rather than that room', () => {
+    assert.equal(of({ quota: 2, memoryMib: 480 }, { kind: 'count', count: 3 }).memory.heapPerWorkerMb, 64);
+  });
+
   test('memory.high counts where it is the smaller one', () => {
     const { memory, workers } = of({ quota: 4, memoryMib: 4096, highMib: 256 });
     assert.equal(workers, 1);

@@ -47,7 +47,7 @@ const sample = (rates: number[], more: Partial<Sample> = {}): Sample => ({
   workers: Object.fromEntries(rates.map((rate, index) => [index + 1, [rate, 0.4]])),
   p50: 1.24,
   p99: 18.2,
-  rssBytes: 192 * 2 ** 20,
+  memoryBytes: 192 * 2 ** 20,
   limitBytes: 512 * 2 ** 20,
   cpus: 0.75,
   cpuLimit: 1.5,
@@ -67,7 +67,7 @@ const EVENTS: Watched['events'] = [
 ];
 
 test('a watched pool: CPU against the quota with throttling, memory against the limit, workers, a drain with its ledger', () => {
-  const samples = [sample([0, 0], { cpus: 0, rssBytes: 2 ** 20 }), sample([50, 25], { cpus: 1.5 }), sample([100, 50.5])];
+  const samples = [sample([0, 0], { cpus: 0, memoryBytes: 2 ** 20 }), sample([50, 25], { cpus: 1.5 }), sample([100, 50.5])];
   const draining = worker(2, {
     state: 'draining',
     generation: 1,

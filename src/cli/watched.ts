@@ -17,7 +17,7 @@ export interface Sample {
   workers: Record<number, [requestsPerSecond: number, utilization: number]>;
   p50: number;
   p99: number;
-  rssBytes: number;
+  memoryBytes: number;
   limitBytes: number | null;
   cpus: number;
   cpuLimit: number;
@@ -68,18 +68,18 @@ function gauges(samples: readonly Sample[], columns: number): string[] {
   const width = Math.max(0, columns - NAME_COLUMNS - FIGURE_COLUMNS);
   const gauge = (name: string, pick: (sample: Sample) => number, full: number | undefined, figures: string) =>
     `${name.padEnd(NAME_COLUMNS)}${bars(samples.slice(-width).map(pick), full).padStart(width)} ${figures}`;
-  const { p50, p99, cpus, cpuLimit, throttled, rssBytes, limitBytes } = now;
+  const { p50, p99, cpus, cpuLimit, throttled, memoryBytes, limitBytes } = now;
   const withheld = throttled === null ? '' : `, throttled ${throttled.toFixed(2)} s/s`;
   return [
     gauge('requests/s', rateOf, undefined, `${rateOf(now).toFixed(1)}, p50 ${p50} ms, p99 ${p99} ms`),
     gauge('CPU', sample => sample.cpus, cpuLimit, `${cpus.toFixed(2)} of ${cpuLimit} CPUs${withheld}`),
     gauge(
       'memory',
-      sample => sample.rssBytes,
+      sample => sample.memoryBytes,
       limitBytes ?? undefined,
       limitBytes === null
-        ? `${mib(rssBytes)} MiB, no limit`
-        : `${mib(rssBytes)} of ${mib(limitBytes)} MiB, ${Math.round((rssBytes / limitBytes) * 100)} %`,
+        ? `${mib(memoryBytes)} MiB, no limit`
+        : `${mib(memoryBytes)} of ${mib(limitBytes)} MiB, ${Math.round((memoryBytes / limitBytes) * 100)} %`,
     ),
   ];
 }

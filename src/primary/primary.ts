@@ -9,10 +9,12 @@ import type { LogSource } from '../log.ts';
 import type { LogOutputs } from '../log-output.ts';
 import { ExitCode, type RedisState, type ToPrimary } from '../messages.ts';
 import { readerBelow } from '../resources/cgroup.ts';
+import { memoryUsage } from '../resources/own-memory.ts';
 import { readUsage } from '../resources/usage.ts';
 import { History } from './admin/history.ts';
+import { MemorySum } from './admin/memory-sum.ts';
 import { readiness, type View, whyNotStarted } from './admin/readiness.ts';
-import type { Pod, PodState } from './admin/status.ts';
+import type { MemoryFacts, Pod, PodState } from './admin/status.ts';
 import { Totals } from './admin/totals.ts';
 import { carryOut } from './commands.ts';
 import type { ControlSocket } from './control/control-socket.ts';
@@ -62,6 +64,7 @@ class Primary implements SupervisorEvents {
   readonly #outputs: LogOutputs;
   #control: ControlSocket | undefined;
   readonly #history: History;
+  readonly #memorySum = new MemorySum();
   /** Resolves with the app's real port. */
   readonly #port = Promise.withResolvers<number>();
   #isListening = false;
@@ -263,7 +266,20 @@ class Primary implements SupervisorEvents {
       redis: this.#relay.redisCounters,
       redisRefusals: this.#redis.refusals,
       droppedLogLines: this.#outputs.droppedLines,
+      memory: () => this.#memoryFacts(),
       throttledSeconds: readUsage(readerBelow(), this.#resizer.limits.usage).throttledSeconds,
+    };
+  }
+
+  #memoryFacts(): MemoryFacts {
+    const { headroom, freshWorkerBytes, outlook } = this.#supervisor;
+    const workers = this.#supervisor.handles.map(({ pid, snapshot }) => ({ pid, rssBytes: snapshot?.memory.rss ?? 0 }));
+    const processes = [{ pid: process.pid, rssBytes: memoryUsage().rss }, ...workers];
+    return {
+      usedBytes: this.#memorySum.of(processes, performance.now()),
+      headroomBytes: headroom?.bytes ?? null,
+      freshWorkerBytes: freshWorkerBytes ?? null,
+      restart: outlook.kind,
     };
   }
 

@@ -8,6 +8,11 @@ import type { Bound, Limits } from './cgroup.ts';
 const MIB = 1024 * 1024;
 /** The primary's own resident memory. */
 const PRIMARY_MIB = 64;
+/**
+ * A worker that starts beside the one that it replaces: 38 to 44 MiB of private pages with a small Koa app (the program itself is shared).
+ * Left free, so that a pool sized by `auto` can be restarted without an interruption.
+ */
+const STARTING_WORKER_MIB = 48;
 /** What is left free for the kernel's share: page cache, sockets, page tables. */
 const USABLE_SHARE = 0.92;
 /** The part of a worker's memory that its old generation may fill; buffers, code and stacks need the rest. */
@@ -146,17 +151,28 @@ function countFor(asked: WorkerCount, effective: number): { count: number; words
 
 function mostWithWorkableHeap(wanted: number, bound: Bound | undefined, choice: HeapChoice): number {
   let workers = wanted;
-  while (workers > 1 && (heapPerWorker(workers, bound, choice) ?? WORKABLE_HEAP_MIB) < WORKABLE_HEAP_MIB) workers--;
+  const heap = () => chosenHeap(workers, bound, choice) ?? (bound && shareOf(bound, workers, STARTING_WORKER_MIB));
+  while (workers > 1 && (heap() ?? WORKABLE_HEAP_MIB) < WORKABLE_HEAP_MIB) workers--;
   return workers;
 }
 
 /** In MiB; null where V8's default is to stay. */
 function heapPerWorker(workers: number, bound: Bound | undefined, choice: HeapChoice): number | null {
-  if (choice.sizeMb !== undefined) return choice.sizeMb;
-  if (bound === undefined) return null;
-  if (choice.percent !== undefined)
-    return Math.max(LEAST_HEAP_MIB, Math.floor((mib(bound.value) * choice.percent) / 100 / workers));
-  const share = (mib(bound.value) * USABLE_SHARE - PRIMARY_MIB) / workers;
+  const chosen = chosenHeap(workers, bound, choice);
+  if (chosen !== undefined || bound === undefined) return chosen ?? null;
+  // With more workers than there is room for, a workable heap goes before the reserve.
+  return Math.max(shareOf(bound, workers, STARTING_WORKER_MIB), Math.min(shareOf(bound, workers, 0), WORKABLE_HEAP_MIB));
+}
+
+/** What the user has set; undefined where it is ours to decide. */
+function chosenHeap(workers: number, bound: Bound | undefined, { sizeMb, percent }: HeapChoice): number | undefined {
+  if (sizeMb !== undefined || percent === undefined || bound === undefined) return sizeMb;
+  return Math.max(LEAST_HEAP_MIB, Math.floor((mib(bound.value) * percent) / 100 / workers));
+}
+
+/** Each worker's heap where so much memory is left free, in MiB. */
+function shareOf(bound: Bound, workers: number, reservedMib: number): number {
+  const share = (mib(bound.value) * USABLE_SHARE - PRIMARY_MIB - reservedMib) / workers;
   return Math.max(LEAST_HEAP_MIB, Math.floor(share * OLD_SPACE_SHARE - YOUNG_SPACE_MIB));
 }
 

@@ -56,7 +56,7 @@ export function readUsage(read: ReadText, files: UsageFiles): Usage {
  * and libraries) are kept: without them the processes would read their code from disk again and again. tmpfs is no page cache here.
  * @param stat memory.stat; v1 tells of children only in the lines with `total_`
  */
-function withoutPageCache(usedBytes: number | null, stat: string): number | null {
+export function withoutPageCache(usedBytes: number | null, stat: string): number | null {
   if (usedBytes === null) return null;
   const bytesOf = (v2: string, v1: string) => counterOf(stat, v1) ?? counterOf(stat, v2) ?? 0;
   const inactive = bytesOf('inactive_file', 'total_inactive_file');
@@ -94,6 +94,6 @@ function counterOf(text: string, name: string): number | null {
   return null;
 }
 
-function parseCounter(text: string): number | null {
+export function parseCounter(text: string): number | null {
   return /^\d{1,20}$/.test(text) ? Number(text) : null;
 }

@@ -2,10 +2,14 @@
  * Workers and their heaps in the memory of a real container: enough for all, and who goes where it is short.
  */
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { readyPids } from '../process/capacity.ts';
 import { ask } from '../process/clients.ts';
+import { freshLoad } from '../process/loads.ts';
 import { until } from '../until.ts';
 import type { App } from './app.ts';
 import { withEngine } from './engine.ts';
@@ -133,6 +137,52 @@ for (const [given, primary, worker] of [
     for (const pid of pids) assert.equal(await score(pid), worker);
   });
 }
+
+describe('two workers of 217 MiB resident in 512 MiB, which a third one does not fit beside', withEngine, () => {
+  const FOLDER = mkdtempSync(join(tmpdir(), 'bosun-memory-'));
+  chmodSync(FOLDER, 0o755); // the container's user is another one
+  after(() => rmSync(FOLDER, { recursive: true, force: true }));
+  writeFileSync(
+    join(FOLDER, 'app.mjs'),
+    `const held = Buffer.alloc(150 << 20, 1);
+    export default (_, res) => setTimeout(() => res.end(JSON.stringify({ pid: process.pid, held: held.length })), 500);`,
+  );
+  const flags = ['--cpus', '2', ...memory(512), `--volume=${FOLDER}:/large:ro`];
+  const start = (env = {}) => runLimited(flags, { APP_MODULE: '/large/app.mjs', NODE_CLUSTER_WORKERS: '2', ...env });
+
+  test('they are not recycled, and a rolling restart loses nothing', async () => {
+    const app = await start();
+    const load = freshLoad(app.port, { everyMs: 100 });
+    await load.answered(50);
+    assert.deepEqual(app.all('worker.replace'), []);
+    const before = await readyPids(app);
+    const { exitCode, stdout, output } = await app.exec('bosun', 'restart');
+    assert.equal(exitCode, 0, output);
+    assert.match(
+      stdout,
+      /^draining worker 1 before its successor starts \(a new worker takes \d+ MiB beside the others, and \d+ MiB/,
+    );
+    await load.answered(load.result.answered + 20);
+    const { failures, refused } = await load.stop();
+    assert.deepEqual({ failures, refused }, { failures: [], refused: 0 });
+    assert.equal(await kernelKills(app), 0);
+    assert.deepEqual(await exits(app), { restart: 2 });
+    assert.ok((await backTo(app, 2)).every(pid => !before.includes(pid)));
+  });
+
+  test('with RESTART_SURGE=always the kernel kills, and the restart says so', async () => {
+    const app = await start({ RESTART_SURGE: 'always' });
+    const load = freshLoad(app.port, { everyMs: 100 });
+    await load.answered(10);
+    const { exitCode, output } = await app.exec('bosun', 'restart');
+    await load.stop();
+    assert.equal(exitCode, 1, output);
+    assert.match(output, /bosun: .*(for lack of memory \(oom\)|did not come up: oom)/);
+    assert.doesNotMatch(output, /is gone: 0 requests finished, 0 cut, 0 ms/);
+    const { oom = 0 } = await exits(app);
+    assert.ok(oom > 0 && oom === (await kernelKills(app)), `${oom}`);
+  });
+});
 
 /** Resolves when so many workers serve, with their ids. */
 async function backTo(app: App, count: number): Promise<number[]> {

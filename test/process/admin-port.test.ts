@@ -66,7 +66,7 @@ describe('the admin port', { concurrency: CONCURRENCY }, () => {
       memory: { rss: 'number', heapTotal: 'number', heapUsed: 'number' },
       load: 'number',
     };
-    const { sizing, drains, ...rest } = status;
+    const { sizing, drains, memory: used, ...rest } = status;
     assert.deepEqual(shapeOf(rest), {
       version: 'string',
       pid: 'number',
@@ -76,8 +76,10 @@ describe('the admin port', { concurrency: CONCURRENCY }, () => {
       policy: 'string',
       workers: [worker, worker],
       failedStarts: { count: 'number', last: 'null' },
+      rollingRestarts: { success: 'number', failure: 'number', refused: 'number', lastRefused: 'null' },
       restarts: { total: 'number', byReason: {} },
     });
+    assert.deepEqual(Object.keys(used as object), ['usedBytes', 'headroomBytes', 'freshWorkerBytes', 'restart']);
     const { workers, wanted, reason, cpus, memory } = sizing as Record<string, unknown>;
     assert.deepEqual([workers, wanted, typeof reason], [2, 2, 'string']);
     assert.deepEqual(Object.keys(cpus as object).sort(), ['cpuset', 'effective', 'quota', 'source']);

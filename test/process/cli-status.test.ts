@@ -62,6 +62,8 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
       'restarts',
       'drains',
       'failedStarts',
+      'rollingRestarts',
+      'memory',
     ]);
     const { sizing, workers, restarts } = status as {
       sizing: { cpus: object; memory: object };

@@ -1,12 +1,10 @@
 /**
  * The last ten minutes of this pod, a sample a second, bounded: what a dashboard shows that is opened later.
  */
-
-import { memoryUsage } from '../../resources/own-memory.ts';
 import type { Audience } from '../open-text.ts';
 import type { WorkerHandle } from '../pool/worker-handle.ts';
 import { Lifecycle, type LifecycleEvent, type Shown } from './lifecycle.ts';
-import { type OwnUsage, SAMPLE_EVERY_MS, type Sample, Sampler } from './sampler.ts';
+import { SAMPLE_EVERY_MS, type Sample, Sampler } from './sampler.ts';
 import { type Pod, statusOf } from './status.ts';
 import { ownCpuSeconds } from './totals.ts';
 
@@ -28,7 +26,7 @@ export class History {
   constructor(pod: () => Pod) {
     this.#pod = pod;
     const now = pod();
-    this.#sampler = new Sampler(now, ownUsage(), performance.now());
+    this.#sampler = new Sampler(now, ownCpuSeconds(), performance.now());
     setInterval(() => this.#sample(), SAMPLE_EVERY_MS).unref();
     this.#lifecycle.look(now.supervisor);
   }
@@ -53,7 +51,7 @@ export class History {
   #sample(): void {
     const pod = this.#pod();
     this.#lifecycle.look(pod.supervisor);
-    const sample = this.#sampler.sample(pod, ownUsage(), performance.now());
+    const sample = this.#sampler.sample(pod, ownCpuSeconds(), performance.now());
     this.samples.push(sample);
     if (this.samples.length > KEPT_SAMPLES) this.samples.shift();
     this.#tell(listener => listener.sampled(sample));
@@ -62,8 +60,4 @@ export class History {
   #tell(tell: (listener: HistoryListener) => void): void {
     for (const listener of this.listeners) tell(listener);
   }
-}
-
-function ownUsage(): OwnUsage {
-  return { cpuSeconds: ownCpuSeconds(), rssBytes: memoryUsage().rss };
 }

@@ -17,7 +17,8 @@ export type LifecycleKind =
   | 'resize'
   | 'restart'
   | 'restarted'
-  | 'restart-failed';
+  | 'restart-failed'
+  | 'restart-refused';
 
 /** `at` is milliseconds since the epoch. `text` is for people. */
 export interface LifecycleEvent {
@@ -31,7 +32,7 @@ export interface LifecycleEvent {
 /** What of a worker is looked at. */
 export type Life = Pick<WorkerHandle, 'id' | 'pid' | 'state' | 'reason' | 'failure' | 'openFailure' | 'drain'>;
 /** What of the pool is looked at. */
-export type PoolLife = Pick<Supervisor, 'wanted' | 'generation' | 'rolls'> & { handles: readonly Life[] };
+export type PoolLife = Pick<Supervisor, 'wanted' | 'generation' | 'rolls' | 'lastRefusal'> & { handles: readonly Life[] };
 
 const MOST_EVENTS = 200;
 
@@ -44,22 +45,23 @@ export class Lifecycle {
   readonly #onEvent: (event: Shown) => void;
   #wanted: number | undefined;
   #generation = 1;
-  #rolls = { success: 0, failure: 0 };
+  #rolls = { success: 0, failure: 0, refused: 0 };
 
   constructor(onEvent: (event: Shown) => void) {
     this.#onEvent = onEvent;
   }
 
   /** Compares the pool with what it was at the last look. */
-  look({ handles, wanted, generation, rolls }: PoolLife): void {
+  look({ handles, wanted, generation, rolls, lastRefusal }: PoolLife): void {
     if (this.#wanted !== undefined && wanted !== this.#wanted)
       this.#add({ kind: 'resize', text: `pool of ${this.#wanted} is to have ${wanted} workers` });
     this.#wanted = wanted;
     if (generation > this.#generation) this.#add({ kind: 'restart', text: `rolling restart: generation ${generation}` });
     this.#generation = generation;
     if (rolls.success > this.#rolls.success) this.#add({ kind: 'restarted', text: `generation ${generation} serves` });
-    if (rolls.failure > this.#rolls.failure)
-      this.#add({ kind: 'restart-failed', text: 'rolling restart failed: the old workers go on' });
+    if (rolls.failure > this.#rolls.failure) this.#add({ kind: 'restart-failed', text: 'rolling restart failed' });
+    if (rolls.refused > this.#rolls.refused)
+      this.#add({ kind: 'restart-refused', text: `restart refused: ${lastRefusal?.why ?? 'all workers go on'}` });
     this.#rolls = { ...rolls };
     for (const handle of handles) this.#lookAt(handle);
   }

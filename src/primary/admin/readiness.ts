@@ -9,7 +9,14 @@ import type { FailedStarts } from './totals.ts';
 
 export interface View {
   state: PodState;
-  pool: { wanted: number; hasStarted: boolean; isFailing: boolean; serving: readonly WorkerHandle[] };
+  pool: {
+    wanted: number;
+    hasStarted: boolean;
+    isFailing: boolean;
+    /** Nobody serves for a short time, and clients wait. */
+    isBridged: boolean;
+    serving: readonly WorkerHandle[];
+  };
   failedStarts: FailedStarts;
   config: Config;
   /** With Redis: other pods hear this one, and it knows what they retain for its workers. */
@@ -26,7 +33,9 @@ export interface Readiness {
 export function readiness(view: View): Readiness {
   const objection = whyNotReady(view);
   if (objection !== undefined) return { isReady: false, reason: objection };
-  const { serving, wanted, isFailing } = view.pool;
+  const { serving, wanted, isFailing, isBridged } = view.pool;
+  // Refused while it is out of the endpoints, a client loses its request; waiting in the listening socket, it loses a second.
+  if (serving.length === 0 && isBridged) return { isReady: true, reason: 'the only worker is being replaced: clients wait' };
   if (serving.length >= wanted || !isFailing) return { isReady: true };
   return { isReady: true, reason: `${serving.length} of ${wanted} workers serve; ${lastFailure(view.failedStarts)}` };
 }
@@ -38,7 +47,8 @@ function lastFailure({ last }: FailedStarts): string {
 }
 
 function whyNotReady(view: View): string | undefined {
-  if (view.state === 'ready') return view.pool.serving.length > 0 ? undefined : 'no worker serves';
+  const { serving, isBridged } = view.pool;
+  if (view.state === 'ready') return serving.length > 0 || isBridged ? undefined : 'no worker serves';
   return whyNotStarted(view);
 }
 

@@ -17,8 +17,8 @@ export interface Sample {
   /** Milliseconds: the mean of the workers' medians by their requests, and the slowest worker's p99. */
   p50: number;
   p99: number;
-  /** Resident memory of all processes, and the container's limit. */
-  rssBytes: number;
+  /** Memory of all processes, what they share counted once, and the container's limit. */
+  memoryBytes: number;
   limitBytes: number | null;
   /** CPUs used by all processes, and what they may use. */
   cpus: number;
@@ -32,7 +32,6 @@ export type SampledWorker = Pick<WorkerHandle, 'id' | 'startedAt' | 'heardAt'> &
   snapshot:
     | (Pick<Snapshot, 'requests' | 'eventLoopUtilization' | 'cpuSeconds'> & {
         responseTimeMs: Pick<Snapshot['responseTimeMs'], 'p50' | 'p99'>;
-        memory: Pick<Snapshot['memory'], 'rss'>;
       })
     | undefined;
 };
@@ -42,13 +41,8 @@ export type SampledPod = Pick<Pod, 'throttledSeconds'> & {
   sizing: { memory: Pick<Pod['sizing']['memory'], 'limitBytes'>; cpus: Pick<Pod['sizing']['cpus'], 'effective'> };
   supervisor: { handles: readonly SampledWorker[] };
   totals: Pick<Totals, 'cpuByWorker'>;
+  memory: () => Pick<ReturnType<Pod['memory']>, 'usedBytes'>;
 };
-
-/** What the primary itself uses. */
-export interface OwnUsage {
-  cpuSeconds: CpuSeconds;
-  rssBytes: number;
-}
 
 interface Look {
   at: number;
@@ -60,13 +54,13 @@ export class Sampler {
   readonly #requests = new WeakMap<SampledWorker, { requests: number; heardAt: number; rate: number }>();
   #last: Look;
 
-  /** `now` is of the monotonic clock, in milliseconds. */
-  constructor(pod: SampledPod, own: OwnUsage, now: number) {
+  /** `own` is the CPU time of the primary itself; `now` is of the monotonic clock, in milliseconds. */
+  constructor(pod: SampledPod, own: CpuSeconds, now: number) {
     this.#last = lookAt(pod, own, now);
   }
 
   /** Since the sample before. */
-  sample(pod: SampledPod, own: OwnUsage, now: number): Sample {
+  sample(pod: SampledPod, own: CpuSeconds, now: number): Sample {
     const look = lookAt(pod, own, now);
     const seconds = (look.at - this.#last.at) / 1000;
     const { handles } = pod.supervisor;
@@ -80,7 +74,7 @@ export class Sampler {
       ),
       p50: round(weighted / (total || 1), 2),
       p99: slowestP99Ms(handles),
-      rssBytes: handles.reduce((sum, { snapshot }) => sum + (snapshot?.memory.rss ?? 0), own.rssBytes),
+      memoryBytes: pod.memory().usedBytes,
       limitBytes: pod.sizing.memory.limitBytes,
       cpus: round((look.cpuSeconds - this.#last.cpuSeconds) / seconds, 3),
       cpuLimit: pod.sizing.cpus.effective,
@@ -102,9 +96,9 @@ export class Sampler {
   }
 }
 
-function lookAt({ supervisor, totals, throttledSeconds }: SampledPod, { cpuSeconds }: OwnUsage, at: number): Look {
+function lookAt({ supervisor, totals, throttledSeconds }: SampledPod, own: CpuSeconds, at: number): Look {
   const workers = [...totals.cpuByWorker(supervisor.handles).values()];
-  const all = [cpuSeconds, ...workers].reduce((sum, { user, system }) => sum + user + system, 0);
+  const all = [own, ...workers].reduce((sum, { user, system }) => sum + user + system, 0);
   return { at, throttledSeconds, cpuSeconds: all };
 }
 

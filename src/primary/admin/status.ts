@@ -6,6 +6,7 @@ import type { RedisCounters, RedisRefusal } from '../../messages.ts';
 import type { Sizing } from '../../resources/sizing.ts';
 import { type Audience, requestsFor } from '../open-text.ts';
 import type { Supervisor } from '../pool/supervisor.ts';
+import type { Plan } from '../pool/surge.ts';
 import type { WorkerHandle } from '../pool/worker-handle.ts';
 import type { Totals } from './totals.ts';
 
@@ -14,6 +15,18 @@ type Answering = { snapshot: { responseTimeMs: { p99: number } } | undefined };
 /** Of the slowest of these workers, in milliseconds. */
 export function slowestP99Ms(handles: readonly Answering[]): number {
   return Math.max(0, ...handles.map(({ snapshot }) => snapshot?.responseTimeMs.p99 ?? 0));
+}
+
+/** Sizes in bytes. */
+export interface MemoryFacts {
+  /** By all processes; what they share counts once. */
+  usedBytes: number;
+  /** Left below the tightest limit, page cache not counted as used; null where it is unknown. */
+  headroomBytes: number | null;
+  /** Private pages of a worker that has served for a while; null before the first one is ready. */
+  freshWorkerBytes: number | null;
+  /** How a restart would replace a worker now. */
+  restart: Plan['kind'];
 }
 
 export type PodState = 'starting' | 'ready' | 'draining';
@@ -44,6 +57,7 @@ export interface Pod {
   droppedLogLines: number;
   /** null where no file tells. */
   throttledSeconds: number | null;
+  memory: () => MemoryFacts;
 }
 
 const NO_SNAPSHOT = {
@@ -58,7 +72,7 @@ const NO_SNAPSHOT = {
 };
 
 /** The object of `/status`. */
-export function statusOf({ version, policy, sizing, state, supervisor, totals, redisRefusals }: Pod, audience: Audience) {
+export function statusOf({ version, policy, sizing, state, supervisor, totals, redisRefusals, memory }: Pod, audience: Audience) {
   const { last } = totals.drains;
   return {
     version,
@@ -72,6 +86,8 @@ export function statusOf({ version, policy, sizing, state, supervisor, totals, r
     restarts: { total: totals.exits, byReason: Object.fromEntries(totals.exitsByReason) },
     drains: { ...totals.drains, last: last && { ...last, cut: requestsFor(audience, last.cut) } },
     failedStarts: failedStartsOf(totals, audience),
+    rollingRestarts: { ...supervisor.rolls, lastRefused: supervisor.lastRefusal ?? null },
+    memory: memory(),
     // Only while there are some; Redis' words may name keys.
     ...(redisRefusals.length > 0 && {
       redisRefusals: redisRefusals.map(({ message, ...open }) => (audience === 'open' ? open : { ...open, message })),

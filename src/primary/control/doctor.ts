@@ -4,6 +4,8 @@
 import { type Config, describeRedis, usesRedis } from '../../config.ts';
 import { EXIT_SLACK_MS, type RedisRefusal } from '../../messages.ts';
 import type { Sizing } from '../../resources/sizing.ts';
+import type { Refusal } from '../pool/generations.ts';
+import type { Plan } from '../pool/surge.ts';
 
 export interface Finding {
   check: string;
@@ -18,6 +20,11 @@ export interface Facts {
   gracePeriodSeconds: number | undefined;
   /** RLIMIT_NOFILE, hard; Node.js raises the soft one to it by itself. */
   hardFileLimit: number | undefined;
+  /** How a restart would begin now. */
+  restart: Plan;
+  lastRefusal: Refusal | undefined;
+  /** Why WORKER_MAX_RSS_MB can't be kept, where it can't. */
+  pointlessRecycling: string | undefined;
   isPid1: boolean;
   isDiagnosticsDirWritable: boolean;
   areSessionKeysGenerated: boolean;
@@ -39,6 +46,8 @@ export function diagnoseDeployment(facts: Facts): Finding[] {
     files(facts),
     workers(facts),
     memory(facts),
+    restarts(facts),
+    recycling(facts),
     redis(facts),
     sessionKeys(facts),
     adminToken(facts),
@@ -88,6 +97,23 @@ function memory({ sizing }: Facts): Finding {
     return finding('memory', 'warning', 'the container has no memory limit: one worker can take the whole machine');
   const small = sizing.warnings.find(warning => warning.includes('heap'));
   return finding('memory', small ? 'problem' : 'ok', small ?? `a heap of ${heapPerWorkerMb} MiB for each worker`);
+}
+
+function restarts({ restart, lastRefusal }: Facts): Finding {
+  const before = lastRefusal && `refused at ${new Date(lastRefusal.at).toISOString()}: ${lastRefusal.why}`;
+  if (restart.kind === 'refuse') return finding('restart', 'problem', `would be refused: ${restart.why}`);
+  const how =
+    restart.kind === 'surge' ? 'the new worker starts first' : `the old worker ends first, clients wait: ${restart.why}`;
+  return finding(
+    'restart',
+    before || restart.kind === 'old-first' ? 'warning' : 'ok',
+    before ? `${how}; the last one was ${before}` : how,
+  );
+}
+
+function recycling({ pointlessRecycling }: Facts): Finding {
+  if (pointlessRecycling !== undefined) return finding('recycling', 'problem', pointlessRecycling);
+  return finding('recycling', 'ok', 'as set');
 }
 
 function redis({ redis: told, redisRefusals, config }: Facts): Finding {

@@ -2,11 +2,20 @@
  * Counts the pool's generations: each rolling restart makes one, and a failed one gives its number back.
  */
 import type { LogSource } from '../../log.ts';
+import { ReplacementRefusedError, RequestsLostError } from './replacer.ts';
+
+/** A restart that was not carried out: every worker went on. */
+export interface Refusal {
+  /** Milliseconds since the epoch. */
+  at: number;
+  why: string;
+}
 
 export class Generations {
   readonly #log: LogSource;
   /** Rolling restarts so far. */
-  readonly rolls = { success: 0, failure: 0 };
+  readonly rolls = { success: 0, failure: 0, refused: 0 };
+  lastRefusal: Refusal | undefined;
   #current = 1;
 
   constructor(log: LogSource) {
@@ -27,11 +36,22 @@ export class Generations {
       this.rolls.success++;
       this.#log().info({ event: 'pool.restarted', generation: this.#current });
     } catch (error) {
-      this.rolls.failure++;
-      // Unless a later roll has begun meanwhile.
-      if (this.#current === generation) this.#current = before;
-      this.#log().error({ event: 'pool.restart-failed', generation: before, error: (error as Error).message });
+      // Unless a later roll has begun meanwhile, or all workers were replaced.
+      if (this.#current === generation && !(error instanceof RequestsLostError)) this.#current = before;
+      const { message } = error as Error;
+      if (error instanceof ReplacementRefusedError) this.refused(message);
+      else {
+        this.rolls.failure++;
+        this.#log().error({ event: 'pool.restart-failed', generation: this.#current, error: message });
+      }
       throw error;
     }
+  }
+
+  /** Notes a restart that is not carried out. */
+  refused(why: string): void {
+    this.rolls.refused++;
+    this.lastRefusal = { at: Date.now(), why };
+    this.#log().error({ event: 'pool.restart-refused', why });
   }
 }

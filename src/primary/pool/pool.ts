@@ -8,6 +8,8 @@ import type { Config } from '../../config.ts';
 import { createLog, type LogSource } from '../../log.ts';
 import { colourEnvironment, LogOutputs } from '../../log-output.ts';
 import { ExitCode } from '../../messages.ts';
+import { readerBelow } from '../../resources/cgroup.ts';
+import { readHeadroom } from '../../resources/headroom.ts';
 import { Retained } from '../../state/retained.ts';
 import { Settings } from '../settings.ts';
 import { Resizer } from './resizer.ts';
@@ -62,6 +64,7 @@ export async function startPool({ entry, compileCache }: Installation): Promise<
       return new WorkerHandle(start, listener);
     },
     ticked: (handles, wanted) => balancing.follow(handles, wanted),
+    headroom: () => readHeadroom(readerBelow(config.sizingRoot), resizer.limits),
   });
   supervisor.tick();
   return { settings, resizer, supervisor, balancing, retained, log, outputs };

@@ -1,54 +1,175 @@
 /**
- * Which worker has done its time: by requests, by memory, by age. The supervisor replaces it, the new one first.
+ * Which worker has done its time: by requests, by age, by memory. Pure over what is passed in; the supervisor replaces it.
+ *
+ * By memory, in one of two ways. WORKER_MAX_RSS_MB is what the operator says. Without it the container's headroom decides: the worker that
+ * has grown most over a fresh one goes before the memory is used up, and early enough for its successor to start beside it, where
+ * there is room for that at all. A worker that is no larger than a fresh one never goes: its successor would be as large.
  */
 import type { Config } from '../../config.ts';
 import type { ExitReason } from '../../messages.ts';
-import type { Sizing } from '../../resources/sizing.ts';
-import type { WorkerHandle } from './worker-handle.ts';
+import type { Headroom } from '../../resources/headroom.ts';
+import type { Footprint, Footprints, Fresh } from './footprints.ts';
+import { reserveOf } from './surge.ts';
 
 type Limits = Pick<Config, 'workerMaxRequests' | 'workerMaxRequestsJitter' | 'workerMaxRssMb' | 'workerMaxAgeMs'>;
 
+/** What of a worker is looked at. */
+export interface Recyclable {
+  readyAt: number | undefined;
+  snapshot: { requests: number } | undefined;
+}
+
+export interface Circumstances {
+  /** Undefined where it is unknown, and while workers start or end: it is about to change. */
+  headroom: Headroom | undefined;
+  /** By the monotonic clock. */
+  now: number;
+}
+
 const MIB = 2 ** 20;
-/** Below this a share of the memory limit says nothing: an idle worker has 60 to 110 MiB, half of them shared. */
-const LEAST_DERIVED_RSS_MIB = 160;
+/** One that is so much larger than a fresh one gives something back when it goes. */
+const GROWN_SHARE = 0.25;
+const GROWN_BYTES = 16 * MIB;
+/** A replacement takes so long, on a busy machine, and on an idle one. */
+const REPLACEMENT_S = 5;
+const LEAST_REPLACEMENT_S = 2;
+/** A leak that uses up the headroom within this time can't wait for more to be known. */
+const SOON_S = 60;
 
-export class Recycling {
+/** Recycled this late again, a worker was of use. */
+const LATE_MS = 10 * 60_000;
+const MIN_SERVED_MS = 60_000;
+const MAX_SERVED_MS = 60 * 60_000;
+/** So many times each worker of a pool may go early, until they must stay. At the edge of the memory it is more: the alternative is a kill. */
+const FREE_ROUNDS = { asSet: 1, byHeadroom: 3 };
+
+export class Recycling<Worker extends Recyclable> {
   #limits: Limits;
-  #maxRssMb: number;
-  readonly #maxRequests = new WeakMap<WorkerHandle, number>();
+  readonly #footprints: Footprints<Worker>;
+  readonly #maxRequests = new WeakMap<Worker, number>();
+  #earlyInARow = 0;
+  #pointless: string | undefined;
 
-  constructor(limits: Limits, sizing: Sizing) {
+  constructor(limits: Limits, footprints: Footprints<Worker>) {
     this.#limits = limits;
-    this.#maxRssMb = maxRssMb(limits, sizing);
+    this.#footprints = footprints;
   }
 
-  /** Takes other settings, or another sizing. Each worker keeps the number of requests that it has drawn. */
-  change(limits: Limits, sizing: Sizing): void {
+  /** Takes other settings. Each worker keeps the number of requests that it has drawn. */
+  change(limits: Limits): void {
+    if (limits.workerMaxRssMb !== this.#limits.workerMaxRssMb) {
+      this.#earlyInARow = 0;
+      this.#pointless = undefined;
+    }
     this.#limits = limits;
-    this.#maxRssMb = maxRssMb(limits, sizing);
+  }
+
+  /** Why WORKER_MAX_RSS_MB can't be kept, in words; undefined as long as it can. */
+  get pointless(): string | undefined {
+    return this.#pointless;
   }
 
   /** Draws each worker's own limit of requests, so that not all go at the same time. */
-  started(handle: WorkerHandle): void {
+  started(worker: Worker): void {
     const { workerMaxRequests: least, workerMaxRequestsJitter: jitter } = this.#limits;
-    this.#maxRequests.set(handle, least === 0 ? 0 : least + Math.floor(Math.random() * (jitter + 1)));
+    this.#maxRequests.set(worker, least === 0 ? 0 : least + Math.floor(Math.random() * (jitter + 1)));
   }
 
-  /** Why this worker should be replaced now, if it should; `now` by the monotonic clock. */
-  reasonFor(handle: WorkerHandle, now: number): ExitReason | undefined {
-    const { snapshot, readyAt } = handle;
-    const maxRequests = this.#maxRequests.get(handle) ?? 0;
+  /** Those of `pool` that should be replaced now, and why. `isConcerned` tells those that are being replaced, or will be. */
+  due(
+    pool: readonly Worker[],
+    isConcerned: (worker: Worker) => boolean,
+    circumstances: Circumstances,
+  ): { worker: Worker; reason: ExitReason }[] {
+    const free = pool.filter(worker => !isConcerned(worker));
+    const byWork = free.flatMap(worker => {
+      const reason = this.#byWork(worker, circumstances.now);
+      return reason === undefined ? [] : [{ worker, reason }];
+    });
+    // One at a time for memory: what the first gives back may be enough.
+    const worker = free.length < pool.length || byWork.length > 0 ? undefined : this.#byMemory(pool, circumstances);
+    if (worker === undefined) return byWork;
+    this.#recycledAfter(servedMs(worker, circumstances.now), pool.length);
+    return [{ worker, reason: 'recycled-rss' }];
+  }
+
+  #byWork(worker: Worker, now: number): ExitReason | undefined {
+    const { snapshot, readyAt } = worker;
+    const maxRequests = this.#maxRequests.get(worker) ?? 0;
     const { workerMaxAgeMs } = this.#limits;
     if (maxRequests > 0 && snapshot !== undefined && snapshot.requests >= maxRequests) return 'recycled-requests';
-    if (this.#maxRssMb > 0 && snapshot !== undefined && snapshot.memory.rss > this.#maxRssMb * MIB) return 'recycled-rss';
     if (workerMaxAgeMs > 0 && readyAt !== undefined && now - readyAt >= workerMaxAgeMs) return 'recycled-age';
     return undefined;
   }
+
+  #byMemory(pool: readonly Worker[], { headroom, now }: Circumstances): Worker | undefined {
+    const maxRssBytes = this.#limits.workerMaxRssMb * MIB;
+    if (maxRssBytes > 0) return this.#above(maxRssBytes, pool, now);
+    const { fresh } = this.#footprints;
+    if (headroom === undefined || fresh === undefined) return undefined;
+    const minServedMs = this.#minServedMs(FREE_ROUNDS.byHeadroom, pool.length);
+    const worker = mostGrown(pool, this.#footprints, fresh, headroom);
+    return worker !== undefined && servedMs(worker, now) >= minServedMs ? worker : undefined;
+  }
+
+  #above(maxBytes: number, pool: readonly Worker[], now: number): Worker | undefined {
+    const minServedMs = this.#minServedMs(FREE_ROUNDS.asSet, pool.length);
+    for (const worker of pool) {
+      const footprint = this.#footprints.of(worker);
+      if (footprint === undefined || footprint.latestResidentBytes <= maxBytes) continue;
+      const isFreshAbove = footprint.readyResidentBytes > maxBytes;
+      if (!isFreshAbove && servedMs(worker, now) >= minServedMs) return worker;
+      const bytes = isFreshAbove ? footprint.readyResidentBytes : footprint.latestResidentBytes;
+      const when = isFreshAbove ? 'when it starts' : 'soon after it has started';
+      this.#pointless ??= `a fresh worker has ${mib(bytes)} MiB ${when}, above WORKER_MAX_RSS_MB=${mib(maxBytes)}: workers stay`;
+    }
+    return undefined;
+  }
+
+  /** Where recycling helps for a short time only, it becomes rare: every minute, every second one, every fourth, up to every hour. */
+  #minServedMs(freeRounds: number, workers: number): number {
+    const rounds = Math.floor(this.#earlyInARow / Math.max(1, workers)) - freeRounds;
+    return rounds < 0 ? 0 : Math.min(MAX_SERVED_MS, MIN_SERVED_MS * 2 ** rounds);
+  }
+
+  #recycledAfter(ms: number, workers: number): void {
+    const freeRounds = this.#limits.workerMaxRssMb > 0 ? FREE_ROUNDS.asSet : FREE_ROUNDS.byHeadroom;
+    const isOfUse = ms >= Math.max(LATE_MS, 2 * this.#minServedMs(freeRounds, workers));
+    this.#earlyInARow = isOfUse ? 0 : this.#earlyInARow + 1;
+  }
 }
 
-/** The resident size above which a worker is recycled, in MiB: as set, else its share of the memory limit; 0 for none. */
-function maxRssMb({ workerMaxRssMb }: Limits, { workers, memory }: Sizing): number {
-  if (workerMaxRssMb > 0 || memory.limitBytes === null) return workerMaxRssMb;
-  const share = Math.floor((memory.limitBytes / MIB) * 0.92 - 64) / workers;
-  return share >= LEAST_DERIVED_RSS_MIB ? Math.floor(share) : 0;
+/** The one that has grown most over a fresh worker, where memory is short and it would give something back. */
+function mostGrown<Worker extends object>(
+  pool: readonly Worker[],
+  footprints: Footprints<Worker>,
+  fresh: Fresh,
+  headroom: Headroom,
+): Worker | undefined {
+  const known = pool.flatMap(worker => {
+    const footprint = footprints.of(worker);
+    return footprint === undefined ? [] : [{ worker, ...footprint }];
+  });
+  const growth = ({ latestBytes }: Footprint) => Math.max(0, latestBytes - fresh.settledBytes);
+  const [largest] = known.toSorted((a, b) => b.latestBytes - a.latestBytes);
+  if (largest === undefined) return undefined;
+  const reserve = reserveOf(headroom);
+  // Where even fresh workers leave no room for one more, waiting costs nothing.
+  const roomOfFresh = headroom.bytes + known.reduce((sum, footprint) => sum + growth(footprint), 0);
+  const surge = roomOfFresh >= fresh.settledBytes + reserve ? fresh.settledBytes : 0;
+  const perSecond = known.reduce((sum, { growthPerSecond }) => sum + growthPerSecond, 0);
+  if (headroom.bytes >= reserve + surge + perSecond * REPLACEMENT_S) return undefined;
+  // At the edge less is enough: it is what there is.
+  const gain = GROWN_BYTES + (headroom.bytes < reserve ? 0 : fresh.settledBytes * GROWN_SHARE);
+  if (largest.latestBytes - fresh.settledBytes < gain) return undefined;
+  if (fresh.isSettled) return largest.worker;
+  // Before any has served a while, one that still loads its data looks like one that leaks. It leaks on, and there is time to replace it.
+  const isLeak = largest.growthPerSecond > 0 && headroom.bytes <= largest.growthPerSecond * SOON_S;
+  return isLeak && headroom.bytes >= perSecond * LEAST_REPLACEMENT_S ? largest.worker : undefined;
 }
+
+function servedMs({ readyAt }: Recyclable, now: number): number {
+  return readyAt === undefined ? 0 : now - readyAt;
+}
+
+const mib = (bytes: number) => Math.round(bytes / MIB);

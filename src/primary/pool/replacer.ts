@@ -1,9 +1,11 @@
 /**
- * Replaces workers one at a time, the new one first: start it beside the old one, let it prove itself, then drain the old one, then let
- * the new one warm up. Capacity never falls below the wanted number, and there is never more than one worker too many; only a hung one
- * waits for nobody.
+ * Replaces workers one at a time. With surge the new one comes first: it starts beside the old one, proves itself, then the old one drains,
+ * then the new one warms up; capacity never falls below the wanted number, and there is never more than one worker too many. Where two
+ * don't fit, the old one goes first, and the pool starts the new one like any that is missing; connections wait in the listening socket.
+ * Only a hung worker waits for nobody.
  */
 import type { ExitReason } from '../../messages.ts';
+import type { Plan } from './surge.ts';
 import type { WorkerHandle } from './worker-handle.ts';
 
 /** A new worker that serves this long without dying is good enough to replace an old one. */
@@ -17,73 +19,100 @@ const PROVE_AGAINST_HUNG_MS = 300;
  */
 const WARM_UP_MS = 2000;
 
-/** The new worker did not come up; the old ones go on. */
+/** A worker was not replaced as it should have been: the new one did not come up, or the old one was killed with what it had open. */
 export class ReplacementError extends Error {
-  override readonly name = 'ReplacementError';
+  override readonly name: string = 'ReplacementError';
+}
+
+/** There is no way to replace the worker without losing requests: it goes on. */
+export class ReplacementRefusedError extends ReplacementError {
+  override readonly name = 'ReplacementRefusedError';
+}
+
+/** All workers were replaced, and requests were lost on the way. */
+export class RequestsLostError extends ReplacementError {
+  override readonly name = 'RequestsLostError';
 }
 
 /** Told what happens, step by step, in words. */
 export type OnStep = (step: string) => void;
 
-interface Step {
-  old: WorkerHandle;
-  fresh: WorkerHandle;
+/** A worker as far as it matters here. */
+export type Replaceable = Pick<
+  WorkerHandle,
+  'id' | 'pid' | 'state' | 'isActive' | 'startedAt' | 'readyAt' | 'reason' | 'failure' | 'drain' | 'beginDrain'
+> & { snapshot: { inFlight: number } | undefined };
+
+interface Step<Worker> {
+  old: Worker;
+  /** Undefined as long as the old one is on its way out and the new one has not been started. */
+  fresh: Worker | undefined;
   hasSaidReady: boolean;
+  hasSaidGone: boolean;
 }
 
-interface Batch {
+interface Batch<Worker> {
   reason: ExitReason;
   onStep: OnStep;
-  waiting: WorkerHandle[];
-  step: Step | undefined;
+  waiting: Worker[];
+  step: Step<Worker> | undefined;
+  /** The next one goes first, and is the only one that serves. */
+  isHeld: boolean;
+  /** What became of old workers that did not end in good order. */
+  losses: string[];
   done: PromiseWithResolvers<void>;
 }
 
 /** The circumstances of a look. */
-export interface Now {
+export interface Now<Worker> {
   /** By the monotonic clock. */
   now: number;
   /** No worker is started before. */
   mayForkAt: number;
   drainTimeoutMs: number;
-  fork: () => WorkerHandle;
+  fork: () => Worker;
+  /** Whether the pool has fewer workers than wanted: one that has gone is to be replaced. */
+  isShort: boolean;
 }
 
 /** What the pool knows of its workers. */
-export interface PoolView {
-  isHung: (handle: WorkerHandle) => boolean;
+export interface PoolView<Worker> {
+  isHung: (handle: Worker) => boolean;
   /** Begins at once. */
-  endHung: (handle: WorkerHandle, drainTimeoutMs: number) => void;
+  endHung: (handle: Worker, drainTimeoutMs: number) => void;
   /** Whether another one serves. */
-  mayLeave: (handle: WorkerHandle) => boolean;
+  mayLeave: (handle: Worker) => boolean;
+  /** Whether it is the only one that is wanted. */
+  isAlone: () => boolean;
+  plan: (handle: Worker, reason: ExitReason) => Plan;
 }
 
-export class Replacer {
-  readonly #pool: PoolView;
-  readonly #batches: Batch[] = [];
+export class Replacer<Worker extends Replaceable> {
+  readonly #pool: PoolView<Worker>;
+  readonly #batches: Batch<Worker>[] = [];
   #restUntil = 0;
 
-  constructor(pool: PoolView) {
+  constructor(pool: PoolView<Worker>) {
     this.#pool = pool;
   }
 
   /**
    * Queues workers to be replaced; the next `tick` begins.
-   * @returns resolves when all of them are gone; rejects with a ReplacementError when a new one does not come up
+   * @returns resolves when all of them are gone; rejects with a ReplacementError
    */
-  request(workers: readonly WorkerHandle[], reason: ExitReason, onStep: OnStep = () => undefined): Promise<void> {
-    const batch = { reason, onStep, waiting: [...workers], step: undefined, done: Promise.withResolvers<void>() };
-    this.#batches.push(batch);
-    return batch.done.promise;
+  request(workers: readonly Worker[], reason: ExitReason, onStep: OnStep = () => undefined): Promise<void> {
+    const done = Promise.withResolvers<void>();
+    this.#batches.push({ reason, onStep, waiting: [...workers], step: undefined, isHeld: false, losses: [], done });
+    return done.promise;
   }
 
   /** Whether this worker is being replaced, will be, or replaces another one. */
-  isConcernedWith(handle: WorkerHandle): boolean {
+  isConcernedWith(handle: Worker): boolean {
     return this.isBusyWith(handle) || this.#batches.some(({ waiting }) => waiting.includes(handle));
   }
 
   /** Whether this worker is being replaced, or replaces another one; a hung one, whether it will be. */
-  isBusyWith(handle: WorkerHandle): boolean {
+  isBusyWith(handle: Worker): boolean {
     return this.#batches.some(
       ({ reason, step, waiting }) =>
         step?.old === handle || step?.fresh === handle || (reason === 'hung' && waiting.includes(handle)),
@@ -91,23 +120,45 @@ export class Replacer {
   }
 
   /** Whether this worker runs beside the one it is to replace, and so is none of the wanted ones yet. */
-  isExtra(handle: WorkerHandle): boolean {
+  isExtra(handle: Worker): boolean {
     return this.#batches.some(({ step }) => step?.fresh === handle && step.old.isActive);
+  }
+
+  /** Whether a worker goes or has gone whose successor does not serve yet. */
+  get isBetween(): boolean {
+    return this.#batches.some(({ step }) => step !== undefined && !step.old.isActive && step.fresh?.readyAt === undefined);
+  }
+
+  /** How many workers are not to be started before the one that they replace has gone. */
+  get leaving(): number {
+    return this.#batches.filter(({ step }) => step !== undefined && step.fresh === undefined && step.old.state !== 'exited')
+      .length;
+  }
+
+  /** The pool has started this worker, for one that has gone first where there is such a one. */
+  started(fresh: Worker): void {
+    const batch = this.#batches.find(({ step }) => step !== undefined && step.fresh === undefined && step.old.state === 'exited');
+    if (batch?.step === undefined) return;
+    this.#sayGone(batch, batch.step);
+    batch.step.fresh = fresh;
+    batch.onStep(`starting worker ${fresh.id} in its place`);
   }
 
   /** When `look` has something to do by time alone. */
   dueAt(mayForkAt: number): number {
     return Math.min(
       ...this.#going.map(batch => {
+        if (batch.isHeld) return Number.POSITIVE_INFINITY;
         if (batch.step === undefined) return batch.waiting.length === 0 ? 0 : Math.max(mayForkAt, this.#mayBeginAt(batch));
         const { old, fresh } = batch.step;
-        return this.#mayGo(old) ? this.#isProvenAt(batch, fresh) : Number.POSITIVE_INFINITY;
+        const waitsForProof = fresh !== undefined && (old.state === 'exited' || this.#mayGo(old));
+        return waitsForProof ? this.#isProvenAt(batch, fresh) : Number.POSITIVE_INFINITY;
       }),
     );
   }
 
   /** Does what is due. */
-  look(circumstances: Now): void {
+  look(circumstances: Now<Worker>): void {
     for (const batch of this.#going) {
       if (batch.step === undefined) this.#begin(batch, circumstances);
       else this.#continue(batch, batch.step, circumstances);
@@ -115,66 +166,115 @@ export class Replacer {
   }
 
   /** One batch after the other, but for hung workers: their clients wait while another one drains, for 25 seconds perhaps. */
-  get #going(): Batch[] {
+  get #going(): Batch<Worker>[] {
     const [first, ...others] = this.#batches.filter(({ reason }) => reason !== 'hung');
     return this.#batches.filter(batch => batch === first || !others.includes(batch));
   }
 
-  #mayBeginAt({ reason }: Batch): number {
+  #mayBeginAt({ reason }: Batch<Worker>): number {
     return reason === 'hung' ? 0 : this.#restUntil;
   }
 
-  #isProvenAt({ reason }: Batch, { readyAt = Number.POSITIVE_INFINITY }: WorkerHandle): number {
+  #isProvenAt({ reason }: Batch<Worker>, { readyAt = Number.POSITIVE_INFINITY }: Worker): number {
     return readyAt + (reason === 'hung' ? PROVE_AGAINST_HUNG_MS : PROVE_MS);
   }
 
   /** Not while the new worker is cordoned, and nobody else serves. */
-  #mayGo(old: WorkerHandle): boolean {
+  #mayGo(old: Worker): boolean {
     return old.isActive && (this.#pool.isHung(old) || this.#pool.mayLeave(old));
   }
 
-  #begin(batch: Batch, { now, mayForkAt, fork }: Now): void {
+  #begin(batch: Batch<Worker>, { now, mayForkAt, drainTimeoutMs, fork }: Now<Worker>): void {
     // Those that are gone by themselves are replaced like any that is missing.
     batch.waiting = batch.waiting.filter(({ isActive }) => isActive);
     const [old] = batch.waiting;
     if (old === undefined) this.#finish(batch);
     if (old === undefined || now < mayForkAt || now < this.#mayBeginAt(batch)) return;
-    batch.waiting.shift();
-    const fresh = fork();
-    batch.step = { old, fresh, hasSaidReady: false };
-    batch.onStep(`starting worker ${fresh.id} to replace worker ${old.id}`);
+    const plan = this.#pool.plan(old, batch.reason);
+    const step = { old, fresh: undefined, hasSaidReady: false, hasSaidGone: false };
+    switch (plan.kind) {
+      case 'refuse':
+        this.#finish(batch, new ReplacementRefusedError(`worker ${old.id} is not replaced: ${plan.why}`));
+        break;
+      case 'surge': {
+        batch.waiting.shift();
+        const fresh = fork();
+        batch.step = { ...step, fresh };
+        batch.onStep(`starting worker ${fresh.id} to replace worker ${old.id}`);
+        break;
+      }
+      case 'old-first':
+        batch.isHeld = !this.#mayGo(old) && !this.#pool.isAlone();
+        if (batch.isHeld) return;
+        batch.waiting.shift();
+        batch.step = step;
+        batch.onStep(`draining worker ${old.id} before its successor starts (${plan.why}); connections wait meanwhile`);
+        this.#end(old, batch.reason, drainTimeoutMs);
+        break;
+      default:
+        plan satisfies never;
+    }
   }
 
-  #continue(batch: Batch, step: Step, { now, drainTimeoutMs }: Now): void {
+  #continue(batch: Batch<Worker>, step: Step<Worker>, { now, drainTimeoutMs, isShort }: Now<Worker>): void {
     const { old, fresh } = step;
-    if (fresh.readyAt !== undefined && !step.hasSaidReady) {
+    if (fresh?.readyAt !== undefined && !step.hasSaidReady) {
       step.hasSaidReady = true;
       batch.onStep(`worker ${fresh.id} (process ${fresh.pid}) serves after ${Math.round(fresh.readyAt - fresh.startedAt)} ms`);
     }
-    if (old.state === 'exited' && fresh.readyAt !== undefined) {
-      const { finished = 0, cutRequests = 0, handedOver = 0, durationMs = 0 } = old.drain ?? {};
-      batch.onStep(`worker ${old.id} is gone: ${finished} requests finished, ${cutRequests} cut, ${durationMs} ms`);
+    if (old.state === 'exited') this.#sayGone(batch, step);
+    const isProven = fresh !== undefined && now >= this.#isProvenAt(batch, fresh);
+    if (fresh?.isActive === false && (old.isActive || (old.state === 'exited' && !isProven))) {
       batch.step = undefined;
-      // What had nothing to do leaves nothing to warm up on.
-      if (finished + handedOver === 0) this.#restUntil = now;
-    } else if (old.state !== 'draining' && !fresh.isActive) {
-      batch.step = undefined;
-      this.#finish(
-        batch,
-        new ReplacementError(`worker ${fresh.id}, to replace worker ${old.id}, did not come up: ${fresh.failure}`),
-      );
-    } else if (this.#mayGo(old) && now >= this.#isProvenAt(batch, fresh)) {
+      const why = `${fresh.reason === 'oom' ? 'oom: ' : ''}${fresh.failure}`;
+      this.#finish(batch, new ReplacementError(`worker ${fresh.id}, to replace worker ${old.id}, did not come up: ${why}`));
+    } else if (old.state === 'exited') {
+      // Where fewer are wanted meanwhile, nobody follows.
+      if (fresh === undefined ? !isShort : isProven) this.#stepDone(batch, step, now);
+    } else if (isProven && this.#mayGo(old)) {
       batch.onStep(`draining worker ${old.id}`);
-      // A hung one hears no request to drain; one that was hung, and is no more, does.
-      if (this.#pool.isHung(old)) this.#pool.endHung(old, drainTimeoutMs);
-      else old.beginDrain(batch.reason, drainTimeoutMs);
+      this.#end(old, batch.reason, drainTimeoutMs);
       this.#restUntil = now + WARM_UP_MS;
     }
   }
 
-  #finish(batch: Batch, error?: ReplacementError): void {
+  #stepDone(batch: Batch<Worker>, { old, fresh }: Step<Worker>, now: number): void {
+    batch.step = undefined;
+    const { finished = 0, handedOver = 0 } = old.drain ?? {};
+    // What had nothing to do leaves nothing to warm up on.
+    if (finished + handedOver === 0) this.#restUntil = now;
+    else if (fresh?.readyAt !== undefined) this.#restUntil = Math.max(this.#restUntil, fresh.readyAt + WARM_UP_MS);
+  }
+
+  /** A hung one hears no request to drain; one that was hung, and is no more, does. */
+  #end(old: Worker, reason: ExitReason, drainTimeoutMs: number): void {
+    if (this.#pool.isHung(old)) this.#pool.endHung(old, drainTimeoutMs);
+    else old.beginDrain(reason, drainTimeoutMs);
+  }
+
+  #sayGone({ onStep, losses }: Batch<Worker>, step: Step<Worker>): void {
+    if (step.hasSaidGone) return;
+    step.hasSaidGone = true;
+    const { id, reason, failure, drain, snapshot } = step.old;
+    if (drain !== undefined) {
+      onStep(`worker ${id} is gone: ${drain.finished} requests finished, ${drain.cutRequests} cut, ${drain.durationMs} ms`);
+      return;
+    }
+    const how =
+      reason === 'oom'
+        ? 'was killed by the kernel for lack of memory (oom)'
+        : reason === 'killed'
+          ? 'was killed by somebody'
+          : `ended (${reason}: ${failure})`;
+    const words = `worker ${id} ${how}: the requests that it had open are lost, ${snapshot?.inFlight ?? 0} by its last report`;
+    onStep(words);
+    if (reason === 'oom' || reason === 'killed') losses.push(words);
+  }
+
+  #finish(batch: Batch<Worker>, error?: ReplacementError): void {
     this.#batches.splice(this.#batches.indexOf(batch), 1);
     if (error) batch.done.reject(error);
+    else if (batch.losses.length > 0) batch.done.reject(new RequestsLostError(batch.losses.join('; ')));
     else batch.done.resolve();
   }
 }

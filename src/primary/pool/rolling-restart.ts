@@ -27,7 +27,7 @@ export class RollingRestart {
 
   /**
    * Resolves when all workers are of the new generation.
-   * @throws ConfigError before any worker is touched; ReplacementError when a new worker does not come up and the old ones go on
+   * @throws ConfigError before any worker is touched; ReplacementError where the roll ends early and the old ones go on, or has lost requests
    */
   async ask(onStep: OnStep): Promise<void> {
     if (this.#running === undefined) {
@@ -54,7 +54,10 @@ export class RollingRestart {
         throw error;
       });
     } catch (error) {
-      if (error instanceof ConfigError) log().error({ event: 'reload.refused', problems: error.problems });
+      if (error instanceof ConfigError) {
+        log().error({ event: 'reload.refused', problems: error.problems });
+        supervisor.refused(`bad configuration: ${error.problems.length} problems, in the log (reload.refused)`);
+      }
       throw error;
     } finally {
       this.#running = this.#following;

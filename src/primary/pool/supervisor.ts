@@ -4,15 +4,18 @@
  */
 import type { Config } from '../../config.ts';
 import type { LogSource } from '../../log.ts';
-import type { ToPrimary } from '../../messages.ts';
+import type { ExitReason, ToPrimary } from '../../messages.ts';
+import type { Headroom } from '../../resources/headroom.ts';
 import type { Sizing } from '../../resources/sizing.ts';
 import { Announcer, type SupervisorEvents } from './announcer.ts';
 import { Enlargement } from './enlargement.ts';
 import { Failures, type GiveUpReason, isCrash, isFailedStart } from './failures.ts';
-import { Generations } from './generations.ts';
+import { Generations, type Refusal } from './generations.ts';
+import { PoolMemory } from './pool-memory.ts';
 import { Recycling } from './recycling.ts';
-import { type OnStep, ReplacementError, Replacer } from './replacer.ts';
+import { type OnStep, ReplacementError, ReplacementRefusedError, Replacer } from './replacer.ts';
 import { type Count, Starts } from './starts.ts';
+import type { Plan } from './surge.ts';
 import { Turnover } from './turnover.ts';
 import { Watchdog } from './watchdog.ts';
 import type { WorkerHandle, WorkerListener } from './worker-handle.ts';
@@ -22,7 +25,12 @@ export interface Hands {
   fork(id: number, generation: number, listener: WorkerListener): WorkerHandle;
   /** After every look at the pool, and what it has led to. */
   ticked(handles: WorkerHandle[], wanted: number): void;
+  /** Of the container; undefined without a limit. */
+  headroom(): Headroom | undefined;
 }
+
+/** A client waits this long for an answer, and would rather be sent to another pod then. */
+const BRIDGED_MS = 10_000;
 
 export class Supervisor implements WorkerListener {
   #config: Config;
@@ -30,19 +38,24 @@ export class Supervisor implements WorkerListener {
   readonly #hands: Hands;
   readonly #announcer: Announcer;
   readonly #handles = new Set<WorkerHandle>();
-  readonly #replacer = new Replacer({
+  readonly #replacer = new Replacer<WorkerHandle>({
     isHung: handle => this.#watchdog.isHung(handle),
     endHung: (handle, drainTimeoutMs) => void this.#watchdog.end(handle, drainTimeoutMs),
     mayLeave: handle => this.mayLeave(handle),
+    isAlone: () => this.#wanted === 1,
+    plan: (handle, reason) => this.planFor(handle, reason),
   });
+  readonly #memory: PoolMemory;
   readonly #failures: Failures;
   readonly #starts: Starts;
   readonly #enlargement = new Enlargement();
   readonly #generations: Generations;
-  readonly #recycling: Recycling;
+  readonly #recycling: Recycling<WorkerHandle>;
   readonly #turnover: Turnover;
   #wanted: number;
   #stopping = false;
+  /** When a worker was last seen to serve. */
+  #servedAt = 0;
   #lastFailure: WorkerHandle | undefined;
   #emptied: PromiseWithResolvers<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -58,9 +71,16 @@ export class Supervisor implements WorkerListener {
     this.#starts = new Starts(this.#failures, sizing, now);
     this.#wanted = sizing.workers;
     this.#generations = new Generations(log);
-    this.#recycling = new Recycling(config, sizing);
+    this.#memory = new PoolMemory(() => hands.headroom());
+    this.#recycling = new Recycling(config, this.#memory.footprints);
     this.#watchdog = new Watchdog(config, log, this.#handles, () => this.tick());
-    this.#turnover = new Turnover({ log, watchdog: this.#watchdog, recycling: this.#recycling, replacer: this.#replacer });
+    this.#turnover = new Turnover({
+      log,
+      watchdog: this.#watchdog,
+      recycling: this.#recycling,
+      replacer: this.#replacer,
+      memory: this.#memory,
+    });
   }
 
   /** Tells `events` from now on, what happened before first. */
@@ -80,6 +100,11 @@ export class Supervisor implements WorkerListener {
     return this.#generations.rolls;
   }
 
+  /** The last restart that was refused. */
+  get lastRefusal(): Refusal | undefined {
+    return this.#generations.lastRefusal;
+  }
+
   /** True from the moment that all wanted workers serve at the same time, or some do and the others have failed for WORKER_START_TIMEOUT_MS. */
   get hasStarted(): boolean {
     return this.#starts.hasStarted;
@@ -95,6 +120,11 @@ export class Supervisor implements WorkerListener {
     return [...this.#handles].sort((a, b) => a.id - b.id);
   }
 
+  /** Whether no worker serves because the only one is being replaced, for a short time so far: connections wait in the listening socket. */
+  get isBridged(): boolean {
+    return this.#replacer.isBetween && performance.now() - this.#servedAt < BRIDGED_MS;
+  }
+
   get serving(): WorkerHandle[] {
     return this.handles.filter(handle => handle.isServing);
   }
@@ -102,6 +132,32 @@ export class Supervisor implements WorkerListener {
   /** Whether another worker serves, so that this one may leave the rotation. */
   mayLeave(handle: WorkerHandle): boolean {
     return this.serving.some(other => other !== handle && !this.#watchdog.isHung(other));
+  }
+
+  /** Of the container, in bytes; undefined without a limit. */
+  get headroom(): Headroom | undefined {
+    return this.#memory.headroom;
+  }
+
+  /** What one that has served a while takes; undefined before the first one is ready. */
+  get freshWorkerBytes(): number | undefined {
+    return this.#memory.footprints.fresh?.settledBytes;
+  }
+
+  /** Why WORKER_MAX_RSS_MB can't be kept; undefined as long as it can. */
+  get pointlessRecycling(): string | undefined {
+    return this.#recycling.pointless;
+  }
+
+  /** How a restart would begin now. */
+  get outlook(): Plan {
+    const [first] = this.#pool();
+    return first === undefined ? { kind: 'surge' } : this.planFor(first, 'restart');
+  }
+
+  /** How this worker would be replaced now, for that reason. */
+  planFor(handle: WorkerHandle, reason: ExitReason): Plan {
+    return this.#memory.plan(handle, this.#config.restartSurge, reason);
   }
 
   /** Works towards `wanted` workers from now on: starts the missing a few at a time, drains the superfluous one at a time. */
@@ -129,13 +185,13 @@ export class Supervisor implements WorkerListener {
   /** Takes the limits of a new sizing; the number of workers is `scale`'s matter. */
   resized(sizing: Sizing): void {
     this.#starts.resized(sizing);
-    this.#recycling.change(this.#config, sizing);
   }
 
   /** Takes settings that were read again; the number of workers is `scale`'s matter. */
   reloaded(config: Config, sizing: Sizing): void {
     this.#config = config;
     this.#failures.limits = config;
+    this.#recycling.change(config);
     this.resized(sizing);
   }
 
@@ -148,11 +204,20 @@ export class Supervisor implements WorkerListener {
     await this.#roll(this.#active, onStep);
   }
 
-  /** Replaces one worker, the new one first. @throws ReplacementError */
+  /** Replaces one worker. @throws ReplacementError */
   async restart(handle: WorkerHandle, onStep?: OnStep): Promise<void> {
     const done = this.#replacer.request([handle], 'restart', onStep);
     this.tick();
-    await done;
+    await done.catch(error => {
+      if (error instanceof ReplacementRefusedError) this.refused(error.message);
+      throw error;
+    });
+  }
+
+  /** Notes a restart that is not carried out, and why. */
+  refused(why: string): void {
+    this.#generations.refused(why);
+    this.#announcer.tell(events => events.changed());
   }
 
   /** The same for those workers only that run with another heap than `heapMb`. */
@@ -181,16 +246,18 @@ export class Supervisor implements WorkerListener {
   tick(): void {
     if (this.#stopping) return;
     const now = performance.now();
+    if (this.serving.length > 0) this.#servedAt = now;
     const { startDeadlineAt, nextStartAt } = this.#failures;
     if (startDeadlineAt !== undefined && now >= startDeadlineAt) {
       this.#giveUp('start-timeout');
       return;
     }
     this.#watchdog.endSlowStarters(now, this.#config.workerStartTimeoutMs);
-    this.#starts.look(this.#count, now, () => this.#start());
-    this.#turnover.look(this.#pool(), now);
+    this.#starts.look(this.#count, now, () => this.#replacer.started(this.#start()));
+    this.#turnover.look(this.handles, this.#pool(), now);
     this.#replacer.look({
       now,
+      isShort: this.#pool().length < this.#wanted,
       mayForkAt: nextStartAt,
       drainTimeoutMs: this.#config.shutdownTimeoutMs,
       fork: () => this.#start(),
@@ -245,9 +312,16 @@ export class Supervisor implements WorkerListener {
     });
   }
 
+  /** How many workers end by themselves, after an error, and take the memory that their successors need. */
+  get #crowding(): number {
+    const ending = this.handles.filter(({ state, reason }) => state === 'draining' && reason === 'crash');
+    return ending.filter(handle => this.planFor(handle, 'crash').kind === 'old-first').length;
+  }
+
   get #count(): Count {
     const starting = this.handles.filter(({ state }) => state === 'starting').length;
-    return { pool: this.#pool().length, wanted: this.#wanted, serving: this.serving.length, starting };
+    const pool = this.#pool().length + this.#replacer.leaving + this.#crowding;
+    return { pool, wanted: this.#wanted, serving: this.serving.length, starting };
   }
 
   #noteStarted(now: number): void {

@@ -98,6 +98,8 @@ export class WorkerHandle {
   missedDeadline = false;
   #isAppError = false;
   #reason: ExitReason | undefined;
+  /** By the primary itself. */
+  #isKilled = false;
   #deadline: NodeJS.Timeout | undefined;
   #wantsCordon = false;
   /** Requests to leave the rotation or to come back that the worker has not acknowledged yet. */
@@ -148,8 +150,12 @@ export class WorkerHandle {
       ...(stderr ? [new WorkerOutput(stderr, errors)] : []),
     ];
     worker.process.once('exit', async (code, signal) => {
+      const isForeign = signal === 'SIGKILL' && !this.#isKilled;
       await Promise.all(written.map(output => output.settle())); // its last words come before its end
-      const reason = () => (signal === 'SIGKILL' ? listener.whoKilled() : signal === 'SIGTERM' ? 'killed' : 'crash');
+      // Whatever it was told before: who kills it has decided.
+      if (isForeign) this.#reason = listener.whoKilled();
+      if (isForeign && this.#reason === 'oom') this.failure = 'killed by the kernel for lack of memory';
+      const reason = () => (signal === 'SIGTERM' ? 'killed' : 'crash');
       ended(reason, signal === null ? `exit code ${code}` : `signal ${signal}`);
     });
     worker.on('error', error => {
@@ -246,6 +252,7 @@ export class WorkerHandle {
 
   kill(reason: ExitReason): void {
     this.#reason ??= reason;
+    this.#isKilled = true;
     this.#worker?.process.kill('SIGKILL');
   }
 

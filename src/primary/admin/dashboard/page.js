@@ -40,7 +40,7 @@ function showStatus() {
     ['CPU', (last?.cpus ?? 0).toFixed(2), `of ${sizing.cpus.effective}`],
     [
       'memory',
-      formatBytes(last?.rssBytes ?? 0),
+      formatBytes(last?.memoryBytes ?? 0),
       sizing.memory.limitBytes === null ? '' : `of ${formatBytes(sizing.memory.limitBytes)}`,
     ],
     ['requests cut', String(drains.cutRequests)],

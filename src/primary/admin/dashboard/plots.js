@@ -67,7 +67,7 @@ const PLOTS = [
     steps: BYTE_STEPS,
     lines: () => [
       { color: '--dim', dash: [6, 4], at: ({ limitBytes }) => limitBytes },
-      { color: '--blue', fill: true, at: ({ rssBytes }) => rssBytes },
+      { color: '--blue', fill: true, at: ({ memoryBytes }) => memoryBytes },
     ],
   },
 ];

@@ -1,0 +1,94 @@
+/**
+ * What workers take of the memory: each one's private pages as it became ready, after it has served a while, and now. From them the pool
+ * knows what a fresh worker will take. Keeps numbers only; who reads them, and what follows from them, is elsewhere. Times are of the
+ * monotonic clock, in milliseconds; sizes are in bytes.
+ */
+import type { ProcessMemory } from '../../resources/process-memory.ts';
+
+/** By then an app has loaded what it loads at first use. */
+export const SETTLED_AFTER_MS = 60_000;
+/** A worker grows that was larger at each of so many readings in a row, a second apart. */
+const GROWING_FOR = 3;
+
+export interface Footprint {
+  /** Private pages in the first reading after it became ready. */
+  readyBytes: number;
+  /** With the shared ones. */
+  readyResidentBytes: number;
+  /** After SETTLED_AFTER_MS; undefined before. */
+  settledBytes: number | undefined;
+  latestBytes: number;
+  latestResidentBytes: number;
+  /** Of steady growth; 0 where there is none. */
+  growthPerSecond: number;
+}
+
+interface Tracked extends Footprint {
+  trail: { at: number; bytes: number }[];
+}
+
+/** What a fresh worker takes. */
+export interface Fresh {
+  /** The least that one took when it became ready. */
+  readyBytes: number;
+  /** The most that one took after a while; as long as none has served so long, when it became ready. */
+  settledBytes: number;
+  /** Likewise, but as long as none has served so long, what one takes now: for who must not take too much. */
+  expectedBytes: number;
+  isSettled: boolean;
+}
+
+export class Footprints<Worker extends object> {
+  readonly #tracked = new Map<Worker, Tracked>();
+  #lastKnown: Fresh | undefined;
+
+  /** A reading of a worker that serves since `readyAt`. */
+  note(worker: Worker, { privateBytes, sharedBytes }: ProcessMemory, readyAt: number, now: number): void {
+    const resident = privateBytes + sharedBytes;
+    const before = this.#tracked.get(worker);
+    const trail = [...(before?.trail ?? []), { at: now, bytes: privateBytes }].slice(-GROWING_FOR - 1);
+    this.#tracked.set(worker, {
+      readyBytes: before?.readyBytes ?? privateBytes,
+      readyResidentBytes: before?.readyResidentBytes ?? resident,
+      settledBytes: before?.settledBytes ?? (now - readyAt >= SETTLED_AFTER_MS ? privateBytes : undefined),
+      latestBytes: privateBytes,
+      latestResidentBytes: resident,
+      growthPerSecond: growthOf(trail),
+      trail,
+    });
+  }
+
+  of(worker: Worker): Footprint | undefined {
+    return this.#tracked.get(worker);
+  }
+
+  /** Keeps only these workers; what the last of them took stays known. */
+  keep(workers: readonly Worker[]): void {
+    this.#lastKnown = this.fresh;
+    for (const worker of this.#tracked.keys()) if (!workers.includes(worker)) this.#tracked.delete(worker);
+  }
+
+  /** Undefined before the first worker is ready. */
+  get fresh(): Fresh | undefined {
+    const all = [...this.#tracked.values()];
+    if (all.length === 0) return this.#lastKnown;
+    const settled = all.flatMap(({ settledBytes }) => settledBytes ?? []);
+    const ready = all.map(({ readyBytes }) => readyBytes);
+    return {
+      readyBytes: Math.min(...ready),
+      settledBytes: Math.max(...(settled.length > 0 ? settled : ready)),
+      expectedBytes: Math.max(...(settled.length > 0 ? settled : all.map(({ latestBytes }) => latestBytes))),
+      isSettled: settled.length > 0,
+    };
+  }
+}
+
+/** The least of the last rates: neither a jump nor a sawtooth is growth. */
+function growthOf(trail: readonly { at: number; bytes: number }[]): number {
+  if (trail.length <= GROWING_FOR) return 0;
+  const rates = trail.slice(-GROWING_FOR).map(({ at, bytes }, index) => {
+    const before = trail.at(index - GROWING_FOR - 1);
+    return before === undefined ? 0 : ((bytes - before.bytes) / (at - before.at)) * 1000;
+  });
+  return Math.max(0, Math.min(...rates));
+}

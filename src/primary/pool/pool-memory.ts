@@ -1,0 +1,57 @@
+/**
+ * Reads what the workers and the container use, and plans replacements by it.
+ *
+ * The primary reads /proc itself: a worker's own report is up to a second old, and a hung worker reports nothing. Where /proc says nothing
+ * of a worker, its last report of its resident size stands in.
+ */
+import type { ExitReason } from '../../messages.ts';
+import type { Headroom } from '../../resources/headroom.ts';
+import { readProcessMemory } from '../../resources/process-memory.ts';
+import { Footprints } from './footprints.ts';
+import { type Plan, planReplacement, type Replacement } from './surge.ts';
+import type { WorkerHandle } from './worker-handle.ts';
+
+/** Of one worker; it costs 60 µs. */
+const READ_EVERY_MS = 1000;
+
+export class PoolMemory {
+  readonly footprints = new Footprints<WorkerHandle>();
+  readonly #readHeadroom: () => Headroom | undefined;
+  readonly #readAt = new WeakMap<WorkerHandle, number>();
+
+  constructor(readHeadroom: () => Headroom | undefined) {
+    this.#readHeadroom = readHeadroom;
+  }
+
+  /** Now; undefined without a limit. */
+  get headroom(): Headroom | undefined {
+    return this.#readHeadroom();
+  }
+
+  /** Reads what has not been read for a second. */
+  look(handles: readonly WorkerHandle[], now: number): void {
+    this.footprints.keep(handles);
+    for (const handle of handles) {
+      if (handle.readyAt === undefined || now - (this.#readAt.get(handle) ?? Number.NEGATIVE_INFINITY) < READ_EVERY_MS) continue;
+      const rss = handle.snapshot?.memory.rss;
+      const memory = readProcessMemory(handle.pid) ?? (rss === undefined ? undefined : { privateBytes: rss, sharedBytes: 0 });
+      if (memory === undefined) continue;
+      this.#readAt.set(handle, now);
+      this.footprints.note(handle, memory, handle.readyAt, now);
+    }
+  }
+
+  /** How to replace this worker. */
+  plan(old: WorkerHandle, surge: Replacement['surge'], reason: ExitReason): Plan {
+    const { fresh } = this.footprints;
+    // Of workers that leak, what they take now says nothing of a fresh one.
+    const expectedBytes = reason === 'recycled-rss' ? fresh?.settledBytes : fresh?.expectedBytes;
+    return planReplacement({
+      surge,
+      headroom: this.headroom,
+      fresh: fresh && { readyBytes: fresh.readyBytes, expectedBytes: expectedBytes ?? fresh.expectedBytes },
+      oldBytes: this.footprints.of(old)?.latestBytes ?? 0,
+      isHung: reason === 'hung',
+    });
+  }
+}

@@ -1,0 +1,111 @@
+/**
+ * What the cgroup leaves, on folders that look like real ones, and what /proc says of a process.
+ */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { test } from 'node:test';
+import { MemorySum } from '../src/primary/admin/memory-sum.ts';
+import { readerBelow, resolveLimits } from '../src/resources/cgroup.ts';
+import { readHeadroom } from '../src/resources/headroom.ts';
+import { parseStatus, readProcessMemory, readPss } from '../src/resources/process-memory.ts';
+import { FakeRoot } from './fake-root.ts';
+import { until } from './until.ts';
+
+const MIB = 2 ** 20;
+
+function headroomIn(root: FakeRoot) {
+  const read = readerBelow(root.path);
+  return readHeadroom(read, resolveLimits(read));
+}
+
+test('cgroup v2: what is in use without reclaimable page cache, against the limit', () => {
+  const root = new FakeRoot({ memoryMax: String(512 * MIB) });
+  root.memoryUsed(400 * MIB, 'inactive_file 104857600\nactive_file 0\n');
+  assert.deepEqual(headroomIn(root), { bytes: 212 * MIB, limitBytes: 512 * MIB, file: '/sys/fs/cgroup/memory.max' });
+});
+
+test('cgroup v2: memory.high counts where it leaves less, and the tightest of all levels', () => {
+  const root = new FakeRoot({ memoryMax: String(512 * MIB), memoryHigh: String(450 * MIB) });
+  root.memoryUsed(400 * MIB);
+  assert.equal(headroomIn(root)?.bytes, 50 * MIB);
+
+  const nested = new FakeRoot({ memoryMax: String(1024 * MIB) });
+  nested.write('/proc/self/cgroup', '0::/pod/app\n');
+  nested.memoryUsed(1000 * MIB);
+  for (const [level, limit, used] of [
+    ['pod', 600, 590],
+    ['pod/app', 512, 100],
+  ] as const) {
+    nested.write(`/sys/fs/cgroup/${level}/memory.max`, `${limit * MIB}\n`);
+    nested.write(`/sys/fs/cgroup/${level}/memory.current`, `${used * MIB}\n`);
+  }
+  assert.deepEqual(headroomIn(nested), { bytes: 10 * MIB, limitBytes: 600 * MIB, file: '/sys/fs/cgroup/pod/memory.max' });
+});
+
+test('cgroup v1: the totals of the hierarchy, and the limit of an ancestor that cannot be seen', () => {
+  const root = new FakeRoot();
+  root.write('/proc/self/cgroup', '3:memory:/\n0::/\n');
+  root.write('/proc/self/mountinfo', '1 2 0:4 / /m rw - cgroup c rw,memory\n');
+  root.write('/m/memory.limit_in_bytes', `${512 * MIB}\n`);
+  root.write('/m/memory.usage_in_bytes', `${300 * MIB}\n`);
+  const stat = (limit: number) => `inactive_file 0\nhierarchical_memory_limit ${limit * MIB}\ntotal_inactive_file ${50 * MIB}\n`;
+  root.write('/m/memory.stat', stat(512));
+  assert.equal(headroomIn(root)?.bytes, 262 * MIB);
+  root.write('/m/memory.stat', stat(256));
+  assert.deepEqual(headroomIn(root), { bytes: 6 * MIB, limitBytes: 256 * MIB, file: '/m/memory.stat' });
+});
+
+test('no limit, or nothing that says what is in use: no headroom is known', () => {
+  assert.equal(headroomIn(new FakeRoot()), undefined);
+  assert.equal(headroomIn(new FakeRoot({ memoryMax: String(512 * MIB) })), undefined);
+});
+
+test('a limit below what is in use leaves less than nothing', () => {
+  const root = new FakeRoot({ memoryMax: String(100 * MIB) });
+  root.memoryUsed(130 * MIB);
+  assert.equal(headroomIn(root)?.bytes, -30 * MIB);
+});
+
+test('private and shared pages of a process; all count as private where the kernel does not tell them apart', () => {
+  const status = 'Name:\tnode\nVmRSS:\t  100 kB\nRssAnon:\t   40 kB\nRssFile:\t   50 kB\nRssShmem:\t   10 kB\n';
+  assert.deepEqual(parseStatus(status), { privateBytes: 40 << 10, sharedBytes: 60 << 10 });
+  assert.deepEqual(parseStatus('Name:\tnode\nVmRSS:\t  100 kB\n'), { privateBytes: 100 << 10, sharedBytes: 0 });
+  assert.equal(parseStatus('Name:\tkthreadd\n'), undefined);
+});
+
+test('a process that is gone has no memory', async () => {
+  const child = spawn(process.execPath, ['-e', '']);
+  await once(child, 'exit');
+  assert.equal(readProcessMemory(child.pid ?? 0), undefined);
+  assert.equal(await readPss(child.pid ?? 0), undefined);
+});
+
+test('the sum takes proportional sizes, follows private pages between two readings, and counts shared pages once without them', async () => {
+  const memories = new Map([
+    [1, { privateBytes: 40, sharedBytes: 60 }],
+    [2, { privateBytes: 45, sharedBytes: 58 }],
+  ]);
+  const pss = new Map([
+    [1, 70],
+    [2, 74],
+  ]);
+  const processes = [1, 2, 3].map(pid => ({ pid, rssBytes: 100 }));
+  const told: number[] = [];
+  const pssOf = async (pid: number) => {
+    told.push(pid);
+    return pss.get(pid);
+  };
+  const sum = new MemorySum({ memoryOf: pid => memories.get(pid), pssOf });
+  assert.equal(sum.of(processes, 0), 40 + 45 + 60 + 100, 'of the third, which /proc hides, its resident size');
+  await until(
+    () => sum.of(processes, 1000) === 70 + 74 + 100 || undefined,
+    () => `${sum.of(processes, 1000)}`,
+  );
+  memories.set(1, { privateBytes: 140, sharedBytes: 60 });
+  assert.equal(sum.of(processes, 2000), 170 + 74 + 100);
+  assert.deepEqual(told, [1, 2], 'no page table is walked again within ten seconds');
+
+  const without = new MemorySum({ memoryOf: pid => memories.get(pid), pssOf: async () => undefined });
+  assert.equal(without.of(processes, 0), 140 + 45 + 60 + 100);
+});
