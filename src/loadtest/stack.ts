@@ -61,7 +61,9 @@ export async function openStack(settings: Settings, environment: Environment, sa
       }
     } else if (settings.stack === 'compose') throw new Error(`STACK=compose, but ${reason}`);
   }
-  return startLocal(settings, environment, {}, say);
+  // So many kills in a row would make the pool wait before it replaces the next one.
+  const extra = settings.scenario === 'crash' ? { RESTART_INTENSITY: '1000' } : {};
+  return startLocal(settings, environment, extra, say);
 }
 
 /** A cluster of this clone on these ports. `extra` wins over the environment. */

@@ -90,6 +90,15 @@ test('a signal for one more worker that can not start leaves the pool as it was'
   assert.deepEqual(await counts(kit), { ready: 2, wanted: 2 });
 });
 
+test('workers that crash as soon as they serve end the enlargement, and the command', async () => {
+  const app = writtenApp(`if (kit.workerId > 2) setTimeout(() => { throw new Error('no more'); }, 50);\n${SERVES}`);
+  const { kit, bosun } = await startOperated({ env: { APP_MODULE: app } });
+  const { code, stderr } = await bosun('scale', '9');
+  assert.equal(code, 1);
+  assert.match(stderr, /worker \d crashed: no more; the pool goes back from 9 to 2 workers/);
+  await kit.statusWhere(({ workers }) => workers.length === 2);
+});
+
 test('who asks for more workers while more are being started waits for the new number, and the first is told', async () => {
   const app = writtenApp(`if (kit.workerId > 2) await sleep(2000);\n${SERVES}`);
   const socket = `${temporaryFolder()}/control.sock`;

@@ -28,7 +28,10 @@ async function whole(kit: Kit, without: ReadonlySet<number>): Promise<void> {
 // Not rr: a client whose connection was being handed to the killed worker hangs there (README, known limits; draining.md A3.15).
 for (const policy of ['none', 'least-connections']) {
   test(`15 a worker killed by SIGKILL every second takes nothing with it but what was open on it (${policy})`, async t => {
-    const kit = await startKit({ app: 'koa.mjs', env: { NODE_CLUSTER_SCHED_POLICY: policy, PORT: String(await freePort()) } });
+    const kit = await startKit({
+      app: 'koa.mjs',
+      env: { NODE_CLUSTER_SCHED_POLICY: policy, PORT: String(await freePort()), RESTART_INTENSITY: String(KILLS) },
+    });
     const { port } = await kit.ready();
     const load = namedLoad(port, CLIENTS);
     after(load.stop);

@@ -2,6 +2,7 @@
  * What an operator who asked for more workers is waiting for: all of them serve, or at the first failure the pool goes back to the number
  * that it had. It would not be safe to keep those that came up: where one has failed for lack of memory, they have taken the rest.
  */
+import type { WorkerHandle } from './worker-handle.ts';
 
 /** The pool has not the number of workers that was asked for, and the message says why. */
 export class ScaleError extends Error {
@@ -11,9 +12,13 @@ export class ScaleError extends Error {
 /** Another number is wanted: what was asked for before is over. */
 export class SupersededError extends ScaleError {}
 
+/** A worker that was not meant to end. */
+type Failed = Pick<WorkerHandle, 'id' | 'startedAt' | 'readyAt' | 'reason' | 'failure'>;
+
 interface Current {
   from: number;
   to: number;
+  since: number;
   done: PromiseWithResolvers<void>;
 }
 
@@ -21,13 +26,13 @@ export class Enlargement {
   #current: Current | undefined;
 
   /**
-   * Begins one; it takes the place of one that is under way.
+   * Begins one at `now`; it takes the place of one that is under way.
    * @returns resolves when `to` workers are up @throws ScaleError
    */
-  async begin(from: number, to: number): Promise<void> {
+  async begin(from: number, to: number, now: number): Promise<void> {
     const before = this.#current;
     const done = Promise.withResolvers<void>();
-    this.#current = { from: before?.from ?? from, to, done };
+    this.#current = { from: before?.from ?? from, to, since: now, done };
     before?.done.reject(superseded(to));
     return done.promise;
   }
@@ -47,11 +52,19 @@ export class Enlargement {
     if (this.#current !== undefined && up >= this.#current.to) this.#end()?.done.resolve();
   }
 
-  /** A worker failed. @returns the number of workers to go back to; undefined where there is nothing to take back */
-  failed(why: string): number | undefined {
-    const ended = this.#end();
-    ended?.done.reject(new ScaleError(`${why}; the pool goes back from ${ended.to} to ${ended.from} workers`));
-    return ended?.from;
+  /**
+   * A worker of the pool has failed.
+   * @returns the number of workers to go back to, and why; undefined where it is no concern of an enlargement
+   */
+  failed({ id, startedAt, readyAt, reason, failure }: Failed): { wanted: number; why: string } | undefined {
+    const isShortOfMemory = reason === 'oom';
+    if (this.#current === undefined || (startedAt < this.#current.since && !isShortOfMemory)) return undefined;
+    const { from, to, done } = this.#current;
+    this.#current = undefined;
+    const how = isShortOfMemory ? 'was killed for lack of memory' : readyAt === undefined ? 'failed to start' : 'crashed';
+    const why = `worker ${id} ${how}: ${failure}`;
+    done.reject(new ScaleError(`${why}; the pool goes back from ${to} to ${from} workers`));
+    return { wanted: from, why };
   }
 
   #end(): Current | undefined {

@@ -171,7 +171,7 @@ export class Supervisor implements WorkerListener {
    * @throws ScaleError when one of them fails to start, and the pool goes back to the number that it had
    */
   async enlarge(wanted: number): Promise<void> {
-    const done = this.#enlargement.begin(this.#wanted, wanted);
+    const done = this.#enlargement.begin(this.#wanted, wanted, performance.now());
     this.#setWanted(wanted);
     await done;
   }
@@ -355,19 +355,20 @@ export class Supervisor implements WorkerListener {
     const isMissing = !this.#replacer.isExtra(handle);
     const up = this.handles.filter(other => other !== handle && isUp(other));
     const verdict = this.#failures.ended(handle, isMissing, up, performance.now());
-    if (handle.reason === 'oom' || (isMissing && isFailedStart(handle))) this.#stopEnlarging(handle);
-    if (isCrash(handle.reason) || isFailedStart(handle)) this.#lastFailure = handle;
+    if (isCrash(handle.reason) || isFailedStart(handle)) {
+      this.#lastFailure = handle;
+      if (isMissing) this.#stopEnlarging(handle);
+    }
     if (verdict.kind === 'give-up') this.#giveUp(verdict.why);
     if (verdict.kind === 'back-off')
       this.#log().warn({ event: 'pool.backoff', ms: verdict.ms, failures: this.#failures.failuresInARow });
   }
 
-  #stopEnlarging({ id, reason, failure }: WorkerHandle): void {
-    const why = reason === 'oom' ? `worker ${id} was killed for lack of memory` : `worker ${id} failed to start: ${failure}`;
-    const wanted = this.#enlargement.failed(why);
-    if (wanted === undefined) return;
-    this.#log().error({ event: 'pool.scale-failed', from: this.#wanted, to: wanted, error: why });
-    this.#wanted = wanted;
+  #stopEnlarging(handle: WorkerHandle): void {
+    const back = this.#enlargement.failed(handle);
+    if (back === undefined) return;
+    this.#log().error({ event: 'pool.scale-failed', from: this.#wanted, to: back.wanted, error: back.why });
+    this.#wanted = back.wanted;
   }
 
   #giveUp(why: GiveUpReason): void {
