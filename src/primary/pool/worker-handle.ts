@@ -104,6 +104,7 @@ export class WorkerHandle {
   #wantsCordon = false;
   /** Requests to leave the rotation or to come back that the worker has not acknowledged yet. */
   #cordonRequests: PromiseWithResolvers<void>[] = [];
+  readonly #exitListeners = new Set<() => void>();
   #unreadBytes = 0;
   readonly #inspector = Promise.withResolvers<string | undefined>();
   /** Both undefined where the system refused the fork at once. */
@@ -124,6 +125,7 @@ export class WorkerHandle {
       this.#reason ??= reason();
       this.failure ??= failure;
       listener.exited(this);
+      for (const onExit of this.#exitListeners) onExit();
     };
     // Node.js emits some errors of a fork (EAGAIN, EMFILE, ENOENT) and throws others (ENOMEM, EPERM): both are a worker that has failed to start.
     const notStarted = (error: unknown) => ended(() => 'crash', `can't be started: ${(error as Error).message}`);
@@ -243,11 +245,10 @@ export class WorkerHandle {
     await acknowledged.promise;
   }
 
-  /** Calls back when the worker has exited, until the function that it returns is called. */
+  /** Calls back when the worker has exited, and it is known why, until the function that it returns is called. */
   onExit(callback: () => void): () => void {
-    const process = this.#worker?.process;
-    process?.once('exit', callback);
-    return () => process?.off('exit', callback);
+    this.#exitListeners.add(callback);
+    return () => this.#exitListeners.delete(callback);
   }
 
   kill(reason: ExitReason): void {
