@@ -111,6 +111,25 @@ for (const mode of ['in cookies', 'in Redis'] as const) {
       assert.equal((await visitor.ask(await serve(appOf(kitSession(), visit)), '/')).body, '{"visits":2}');
     });
 
+    test('are others than those that the app has from koa-session', async () => {
+      const app = new Koa({ keys: ['the key of this app'] });
+      app.use(koaSession({ key: 'own' }, app));
+      const visitOwn: Middleware = (ctx, next) => {
+        visit(ctx);
+        ctx.state.own = ctx.session?.visits;
+        return next();
+      };
+      const session = kitSession();
+      const layers: Middleware[] = [visitOwn, (ctx, next) => (ctx.path === '/' ? session(ctx, next) : undefined), visit];
+      for (const layer of layers) app.use(layer as unknown as Koa.Middleware);
+      const port = await serve(app);
+      const visitor = new Visitor();
+      for (const path of ['/own', '/', '/']) await visitor.ask(port, path);
+      assert.deepEqual([...visitor.cookies.keys()], ['own', 'own.sig', COOKIE, `${COOKIE}.sig`]);
+      assert.equal((await visitor.ask(port, '/own')).body, '{"visits":4}');
+      assert.equal((await visitor.ask(port, '/')).body, '{"visits":3}');
+    });
+
     test('signed with an older key are signed anew, for as long as the cookie lives', async () => {
       const visitor = new Visitor();
       await visitor.ask(await serve(appOf(kitSession(KEYS.slice(1)), visit)), '/');

@@ -70,7 +70,9 @@ function opener(cookie: string, config: Config, store: SessionStore | undefined)
   );
   const properties = Object.getOwnPropertyDescriptors(host.context);
   return async (ctx: Koa.Context, cookies: SessionCookies): Promise<RequestSession> => {
-    const holder = Object.create(ctx, { ...properties, cookies: { value: cookies } });
+    // The app's own koa-session, where it has one, keeps its state in the context under a symbol that it shares with ours.
+    const hidden = Object.getOwnPropertySymbols(ctx).map(symbol => [symbol, { value: undefined, writable: true }]);
+    const holder = Object.create(ctx, { ...Object.fromEntries(hidden), ...properties, cookies: { value: cookies } });
     await initialize(holder, async () => undefined);
     const session = new RequestSession(holder);
     // What was read is also renewed where nobody asks for it. A cookie is parsed when somebody does.
