@@ -1,21 +1,28 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { broadcastOf, type Envelope, Inbox, MOST_BROADCAST_BYTES } from '../src/state/broadcast.ts';
+import { broadcastOf, type Envelope, MOST_BROADCAST_BYTES } from '../src/state/broadcast.ts';
+import { Inbox, type InboxOptions } from '../src/state/inbox.ts';
 import { Retained } from '../src/state/retained.ts';
 
 const textOf = (origin: string, seq: number, more: Partial<Envelope> = {}) =>
   JSON.stringify({ origin, sender: 1, seq, event: 'news', json: String(seq), ...more });
 
+const NONE = { received: 0, duplicates: 0, missed: 0, malformed: 0, unauthenticated: 0, stale: 0 };
+const MINUTE_MS = 60_000;
+
+const inboxOf = (options: Partial<InboxOptions> = {}) =>
+  new Inbox('us', { isSigned: () => false, isDurable: false, now: () => 0, ...options });
+
 describe('the inbox of a pod', () => {
   test('passes each event on once, in the order of its sender; what comes twice or late is dropped, what never came is counted', () => {
-    const inbox = new Inbox('us');
+    const inbox = inboxOf();
     const passed = [7, 8, 8, 9, 12, 11, 7, 13].flatMap(seq => inbox.accept(textOf('them', seq))?.seq ?? []);
     assert.deepEqual(passed, [7, 8, 9, 12, 13]);
-    assert.deepEqual(inbox.counts, { received: 5, duplicates: 3, missed: 2, malformed: 0 });
+    assert.deepEqual(inbox.counts, { ...NONE, received: 5, duplicates: 3, missed: 2 });
   });
 
   test('counts for each pod apart, and hears nothing of its own', () => {
-    const inbox = new Inbox('us');
+    const inbox = inboxOf();
     for (const [origin, seq] of [
       ['a', 1],
       ['b', 5],
@@ -24,19 +31,60 @@ describe('the inbox of a pod', () => {
       ['b', 6],
     ] as const)
       assert.equal(inbox.accept(textOf(origin, seq))?.origin, origin === 'us' ? undefined : origin);
-    assert.deepEqual(inbox.counts, { received: 4, duplicates: 0, missed: 0, malformed: 0 });
+    assert.deepEqual(inbox.counts, { ...NONE, received: 4 });
   });
 
   test('drops what is no event', () => {
-    const inbox = new Inbox('us');
-    const nonsense = ['', '{', 'null', '[]', '7', '{"origin":"a"}', textOf('a', 1.5), textOf('a', 1, { event: 7 as never })];
+    const inbox = inboxOf();
+    const nonsense = [
+      ...['', '{', 'null', '[]', '7', '{"origin":"a"}', textOf('a', 1.5), textOf('a', 1, { event: 7 as never })],
+      ...[textOf('a', 0), textOf('a', -1), textOf('a', 2 ** 53), textOf('a\n', 1), textOf('a'.repeat(400), 1), textOf('', 1)],
+      ...[textOf('a', 1, { event: 'bosun:other' }), textOf('a', 1, { event: '' }), textOf('a', 1, { event: 'x'.repeat(300) })],
+      ...[textOf('a', 1, { json: '{' }), textOf('a', 1, { json: `"${'x'.repeat(MOST_BROADCAST_BYTES)}"` })],
+      ...[textOf('a', 1, { sender: -1 }), textOf('a', 1, { stamp: 7 as never }), textOf('a', 1, { at: 'now' as never })],
+    ];
     for (const text of nonsense) assert.equal(inbox.accept(text), undefined, text);
     assert.equal(inbox.counts.malformed, nonsense.length);
     assert.equal(inbox.counts.received, 0);
   });
 
+  test('drops a stamp that is none, or from further in the future than clocks differ', () => {
+    const inbox = inboxOf({ now: () => 1_000_000 });
+    const stampOf = (at: number) => `${String(at).padStart(15, '0')}-0123456789ab`;
+    const stamps = ['zzzz', '', '999999999999999-0123456789ab', stampOf(1_000_001 + 5 * MINUTE_MS), `${stampOf(1)}\n`];
+    for (const [index, stamp] of stamps.entries())
+      assert.equal(inbox.accept(textOf('a', index + 1, { stamp })), undefined, stamp);
+    assert.equal(inbox.counts.stale, stamps.length);
+    assert.equal(inbox.accept(textOf('a', 9, { stamp: stampOf(1_000_000 + 5 * MINUTE_MS - 1) }))?.seq, 9);
+  });
+
+  test('drops what is signed and was recorded: from before its start, too old, or of a pod that is forgotten', () => {
+    let now = 100 * MINUTE_MS;
+    const options = { isSigned: () => true, now: () => now };
+    const [atOnce, durable] = [inboxOf(options), inboxOf({ ...options, isDurable: true })];
+    const old = textOf('a', 1, { at: 94 * MINUTE_MS });
+    for (const inbox of [atOnce, durable]) assert.equal(inbox.accept(old), undefined);
+    for (const inbox of [atOnce, durable]) assert.equal(inbox.accept(textOf('a', 2)), undefined, 'without a time');
+    now = 200 * MINUTE_MS;
+    for (const inbox of [atOnce, durable])
+      assert.equal(inbox.accept(textOf('a', 2, { at: 206 * MINUTE_MS })), undefined, 'from the future');
+    const late = textOf('a', 2, { at: 110 * MINUTE_MS });
+    assert.equal(atOnce.accept(late), undefined);
+    assert.equal(durable.accept(late)?.seq, 2, 'it was kept for a pod that was cut off');
+    for (let pod = 0; pod < 1000; pod++) durable.accept(textOf(`pod-${pod}`, 1, { at: 190 * MINUTE_MS }));
+    assert.equal(durable.accept(late), undefined, 'its pod is forgotten');
+    assert.equal(durable.counts.stale, 4);
+  });
+
+  test('a number far ahead does not count as a billion missed', () => {
+    const inbox = inboxOf();
+    inbox.accept(textOf('a', 1));
+    assert.equal(inbox.accept(textOf('a', Number.MAX_SAFE_INTEGER)), undefined);
+    assert.deepEqual(inbox.counts, { ...NONE, received: 1, malformed: 1 });
+  });
+
   test('remembers a bounded number of pods, and forgets those that have been silent for longest', () => {
-    const inbox = new Inbox('us');
+    const inbox = inboxOf();
     inbox.accept(textOf('busy', 1));
     for (let pod = 0; pod < 2000; pod++) {
       inbox.accept(textOf(`pod-${pod}`, 1));
@@ -98,6 +146,13 @@ describe('retained events', () => {
     const second = { event: 'config', json: '"second"', stamp: late.nextStamp('config') };
     assert.equal(ahead.offer(first), true);
     assert.equal(ahead.offer(second), true);
+  });
+
+  test('one from further in the future than clocks differ does not win', () => {
+    const retained = new Retained(['config'], () => 1000);
+    for (const stamp of ['zzzz', '999999999999999-ffffffffffff', `${String(302_000).padStart(15, '0')}-0123456789ab`])
+      assert.equal(retained.offer({ event: 'config', json: '"forged"', stamp }), false, stamp);
+    assert.deepEqual(retained.forWorkers, []);
   });
 
   test('null takes it back: new workers begin without', () => {

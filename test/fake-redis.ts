@@ -91,7 +91,7 @@ export class FakeRedis {
   }
 
   #honest([name = '', ...args]: readonly string[], connection: Connection): string {
-    const [key = '', value = '', third = ''] = args;
+    const [key = '', value = ''] = args;
     switch (name.toLowerCase()) {
       case 'hello':
         return `%2\r\n${bulk('server')}${bulk('redis')}${bulk('proto')}:3\r\n`;
@@ -105,24 +105,18 @@ export class FakeRedis {
         if (args.includes('NX') && this.texts.has(key)) return '_\r\n';
         this.texts.set(key, value);
         return '+OK\r\n';
-      case 'hgetall':
-        return array([...(this.hashes.get(key) ?? [])].flat(), '*');
-      case 'hset':
-        this.#hash(key).set(value, third);
-        return ':1\r\n';
-      // The scripts of the session store (key, ttl, json) and of the retained events (key, name, text).
+      // The scripts of the session store (key, ttl, json), of the retained events (key, name, text; or key, limit, names) and of the journal.
       case 'eval': {
-        const [, , name = '', a = '', b = ''] = args;
-        if (name.endsWith(':retained')) this.#hash(name).set(a, b);
-        else this.texts.set(name, b);
-        return name.endsWith(':retained') ? '_\r\n' : ':1\r\n';
+        const [script = '', , name = '', a = '', b = '', ...more] = args;
+        if (script.includes("'HSET'")) this.#hash(name).set(a, b);
+        else if (script.includes("'HGET'")) return array([b, ...more].map(each => this.#hash(name).get(each) ?? ''));
+        else if (script.includes("'SETEX'")) this.texts.set(name, b);
+        return script.includes("'SETEX'") ? ':1\r\n' : '_\r\n';
       }
       case 'subscribe':
         return args.map((channel, index) => this.#subscribe(channel, index, connection)).join('');
       case 'publish':
         return `:${this.publish(key, value)}\r\n`;
-      case 'xrevrange':
-        return '*0\r\n';
       case 'xread':
         setTimeout(() => connection.socket.destroyed || connection.socket.write('_\r\n'), 200).unref();
         return '';

@@ -53,3 +53,51 @@ test('what is no beat is left alone, and so is one that says that it is ours', (
     fleet.heard(text);
   assert.deepEqual(fleet.members, []);
 });
+
+test('what a pod says of itself is bounded and printable, and unknown fields are left out', () => {
+  const fleet = fleetAt({ ms: 0 });
+  fleet.heard(beat('a', { pod: '\x1b[2J\u202epod\n', version: 'v'.repeat(1000), more: 'x'.repeat(100) }));
+  fleet.heard(beat('b', { pod: 'x'.repeat(100_000) }));
+  for (const more of [{ workers: -1 }, { p99Ms: null }, { generation: '1' }, { keysRead: 7 }]) fleet.heard(beat('c', more));
+  fleet.heard(beat('d\x07'));
+  const [member, ...others] = fleet.members;
+  assert.deepEqual(others, []);
+  assert.equal(member?.pod, '?[2J?pod?');
+  assert.equal(member?.version.length, 65);
+  assert.ok(!('more' in (member ?? {})));
+  assert.equal(fleet.ignored.malformed, 6);
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must not be there
+  assert.doesNotMatch(renderFleet(fleet.members).replaceAll('\n', ''), /[\0-\x1f]/);
+});
+
+test('a thousand pods are kept, and no more', () => {
+  const fleet = fleetAt({ ms: 0 });
+  for (let i = 0; i < 1500; i++) fleet.heard(beat(`pod-${i}`));
+  assert.equal(fleet.members.length, 1000);
+  assert.equal(fleet.ignored.crowded, 500);
+});
+
+test('a signed beat that was recorded is no sign of life', () => {
+  let now = 1_000_000;
+  const fleet = new Fleet(
+    'self',
+    () => {
+      throw new Error('not asked for');
+    },
+    () => now,
+    () => now,
+  );
+  const recorded = beat('a', { beat: 7, at: now });
+  fleet.heard(recorded, true);
+  assert.equal(fleet.members.length, 1);
+  now += 31_000;
+  assert.deepEqual(fleet.members, []);
+  fleet.heard(recorded, true);
+  fleet.heard(beat('a', { beat: 6, at: now }), true);
+  fleet.heard(beat('b', { beat: 1, at: now - 301_000 }), true);
+  fleet.heard(beat('c'), true);
+  assert.deepEqual(fleet.members, []);
+  assert.equal(fleet.ignored.stale, 4);
+  fleet.heard(beat('a', { beat: 8, at: now + 299_000 }), true);
+  assert.equal(fleet.members.length, 1, 'the clocks of two pods differ');
+});

@@ -23,7 +23,7 @@ const MAY_IMPORT: Record<string, string[]> = {
   worker: ['balancing', 'resources', 'state', 'protocol', 'messages.ts', 'config.ts', 'log.ts', 'index.ts', 'trusted-socket.ts'],
   balancing: ['addresses.ts', 'config.ts', 'variables.ts'],
   resources: ['config.ts'],
-  state: ['messages.ts', 'config.ts', 'log.ts'],
+  state: ['messages.ts', 'protocol', 'config.ts', 'log.ts'],
   cli: ['main.ts', 'config.ts', 'resources', 'parsers.ts', 'trusted-socket.ts'],
   loadtest: ['cli', 'config.ts', 'parsers.ts', 'variables.ts'],
   demo: ['index.ts'],

@@ -1,8 +1,12 @@
 /**
  * The pods of this deployment, as they tell of themselves once a second over Redis. Each primary keeps what it hears: nothing is stored
- * anywhere, and no two clocks are compared.
+ * anywhere. What another says of itself is bounded and made printable here: it is shown in terminals and on the dashboard.
  */
 import { hostname } from 'node:os';
+import { MalformedError, number, object, oneOf, optional, string } from '../protocol/shapes.ts';
+import { ORIGIN } from '../state/inbox.ts';
+import { printable } from '../state/refusals.ts';
+import { CLOCK_TOLERANCE_MS } from '../state/retained.ts';
 import { type Pod, type PodState, slowestP99Ms } from './admin/status.ts';
 
 /** What a primary tells of its pod. */
@@ -24,6 +28,14 @@ export interface Beat {
   keysRead?: string;
 }
 
+/** A beat on its way: what is signed can be recorded and said again, but not with a later number and time. */
+interface Sent extends Beat {
+  /** Counts the beats of this origin. */
+  beat?: number;
+  /** Milliseconds since the epoch. */
+  at?: number;
+}
+
 export interface Member extends Beat {
   /** Since its last beat. */
   silentSeconds: number;
@@ -33,19 +45,29 @@ export interface Member extends Beat {
 /** A pod that has said no goodbye is shown for this long. */
 const FORGET_AFTER_MS = 30_000;
 const MOST_MEMBERS = 1000;
+/** Longer than any beat is. */
+const MOST_BEAT_LENGTH = 4096;
+/** Pods whose last beat is remembered after they are forgotten. */
+const MOST_REMEMBERED = 2 * MOST_MEMBERS;
 
 export class Fleet {
   readonly #origin: string;
   readonly #pod: () => Pod;
   readonly #now: () => number;
   readonly #members = new Map<string, { beat: Beat; heardAt: number }>();
+  /** Beats that were ignored, by reason. */
+  readonly ignored = { malformed: 0, unauthenticated: 0, stale: 0, crowded: 0 };
+  readonly #numbers = new Map<string, number>();
+  readonly #epochNow: () => number;
   #last: { requests: number; at: number };
+  #beats = 0;
 
-  /** `now` is a monotonic clock in milliseconds. */
-  constructor(origin: string, pod: () => Pod, now = () => performance.now()) {
+  /** `now` is a monotonic clock in milliseconds, `epochNow` the time since the epoch. */
+  constructor(origin: string, pod: () => Pod, now = () => performance.now(), epochNow = Date.now) {
     this.#origin = origin;
     this.#pod = pod;
     this.#now = now;
+    this.#epochNow = epochNow;
     this.#last = { requests: 0, at: now() };
   }
 
@@ -76,10 +98,31 @@ export class Fleet {
     return { ...this.beat(), state: 'gone' };
   }
 
-  /** Takes a beat of another pod; nonsense is left alone. */
-  heard(text: string): void {
-    const beat = parse(text);
-    if (beat !== undefined && beat.origin !== this.#origin) this.#heard(beat);
+  /** How a beat travels. */
+  textOf(beat: Beat): string {
+    return JSON.stringify({ ...beat, beat: ++this.#beats, at: this.#epochNow() } satisfies Sent);
+  }
+
+  /** Takes a beat of another pod; nonsense is left alone, and what is signed and old. */
+  heard(text: string, isSigned = false): void {
+    const sent = parse(text);
+    if (sent === undefined) this.ignored.malformed++;
+    else if (sent.origin === this.#origin) return;
+    else if (isSigned && !this.#isNew(sent)) this.ignored.stale++;
+    else {
+      const { beat: _, at: __, ...beat } = sent;
+      this.#heard(beat);
+    }
+  }
+
+  #isNew({ origin, beat = 0, at = 0 }: Sent): boolean {
+    const isNew = beat > (this.#numbers.get(origin) ?? 0) && Math.abs(this.#epochNow() - at) <= CLOCK_TOLERANCE_MS;
+    if (!isNew) return false;
+    this.#numbers.delete(origin);
+    this.#numbers.set(origin, beat);
+    const [silent] = this.#numbers.keys();
+    if (this.#numbers.size > MOST_REMEMBERED && silent !== undefined) this.#numbers.delete(silent);
+    return true;
   }
 
   /** This pod, then the others by name. */
@@ -98,21 +141,36 @@ export class Fleet {
     if (beat.state === 'gone') this.#members.delete(beat.origin);
     else if (this.#members.size < MOST_MEMBERS || this.#members.has(beat.origin))
       this.#members.set(beat.origin, { beat, heardAt: this.#now() });
+    else this.ignored.crowded++;
   }
 }
 
-const STATES: readonly string[] = ['starting', 'ready', 'draining', 'gone'] satisfies Beat['state'][];
-const NUMBERS = ['generation', 'workers', 'wanted', 'requestsPerSecond', 'p99Ms'] as const;
+const words: (maxLength: number) => (value: unknown, at: string) => string = maxLength => (value, at) =>
+  printable(string(MOST_BEAT_LENGTH)(value, at), maxLength);
 
-function parse(text: string): Beat | undefined {
+const sentBeat = object<Sent>({
+  origin: (value, at) => {
+    const origin = string(MOST_BEAT_LENGTH)(value, at);
+    if (ORIGIN.test(origin)) return origin;
+    throw new MalformedError(at, 'the start of a primary', origin);
+  },
+  pod: words(253),
+  version: words(64),
+  state: oneOf('starting', 'ready', 'draining', 'gone'),
+  generation: number(0),
+  workers: number(0),
+  wanted: number(0),
+  requestsPerSecond: number(0),
+  p99Ms: number(0),
+  keysRead: optional(words(64)),
+  beat: optional(number(0)),
+  at: optional(number(0)),
+});
+
+function parse(text: string): Sent | undefined {
+  if (text.length > MOST_BEAT_LENGTH) return undefined;
   try {
-    const beat = JSON.parse(text) as Beat;
-    const isBeat =
-      [beat.origin, beat.pod, beat.version].every(value => typeof value === 'string') &&
-      STATES.includes(beat.state) &&
-      NUMBERS.every(name => Number.isFinite(beat[name])) &&
-      ['undefined', 'string'].includes(typeof beat.keysRead);
-    return isBeat ? beat : undefined;
+    return sentBeat(JSON.parse(text), 'beat');
   } catch {
     return undefined;
   }

@@ -6,7 +6,8 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { type Config, usesRedis } from '../config.ts';
 import { type Broadcast, KEYS_EVENT, type RedisCounters, type RedisRefusal, type RedisState } from '../messages.ts';
-import { type Envelope, Inbox } from '../state/broadcast.ts';
+import type { Envelope } from '../state/broadcast.ts';
+import { Inbox } from '../state/inbox.ts';
 import type { Channel, Link, LinkListener } from '../state/link.ts';
 import type { RedisClient } from '../state/redis.ts';
 import type { Retained } from '../state/retained.ts';
@@ -17,6 +18,8 @@ import type { WorkerHandle } from './pool/worker-handle.ts';
 /** Who sends where no worker does. */
 export const OPERATOR = 0;
 const BEAT_EVERY_MS = 1000;
+/** A minute. */
+const KEEP_EVERY_BEATS = 60;
 /** We hear our own words: when so many beats have not come back, the connections are dead, however well they look. A number, and no time: this process may have been too busy to read. */
 const MOST_LOST_BEATS = 3;
 
@@ -41,10 +44,10 @@ export class Relay implements LinkListener {
   readonly #counts = { sent: 0, droppedCopies: 0 };
   #unsent = 0;
   readonly #parts: Parts;
-  readonly #origin = `${hostname()}:${randomBytes(6).toString('hex')}`;
+  readonly #origin = `${hostname().replace(/[^\w.-]/g, '_')}:${randomBytes(6).toString('hex')}`;
   /** Of all that we say to the other pods. */
   readonly #ownBegin = JSON.stringify({ origin: this.#origin }).slice(0, -1);
-  readonly #inbox = new Inbox(this.#origin);
+  readonly #inbox: Inbox;
   readonly #fleet: Fleet;
   #seq = 0;
   #link: Link | undefined;
@@ -53,6 +56,9 @@ export class Relay implements LinkListener {
   #stats: typeof import('../state/redis-stats.ts') | undefined;
   /** Beats since we have heard a word of our own. */
   #lostBeats = 0;
+  #beats = 0;
+  /** Of what is retained, with Redis. */
+  #exchange: 'runs' | 'done' | 'failed' = 'done';
   #hasBeenConnected = false;
   /** The last change of the session keys, and who has been told of it. */
   #keys: { change: string; workers: WorkerHandle[] } | undefined;
@@ -60,6 +66,11 @@ export class Relay implements LinkListener {
   constructor(parts: Parts) {
     this.#parts = parts;
     this.#fleet = new Fleet(this.#origin, parts.pod);
+    this.#inbox = new Inbox(this.#origin, {
+      isSigned: () => this.#link?.isSigned === true,
+      isDurable: parts.config().broadcastDurable,
+      now: Date.now,
+    });
   }
 
   /** Connects to the other pods, where there is a Redis; loaded late, since no fork and no first answer waits for it. */
@@ -91,7 +102,12 @@ export class Relay implements LinkListener {
 
   /** Events and copies of them, since the start. */
   get counts() {
-    return { ...this.#counts, unsent: this.#unsent + (this.#link?.dropped ?? 0), ...this.#inbox.counts };
+    return {
+      ...this.#counts,
+      unsent: this.#unsent + (this.#link?.dropped ?? 0),
+      ...this.#inbox.counts,
+      ignoredBeats: this.#fleet.ignored,
+    };
   }
 
   /** False until `onConnected`. */
@@ -120,19 +136,27 @@ export class Relay implements LinkListener {
       return;
     }
     if (channel === 'fleet') {
-      this.#fleet.heard(text);
+      this.#fleet.heard(text, this.#link?.isSigned);
       return;
     }
     const envelope = this.#inbox.accept(text);
     if (envelope !== undefined) this.#take(envelope);
   }
 
+  ignored(channel: Channel, reason: 'unauthenticated' | 'malformed'): void {
+    if (channel === 'fleet') this.#fleet.ignored[reason]++;
+    else this.#inbox.counts[reason]++;
+  }
+
   async connected(): Promise<void> {
     this.#lostBeats = 0;
+    this.#exchange = 'runs';
     try {
       await this.#exchangeRetained();
+      this.#exchange = 'done';
     } catch (error) {
-      // Then the connection is gone again, or about to be replaced, and we come here with the next one.
+      // Once more with the next beat, or when we are connected again.
+      this.#exchange = 'failed';
       this.#parts.onState('unreachable', `the retained events can't be exchanged: ${(error as Error).message}`);
       return;
     }
@@ -173,7 +197,7 @@ export class Relay implements LinkListener {
   }
 
   async #publish(event: Omit<Envelope, 'origin' | 'seq'>): Promise<boolean> {
-    const envelope: Envelope = { origin: this.#origin, seq: ++this.#seq, ...event };
+    const envelope: Envelope = { origin: this.#origin, seq: ++this.#seq, at: Date.now(), ...event };
     try {
       if (this.#link === undefined) throw new Error('not open yet');
       // Both at once: their order is the connection's.
@@ -193,7 +217,7 @@ export class Relay implements LinkListener {
     }
   }
 
-  async #keep({ event, json, stamp = '' }: Envelope): Promise<void> {
+  async #keep({ event, json, stamp = '' }: Pick<Envelope, 'event' | 'json' | 'stamp'>): Promise<void> {
     const newer = await this.#link?.keep(event, { stamp, text: json });
     if (newer !== undefined) this.#take({ origin: '', seq: 0, sender: OPERATOR, event, json: newer.text, stamp: newer.stamp });
   }
@@ -230,15 +254,24 @@ export class Relay implements LinkListener {
     }
     this.#tell(beat);
     void this.#link.findMaster();
+    if (this.#exchange === 'failed') void this.connected();
+    if (++this.#beats % KEEP_EVERY_BEATS === 0) void this.#keepAgain();
+  }
+
+  /** Somebody may have put an older value in Redis, or taken it away: pods that come later would begin with that. */
+  async #keepAgain(): Promise<void> {
+    for (const kept of this.#parts.retained.all) await this.#keep(kept).catch(() => undefined);
   }
 
   /** A beat that is lost is missed by `#beat`; a goodbye, by the time that passes. */
   #tell(beat: Beat): void {
-    this.#link?.publish('fleet', JSON.stringify(beat)).catch(() => undefined);
+    this.#link?.publish('fleet', this.#fleet.textOf(beat)).catch(() => undefined);
   }
 }
 
 /** What a link is opened with, for comparison. */
 function redisSettings(config: Config): string {
-  return JSON.stringify(Object.entries(config).filter(([name]) => name.startsWith('redis') || name === 'sessionCookie'));
+  return JSON.stringify(
+    Object.entries(config).filter(([name]) => name.startsWith('redis') || name === 'sessionCookie' || name === 'sessionKeys'),
+  );
 }

@@ -1,14 +1,11 @@
 /**
- * What a broadcast is, and what sees to it that each one of another pod is passed on once and in its sender's order. Pure: how it
- * travels is link.ts' matter, to whom the primary's.
+ * What a broadcast is, and how it looks between pods. Pure: how it travels is link.ts' matter, to whom the primary's.
  */
 import { type Broadcast, MAX_BROADCAST_CHARACTERS, OWN_EVENTS } from '../messages.ts';
 
 /** Of an event's data as JSON. Each one is copied for every worker of every pod: what is larger belongs into a store, its key into the event. */
 export const MOST_BROADCAST_BYTES = MAX_BROADCAST_CHARACTERS;
-const MOST_NAME_LENGTH = 256;
-/** Pods that are remembered; a pod has another name with each start. */
-const MOST_ORIGINS = 1000;
+export const MOST_NAME_LENGTH = 256;
 
 /**
  * An event that can travel.
@@ -35,63 +32,8 @@ export interface Envelope extends Broadcast {
   sender: number;
   /** Counts the events of `origin` from 1, in the order in which its primary had them from their senders. */
   seq: number;
+  /** When it was sent, in milliseconds since the epoch; earlier versions do not say. */
+  at?: number;
   /** When a retained event was sent, for comparison with others of its name (retained.ts). */
   stamp?: string;
-}
-
-/** What comes from other pods. */
-export class Inbox {
-  readonly counts = { received: 0, duplicates: 0, missed: 0, malformed: 0 };
-  readonly #self: string;
-  /** The last number of each pod, the pod that has been silent for longest first. */
-  readonly #last = new Map<string, number>();
-
-  constructor(self: string) {
-    this.#self = self;
-  }
-
-  /** The event to pass on; undefined where it is our own, has been passed on before, or can't be read. */
-  accept(text: string): Envelope | undefined {
-    const envelope = parse(text);
-    if (envelope === undefined) {
-      this.counts.malformed++;
-      return undefined;
-    }
-    const { origin, seq } = envelope;
-    if (origin === this.#self) return undefined;
-    const last = this.#last.get(origin);
-    if (last !== undefined && seq <= last) {
-      this.counts.duplicates++;
-      return undefined;
-    }
-    // What a pod has sent before we first heard of it was not for us.
-    if (last !== undefined) this.counts.missed += seq - last - 1;
-    this.counts.received++;
-    this.#remember(origin, seq);
-    return envelope;
-  }
-
-  #remember(origin: string, seq: number): void {
-    this.#last.delete(origin);
-    this.#last.set(origin, seq);
-    const [silent] = this.#last.keys();
-    if (this.#last.size > MOST_ORIGINS && silent !== undefined) this.#last.delete(silent);
-  }
-}
-
-function parse(text: string): Envelope | undefined {
-  try {
-    const value = JSON.parse(text) as Envelope;
-    const { origin, sender, seq, event, json, stamp } = value;
-    const isEnvelope =
-      typeof origin === 'string' &&
-      typeof sender === 'number' &&
-      Number.isSafeInteger(seq) &&
-      typeof event === 'string' &&
-      typeof json === 'string' &&
-      (stamp === undefined || typeof stamp === 'string');
-    return isEnvelope ? value : undefined;
-  } catch {
-    return undefined; // somebody else writes into our channel
-  }
 }

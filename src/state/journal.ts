@@ -5,6 +5,7 @@
 import type { Config } from '../config.ts';
 import { Outbox } from './outbox.ts';
 import { closeRedis, connectRedis, type RedisClient } from './redis.ts';
+import { ProtocolError } from './reply-guard.ts';
 
 /** Events that Redis keeps for pods that are away, about: it cuts whole blocks. */
 const KEPT_EVENTS = 10_000;
@@ -14,11 +15,16 @@ const WAITING = { mostMessages: KEPT_EVENTS, mostBytes: 8 << 20 };
 const READ_AT_ONCE = 32;
 /** A read waits this long for news; then it shows that the connection is alive. */
 const BLOCK_MS = 1000;
+/** Of ids, which are all that is asked for: somebody else's last entry may be of any size. */
+const LAST_ID = `local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+return last and last[1]`;
+const ID = /^\d{1,20}-\d{1,20}$/;
 const READ_TIMEOUT_MS = 3000;
 const AGAIN_MS = 100;
 
 export class Journal {
-  readonly #name: string;
+  /** The stream's. */
+  readonly name: string;
   readonly #reader: RedisClient;
   readonly #heard: (text: string) => void;
   readonly #outbox: Outbox;
@@ -30,7 +36,7 @@ export class Journal {
   constructor(config: Config, name: string, pod: string, writer: RedisClient, heard: (text: string) => void) {
     const reader = connectRedis(config, `bosun:${pod}:reader`, () => undefined, { commandTimeoutMs: READ_TIMEOUT_MS });
     if (reader === undefined) throw new Error('a journal needs Redis');
-    this.#name = name;
+    this.name = name;
     this.#reader = reader;
     this.#heard = heard;
     this.#outbox = new Outbox(async batch => {
@@ -78,7 +84,9 @@ export class Journal {
         this.#position ??= await this.#end();
         this.#begun.resolve();
         await this.#read(this.#position);
-      } catch {
+      } catch (error) {
+        // What is too large for us stays in the stream: we go on behind it.
+        if (error instanceof ProtocolError && error.isTooLarge) this.#position = undefined;
         // Away, and it will be back: the primary's own connection says so in the log.
         await new Promise(resolve => setTimeout(resolve, AGAIN_MS).unref());
       }
@@ -87,17 +95,23 @@ export class Journal {
 
   /** Where the stream ends now: what was before is for others. */
   async #end(): Promise<string> {
-    const [last] = (await this.#reader.xrevrange(this.#name, '+', '-', 'COUNT', 1)) as [string, string[]][];
-    return last?.[0] ?? '0-0';
+    const last = await this.#reader.eval(LAST_ID, 1, this.name);
+    return last === null ? '0-0' : idOf(last);
   }
 
   async #read(position: string): Promise<void> {
-    const found = (await this.#reader.xread('COUNT', READ_AT_ONCE, 'BLOCK', BLOCK_MS, 'STREAMS', this.#name, position)) as
+    const found = (await this.#reader.xread('COUNT', READ_AT_ONCE, 'BLOCK', BLOCK_MS, 'STREAMS', this.name, position)) as
       | [string, [string, string[]][]][]
       | null;
     for (const [id, [, text]] of found?.[0]?.[1] ?? []) {
-      this.#position = id;
-      if (text !== undefined) this.#heard(text);
+      this.#position = idOf(id);
+      if (typeof text === 'string') this.#heard(text);
     }
   }
+}
+
+/** @throws Error where Redis lies: reading on from there would fail for ever */
+function idOf(value: unknown): string {
+  if (typeof value === 'string' && ID.test(value)) return value;
+  throw new Error('the id of an entry must be two numbers, got something else');
 }

@@ -4,11 +4,15 @@
  */
 import { type Config, redisDatabase } from '../config.ts';
 import type { RedisState } from '../messages.ts';
+import { MOST_BROADCAST_BYTES } from './broadcast.ts';
+import { MOST_ENVELOPE_LENGTH } from './inbox.ts';
 import { Journal } from './journal.ts';
 import { isFailingOver, replaceConnection, throughFailover } from './reconnecting.ts';
 import { closeRedis, connectRedis, isCluster, isRefusal, MAX_MESSAGE, type RedisClient } from './redis.ts';
 import { limitReplies } from './redis-protocol.ts';
 import { printable } from './refusals.ts';
+import { latestStamp, STAMP_LENGTH } from './retained.ts';
+import { Seal } from './seal.ts';
 
 /** What waits for Redis to take it: 10,000 events of 1 KB and some; above this it is as good as away. */
 const MOST_UNSENT_BYTES = 16 << 20;
@@ -23,16 +27,34 @@ export type Channel = (typeof CHANNELS)[number];
 
 export interface LinkListener {
   heard(channel: Channel, text: string): void;
+  /** A message that nobody who has our keys has written, or that is none. */
+  ignored(channel: Channel, reason: 'unauthenticated' | 'malformed'): void;
   /** Both connections work, the channels are subscribed: from now on nothing is missed. */
   connected(): void;
   changed(state: RedisState, message: string): void;
 }
 
-/** Keeps the newest: an older value, by its stamp before the line end, changes nothing and gets the newer one as its answer. */
-const KEEP_NEWEST = `local kept = redis.call('HGET', KEYS[1], ARGV[1])
-if kept and string.match(kept, '^[^\\n]*') >= string.match(ARGV[2], '^[^\\n]*') then return kept end
+/**
+ * Keeps the newest, by the stamp before the first line end: an older one changes nothing and gets the newer one as its answer. What is there counts only
+ * with a stamp that is one and not above ARGV[3], where it is not larger than ARGV[4], and where it is not ARGV[5], which nobody has signed.
+ */
+const KEEP_NEWEST = `if redis.call('HSTRLEN', KEYS[1], ARGV[1]) <= tonumber(ARGV[4]) then
+  local kept = redis.call('HGET', KEYS[1], ARGV[1])
+  local stamp = kept and kept ~= ARGV[5] and string.match(kept, '^(%d+%-%x+)\\n')
+  if stamp and #stamp == ${STAMP_LENGTH} and stamp <= ARGV[3] and stamp >= string.match(ARGV[2], '^[^\\n]*') then return kept end
+end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return false`;
+
+/** The values of these names, where they are not larger than ARGV[1]. */
+const READ_KEPT = `local found = {}
+for i = 2, #ARGV do
+  found[i - 1] = redis.call('HSTRLEN', KEYS[1], ARGV[i]) <= tonumber(ARGV[1]) and redis.call('HGET', KEYS[1], ARGV[i]) or ''
+end
+return found`;
+
+/** An event's data with its stamp and signature. */
+const MOST_KEPT_BYTES = MOST_BROADCAST_BYTES + 128;
 
 export class Link {
   readonly #listener: LinkListener;
@@ -42,6 +64,8 @@ export class Link {
   readonly #channels: ReadonlyMap<string, Channel>;
   readonly #names: Readonly<Record<Channel, string>>;
   readonly #keptName: string;
+  readonly #seal: Seal;
+  readonly #retained: readonly string[];
   /** Carries the events where they are durable. */
   readonly #journal: Journal | undefined;
   #unsentBytes = 0;
@@ -81,11 +105,15 @@ export class Link {
     this.#names = { broadcast: nameOf('broadcast'), fleet: nameOf('fleet') };
     this.#channels = new Map(CHANNELS.map(channel => [this.#names[channel], channel]));
     this.#keptName = `${config.sessionCookie}:retained`;
+    this.#retained = config.broadcastRetained;
+    this.#seal = new Seal(config.sessionKeys);
     if (config.broadcastDurable)
-      this.#journal = new Journal(config, nameOf('journal'), pod, publisher, text => listener.heard('broadcast', text));
+      this.#journal = new Journal(config, nameOf('journal'), pod, publisher, sealed =>
+        this.#received('broadcast', nameOf('journal'), sealed),
+      );
     subscriber.on(isCluster(subscriber) ? 'smessage' : 'message', (name: string, text: string) => {
       const channel = this.#channels.get(name);
-      if (channel !== undefined) listener.heard(channel, text);
+      if (channel !== undefined) this.#received(channel, name, text);
     });
   }
 
@@ -101,7 +129,7 @@ export class Link {
   /** Says it to every primary that listens, this one included. @throws where Redis does not take it; one that is durable waits for Redis then */
   async publish(channel: Channel, text: string): Promise<void> {
     if (channel === 'broadcast' && this.#journal !== undefined) {
-      this.#journal.append(text);
+      this.#journal.append(this.#seal.sign(this.#journal.name, text));
       if (!this.isConnected) throw new Error('Redis is away');
       return;
     }
@@ -110,24 +138,67 @@ export class Link {
     this.#unsentBytes += text.length;
     try {
       const name = this.#names[channel];
-      await (isCluster(this.#publisher) ? this.#publisher.spublish(name, text) : this.#publisher.publish(name, text));
+      const sealed = this.#seal.sign(name, text);
+      await (isCluster(this.#publisher) ? this.#publisher.spublish(name, sealed) : this.#publisher.publish(name, sealed));
     } finally {
       this.#unsentBytes -= text.length;
     }
   }
 
   /** Keeps `value` under `name` for pods that come later, unless a newer one is kept: then that one is the answer. @throws as publish */
-  async keep(name: string, value: StampedText): Promise<StampedText | undefined> {
-    const newer = await throughFailover(this.#publisher, () =>
-      this.#publisher.eval(KEEP_NEWEST, 1, this.#keptName, name, `${value.stamp}\n${value.text}`),
-    );
-    return typeof newer === 'string' ? stampedOf(newer) : undefined;
+  async keep(name: string, { stamp, text }: StampedText): Promise<StampedText | undefined> {
+    const sealed = this.#seal.sign(this.#labelOf(name), `${stamp}\n${text}`);
+    const keepUnless = (forged: string) =>
+      throughFailover(this.#publisher, () =>
+        this.#publisher.eval(KEEP_NEWEST, 1, this.#keptName, name, sealed, latestStamp(Date.now()), MOST_KEPT_BYTES, forged),
+      );
+    const newer = await keepUnless('');
+    if (typeof newer !== 'string' || newer === '') return undefined;
+    const genuine = this.#opened(name, newer);
+    if (genuine === undefined) await keepUnless(newer);
+    return genuine;
   }
 
   /** All that is kept, by name. @throws as publish */
   async kept(): Promise<Map<string, StampedText>> {
-    const all = await this.#publisher.hgetall(this.#keptName);
-    return new Map(Object.entries(all).map(([name, value]) => [name, stampedOf(value)]));
+    const names = this.#retained;
+    const found = await this.#publisher.eval(READ_KEPT, 1, this.#keptName, MOST_KEPT_BYTES, ...names);
+    if (!Array.isArray(found) || found.length !== names.length)
+      throw new Error(`what is kept must be ${names.length} texts, got something else`);
+    return new Map(
+      names.flatMap((name, index) => {
+        const value: unknown = found[index];
+        const opened = typeof value === 'string' && value !== '' ? this.#opened(name, value) : undefined;
+        return opened === undefined ? [] : [[name, opened] as const];
+      }),
+    );
+  }
+
+  #opened(name: string, value: string): StampedText | undefined {
+    const opened = this.#seal.open(this.#labelOf(name), value);
+    const kept = opened === undefined ? undefined : stampedOf(opened);
+    const isGood = kept !== undefined && isJson(kept.text);
+    if (!isGood) this.#listener.ignored('broadcast', opened === undefined ? 'unauthenticated' : 'malformed');
+    return isGood ? kept : undefined;
+  }
+
+  #labelOf(name: string): string {
+    return `${this.#keptName} ${name}`;
+  }
+
+  #received(channel: Channel, name: string, sealed: string): void {
+    if (sealed.length > MOST_ENVELOPE_LENGTH) {
+      this.#listener.ignored(channel, 'malformed');
+      return;
+    }
+    const text = this.#seal.open(name, sealed);
+    if (text === undefined) this.#listener.ignored(channel, 'unauthenticated');
+    else this.#listener.heard(channel, text);
+  }
+
+  /** Whether what is heard is signed. */
+  get isSigned(): boolean {
+    return this.#seal.isSigned;
   }
 
   /**
@@ -198,4 +269,13 @@ export interface StampedText {
 function stampedOf(value: string): StampedText {
   const end = value.indexOf('\n');
   return { stamp: value.slice(0, end), text: value.slice(end + 1) };
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
 }

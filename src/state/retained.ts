@@ -7,6 +7,20 @@ import type { Broadcast } from '../messages.ts';
 
 /** As many digits as milliseconds since the epoch have for the next 30,000 years: stamps compare as text. */
 const STAMP_DIGITS = 15;
+/** A stamp's: its digits, a dash, and those that tell pods apart. */
+export const STAMP_LENGTH = STAMP_DIGITS + 13;
+const STAMP = /^\d{15}-[\da-f]{12}$/;
+
+/**
+ * Clocks of pods that belong together differ by less (Kerberos' default, for the same reason): seconds where nobody sets them, milliseconds with NTP. What
+ * comes from further in the future would win over everything until then.
+ */
+export const CLOCK_TOLERANCE_MS = 5 * 60_000;
+
+/** The highest stamp that counts at this time, in milliseconds since the epoch. */
+export const latestStamp = (now: number) => `${String(now + CLOCK_TOLERANCE_MS).padStart(STAMP_DIGITS, '0')}-ffffffffffff`;
+
+export const isStamp = (stamp: string, now: number) => STAMP.test(stamp) && stamp <= latestStamp(now);
 
 interface Kept extends Broadcast {
   stamp: string;
@@ -36,9 +50,9 @@ export class Retained {
     return `${String(Math.max(this.#now(), known + 1)).padStart(STAMP_DIGITS, '0')}-${this.#suffix}`;
   }
 
-  /** Keeps an event; false where one that is as new, or newer, is kept already, or its name is none of ours. */
+  /** Keeps an event; false where one that is as new, or newer, is kept already, its name is none of ours, or its stamp none at all. */
   offer({ event, json, stamp }: Kept): boolean {
-    if (!this.has(event)) return false;
+    if (!this.has(event) || !isStamp(stamp, this.#now())) return false;
     const kept = this.#kept.get(event);
     if (kept !== undefined && kept.stamp >= stamp) return false;
     this.#kept.set(event, { event, json, stamp });

@@ -29,13 +29,13 @@ export async function shareSessionKeys(redis: RedisClient, sessionCookie: string
 function keysOf(shared: unknown): string[] {
   const keys = typeof shared === 'string' && shared.length <= MAX_SHARED_LENGTH ? shared.split(',') : [];
   if (keys.length > 0 && keys.length <= MAX_SHARED && keys.every(key => KEY.test(key))) return keys;
-  throw new Error(`the session keys in Redis must be 1 to ${MAX_SHARED} keys of base64url, got something else`);
+  throw new Error(`the session keys in Redis must be 1 to ${MAX_SHARED} keys, got something else`);
 }
 
-/** As generateSessionKey makes them; two rotations at a time leave one more each. */
-const KEY = /^[\w-]{16,128}$/;
+/** Those that generateSessionKey makes have 43 characters; two rotations at a time leave one more each. */
+const KEY = /^[^\s,\p{C}]{1,256}$/u;
 const MAX_SHARED = 20;
-const MAX_SHARED_LENGTH = MAX_SHARED * 129;
+const MAX_SHARED_LENGTH = MAX_SHARED * 257;
 
 /** A session whose key has fallen out is gone; one that is used is signed anew with the first key each time. */
 const MOST_KEYS = 10;

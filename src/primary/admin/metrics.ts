@@ -135,9 +135,19 @@ function addBroadcasts(Counter: typeof import('prom-client').Counter, own: Regis
       values: { unsent: broadcasts.unsent, missed: broadcasts.missed, unread: broadcasts.droppedCopies },
     },
     bosun_broadcasts_ignored_total: {
-      help: 'Messages of other pods that had come before (duplicate), or are none (malformed).',
+      help: 'Events of other pods that had come before (duplicate), are none (malformed), nobody with our SESSION_KEYS has signed (unauthenticated), or were recorded and sent again, or from the future (stale).',
       labelNames: ['reason'],
-      values: { duplicate: broadcasts.duplicates, malformed: broadcasts.malformed },
+      values: {
+        duplicate: broadcasts.duplicates,
+        malformed: broadcasts.malformed,
+        unauthenticated: broadcasts.unauthenticated,
+        stale: broadcasts.stale,
+      },
+    },
+    bosun_heartbeats_ignored_total: {
+      help: 'Heartbeats of other pods that were ignored: malformed, unauthenticated, stale, or one pod too many (crowded).',
+      labelNames: ['reason'],
+      values: broadcasts.ignoredBeats,
     },
   };
   for (const [name, { help, labelNames, values }] of Object.entries(counters)) {

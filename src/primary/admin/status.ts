@@ -52,6 +52,9 @@ export interface Pod {
     missed: number;
     duplicates: number;
     malformed: number;
+    unauthenticated: number;
+    stale: number;
+    ignoredBeats: Readonly<Record<string, number>>;
   };
   /** Since the start, on both outputs. */
   droppedLogLines: number;

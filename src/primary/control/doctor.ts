@@ -150,6 +150,13 @@ function sessionKeys({ config, areSessionKeysGenerated }: Facts): Finding {
       'generated at this start: sessions end with it, and other pods do not know them',
     );
   }
+  if (config.production && config.sessionKeys === undefined) {
+    return finding(
+      'session keys',
+      'warning',
+      'shared through Redis: whoever can read it can forge sessions, and events between pods are not signed; set SESSION_KEYS (docs/trust.md)',
+    );
+  }
   const short = config.sessionKeys?.some(key => key.length < SHORT_KEY);
   return finding(
     'session keys',

@@ -22,7 +22,10 @@ let isRotating = false;
 /** @throws ControlError where the keys are not ours to change, or Redis is away */
 export async function rotateKeys(config: Config, relay: Relay, tell: Tell): Promise<{ keys: number }> {
   if (config.sessionKeys !== undefined)
-    throw new ControlError(409, 'the session keys are given by SESSION_KEYS: put the new one first there, and restart every pod');
+    throw new ControlError(
+      409,
+      'the session keys are given by SESSION_KEYS: add the new one at the end there, restart every pod, then move it to the front',
+    );
   const { redis } = relay;
   if (redis === undefined)
     throw new ControlError(409, 'the session keys are of this start only: with Redis they are shared, and can be rotated');
