@@ -17,11 +17,13 @@ const LONG_ANSWER = 'x'.repeat(32 << 20);
 
 async function opened(t: { after: (end: () => void) => void }, token?: string) {
   const refused: string[] = [];
+  let counted = 0;
   const server = await openAdmin({
     host: '127.0.0.1',
     port: 0,
     probes: { '/livez': () => ({ isReady: true }) },
     routes: {
+      '/counted': () => ({ contentType: 'text/plain', text: String(++counted) }),
       '/short': () => ({ contentType: 'text/plain', text: 'ok' }),
       '/long': () => ({ contentType: 'text/plain', text: LONG_ANSWER }),
     },
@@ -114,6 +116,14 @@ test('with a token all of the admin port but the probes is for those who have it
     }
   assert.equal((await ask(port, '/livez')).status, 200);
   assert.equal((await ask(port, '/livez', { headers: { Authorization: 'Bearer wrong' } })).status, 200);
+});
+
+test('requests that come at once share one answer, and later ones get a new one', async t => {
+  const { port } = await opened(t);
+  const client = await RawClient.open(port);
+  client.write(requestText('/counted').repeat(20));
+  for (let i = 0; i < 20; i++) assert.equal((await client.answer()).body, '1');
+  assert.equal((await client.ask('/counted')).body, '2');
 });
 
 test('random bytes, broken requests and resets leave the admin port as it was', async t => {

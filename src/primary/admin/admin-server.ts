@@ -17,7 +17,7 @@ export interface AdminParts {
   host: string;
   port: number;
   probes: Record<`/${string}`, Probe>;
-  routes: Record<`/${string}`, () => Promise<Answer> | Answer>;
+  routes: Record<`/${string}`, Route>;
   /** Answers that go on: each writes its own response. */
   streams: Record<`/${string}`, (response: ServerResponse) => void>;
   /** Asked for by all but the probes; undefined asks for nothing. */
@@ -63,9 +63,10 @@ export async function openAdmin({
   beforeShutdown,
   onShutdown,
 }: AdminParts): Promise<Server> {
+  const answers = new Map(Object.entries(routes).map(([path, route]) => [path, shared(route)]));
   const server = http.createServer(SHORT_TIMEOUTS, (request, response) => {
     const stream = Object.entries(streams).find(([path]) => path === request.url)?.[1];
-    if (stream === undefined) return void answer(routes, request, response);
+    if (stream === undefined) return void answer(answers, request, response);
     limit.pin(request.socket);
     stream(response);
   });
@@ -119,9 +120,23 @@ function refuse(response: ServerResponse, status: number, text: string, headers:
   response.end(`${text}\n`);
 }
 
-async function answer(routes: AdminParts['routes'], request: IncomingMessage, response: ServerResponse): Promise<void> {
+type Route = () => Promise<Answer> | Answer;
+
+/** Requests that come before their answer is begun share it: a flood of them costs one answer a turn of the loop, and probes come in between. */
+function shared(route: Route): Route {
+  let next: Promise<Answer> | undefined;
+  return () => {
+    next ??= new Promise(resolve => setImmediate(resolve)).then(() => {
+      next = undefined;
+      return route();
+    });
+    return next;
+  };
+}
+
+async function answer(routes: ReadonlyMap<string, Route>, request: IncomingMessage, response: ServerResponse): Promise<void> {
   try {
-    const route = Object.entries(routes).find(([path]) => path === request.url)?.[1];
+    const route = routes.get(request.url ?? '');
     if (route === undefined) return refuse(response, 404, 'not found');
     const { contentType, text, headers } = await route();
     response.writeHead(200, { 'Content-Type': contentType, 'Cache-Control': 'no-store', ...headers });
