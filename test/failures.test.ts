@@ -218,12 +218,13 @@ test('those that fail are tried one at a time, until one serves', () => {
   assert.equal(failures.mayStart(3, 1000), 1);
   failures.started(3);
   assert.equal(failures.mayStart(2, 1000), 0);
+  assert.equal(failures.mayStart(3, 1000), 1, 'one more that is missing is not held back');
   failures.ready();
   assert.equal(failures.mayStart(2, 1000), 1);
   failures.started(2);
   failures.ready();
   failures.whole();
-  assert.equal(failures.mayStart(2, 1000), 2, 'what is missing later is not held back');
+  assert.equal(failures.mayStart(2, 0), 2, 'what is missing later is not held back');
 });
 
 test('a worker that becomes ready does not shorten the wait of those that have failed', () => {
@@ -254,6 +255,29 @@ test('a failed replacement holds back no missing worker', () => {
   for (let count = 0; count < 4; count++) failed();
   assert.equal(failures.nextStartAt, 400);
   assert.equal(failures.mayStart(1, 0), 1);
+});
+
+test('a pool that is whole has nobody who fails', () => {
+  const pool = new Pool();
+  pool.now = 5000;
+  pool.failsToStart(1);
+  pool.failsToStart(1);
+  assert.equal(pool.failures.failingSince, 5000);
+  pool.failures.whole();
+  assert.equal(pool.failures.failingSince, undefined);
+});
+
+test('what another worker has spent beside a stable one is forgotten when its period is over', () => {
+  const pool = new Pool({ restartIntensity: 1, restartPeriodMs: 1000 });
+  pool.failures.ready();
+  const healthy: Ended = { startedAt: 0, readyAt: 0, reason: 'killed', isPermanent: false };
+  pool.now = 20_000;
+  pool.up = [healthy];
+  for (let count = 0; count < 4; count++) pool.failsToStart();
+  pool.up = [];
+  pool.failures.ended(healthy, true, [], pool.now);
+  pool.now += 15_000;
+  assert.notEqual(pool.failsToStart().kind, 'give-up');
 });
 
 test('a crash that is announced, and then seen as an exit, counts once', () => {

@@ -19,7 +19,7 @@ function startsOn(cpus: number) {
   };
   const failed = (now: number) =>
     failures.ended({ startedAt: now, readyAt: undefined, reason: 'crash', isPermanent: false }, true, [], now);
-  return { starts, started, failed };
+  return { failures, starts, started, failed };
 }
 
 test('the first worker starts alone, until it is ready or 250 ms are over', () => {
@@ -46,6 +46,15 @@ test('as many workers start at the same time as there are CPUs, and two at least
     assert.equal(started({ wanted: 999, pool: most, starting: most }, 1000), 0);
     assert.equal(started({ wanted: 999, pool: most, starting: most - 1 }, 1000), 1);
   }
+});
+
+test('those that are missing start together with the one that is tried again', () => {
+  const { failures, started, failed } = startsOn(8);
+  failed(1000);
+  failed(1000);
+  assert.equal(started({ wanted: 3 }, 1050), 2);
+  assert.equal(started({ wanted: 3 }, 1100), 3);
+  assert.equal(failures.nextTryAt, undefined, 'nobody waits');
 });
 
 test('more CPUs start more', () => {
