@@ -7,7 +7,7 @@ import { once } from 'node:events';
 import { test } from 'node:test';
 import { MemorySum } from '../src/primary/admin/memory-sum.ts';
 import { readerBelow, resolveLimits } from '../src/resources/cgroup.ts';
-import { readHeadroom } from '../src/resources/headroom.ts';
+import { readHeadroom, withoutPageCache } from '../src/resources/headroom.ts';
 import { parseStatus, readProcessMemory, readPss } from '../src/resources/process-memory.ts';
 import { FakeRoot } from './fake-root.ts';
 import { until } from './until.ts';
@@ -108,4 +108,21 @@ test('the sum takes proportional sizes, follows private pages between two readin
 
   const without = new MemorySum({ memoryOf: pid => memories.get(pid), pssOf: async () => undefined });
   assert.equal(without.of(processes, 0), 140 + 45 + 60 + 100);
+});
+
+test('page cache is no memory in use: the kernel takes it back, but for mapped code', () => {
+  const used = (lines: Record<string, number>) =>
+    withoutPageCache(
+      1000,
+      Object.entries(lines)
+        .map(([name, value]) => `${name} ${value}\n`)
+        .join(''),
+    );
+  // The own lines of v1 leave out what children hold.
+  const own = { inactive_file: 1, active_file: 2, mapped_file: 3 };
+  assert.equal(used({ ...own, total_mapped_file: 50, total_inactive_file: 300, total_active_file: 200 }), 550);
+  assert.equal(used({ anon: 600, file: 350, shmem: 100, file_mapped: 50, inactive_file: 100, active_file: 150 }), 800, 'v2');
+  assert.equal(used({ file_mapped: 500, inactive_file: 100, active_file: 150 }), 900, 'more mapped than active: inactive alone');
+  assert.equal(used({}), 1000, 'no memory.stat: everything counts');
+  assert.equal(used({ inactive_file: 5000 }), 0, 'the two files are not read at the same moment');
 });

@@ -29,7 +29,6 @@ const V2: Files = {
   '/c/a/cpu.stat.local': 'throttled_usec 3250000\n',
   '/c/a/cpu.pressure': 'some avg10=12.50 avg60=0.39 avg300=1.93 total=26597831\nfull avg10=0.10 avg60=0.00 avg300=0.00 total=7\n',
   '/c/a/memory.max': 'max\n',
-  '/c/a/memory.current': '194424832\n',
   '/c/a/memory.events': 'low 1\nhigh 2\nmax 3\noom 4\noom_kill 5\noom_group_kill 6\n',
   '/c/a/memory.pressure': 'some avg10=0.00 avg60=0.00 avg300=0.00 total=4000000\n',
 };
@@ -38,10 +37,8 @@ const noFiles = {
   cpuStat: null,
   cpuStatLocal: null,
   cpuPressure: null,
-  memoryCurrent: null,
   memoryEvents: null,
   memoryOomControl: null,
-  memoryStat: null,
   memoryPressure: null,
 };
 
@@ -51,7 +48,6 @@ test('cgroup v2: throttling, pressure, memory events', () => {
     parentThrottledSeconds: 0.75,
     cpuPressure: { avg10: 12.5, totalSeconds: 26.597831 },
     memoryPressure: { avg10: 0, totalSeconds: 4 },
-    memoryBytes: 194_424_832,
     oomKills: 5,
     memoryHighEvents: 2,
     memoryMaxEvents: 3,
@@ -67,7 +63,6 @@ test('cgroup v1: nanoseconds, oom_control, no pressure of the host', () => {
     '/cpu/cpu.stat': 'nr_periods 0\nnr_throttled 0\nthrottled_time 0\n',
     '/cpu/cpu.stat.local': 'throttled_time 733000000\n',
     '/m/memory.limit_in_bytes': '1024\n',
-    '/m/memory.usage_in_bytes': '512\n',
     '/m/memory.oom_control': 'oom_kill_disable 0\nunder_oom 0\noom_kill 7\n',
     '/proc/pressure/cpu': 'some avg10=1.00 avg60=0.00 avg300=0.00 total=1\n',
   });
@@ -76,45 +71,10 @@ test('cgroup v1: nanoseconds, oom_control, no pressure of the host', () => {
     parentThrottledSeconds: 0.733,
     cpuPressure: null,
     memoryPressure: null,
-    memoryBytes: 512,
     oomKills: 7,
     memoryHighEvents: null,
     memoryMaxEvents: null,
   });
-});
-
-test('page cache is no memory in use: the kernel takes it back, but for mapped code', () => {
-  const stat = (lines: Record<string, number>) =>
-    Object.entries(lines)
-      .map(([name, value]) => `${name} ${value}\n`)
-      .join('');
-  const v1: Files = {
-    '/proc/self/cgroup': '1:memory:/x\n',
-    '/proc/self/mountinfo': '1 2 0:4 /x /m rw - cgroup c rw,memory\n',
-    '/m/memory.limit_in_bytes': '1024\n',
-    '/m/memory.usage_in_bytes': '1000\n',
-  };
-  // The own lines of v1 leave out what children hold.
-  const v1Stat = stat({
-    inactive_file: 1,
-    active_file: 2,
-    mapped_file: 3,
-    total_mapped_file: 50,
-    total_inactive_file: 300,
-    total_active_file: 200,
-  });
-  assert.equal(usageOf({ ...v1, '/m/memory.stat': v1Stat }).memoryBytes, 550);
-  assert.equal(usageOf(v1).memoryBytes, 1000, 'no memory.stat: everything counts');
-
-  const v2 = (lines: Record<string, number>) =>
-    usageOf({ ...V2, '/c/a/memory.current': '1000\n', '/c/a/memory.stat': stat(lines) }).memoryBytes;
-  assert.equal(v2({ anon: 600, file: 350, shmem: 100, file_mapped: 50, inactive_file: 100, active_file: 150 }), 800);
-  assert.equal(
-    v2({ file_mapped: 500, inactive_file: 100, active_file: 150 }),
-    900,
-    'more mapped than active: inactive pages alone',
-  );
-  assert.equal(v2({ inactive_file: 5000 }), 0, 'the two files are not read at the same moment');
 });
 
 test('hybrid: pressure comes from the unified tree of this process', () => {

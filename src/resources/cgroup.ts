@@ -35,10 +35,8 @@ export interface UsageFiles {
   cpuStat: string | null;
   cpuStatLocal: string | null;
   cpuPressure: string | null;
-  memoryCurrent: string | null;
   memoryEvents: string | null;
   memoryOomControl: string | null;
-  memoryStat: string | null;
   memoryPressure: string | null;
 }
 
@@ -204,10 +202,8 @@ function findUsageFiles(survey: Survey, { cpu, memory, unified }: Places): Usage
     cpuStat: existing(cpuHome, 'cpu.stat'),
     cpuStatLocal: existing(cpuHome, 'cpu.stat.local'),
     cpuPressure: existing(leaf, 'cpu.pressure'),
-    memoryCurrent: existing(memoryHome, memory.version === 2 ? 'memory.current' : 'memory.usage_in_bytes'),
     memoryEvents: memory.version === 2 ? existing(memoryHome, 'memory.events') : null,
     memoryOomControl: memory.version === 1 ? existing(memoryHome, 'memory.oom_control') : null,
-    memoryStat: existing(memoryHome, 'memory.stat'),
     memoryPressure: existing(leaf, 'memory.pressure'),
   };
 }

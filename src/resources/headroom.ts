@@ -4,7 +4,7 @@
  */
 import { dirname } from 'node:path';
 import type { Limits, ReadText } from './cgroup.ts';
-import { parseCounter, withoutPageCache } from './usage.ts';
+import { counterOf, parseCounter } from './usage.ts';
 
 export interface Headroom {
   /** The limit less what is in use. Below 0 where a limit was lowered below it. */
@@ -38,4 +38,18 @@ function usedBelow(read: ReadText, directory: string): number | null {
   };
   const used = textOf('memory.current') ?? textOf('memory.usage_in_bytes');
   return used === undefined ? null : withoutPageCache(parseCounter(used.trim()), textOf('memory.stat') ?? '');
+}
+
+/**
+ * Files that were read or written stay in memory, and count as used until something needs the room. Pages that are mapped (programs
+ * and libraries) are kept: without them the processes would read their code from disk again and again. tmpfs is no page cache here.
+ * @param stat memory.stat; v1 tells of children only in the lines with `total_`
+ */
+export function withoutPageCache(usedBytes: number | null, stat: string): number | null {
+  if (usedBytes === null) return null;
+  const bytesOf = (v2: string, v1: string) => counterOf(stat, v1) ?? counterOf(stat, v2) ?? 0;
+  const inactive = bytesOf('inactive_file', 'total_inactive_file');
+  const active = bytesOf('active_file', 'total_active_file');
+  const mapped = bytesOf('file_mapped', 'total_mapped_file');
+  return Math.max(0, usedBytes - Math.max(inactive, inactive + active - mapped));
 }

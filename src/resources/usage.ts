@@ -13,8 +13,6 @@ export interface Usage {
   cpuPressure: Pressure | null;
   /** Tasks of this cgroup waiting for memory. */
   memoryPressure: Pressure | null;
-  /** Memory in use, without the page cache that the kernel takes back before it kills. */
-  memoryBytes: number | null;
   /** Processes of this cgroup killed for lack of memory. */
   oomKills: number | null;
   /** How often memory.high was exceeded, and how often memory.max was about to be (v2 only). */
@@ -44,25 +42,10 @@ export function readUsage(read: ReadText, files: UsageFiles): Usage {
     parentThrottledSeconds: throttledByParents(everyThrottledSeconds, throttledSeconds),
     cpuPressure: parsePressure(textOf(files.cpuPressure)),
     memoryPressure: parsePressure(textOf(files.memoryPressure)),
-    memoryBytes: withoutPageCache(parseCounter(textOf(files.memoryCurrent).trim()), textOf(files.memoryStat)),
     oomKills: counterOf(events, 'oom_kill') ?? counterOf(textOf(files.memoryOomControl), 'oom_kill'),
     memoryHighEvents: counterOf(events, 'high'),
     memoryMaxEvents: counterOf(events, 'max'),
   };
-}
-
-/**
- * Files that were read or written stay in memory, and count as used until something needs the room. Pages that are mapped (programs
- * and libraries) are kept: without them the processes would read their code from disk again and again. tmpfs is no page cache here.
- * @param stat memory.stat; v1 tells of children only in the lines with `total_`
- */
-export function withoutPageCache(usedBytes: number | null, stat: string): number | null {
-  if (usedBytes === null) return null;
-  const bytesOf = (v2: string, v1: string) => counterOf(stat, v1) ?? counterOf(stat, v2) ?? 0;
-  const inactive = bytesOf('inactive_file', 'total_inactive_file');
-  const active = bytesOf('active_file', 'total_active_file');
-  const mapped = bytesOf('file_mapped', 'total_mapped_file');
-  return Math.max(0, usedBytes - Math.max(inactive, inactive + active - mapped));
 }
 
 /** v2 counts microseconds, v1 nanoseconds; each has its own name. */
@@ -87,7 +70,7 @@ function parsePressure(text: string): Pressure | null {
 }
 
 /** The value of one "name value" line. */
-function counterOf(text: string, name: string): number | null {
+export function counterOf(text: string, name: string): number | null {
   for (const line of text.split('\n')) {
     if (line.startsWith(`${name} `)) return parseCounter(line.slice(name.length + 1).trim());
   }

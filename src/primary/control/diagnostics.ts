@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path';
 import type { LogSource } from '../../log.ts';
 import type { Diagnosis, DiagnosisTarget, ToPrimary } from '../../messages.ts';
 import { type Limits, readerBelow } from '../../resources/cgroup.ts';
-import { readUsage } from '../../resources/usage.ts';
+import { readHeadroom } from '../../resources/headroom.ts';
 import type { WorkerHandle } from '../pool/worker-handle.ts';
 
 const MIB = 2 ** 20;
@@ -117,11 +117,10 @@ export class Diagnostics {
 
   async #checkRoom(handle: WorkerHandle, to: DiagnosisTarget): Promise<void> {
     const needed = (handle.snapshot?.memory.heapUsed ?? 0) * SNAPSHOT_TO_HEAP;
-    const { memory, usage } = this.#parts.limits();
-    const used = readUsage(readerBelow(this.#parts.root), usage).memoryBytes;
-    if (memory !== null && used !== null && memory.value - used < needed) {
+    const headroom = readHeadroom(readerBelow(this.#parts.root), this.#parts.limits());
+    if (headroom !== undefined && headroom.bytes < needed) {
       throw new RefusedError(
-        `a snapshot of worker ${handle.id} needs about ${mib(needed)} MiB of memory, and ${mib(memory.value - used)} MiB are left of ${mib(memory.value)} MiB (${memory.file})`,
+        `a snapshot of worker ${handle.id} needs about ${mib(needed)} MiB of memory, and ${mib(headroom.bytes)} MiB are left of ${mib(headroom.limitBytes)} MiB (${headroom.file})`,
       );
     }
     if (!('file' in to)) return;
