@@ -31,6 +31,9 @@ export interface SessionStore {
   destroy(id: string): Promise<void>;
 }
 
+/** Twice as much as SESSION_MAX_BYTES may be: the kit has not written more. */
+const MOST_READ_LENGTH = 2 << 20;
+
 /** In the place of a session that was destroyed, for as long as a request may last that has read it before. */
 const TOMBSTONE = 'destroyed';
 const TOMBSTONE_TTL_S = 3600;
@@ -81,7 +84,9 @@ export function openSessionStore(
   const facade = {
     on: () => undefined,
     get: async (key: string) => {
-      const json = await client.get(key);
+      const json: unknown = await client.get(key);
+      if (json !== null && !(typeof json === 'string' && json.length <= MOST_READ_LENGTH))
+        throw new StoreError(`what Redis has in the place of a session must be at most ${MOST_READ_LENGTH} characters of text`);
       return json === TOMBSTONE ? null : json;
     },
     setex: (key: string, ttlSeconds: number, json: string) => write(key, ttlSeconds, json, ANYTHING),
@@ -188,7 +193,7 @@ function proberOf(client: RedisClient): () => Promise<unknown> {
 
 /** What Redis itself answers is no sign of its absence: its memory is full, or we may not do that. */
 function isAway(error: unknown): boolean {
-  return !isOurs(error) && (error as Error).name !== 'ReplyError';
+  return !isOurs(error) && !(error instanceof StoreError) && (error as Error).name !== 'ReplyError';
 }
 
 /** The store is well: the session can't be written as it is. */

@@ -144,4 +144,42 @@ describe('somebody writes to Redis', { concurrency: 2 }, () => {
     for (const pod of [first, second, third]) await hears(pod, 'third');
     assert.match(await intrude(redis, 'HGET', 'koa:sess:retained', 'configUpdate'), /\n"third"\n[\w-]{43}/);
   });
+
+  test(
+    'a stream is read on behind what nobody has signed, and behind an entry that is larger than any event',
+    withRedis,
+    async () => {
+      const { redis, pods } = await startPods(2, { SESSION_KEYS: 'a key that nobody knows', BROADCAST_DURABLE: 'true' });
+      const [first, second] = pods as [Operated, Operated];
+      await first.bosun('broadcast', 'configUpdate', '"first"');
+      await hears(second, 'first');
+      const forged = JSON.stringify({
+        origin: 'x:1',
+        sender: 1,
+        seq: 1,
+        at: Date.now(),
+        event: 'configUpdate',
+        json: '"forged"',
+      });
+      await intrude(redis, 'XADD', 'koa:sess:journal', '*', 'event', forged);
+      await intrude(redis, 'XADD', 'koa:sess:journal', '*', 'other', 'fields', 'than', 'ours');
+      await until(
+        async () => (await ignored(second, 'bosun_broadcasts_ignored_total{reason="unauthenticated"}')) >= 1 || undefined,
+        () => second.kit.transcript(),
+      );
+      await intrude(redis, 'XADD', 'koa:sess:journal', '*', 'event', 'x'.repeat(33 << 20));
+      await until(
+        async () => (await ignored(second, 'bosun_redis_faults_total')) >= 1 || undefined,
+        () => second.kit.transcript(),
+      );
+      // What comes between the fault and the new connection is behind the giant, too.
+      await until(
+        async () => {
+          await first.bosun('broadcast', 'configUpdate', '"second"');
+          return (await askJson<{ configUpdate: unknown }>(second.port, '/heard')).configUpdate === 'second' || undefined;
+        },
+        () => second.kit.transcript(),
+      );
+    },
+  );
 });

@@ -10,6 +10,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { array, bulk, FakeRedis, type Lie } from '../fake-redis.ts';
 import { seededRandom } from '../random.ts';
 import { until } from '../until.ts';
+import { Visitor } from '../visitor.ts';
 import { ask } from './clients.ts';
 import { CLEAN, type Kit, startKit } from './kit.ts';
 
@@ -70,6 +71,15 @@ describe('a Redis that lies', { concurrency: 2 }, () => {
       const [worker = 0] = kit.workerPids;
       await recovers(kit, port, 'nothing yet');
       const before = [kit.pid, worker].map(rssMib);
+
+      const visitor = new Visitor();
+      await visitor.ask(port, '/visit');
+      for (const bytes of [bulk(JSON.stringify({ visits: 'x'.repeat(3 << 20) })), '*1\r\n:1\r\n', ':7\r\n']) {
+        redis.lie = ([name = '', key = '']) => (name.toLowerCase() === 'get' && key.startsWith('koa:sess:') ? bytes : undefined);
+        for (let i = 0; i < 5; i++) assert.equal((await visitor.ask(port, '/visit')).status, 503);
+        assert.equal((await ask(port, '/visit')).status, 200, 'a session that is none is no reason to think that Redis is away');
+      }
+      redis.lie = () => undefined;
 
       const tell = (what: string, lie: Lie) => {
         redis.lie = lie;
