@@ -17,6 +17,7 @@ const LONG_ANSWER = 'x'.repeat(32 << 20);
 
 async function opened(t: { after: (end: () => void) => void }, token?: string) {
   const refused: string[] = [];
+  const failed: unknown[] = [];
   let counted = 0;
   const server = await openAdmin({
     host: '127.0.0.1',
@@ -24,6 +25,9 @@ async function opened(t: { after: (end: () => void) => void }, token?: string) {
     probes: { '/livez': () => ({ isReady: true }) },
     routes: {
       '/counted': () => ({ contentType: 'text/plain', text: String(++counted) }),
+      '/failing': () => {
+        throw new Error('postgres://u:p@h');
+      },
       '/short': () => ({ contentType: 'text/plain', text: 'ok' }),
       '/long': () => ({ contentType: 'text/plain', text: LONG_ANSWER }),
     },
@@ -31,6 +35,7 @@ async function opened(t: { after: (end: () => void) => void }, token?: string) {
     token: () => token,
     mostConnections: () => MOST,
     onRefused: why => refused.push(why),
+    onFailed: error => failed.push(error),
     beforeShutdown: async () => undefined,
     onShutdown: async () => undefined,
   });
@@ -38,7 +43,7 @@ async function opened(t: { after: (end: () => void) => void }, token?: string) {
     server.closeAllConnections();
     server.close();
   });
-  return { server, refused, port: (server.address() as AddressInfo).port };
+  return { server, refused, failed, port: (server.address() as AddressInfo).port };
 }
 
 test('the admin port answers a new client when idle connections fill it: the one idle for longest is closed', async t => {
@@ -116,6 +121,13 @@ test('with a token all of the admin port but the probes is for those who have it
     }
   assert.equal((await ask(port, '/livez')).status, 200);
   assert.equal((await ask(port, '/livez', { headers: { Authorization: 'Bearer wrong' } })).status, 200);
+});
+
+test('an answer that can not be made is a 500 without the text of its error, which is logged', async t => {
+  const { port, failed } = await opened(t);
+  const { status, body } = await ask(port, '/failing');
+  assert.deepEqual([status, body], [500, 'the answer could not be made; the log says why\n']);
+  assert.match(String(failed), /postgres/);
 });
 
 test('requests that come at once share one answer, and later ones get a new one', async t => {

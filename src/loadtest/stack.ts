@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { call } from '../cli/client.ts';
 import type { Status } from '../cli/status.ts';
-import { controlSocketOf, type Environment } from '../config.ts';
+import { ConfigError, controlSocketOf, type Environment } from '../config.ts';
 import { get } from './generator.ts';
 import type { Settings } from './settings.ts';
 
@@ -165,12 +165,14 @@ function askAdmin({ adminPort, adminToken }: Settings, path: string): ReturnType
 }
 
 async function readStatus(settings: Settings): Promise<Status | undefined> {
+  const answer = await askAdmin(settings, '/status').catch(() => undefined);
+  if (answer?.status === 401) throw new ConfigError(['ADMIN_TOKEN must be that of the stack, whose admin port has answered 401']);
+  if (answer?.status !== 200) return undefined;
   try {
-    const { status, body } = await askAdmin(settings, '/status');
-    const parsed = status === 200 ? (JSON.parse(body) as Partial<Status>) : {};
+    const parsed = JSON.parse(answer.body) as Partial<Status>;
     return Array.isArray(parsed.workers) && typeof parsed.pid === 'number' ? (parsed as Status) : undefined;
   } catch {
-    return undefined; // nobody there, or not ours
+    return undefined; // not ours
   }
 }
 

@@ -53,6 +53,7 @@ export async function openAdminPort(parts: Parts): Promise<void> {
       token,
       mostConnections,
       onRefused: why => refusals.count(why),
+      onFailed: error => log().error({ event: 'admin.failed', err: error }),
       beforeShutdown: () => shutdown.drain().finally(() => events.close()),
       onShutdown: () => shutdown.exit(),
     });

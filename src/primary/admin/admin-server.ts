@@ -26,6 +26,8 @@ export interface AdminParts {
   mostConnections: () => number;
   /** A connection was closed to keep that limit, or one was not accepted. */
   onRefused: (why: string) => void;
+  /** An answer could not be made. Its error may have text of the app: it is not for the client. */
+  onFailed: (error: unknown) => void;
   /** Drains the workers; the admin port answers until it resolves. */
   beforeShutdown: () => Promise<void>;
   /** Ends the process. */
@@ -60,13 +62,18 @@ export async function openAdmin({
   token,
   mostConnections,
   onRefused,
+  onFailed,
   beforeShutdown,
   onShutdown,
 }: AdminParts): Promise<Server> {
   const answers = new Map(Object.entries(routes).map(([path, route]) => [path, shared(route)]));
   const server = http.createServer(SHORT_TIMEOUTS, (request, response) => {
     const stream = Object.entries(streams).find(([path]) => path === request.url)?.[1];
-    if (stream === undefined) return void answer(answers, request, response);
+    if (stream === undefined)
+      return void answer(answers, request, response).catch(error => {
+        onFailed(error);
+        refuse(response, 500, 'the answer could not be made; the log says why');
+      });
     limit.pin(request.socket);
     stream(response);
   });
@@ -135,13 +142,9 @@ function shared(route: Route): Route {
 }
 
 async function answer(routes: ReadonlyMap<string, Route>, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  try {
-    const route = routes.get(request.url ?? '');
-    if (route === undefined) return refuse(response, 404, 'not found');
-    const { contentType, text, headers } = await route();
-    response.writeHead(200, { 'Content-Type': contentType, 'Cache-Control': 'no-store', ...headers });
-    response.end(text);
-  } catch (error) {
-    refuse(response, 500, error instanceof Error ? error.message : String(error));
-  }
+  const route = routes.get(request.url ?? '');
+  if (route === undefined) return refuse(response, 404, 'not found');
+  const { contentType, text, headers } = await route();
+  response.writeHead(200, { 'Content-Type': contentType, 'Cache-Control': 'no-store', ...headers });
+  response.end(text);
 }
