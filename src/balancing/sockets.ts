@@ -7,9 +7,13 @@ import { hostAndPort } from '../addresses.ts';
 
 /** HOST:PORT can't be had. The message says why. */
 export class PortError extends Error {
+  /** By another process. */
+  readonly isTaken: boolean;
+
   constructor(host: string, port: number, cause: unknown) {
     super(`${hostAndPort(host, port)} can't be listened on: ${(cause as Error).message} (HOST, PORT)`, { cause });
     this.name = 'PortError';
+    this.isTaken = (cause as NodeJS.ErrnoException).code === 'EADDRINUSE';
   }
 }
 

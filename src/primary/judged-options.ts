@@ -24,6 +24,11 @@ const DEBUGGER: Row = {
     'holds; each worker has a port of its own, counted up from the primary’s; a warning, since whoever reaches the port runs code',
   warning: 'whoever reaches a debugger’s port runs code as this user',
 };
+const HIDDEN: Row = {
+  ...DEBUGGER,
+  effect:
+    'holds in the primary, and in workers with `--inspect`; without, their inspector opens for the stack of a hung one only, on a free port with a secret path',
+};
 const WAITS: Row = {
   effect:
     'Node.js waits for a debugger before the kit runs, which then refuses it; in `WORKER_NODE_OPTIONS` it holds, until `WORKER_START_TIMEOUT_MS`',
@@ -52,9 +57,9 @@ export const NODE_OPTIONS = {
   'max-semi-space-size': PASSED_ON,
   'max-http-header-size': { effect: 'is `MAX_HEADER_BYTES`; refused where that is another' },
   inspect: DEBUGGER,
-  'inspect-port': DEBUGGER,
-  'debug-port': DEBUGGER,
-  'inspect-publish-uid': DEBUGGER,
+  'inspect-port': HIDDEN,
+  'debug-port': HIDDEN,
+  'inspect-publish-uid': HIDDEN,
   'inspect-brk': WAITS,
   'inspect-wait': WAITS,
   'enable-source-maps': PASSED_ON,

@@ -2,6 +2,7 @@
  * What the first worker needs to start, and nothing else: it is forked before the rest of the primary is loaded (10 ms).
  */
 import cluster from 'node:cluster';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Balancing } from '../../balancing/balancing.ts';
 import { addressOf, PortError } from '../../balancing/sockets.ts';
 import type { Config } from '../../config.ts';
@@ -12,6 +13,7 @@ import { readerBelow } from '../../resources/cgroup.ts';
 import { readHeadroom } from '../../resources/headroom.ts';
 import { Retained } from '../../state/retained.ts';
 import { Settings } from '../settings.ts';
+import { endOrphans, PRIMARY_VARIABLE, primaryMark } from './orphans.ts';
 import { Resizer } from './resizer.ts';
 import { Supervisor } from './supervisor.ts';
 import { WorkerHandle } from './worker-handle.ts';
@@ -54,7 +56,12 @@ export async function startPool({ entry, compileCache }: Installation): Promise<
         id,
         generation,
         heapMb: resizer.sizing.memory.heapPerWorkerMb,
-        environment: { ...colourEnvironment(process.env), ...environment, ...balancing.workerEnvironment },
+        environment: {
+          ...colourEnvironment(process.env),
+          ...environment,
+          ...balancing.workerEnvironment,
+          [PRIMARY_VARIABLE]: primaryMark(config.port),
+        },
         sessionKeys: () => settings.sessionKeys(),
         retained: () => retained.forWorkers,
         slots: balancing.enter(id, resizer.sizing.workers),
@@ -70,9 +77,19 @@ export async function startPool({ entry, compileCache }: Installation): Promise<
   return { settings, resizer, supervisor, balancing, retained, log, outputs };
 }
 
+const TAKEN_PORT_RETRY_MS = 200;
+
 async function balance({ policy, host, port }: Config, workers: number, log: LogSource): Promise<Balancing> {
   try {
-    return new Balancing({ policy, port, workers, address: await addressOf(host, port) });
+    const asked = { policy, port, workers, address: await addressOf(host, port) };
+    try {
+      return new Balancing(asked);
+    } catch (error) {
+      if (!(error instanceof PortError && error.isTaken)) throw error;
+      // Those that the system has ended with their primary may still be about to close it.
+      if ((await endOrphans(port, log)) === 0) await sleep(TAKEN_PORT_RETRY_MS);
+      return new Balancing(asked);
+    }
   } catch (error) {
     if (error instanceof PortError) log().fatal({ event: 'primary.abort', code: ExitCode.failed, error: error.message });
     throw error;

@@ -1,7 +1,9 @@
 /**
- * How the process of a worker is started: the options of its Node.js.
+ * How the process of a worker is started: the options of its Node.js, and that the system ends it with its primary.
  */
-import cluster from 'node:cluster';
+import cluster, { type Worker } from 'node:cluster';
+import { accessSync, constants, readFileSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
 
 /**
  * Opens nothing. When SIGUSR1 opens the inspector, its secret path goes to standard error only, which the primary reads, and no HTTP client
@@ -21,4 +23,49 @@ export function setUpWorkers(entry: string, commandLine: readonly string[], node
   const isHidden = !isInspected(commandLine, nodeOptions);
   const execArgv = isHidden ? [...commandLine, HIDDEN_INSPECTOR] : [...commandLine];
   cluster.setupPrimary({ exec: entry, execArgv, ...(isHidden && { inspectPort: 0 }) });
+}
+
+/** PR_SET_PDEATHSIG, which stays over the exec that follows: the process keeps its id and its descriptors. */
+const WITH_PRIMARY = ['--pdeathsig', 'KILL'];
+/** The exit codes of setpriv where it does not get as far as the exec: the next worker starts without. */
+const SETPRIV_FAILED = [126, 127];
+
+let setpriv: string | undefined | null = null;
+
+/** @throws what the system says, for some errors; for others the worker emits it */
+export function forkWorker(environment: NodeJS.ProcessEnv): Worker {
+  if (setpriv === null) setpriv = findSetpriv();
+  if (setpriv === undefined) return cluster.fork(environment);
+  const { execPath } = process;
+  const { execArgv = [] } = cluster.settings;
+  // node:cluster runs process.execPath with these, and looks at both before it returns.
+  process.execPath = setpriv;
+  cluster.settings.execArgv = [...WITH_PRIMARY, execPath, ...execArgv];
+  try {
+    const worker = cluster.fork(environment);
+    worker.process.once('exit', code => {
+      if (code !== null && SETPRIV_FAILED.includes(code)) setpriv = undefined;
+    });
+    return worker;
+  } finally {
+    process.execPath = execPath;
+    cluster.settings.execArgv = execArgv;
+  }
+}
+
+/**
+ * The setpriv of util-linux 2.33 or newer; BusyBox' has not the option, and a name in a program tells without running it. The first process of
+ * a container needs none: the kernel ends all others with it.
+ */
+function findSetpriv(): string | undefined {
+  if (process.platform !== 'linux' || process.pid === 1) return undefined;
+  const files = (process.env.PATH ?? '').split(delimiter).map(folder => join(folder, 'setpriv'));
+  return files.find(file => {
+    try {
+      accessSync(file, constants.X_OK);
+      return readFileSync(file).includes('pdeathsig');
+    } catch {
+      return false;
+    }
+  });
 }

@@ -57,7 +57,7 @@ export class Watchdog {
   /** `now` by the monotonic clock. */
   endSlowStarters(now: number, startTimeoutMs: number): void {
     for (const handle of this.#handles) {
-      if (handle.state !== 'starting' || handle.isInspected || now - handle.startedAt < startTimeoutMs) continue;
+      if (handle.state !== 'starting' || now - handle.startedAt < startTimeoutMs) continue;
       handle.failure = `not ready within ${startTimeoutMs} ms (WORKER_START_TIMEOUT_MS)`;
       handle.kill('start-timeout');
     }

@@ -2,7 +2,7 @@
  * A worker as the primary sees it: starting → ready → draining → exited. It passes on what the worker says, enforces the deadline
  * of its drain with SIGKILL, and knows at the end why it ended.
  */
-import cluster, { type Worker } from 'node:cluster';
+import type { Worker } from 'node:cluster';
 import type { LogOutputs } from '../../log-output.ts';
 import {
   type Broadcast,
@@ -18,6 +18,7 @@ import {
 } from '../../messages.ts';
 import { describeOpenly } from '../open-text.ts';
 import { InspectorLines } from './inspector-lines.ts';
+import { forkWorker } from './spawn.ts';
 import { WorkerChannel } from './worker-channel.ts';
 import { WorkerOutput } from './worker-output.ts';
 
@@ -131,7 +132,7 @@ export class WorkerHandle {
     const notStarted = (error: unknown) => ended(() => 'crash', `can't be started: ${(error as Error).message}`);
     let worker: Worker;
     try {
-      worker = cluster.fork(environment);
+      worker = forkWorker(environment);
     } catch (error) {
       setImmediate(notStarted, error); // after the caller has noted this worker
       return;
