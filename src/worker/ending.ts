@@ -97,6 +97,10 @@ export class Ending implements EndListener {
     this.#signals.add(signal);
   }
 
+  onSnapshotSignal(): void {
+    tell({ type: 'snapshot-wanted' });
+  }
+
   onExit(code: unknown): void {
     if (this.#mayExit) return;
     const { open, oldest } = this.#parts.serving.waiting;

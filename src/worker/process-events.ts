@@ -1,6 +1,6 @@
 /**
  * The ways in which a worker's process may end, caught before the app sees them: signals, what nobody caught, exits, and what node:cluster
- * offers in a worker. The kit decides what becomes of each (worker.ts); the app's own listeners stay where the app has put them, and are
+ * offers in a worker. The kit decides what becomes of each (ending.ts); the app's own listeners stay where the app has put them, and are
  * called when the kit says so (held-events.ts).
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
@@ -9,6 +9,9 @@ import cluster from 'node:cluster';
 /** The primary decides on these: a Ctrl-C, a hang-up or an init without `-s` signals the whole process group, workers included. */
 const OWNED_SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGTTIN', 'SIGTTOU'] as const;
 export type OwnedSignal = (typeof OWNED_SIGNALS)[number];
+/** The app may listen too. */
+const SNAPSHOT_SIGNAL = 'SIGUSR2';
+const KEPT_SIGNALS = [...OWNED_SIGNALS, SNAPSHOT_SIGNAL] as const;
 
 /** Sent by the app to its own process, these end the worker, as they would end any process. */
 const ENDING = new Set<unknown>(['SIGTERM', 'SIGINT', 'SIGHUP', 15, 2, 1, undefined]);
@@ -17,6 +20,7 @@ export interface EndListener {
   /** Nobody caught `thrown`; `origin` is `uncaughtException` or `unhandledRejection`. */
   onThrown(thrown: unknown, origin: unknown): void;
   onSignal(signal: OwnedSignal): void;
+  onSnapshotSignal(): void;
   /** The app wants this worker to go: `call` is what it called. */
   onLeave(call: string): void;
   /** A listener of rejections wants to exit. False where it may. */
@@ -73,6 +77,10 @@ function interceptEvents(listener: EndListener, onInternalMessage: (message: unk
       return true;
     },
   };
+  asked[SNAPSHOT_SIGNAL] = () => {
+    listener.onSnapshotSignal();
+    return true;
+  };
   for (const signal of OWNED_SIGNALS) {
     asked[signal] = () => {
       listener.onSignal(signal);
@@ -98,7 +106,7 @@ const KEPT_EVENTS = new Set<unknown>(['newListener', 'removeListener', 'internal
 
 /** Node.js calls the `emit` that was there when a signal got its first listener: those of a preloaded module are put back behind ours. */
 function takeSignals(): void {
-  for (const signal of OWNED_SIGNALS) {
+  for (const signal of KEPT_SIGNALS) {
     const before = process.rawListeners(signal);
     process.removeAllListeners(signal);
     process.on(signal, keepSignal);
@@ -111,7 +119,7 @@ function takeSignals(): void {
     return process;
   };
   process.on('removeListener', name => {
-    const signal = OWNED_SIGNALS.find(each => each === name);
+    const signal = KEPT_SIGNALS.find(each => each === name);
     if (signal !== undefined && process.listenerCount(signal) === 0) process.on(signal, keepSignal);
   });
 }

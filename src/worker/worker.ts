@@ -24,7 +24,6 @@ import { reportEveryMs, Stats } from './stats.ts';
 /** Runs this process as worker `id` until the primary ends it. */
 export function runWorker(config: Config, id: number, inherited: Inherited): void {
   letKernelPreferUs();
-  process.on('SIGUSR2', () => tell({ type: 'snapshot-wanted' }));
   const worker = new Worker(config, id, inherited);
   interceptProcess(worker.ending, raw => worker.open(raw));
   dropAppMessages(() => worker.warnOfMessages());
