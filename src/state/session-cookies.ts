@@ -2,10 +2,14 @@
  * The cookies of one request as koa-session sees them: signed with the kit's keys, whatever keys and cookies the app has. Signatures are
  * those of Koa's `ctx.cookies`.
  */
-import Cookies from 'cookies';
+import { createRequire } from 'node:module';
+import type Cookies from 'cookies';
 import type Koa from 'koa';
 
-export class SessionCookies extends Cookies {
+/** Koa's own: the package that its `ctx.cookies` come from, wherever it is installed. */
+const KoaCookies = createRequire(createRequire(import.meta.url).resolve('koa'))('cookies') as typeof Cookies;
+
+export class SessionCookies extends KoaCookies {
   #attributes: Cookies.SetOption = {};
 
   /** @param keys newest first: the first one signs, all of them verify */
