@@ -26,6 +26,11 @@ export type ToWorker =
   | { type: 'serve'; slots: number[] }
   /** From now on every response ends its connection; the listener stays open. */
   | { type: 'soft' }
+  /**
+   * The pod ends: take what waits in the queues of these listening sockets, or else of those that are served, and go on accepting.
+   * Answered by `took-all` when nothing waits any more.
+   */
+  | { type: 'take-all'; slots?: number[] }
   /** Close the listener, finish what is open, report, exit. */
   | ({ type: 'drain' } & DrainTimes)
   /** Accept no more, or again; open connections go on. */
@@ -54,6 +59,7 @@ export type ToPrimary =
   | { type: 'drained'; drain: Drain }
   | { type: 'cordoned' }
   | { type: 'uncordoned' }
+  | { type: 'took-all' }
   | { type: 'diagnosed'; id: number; error?: string }
   /** Somebody has sent SIGUSR2 to this worker. */
   | { type: 'snapshot-wanted' }

@@ -43,6 +43,7 @@ const TO_PRIMARY: { [T in ToPrimary['type']]: Extract<ToPrimary, { type: T }> } 
   waiting: { type: 'waiting', open: 1, oldest: [open] },
   drained: { type: 'drained', drain },
   cordoned: { type: 'cordoned' },
+  'took-all': { type: 'took-all' },
   uncordoned: { type: 'uncordoned' },
   diagnosed: { type: 'diagnosed', id: 1, error: 'no room' },
   'snapshot-wanted': { type: 'snapshot-wanted' },
@@ -53,6 +54,7 @@ const TO_PRIMARY: { [T in ToPrimary['type']]: Extract<ToPrimary, { type: T }> } 
 const TO_WORKER: { [T in ToWorker['type']]: Extract<ToWorker, { type: T }> } = {
   start: { type: 'start', sessionKeys: ['a'], retained: [{ event: 'news', json: '1' }], slots: [0] },
   serve: { type: 'serve', slots: [] },
+  'take-all': { type: 'take-all', slots: [0, 1] },
   soft: { type: 'soft' },
   drain: { type: 'drain', timeoutMs: 25_000, quietMs: 300 },
   cordon: { type: 'cordon' },

@@ -7,6 +7,7 @@ import cluster from 'node:cluster';
 import { availableParallelism } from 'node:os';
 import { ConfigError, type Policy } from '../config.ts';
 import { POLICIES } from '../variables.ts';
+import { waitingConnections } from './accept-queue.ts';
 import { Board } from './board.ts';
 import { GATED, type Gated } from './choice.ts';
 import { canPause } from './intake.ts';
@@ -49,6 +50,7 @@ export class Balancing {
   #policy: Policy;
   readonly #board: Board | undefined;
   readonly #sockets: Sockets;
+  readonly #inodes: ReadonlySet<number>;
   readonly #slots: Slots;
   /** What each worker was last told to serve. */
   readonly #told = new Map<number, string>();
@@ -62,6 +64,7 @@ export class Balancing {
     const count = policy === 'reuseport' ? Math.min(MOST_SLOTS, Math.max(workers, availableParallelism())) : 1;
     this.#slots = new Slots(count);
     this.#sockets = policy === 'reuseport' ? reuseportSockets(means, address, port, count) : Sockets.shared(address, port);
+    this.#inodes = new Set(this.#sockets.inodes);
     if (isGated(policy)) {
       try {
         if (!means.canPause()) throw new Error(`Node.js ${process.version} can't pause a listening socket`);
@@ -116,6 +119,21 @@ export class Balancing {
       this.#told.set(worker.id, slots.join());
       worker.send({ type: 'serve', slots });
     }
+  }
+
+  /** The listening sockets, by their numbers. */
+  get slots(): number[] {
+    return this.#slots.all;
+  }
+
+  /** Connections that no worker has accepted yet; 0 once the last listener is closed. Undefined where the system does not tell. */
+  get waiting(): number | undefined {
+    return waitingConnections(this.#inodes);
+  }
+
+  /** For the end, where workers accept faster than they answer. */
+  balanceByConnections(): void {
+    this.#board?.setPolicy('least-connections');
   }
 
   /** Before the last drain: when the workers have closed theirs too, connections are refused. */

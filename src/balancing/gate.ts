@@ -78,6 +78,12 @@ export class Gate {
       this.#own.averagedAt = now;
     }
     this.#report('open');
+    this.#decide();
+  }
+
+  /** Whether connections are left to others for now. */
+  get isShut(): boolean {
+    return this.#own.state === 'shut';
   }
 
   /** Before it takes no more: others do not wait for this worker any more. */

@@ -15,7 +15,7 @@ export class Slots {
   /** For a worker that starts: what nobody serves, else the slot that fewest serve. */
   forNewcomer(wanted: number): number[] {
     this.#open(wanted);
-    const orphans = this.#numbers().filter(slot => this.#serversOf(slot).size === 0);
+    const orphans = this.all.filter(slot => this.#serversOf(slot).size === 0);
     return orphans.length > 0 ? orphans : [this.#fewestServers()];
   }
 
@@ -28,9 +28,14 @@ export class Slots {
     for (const servers of this.#servers) for (const id of servers) if (!serving.includes(id)) servers.delete(id);
     if (serving.length > 0) {
       for (const id of serving) if (this.#slotsOf(id).length === 0) this.#employ(id, serving);
-      for (const slot of this.#numbers()) if (this.#serversOf(slot).size === 0) this.#man(slot, serving);
+      for (const slot of this.all) if (this.#serversOf(slot).size === 0) this.#man(slot, serving);
     }
     return new Map(serving.map(id => [id, this.#slotsOf(id)]));
+  }
+
+  /** Every slot that is listened on. */
+  get all(): number[] {
+    return [...this.#servers.keys()];
   }
 
   #open(wanted: number): void {
@@ -39,7 +44,7 @@ export class Slots {
 
   /** A worker without a slot takes over one of a worker that has several, one that nobody serves, or shares. */
   #employ(id: number, serving: readonly number[]): void {
-    const orphan = this.#numbers().find(slot => this.#serversOf(slot).size === 0);
+    const orphan = this.all.find(slot => this.#serversOf(slot).size === 0);
     const overworked = serving.find(other => this.#slotsOf(other).length > 1);
     const slot = orphan ?? (overworked === undefined ? this.#fewestServers() : this.#slotsOf(overworked).at(-1)) ?? 0;
     if (orphan === undefined && overworked !== undefined) this.#serversOf(slot).delete(overworked);
@@ -55,19 +60,15 @@ export class Slots {
     this.#serversOf(slot).add(mover ?? leastBusy);
   }
 
-  #numbers(): number[] {
-    return [...this.#servers.keys()];
-  }
-
   #serversOf(slot: number): Set<number> {
     return this.#servers[slot] ?? new Set();
   }
 
   #slotsOf(id: number): number[] {
-    return this.#numbers().filter(slot => this.#serversOf(slot).has(id));
+    return this.all.filter(slot => this.#serversOf(slot).has(id));
   }
 
   #fewestServers(): number {
-    return this.#numbers().toSorted((a, b) => this.#serversOf(a).size - this.#serversOf(b).size)[0] ?? 0;
+    return this.all.toSorted((a, b) => this.#serversOf(a).size - this.#serversOf(b).size)[0] ?? 0;
   }
 }

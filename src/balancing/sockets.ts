@@ -2,6 +2,7 @@
  * The app's listening sockets, held by the primary and inherited by every worker, so that a socket and the connections in its queue
  * outlive each worker. The primary never accepts from them.
  */
+import { fstatSync } from 'node:fs';
 import { BoundSocket, isIP } from 'node:net';
 import { hostAndPort } from '../addresses.ts';
 
@@ -52,6 +53,11 @@ export class Sockets {
 
   get fds(): number[] {
     return this.#bound.map(socket => socket.fd());
+  }
+
+  /** By which /proc names them. */
+  get inodes(): number[] {
+    return this.fds.map(fd => fstatSync(fd).ino);
   }
 
   close(): void {

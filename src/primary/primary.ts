@@ -92,7 +92,7 @@ class Primary implements SupervisorEvents {
       log,
       freeze: () => resizer.close(),
       disconnect: () => this.#relay.close(),
-      stopListening: () => balancing.close(),
+      balancing,
       close: () => this.#control?.close(),
       outputs,
     });

@@ -1,16 +1,22 @@
 /**
  * The way out: not ready → delay with open doors → drain → everybody gone → exit code. It begins once, whoever asks first.
  */
+import type { Balancing } from '../balancing/balancing.ts';
 import type { LogSource } from '../log.ts';
 import type { LogOutputs } from '../log-output.ts';
 import { ExitCode } from '../messages.ts';
+import { emptyAcceptQueues } from './accept-queues.ts';
 import type { Totals } from './admin/totals.ts';
 import { leaveLastWords } from './last-words.ts';
 import type { Supervisor } from './pool/supervisor.ts';
 import type { Settings } from './settings.ts';
 
+/** Of SHUTDOWN_TIMEOUT_MS: for so long the others go on accepting beside a worker that is blocked. The rest is for what is open then. */
+const BLOCKED_PART = 0.5;
+
 interface Parts {
   settings: Settings;
+  balancing: Balancing;
   supervisor: Supervisor;
   totals: Totals;
   log: LogSource;
@@ -18,8 +24,6 @@ interface Parts {
   freeze: () => void;
   /** Leaves the other pods, after the last worker. */
   disconnect: () => Promise<void>;
-  /** Just before the workers close their listeners. */
-  stopListening: () => void;
   /** Before the exit. */
   close: () => void;
   /** Flushed last. */
@@ -78,7 +82,7 @@ export class Shutdown {
 
   /** Ends all workers; resolves when the last one has exited. */
   async drain(): Promise<void> {
-    const { settings, supervisor, totals, log, freeze, stopListening, disconnect } = this.#parts;
+    const { settings, supervisor, totals, log, freeze, balancing, disconnect } = this.#parts;
     const { shutdownTimeoutMs } = settings.config;
     const cutBefore = totals.drains.cutRequests;
     freeze();
@@ -89,14 +93,29 @@ export class Shutdown {
       await Promise.race([new Promise(resolve => setTimeout(resolve, this.#delayMs)), supervisor.empty()]);
     }
     log().info({ event: 'shutdown.drain', workers: supervisor.handles.length, timeoutMs: shutdownTimeoutMs });
-    stopListening();
-    for (const handle of supervisor.handles) if (handle.isActive) handle.beginDrain('shutdown', shutdownTimeoutMs);
+    const deadline = performance.now() + shutdownTimeoutMs;
+    await emptyAcceptQueues(supervisor, balancing, shutdownTimeoutMs * BLOCKED_PART);
+    if (supervisor.handles.length === 0) this.#countUnserved();
+    balancing.close();
+    const timeoutMs = Math.max(0, Math.round(deadline - performance.now()));
+    for (const handle of supervisor.handles) if (handle.isActive) handle.beginDrain('shutdown', timeoutMs);
+    const counting = setTimeout(() => this.#countUnserved(), timeoutMs);
     await supervisor.empty();
+    clearTimeout(counting);
     await disconnect();
     const cut = totals.drains.cutRequests - cutBefore;
     if (cut === 0) return;
     log().warn({ event: 'shutdown.cut', requests: cut });
     this.hasLost();
+  }
+
+  /** What waits and whom nobody will accept any more: with the last listener it is reset. */
+  #countUnserved(): void {
+    const { balancing, totals, log } = this.#parts;
+    const connections = balancing.waiting ?? 0;
+    if (connections === 0) return;
+    log().warn({ event: 'shutdown.unserved', connections });
+    totals.unserved(connections);
   }
 
   /** Never resolves: the process ends once its last lines are written. */

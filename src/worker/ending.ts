@@ -127,7 +127,7 @@ export class Ending implements EndListener {
     this.#hasBegun = true;
     const { serving, kit, redis, report } = this.#parts;
     process.channel?.ref(); // the app may have taken its reference away: what is to be told must be told
-    await serving.close();
+    await serving.close(code === ExitCode.ok ? times.timeoutMs : 0);
     kit()?.beginDrain();
     const drain = await serving.drain(times, (open, oldest) => tell({ type: 'waiting', open, oldest }));
     if (drain !== undefined) {

@@ -3,6 +3,8 @@
  * app, only its listener, nor the primary.
  */
 import type { IncomingMessage, RequestListener, Server } from 'node:http';
+import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Board } from '../balancing/board.ts';
 import { Gate } from '../balancing/gate.ts';
 import { Intake } from '../balancing/intake.ts';
@@ -15,8 +17,12 @@ import { sheddingWhenLate } from './shedding.ts';
 import type { Stats } from './stats.ts';
 
 const REBALANCE_EVERY_MS = 1000;
-/** A worker that is to take no more connections takes those that wait already for this long at most. */
-const QUEUE_MS = 500;
+/** At the end of the pod: a gate that stays shut for so long leaves the rest of the queue to others. */
+const SHUT_MS = 20;
+/** Likewise: a turn of the loop in which hardly anything but the look at the queue can have happened. */
+const SHORT_TURN_MS = 1;
+/** An app that has only long turns is not waited for longer. */
+const LONG_TURNS_MS = 2000;
 
 export class Serving {
   readonly #config: Config;
@@ -31,6 +37,9 @@ export class Serving {
   #server: AppServer | undefined;
   #intake: Intake | undefined;
   #accepted = 0;
+  #takesAll = false;
+  /** Taken and not read from yet. */
+  #held: Socket[] | undefined;
 
   constructor(config: Config, id: number, { board, sockets }: Inherited, stats: Stats, log: LogSource) {
     this.#config = config;
@@ -59,6 +68,7 @@ export class Serving {
     server.http.on('connection', socket => {
       this.#accepted++;
       this.#gate?.accepted(socket);
+      if (this.#held !== undefined) hold(socket, this.#held);
     });
     if (upgradeListener !== undefined) server.upgradeWith(upgradeListener);
     listens(server.http);
@@ -101,22 +111,55 @@ export class Serving {
     this.#gate?.open(this.#intake);
   }
 
-  /** No new connections any more. */
-  async close(): Promise<void> {
-    // What waits is taken first: the message that has led here may have overtaken it while the loop was blocked.
-    const until = performance.now() + QUEUE_MS;
-    for (let before = -1; before < this.#accepted && performance.now() < until; ) {
-      before = this.#accepted;
-      await this.#turn();
-    }
-    this.#gate?.retire();
-    this.#intake?.close();
+  /** The pod ends: takes what waits for these sockets, or for those that it serves, and goes on accepting. Resolves when nothing waits. */
+  async takeAll(slots: number[] | undefined): Promise<void> {
+    if (this.#intake === undefined) return;
+    this.#takesAll = true;
+    if (slots !== undefined) this.serve(slots);
+    this.#intake.resume();
+    if (this.#gate === undefined) this.#intake.release();
+    else this.#gate.open(this.#intake);
+    await this.#emptyQueues(Number.POSITIVE_INFINITY);
+    this.#resumeHeld();
   }
 
-  /** Time for one connection more, if one waits. */
-  async #turn(): Promise<void> {
-    // The loop takes one from the kernel's queue each time; the first of these comes before it looks.
-    await new Promise(resolve => setImmediate(() => setImmediate(resolve)));
+  /** No new connections any more. Of a pod that ends, every connection that waits is taken first, within `queueMs`. */
+  async close(queueMs: number): Promise<void> {
+    this.#gate?.retire();
+    if (this.#takesAll) {
+      this.#intake?.release();
+      await this.#emptyQueues(queueMs);
+    }
+    // Nothing between the last look at the queue and this: what comes in between is reset.
+    this.#intake?.close();
+    this.#resumeHeld();
+  }
+
+  /**
+   * Until a turn of the loop, which takes one connection at most, takes none. Nothing is read from them meanwhile: their requests would
+   * make the turns long, and their clients would come again.
+   */
+  async #emptyQueues(timeoutMs: number): Promise<void> {
+    let lastTakenAt = performance.now();
+    const until = lastTakenAt + timeoutMs;
+    this.#held ??= [];
+    for (;;) {
+      if (this.#gate?.isShut) {
+        await sleep(SHUT_MS);
+        if (this.#gate.isShut) return;
+      }
+      const before = this.#accepted;
+      const [startedAt, endedAt] = await turn();
+      if (this.#accepted > before) lastTakenAt = endedAt;
+      // In a long turn requests were handled after the look at the queue, and their clients may have come again.
+      else if (endedAt - startedAt < SHORT_TURN_MS || endedAt - lastTakenAt > LONG_TURNS_MS) return;
+      if (endedAt >= until) return;
+    }
+  }
+
+  #resumeHeld(): void {
+    for (const socket of this.#held?.splice(0) ?? []) socket.resume();
+    this.#held = undefined;
   }
 
   /** See AppServer; undefined where it never was open. */
@@ -149,4 +192,17 @@ export class Serving {
     const path = url.split('?', 1)[0]; // the query may hold secrets
     this.#log().info({ event: 'request', method, path, status, ms: Math.round(ms * 10) / 10 });
   }
+}
+
+/** A turn of the loop with a look at the queue in it: when it began and ended. */
+async function turn(): Promise<[number, number]> {
+  const startedAt = await new Promise<number>(resolve => setImmediate(() => resolve(performance.now())));
+  return [startedAt, await new Promise<number>(resolve => setImmediate(() => resolve(performance.now())))];
+}
+
+/** Nothing is read from it until it is resumed. */
+function hold(socket: Socket, held: Socket[]): void {
+  held.push(socket);
+  // The http server has it resumed in this tick.
+  process.nextTick(() => held.includes(socket) && socket.pause());
 }

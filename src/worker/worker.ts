@@ -80,6 +80,10 @@ class Worker {
       case 'soft':
         this.#serving.endConnections();
         break;
+      case 'take-all':
+        if (this.ending.hasBegun) break;
+        void this.#serving.takeAll(message.slots).then(() => tell({ type: 'took-all' }));
+        break;
       case 'drain':
         this.ending.drain(message);
         break;

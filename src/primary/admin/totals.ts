@@ -128,6 +128,11 @@ export class Totals {
     this.failedStarts.last = { at: Date.now(), worker, reason, error: error?.summary, failure };
   }
 
+  /** Connections that were established, and that no worker has accepted when the last listener closed. */
+  unserved(connections: number): void {
+    this.drains.cutRequests += connections;
+  }
+
   #drained(drain: Drain, { id, reason }: Gone): void {
     this.drains.count++;
     this.drains.finishedRequests += drain.finished;

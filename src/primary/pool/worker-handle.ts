@@ -103,8 +103,8 @@ export class WorkerHandle {
   #isKilled = false;
   #deadline: NodeJS.Timeout | undefined;
   #wantsCordon = false;
-  /** Requests to leave the rotation or to come back that the worker has not acknowledged yet. */
-  #cordonRequests: PromiseWithResolvers<void>[] = [];
+  /** What it was asked to do and has not acknowledged yet, in order. */
+  #requests: PromiseWithResolvers<void>[] = [];
   readonly #exitListeners = new Set<() => void>();
   #unreadBytes = 0;
   readonly #inspector = Promise.withResolvers<string | undefined>();
@@ -122,7 +122,7 @@ export class WorkerHandle {
       if (this.state === 'exited') return;
       this.state = 'exited';
       clearTimeout(this.#deadline);
-      this.#cordonSettled();
+      this.#settleRequests();
       this.#reason ??= reason();
       this.failure ??= failure;
       listener.exited(this);
@@ -241,8 +241,19 @@ export class WorkerHandle {
     this.#wantsCordon = cordoned;
     if (cordoned && this.state === 'ready') this.state = 'cordoned';
     this.send({ type: cordoned ? 'cordon' : 'uncordon' });
+    await this.#acknowledged();
+  }
+
+  /** Has it take what waits for these listeners, or for its own; resolves when nothing does, or when it is on its way out. */
+  async takeAll(slots: number[] | undefined): Promise<void> {
+    if (!this.isActive) return;
+    this.send({ type: 'take-all', ...(slots && { slots }) });
+    await this.#acknowledged();
+  }
+
+  async #acknowledged(): Promise<void> {
     const acknowledged = Promise.withResolvers<void>();
-    this.#cordonRequests.push(acknowledged);
+    this.#requests.push(acknowledged);
     await acknowledged.promise;
   }
 
@@ -265,14 +276,14 @@ export class WorkerHandle {
   }
 
   /** No request is acknowledged any more. */
-  #cordonSettled(): void {
-    for (const { resolve } of this.#cordonRequests.splice(0)) resolve();
+  #settleRequests(): void {
+    for (const { resolve } of this.#requests.splice(0)) resolve();
   }
 
   #leaving(reason: ExitReason, deadlineMs: number): void {
     this.#reason ??= reason;
     this.state = 'draining';
-    this.#cordonSettled();
+    this.#settleRequests();
     clearTimeout(this.#deadline);
     this.#deadline = setTimeout(() => {
       this.missedDeadline = this.drain === undefined;
@@ -322,11 +333,12 @@ export class WorkerHandle {
         this.waitingFor = NOTHING;
         break;
       case 'cordoned':
-        this.#cordonRequests.shift()?.resolve();
+      case 'took-all':
+        this.#requests.shift()?.resolve();
         break;
       case 'uncordoned':
         if (this.state === 'cordoned' && !this.#wantsCordon) this.state = 'ready';
-        this.#cordonRequests.shift()?.resolve();
+        this.#requests.shift()?.resolve();
         break;
       case 'diagnosed':
       case 'snapshot-wanted':
