@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { closeSync } from 'node:fs';
+import { closeSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { Balancing, MEANS } from '../src/balancing/balancing.ts';
 import { Board, type Entry } from '../src/balancing/board.ts';
@@ -7,6 +8,7 @@ import { averageWith, betterOff, faded, type Gated, type Load, surplus, turnsAft
 import { Distrust } from '../src/balancing/distrust.ts';
 import { Slots } from '../src/balancing/slots.ts';
 import type { Policy } from '../src/config.ts';
+import { temporaryFolder } from './process/operator.ts';
 
 const load = (connections: number, responseMs = 0, averagedAt = 0): Load => ({
   sequence: 1,
@@ -161,6 +163,13 @@ test('a worker that left a connection waiting is not waited for until it says so
 const asked = (policy: Policy) => ({ policy, address: '127.0.0.1', port: 0, workers: 2 });
 
 describe('the board', () => {
+  test('has a name that nobody can take first', () => {
+    const folder = temporaryFolder();
+    writeFileSync(join(folder, `bosun-board-${process.pid}`), '');
+    closeSync(Board.create(folder).fd);
+    assert.equal(readdirSync(folder).length, 1, 'and none once it is open');
+  });
+
   test('shows each worker what the others have written, the policy, and nobody who has gone', () => {
     const primary = Board.create();
     const [first, last] = [new Board(primary.fd), new Board(primary.fd)];

@@ -45,7 +45,8 @@ export class Board {
 
   /** @throws what the file system says: no such folder, read-only, full */
   static create(folder = existsSync('/dev/shm') ? '/dev/shm' : tmpdir()): Board {
-    const path = join(folder, `bosun-board-${process.pid}`);
+    // A name that nobody else can take first.
+    const path = join(folder, `bosun-board-${crypto.randomUUID()}`);
     const fd = openSync(path, 'wx+', 0o600);
     unlinkSync(path);
     // All of it now: a full file system must show here.
