@@ -14,7 +14,7 @@ function startsOn(cpus: number) {
   const starts = new Starts(failures, { cpus: { quota: null, cpuset: null, effective: cpus, source: 'test' } }, 0);
   const started = (count: Partial<Count>, now: number) => {
     let many = 0;
-    starts.look({ pool: 0, wanted: 1, serving: 0, starting: 0, ...count }, now, () => many++);
+    starts.look({ pool: 0, wanted: 1, serving: 0, starting: [], ...count }, now, () => many++);
     return many;
   };
   const failed = (now: number) =>
@@ -25,12 +25,12 @@ function startsOn(cpus: number) {
 test('the first worker starts alone, until it is ready or 250 ms are over', () => {
   const { starts, started } = startsOn(8);
   assert.equal(started({ wanted: 8 }, 0), 1);
-  assert.equal(started({ wanted: 8, pool: 1, starting: 1 }, 249), 0);
-  assert.equal(starts.dueAt(100, GIVE_OTHERS_MS), 250);
-  assert.equal(started({ wanted: 8, pool: 1, starting: 1 }, 250), 7);
+  assert.equal(started({ wanted: 8, pool: 1, starting: [0] }, 249), 0);
+  assert.equal(starts.dueAt({ starting: [] }, 100, GIVE_OTHERS_MS), 250);
+  assert.equal(started({ wanted: 8, pool: 1, starting: [0] }, 250), 7);
   const early = startsOn(8);
   early.starts.ready(100);
-  assert.equal(early.starts.dueAt(100, GIVE_OTHERS_MS), 120);
+  assert.equal(early.starts.dueAt({ starting: [] }, 100, GIVE_OTHERS_MS), 120);
   assert.equal(early.started({ wanted: 8, pool: 1 }, 120), 7);
 });
 
@@ -43,8 +43,8 @@ test('as many workers start at the same time as there are CPUs, and two at least
   ] as const) {
     const { started } = startsOn(cpus);
     assert.equal(started({ wanted: 999 }, 1000), most);
-    assert.equal(started({ wanted: 999, pool: most, starting: most }, 1000), 0);
-    assert.equal(started({ wanted: 999, pool: most, starting: most - 1 }, 1000), 1);
+    assert.equal(started({ wanted: 999, pool: most, starting: Array(most).fill(1000) }, 1000), 0);
+    assert.equal(started({ wanted: 999, pool: most, starting: Array(most - 1).fill(1000) }, 1000), 1);
   }
 });
 
@@ -57,6 +57,14 @@ test('those that are missing start together with the one that is tried again', (
   assert.equal(failures.nextTryAt, undefined, 'nobody waits');
 });
 
+test('workers that take longer than 5 s to start do not keep others from it', () => {
+  const { starts, started } = startsOn(1);
+  const hanging = { wanted: 4, pool: 3, starting: [1000, 2000] };
+  assert.equal(started(hanging, 5999), 0);
+  assert.equal(starts.dueAt(hanging, 5999, GIVE_OTHERS_MS), 6000);
+  assert.equal(started(hanging, 6000), 1);
+});
+
 test('more CPUs start more', () => {
   const { starts, started } = startsOn(1);
   starts.resized({ cpus: { quota: null, cpuset: null, effective: 4, source: 'test' } });
@@ -65,7 +73,7 @@ test('more CPUs start more', () => {
 
 test('a pool has started when all wanted workers serve, once', () => {
   const { starts } = startsOn(2);
-  const count = { pool: 2, wanted: 2, starting: 0 };
+  const count = { pool: 2, wanted: 2, starting: [] };
   assert.equal(starts.note({ ...count, serving: 1 }, 1000, GIVE_OTHERS_MS), false);
   assert.equal(starts.note({ ...count, serving: 2 }, 1001, GIVE_OTHERS_MS), true);
   assert.equal(starts.note({ ...count, serving: 2 }, 1002, GIVE_OTHERS_MS), false);
@@ -74,9 +82,9 @@ test('a pool has started when all wanted workers serve, once', () => {
 
 test('it has started without those that have failed for WORKER_START_TIMEOUT_MS, if anybody serves', () => {
   const { starts, failed } = startsOn(2);
-  const count = { pool: 2, wanted: 2, starting: 1 };
+  const count = { pool: 2, wanted: 2, starting: [0] };
   failed(5000);
-  assert.ok(starts.dueAt(6000, GIVE_OTHERS_MS) <= 35_000);
+  assert.ok(starts.dueAt({ starting: [] }, 6000, GIVE_OTHERS_MS) <= 35_000);
   assert.equal(starts.note({ ...count, serving: 0 }, 35_000, GIVE_OTHERS_MS), false);
   assert.equal(starts.note({ ...count, serving: 1 }, 34_999, GIVE_OTHERS_MS), false);
   assert.equal(starts.note({ ...count, serving: 1 }, 35_000, GIVE_OTHERS_MS), true);
@@ -84,5 +92,5 @@ test('it has started without those that have failed for WORKER_START_TIMEOUT_MS,
 
 test('slow workers that have not failed are waited for', () => {
   const { starts } = startsOn(2);
-  assert.equal(starts.note({ pool: 2, wanted: 2, serving: 1, starting: 1 }, 1e9, GIVE_OTHERS_MS), false);
+  assert.equal(starts.note({ pool: 2, wanted: 2, serving: 1, starting: [0] }, 1e9, GIVE_OTHERS_MS), false);
 });

@@ -14,6 +14,8 @@ const AFTER_FIRST_READY_MS = 20;
  * than CPUs would only share them, until all of them are too late, and need the memory of all at once.
  */
 const MIN_STARTS = 2;
+/** One that takes longer waits for something, and leaves the CPU to others: two that hang do not keep a killed worker from being replaced. */
+const LOADING_MS = 5000;
 
 /** The pool at a moment. */
 export interface Count {
@@ -21,8 +23,8 @@ export interface Count {
   pool: number;
   wanted: number;
   serving: number;
-  /** With those that are to replace another one. */
-  starting: number;
+  /** When those were started that are not ready yet, with those that are to replace another one. */
+  starting: readonly number[];
 }
 
 export class Starts {
@@ -56,7 +58,8 @@ export class Starts {
   /** Has `start` start as many of the missing as may start now. */
   look({ pool, wanted, starting }: Count, now: number, start: () => void): void {
     let missing = Math.max(0, Math.min(wanted, now < this.#headStartUntil ? 1 : wanted) - pool);
-    const count = Math.min(this.#failures.mayStart(missing, now), this.#max - starting);
+    const loading = starting.filter(at => now - at < LOADING_MS).length;
+    const count = Math.min(this.#failures.mayStart(missing, now), this.#max - loading);
     for (let started = 0; started < count; started++) {
       this.#failures.started(missing--);
       start();
@@ -74,9 +77,10 @@ export class Starts {
   }
 
   /** When there is something to do by time alone. What waits for a start to end is woken by its end. */
-  dueAt(now: number, giveOthersMs: number): number {
+  dueAt({ starting }: Pick<Count, 'starting'>, now: number, giveOthersMs: number): number {
     const { nextTryAt = now, startDeadlineAt = Number.POSITIVE_INFINITY } = this.#failures;
-    const later = [nextTryAt, this.#headStartUntil, this.#startsWithoutAt(giveOthersMs)].filter(at => at > now);
+    const loaded = starting.map(at => at + LOADING_MS);
+    const later = [nextTryAt, this.#headStartUntil, this.#startsWithoutAt(giveOthersMs), ...loaded].filter(at => at > now);
     return Math.min(startDeadlineAt, ...later);
   }
 

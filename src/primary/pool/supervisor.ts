@@ -319,7 +319,7 @@ export class Supervisor implements WorkerListener {
   }
 
   get #count(): Count {
-    const starting = this.handles.filter(({ state }) => state === 'starting').length;
+    const starting = this.handles.filter(({ state }) => state === 'starting').map(({ startedAt }) => startedAt);
     const pool = this.#pool().length + this.#replacer.leaving + this.#crowding;
     return { pool, wanted: this.#wanted, serving: this.serving.length, starting };
   }
@@ -380,7 +380,7 @@ export class Supervisor implements WorkerListener {
     const starting = this.handles.filter(handle => handle.state === 'starting');
     const dueAt = Math.min(
       this.#replacer.dueAt(this.#failures.nextStartAt),
-      this.#starts.dueAt(now, this.#config.workerStartTimeoutMs),
+      this.#starts.dueAt(this.#count, now, this.#config.workerStartTimeoutMs),
       ...starting.map(handle => handle.startedAt + this.#config.workerStartTimeoutMs),
     );
     clearTimeout(this.#timer);
