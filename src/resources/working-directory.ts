@@ -2,8 +2,8 @@
  * Where the app is deployed, by the path that the operator knows. The kernel only knows the directory that a link named when this process began;
  * a deployment that switches the link (`current -> releases/2`) is seen by the path, as unicorn sees it by $PWD.
  */
-import { realpathSync, statSync } from 'node:fs';
-import { isAbsolute, resolve } from 'node:path';
+import { readFileSync, realpathSync, statSync } from 'node:fs';
+import { dirname, isAbsolute, join, relative, resolve } from 'node:path';
 
 /** $PWD, where that is the working directory; else the working directory. `/` where that is gone. */
 export function workingDirectory(pwd = process.env.PWD): string {
@@ -33,6 +33,26 @@ export function releaseAt(directory: string, module: string): Release {
   const real = realpathSync('.');
   const file = resolve(real, module);
   return { directory: real, module: exists(file) ? realpathSync(file) : file };
+}
+
+/**
+ * The same file in another release, for a kit that is deployed with the app. The file itself, where it lies outside of its release, or where the
+ * other release has another version of it than the one that runs.
+ */
+export function fileIn(release: Release, first: Release, file: string): string {
+  const inside = relative(first.directory, file);
+  if (inside.startsWith('..') || isAbsolute(inside)) return file;
+  const moved = resolve(release.directory, inside);
+  return exists(moved) && (!exists(file) || versionOf(moved) === versionOf(file)) ? moved : file;
+}
+
+/** Of the package whose `src/` or `dist/` has this file. */
+function versionOf(file: string): unknown {
+  try {
+    return (JSON.parse(readFileSync(join(dirname(file), '..', 'package.json'), 'utf8')) as { version?: unknown }).version;
+  } catch {
+    return undefined;
+  }
 }
 
 export function isThere({ directory, module }: Release): boolean {

@@ -2,11 +2,11 @@
  * Releases in folders of their own, and a link that names the current one.
  */
 import assert from 'node:assert/strict';
-import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { cpSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { everyWorker } from './clients.ts';
-import type { Kit } from './kit.ts';
+import { CLEAN, type Kit, ROOT } from './kit.ts';
 import { startOperated, temporaryFolder } from './operator.ts';
 
 function releases() {
@@ -96,3 +96,28 @@ for (const [how, module] of [
     assert.match(gone.stderr, /the working directory \S+current must be there, got ENOENT/);
     assert.equal(await served(port), 'release 4 of 4 in 4');
   });
+
+test('a kit that is deployed with the app goes on when its release is removed', async () => {
+  const { current, write, switchTo, remove } = releases();
+  const deploy = (release: number) => {
+    write(release);
+    const kit = join(dirname(current), String(release), 'kit');
+    for (const part of ['src', 'package.json']) cpSync(join(ROOT, part), join(kit, part), { recursive: true });
+    symlinkSync(join(ROOT, 'node_modules'), join(kit, 'node_modules'));
+    switchTo(release);
+  };
+  deploy(1);
+  const { kit, port, bosun } = await startOperated({
+    cwd: current,
+    command: [process.execPath, join(current, 'kit', 'src', 'main.ts')],
+    env: { PWD: current, APP_MODULE: 'app.mjs' },
+  });
+  assert.equal((await kit.probe('/metrics')).status, 200);
+  deploy(2);
+  remove(1);
+  await replaced(kit);
+  assert.equal((await bosun('restart')).code, 0);
+  assert.equal(await served(port), 'release 2 of 2 in 2');
+  assert.equal((await kit.probe('/metrics')).status, 200);
+  assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+});

@@ -11,6 +11,7 @@ import { colourEnvironment, LogOutputs } from '../../log-output.ts';
 import { ExitCode } from '../../messages.ts';
 import { readerBelow } from '../../resources/cgroup.ts';
 import { readHeadroom } from '../../resources/headroom.ts';
+import { fileIn } from '../../resources/working-directory.ts';
 import { Retained } from '../../state/retained.ts';
 import { Settings } from '../settings.ts';
 import { endOrphans, PRIMARY_VARIABLE, primaryMark } from './orphans.ts';
@@ -42,7 +43,7 @@ export interface Pool {
  */
 export async function startPool({ entry, compileCache }: Installation): Promise<Pool> {
   const settings = new Settings();
-  const { config, nodeOptions } = settings;
+  const { config, nodeOptions, release: first } = settings;
   const outputs: LogOutputs = new LogOutputs((stream, lines) => log().warn({ event: 'log.dropped', stream, lines }));
   const log = createLog(config.logLevel, { pid: process.pid }, line => outputs.stdout.writeOwn(line));
   const retained = new Retained(config.broadcastRetained);
@@ -50,7 +51,8 @@ export async function startPool({ entry, compileCache }: Installation): Promise<
   const balancing = await balance(config, resizer.sizing.workers, log);
   const supervisor = new Supervisor(config, log, resizer.sizing, {
     fork: (id, generation, listener) => {
-      cluster.setupPrimary({ cwd: settings.release.directory });
+      const { release } = settings;
+      cluster.setupPrimary({ cwd: release.directory, exec: fileIn(release, first, entry) });
       const environment = settings.workerEnvironment(resizer.workerNodeOptions, compileCache, id);
       const start = {
         id,
