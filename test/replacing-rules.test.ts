@@ -29,6 +29,8 @@ class Pool {
   readonly limitMib: number | undefined;
   workers: Worker[] = [];
   now = 0;
+  /** No request comes before. */
+  idleUntil = 0;
   readonly recycled: number[] = [];
   /** What a worker has as it becomes ready. */
   readonly freshMib: number;
@@ -55,7 +57,7 @@ class Pool {
         const servedS = (this.now - worker.readyAt) / SECOND;
         worker.sizeMib = servedS <= 1 ? this.freshMib : sizeAt(servedS, worker);
         const memory = { privateBytes: worker.sizeMib * MIB, sharedBytes: SHARED * MIB };
-        this.footprints.note(worker, memory, worker.readyAt, this.now);
+        this.footprints.note(worker, memory, this.#busySince(worker), this.now);
       }
       const due = this.recycling.due(this.workers, () => false, { headroom: this.headroom, now: this.now });
       for (const { worker, reason } of due) {
@@ -64,6 +66,10 @@ class Pool {
         this.workers = this.workers.map(other => (other === worker ? this.#fresh(worker.id) : other));
       }
     }
+  }
+
+  #busySince({ readyAt }: Worker): number | undefined {
+    return this.now < this.idleUntil ? undefined : Math.max(readyAt, this.idleUntil);
   }
 
   #fresh(id: number): Worker {
@@ -89,6 +95,14 @@ describe('recycling by the headroom', () => {
       pool.run(3600, sizeAt);
       assert.deepEqual(pool.recycled, []);
     }
+  });
+
+  test('nor one that waits idle for its first requests before', () => {
+    const pool = new Pool(2, 45, 512);
+    pool.idleUntil = 600 * SECOND;
+    pool.run(600, () => 45);
+    pool.run(3600, () => 195);
+    assert.deepEqual(pool.recycled, []);
   });
 
   test('a leak is recycled while there is room for a new worker beside the old one', () => {
@@ -197,9 +211,15 @@ describe('what a fresh worker takes', () => {
     assert.deepEqual(mib(), [40, 50, 90, false]);
     footprints.note(two, memory(70), 0, SETTLED_AFTER_MS);
     footprints.note(two, memory(300), 0, 2 * SETTLED_AFTER_MS);
-    assert.deepEqual(mib(), [40, 70, 70, true]);
+    assert.deepEqual(mib(), [40, 70, 90, true], 'what one of two has now counts, if it is more');
     footprints.keep([]);
-    assert.deepEqual(mib(), [40, 70, 70, true], 'known also when the last worker has gone');
+    assert.deepEqual(mib(), [40, 70, 90, true], 'known also when the last worker has gone');
+  });
+
+  test('is not known from workers that had no request', () => {
+    const footprints = new Footprints<object>();
+    for (const now of [0, SETTLED_AFTER_MS, 10 * SETTLED_AFTER_MS]) footprints.note(one, memory(40), undefined, now);
+    assert.equal(footprints.fresh?.isSettled, false);
   });
 
   test('growth is steady growth: a jump is over after some seconds', () => {

@@ -15,7 +15,7 @@ export interface Footprint {
   readyBytes: number;
   /** With the shared ones. */
   readyResidentBytes: number;
-  /** After SETTLED_AFTER_MS; undefined before. */
+  /** After SETTLED_AFTER_MS of requests; undefined before. */
   settledBytes: number | undefined;
   latestBytes: number;
   latestResidentBytes: number;
@@ -33,7 +33,7 @@ export interface Fresh {
   readyBytes: number;
   /** The most that one took after a while; as long as none has served so long, when it became ready. */
   settledBytes: number;
-  /** Likewise, but as long as none has served so long, what one takes now: for who must not take too much. */
+  /** At least that, what half of them take now, and as long as none has served so long, the most: for who must not take too much. */
   expectedBytes: number;
   isSettled: boolean;
 }
@@ -42,15 +42,15 @@ export class Footprints<Worker extends object> {
   readonly #tracked = new Map<Worker, Tracked>();
   #lastKnown: Fresh | undefined;
 
-  /** A reading of a worker that serves since `readyAt`. */
-  note(worker: Worker, { privateBytes, sharedBytes }: ProcessMemory, readyAt: number, now: number): void {
+  /** A reading of a worker that is ready, and answers requests since `busySince`: an idle one has not loaded all that it will. */
+  note(worker: Worker, { privateBytes, sharedBytes }: ProcessMemory, busySince: number | undefined, now: number): void {
     const resident = privateBytes + sharedBytes;
     const before = this.#tracked.get(worker);
     const trail = [...(before?.trail ?? []), { at: now, bytes: privateBytes }].slice(-GROWING_FOR - 1);
     this.#tracked.set(worker, {
       readyBytes: before?.readyBytes ?? privateBytes,
       readyResidentBytes: before?.readyResidentBytes ?? resident,
-      settledBytes: before?.settledBytes ?? (now - readyAt >= SETTLED_AFTER_MS ? privateBytes : undefined),
+      settledBytes: before?.settledBytes ?? (now - (busySince ?? now) >= SETTLED_AFTER_MS ? privateBytes : undefined),
       latestBytes: privateBytes,
       latestResidentBytes: resident,
       growthPerSecond: growthOf(trail),
@@ -74,11 +74,15 @@ export class Footprints<Worker extends object> {
     if (all.length === 0) return this.#lastKnown;
     const settled = all.flatMap(({ settledBytes }) => settledBytes ?? []);
     const ready = all.map(({ readyBytes }) => readyBytes);
+    const latest = all.map(({ latestBytes }) => latestBytes).toSorted((a, b) => a - b);
+    const isSettled = settled.length > 0;
+    const settledBytes = Math.max(...(isSettled ? settled : ready));
+    const usual = latest.at(isSettled ? Math.floor((latest.length - 1) / 2) : -1) ?? 0;
     return {
       readyBytes: Math.min(...ready),
-      settledBytes: Math.max(...(settled.length > 0 ? settled : ready)),
-      expectedBytes: Math.max(...(settled.length > 0 ? settled : all.map(({ latestBytes }) => latestBytes))),
-      isSettled: settled.length > 0,
+      settledBytes,
+      expectedBytes: Math.max(settledBytes, usual),
+      isSettled,
     };
   }
 }

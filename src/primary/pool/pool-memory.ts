@@ -18,6 +18,8 @@ export class PoolMemory {
   readonly footprints = new Footprints<WorkerHandle>();
   readonly #readHeadroom: () => Headroom | undefined;
   readonly #readAt = new WeakMap<WorkerHandle, number>();
+  /** Since when workers were seen to answer requests. */
+  readonly #busySince = new WeakMap<WorkerHandle, number>();
 
   constructor(readHeadroom: () => Headroom | undefined) {
     this.#readHeadroom = readHeadroom;
@@ -37,7 +39,8 @@ export class PoolMemory {
       const memory = readProcessMemory(handle.pid) ?? (rss === undefined ? undefined : { privateBytes: rss, sharedBytes: 0 });
       if (memory === undefined) continue;
       this.#readAt.set(handle, now);
-      this.footprints.note(handle, memory, handle.readyAt, now);
+      if ((handle.snapshot?.requests ?? 0) > 0 && !this.#busySince.has(handle)) this.#busySince.set(handle, now);
+      this.footprints.note(handle, memory, this.#busySince.get(handle), now);
     }
   }
 
