@@ -30,9 +30,8 @@ const GOOD: Facts = {
   sizing: sizingOf(2, 1024),
   gracePeriodSeconds: 45,
   hardFileLimit: 1_048_576,
-  restart: { kind: 'surge' },
+  memory: { restart: { kind: 'surge' }, pointlessRecycling: undefined },
   lastRefusal: undefined,
-  pointlessRecycling: undefined,
   isPid1: false,
   isDiagnosticsDirWritable: true,
   areSessionKeysGenerated: false,
@@ -79,12 +78,17 @@ for (const [check, verdict, change, detail] of [
   [
     'restart',
     'warning',
-    { restart: { kind: 'old-first', why: 'no room' } },
+    { memory: { restart: { kind: 'old-first', why: 'no room' } } },
     /^the old worker ends first, clients wait: no room$/,
   ],
-  ['restart', 'problem', { restart: { kind: 'refuse', why: 'no room' } }, /^would be refused: no room$/],
+  ['restart', 'problem', { memory: { restart: { kind: 'refuse', why: 'no room' } } }, /^would be refused: no room$/],
   ['restart', 'warning', { lastRefusal: { at: 0, why: 'no room' } }, /the last one was refused at 1970-.*: no room$/],
-  ['recycling', 'problem', { pointlessRecycling: 'above WORKER_MAX_RSS_MB' }, /^above WORKER_MAX_RSS_MB$/],
+  [
+    'recycling',
+    'problem',
+    { memory: { restart: { kind: 'surge' }, pointlessRecycling: 'above WORKER_MAX_RSS_MB' } },
+    /^above WORKER_MAX_RSS_MB$/,
+  ],
   ['init', 'warning', { isPid1: true }, /^the primary is PID 1/],
 ] as [string, string, Partial<Facts>, RegExp][]) {
   test(`${check}: ${verdict}, where ${Object.keys(change)} differs: ${detail.source}`, () => {

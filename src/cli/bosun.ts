@@ -19,7 +19,7 @@ const USAGE = `usage: bosun <command> [options]
 
   start [MODULE]                serve the app, in the foreground; MODULE is as APP_MODULE
   status [--watch]              the pool and its workers; watched, what the dashboard shows
-  restart [--worker N]          replace all workers, or one, the new one first; 0 only when the new ones serve
+  restart [--worker N]          replace all workers, or one, the new one first where memory allows; 0 only when the new ones serve
   scale N|auto|max|P% [--force] another number of workers, as in NODE_CLUSTER_WORKERS; 0 only when they serve
   cordon N, uncordon N          no new connections for worker N, or again
   policy NAME                   the balancing policy

@@ -272,14 +272,14 @@ class Primary implements SupervisorEvents {
   }
 
   #memoryFacts(): MemoryFacts {
-    const { headroom, freshWorkerBytes, outlook } = this.#supervisor;
+    const { headroom, freshWorkerBytes, restart } = this.#supervisor.memoryView;
     const workers = this.#supervisor.handles.map(({ pid, snapshot }) => ({ pid, rssBytes: snapshot?.memory.rss ?? 0 }));
     const processes = [{ pid: process.pid, rssBytes: memoryUsage().rss }, ...workers];
     return {
       usedBytes: this.#memorySum.of(processes, performance.now()),
       headroomBytes: headroom?.bytes ?? null,
       freshWorkerBytes: freshWorkerBytes ?? null,
-      restart: outlook.kind,
+      restart: restart.kind,
     };
   }
 

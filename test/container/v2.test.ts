@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
+import type { Headroom } from '../../src/resources/headroom.ts';
 import type { Sizing } from '../../src/resources/sizing.ts';
 import type { Status } from '../process/kit.ts';
 import { SOAKS } from '../process/policies.ts';
@@ -36,6 +37,7 @@ interface Facts {
 
 interface Look {
   sizing: Sizing;
+  headroom?: Headroom;
 }
 
 describe('on cgroup v2, in a virtual machine of 4 CPUs', { skip: noMachine ?? false, timeout: TIMEOUT_MS }, () => {
@@ -72,11 +74,14 @@ describe('on cgroup v2, in a virtual machine of 4 CPUs', { skip: noMachine ?? fa
   });
 
   test('a container looser than its pod: the tightest of all levels counts, which Node.js itself does not know', () => {
-    const { sizing, node } = fact('loose in a tighter pod');
+    const { sizing, headroom, node } = fact('loose in a tighter pod');
     const { workers, cpus, memory } = sizing;
     assert.equal(workers, 2);
     assert.deepEqual([cpus.quota, cpus.source], [1.5, '/sys/fs/cgroup/node/pod/cpu.max']);
     assert.deepEqual([memory.limitBytes, memory.source], [512 * MIB, '/sys/fs/cgroup/node/pod/memory.max']);
+    // What the whole pod uses counts against its limit.
+    assert.deepEqual([headroom?.limitBytes, headroom?.file], [512 * MIB, '/sys/fs/cgroup/node/pod/memory.max']);
+    assert.ok(headroom !== undefined && headroom.bytes > 256 * MIB && headroom.bytes <= 512 * MIB, String(headroom?.bytes));
     // The 3.5 of the outermost level and the container's own 1 GiB. Once this fails, src/resources may become simpler.
     assert.deepEqual(node, { cpus: 3, memory: 1024 * MIB });
   });

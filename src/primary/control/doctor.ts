@@ -5,7 +5,7 @@ import { type Config, describeRedis, usesRedis } from '../../config.ts';
 import { EXIT_SLACK_MS, type RedisRefusal } from '../../messages.ts';
 import type { Sizing } from '../../resources/sizing.ts';
 import type { Refusal } from '../pool/generations.ts';
-import type { Plan } from '../pool/surge.ts';
+import type { MemoryView } from '../pool/pool-memory.ts';
 
 export interface Finding {
   check: string;
@@ -20,11 +20,8 @@ export interface Facts {
   gracePeriodSeconds: number | undefined;
   /** RLIMIT_NOFILE, hard; Node.js raises the soft one to it by itself. */
   hardFileLimit: number | undefined;
-  /** How a restart would begin now. */
-  restart: Plan;
+  memory: Pick<MemoryView, 'restart' | 'pointlessRecycling'>;
   lastRefusal: Refusal | undefined;
-  /** Why WORKER_MAX_RSS_MB can't be kept, where it can't. */
-  pointlessRecycling: string | undefined;
   isPid1: boolean;
   isDiagnosticsDirWritable: boolean;
   areSessionKeysGenerated: boolean;
@@ -99,7 +96,7 @@ function memory({ sizing }: Facts): Finding {
   return finding('memory', small ? 'problem' : 'ok', small ?? `a heap of ${heapPerWorkerMb} MiB for each worker`);
 }
 
-function restarts({ restart, lastRefusal }: Facts): Finding {
+function restarts({ memory: { restart }, lastRefusal }: Facts): Finding {
   const before = lastRefusal && `refused at ${new Date(lastRefusal.at).toISOString()}: ${lastRefusal.why}`;
   if (restart.kind === 'refuse') return finding('restart', 'problem', `would be refused: ${restart.why}`);
   const how =
@@ -111,7 +108,7 @@ function restarts({ restart, lastRefusal }: Facts): Finding {
   );
 }
 
-function recycling({ pointlessRecycling }: Facts): Finding {
+function recycling({ memory: { pointlessRecycling } }: Facts): Finding {
   if (pointlessRecycling !== undefined) return finding('recycling', 'problem', pointlessRecycling);
   return finding('recycling', 'ok', 'as set');
 }

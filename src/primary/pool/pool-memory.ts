@@ -11,6 +11,18 @@ import { Footprints } from './footprints.ts';
 import { type Plan, planReplacement, type Replacement } from './surge.ts';
 import type { WorkerHandle } from './worker-handle.ts';
 
+/** What the pool knows of its memory, for people. */
+export interface MemoryView {
+  /** Of the container; undefined without a limit. */
+  headroom: Headroom | undefined;
+  /** What a worker takes that has served for a while; undefined before the first one is ready. */
+  freshWorkerBytes: number | undefined;
+  /** How a restart would begin now. */
+  restart: Plan;
+  /** Why WORKER_MAX_RSS_MB can't be kept; undefined as long as it can. */
+  pointlessRecycling: string | undefined;
+}
+
 /** Of one worker; it costs 60 µs. */
 const READ_EVERY_MS = 1000;
 

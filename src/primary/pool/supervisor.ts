@@ -11,7 +11,7 @@ import { Announcer, type SupervisorEvents } from './announcer.ts';
 import { Enlargement } from './enlargement.ts';
 import { Failures, type GiveUpReason, isCrash, isFailedStart } from './failures.ts';
 import { Generations, type Refusal } from './generations.ts';
-import { PoolMemory } from './pool-memory.ts';
+import { type MemoryView, PoolMemory } from './pool-memory.ts';
 import { Recycling } from './recycling.ts';
 import { type OnStep, ReplacementError, ReplacementRefusedError, Replacer } from './replacer.ts';
 import { type Count, Starts } from './starts.ts';
@@ -134,25 +134,15 @@ export class Supervisor implements WorkerListener {
     return this.serving.some(other => other !== handle && !this.#watchdog.isHung(other));
   }
 
-  /** Of the container, in bytes; undefined without a limit. */
-  get headroom(): Headroom | undefined {
-    return this.#memory.headroom;
-  }
-
-  /** What one that has served a while takes; undefined before the first one is ready. */
-  get freshWorkerBytes(): number | undefined {
-    return this.#memory.footprints.fresh?.settledBytes;
-  }
-
-  /** Why WORKER_MAX_RSS_MB can't be kept; undefined as long as it can. */
-  get pointlessRecycling(): string | undefined {
-    return this.#recycling.pointless;
-  }
-
-  /** How a restart would begin now. */
-  get outlook(): Plan {
+  /** What the pool goes by when it replaces workers. */
+  get memoryView(): MemoryView {
     const [first] = this.#pool();
-    return first === undefined ? { kind: 'surge' } : this.planFor(first, 'restart');
+    return {
+      headroom: this.#memory.headroom,
+      freshWorkerBytes: this.#memory.footprints.fresh?.settledBytes,
+      restart: first === undefined ? { kind: 'surge' } : this.planFor(first, 'restart'),
+      pointlessRecycling: this.#recycling.pointless,
+    };
   }
 
   /** How this worker would be replaced now, for that reason. */

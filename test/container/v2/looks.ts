@@ -5,11 +5,14 @@
 import { writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { sizingCommand } from '../../../src/cli/sizing.ts';
+import { readerBelow, resolveLimits } from '../../../src/resources/cgroup.ts';
+import { readHeadroom } from '../../../src/resources/headroom.ts';
 
 // NAME=CGROUP
 for (const argument of process.argv.slice(2)) {
   const [name, cgroup] = argument.split('=');
   writeFileSync(`/sys/fs/cgroup/${cgroup}/cgroup.procs`, String(process.pid));
   const node = { cpus: availableParallelism(), memory: process.constrainedMemory() };
-  console.log(JSON.stringify({ name, sizing: JSON.parse(sizingCommand({ json: true, root: '/' })), node }));
+  const headroom = readHeadroom(readerBelow(), resolveLimits(readerBelow()));
+  console.log(JSON.stringify({ name, sizing: JSON.parse(sizingCommand({ json: true, root: '/' })), headroom, node }));
 }
