@@ -77,6 +77,8 @@ describe('a message of the kit', () => {
   test('carries the metrics of an app as prom-client gives them, all kinds', async () => {
     const registers = [new Registry()];
     new Counter({ name: 'c', help: 'h', labelNames: ['x'], registers }).inc({ x: 1 });
+    const odd = new Gauge({ name: 'odd', help: 'h', labelNames: ['a', 'b', 'c'], registers });
+    for (const a of [true, null, undefined, 7.5, '"\n'] as string[]) odd.set({ a, b: 'x' }, 1); // JavaScript may give anything
     new Histogram({ name: 'hi', help: 'h', registers }).observe(1);
     new Summary({ name: 's', help: 'h', registers }).observe(1);
     new Gauge({ name: 'g', help: 'h', registers }).set(Number.NaN);

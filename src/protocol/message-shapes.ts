@@ -3,7 +3,6 @@
  * in it, and may send what it likes.
  */
 import {
-  type AppMetric,
   type Broadcast,
   type CpuSeconds,
   type Diagnosis,
@@ -24,6 +23,7 @@ import {
   type ToPrimary,
   type ToWorker,
 } from '../messages.ts';
+import { appMetrics } from './app-metric-shapes.ts';
 import {
   boolean,
   integer,
@@ -51,10 +51,6 @@ const MAX_RETAINED = 1000;
 const MAX_REQUESTS = 100;
 const MIN_STATUS = 100;
 const MAX_STATUS = 999;
-/** Of one worker's app: as many as a large application has; what is beyond is left out. */
-const MAX_APP_METRICS = 1000;
-const MAX_APP_VALUES = 20_000;
-const MAX_LABELS = 32;
 const MAX_REFUSALS = 20;
 
 const count = number(0);
@@ -135,74 +131,6 @@ const redisCounters = object<RedisCounters>({
 });
 
 const refusal = object<RedisRefusal>({ code: string(32), command: text(MAX_NAME), message: text(MAX_NAME), count });
-
-type AppValue = AppMetric['values'][number];
-
-/** A number that the app has set to NaN or Infinity is null in JSON. */
-const isSample = (value: unknown) => typeof value === 'object' && value !== null && 'value' in value && value.value !== null;
-
-const labels: Parser<Record<string, string | number>> = (value, at) => {
-  const entries = Object.entries(record(value ?? {}, at));
-  if (entries.length > MAX_LABELS) throw new MalformedError(at, `at most ${MAX_LABELS} labels`, value);
-  return Object.fromEntries(entries.map(([name, label]) => [labelName(name, at), labelValue(label, `${at}.${name}`)]));
-};
-
-const labelName: Parser<string> = (value, at) => {
-  const name = string(MAX_NAME)(value, at);
-  if (!/^[a-zA-Z_][a-zA-Z0-9_]*$/.test(name)) throw new MalformedError(at, 'labels with the names of labels', name);
-  return name;
-};
-
-const labelValue: Parser<string | number> = (value, at) =>
-  typeof value === 'number' ? number()(value, at) : string(MAX_PATH)(value, at);
-
-const metricName: Parser<string> = (value, at) => {
-  const name = string(MAX_NAME)(value, at);
-  if (!/^[a-zA-Z_:][a-zA-Z0-9_:]*$/.test(name)) throw new MalformedError(at, 'the name of a metric', name);
-  return name;
-};
-
-const appValue: Parser<AppValue> = (value, at) => {
-  const fields = record(value, at);
-  const name = optional(metricName)(fields.metricName, `${at}.metricName`);
-  const parsed = { value: number()(fields.value, `${at}.value`), labels: labels(fields.labels, `${at}.labels`) };
-  return name === undefined ? parsed : { ...parsed, metricName: name };
-};
-
-const appMetric: Parser<AppMetric> = (value, at) => {
-  const { name, help, type, aggregator, values } = record(value, at);
-  if (!Array.isArray(values)) throw new MalformedError(`${at}.values`, 'an array', values);
-  const parsed = {
-    name: metricName(name, `${at}.name`),
-    help: text(MAX_PATH)(help, `${at}.help`),
-    type: oneOf('counter', 'gauge', 'histogram', 'summary')(type, `${at}.type`),
-    aggregator: oneOf('sum', 'first', 'min', 'max', 'average', 'omit')(aggregator, `${at}.aggregator`),
-    values: values.filter(isSample).map((each, index) => appValue(each, `${at}.values[${index}]`)),
-  };
-  return parsed as unknown as AppMetric; // prom-client declares its type as an enum of numbers, and gives a string
-};
-
-/** Lenient: the app makes these, and one that is odd or one too many takes none of the others along. */
-const appMetrics: Parser<AppMetric[]> = (value, at) => {
-  const parsed: AppMetric[] = [];
-  let values = 0;
-  for (const each of list(metric => metric, Number.POSITIVE_INFINITY)(value, at)) {
-    const metric = attempt(() => appMetric(each, at));
-    values += metric?.values.length ?? 0;
-    if (parsed.length >= MAX_APP_METRICS || values > MAX_APP_VALUES) break;
-    if (metric !== undefined) parsed.push(metric);
-  }
-  return parsed;
-};
-
-function attempt<T>(parse: () => T): T | undefined {
-  try {
-    return parse();
-  } catch (error) {
-    if (error instanceof MalformedError) return undefined;
-    throw error;
-  }
-}
 
 const snapshot = object<Snapshot>({
   connections: count,

@@ -7,6 +7,7 @@ import type { Config } from '../config.ts';
 import type { Kit } from '../index.ts';
 import type { Log, LogSource } from '../log.ts';
 import type { AppMetric, Broadcast } from '../messages.ts';
+import { MAX_METRICS, MAX_VALUES } from '../protocol/app-metric-shapes.ts';
 import { broadcastOf } from '../state/broadcast.ts';
 import type { RedisClient } from '../state/redis.ts';
 import type { SessionKeys } from '../state/session-keys.ts';
@@ -46,6 +47,7 @@ export class WorkerKit implements Kit {
   #lastMetrics: AppMetric[] = [];
   #collecting: Promise<void> | undefined;
   #collectFails = false;
+  #hasTooMany = false;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -123,11 +125,20 @@ export class WorkerKit implements Kit {
   async #collect(registry: Kit['metrics']): Promise<void> {
     try {
       this.#lastMetrics = await registry.getMetricsAsJSON();
+      this.#warnOfTooMany(this.#lastMetrics);
       this.#collectFails = false;
     } catch (error) {
       if (!this.#collectFails) this.log.error({ event: 'metrics.collect-failed', err: loggable(error) });
       this.#collectFails = true;
     }
+  }
+
+  #warnOfTooMany(metrics: readonly AppMetric[]): void {
+    const values = metrics.reduce((sum, metric) => sum + metric.values.length, 0);
+    if (this.#hasTooMany || (metrics.length <= MAX_METRICS && values <= MAX_VALUES)) return;
+    this.#hasTooMany = true;
+    const warning = `/metrics shows the first ${MAX_METRICS} metrics of the app with ${MAX_VALUES} values in all: what is beyond is left out`;
+    this.log.warn({ event: 'metrics.too-many', metrics: metrics.length, values, warning });
   }
 
   deliver(event: string, json: string): void {
