@@ -1,5 +1,5 @@
 /**
- * A small server that speaks Redis' protocol (RESP3) and can lie: a test may answer any command with any bytes, and send bytes that nobody asked for.
+ * A small server that speaks Redis' protocol and can lie: a test may answer any command with any bytes, and send bytes that nobody asked for.
  * It keeps texts, hashes and nothing else, runs no scripts, and passes published messages on.
  */
 import { once } from 'node:events';
@@ -29,6 +29,8 @@ export class FakeRedis {
   /** Connections ever made. */
   made = 0;
   lie: Lie = () => undefined;
+  /** As a Redis of before 6: it knows no HELLO, and messages come as replies. */
+  isResp2 = false;
 
   /** On a free port of 127.0.0.1; ends with the test file. */
   static async start(lie?: Lie): Promise<FakeRedis> {
@@ -60,7 +62,7 @@ export class FakeRedis {
 
   publish(channel: string, text: string): number {
     const listening = [...this.connections].filter(({ channels }) => channels.has(channel));
-    for (const { socket } of listening) socket.write(array(['message', channel, text], '>'));
+    for (const { socket } of listening) socket.write(array(['message', channel, text], this.#push));
     return listening.length;
   }
 
@@ -94,6 +96,7 @@ export class FakeRedis {
     const [key = '', value = ''] = args;
     switch (name.toLowerCase()) {
       case 'hello':
+        if (this.isResp2) return "-ERR unknown command 'HELLO'\r\n";
         return `%2\r\n${bulk('server')}${bulk('redis')}${bulk('proto')}:3\r\n`;
       case 'info':
         return bulk('redis_version:8.0.0\r\nloading:0\r\nrole:master\r\nmaxmemory_policy:noeviction\r\n');
@@ -102,7 +105,7 @@ export class FakeRedis {
       case 'get':
         return this.#text(this.texts.get(key));
       case 'set':
-        if (args.includes('NX') && this.texts.has(key)) return '_\r\n';
+        if (args.includes('NX') && this.texts.has(key)) return this.#nothing;
         this.texts.set(key, value);
         return '+OK\r\n';
       // The scripts of the session store (key, ttl, json), of the retained events (key, name, text; or key, limit, names) and of the journal.
@@ -111,14 +114,14 @@ export class FakeRedis {
         if (script.includes("'HSET'")) this.#hash(name).set(a, b);
         else if (script.includes("'HGET'")) return array([b, ...more].map(each => this.#hash(name).get(each) ?? ''));
         else if (script.includes("'SETEX'")) this.texts.set(name, b);
-        return script.includes("'SETEX'") ? ':1\r\n' : '_\r\n';
+        return script.includes("'SETEX'") ? ':1\r\n' : this.#nothing;
       }
       case 'subscribe':
         return args.map((channel, index) => this.#subscribe(channel, index, connection)).join('');
       case 'publish':
         return `:${this.publish(key, value)}\r\n`;
       case 'xread':
-        setTimeout(() => connection.socket.destroyed || connection.socket.write('_\r\n'), 200).unref();
+        setTimeout(() => connection.socket.destroyed || connection.socket.write(this.isResp2 ? '*-1\r\n' : '_\r\n'), 200).unref();
         return '';
       default:
         return '+OK\r\n';
@@ -127,7 +130,15 @@ export class FakeRedis {
 
   #subscribe(channel: string, index: number, { channels }: Connection): string {
     channels.add(channel);
-    return `>3\r\n${bulk('subscribe')}${bulk(channel)}:${index + 1}\r\n`;
+    return `${this.#push}3\r\n${bulk('subscribe')}${bulk(channel)}:${index + 1}\r\n`;
+  }
+
+  get #push(): string {
+    return this.isResp2 ? '*' : '>';
+  }
+
+  get #nothing(): string {
+    return this.isResp2 ? '$-1\r\n' : '_\r\n';
   }
 
   #hash(key: string): Map<string, string> {
@@ -137,7 +148,7 @@ export class FakeRedis {
   }
 
   #text(text: string | undefined): string {
-    return text === undefined ? '_\r\n' : bulk(text);
+    return text === undefined ? this.#nothing : bulk(text);
   }
 }
 

@@ -59,12 +59,16 @@ async function recovers(kit: Kit, port: number, what: string): Promise<void> {
 }
 
 describe('a Redis that lies', { concurrency: 2 }, () => {
-  for (const durable of ['false', 'true']) {
-    test(`no reply ends, fattens or confuses the primary or a worker (BROADCAST_DURABLE=${durable})`, async t => {
+  for (const [durable, isResp2] of [
+    ['false', false],
+    ['true', true],
+  ] as const) {
+    test(`no reply ends, fattens or confuses the primary or a worker (BROADCAST_DURABLE=${durable}, RESP${isResp2 ? 2 : 3})`, async t => {
       const seed = randomInt(2 ** 31);
       t.diagnostic(`seed ${seed}`);
       const random = seededRandom(seed);
       const redis = await FakeRedis.start();
+      redis.isResp2 = isResp2;
       const env = { REDIS_URL: redis.url, NODE_CLUSTER_WORKERS: '1', BROADCAST_DURABLE: durable };
       const kit = await startKit({ app: 'uses-redis.mjs', env });
       const { port } = await kit.ready();
