@@ -88,3 +88,17 @@ test('the end of a worker is told although a child of it goes on writing', async
   await output.settle();
   clearInterval(writing);
 });
+
+test('what a worker left in its pipe is passed on before its end, also while the primary gets no CPU', async () => {
+  const [stream, lines] = [new PassThrough(), new Lines()];
+  const output = new WorkerOutput(stream, lines);
+  const passedAtTheEnd = output.settle().then(() => lines.passed.length);
+  // 250 KB, as from a pipe: a piece in each turn, and a quarter of a second without the CPU in between.
+  for (let piece = 0; piece < 4; piece++) {
+    stream.write(`${'x'.repeat(62_000)}\n`);
+    const until = performance.now() + 250;
+    while (performance.now() < until);
+    await new Promise(resolve => setImmediate(resolve));
+  }
+  assert.equal(await passedAtTheEnd, 4);
+});

@@ -4,7 +4,7 @@
  */
 import { integer, list, object, optional, type Parser, text } from '../../protocol/shapes.ts';
 
-/** `Debugger.paused` of a recursion has 11,000 frames of 1 KiB each. */
+/** Node.js refuses one message of 100 MiB by itself. `Debugger.paused` of a recursion has 11,000 frames of 1 KiB each. */
 const MAX_FRAMES_RECEIVED = 100_000;
 const MAX_BYTES = 64 << 20;
 /** In the log. */

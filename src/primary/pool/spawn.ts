@@ -3,7 +3,7 @@
  */
 import cluster, { type Worker } from 'node:cluster';
 import { accessSync, constants, readFileSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { delimiter, isAbsolute, join } from 'node:path';
 
 /**
  * Opens nothing. When SIGUSR1 opens the inspector, its secret path goes to standard error only, which the primary reads, and no HTTP client
@@ -59,7 +59,8 @@ export function forkWorker(environment: NodeJS.ProcessEnv): Worker {
  */
 function findSetpriv(): string | undefined {
   if (process.platform !== 'linux' || process.pid === 1) return undefined;
-  const files = (process.env.PATH ?? '').split(delimiter).map(folder => join(folder, 'setpriv'));
+  const folders = (process.env.PATH ?? '').split(delimiter).filter(isAbsolute);
+  const files = folders.map(folder => join(folder, 'setpriv'));
   return files.find(file => {
     try {
       accessSync(file, constants.X_OK);

@@ -18,10 +18,10 @@ const MAX_PIECES = 100;
 const REST_MS = 10;
 const BUSY_CHUNK_BYTES = 32 << 10;
 
-/** After the worker's exit, for a child of it that goes on writing. */
-const SETTLE_MS = 200;
 /** Turns of the event loop without anything to read, after which a pipe is empty: the pause has to end first. */
 const QUIET_TURNS = 3;
+/** After the worker's exit, where a child of it goes on writing. A pipe holds no more than a few turns read, however slow the machine. */
+const MAX_TURNS = 100;
 
 export class WorkerOutput {
   readonly #stream: Readable;
@@ -48,8 +48,7 @@ export class WorkerOutput {
   async settle(): Promise<void> {
     this.#isSettling = true;
     this.#stream.resume();
-    const deadline = performance.now() + SETTLE_MS;
-    for (let quiet = 0; quiet < QUIET_TURNS && !this.#hasEnded && performance.now() < deadline; ) {
+    for (let turns = 0, quiet = 0; turns < MAX_TURNS && quiet < QUIET_TURNS && !this.#hasEnded; turns++) {
       const before = this.#chunks;
       await new Promise(resolve => setImmediate(resolve));
       quiet = this.#chunks === before ? quiet + 1 : 0;
