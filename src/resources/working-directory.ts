@@ -5,14 +5,24 @@
 import { readFileSync, realpathSync, statSync } from 'node:fs';
 import { dirname, isAbsolute, join, relative, resolve } from 'node:path';
 
-/** $PWD, where that is the working directory; else the working directory. `/` where that is gone. */
-export function workingDirectory(pwd = process.env.PWD): string {
-  if (pwd !== undefined && isAbsolute(pwd) && isSame(pwd, '.')) return pwd;
+/**
+ * $PWD, where that is the working directory; else the folder of APP_MODULE that is, since systemd sets no PWD; else the working directory.
+ * `/` where that is gone.
+ */
+export function workingDirectory({ PWD = '', APP_MODULE = '' }: NodeJS.ProcessEnv = process.env): string {
+  const named = [PWD, ...foldersOf(APP_MODULE)].find(path => isAbsolute(path) && isSame(path, '.'));
+  if (named !== undefined) return named;
   try {
     return process.cwd();
   } catch {
     return '/';
   }
+}
+
+/** Of an absolute path, the nearest first. */
+function foldersOf(path: string): string[] {
+  const folder = dirname(path);
+  return isAbsolute(path) && folder !== path ? [folder, ...foldersOf(folder)] : [];
 }
 
 function isSame(a: string, b: string): boolean {

@@ -1,0 +1,19 @@
+/**
+ * The path by which the operator knows the working directory.
+ */
+import assert from 'node:assert/strict';
+import { symlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { workingDirectory } from '../src/resources/working-directory.ts';
+import { temporaryFolder } from './process/operator.ts';
+
+test('the working directory keeps the path of $PWD, or of APP_MODULE, where that is the same directory', () => {
+  const link = join(temporaryFolder(), 'current');
+  symlinkSync(process.cwd(), link);
+  assert.equal(workingDirectory({ PWD: link }), link);
+  assert.equal(workingDirectory({ APP_MODULE: join(link, 'src', 'app.mjs') }), link);
+  assert.equal(workingDirectory({ PWD: '/tmp', APP_MODULE: join(link, 'app.mjs') }), link);
+  for (const other of [{}, { PWD: '/tmp' }, { PWD: 'src' }, { PWD: join(link, 'nowhere'), APP_MODULE: 'src/app.mjs' }])
+    assert.equal(workingDirectory(other), process.cwd());
+});
