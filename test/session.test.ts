@@ -161,10 +161,17 @@ for (const mode of ['in cookies', 'in Redis'] as const) {
           await alone(last)(ctx, next);
         });
       },
-      'at the same time': (session, first, last) =>
-        appOf((ctx, next) =>
-          Promise.all([session(ctx, async () => void first(ctx, next)), session(ctx, async () => void last(ctx, next))]),
-        ),
+      'at the same time, the second for longer': (session, first, last) =>
+        appOf((ctx, next) => {
+          const begun = Promise.withResolvers<void>();
+          const ended = session(ctx, () => begun.promise.then(() => void first(ctx, async () => undefined)));
+          const longer = session(ctx, async () => {
+            begun.resolve();
+            await ended;
+            await last(ctx, next);
+          });
+          return Promise.all([ended, longer]);
+        }),
     };
     for (const [name, arrange] of Object.entries(arrangements)) {
       test(`mounted twice, ${name}: one session, over TLS too`, async () => {

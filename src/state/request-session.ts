@@ -1,6 +1,5 @@
 /**
- * The session of one request, whichever middleware and whichever app's context ask for it: read once, and written where the outermost
- * mount ends.
+ * The session of one request, whichever middleware and whichever app's context ask for it: read once, and written when the last mount ends.
  */
 import type Koa from 'koa';
 
@@ -23,8 +22,8 @@ export class RequestSession {
   readonly #holder: SessionHolder;
   /** By any model the holder is written; undefined where nobody has asked for the session yet. */
   #model: Model | undefined;
-  /** Contexts in which a mount runs. */
-  readonly #mounted = new Set<Koa.Context>();
+  /** How many mounts run in each context. */
+  readonly #mounts = new Map<Koa.Context, number>();
   /** What was last written; undefined where nothing was. */
   #written: string | undefined;
 
@@ -39,16 +38,17 @@ export class RequestSession {
     return session;
   }
 
-  /** Runs what a mount is around of, with `ctx.session`. */
+  /** Runs the middleware below a mount, with `ctx.session`. */
   async around(ctx: Koa.Context, next: Koa.Next): Promise<void> {
-    if (this.#mounted.has(ctx)) return next();
-    this.#mounted.add(ctx);
-    this.#expose(ctx);
+    const others = this.#mounts.get(ctx) ?? 0;
+    this.#mounts.set(ctx, others + 1);
+    if (others === 0) this.#expose(ctx);
     try {
       await next();
     } finally {
-      this.#mounted.delete(ctx);
-      await this.#write();
+      const left = (this.#mounts.get(ctx) ?? 0) - 1;
+      this.#mounts.set(ctx, left);
+      if (left === 0) await this.#write();
     }
   }
 
@@ -66,7 +66,7 @@ export class RequestSession {
     });
   }
 
-  /** Each mount that is in no other one writes, where there is something new: an app inside an app answers before the outer one is done. */
+  /** When the last mount of a context has ended, where there is something new: an app inside an app answers before the outer one is done. */
   async #write(): Promise<void> {
     if (this.#model === undefined) return;
     if (this.#written === undefined) await this.#model.manuallyCommit();
