@@ -113,7 +113,8 @@ export class Ending implements EndListener {
   }
 
   onDisconnect(): void {
-    process.exit(ExitCode.failed);
+    if (process.connected) this.onLeave("process.emit('disconnect')");
+    else process.exit(ExitCode.failed);
   }
 
   #holdSignals(): void {

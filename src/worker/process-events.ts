@@ -5,6 +5,7 @@
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import cluster from 'node:cluster';
+import { getCallSites } from 'node:util';
 
 /** The primary decides on these: a Ctrl-C, a hang-up or an init without `-s` signals the whole process group, workers included. */
 const OWNED_SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGTTIN', 'SIGTTOU'] as const;
@@ -137,7 +138,13 @@ function interceptCalls(listener: EndListener): void {
     if (isHeld) throw EXIT_HELD;
     return exit.call(process, code);
   };
-  process.disconnect = () => listener.onLeave('process.disconnect()');
+  const disconnect = process.disconnect;
+  process.disconnect = () => {
+    // Node.js calls it, too, when the primary has closed the channel.
+    const [, caller] = getCallSites(2);
+    if (caller?.scriptName === 'node:internal/child_process') disconnect?.call(process);
+    else listener.onLeave('process.disconnect()');
+  };
   const { worker } = cluster;
   if (worker === undefined) return;
   worker.disconnect = () => {

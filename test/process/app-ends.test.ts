@@ -56,6 +56,7 @@ const ENDS: Record<string, [act: string, failure: RegExp]> = {
   'takes its listeners off': ["process.removeAllListeners(); throw new Error('still caught')", /^still caught$/],
   'takes the reference of the channel away': ["process.channel.unref(); throw new Error('first')", /^first$/],
   'calls process.disconnect()': ['process.disconnect()', /^the app called process.disconnect\(\)$/],
+  'emits disconnect': ["process.emit('disconnect')", /^the app called process.emit\('disconnect'\)$/],
   'calls cluster.worker.disconnect()': ['cluster.worker.disconnect()', /^the app called cluster.worker.disconnect\(\)$/],
   'calls cluster.worker.kill()': ['cluster.worker.kill()', /^the app called cluster.worker.kill\(\)$/],
   'sends itself SIGTERM': ['process.kill(process.pid)', /^the app called process.kill\(process.pid, "SIGTERM"\)$/],
