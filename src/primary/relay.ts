@@ -150,10 +150,12 @@ export class Relay implements LinkListener {
 
   async connected(): Promise<void> {
     this.#lostBeats = 0;
+    const hasFailed = this.#exchange === 'failed';
     this.#exchange = 'runs';
     try {
       await this.#exchangeRetained();
       this.#exchange = 'done';
+      if (hasFailed) this.#parts.onState('ready', 'the retained events are exchanged');
     } catch (error) {
       // Once more with the next beat, or when we are connected again.
       this.#exchange = 'failed';
@@ -212,13 +214,13 @@ export class Relay implements LinkListener {
   /** What was retained while we were apart, on either side. */
   async #exchangeRetained(): Promise<void> {
     for (const kept of this.#parts.retained.all) await this.#publish({ ...kept, sender: OPERATOR });
-    for (const [event, { stamp, text }] of (await this.#link?.kept()) ?? []) {
+    for (const [event, { stamp, text }] of (await this.#link?.kept.all()) ?? []) {
       this.#take({ origin: '', seq: 0, sender: OPERATOR, event, json: text, stamp });
     }
   }
 
   async #keep({ event, json, stamp = '' }: Pick<Envelope, 'event' | 'json' | 'stamp'>): Promise<void> {
-    const newer = await this.#link?.keep(event, { stamp, text: json });
+    const newer = await this.#link?.kept.keep(event, { stamp, text: json });
     if (newer !== undefined) this.#take({ origin: '', seq: 0, sender: OPERATOR, event, json: newer.text, stamp: newer.stamp });
   }
 

@@ -4,14 +4,13 @@
  */
 import { type Config, redisDatabase } from '../config.ts';
 import type { RedisState } from '../messages.ts';
-import { MOST_BROADCAST_BYTES } from './broadcast.ts';
 import { MOST_ENVELOPE_LENGTH } from './inbox.ts';
 import { Journal } from './journal.ts';
-import { isFailingOver, replaceConnection, throughFailover } from './reconnecting.ts';
+import { KeptEvents } from './kept.ts';
+import { isFailingOver, replaceConnection } from './reconnecting.ts';
 import { closeRedis, connectRedis, isCluster, isRefusal, MAX_MESSAGE, type RedisClient } from './redis.ts';
 import { limitReplies } from './redis-protocol.ts';
 import { printable } from './refusals.ts';
-import { latestStamp, STAMP_LENGTH } from './retained.ts';
 import { Seal } from './seal.ts';
 
 /** What waits for Redis to take it: 10,000 events of 1 KB and some; above this it is as good as away. */
@@ -34,28 +33,6 @@ export interface LinkListener {
   changed(state: RedisState, message: string): void;
 }
 
-/**
- * Keeps the newest, by the stamp before the first line end: an older one changes nothing and gets the newer one as its answer. What is there counts only
- * with a stamp that is one and not above ARGV[3], where it is not larger than ARGV[4], and where it is not ARGV[5], which nobody has signed.
- */
-const KEEP_NEWEST = `if redis.call('HSTRLEN', KEYS[1], ARGV[1]) <= tonumber(ARGV[4]) then
-  local kept = redis.call('HGET', KEYS[1], ARGV[1])
-  local stamp = kept and kept ~= ARGV[5] and string.match(kept, '^(%d+%-%x+)\\n')
-  if stamp and #stamp == ${STAMP_LENGTH} and stamp <= ARGV[3] and stamp >= string.match(ARGV[2], '^[^\\n]*') then return kept end
-end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-return false`;
-
-/** The values of these names, where they are not larger than ARGV[1]. */
-const READ_KEPT = `local found = {}
-for i = 2, #ARGV do
-  found[i - 1] = redis.call('HSTRLEN', KEYS[1], ARGV[i]) <= tonumber(ARGV[1]) and redis.call('HGET', KEYS[1], ARGV[i]) or ''
-end
-return found`;
-
-/** An event's data with its stamp and signature. */
-const MOST_KEPT_BYTES = MOST_BROADCAST_BYTES + 128;
-
 export class Link {
   readonly #listener: LinkListener;
   readonly #publisher: RedisClient;
@@ -63,9 +40,13 @@ export class Link {
   /** Channels by their name in Redis. */
   readonly #channels: ReadonlyMap<string, Channel>;
   readonly #names: Readonly<Record<Channel, string>>;
-  readonly #keptName: string;
+  /** The retained events in Redis. */
+  readonly kept: KeptEvents;
   readonly #seal: Seal;
-  readonly #retained: readonly string[];
+  /** A key that never exists. */
+  readonly #probe: string;
+  /** Something has been told of the subscriber that is not so any more when it subscribes. */
+  #hasSubscriberFailed = false;
   /** Carries the events where they are durable. */
   readonly #journal: Journal | undefined;
   #unsentBytes = 0;
@@ -85,7 +66,7 @@ export class Link {
       if (state === 'ready') void link.#subscribe();
       else link.#changed(undefined, false);
       // That Redis is there again is the publisher's news.
-      if (state === 'refused' || state === 'faulty') listener.changed(state, message);
+      if (state === 'refused' || state === 'faulty') link.#subscriberFailed(state, message);
     };
     const commandTimeoutMs = ANSWER_TIMEOUT_MS;
     const publisher = connectRedis(config, `bosun:${pod}:primary`, published, { commandTimeoutMs });
@@ -104,9 +85,15 @@ export class Link {
     const nameOf = (channel: string) => `${config.sessionCookie}:${channel}${database === 0 ? '' : `@${database}`}`;
     this.#names = { broadcast: nameOf('broadcast'), fleet: nameOf('fleet') };
     this.#channels = new Map(CHANNELS.map(channel => [this.#names[channel], channel]));
-    this.#keptName = `${config.sessionCookie}:retained`;
-    this.#retained = config.broadcastRetained;
     this.#seal = new Seal(config.sessionKeys);
+    this.kept = new KeptEvents(publisher, {
+      key: `${config.sessionCookie}:retained`,
+      label: nameOf('retained'),
+      names: config.broadcastRetained,
+      seal: this.#seal,
+      onIgnored: reason => listener.ignored('broadcast', reason),
+    });
+    this.#probe = `${config.sessionCookie}:retained:probe`;
     if (config.broadcastDurable)
       this.#journal = new Journal(config, nameOf('journal'), pod, publisher, sealed =>
         this.#received('broadcast', nameOf('journal'), sealed),
@@ -145,47 +132,6 @@ export class Link {
     }
   }
 
-  /** Keeps `value` under `name` for pods that come later, unless a newer one is kept: then that one is the answer. @throws as publish */
-  async keep(name: string, { stamp, text }: StampedText): Promise<StampedText | undefined> {
-    const sealed = this.#seal.sign(this.#labelOf(name), `${stamp}\n${text}`);
-    const keepUnless = (forged: string) =>
-      throughFailover(this.#publisher, () =>
-        this.#publisher.eval(KEEP_NEWEST, 1, this.#keptName, name, sealed, latestStamp(Date.now()), MOST_KEPT_BYTES, forged),
-      );
-    const newer = await keepUnless('');
-    if (typeof newer !== 'string' || newer === '') return undefined;
-    const genuine = this.#opened(name, newer);
-    if (genuine === undefined) await keepUnless(newer);
-    return genuine;
-  }
-
-  /** All that is kept, by name. @throws as publish */
-  async kept(): Promise<Map<string, StampedText>> {
-    const names = this.#retained;
-    const found = await this.#publisher.eval(READ_KEPT, 1, this.#keptName, MOST_KEPT_BYTES, ...names);
-    if (!Array.isArray(found) || found.length !== names.length)
-      throw new Error(`what is kept must be ${names.length} texts, got something else`);
-    return new Map(
-      names.flatMap((name, index) => {
-        const value: unknown = found[index];
-        const opened = typeof value === 'string' && value !== '' ? this.#opened(name, value) : undefined;
-        return opened === undefined ? [] : [[name, opened] as const];
-      }),
-    );
-  }
-
-  #opened(name: string, value: string): StampedText | undefined {
-    const opened = this.#seal.open(this.#labelOf(name), value);
-    const kept = opened === undefined ? undefined : stampedOf(opened);
-    const isGood = kept !== undefined && isJson(kept.text);
-    if (!isGood) this.#listener.ignored('broadcast', opened === undefined ? 'unauthenticated' : 'malformed');
-    return isGood ? kept : undefined;
-  }
-
-  #labelOf(name: string): string {
-    return `${this.#keptName} ${name}`;
-  }
-
   #received(channel: Channel, name: string, sealed: string): void {
     if (sealed.length > MOST_ENVELOPE_LENGTH) {
       this.#listener.ignored(channel, 'malformed');
@@ -207,7 +153,7 @@ export class Link {
    */
   async findMaster(): Promise<void> {
     try {
-      await this.#publisher.unlink(`${this.#keptName}:probe`);
+      await this.#publisher.unlink(this.#probe);
     } catch {
       // Logged as a refusal, or it is away. The publisher connects anew by itself.
       if (!isFailingOver(this.#publisher)) return;
@@ -240,15 +186,22 @@ export class Link {
       if (isCluster(this.#subscriber)) for (const name of names) await this.#subscriber.ssubscribe(name);
       else await this.#subscriber.subscribe(...names);
       await this.#journal?.begun;
+      if (this.#hasSubscriberFailed) this.#listener.changed('ready', 'Redis lets us subscribe again');
+      this.#hasSubscriberFailed = false;
       this.#changed(undefined, true);
     } catch (error) {
       const { message } = error as Error;
-      this.#listener.changed(
+      this.#subscriberFailed(
         isRefusal(message) ? 'refused' : 'unreachable',
         printable(`Redis does not let us subscribe: ${message}`, MAX_MESSAGE),
       );
       replaceConnection(this.#subscriber);
     }
+  }
+
+  #subscriberFailed(state: RedisState, message: string): void {
+    this.#hasSubscriberFailed = true;
+    this.#listener.changed(state, message);
   }
 
   #changed(isPublisherReady = this.#isPublisherReady, isSubscribed = this.#isSubscribed): void {
@@ -258,24 +211,5 @@ export class Link {
     if (!this.isConnected || wasConnected) return;
     this.#journal?.flush();
     this.#listener.connected();
-  }
-}
-
-export interface StampedText {
-  stamp: string;
-  text: string;
-}
-
-function stampedOf(value: string): StampedText {
-  const end = value.indexOf('\n');
-  return { stamp: value.slice(0, end), text: value.slice(end + 1) };
-}
-
-function isJson(text: string): boolean {
-  try {
-    JSON.parse(text);
-    return true;
-  } catch {
-    return false;
   }
 }

@@ -12,7 +12,8 @@ import { seededRandom } from '../random.ts';
 import { until } from '../until.ts';
 import { Visitor } from '../visitor.ts';
 import { ask } from './clients.ts';
-import { CLEAN, type Kit, startKit } from './kit.ts';
+import { CLEAN, type Kit } from './kit.ts';
+import { startOperated } from './operator.ts';
 
 const ROUNDS = 40;
 const rssMib = (pid: number) => Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
@@ -70,8 +71,7 @@ describe('a Redis that lies', { concurrency: 2 }, () => {
       const redis = await FakeRedis.start();
       redis.isResp2 = isResp2;
       const env = { REDIS_URL: redis.url, NODE_CLUSTER_WORKERS: '1', BROADCAST_DURABLE: durable };
-      const kit = await startKit({ app: 'uses-redis.mjs', env });
-      const { port } = await kit.ready();
+      const { kit, port, bosun } = await startOperated({ app: 'uses-redis.mjs', env });
       const [worker = 0] = kit.workerPids;
       await recovers(kit, port, 'nothing yet');
       const before = [kit.pid, worker].map(rssMib);
@@ -115,6 +115,10 @@ describe('a Redis that lies', { concurrency: 2 }, () => {
         assert.ok(rssMib(pid) < (before[index] ?? 0) + 100, `${before[index]} MiB became ${rssMib(pid)} MiB`);
       assert.ok(kit.events.filter(({ event }) => String(event).startsWith('redis.')).length < 60, kit.transcript().slice(-8000));
       assert.equal((await kit.probe('/readyz')).status, 200);
+      await until(
+        async () => !/protocol|does not answer|closed/.test((await bosun('doctor')).stdout) || undefined,
+        () => `the operator is told that it is well again: ${kit.transcript().slice(-4000)}`,
+      );
       assert.match((await kit.probe('/metrics')).body, /^bosun_redis_faults_total [1-9]/m);
       assert.ok(!kit.transcript().includes('\x1b'), 'no control character reaches the log');
       assert.deepEqual(await kit.stop(), CLEAN);
