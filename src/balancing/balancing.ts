@@ -50,6 +50,7 @@ export class Balancing {
   #policy: Policy;
   readonly #board: Board | undefined;
   readonly #sockets: Sockets;
+  readonly #port: number;
   readonly #inodes: ReadonlySet<number>;
   readonly #slots: Slots;
   /** What each worker was last told to serve. */
@@ -64,6 +65,7 @@ export class Balancing {
     const count = policy === 'reuseport' ? Math.min(MOST_SLOTS, Math.max(workers, availableParallelism())) : 1;
     this.#slots = new Slots(count);
     this.#sockets = policy === 'reuseport' ? reuseportSockets(means, address, port, count) : Sockets.shared(address, port);
+    this.#port = this.#sockets.port;
     this.#inodes = new Set(this.#sockets.inodes);
     if (isGated(policy)) {
       try {
@@ -119,6 +121,11 @@ export class Balancing {
       this.#told.set(worker.id, slots.join());
       worker.send({ type: 'serve', slots });
     }
+  }
+
+  /** The real one where PORT=0. */
+  get port(): number {
+    return this.#port;
   }
 
   /** The listening sockets, by their numbers. */

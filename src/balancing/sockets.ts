@@ -55,6 +55,12 @@ export class Sockets {
     return this.#bound.map(socket => socket.fd());
   }
 
+  /** Of all of them; the real one where 0 was asked for. */
+  get port(): number {
+    const [first] = this.#bound;
+    return (first && addressIn(first).port) ?? 0;
+  }
+
   /** By which /proc names them. */
   get inodes(): number[] {
     return this.fds.map(fd => fstatSync(fd).ino);

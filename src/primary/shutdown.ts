@@ -1,7 +1,9 @@
 /**
  * The way out: not ready → delay with open doors → drain → everybody gone → exit code. It begins once, whoever asks first.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Balancing } from '../balancing/balancing.ts';
+import { sendQueues, untilAcknowledged } from '../balancing/send-queue.ts';
 import type { LogSource } from '../log.ts';
 import type { LogOutputs } from '../log-output.ts';
 import { ExitCode } from '../messages.ts';
@@ -102,7 +104,7 @@ export class Shutdown {
     const counting = setTimeout(() => this.#countUnserved(), timeoutMs);
     await supervisor.empty();
     clearTimeout(counting);
-    await disconnect();
+    await Promise.all([this.#untilAcknowledged(deadline), disconnect()]);
     const cut = totals.drains.cutRequests - cutBefore;
     if (cut === 0) return;
     log().warn({ event: 'shutdown.cut', requests: cut });
@@ -116,6 +118,21 @@ export class Shutdown {
     if (connections === 0) return;
     log().warn({ event: 'shutdown.unserved', connections });
     totals.unserved(connections);
+  }
+
+  /**
+   * A container's network goes with this process, and with it what the kernel has not delivered yet. Clients that acknowledge nothing do not
+   * change the exit code, or any stranger could.
+   */
+  async #untilAcknowledged(deadline: number): Promise<void> {
+    const { balancing, totals, log } = this.#parts;
+    const timeoutMs = Math.max(0, deadline - performance.now());
+    const world = { look: () => sendQueues(balancing.port), now: () => performance.now(), sleep };
+    const left = await untilAcknowledged(world, timeoutMs);
+    if (left.size === 0) return;
+    const bytes = [...left.values()].reduce((sum, each) => sum + each, 0);
+    log().warn({ event: 'shutdown.unacknowledged', connections: left.size, bytes });
+    totals.drains.unacknowledgedConnections += left.size;
   }
 
   /** Never resolves: the process ends once its last lines are written. */

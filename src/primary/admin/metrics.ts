@@ -58,6 +58,11 @@ export async function metricsText(
     'Requests that ended without an answer: cut by a deadline, or lost with their worker.',
     totals.drains.cutRequests,
   );
+  counter(
+    'bosun_unacknowledged_connections_total',
+    'Connections whose clients had not acknowledged the end of their answers at the exit.',
+    totals.drains.unacknowledgedConnections,
+  );
   counter('bosun_shed_requests_total', 'Requests refused because the event loop was late.', counters.shed);
   counter('bosun_malformed_messages_total', 'Messages of workers that were dropped as malformed.', totals.malformedMessages);
   counter('bosun_dropped_log_lines_total', 'Log lines that nobody read in time.', pod.droppedLogLines);

@@ -22,6 +22,8 @@ export interface DrainTotals {
   finishedRequests: number;
   cutRequests: number;
   handedOverConnections: number;
+  /** Whose clients had not acknowledged the end of their answers when the primary exited. */
+  unacknowledgedConnections: number;
   longestRequestMs: number;
   last: (Drain & { worker: number; reason: ExitReason | undefined }) | null;
 }
@@ -66,6 +68,7 @@ export class Totals {
     finishedRequests: 0,
     cutRequests: 0,
     handedOverConnections: 0,
+    unacknowledgedConnections: 0,
     longestRequestMs: 0,
     last: null,
   };

@@ -1,0 +1,59 @@
+/**
+ * Connections that this process or its workers have closed and whose clients have not acknowledged all of it yet. The kernel sends on, but
+ * a container's network goes with its first process: what is on its way then never arrives.
+ */
+import { TcpState, tcpTable } from './tcp-table.ts';
+
+/** We have sent our FIN, after all data, and it is not acknowledged. */
+const CLOSED_BY_US: readonly string[] = [TcpState.finWait1, TcpState.lastAck, TcpState.closing];
+
+/** A client that acknowledges nothing for so long is waited for no longer. */
+const STALL_MS = 5000;
+const SOONEST_LOOK_MS = 10;
+const LATEST_LOOK_MS = 250;
+/** A look may take a tenth of the time: it takes long where there are very many sockets. */
+const MAX_LOOKING_PART = 0.1;
+
+/** Unacknowledged bytes, FIN included, by connection. */
+export type SendQueues = ReadonlyMap<string, number>;
+
+/** Of the closed connections to this port; empty where the system does not tell. */
+export function sendQueues(port: number, folder?: string): SendQueues {
+  const found = new Map<string, number>();
+  for (const file of ['tcp', 'tcp6'] as const) {
+    try {
+      for (const { localPort, state, addresses, txQueue } of tcpTable(file, folder))
+        if (localPort === port && CLOSED_BY_US.includes(state)) found.set(addresses, txQueue);
+    } catch {
+      /* no such file */
+    }
+  }
+  return found;
+}
+
+export interface World {
+  look: () => SendQueues;
+  now: () => number;
+  sleep: (ms: number) => Promise<unknown>;
+}
+
+/**
+ * Waits until every client has acknowledged all, at most `timeoutMs`. Those that acknowledge nothing for 5 s end the wait.
+ * @returns what is left
+ */
+export async function untilAcknowledged({ look, now, sleep }: World, timeoutMs: number): Promise<SendQueues> {
+  const deadline = now() + timeoutMs;
+  const progress = new Map<string, { bytes: number; at: number }>();
+  for (let pauseMs = SOONEST_LOOK_MS; ; pauseMs = Math.min(LATEST_LOOK_MS, pauseMs * 2)) {
+    const lookedAt = now();
+    const left = look();
+    for (const [connection, bytes] of left) {
+      const last = progress.get(connection);
+      if (last === undefined || bytes < last.bytes) progress.set(connection, { bytes, at: lookedAt });
+    }
+    const isStalled = (connection: string) => lookedAt - (progress.get(connection)?.at ?? lookedAt) >= STALL_MS;
+    if ([...left.keys()].every(isStalled) || lookedAt >= deadline) return left;
+    const lookMs = now() - lookedAt;
+    await sleep(Math.min(Math.max(pauseMs, lookMs / MAX_LOOKING_PART), Math.max(0, deadline - now())));
+  }
+}

@@ -1,0 +1,63 @@
+/**
+ * The TCP sockets of this network namespace, as Linux lists them in /proc/net/tcp and tcp6 (Documentation/networking/proc_net_tcp.rst).
+ * Listening ones come first.
+ */
+import { closeSync, openSync, readSync } from 'node:fs';
+import { join } from 'node:path';
+
+const OWN_NETWORK = '/proc/self/net';
+const CHUNK_BYTES = 16_384;
+
+/** A state as the table has it: hexadecimal, from the kernel's enum. */
+export const TcpState = { finWait1: '04', lastAck: '09', listen: '0A', closing: '0B' } as const;
+
+export interface TcpLine {
+  localPort: number;
+  /** Of both ends. */
+  addresses: string;
+  state: string;
+  /** Sent or to be sent, and not acknowledged: bytes and the FIN. */
+  txQueue: number;
+  /** Of a listening socket: connections that nobody has accepted. */
+  rxQueue: number;
+  inode: number;
+}
+
+/** Reads no further than it is asked for. @throws ENOENT, EACCES … where the system does not tell */
+export function* tcpTable(file: 'tcp' | 'tcp6', folder = OWN_NETWORK): Generator<TcpLine> {
+  for (const line of linesOf(join(folder, file))) {
+    // sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode …
+    const [, local = '', remote = '', state = '', queues = '', , , , , inode] = line.trim().split(/ +/);
+    const [tx = '', rx = ''] = queues.split(':');
+    yield {
+      localPort: Number.parseInt(local.slice(local.lastIndexOf(':') + 1), 16),
+      addresses: `${local} ${remote}`,
+      state,
+      txQueue: Number.parseInt(tx, 16),
+      rxQueue: Number.parseInt(rx, 16),
+      inode: Number(inode),
+    };
+  }
+}
+
+/** Without the heading. */
+function* linesOf(path: string): Generator<string> {
+  const fd = openSync(path, 'r');
+  try {
+    const chunk = Buffer.alloc(CHUNK_BYTES);
+    let rest = '';
+    let isHeading = true;
+    for (;;) {
+      const bytes = readSync(fd, chunk);
+      const lines = (rest + chunk.toString('latin1', 0, bytes)).split('\n');
+      rest = lines.pop() ?? '';
+      for (const line of lines) {
+        if (!isHeading) yield line;
+        isHeading = false;
+      }
+      if (bytes === 0) return;
+    }
+  } finally {
+    closeSync(fd);
+  }
+}

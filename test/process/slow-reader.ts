@@ -1,0 +1,41 @@
+/**
+ * A client on a slow line: it has asked, and reads nothing of the answer until it is told to. The kernel of the server has the rest meanwhile.
+ */
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { requestText } from './clients.ts';
+
+/** More than the client's kernel takes before it reads, less than the server's holds: the answer ends, and is not there. */
+export const ANSWER_BYTES = 512 * 1024;
+/** An app of `writtenApp` that answers so. */
+export const LARGE_ANSWER = `return (req, res) => res.end(Buffer.alloc(${ANSWER_BYTES}, 'x'));`;
+
+export class SlowReader {
+  readonly #socket: Socket;
+
+  static async ask(port: number, host = '127.0.0.1', request = requestText('/')): Promise<SlowReader> {
+    const socket = connect({ port, host }).pause();
+    await once(socket, 'connect');
+    socket.write(request);
+    return new SlowReader(socket);
+  }
+
+  private constructor(socket: Socket) {
+    this.#socket = socket.on('error', () => undefined);
+  }
+
+  /** All that comes until the server ends the connection: how many bytes. */
+  async readAll(): Promise<number> {
+    let bytes = 0;
+    this.#socket.on('data', chunk => {
+      bytes += chunk.length;
+    });
+    this.#socket.resume();
+    await Promise.race([once(this.#socket, 'close'), once(this.#socket, 'end')]);
+    return bytes;
+  }
+
+  close(): void {
+    this.#socket.destroy();
+  }
+}
