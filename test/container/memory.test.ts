@@ -124,6 +124,19 @@ test('page cache that fills the memory limit refuses no heap snapshot', withEngi
   assert.deepEqual([await exits(app), await kernelKills(app)], [{}, 0]);
 });
 
+test('a profile that does not fit on the disk is an error, and leaves no file', withEngine, async () => {
+  const app = await runLimited(['--tmpfs', '/small:size=4k,mode=1777'], { NODE_CLUSTER_WORKERS: '1' });
+  await app.output('sh', '-c', 'head -c 4096 /dev/zero > /small/full');
+  const { exitCode, output } = await app.exec('bosun', 'cpu-profile', '--seconds', '0.5', '--output', '/small/profile');
+  assert.equal(exitCode, 1);
+  assert.match(output, /^bosun: ENOSPC/);
+  assert.equal((await app.output('ls', '-A', '/small')).trim(), 'full');
+  assert.match(
+    await app.output('bosun', 'cpu-profile', '--seconds', '0.1', '--output', '/tmp/profile'),
+    /^worker 1: \/tmp\/profile$/m,
+  );
+});
+
 for (const [given, primary, worker] of [
   [0, 0, 300],
   [900, 900, 1000],
