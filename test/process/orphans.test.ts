@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
 import { fork, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { freePort } from '../free-port.ts';
 import { until } from '../until.ts';
 import { askJson, RawClient, requestText } from './clients.ts';
 import { type Kit, ROOT, startKit } from './kit.ts';
+import { temporaryFolder } from './operator.ts';
 import { isAlive } from './processes.ts';
 
 const noProc = process.platform !== 'linux' && 'there is no /proc';
@@ -65,6 +67,14 @@ suite('workers end with their primary, blocked or stopped, and the next start ha
     assert.deepEqual(await third.exit(), { code: 1, signal: null });
     assert.deepEqual(next.all('worker.exit'), []);
     assert.equal((await next.status()).state, 'ready');
+  });
+
+  test('a setpriv that does not work costs a failed start, and no more', async () => {
+    const folder = temporaryFolder();
+    writeFileSync(join(folder, 'setpriv'), '#!/bin/sh\n# as one with --pdeathsig\nexit 127\n', { mode: 0o755 });
+    const kit = await startKit({ app: 'koa.mjs', env: { PATH: folder, NODE_CLUSTER_WORKERS: '1' } });
+    await kit.ready();
+    assert.equal((await kit.event('worker.exit')).failure, 'exit code 127');
   });
 
   test('also one whose primary dies while it starts', async () => {

@@ -40,6 +40,7 @@ const evaluated = object({ result: object({ value: kept }) });
  * @returns a line for each frame; undefined where it is another process than `pid`, or blocked in native code, or silent for `timeoutMs`
  */
 export async function stackAt(url: string, pid: number, timeoutMs: number): Promise<string[] | undefined> {
+  if (!URL.canParse(url)) return undefined; // a port above 65535
   const socket = new WebSocket(url);
   const { promise, resolve } = Promise.withResolvers<string[] | undefined>();
   const timer = setTimeout(resolve, timeoutMs, undefined);

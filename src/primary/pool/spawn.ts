@@ -2,7 +2,7 @@
  * How the process of a worker is started: the options of its Node.js, and that the system ends it with its primary.
  */
 import cluster, { type Worker } from 'node:cluster';
-import { accessSync, constants, readFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { delimiter, isAbsolute, join } from 'node:path';
 
 /**
@@ -44,7 +44,10 @@ export function forkWorker(environment: NodeJS.ProcessEnv): Worker {
   try {
     const worker = cluster.fork(environment);
     worker.process.once('exit', code => {
-      if (code !== null && SETPRIV_FAILED.includes(code)) setpriv = undefined;
+      if (code !== null && SETPRIV_FAILED.includes(code) && existsSync(execPath)) setpriv = undefined;
+    });
+    worker.process.once('error', () => {
+      setpriv = null; // may have been removed: looked for again
     });
     return worker;
   } finally {
