@@ -28,6 +28,7 @@ function runOnce(random: () => number, seed: string): void {
   const count = () => ({
     pool: workers.size,
     wanted,
+    up: [...workers].filter(({ readyAt }) => readyAt !== undefined).length,
     serving: [...workers].filter(({ readyAt }) => readyAt !== undefined).length,
     starting: [...workers].filter(({ readyAt }) => readyAt === undefined).map(({ startedAt }) => startedAt),
   });

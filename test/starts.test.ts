@@ -14,7 +14,7 @@ function startsOn(cpus: number) {
   const starts = new Starts(failures, { cpus: { quota: null, cpuset: null, effective: cpus, source: 'test' } }, 0);
   const started = (count: Partial<Count>, now: number) => {
     let many = 0;
-    starts.look({ pool: 0, wanted: 1, serving: 0, starting: [], ...count }, now, () => many++);
+    starts.look({ pool: 0, wanted: 1, up: 0, serving: 0, starting: [], ...count }, now, () => many++);
     return many;
   };
   const failed = (now: number) =>
@@ -74,9 +74,9 @@ test('more CPUs start more', () => {
 test('a pool has started when all wanted workers serve, once', () => {
   const { starts } = startsOn(2);
   const count = { pool: 2, wanted: 2, starting: [] };
-  assert.equal(starts.note({ ...count, serving: 1 }, 1000, GIVE_OTHERS_MS), false);
-  assert.equal(starts.note({ ...count, serving: 2 }, 1001, GIVE_OTHERS_MS), true);
-  assert.equal(starts.note({ ...count, serving: 2 }, 1002, GIVE_OTHERS_MS), false);
+  assert.equal(starts.note({ ...count, up: 1, serving: 1 }, 1000, GIVE_OTHERS_MS), false);
+  assert.equal(starts.note({ ...count, up: 2, serving: 2 }, 1001, GIVE_OTHERS_MS), true);
+  assert.equal(starts.note({ ...count, up: 2, serving: 2 }, 1002, GIVE_OTHERS_MS), false);
   assert.equal(starts.hasStarted, true);
 });
 
@@ -85,12 +85,21 @@ test('it has started without those that have failed for WORKER_START_TIMEOUT_MS,
   const count = { pool: 2, wanted: 2, starting: [0] };
   failed(5000);
   assert.ok(starts.dueAt({ starting: [] }, 6000, GIVE_OTHERS_MS) <= 35_000);
-  assert.equal(starts.note({ ...count, serving: 0 }, 35_000, GIVE_OTHERS_MS), false);
-  assert.equal(starts.note({ ...count, serving: 1 }, 34_999, GIVE_OTHERS_MS), false);
-  assert.equal(starts.note({ ...count, serving: 1 }, 35_000, GIVE_OTHERS_MS), true);
+  assert.equal(starts.note({ ...count, up: 0, serving: 0 }, 35_000, GIVE_OTHERS_MS), false);
+  assert.equal(starts.note({ ...count, up: 1, serving: 1 }, 34_999, GIVE_OTHERS_MS), false);
+  assert.equal(starts.note({ ...count, up: 1, serving: 1 }, 35_000, GIVE_OTHERS_MS), true);
+});
+
+test('a pool with a cordoned worker is whole, and nobody fails in it', () => {
+  const { failures, starts, failed } = startsOn(2);
+  failed(1000);
+  starts.note({ pool: 2, wanted: 2, up: 1, serving: 1, starting: [] }, 2000, GIVE_OTHERS_MS);
+  assert.equal(failures.failingSince, 1000);
+  starts.note({ pool: 2, wanted: 2, up: 2, serving: 1, starting: [] }, 3000, GIVE_OTHERS_MS);
+  assert.equal(failures.failingSince, undefined);
 });
 
 test('slow workers that have not failed are waited for', () => {
   const { starts } = startsOn(2);
-  assert.equal(starts.note({ pool: 2, wanted: 2, serving: 1, starting: [0] }, 1e9, GIVE_OTHERS_MS), false);
+  assert.equal(starts.note({ pool: 2, wanted: 2, up: 1, serving: 1, starting: [0] }, 1e9, GIVE_OTHERS_MS), false);
 });

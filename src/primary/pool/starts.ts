@@ -22,6 +22,8 @@ export interface Count {
   /** The workers that make up the wanted number. */
   pool: number;
   wanted: number;
+  /** Those of the pool that are ready, or cordoned. */
+  up: number;
   serving: number;
   /** When those were started that are not ready yet, with those that are to replace another one. */
   starting: readonly number[];
@@ -67,12 +69,11 @@ export class Starts {
   }
 
   /** Notes who serves; returns true once, when the pool has started. */
-  note({ wanted, serving }: Count, now: number, giveOthersMs: number): boolean {
-    // Whatever it was that made them all: the last one is ready, or fewer are wanted.
-    const isWhole = serving >= wanted;
-    if (isWhole) this.#failures.whole();
+  note({ wanted, up, serving }: Count, now: number, giveOthersMs: number): boolean {
+    if (up >= wanted) this.#failures.whole();
     if (this.#hasStarted) return false;
-    this.#hasStarted = isWhole || (serving > 0 && now >= this.#startsWithoutAt(giveOthersMs));
+    // Whatever it was that made them all: the last one is ready, or fewer are wanted.
+    this.#hasStarted = serving >= wanted || (serving > 0 && now >= this.#startsWithoutAt(giveOthersMs));
     return this.#hasStarted;
   }
 

@@ -311,12 +311,13 @@ export class Supervisor implements WorkerListener {
   get #count(): Count {
     const starting = this.handles.filter(({ state }) => state === 'starting').map(({ startedAt }) => startedAt);
     const pool = this.#pool().length + this.#replacer.leaving + this.#crowding;
-    return { pool, wanted: this.#wanted, serving: this.serving.length, starting };
+    return { pool, wanted: this.#wanted, up: this.#pool().filter(isUp).length, serving: this.serving.length, starting };
   }
 
   #noteStarted(now: number): void {
-    this.#enlargement.look(this.#pool().filter(isUp).length);
-    if (this.#starts.note(this.#count, now, this.#config.workerStartTimeoutMs)) this.#announcer.tell(events => events.changed());
+    const count = this.#count;
+    this.#enlargement.look(count.up);
+    if (this.#starts.note(count, now, this.#config.workerStartTimeoutMs)) this.#announcer.tell(events => events.changed());
   }
 
   #start(): WorkerHandle {
