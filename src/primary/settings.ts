@@ -127,9 +127,8 @@ export class Settings {
     const { environment: given, fromDotenv } = readEnvironment(process.env, this.#directory);
     const nodeOptions = nodeOptionsOf(given);
     const { refused, warnings, maxHeaderSize } = judgeNodeOptions(nodeOptions, given.MAX_HEADER_BYTES || undefined);
-    if (refused.length > 0) throw new ConfigError(refused);
     const environment = maxHeaderSize === undefined ? given : { ...given, MAX_HEADER_BYTES: maxHeaderSize };
-    const { config, fromFiles } = readSettings(environment, fromDotenv);
+    const { config, fromFiles } = readSettingsWith(refused, environment, fromDotenv);
     const release = releaseOf(this.#directory, config);
     return { environment, config, fromFiles, release, nodeOptions, nodeOptionWarnings: warnings };
   }
@@ -149,6 +148,21 @@ function nodeOptionsOf({ NODE_OPTIONS = '', WORKER_NODE_OPTIONS = '' }: Environm
     commandLine: process.execArgv,
     workers: split('WORKER_NODE_OPTIONS', WORKER_NODE_OPTIONS),
   };
+}
+
+/** @throws ConfigError with these `problems`, and with all others */
+function readSettingsWith(
+  problems: readonly string[],
+  ...given: Parameters<typeof readSettings>
+): ReturnType<typeof readSettings> {
+  let read: ReturnType<typeof readSettings>;
+  try {
+    read = readSettings(...given);
+  } catch (error) {
+    throw error instanceof ConfigError ? new ConfigError([...problems, ...error.problems]) : error;
+  }
+  if (problems.length > 0) throw new ConfigError(problems);
+  return read;
 }
 
 /** @throws ConfigError */

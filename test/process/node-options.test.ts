@@ -63,12 +63,18 @@ describe('options of Node.js', { concurrency: 3 }, () => {
   test('that can not hold end the start with code 78 and the reason', async () => {
     const refused = await startKit({
       command: [process.execPath, ...READ_ALL, '--report-on-signal', MAIN],
-      env: { NODE_OPTIONS: '--max-http-header-size=20000', MAX_HEADER_BYTES: '16384', NODE_COMPILE_CACHE: undefined },
+      env: {
+        NODE_OPTIONS: '--max-http-header-size=20000',
+        MAX_HEADER_BYTES: '16384',
+        PORT: 'none',
+        NODE_COMPILE_CACHE: undefined,
+      },
     });
     assert.equal((await refused.exit()).code, 78);
     for (const reason of [
       /--permission \(command line\) can't be: the kit needs --allow-child-process, --allow-net, --allow-fs-write=/,
       /--report-on-signal must go with another --report-signal/,
+      /PORT must be a port from 0 to 65535, got "none"/,
       /--max-http-header-size and MAX_HEADER_BYTES must be the same, got 20000 and 16384/,
     ])
       assert.match(refused.stderr, reason);
