@@ -10,6 +10,8 @@ export const ANSWER_BYTES = 512 * 1024;
 /** An app of `writtenApp` that answers so. */
 export const LARGE_ANSWER = `return (req, res) => res.end(Buffer.alloc(${ANSWER_BYTES}, 'x'));`;
 
+const SILENCE_MS = 10_000;
+
 export class SlowReader {
   readonly #socket: Socket;
 
@@ -24,13 +26,13 @@ export class SlowReader {
     this.#socket = socket.on('error', () => undefined);
   }
 
-  /** All that comes until the server ends the connection: how many bytes. */
+  /** All that comes until the server ends the connection, or its network is gone: how many bytes. */
   async readAll(): Promise<number> {
     let bytes = 0;
     this.#socket.on('data', chunk => {
       bytes += chunk.length;
     });
-    this.#socket.resume();
+    this.#socket.setTimeout(SILENCE_MS, () => this.#socket.destroy()).resume();
     await Promise.race([once(this.#socket, 'close'), once(this.#socket, 'end')]);
     return bytes;
   }
