@@ -187,7 +187,7 @@ export const variables = {
     'PEM file of the authority that has signed the certificates of Redis; goes with `rediss://` or `REDIS_TLS`',
   ),
   redisSentinels: optional('REDIS_SENTINELS', hostPorts, 'Redis Sentinels, `host:port,…`, instead of `REDIS_URL`'),
-  redisSentinelName: optional('REDIS_SENTINEL_NAME', text, 'the name of the master that the Sentinels watch'),
+  redisSentinelName: optional('REDIS_SENTINEL_NAME', credential, 'the name of the master that the Sentinels watch'),
   redisSentinelPassword: optional(
     'REDIS_SENTINEL_PASSWORD',
     credential,

@@ -18,7 +18,7 @@ interface ReplyError extends Error {
 interface DataHandler {
   redis: Redis & {
     stream: { destroy(): void };
-    commandQueue: { length: number; peekFront(): { command: Command } | undefined };
+    commandQueue: { length: number; peekFront(): { command: { name: string; args: readonly unknown[] } } | undefined };
     condition: { protocol: number; subscriber: unknown } | null;
     recoverFromFatalError(commandError: Error, error: Error, options: { offlineQueue: boolean }): void;
   };
@@ -111,7 +111,22 @@ function checkPush(reply: unknown, waiting: string | undefined): void {
   } else if (!reply.every(isText)) throw new ProtocolError(`a malformed push "${type}"`);
 }
 
+const MAX_SLOT = 16_383;
+const isWhole = (value: unknown, max: number) => Number.isSafeInteger(value) && Number(value) >= 0 && Number(value) <= max;
+
+/** The nodes of a Cluster: ioredis reads them where nobody catches, and fills each range from its begin to its end. @throws ProtocolError */
+function checkSlots(reply: unknown): void {
+  const isNode = (node: unknown) => Array.isArray(node) && (node[0] === null || isText(node[0])) && isWhole(node[1], 65_535);
+  const isRange = (range: unknown) =>
+    Array.isArray(range) && isWhole(range[0], MAX_SLOT) && isWhole(range[1], MAX_SLOT) && range.slice(2).every(isNode);
+  if (!Array.isArray(reply) || reply.length > MAX_SLOT + 1 || !reply.every(isRange))
+    throw new ProtocolError('malformed slots of a Cluster');
+}
+
 const waitingOf = ({ redis }: DataHandler) => redis.commandQueue.peekFront()?.command.name.toLowerCase();
+
+const isSlots = (command: { name: string; args: readonly unknown[] } | undefined) =>
+  command?.name.toLowerCase() === 'cluster' && String(command.args[0]).toLowerCase() === 'slots';
 
 handler.returnPush = function (reply) {
   checkPush(reply, waitingOf(this));
@@ -131,6 +146,7 @@ handler.returnReply = function (reply) {
   }
   if (isResp2Subscriber && Array.isArray(reply)) checkPush(reply, waiting);
   else if (waiting !== undefined && isSubscription(waiting)) checkPush(reply, waiting);
+  if (isSlots(this.redis.commandQueue.peekFront()?.command)) checkSlots(reply);
   returnReply.call(this, reply);
 };
 

@@ -12,10 +12,12 @@ import { seededRandom } from '../random.ts';
 import { until } from '../until.ts';
 import { Visitor } from '../visitor.ts';
 import { ask } from './clients.ts';
-import { CLEAN, type Kit } from './kit.ts';
+import { CLEAN, type Kit, startKit } from './kit.ts';
 import { startOperated } from './operator.ts';
 
 const ROUNDS = 40;
+/** As many as come before the back-off grows. */
+const TOLD = 10;
 const rssMib = (pid: number) => Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
 
 /** Replies that are none, each to whatever was asked. */
@@ -123,6 +125,40 @@ describe('a Redis that lies', { concurrency: 2 }, () => {
       assert.ok(!kit.transcript().includes('\x1b'), 'no control character reaches the log');
       assert.deepEqual(await kit.stop(), CLEAN);
       assert.deepEqual(kit.all('worker.uncaught-exception'), []);
+    });
+  }
+
+  for (const [what, name] of [
+    ['Sentinel', 'REDIS_SENTINELS'],
+    ['node of a Cluster', 'REDIS_CLUSTER_NODES'],
+  ] as const) {
+    test(`a ${what} that lies about the others ends neither the primary nor a worker`, async () => {
+      const redis = await FakeRedis.start();
+      const { host } = new URL(redis.url);
+      const env = { [name]: host, NODE_CLUSTER_WORKERS: '1', ...(what === 'Sentinel' && { REDIS_SENTINEL_NAME: 'main' }) };
+      const lies = [
+        '_\r\n',
+        '*1\r\n*2\r\n:0\r\n:999999999999999\r\n',
+        ...['*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$1\r\nx\r\n:99999\r\n', '*1\r\n*1\r\n_\r\n', '*1\r\n:1\r\n'],
+        ...[
+          '*2\r\n$9\r\n127.0.0.1\r\n$5\r\n99999\r\n',
+          '*2\r\n_\r\n_\r\n',
+          '*2\r\n*0\r\n*0\r\n',
+          '*1\r\n*3\r\n+ip\r\n+port\r\n+1\r\n',
+        ],
+        ...Object.values(LIES),
+      ];
+      let told = 0;
+      redis.lie = ([name = '']) => (/^(sentinel|cluster|subscribe)$/i.test(name) ? lies[told++ % lies.length] : undefined);
+      const kit = await startKit({ app: 'uses-redis.mjs', env });
+      await until(
+        () => told > TOLD || kit.process.exitCode !== null || undefined,
+        () => `${told} lies told; ${kit.transcript().slice(-4000)}`,
+      );
+      assert.equal(kit.process.exitCode, null, kit.transcript().slice(-4000));
+      assert.deepEqual(kit.all('worker.exit'), []);
+      assert.equal((await kit.probe('/livez')).status, 200);
+      assert.deepEqual(await kit.stop(), CLEAN);
     });
   }
 });
