@@ -5,7 +5,7 @@ const { connect } = process.getBuiltinModule('node:net');
 
 const TIMEOUT_MS = 2500;
 const { ADMIN_PORT = '9090', ADMIN_HOST = '', PORT = '3000', HOST = '' } = process.env;
-/** A server on every address is on loopback too: of IPv4, or of IPv6 where there is no other. */
+/** A server on every address also listens on loopback: IPv4, or IPv6 where there is no IPv4. */
 const ANY = ['', '0.0.0.0', '::'];
 const LOOPBACK = ['127.0.0.1', '::1'];
 
@@ -14,7 +14,7 @@ function fail(reason) {
   process.exit(1);
 }
 
-/** Asks on the first of these addresses that takes connections. */
+/** Sends the request to the first of these addresses that accepts connections. */
 function check(host, ask) {
   const [first, ...others] = ANY.includes(host) ? LOOPBACK : [host];
   const next = others => error => (others.length === 0 ? fail(error.message) : ask(others[0]).on('error', next(others.slice(1))));

@@ -1,5 +1,5 @@
 /**
- * Options of Node.js: read as Node.js reads them, and each either holds or is refused with the reason.
+ * Node.js options are parsed as Node.js parses them. Each one applies or is refused with the reason.
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -27,43 +27,43 @@ describe('NODE_OPTIONS', () => {
     ['--a=\\b', ['--a=\\b']],
     ['""', ['']],
   ] as const)
-    test(`${text} is split as by Node.js, and joined again`, () => {
+    test(`${text} is split as Node.js splits it, and joined again`, () => {
       assert.deepEqual(splitNodeOptions(text), options);
       assert.deepEqual(splitNodeOptions(joinNodeOptions(options)).filter(Boolean), options.filter(Boolean));
     });
 
-  test('a quote or an escape without its end is refused, as by Node.js', () => {
+  test('an unterminated quote or escape is refused, as by Node.js', () => {
     assert.throws(() => splitNodeOptions('--title="a'), /a quote without its end/);
     assert.throws(() => splitNodeOptions('--title="a\\'), /an escape without a character/);
   });
 });
 
-describe('the heap', () => {
+describe('the heap size', () => {
   const choose = (environment: string, commandLine: string[], workers: string) =>
     takeHeapChoice({ environment: splitNodeOptions(environment), commandLine, workers: splitNodeOptions(workers) });
 
-  test('is that of the workers alone, else of the command line, else of NODE_OPTIONS, and the rest is passed on', () => {
+  test('comes from WORKER_NODE_OPTIONS, else from the command line, else from NODE_OPTIONS; other options are passed on', () => {
     const all = choose('--a --max-old-space-size=1', ['--b', '--max_old_space_size=2'], '--c --max-heap-size=3');
     assert.deepEqual(all, { choice: { sizeMb: 3, isWhole: true }, environment: '--a', commandLine: ['--b', '--c'] });
     assert.deepEqual(choose('--max-old-space-size=1', ['--max-old-space-size=2'], '').choice, { sizeMb: 2 });
     assert.deepEqual(choose('--max-old-space-size-percentage=50', [], '').choice, { percent: 50 });
   });
 
-  test('is given as the option that the operator has given', () => {
+  test('is passed on with the option that the operator used', () => {
     assert.equal(heapOption(100, { sizeMb: 100 }), '--max-old-space-size=100');
     assert.equal(heapOption(100, { sizeMb: 100, isWhole: true }), '--max-heap-size=100');
   });
 });
 
-describe('an option that the kit sets by itself', () => {
+describe('an option that affects what the kit sets', () => {
   for (const [option, why] of [
-    ['--inspect-brk', /the primary waits for a debugger: give it in WORKER_NODE_OPTIONS/],
-    ['--inspect_wait=0', /the primary waits/],
-    ['--experimental-config-file=a.json', /does not see the options of a configuration file/],
-    ['--experimental-default-config-file', /does not see the options of a configuration file/],
-    ['--heapsnapshot-signal=SIGUSR2', /SIGUSR2 is the kit’s own/],
-    ['--report-signal SIGHUP', /SIGHUP is the kit’s own/],
-    ['--report-on-signal', /another --report-signal/],
+    ['--inspect-brk', /makes the primary wait for a debugger; set it in WORKER_NODE_OPTIONS/],
+    ['--inspect_wait=0', /the primary wait/],
+    ['--experimental-config-file=a.json', /cannot read the options of a configuration file/],
+    ['--experimental-default-config-file', /cannot read the options of a configuration file/],
+    ['--heapsnapshot-signal=SIGUSR2', /the kit uses SIGUSR2/],
+    ['--report-signal SIGHUP', /the kit uses SIGHUP/],
+    ['--report-on-signal', /a --report-signal other than SIGUSR2/],
   ] as const)
     test(`${option} is refused with the reason`, () => {
       const { refused, warnings } = judge(option);
@@ -75,11 +75,11 @@ describe('an option that the kit sets by itself', () => {
     ['--inspect', /debugger’s port/],
     ['--inspect=0.0.0.0:9229', /debugger’s port/],
     ['--inspect-port=0', /debugger’s port/],
-    ['--env-file=.env.local', /a rolling restart does not read it again/],
+    ['--env-file=.env.local', /it is read once/],
     ['--abort-on-uncaught-exception', /its other requests/],
     ['--preserve-symlinks', /real path/],
   ] as const)
-    test(`${option} holds, with a warning`, () => {
+    test(`${option} applies, with a warning`, () => {
       const { refused, warnings } = judge('', { commandLine: [option] });
       assert.deepEqual(refused, []);
       assert.match(warnings.join(), warning);
@@ -94,17 +94,17 @@ describe('an option that the kit sets by itself', () => {
     '--max-semi-space-size=8',
     '--report-on-signal --report-signal=SIGPROF',
   ])
-    test(`${option} holds`, () => {
+    test(`${option} applies`, () => {
       assert.deepEqual(judge(option), { refused: [], warnings: [], maxHeaderSize: undefined });
     });
 
-  test('--inspect-brk for the workers alone holds, with a warning', () => {
+  test('--inspect-brk in WORKER_NODE_OPTIONS applies, with a warning', () => {
     const { refused, warnings } = judge('', { workers: '--inspect-brk' });
     assert.deepEqual(refused, []);
     assert.match(warnings.join(), /WORKER_START_TIMEOUT_MS/);
   });
 
-  test('--max-http-header-size is MAX_HEADER_BYTES, and refused where that is another', () => {
+  test('--max-http-header-size sets MAX_HEADER_BYTES, and is refused if that has another value', () => {
     for (const option of ['--max-http-header-size=32768', '--max_http_header_size 32768']) {
       assert.equal(judge(option).maxHeaderSize, '32768');
       assert.deepEqual(judge(option, { maxHeaderBytes: '32768' }).refused, []);
@@ -119,7 +119,7 @@ describe('an option that the kit sets by itself', () => {
   });
 });
 
-test('WORKER_NODE_OPTIONS takes what Node.js takes in NODE_OPTIONS, and nothing else', () => {
+test('WORKER_NODE_OPTIONS accepts only what Node.js accepts in NODE_OPTIONS', () => {
   assert.deepEqual(nodeOptions('--import "./a b.mjs" --max_old_space_size=100'), [
     '--import',
     './a b.mjs',

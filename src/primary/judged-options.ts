@@ -1,6 +1,6 @@
 /**
- * Options of Node.js that concern what the kit sets by itself: each holds, is warned of, or is refused with the reason; none is ignored in silence.
- * docs/node-options.md has the same table; a test holds it to this one.
+ * Node.js options that affect what the kit sets: each one applies, applies with a warning, or is refused with the reason. None is ignored silently.
+ * docs/node-options.md has the same table; a test compares the two.
  */
 import { tmpdir } from 'node:os';
 import { type NodeOptions, parsed } from '../resources/node-options.ts';
@@ -8,54 +8,57 @@ import { type NodeOptions, parsed } from '../resources/node-options.ts';
 interface Row {
   /** For the docs: what the kit does with it. */
   effect: string;
-  /** Why it can't be; undefined where it can. `place` is where it was given. */
+  /** The reason to refuse it; undefined to accept it. `place` is where it was given. */
   refuse?: (value: string | undefined, place: keyof NodeOptions) => string | undefined;
-  /** What the operator should know of it. */
+  /** Logged for the operator. */
   warning?: string;
 }
 
-/** Signals that mean something to the primary, a worker, or to both. */
+/** Signals that the primary or the workers use. */
 const OWN_SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGTTIN', 'SIGTTOU', 'SIGUSR2', 'SIGURG'];
 const REPORT_SIGNAL = 'SIGUSR2';
 
-const PASSED_ON: Row = { effect: 'holds, in the primary and the workers' };
+const PASSED_ON: Row = { effect: 'applies to the primary and the workers' };
 const DEBUGGER: Row = {
   effect:
-    'holds; each worker has a port of its own, counted up from the primary’s; a warning, since whoever reaches the port runs code',
-  warning: 'whoever reaches a debugger’s port runs code as this user',
+    'applies, with a warning: anyone who reaches the port can run code; each worker has its own port, counted up from the primary’s',
+  warning: 'anyone who reaches a debugger’s port can run code as this user',
 };
 const HIDDEN: Row = {
   ...DEBUGGER,
   effect:
-    'holds in the primary, and in workers with `--inspect`; without, their inspector opens for the stack of a hung one only, on a free port with a secret path',
+    'applies to the primary, and to workers with `--inspect`; without `--inspect`, a worker’s inspector opens only to take the stack of a hung worker, on a free port with a secret path',
 };
 const WAITS: Row = {
   effect:
-    'Node.js waits for a debugger before the kit runs, which then refuses it; in `WORKER_NODE_OPTIONS` it holds, until `WORKER_START_TIMEOUT_MS`',
-  refuse: (_, place) => (place === 'workers' ? undefined : 'the primary waits for a debugger: give it in WORKER_NODE_OPTIONS'),
-  warning: 'a worker that waits for a debugger has failed after WORKER_START_TIMEOUT_MS',
+    'refused, after Node.js has waited for a debugger; in `WORKER_NODE_OPTIONS` it applies, with a warning: the worker waits until `WORKER_START_TIMEOUT_MS`',
+  refuse: (_, place) =>
+    place === 'workers' ? undefined : 'it makes the primary wait for a debugger; set it in WORKER_NODE_OPTIONS',
+  warning: 'a worker that waits for a debugger fails after WORKER_START_TIMEOUT_MS',
 };
 const CONFIG_FILE: Row = {
-  effect: 'refused: give its options in `NODE_OPTIONS`',
-  refuse: () => 'the kit does not see the options of a configuration file: give them in NODE_OPTIONS or WORKER_NODE_OPTIONS',
+  effect: 'refused: set its options in `NODE_OPTIONS`',
+  refuse: () => 'the kit cannot read the options of a configuration file; set them in NODE_OPTIONS or WORKER_NODE_OPTIONS',
 };
 const ENV_FILE: Row = {
-  effect: 'holds, read once; a warning, since a rolling restart does not read it again, as it does `.env`',
-  warning: 'it is read once: a rolling restart does not read it again, as it does .env and secret files',
+  effect: 'applies, with a warning: it is read once, while a rolling restart reads `.env` again',
+  warning: 'it is read once; a rolling restart reads only .env and secret files again',
 };
 const SYMLINKS: Row = {
-  effect: 'holds for what the app imports; a warning, since `APP_MODULE` itself is resolved to its real path at each generation',
+  effect: 'applies to what the app imports, with a warning: `APP_MODULE` itself is resolved to its real path at each generation',
   warning: 'APP_MODULE itself is resolved to its real path at each generation',
 };
 const refuseOwnSignal = (signal: string | undefined) =>
-  signal !== undefined && OWN_SIGNALS.includes(signal) ? `${signal} is the kit’s own; take another, such as SIGPROF` : undefined;
+  signal !== undefined && OWN_SIGNALS.includes(signal)
+    ? `the kit uses ${signal}; choose another signal, such as SIGPROF`
+    : undefined;
 
 export const NODE_OPTIONS = {
-  'max-old-space-size': { effect: 'the heap of each worker' },
-  'max-old-space-size-percentage': { effect: 'of the memory limit, shared by the workers' },
-  'max-heap-size': { effect: 'the whole heap of each worker' },
+  'max-old-space-size': { effect: 'sets the heap of each worker' },
+  'max-old-space-size-percentage': { effect: 'sets the share of the memory limit that all workers divide' },
+  'max-heap-size': { effect: 'sets the whole heap of each worker' },
   'max-semi-space-size': PASSED_ON,
-  'max-http-header-size': { effect: 'is `MAX_HEADER_BYTES`; refused where that is another' },
+  'max-http-header-size': { effect: 'sets `MAX_HEADER_BYTES`; refused if that has another value' },
   inspect: DEBUGGER,
   'inspect-port': HIDDEN,
   'debug-port': HIDDEN,
@@ -65,13 +68,13 @@ export const NODE_OPTIONS = {
   'enable-source-maps': PASSED_ON,
   permission: {
     effect:
-      'holds with `--allow-child-process`, `--allow-net`, `--allow-fs-read` of /proc, /sys and all that is loaded, and `--allow-fs-write` of the temp dir; refused without',
+      'applies with `--allow-child-process`, `--allow-net`, `--allow-fs-read` of /proc, /sys and all loaded files, and `--allow-fs-write` of the temp dir; refused without them',
     refuse: () => missingPermissions(),
     warning: 'heap snapshots and CPU profiles need --allow-inspector',
   },
   'env-file': ENV_FILE,
   'env-file-if-exists': ENV_FILE,
-  import: { effect: 'holds; runs in the primary, too: in `WORKER_NODE_OPTIONS` it runs in the workers alone' },
+  import: { effect: 'applies to the primary and the workers; in `WORKER_NODE_OPTIONS` to the workers only' },
   require: { effect: 'as `--import`' },
   title: PASSED_ON,
   'disallow-code-generation-from-strings': PASSED_ON,
@@ -81,14 +84,16 @@ export const NODE_OPTIONS = {
   'experimental-config-file': CONFIG_FILE,
   'experimental-default-config-file': CONFIG_FILE,
   'heapsnapshot-signal': {
-    effect: `holds; refused for the kit’s own: ${OWN_SIGNALS.join(', ')}`,
+    effect: `applies, except for the kit’s own signals, which are refused: ${OWN_SIGNALS.join(', ')}`,
     refuse: refuseOwnSignal,
   },
   'report-signal': { effect: 'as `--heapsnapshot-signal`', refuse: refuseOwnSignal },
-  'report-on-signal': { effect: `holds with a \`--report-signal\` that is not ${REPORT_SIGNAL}, the default; refused without` },
+  'report-on-signal': {
+    effect: `applies with a \`--report-signal\` other than ${REPORT_SIGNAL}, the default; refused otherwise`,
+  },
   'abort-on-uncaught-exception': {
-    effect: 'holds; a warning, since the other requests of that worker are lost',
-    warning: 'a worker with an uncaught exception ends at once, and its other requests with it',
+    effect: 'applies, with a warning: the other requests of that worker are lost',
+    warning: 'a worker with an uncaught exception ends at once and loses its other requests',
   },
   'preserve-symlinks': SYMLINKS,
   'preserve-symlinks-main': SYMLINKS,
@@ -117,12 +122,12 @@ export function judgeNodeOptions(options: NodeOptions, maxHeaderBytes: string | 
       given.set(name, value);
       const objection = row.refuse?.(value, place);
       const where = `--${name} (${PLACES[place]})`;
-      if (objection !== undefined) judged.refused.push(`${where} can't be: ${objection}`);
+      if (objection !== undefined) judged.refused.push(`${where} is refused: ${objection}`);
       else if (row.warning !== undefined) judged.warnings.push(`${where}: ${row.warning}`);
     });
   }
   if (given.has('report-on-signal') && (given.get('report-signal') ?? REPORT_SIGNAL) === REPORT_SIGNAL)
-    judged.refused.push(`--report-on-signal must go with another --report-signal: ${REPORT_SIGNAL} is the kit’s own`);
+    judged.refused.push(`--report-on-signal needs a --report-signal other than ${REPORT_SIGNAL}, which the kit uses`);
   judged.maxHeaderSize = given.get('max-http-header-size');
   if (judged.maxHeaderSize !== undefined && (maxHeaderBytes ?? judged.maxHeaderSize) !== judged.maxHeaderSize)
     judged.refused.push(

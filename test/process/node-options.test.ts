@@ -72,8 +72,8 @@ describe('options of Node.js', { concurrency: 3 }, () => {
     });
     assert.equal((await refused.exit()).code, 78);
     for (const reason of [
-      /--permission \(command line\) can't be: the kit needs --allow-child-process, --allow-net, --allow-fs-write=/,
-      /--report-on-signal must go with another --report-signal/,
+      /--permission \(command line\) is refused: the kit needs --allow-child-process, --allow-net, --allow-fs-write=/,
+      /--report-on-signal needs a --report-signal other than SIGUSR2/,
       /PORT must be a port from 0 to 65535, got "none"/,
       /--max-http-header-size and MAX_HEADER_BYTES must be the same, got 20000 and 16384/,
     ])
