@@ -5,7 +5,6 @@
 import { once } from 'node:events';
 import type { Backoff } from './backoff.ts';
 import type { RedisClient } from './redis.ts';
-import { isFailover } from './refusals.ts';
 
 /** What we know of a client besides what ioredis does. */
 export interface Reconnecting {
@@ -36,7 +35,8 @@ export async function throughFailover<T>(client: RedisClient, run: () => Promise
   try {
     return await run();
   } catch (error) {
-    if (!(error instanceof Error && isFailover(error.message) && isFailingOver(client))) throw error;
+    // READONLY itself, or a command that came while another one's READONLY has the connection replaced.
+    if (!isFailingOver(client)) throw error;
     try {
       await once(client, 'ready', { signal: AbortSignal.timeout(FAILOVER_TIMEOUT_MS) });
     } catch {

@@ -84,7 +84,7 @@ export function openSessionStore(
   const facade = {
     on: () => undefined,
     get: async (key: string) => {
-      const json: unknown = await client.get(key);
+      const json: unknown = await throughFailover(client, () => client.get(key));
       if (json !== null && !(typeof json === 'string' && json.length <= MOST_READ_LENGTH))
         throw new StoreError(`what Redis has in the place of a session must be at most ${MOST_READ_LENGTH} characters of text`);
       return json === TOMBSTONE ? null : json;
