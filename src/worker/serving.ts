@@ -38,6 +38,8 @@ export class Serving {
   #intake: Intake | undefined;
   #accepted = 0;
   #takesAll = false;
+  /** How often they are being emptied. */
+  #holders = 0;
   /** Taken and not read from yet. */
   #held: Socket[] | undefined;
 
@@ -119,20 +121,22 @@ export class Serving {
     this.#intake.resume();
     if (this.#gate === undefined) this.#intake.release();
     else this.#gate.open(this.#intake);
+    this.#holdTaken();
     await this.#emptyQueues(Number.POSITIVE_INFINITY);
-    this.#resumeHeld();
+    this.#resumeTaken();
   }
 
   /** No new connections any more. Of a pod that ends, every connection that waits is taken first, within `queueMs`. */
   async close(queueMs: number): Promise<void> {
     this.#gate?.retire();
+    this.#holdTaken();
     if (this.#takesAll) {
       this.#intake?.release();
       await this.#emptyQueues(queueMs);
     }
     // Nothing between the last look at the queue and this: what comes in between is reset.
     this.#intake?.close();
-    this.#resumeHeld();
+    this.#resumeTaken();
   }
 
   /**
@@ -142,7 +146,6 @@ export class Serving {
   async #emptyQueues(timeoutMs: number): Promise<void> {
     let lastTakenAt = performance.now();
     const until = lastTakenAt + timeoutMs;
-    this.#held ??= [];
     for (;;) {
       if (this.#gate?.isShut) {
         await sleep(SHUT_MS);
@@ -157,7 +160,14 @@ export class Serving {
     }
   }
 
-  #resumeHeld(): void {
+  #holdTaken(): void {
+    this.#holders++;
+    this.#held ??= [];
+  }
+
+  /** Once nobody empties the queues any more: the primary may ask for it again while it is under way. */
+  #resumeTaken(): void {
+    if (--this.#holders > 0) return;
     for (const socket of this.#held?.splice(0) ?? []) socket.resume();
     this.#held = undefined;
   }
