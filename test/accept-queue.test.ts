@@ -4,6 +4,7 @@ import { BoundSocket, connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { waitingConnections } from '../src/balancing/accept-queue.ts';
 import { until } from './until.ts';
 
@@ -39,12 +40,19 @@ test('the kernel says how many connections nobody has accepted', {
   const inode = fstatSync(bound.fd()).ino;
   const { port } = bound.address() as { port: number };
   const server = createServer().listen(bound);
-  (Reflect.get(server, '_handle') as { readStop(): void }).readStop();
+  // As in intake.ts: libuv stops only what it was told to start.
+  const handle = Reflect.get(server, '_handle') as { readStart(): void; readStop(): void };
+  handle.readStart();
+  handle.readStop();
   const clients = Array.from({ length: 3 }, () => connect(port, '127.0.0.1'));
+  after(() => {
+    for (const client of clients) client.destroy();
+    server.close();
+  });
   await until(
     () => waitingConnections(new Set([inode])) === 3 || undefined,
     () => `${waitingConnections(new Set([inode]))} wait`,
   );
-  for (const client of clients) client.destroy();
-  server.close();
+  await pause(50);
+  assert.equal(waitingConnections(new Set([inode])), 3, 'nobody accepts them');
 });
