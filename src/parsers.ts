@@ -57,12 +57,12 @@ export function splitNodeOptions(text: string): string[] {
     }
     if (char === '\\' && isQuoted) {
       at++;
-      if (at === text.length) throw new Error('an escape without a character after it');
+      if (at === text.length) throw new Error('a trailing backslash');
       char = text[at] ?? '';
     }
     current = (current ?? '') + char;
   }
-  if (isQuoted) throw new Error('a quote without its end');
+  if (isQuoted) throw new Error('an unterminated quote');
   if (current !== undefined) options.push(current);
   return options;
 }
@@ -73,11 +73,10 @@ export const nodeOptions: Parser<string[]> = value => {
   try {
     options = splitNodeOptions(value);
   } catch (error) {
-    throw new Expected(`options of Node.js, and has ${(error as Error).message}`);
+    throw new Expected(`Node.js options, but has ${(error as Error).message}`);
   }
   const unknown = options.find(option => option.startsWith('-') && !process.allowedNodeEnvironmentFlags.has(option));
-  if (unknown !== undefined)
-    throw new Expected(`options that Node.js takes in NODE_OPTIONS, which ${unknown.split('=')[0]} is not`);
+  if (unknown !== undefined) throw new Expected(`options that Node.js accepts in NODE_OPTIONS, but has ${unknown.split('=')[0]}`);
   return options;
 };
 

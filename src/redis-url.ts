@@ -45,7 +45,7 @@ function decode(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch {
-    throw new Expected('a URL that has each % of its user and password written as %25 (and other characters in UTF-8)');
+    throw new Expected('a URL with each % in user and password written as %25, and other escapes in UTF-8');
   }
 }
 

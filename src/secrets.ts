@@ -21,13 +21,13 @@ function unwrap(value: string): string {
 /** A user, a password or a token: one line, exactly as it is. */
 export const credential: Parser<string> = value => {
   const found = unwrap(value);
-  if (found === '') throw new Expected('a text that is not empty');
+  if (found === '') throw new Expected('non-empty text');
   if (/[\r\n]/.test(found)) throw new Expected('a single line');
-  if (/\p{Cc}/u.test(found)) throw new Expected('a text without control characters');
+  if (/\p{Cc}/u.test(found)) throw new Expected('text without control characters');
   // Node.js puts it in the place of bytes that are no UTF-8.
-  if (found.includes('\uFFFD') || !found.isWellFormed()) throw new Expected('a text in UTF-8');
-  if (found.trim() !== found) throw new Expected('a text without white space at its begin or end');
-  if (/^(["']).*\1$/.test(found) && found.length > 1) throw new Expected('a text without quotes around it');
+  if (found.includes('\uFFFD') || !found.isWellFormed()) throw new Expected('valid UTF-8');
+  if (found.trim() !== found) throw new Expected('text without leading or trailing white space');
+  if (/^(["']).*\1$/.test(found) && found.length > 1) throw new Expected('text without surrounding quotes');
   return found;
 };
 
@@ -46,7 +46,7 @@ export const keyList: Parser<string[]> = value => {
     .filter(line => line !== '');
   const keys = lines.flatMap(line => line.replace(/,$/, '').split(','));
   if (keys.length === 0 || keys.some(key => key.trim() === ''))
-    throw new Expected('a comma list, or one a line, without empty entries');
+    throw new Expected('a list separated by commas or lines, without empty entries');
   return keys.map(key => credential(key.trim()));
 };
 

@@ -22,7 +22,7 @@ export async function connectTrusted(path: string): Promise<Socket> {
     await once(socket, 'connect');
     // Where others may also rename: what we are connected to is what was looked at.
     const { dev, ino } = identify(path);
-    if (dev !== before.dev || ino !== before.ino) throw new UntrustedSocketError(`${path} was replaced meanwhile`);
+    if (dev !== before.dev || ino !== before.ino) throw new UntrustedSocketError(`${path} was replaced while connecting`);
     return socket;
   } catch (error) {
     socket.destroy();
@@ -43,7 +43,7 @@ function assertOwner(path: string, { uid }: Stats): void {
   const own = process.geteuid?.() ?? uid; // Windows has no owners
   if (uid === own || uid === 0) return;
   throw new UntrustedSocketError(
-    `${path} must belong to user ${own === 0 ? own : `${own} or 0`}, got user ${uid}: run bosun as that user`,
+    `${path} must belong to user ${own === 0 ? own : `${own} or 0`}, got user ${uid}; run bosun as that user`,
   );
 }
 

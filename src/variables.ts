@@ -28,7 +28,7 @@ export type Policy = (typeof POLICIES)[number];
 
 const DEMO_APP = join(import.meta.dirname, 'demo', `app${extname(import.meta.filename)}`);
 
-const SHOWN_ANY_ADDRESS = '`0.0.0.0`, or `::` where the system has no IPv4';
+const SHOWN_ANY_ADDRESS = '`0.0.0.0`, or `::` if the system has no IPv4';
 
 /** Every environment variable that the kit reads, in the order of the README. */
 export const variables = {
@@ -67,7 +67,7 @@ export const variables = {
   adminToken: optional(
     'ADMIN_TOKEN',
     bearerToken,
-    'all of the admin port but the probes asks for it, as bearer token or as the password of basic authentication, and shows the text of errors',
+    'required by the admin port except for the probes, as bearer token or password of basic authentication; shows the text of errors',
     { secret: true },
   ),
   controlSocket: optional(
@@ -99,13 +99,13 @@ export const variables = {
     'START_TIMEOUT_MS',
     '60000',
     milliseconds(),
-    'a first start that goes on failing is retried until then, then exit code 1; at once where another try can not help: a syntax error, a missing module, a wrong export, EADDRINUSE, EACCES',
+    'a failing first start is retried for this time, then exit code 1; at once if a retry cannot help: a syntax error, a missing module, a wrong export, EADDRINUSE, EACCES',
   ),
   restartSurge: variable(
     'RESTART_SURGE',
     'auto',
     anyOf(['auto', 'always', 'never']),
-    'whether a replacement starts the new worker first (`always`), ends the old one first while clients wait (`never`), or what fits into the memory (`auto`)',
+    'a replacement starts the new worker first (`always`), ends the old one first while clients wait (`never`), or does what fits into memory (`auto`)',
   ),
   workerHeartbeatTimeoutMs: variable(
     'WORKER_HEARTBEAT_TIMEOUT_MS',
@@ -116,7 +116,7 @@ export const variables = {
   workerNodeOptions: optional(
     'WORKER_NODE_OPTIONS',
     nodeOptions,
-    'options of Node.js for the workers alone, written as in `NODE_OPTIONS` (docs/node-options.md)',
+    'Node.js options for the workers only, written as in `NODE_OPTIONS` (docs/node-options.md)',
   ),
   workerMaxRequests: variable('WORKER_MAX_REQUESTS', '0', wholeNumber(0), 'recycle a worker after that many requests', {
     shown: '`0` (off)',
@@ -128,14 +128,14 @@ export const variables = {
     'up to that many requests more, drawn per worker, so that not all recycle at once',
   ),
   workerMaxRssMb: variable('WORKER_MAX_RSS_MB', '0', wholeNumber(0), 'recycle above this resident size (MiB), with a drain', {
-    shown: '`0` (by the headroom below the memory limit)',
+    shown: '`0` (by the free memory below the limit)',
   }),
   workerMaxAgeMs: variable('WORKER_MAX_AGE_MS', '0', milliseconds(), 'recycle by age', { shown: '`0` (off)' }),
   restartIntensity: variable(
     'RESTART_INTENSITY',
     '10',
     wholeNumber(0),
-    'more crashes than that within the period, and no worker has served for 10 s without a break: the primary gives up, exit code 70',
+    'with more crashes within the period, and no worker serving for 10 s without a break, the primary exits with 70',
   ),
   restartPeriodMs: variable('RESTART_PERIOD_MS', '60000', milliseconds(1), 'the period of `RESTART_INTENSITY`'),
   maxEventLoopDelayMs: variable(
@@ -174,7 +174,7 @@ export const variables = {
     credential,
     'user of Redis, where the URL names none; for Sentinel and Cluster the only way',
   ),
-  redisPassword: optional('REDIS_PASSWORD', credential, 'password of Redis, where the URL has none', { secret: true }),
+  redisPassword: optional('REDIS_PASSWORD', credential, 'password of Redis, if the URL has none', { secret: true }),
   redisTls: variable(
     'REDIS_TLS',
     'false',
@@ -191,7 +191,7 @@ export const variables = {
   redisSentinelPassword: optional(
     'REDIS_SENTINEL_PASSWORD',
     credential,
-    'password of the Sentinels themselves, where they have one',
+    'password of the Sentinels themselves, if they have one',
     {
       secret: true,
     },
@@ -216,7 +216,7 @@ export const variables = {
   sessionKeys: optional(
     'SESSION_KEYS',
     keyList,
-    'keys that sign the session cookie, comma list or one a line, newest first; unset: with Redis one set is generated once and shared by every pod through Redis, without Redis a random one per start (with a warning)',
+    'keys that sign the session cookie, separated by commas or lines, newest first; unset: with Redis one set is generated once and shared by every pod through Redis, without Redis a random one per start (with a warning)',
     { secret: true, shown: 'generated' },
   ),
   sessionCookie: variable(

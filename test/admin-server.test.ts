@@ -126,7 +126,7 @@ test('with a token all of the admin port but the probes is for those who have it
 test('an answer that can not be made is a 500 without the text of its error, which is logged', async t => {
   const { port, failed } = await opened(t);
   const { status, body } = await ask(port, '/failing');
-  assert.deepEqual([status, body], [500, 'the answer could not be made; the log says why\n']);
+  assert.deepEqual([status, body], [500, 'internal error; see the log\n']);
   assert.match(String(failed), /postgres/);
 });
 

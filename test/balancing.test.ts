@@ -194,7 +194,7 @@ describe('the board', () => {
       assert.equal(balancing.policy, 'none');
       assert.match(
         String(balancing.warning),
-        /^the policy is none and not least-connections: no file in memory .*(ENOENT|ENOTDIR)/,
+        /^the policy is none instead of least-connections: no file in memory .*(ENOENT|ENOTDIR)/,
       );
       assert.match(String(balancing.change('least-connections')), /the policy is none, and it can't be taken while/);
     }
@@ -204,7 +204,7 @@ describe('the board', () => {
 test('where Node.js can not pause a listener the policy is none, with a warning', () => {
   const balancing = new Balancing(asked('rr'), { ...MEANS, canPause: () => false });
   assert.equal(balancing.policy, 'none');
-  assert.match(String(balancing.warning), /^the policy is none and not rr: Node\.js v[\d.]+ can't pause a listening socket$/);
+  assert.match(String(balancing.warning), /^the policy is none instead of rr: Node\.js v[\d.]+ can't pause a listening socket$/);
 });
 
 test('reuseport where the system has no SO_REUSEPORT is bad configuration', () => {

@@ -33,8 +33,8 @@ describe('NODE_OPTIONS', () => {
     });
 
   test('an unterminated quote or escape is refused, as by Node.js', () => {
-    assert.throws(() => splitNodeOptions('--title="a'), /a quote without its end/);
-    assert.throws(() => splitNodeOptions('--title="a\\'), /an escape without a character/);
+    assert.throws(() => splitNodeOptions('--title="a'), /an unterminated quote/);
+    assert.throws(() => splitNodeOptions('--title="a\\'), /a trailing backslash/);
   });
 });
 
@@ -126,5 +126,5 @@ test('WORKER_NODE_OPTIONS accepts only what Node.js accepts in NODE_OPTIONS', ()
     '--max_old_space_size=100',
   ]);
   for (const wrong of ['--no-such-option', '--eval=1', '"'])
-    assert.throws(() => nodeOptions(wrong), /options (of Node\.js, and has|that Node\.js takes)/);
+    assert.throws(() => nodeOptions(wrong), /(Node\.js options, but has|options that Node\.js accepts)/);
 });

@@ -138,11 +138,11 @@ test('without surge the old worker has gone before the new one starts, and one a
   for (let count = 0; count < 4; count++) pool.tick(1000);
   await done;
   assert.deepEqual(pool.steps, [
-    'draining worker 1 before its successor starts (no room); connections wait meanwhile',
+    'draining worker 1 before its successor starts (no room); connections wait',
     'worker 1 is gone: 1 requests finished, 0 cut, 5 ms',
     'starting worker 3 in its place',
     'worker 3 (process 103) serves after 5000 ms',
-    'draining worker 2 before its successor starts (no room); connections wait meanwhile',
+    'draining worker 2 before its successor starts (no room); connections wait',
     'worker 2 is gone: 1 requests finished, 0 cut, 5 ms',
     'starting worker 4 in its place',
     'worker 4 (process 104) serves after 0 ms',
@@ -171,7 +171,7 @@ test('without surge a new worker that does not come up ends the roll, and the po
   pool.tick(1);
   pool.gone(pool.of(3), { reason: 'crash', failure: 'Error: no database' });
   pool.tick(1);
-  await assert.rejects(done, /worker 3, to replace worker 1, did not come up: Error: no database/);
+  await assert.rejects(done, /worker 3, to replace worker 1, failed to start: Error: no database/);
   pool.tick(1);
   assert.deepEqual([pool.of(2).state, pool.of(4).state], ['ready', 'starting']);
 });
@@ -200,8 +200,7 @@ test('an old worker that the kernel kills is told as that, and the roll goes on 
     pool.gone(pool.of(2));
     pool.tick(1000);
     pool.tick(1);
-    const words =
-      'worker 1 was killed by the kernel for lack of memory (oom): the requests that it had open are lost, 3 by its last report';
+    const words = 'worker 1 was killed by the kernel for lack of memory (oom) and lost its open requests (3 in its last report)';
     await assert.rejects(done, new RequestsLostError(words));
     assert.ok(pool.steps.includes(words));
     assert.doesNotMatch(pool.steps.join('\n'), /worker 1 is gone/);
@@ -214,7 +213,7 @@ test('a new worker that the kernel kills is told as that', async () => {
   pool.tick(0);
   pool.gone(pool.of(2), { reason: 'oom', failure: 'killed by the kernel for lack of memory' });
   pool.tick(1);
-  await assert.rejects(done, /worker 2, to replace worker 1, did not come up: oom: killed by the kernel/);
+  await assert.rejects(done, /worker 2, to replace worker 1, failed to start: oom: killed by the kernel/);
   assert.equal(pool.of(1).state, 'ready');
 });
 

@@ -174,7 +174,7 @@ describe('recycling by WORKER_MAX_RSS_MB', () => {
     assert.deepEqual(pool.recycled, []);
     assert.match(
       pool.recycling.pointless ?? '',
-      /^a fresh worker has 215 MiB when it starts, above WORKER_MAX_RSS_MB=100: workers stay$/,
+      /^a new worker uses 215 MiB when it starts, above WORKER_MAX_RSS_MB=100: no worker is recycled$/,
     );
     pool.recycling.change({ ...LIMITS, workerMaxRssMb: 300 });
     pool.run(60, () => 160);
@@ -186,7 +186,7 @@ describe('recycling by WORKER_MAX_RSS_MB', () => {
     pool.run(3600, servedS => Math.min(45 + servedS * 20, 160));
     assert.ok(pool.recycled.length <= 14, `${pool.recycled.length} in an hour`);
     assert.ok(pool.recycled.filter(at => at <= 60).length <= 2, 'each of the two once');
-    assert.match(pool.recycling.pointless ?? '', /soon after it has started/);
+    assert.match(pool.recycling.pointless ?? '', /soon after its start/);
   });
 
   test('a leak that takes a quarter of an hour is recycled each time', () => {
@@ -263,7 +263,7 @@ describe('RESTART_SURGE', () => {
     const plan = planReplacement({ ...BASE, ...free(100) });
     assert.deepEqual(plan, {
       kind: 'old-first',
-      why: 'a new worker takes 195 MiB beside the others, and 100 MiB are free of 512 MiB (/memory.max)',
+      why: 'a new worker needs 195 MiB beside the others, but only 100 MiB of 512 MiB are free (/memory.max)',
     });
   });
 });

@@ -97,15 +97,15 @@ describe('a secret is read as people mean it', () => {
 describe('a secret that cannot be meant is refused and not printed', () => {
   const REFUSED: [string, RegExp][] = [
     ['c4nary\nc4nary', /a single line/],
-    [' c4nary', /without white space at its begin or end/],
-    ['c4nary\u00A0', /without white space at its begin or end/],
+    [' c4nary', /without leading or trailing white space/],
+    ['c4nary\u00A0', /without leading or trailing white space/],
     ['c4\0nary', /without control characters/],
     ['c4\x1bnary', /without control characters/],
-    ['c4\uFFFDnary', /in UTF-8/],
-    ['c4\uD800nary', /in UTF-8/],
-    ['"c4"nary"', /without quotes around it/],
-    ['""', /not empty/],
-    ['\uFEFF\r\n', /not empty/],
+    ['c4\uFFFDnary', /valid UTF-8/],
+    ['c4\uD800nary', /valid UTF-8/],
+    ['"c4"nary"', /without surrounding quotes/],
+    ['""', /non-empty text/],
+    ['\uFEFF\r\n', /non-empty text/],
   ];
   for (const [text, problem] of REFUSED) {
     test(`${JSON.stringify(text)}`, () => {
@@ -144,13 +144,13 @@ describe('a secret that cannot be meant is refused and not printed', () => {
     test(`REDIS_URL=${url}`, () => assert.match(problems({ REDIS_URL: url }), /^REDIS_URL must be .*, got a value that is not/));
 
   test('a % that is no escape gets the hint to write %25', () => {
-    assert.match(problems({ REDIS_URL: 'redis://:pa%ss@h' }), /each % of its user and password written as %25/);
+    assert.match(problems({ REDIS_URL: 'redis://:pa%ss@h' }), /each % in user and password written as %25/);
   });
 
   const unreadable: [string, string, RegExp][] = [
     ['a folder', folder, /: EISDIR \(environment\)$/],
-    ['an empty file', fileOf(''), /not empty, got a value/],
-    ['a file of line ends', fileOf('\n\r\n'), /not empty, got a value/],
+    ['an empty file', fileOf(''), /non-empty text, got a value/],
+    ['a file of line ends', fileOf('\n\r\n'), /non-empty text, got a value/],
     ['a large file', fileOf('c4nary'.repeat(MAX_SECRET_BYTES)), /at most 16384 bytes .* which is larger/],
     ['a file without an end', '/dev/zero', /\/dev\/zero": not a regular file/],
     ['a file that is no UTF-8', fileOf(Buffer.from('c4n\xe4ry', 'latin1')), /: not UTF-8/],

@@ -15,7 +15,7 @@ import { temporaryFolder } from './process/operator.ts';
 const NOBODY = 65_534;
 /** Only root may make files of others. */
 const asRoot = { skip: process.getuid?.() === 0 ? false : 'only root can make the socket of another user' };
-const FOREIGN = /must belong to user 0, got user 65534: run bosun as that user/;
+const FOREIGN = /must belong to user 0, got user 65534; run bosun as that user/;
 
 /** As /tmp: everybody writes there. */
 function sharedFolder(): string {
@@ -76,7 +76,7 @@ describe('a Unix socket is connected to', () => {
     const other = await listen(join(folder, 'other.sock'));
     const connecting = connectTrusted(path);
     renameSync(other.path, path);
-    await assert.rejects(connecting, /own\.sock was replaced meanwhile/);
+    await assert.rejects(connecting, /own\.sock was replaced while connecting/);
   });
 });
 

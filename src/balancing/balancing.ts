@@ -73,7 +73,7 @@ export class Balancing {
         this.#board = boardFor(policy, means);
       } catch (error) {
         this.#policy = 'none';
-        if (policy !== 'none') this.warning = `the policy is none and not ${policy}: ${(error as Error).message}`;
+        if (policy !== 'none') this.warning = `the policy is none instead of ${policy}: ${(error as Error).message}`;
       }
     }
     // What an app listens on besides: its workers accept there, too, and the primary never does.

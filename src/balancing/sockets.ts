@@ -12,7 +12,7 @@ export class PortError extends Error {
   readonly isTaken: boolean;
 
   constructor(host: string, port: number, cause: unknown) {
-    super(`${hostAndPort(host, port)} can't be listened on: ${(cause as Error).message} (HOST, PORT)`, { cause });
+    super(`${hostAndPort(host, port)}: cannot listen: ${(cause as Error).message} (HOST, PORT)`, { cause });
     this.name = 'PortError';
     this.isTaken = (cause as NodeJS.ErrnoException).code === 'EADDRINUSE';
   }

@@ -86,7 +86,7 @@ function explain(error: NodeJS.ErrnoException, socket: string): CommandError {
   const { code, message } = error;
   if (error instanceof UntrustedSocketError) return new CommandError(message, EX_NOPERM);
   if (code === 'EACCES' || code === 'EPERM') {
-    return new CommandError(`the primary at ${socket} belongs to another user: run bosun as that user`, EX_NOPERM);
+    return new CommandError(`the primary at ${socket} belongs to another user; run bosun as that user`, EX_NOPERM);
   }
   if (code === 'ENOENT' || code === 'ECONNREFUSED') {
     return new CommandError(

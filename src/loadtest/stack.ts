@@ -166,7 +166,8 @@ function askAdmin({ adminPort, adminToken }: Settings, path: string): ReturnType
 
 async function readStatus(settings: Settings): Promise<Status | undefined> {
   const answer = await askAdmin(settings, '/status').catch(() => undefined);
-  if (answer?.status === 401) throw new ConfigError(['ADMIN_TOKEN must be that of the stack, whose admin port has answered 401']);
+  if (answer?.status === 401)
+    throw new ConfigError(['ADMIN_TOKEN must be the token of the running stack: its admin port answered 401']);
   if (answer?.status !== 200) return undefined;
   try {
     const parsed = JSON.parse(answer.body) as Partial<Status>;

@@ -152,7 +152,7 @@ const sentBeat = object<Sent>({
   origin: (value, at) => {
     const origin = string(MOST_BEAT_LENGTH)(value, at);
     if (ORIGIN.test(origin)) return origin;
-    throw new MalformedError(at, 'the start of a primary', origin);
+    throw new MalformedError(at, 'an origin', origin);
   },
   pod: words(253),
   version: words(64),

@@ -18,12 +18,12 @@ export function explain(
     case 'permanent':
       return { code: ExitCode.failed, message: last.failure ?? failure };
     case 'start-timeout': {
-      const message = `no worker has served within ${limits.startTimeoutMs} ms (START_TIMEOUT_MS); the last: ${failure}`;
+      const message = `no worker became ready within ${limits.startTimeoutMs} ms (START_TIMEOUT_MS); last failure: ${failure}`;
       return { code: ExitCode.failed, message };
     }
     case 'crash-loop': {
       const budget = `more than ${limits.restartIntensity} times within ${limits.restartPeriodMs} ms (RESTART_INTENSITY, RESTART_PERIOD_MS)`;
-      return { code: ExitCode.crashLoop, message: `workers keep crashing: ${budget}, and none serves; the last: ${failure}` };
+      return { code: ExitCode.crashLoop, message: `workers keep crashing: ${budget}, and none serves; last failure: ${failure}` };
     }
     default:
       return why satisfies never;

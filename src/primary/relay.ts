@@ -155,7 +155,7 @@ export class Relay implements LinkListener {
     try {
       await this.#exchangeRetained();
       this.#exchange = 'done';
-      if (hasFailed) this.#parts.onState('ready', 'the retained events are exchanged');
+      if (hasFailed) this.#parts.onState('ready', 'retained events are synchronised');
     } catch (error) {
       // Once more with the next beat, or when we are connected again.
       this.#exchange = 'failed';

@@ -140,7 +140,7 @@ function nodeOptionsOf({ NODE_OPTIONS = '', WORKER_NODE_OPTIONS = '' }: Environm
     try {
       return splitNodeOptions(text);
     } catch (error) {
-      throw new ConfigError([`${name} must be options of Node.js, got ${(error as Error).message}: ${JSON.stringify(text)}`]);
+      throw new ConfigError([`${name} must be valid Node.js options, got ${(error as Error).message}: ${JSON.stringify(text)}`]);
     }
   };
   return {
@@ -170,7 +170,7 @@ function enter(directory: string): void {
   try {
     process.chdir(directory);
   } catch (error) {
-    throw new ConfigError([`the working directory ${directory} must be there, got ${(error as NodeJS.ErrnoException).code}`]);
+    throw new ConfigError([`the working directory ${directory} must exist, got ${(error as NodeJS.ErrnoException).code}`]);
   }
 }
 

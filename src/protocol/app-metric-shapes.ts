@@ -24,7 +24,7 @@ const labels: Parser<Record<string, string | number>> = (value, at) => {
 
 const labelName: Parser<string> = (value, at) => {
   const name = string(MAX_NAME)(value, at);
-  if (!/^[a-zA-Z_][a-zA-Z0-9_]*$/.test(name)) throw new MalformedError(at, 'labels with the names of labels', name);
+  if (!/^[a-zA-Z_][a-zA-Z0-9_]*$/.test(name)) throw new MalformedError(at, 'valid label names', name);
   return name;
 };
 
@@ -34,7 +34,7 @@ const labelValue: Parser<string | number> = (value, at) =>
 
 const metricName: Parser<string> = (value, at) => {
   const name = string(MAX_NAME)(value, at);
-  if (!/^[a-zA-Z_:][a-zA-Z0-9_:]*$/.test(name)) throw new MalformedError(at, 'the name of a metric', name);
+  if (!/^[a-zA-Z_:][a-zA-Z0-9_:]*$/.test(name)) throw new MalformedError(at, 'a metric name', name);
   return name;
 };
 

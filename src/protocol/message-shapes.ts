@@ -77,7 +77,7 @@ type Fields<M, T> = Omit<Extract<M, { type: T }>, 'type'>;
 const broadcast = object<Broadcast>({
   event: (value, at) => {
     const event = string(MAX_NAME)(value, at);
-    if (event === '') throw new MalformedError(at, 'the name of an event', event);
+    if (event === '') throw new MalformedError(at, 'an event name', event);
     return event;
   },
   json: string(MAX_BROADCAST_CHARACTERS),

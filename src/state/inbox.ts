@@ -91,7 +91,7 @@ const envelope = object<Envelope>({
   origin: (value, at) => {
     const origin = string(MOST_ORIGIN_LENGTH)(value, at);
     if (ORIGIN.test(origin)) return origin;
-    throw new MalformedError(at, 'the start of a primary', origin);
+    throw new MalformedError(at, 'an origin', origin);
   },
   sender: whole,
   seq: integer(1, Number.MAX_SAFE_INTEGER),

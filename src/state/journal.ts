@@ -113,5 +113,5 @@ export class Journal {
 /** @throws Error where Redis lies: reading on from there would fail for ever */
 function idOf(value: unknown): string {
   if (typeof value === 'string' && ID.test(value)) return value;
-  throw new Error('the id of an entry must be two numbers, got something else');
+  throw new Error('a stream entry id must be two numbers, got another value');
 }

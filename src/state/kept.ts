@@ -69,7 +69,7 @@ export class KeptEvents {
     const { names } = this.#options;
     const found = await this.#redis.eval(READ_KEPT, 1, this.#options.key, MOST_KEPT_BYTES, ...names);
     if (!Array.isArray(found) || found.length !== names.length)
-      throw new Error(`what is kept must be ${names.length} texts, got something else`);
+      throw new Error(`retained values must be ${names.length} strings, got another value`);
     return new Map(
       names.flatMap((name, index) => {
         const value: unknown = found[index];

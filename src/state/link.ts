@@ -186,14 +186,14 @@ export class Link {
       if (isCluster(this.#subscriber)) for (const name of names) await this.#subscriber.ssubscribe(name);
       else await this.#subscriber.subscribe(...names);
       await this.#journal?.begun;
-      if (this.#hasSubscriberFailed) this.#listener.changed('ready', 'Redis lets us subscribe again');
+      if (this.#hasSubscriberFailed) this.#listener.changed('ready', 'subscribed to Redis again');
       this.#hasSubscriberFailed = false;
       this.#changed(undefined, true);
     } catch (error) {
       const { message } = error as Error;
       this.#subscriberFailed(
         isRefusal(message) ? 'refused' : 'unreachable',
-        printable(`Redis does not let us subscribe: ${message}`, MAX_MESSAGE),
+        printable(`Redis refuses the subscription: ${message}`, MAX_MESSAGE),
       );
       replaceConnection(this.#subscriber);
     }

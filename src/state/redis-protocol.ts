@@ -107,7 +107,7 @@ function checkPush(reply: unknown, waiting: string | undefined): void {
     const isAnswer = isText(channel) || (isUnsubscription(type) && channel === null);
     if (!isAnswer || !Number.isSafeInteger(Number(last)) || Number(last) < 0)
       throw new ProtocolError(`a malformed push "${type}"`);
-    if (isSubscription(type) && waiting !== type) throw new ProtocolError(`a push "${type}" that nothing asked for`);
+    if (isSubscription(type) && waiting !== type) throw new ProtocolError(`an unexpected push "${type}"`);
   } else if (!reply.every(isText)) throw new ProtocolError(`a malformed push "${type}"`);
 }
 
@@ -138,11 +138,11 @@ handler.returnReply = function (reply) {
   const { condition } = this.redis;
   const isResp2Subscriber = condition?.protocol !== 3 && Boolean(condition?.subscriber);
   // ioredis puts the whole reply into its error.
-  if (waiting === undefined && !isResp2Subscriber) throw new ProtocolError('a reply to a command that was never sent');
+  if (waiting === undefined && !isResp2Subscriber) throw new ProtocolError('a reply without a command');
   if (waiting !== undefined && (isSubscription(waiting) || isUnsubscription(waiting))) {
     // In RESP3 it comes as a push, and in RESP2 messages may come before it.
     const type = Array.isArray(reply) && isText(reply[0]) ? String(reply[0]) : '';
-    if (!isResp2Subscriber && type !== waiting) throw new ProtocolError(`no push where "${waiting}" is due`);
+    if (!isResp2Subscriber && type !== waiting) throw new ProtocolError(`expected the push "${waiting}", got another reply`);
   }
   if (isResp2Subscriber && Array.isArray(reply)) checkPush(reply, waiting);
   else if (waiting !== undefined && isSubscription(waiting)) checkPush(reply, waiting);
@@ -160,7 +160,7 @@ const GOOD_REDIRECTION = /^(?:MOVED|ASK) \d{1,5} \S*:\d{1,5}$/;
 // Servers quote the arguments of a command that they do not know: a Redis that has no HELLO, the password.
 handler.returnError = function (error) {
   error.message = withoutPassword(error.message, this.redis.options.password);
-  if (this.redis.commandQueue.length === 0) throw new ProtocolError(`an error that answers nothing: ${error.message}`);
+  if (this.redis.commandQueue.length === 0) throw new ProtocolError(`an error reply without a command: ${error.message}`);
   if (REDIRECTION.test(error.message) && !GOOD_REDIRECTION.test(error.message))
     throw new ProtocolError('a malformed redirection');
   returnError.call(this, error);

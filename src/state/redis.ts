@@ -83,7 +83,7 @@ export function connectRedis(
     const cause = error.lastNodeError ?? error;
     if (cause instanceof ProtocolError) {
       state.notBefore = performance.now() + state.backoff.next();
-      return report('faulty', `Redis at ${where} does not keep to its protocol: ${cause.message}`);
+      return report('faulty', `Redis at ${where} breaks the Redis protocol: ${cause.message}`);
     }
     if (!isRefusal(cause.message)) return report('unreachable', `Redis at ${where} does not answer: ${reasonOf(cause)}`);
     report('refused', `Redis at ${where} refuses this client: ${cause.message}`);

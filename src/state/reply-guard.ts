@@ -72,7 +72,7 @@ export class ReplyGuard {
       case 'line':
         return this.#readLine(chunk, at);
       case 'line feed':
-        if (byte !== LF) throw new ProtocolError('a line that does not end with CR LF');
+        if (byte !== LF) throw new ProtocolError('a line not terminated by CR LF');
         this.#endLine();
         return at + 1;
       case 'text': {
@@ -82,11 +82,11 @@ export class ReplyGuard {
         return at + length;
       }
       case 'text end':
-        if (byte !== CR) throw new ProtocolError('a text that is longer than announced');
+        if (byte !== CR) throw new ProtocolError('a bulk string longer than its announced length');
         this.#expects = 'text feed';
         return at + 1;
       case 'text feed':
-        if (byte !== LF) throw new ProtocolError('a text that is longer than announced');
+        if (byte !== LF) throw new ProtocolError('a bulk string longer than its announced length');
         this.#endValue();
         return at + 1;
     }
@@ -131,7 +131,7 @@ export class ReplyGuard {
     this.#elements += length;
     if (this.#elements > this.limits.maxElements)
       throw new ProtocolError(`a reply of more than ${this.limits.maxElements} elements`, true);
-    if (this.#type === '>' && length === 0) throw new ProtocolError('a push of nothing');
+    if (this.#type === '>' && length === 0) throw new ProtocolError('an empty push');
     if (length === 0) {
       this.#endValue();
       return;

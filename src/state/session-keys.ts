@@ -29,7 +29,7 @@ export async function shareSessionKeys(redis: RedisClient, sessionCookie: string
 function keysOf(shared: unknown): string[] {
   const keys = typeof shared === 'string' && shared.length <= MAX_SHARED_LENGTH ? shared.split(',') : [];
   if (keys.length > 0 && keys.length <= MAX_SHARED && keys.every(key => KEY.test(key))) return keys;
-  throw new Error(`the session keys in Redis must be 1 to ${MAX_SHARED} keys, got something else`);
+  throw new Error(`the session keys in Redis must be 1 to ${MAX_SHARED} valid keys, got another value`);
 }
 
 /** Those that generateSessionKey makes have 43 characters; two rotations at a time leave one more each. */

@@ -86,7 +86,7 @@ export function openSessionStore(
     get: async (key: string) => {
       const json: unknown = await throughFailover(client, () => client.get(key));
       if (json !== null && !(typeof json === 'string' && json.length <= MOST_READ_LENGTH))
-        throw new StoreError(`what Redis has in the place of a session must be at most ${MOST_READ_LENGTH} characters of text`);
+        throw new StoreError(`a session in Redis must be a string of at most ${MOST_READ_LENGTH} characters`);
       return json === TOMBSTONE ? null : json;
     },
     setex: (key: string, ttlSeconds: number, json: string) => write(key, ttlSeconds, json, ANYTHING),
@@ -113,7 +113,7 @@ export function openSessionStore(
         known.set(Object(ctx), { id, json: ours });
         return json;
       }
-      if (tries === MAX_TRIES) throw new ConflictError(`${tries} times other requests have changed the session meanwhile`);
+      if (tries === MAX_TRIES) throw new ConflictError(`other requests changed the session during each of ${tries} attempts`);
       theirs = found;
       if (tries > 1) await wait(Math.random() * Math.min(2 ** tries, MAX_PAUSE_MS));
     }
@@ -121,7 +121,7 @@ export function openSessionStore(
 
   function mergedText(base: SessionData, ours: SessionData, theirs: SessionData): string {
     const merged = merge(base, ours, theirs);
-    if (merged === undefined) throw new ConflictError('another request has changed the same part of the session');
+    if (merged === undefined) throw new ConflictError('another request changed the same field of the session');
     refuseTooLarge(merged, sessionMaxBytes);
     return JSON.stringify(merged);
   }

@@ -42,7 +42,7 @@ async function createFile(path: string) {
     return await open(path, NEW_FILE, 0o600);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-    throw new Error(`${path} exists and is not overwritten: remove it, or name another file`, { cause: error });
+    throw new Error(`${path} exists and is not overwritten; remove it or name another file`, { cause: error });
   }
 }
 

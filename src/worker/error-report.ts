@@ -66,7 +66,7 @@ function shown(thrown: unknown): string {
   try {
     return inspect(thrown, { depth: 1, breakLength: Number.POSITIVE_INFINITY, maxStringLength: 500, customInspect: false });
   } catch {
-    return `a value of type ${typeof thrown} that cannot be shown`;
+    return `an unprintable value of type ${typeof thrown}`;
   }
 }
 

@@ -137,7 +137,7 @@ export class WorkerKit implements Kit {
     const values = metrics.reduce((sum, metric) => sum + metric.values.length, 0);
     if (this.#hasTooMany || (metrics.length <= MAX_METRICS && values <= MAX_VALUES)) return;
     this.#hasTooMany = true;
-    const warning = `/metrics shows the first ${MAX_METRICS} metrics of the app with ${MAX_VALUES} values in all: what is beyond is left out`;
+    const warning = `/metrics shows the first ${MAX_METRICS} metrics of the app, with ${MAX_VALUES} values in all, and drops the rest`;
     this.log.warn({ event: 'metrics.too-many', metrics: metrics.length, values, warning });
   }
 

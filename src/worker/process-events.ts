@@ -35,7 +35,7 @@ export interface EndListener {
 }
 
 /** Thrown by `process.exit` where it may not end the process yet: what comes after it in the app must not run. */
-const EXIT_HELD = new Error('this worker exits once its open requests have their answers');
+const EXIT_HELD = new Error('this worker exits once its open requests are answered');
 
 /** Around the app's listeners of rejections, and all that follows from them. */
 const rejectionListeners = new AsyncLocalStorage<true>();

@@ -125,7 +125,7 @@ class Worker {
 
   /** The app sends messages to its parent. */
   warnOfMessages(): void {
-    const note = 'process.send reaches nobody here: kit.broadcast sends to all workers';
+    const note = 'process.send has no effect here; kit.broadcast sends to all workers';
     this.#log().info({ event: 'app.sends-message', note });
   }
 

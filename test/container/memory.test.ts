@@ -173,7 +173,7 @@ describe('two workers of 217 MiB resident in 512 MiB, which a third one does not
     assert.equal(exitCode, 0, output);
     assert.match(
       stdout,
-      /^draining worker 1 before its successor starts \(a new worker takes \d+ MiB beside the others, and \d+ MiB/,
+      /^draining worker 1 before its successor starts \(a new worker needs \d+ MiB beside the others, but only \d+ MiB/,
     );
     await load.answered(load.result.answered + 20);
     const { failures, refused } = await load.stop();
@@ -190,7 +190,7 @@ describe('two workers of 217 MiB resident in 512 MiB, which a third one does not
     const { exitCode, output } = await app.exec('bosun', 'restart');
     await load.stop();
     assert.equal(exitCode, 1, output);
-    assert.match(output, /bosun: .*(for lack of memory \(oom\)|did not come up: oom)/);
+    assert.match(output, /bosun: .*(for lack of memory \(oom\)|failed to start: oom)/);
     assert.doesNotMatch(output, /is gone: 0 requests finished, 0 cut, 0 ms/);
     const { oom = 0 } = await exits(app);
     assert.ok(oom > 0 && oom === (await kernelKills(app)), `${oom}`);

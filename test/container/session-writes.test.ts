@@ -157,7 +157,7 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
       const given = await startPod({ SESSION_COOKIE: 'given', SESSION_KEYS: 'a key of the operator' });
       const refused = await given.bosun('keys', 'rotate');
       assert.deepEqual([refused.code, refused.stdout], [1, '']);
-      assert.match(refused.stderr, /^bosun: the session keys are given by SESSION_KEYS: add the new one at the end there/);
+      assert.match(refused.stderr, /^bosun: the session keys come from SESSION_KEYS: add the new one at its end/);
     },
   );
 

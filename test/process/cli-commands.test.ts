@@ -89,7 +89,7 @@ describe('bosun scale, policy, broadcast, doctor and sizing', { concurrency: CON
       'ok recycling as set',
       'ok Redis not configured: sessions are cookies, and other pods get no broadcasts',
       'ok session keys given',
-      'ok admin port open to whoever reaches it, without the text of errors',
+      'ok admin port open to anyone who can reach it, without the text of errors',
       'ok diagnostics folder /tmp',
       'ok init an init, or another parent, reaps orphans',
       '',

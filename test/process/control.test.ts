@@ -98,7 +98,7 @@ describe('the control socket', { concurrency: CONCURRENCY }, () => {
     for (const command of ['status', 'restart', 'heap-snapshot']) {
       const { code, stdout, stderr } = await new Running([command, '--socket', socket], { uid: NOBODY, cwd: '/' }).ended;
       assert.deepEqual([code, stdout], [77, '']);
-      assert.equal(stderr, `bosun: the primary at ${socket} belongs to another user: run bosun as that user\n`);
+      assert.equal(stderr, `bosun: the primary at ${socket} belongs to another user; run bosun as that user\n`);
     }
     assert.equal((await kit.status()).generation, 1);
   });
@@ -120,7 +120,7 @@ describe('the control socket', { concurrency: CONCURRENCY }, () => {
     for (const args of [['status'], ['broadcast', 'secret', '{}'], ['heap-snapshot', '--output', '-']]) {
       const { code, stdout, stderr } = await bosun(socket, args);
       assert.deepEqual([code, stdout], [77, '']);
-      assert.equal(stderr, `bosun: ${socket} must belong to user 0, got user ${NOBODY}: run bosun as that user\n`);
+      assert.equal(stderr, `bosun: ${socket} must belong to user 0, got user ${NOBODY}; run bosun as that user\n`);
     }
     assert.equal(connections, 0);
   });
@@ -171,7 +171,7 @@ describe('whatever is sent to the control socket', { concurrency: CONCURRENCY },
     const huge = await postControl(socket, '/broadcast', JSON.stringify({ event: 'x', data: 'x'.repeat(8 << 20) })).catch(
       (error: NodeJS.ErrnoException) => error.code,
     );
-    if (typeof huge === 'object') assert.match(huge.body, /a command may have 1048576 bytes/);
+    if (typeof huge === 'object') assert.match(huge.body, /the request body exceeds 1048576 bytes/);
     else assert.match(String(huge), /^(EPIPE|ECONNRESET)$/);
 
     assert.equal((await bosun('status')).code, 0);

@@ -46,7 +46,7 @@ describe('a diagnosis is refused', { concurrency: CONCURRENCY }, () => {
       assert.deepEqual([code, stdout], [1, '']);
       assert.match(
         stderr,
-        /^bosun: a snapshot of worker 1 needs about \d+ MiB of memory, and 4 MiB are left of 1024 MiB \(\/sys\/fs\/cgroup\/memory\.max\)\n$/,
+        /^bosun: a snapshot of worker 1 needs about \d+ MiB of memory, but only 4 MiB of 1024 MiB are free \(\/sys\/fs\/cgroup\/memory\.max\)\n$/,
       );
     }
     assert.deepEqual(readdirSync(folder), []);

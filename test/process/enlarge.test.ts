@@ -70,7 +70,7 @@ test('more workers than memory holds are refused without --force; they start two
   assert.deepEqual([failed.code, failed.stdout], [1, '']);
   assert.match(
     failed.stderr,
-    /^bosun: worker 8 failed to start: .*too many clients already; the pool goes back from 12 to 6 workers\n$/,
+    /^bosun: worker 8 failed to start: .*too many clients already; the pool returns from 12 to 6 workers\n$/,
   );
   await kit.statusWhere(({ workers }) => workers.length === 6);
   assert.deepEqual(await counts(kit), { ready: 6, wanted: 6 });
@@ -95,7 +95,7 @@ test('workers that crash as soon as they serve end the enlargement, and the comm
   const { kit, bosun } = await startOperated({ env: { APP_MODULE: app } });
   const { code, stderr } = await bosun('scale', '9');
   assert.equal(code, 1);
-  assert.match(stderr, /worker \d crashed: no more; the pool goes back from 9 to 2 workers/);
+  assert.match(stderr, /worker \d crashed: no more; the pool returns from 9 to 2 workers/);
   await kit.statusWhere(({ workers }) => workers.length === 2);
 });
 
@@ -109,7 +109,7 @@ test('who asks for more workers while more are being started waits for the new n
   await kit.event('pool.scale', ({ to }) => to === 3);
   const second = runBosun(socket, ['scale', '4']);
   const refused = await first;
-  assert.deepEqual([refused.code, refused.stderr], [1, 'bosun: another number is wanted meanwhile: 4 workers\n']);
+  assert.deepEqual([refused.code, refused.stderr], [1, 'bosun: superseded: the wanted number is now 4 workers\n']);
   assert.equal((await second).code, 0);
   assert.deepEqual(await counts(kit), { ready: 4, wanted: 4 });
 });

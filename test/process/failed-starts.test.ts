@@ -25,7 +25,7 @@ describe('a pool that serves', { concurrency: CONCURRENCY }, () => {
     for (let count = 0; count < 3; count++) {
       const { code, stderr } = await bosun('restart');
       assert.equal(code, 1);
-      assert.match(stderr, /did not come up: .*connect to secret\.example/);
+      assert.match(stderr, /failed to start: .*connect to secret\.example/);
     }
     await kit.event('worker.replace-failed');
     const [victim = 0] = kit.workerPids;
@@ -66,7 +66,7 @@ describe('a pool that serves', { concurrency: CONCURRENCY }, () => {
     const [victim = 0] = kit.workerPids;
     const { code, stderr } = await runBosun(socket, ['restart']);
     assert.equal(code, 1);
-    assert.match(stderr, /did not come up: can't be started: spawn ENOMEM/);
+    assert.match(stderr, /failed to start: cannot be started: spawn ENOMEM/);
     process.kill(victim, 'SIGKILL');
     await kit.event('pool.backoff', ({ ms }) => Number(ms) >= 400);
     assert.equal((await ask(port, '/')).status, 200);
@@ -120,7 +120,7 @@ describe('a first start', { concurrency: CONCURRENCY }, () => {
     assert.equal(code, 1);
     assert.match(
       String(error),
-      /no worker has served within 6000 ms \(START_TIMEOUT_MS\); the last: worker 1: .*throws\.mjs.*no database/,
+      /no worker became ready within 6000 ms \(START_TIMEOUT_MS\); last failure: worker 1: .*throws\.mjs.*no database/,
     );
     await kit.workersGone();
   });
@@ -152,7 +152,7 @@ describe('a first start', { concurrency: CONCURRENCY }, () => {
     writeFileSync(refused, '');
     const { kit } = await startRefusing(refused, { START_TIMEOUT_MS: '1000' });
     assert.deepEqual(await kit.exit(), FAILED, kit.transcript());
-    assert.match(String((await kit.event('primary.abort')).error), /can't be started: spawn ENOMEM/);
+    assert.match(String((await kit.event('primary.abort')).error), /cannot be started: spawn ENOMEM/);
   });
 
   for (const [what, body] of [
@@ -176,7 +176,10 @@ test('a pool whose workers all die soon after they are ready ends with code 70',
   const kit = await startKit({ env: { APP_MODULE: app, RESTART_INTENSITY: '2' }, detached: true });
   assert.deepEqual(await kit.exit(), { code: 70, signal: null }, kit.transcript());
   const { error } = await kit.event('primary.abort');
-  assert.match(String(error), /^workers keep crashing: more than 2 times .*, and none serves; the last: worker \d: .*exit.*3/);
+  assert.match(
+    String(error),
+    /^workers keep crashing: more than 2 times .*, and none serves; last failure: worker \d: .*exit.*3/,
+  );
   await kit.workersGone();
 });
 

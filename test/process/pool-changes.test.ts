@@ -31,7 +31,7 @@ describe('a pool', { concurrency: CONCURRENCY }, () => {
     process.kill(victim, 'SIGKILL');
     const { reason, failure } = await kit.event('worker.exit', ({ workerPid }) => workerPid === 0);
     assert.equal(reason, 'crash');
-    assert.match(String(failure), /^can't be started: spawn .*ENOENT$/);
+    assert.match(String(failure), /^cannot be started: spawn .*ENOENT$/);
     assert.notEqual((await askJson<{ pid: number }>(port, '/')).pid, victim);
     renameSync(`${program}.away`, program);
     await kit.statusWhere(({ workers }) => workers.filter(({ state }) => state === 'ready').length === 2);
@@ -103,7 +103,7 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
     process.kill(old, 'SIGKILL');
     const { code, stderr } = await restart.ended;
     assert.equal(code, 1);
-    assert.match(stderr, /worker 2, to replace worker 1, did not come up: .*no database/);
+    assert.match(stderr, /worker 2, to replace worker 1, failed to start: .*no database/);
     assert.equal((await kit.event('pool.restart-failed')).generation, 1);
   });
 

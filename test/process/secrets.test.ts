@@ -32,7 +32,7 @@ test('a REDIS_URL with a raw % ends with code 78, a line that names the fault, a
   assert.deepEqual(await kit.exit(), { code: 78, signal: null });
   assert.deepEqual(kit.stderr.split('\n'), [
     'bad configuration:',
-    '  REDIS_URL must be a URL that has each % of its user and password written as %25 (and other characters in UTF-8), got a value that is not (hidden: it is a secret) (environment)',
+    '  REDIS_URL must be a URL with each % in user and password written as %25, and other escapes in UTF-8, got a value that is not (hidden: it is a secret) (environment)',
     '',
   ]);
 });

@@ -39,7 +39,7 @@ describe('where a new worker does not fit beside the others', { concurrency: CON
       assert.equal(code, 0, stdout);
       assert.match(
         stdout,
-        /^draining worker 1 before its successor starts \(a new worker takes \d+ MiB beside the others, and 20 MiB are free/,
+        /^draining worker 1 before its successor starts \(a new worker needs \d+ MiB beside the others, but only 20 MiB of \d+ MiB are free/,
       );
       assert.match(stdout, /^worker 1 is gone: \d+ requests finished, 0 cut/m);
       for (const load of loads) {
@@ -66,7 +66,7 @@ describe('where a new worker does not fit beside the others', { concurrency: CON
     const doctor = JSON.parse((await bosun('doctor', '--json')).stdout) as { check: string; verdict: string; detail: string }[];
     assert.match(
       doctor.find(({ check }) => check === 'restart')?.detail ?? '',
-      /^the old worker ends first, clients wait: a new/,
+      /^the old worker ends first while clients wait: a new/,
     );
     assert.equal((await bosun('restart')).code, 0);
     for (const load of loads) {
@@ -99,7 +99,7 @@ test('a restart for which there is no memory at all is refused, and everybody is
   const before = await readyPids(kit);
   const { code, stdout, stderr } = await bosun('restart');
   assert.deepEqual([code, stdout], [1, '']);
-  const why = /worker 1 is not replaced: a new worker takes \d+ MiB in place of the old one, and 0 MiB are free of 512 MiB/;
+  const why = /worker 1 is not replaced: a new worker needs \d+ MiB in place of the old one, but only 0 MiB of 512 MiB are free/;
   assert.match(stderr, why);
   kit.signal('SIGHUP');
   await until(
@@ -113,7 +113,7 @@ test('a restart for which there is no memory at all is refused, and everybody is
   assert.deepEqual(counts, { success: 0, failure: 0, refused: 2 });
   assert.match(lastRefused.why, why);
   assert.match((await kit.probe('/metrics')).body, /^bosun_rolling_restarts_total\{result="refused"\} 2$/m);
-  assert.match((await bosun('doctor')).stdout, /restart +would be refused: a new worker takes/);
+  assert.match((await bosun('doctor')).stdout, /restart +would be refused: a new worker needs/);
   assert.deepEqual(await readyPids(kit), before);
 });
 
@@ -136,10 +136,7 @@ test('a fresh worker above WORKER_MAX_RSS_MB is never recycled; log and doctor s
   await kit.statusWhere(({ uptimeSeconds }) => Number(uptimeSeconds) > 4);
   assert.equal(kit.all('recycling.pointless').length, 1);
   assert.deepEqual(kit.all('worker.replace'), []);
-  assert.match(
-    (await bosun('doctor')).stdout,
-    /recycling +a fresh worker has \d+ MiB when it starts, above WORKER_MAX_RSS_MB=40/,
-  );
+  assert.match((await bosun('doctor')).stdout, /recycling +a new worker uses \d+ MiB when it starts, above WORKER_MAX_RSS_MB=40/);
 });
 
 test('/status has the memory of all processes with what they share once, and what is free', async () => {

@@ -93,7 +93,7 @@ for (const [how, module] of [
     rmSync(current);
     const gone = await bosun('restart');
     assert.equal(gone.code, 1);
-    assert.match(gone.stderr, /the working directory \S+current must be there, got ENOENT/);
+    assert.match(gone.stderr, /the working directory \S+current must exist, got ENOENT/);
     assert.equal(await served(port), 'release 4 of 4 in 4');
   });
 

@@ -61,7 +61,7 @@ export async function openAdminPort(parts: Parts): Promise<void> {
     log().info({ event: 'admin.listening', host, port });
   } catch (error) {
     shutdown.conductedByItself();
-    const why = `admin port: ${hostAndPort(host, port)} can't be listened on: ${(error as Error).message} (ADMIN_HOST, ADMIN_PORT)`;
+    const why = `admin port: ${hostAndPort(host, port)}: cannot listen: ${(error as Error).message} (ADMIN_HOST, ADMIN_PORT)`;
     shutdown.abort(ExitCode.failed, why);
   }
 }
@@ -103,7 +103,7 @@ class Renamed {
     const metrics = names.filter(name => !this.#told.has(name));
     if (metrics.length === 0) return;
     for (const name of metrics) this.#told.add(name);
-    const warning = "these metrics of the app have names of the kit's metrics: /metrics shows them with app_ before their names";
+    const warning = 'the kit uses the names of these app metrics: /metrics shows them with the prefix app_';
     this.#log().warn({ event: 'metrics.renamed', metrics, warning });
   }
 }

@@ -72,7 +72,7 @@ export async function openAdmin({
     if (stream === undefined)
       return void answer(answers, request, response).catch(error => {
         onFailed(error);
-        refuse(response, 500, 'the answer could not be made; the log says why');
+        refuse(response, 500, 'internal error; see the log');
       });
     limit.pin(request.socket);
     stream(response);
@@ -112,7 +112,7 @@ function guard(server: Server, open: string[], others: string[], token: AdminPar
     const path = (request.url ?? '/').split('?', 1)[0] ?? '/';
     const wanted = token();
     if (wanted !== undefined && !open.includes(path) && !isAllowed(wanted, request.headers.authorization))
-      return refuse(response, 401, 'the token of ADMIN_TOKEN is required: as bearer token, or as password', CHALLENGED);
+      return refuse(response, 401, 'ADMIN_TOKEN required, as bearer token or as basic password', CHALLENGED);
     if (!paths.includes(path)) return refuse(response, 404, `not found: ${path}; there is ${paths.join(', ')}`);
     if (request.method !== 'GET') return refuse(response, 405, `GET only, got ${request.method}`, { Allow: 'GET' });
     request.url = path;

@@ -43,7 +43,7 @@ export class EventStream implements HistoryListener {
   serve(response: ServerResponse): void {
     if (this.#readers.size >= this.#parts.mostReaders()) {
       response.writeHead(503, { 'Content-Type': 'text/plain; charset=utf-8', 'Retry-After': 5 });
-      response.end(`${this.#readers.size} readers are listening already\n`);
+      response.end(`${this.#readers.size} readers are already connected\n`);
       return;
     }
     response.writeHead(200, {

@@ -61,7 +61,7 @@ export class Lifecycle {
     if (rolls.success > this.#rolls.success) this.#add({ kind: 'restarted', text: `generation ${generation} serves` });
     if (rolls.failure > this.#rolls.failure) this.#add({ kind: 'restart-failed', text: 'rolling restart failed' });
     if (rolls.refused > this.#rolls.refused)
-      this.#add({ kind: 'restart-refused', text: `restart refused: ${lastRefusal?.why ?? 'all workers go on'}` });
+      this.#add({ kind: 'restart-refused', text: `restart refused: ${lastRefusal?.why ?? 'no worker was replaced'}` });
     this.#rolls = { ...rolls };
     for (const handle of handles) this.#lookAt(handle);
   }

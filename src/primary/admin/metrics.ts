@@ -65,7 +65,7 @@ export async function metricsText(
   );
   counter('bosun_shed_requests_total', 'Requests refused because the event loop was late.', counters.shed);
   counter('bosun_malformed_messages_total', 'Messages of workers that were dropped as malformed.', totals.malformedMessages);
-  counter('bosun_dropped_log_lines_total', 'Log lines that nobody read in time.', pod.droppedLogLines);
+  counter('bosun_dropped_log_lines_total', 'Log lines dropped because the reader was too slow.', pod.droppedLogLines);
   counter('bosun_session_store_errors_total', 'Requests that the session store failed.', counters.sessionStoreErrors);
   const dispatched = new Counter({
     name: 'bosun_dispatched_connections_total',
@@ -107,12 +107,12 @@ export async function metricsText(
     counter('bosun_redis_reconnects_total', 'Attempts to connect to Redis again.', redis.reconnects);
     counter(
       'bosun_redis_faults_total',
-      'Connections to Redis that were replaced because what came was not its protocol, or too much.',
+      'Connections to Redis replaced because a reply broke the protocol or was too large.',
       redis.faults,
     );
     const refusals = new Gauge({
       name: 'bosun_redis_refusals',
-      help: 'Commands that Redis refuses now, by the code of its answer (READONLY, OOM, MISCONF, NOPERM, ...).',
+      help: 'Commands that Redis currently refuses, by error code (READONLY, OOM, MISCONF, NOPERM, ...).',
       labelNames: ['code'],
       registers: [own],
     });
@@ -140,7 +140,7 @@ function addBroadcasts(Counter: typeof import('prom-client').Counter, own: Regis
       values: { unsent: broadcasts.unsent, missed: broadcasts.missed, unread: broadcasts.droppedCopies },
     },
     bosun_broadcasts_ignored_total: {
-      help: 'Events of other pods that had come before (duplicate), are none (malformed), nobody with our SESSION_KEYS has signed (unauthenticated), or were recorded and sent again, or from the future (stale).',
+      help: 'Events of other pods that were ignored: repeated (duplicate), malformed, not signed with our SESSION_KEYS (unauthenticated), or replayed or dated in the future (stale).',
       labelNames: ['reason'],
       values: {
         duplicate: broadcasts.duplicates,
@@ -150,7 +150,7 @@ function addBroadcasts(Counter: typeof import('prom-client').Counter, own: Regis
       },
     },
     bosun_heartbeats_ignored_total: {
-      help: 'Heartbeats of other pods that were ignored: malformed, unauthenticated, stale, or one pod too many (crowded).',
+      help: 'Heartbeats of other pods that were ignored: malformed, unauthenticated, stale, or of more pods than are tracked (crowded).',
       labelNames: ['reason'],
       values: broadcasts.ignoredBeats,
     },

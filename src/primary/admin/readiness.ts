@@ -35,7 +35,7 @@ export function readiness(view: View): Readiness {
   if (objection !== undefined) return { isReady: false, reason: objection };
   const { serving, wanted, isFailing, isBridged } = view.pool;
   // Refused while it is out of the endpoints, a client loses its request; waiting in the listening socket, it loses a second.
-  if (serving.length === 0 && isBridged) return { isReady: true, reason: 'the only worker is being replaced: clients wait' };
+  if (serving.length === 0 && isBridged) return { isReady: true, reason: 'the only worker is being replaced; clients wait' };
   if (serving.length >= wanted || !isFailing) return { isReady: true };
   return { isReady: true, reason: `${serving.length} of ${wanted} workers serve; ${lastFailure(view.failedStarts)}` };
 }

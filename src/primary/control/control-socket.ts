@@ -146,7 +146,7 @@ async function parametersOf(request: IncomingMessage): Promise<Record<string, un
   try {
     for await (const chunk of request as AsyncIterable<Buffer>) {
       bytes += chunk.length;
-      if (bytes > MOST_BODY_BYTES) throw new ControlError(400, `a command may have ${MOST_BODY_BYTES} bytes`);
+      if (bytes > MOST_BODY_BYTES) throw new ControlError(400, `the request body exceeds ${MOST_BODY_BYTES} bytes`);
       chunks.push(chunk);
     }
   } finally {

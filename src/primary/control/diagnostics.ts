@@ -120,7 +120,7 @@ export class Diagnostics {
     const headroom = readHeadroom(readerBelow(this.#parts.root), this.#parts.limits());
     if (headroom !== undefined && headroom.bytes < needed) {
       throw new RefusedError(
-        `a snapshot of worker ${handle.id} needs about ${mib(needed)} MiB of memory, and ${mib(headroom.bytes)} MiB are left of ${mib(headroom.limitBytes)} MiB (${headroom.file})`,
+        `a snapshot of worker ${handle.id} needs about ${mib(needed)} MiB of memory, but only ${mib(headroom.bytes)} MiB of ${mib(headroom.limitBytes)} MiB are free (${headroom.file})`,
       );
     }
     if (!('file' in to)) return;

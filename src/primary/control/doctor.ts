@@ -100,7 +100,7 @@ function restarts({ memory: { restart }, lastRefusal }: Facts): Finding {
   const before = lastRefusal && `refused at ${new Date(lastRefusal.at).toISOString()}: ${lastRefusal.why}`;
   if (restart.kind === 'refuse') return finding('restart', 'problem', `would be refused: ${restart.why}`);
   const how =
-    restart.kind === 'surge' ? 'the new worker starts first' : `the old worker ends first, clients wait: ${restart.why}`;
+    restart.kind === 'surge' ? 'the new worker starts first' : `the old worker ends first while clients wait: ${restart.why}`;
   return finding(
     'restart',
     before || restart.kind === 'old-first' ? 'warning' : 'ok',
@@ -151,7 +151,7 @@ function sessionKeys({ config, areSessionKeysGenerated }: Facts): Finding {
     return finding(
       'session keys',
       'warning',
-      'shared through Redis: whoever can read it can forge sessions, and events between pods are not signed; set SESSION_KEYS (docs/trust.md)',
+      'shared through Redis: anyone who can read it can forge sessions, and events between pods are unsigned; set SESSION_KEYS (docs/trust.md)',
     );
   }
   const short = config.sessionKeys?.some(key => key.length < SHORT_KEY);
@@ -165,10 +165,10 @@ function sessionKeys({ config, areSessionKeysGenerated }: Facts): Finding {
 function adminToken({ config }: Facts): Finding {
   const { adminToken: given, adminPort } = config;
   if (adminPort === 0) return finding('admin port', 'ok', 'off');
-  if (given === undefined) return finding('admin port', 'ok', 'open to whoever reaches it, without the text of errors');
+  if (given === undefined) return finding('admin port', 'ok', 'open to anyone who can reach it, without the text of errors');
   return given.length < SHORT_KEY
-    ? finding('admin port', 'warning', `an ADMIN_TOKEN of less than ${SHORT_KEY} characters can be guessed`)
-    : finding('admin port', 'ok', 'asks for ADMIN_TOKEN');
+    ? finding('admin port', 'warning', `an ADMIN_TOKEN of fewer than ${SHORT_KEY} characters can be guessed`)
+    : finding('admin port', 'ok', 'requires ADMIN_TOKEN');
 }
 
 function diagnosticsDir({ config, isDiagnosticsDirWritable }: Facts): Finding {

@@ -24,7 +24,7 @@ export async function rotateKeys(config: Config, relay: Relay, tell: Tell): Prom
   if (config.sessionKeys !== undefined)
     throw new ControlError(
       409,
-      'the session keys are given by SESSION_KEYS: add the new one at the end there, restart every pod, then move it to the front',
+      'the session keys come from SESSION_KEYS: add the new one at its end, restart every pod, then move it to the front',
     );
   const { redis } = relay;
   if (redis === undefined)

@@ -44,7 +44,7 @@ export class Enlargement {
 
   /** Nothing is started any more. */
   stop(): void {
-    this.#end()?.done.reject(new ScaleError('the pod drains'));
+    this.#end()?.done.reject(new ScaleError('the pod is draining'));
   }
 
   /** So many workers of the pool are up. */
@@ -63,7 +63,7 @@ export class Enlargement {
     this.#current = undefined;
     const how = isShortOfMemory ? 'was killed for lack of memory' : readyAt === undefined ? 'failed to start' : 'crashed';
     const why = `worker ${id} ${how}: ${failure}`;
-    done.reject(new ScaleError(`${why}; the pool goes back from ${to} to ${from} workers`));
+    done.reject(new ScaleError(`${why}; the pool returns from ${to} to ${from} workers`));
     return { wanted: from, why };
   }
 
@@ -75,5 +75,5 @@ export class Enlargement {
 }
 
 function superseded(wanted: number): SupersededError {
-  return new SupersededError(`another number is wanted meanwhile: ${wanted} workers`);
+  return new SupersededError(`superseded: the wanted number is now ${wanted} workers`);
 }

@@ -120,8 +120,8 @@ export class Recycling<Worker extends Recyclable> {
       const isFreshAbove = footprint.readyResidentBytes > maxBytes;
       if (!isFreshAbove && servedMs(worker, now) >= minServedMs) return worker;
       const bytes = isFreshAbove ? footprint.readyResidentBytes : footprint.latestResidentBytes;
-      const when = isFreshAbove ? 'when it starts' : 'soon after it has started';
-      this.#pointless ??= `a fresh worker has ${mib(bytes)} MiB ${when}, above WORKER_MAX_RSS_MB=${mib(maxBytes)}: workers stay`;
+      const when = isFreshAbove ? 'when it starts' : 'soon after its start';
+      this.#pointless ??= `a new worker uses ${mib(bytes)} MiB ${when}, above WORKER_MAX_RSS_MB=${mib(maxBytes)}: no worker is recycled`;
     }
     return undefined;
   }

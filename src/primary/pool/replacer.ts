@@ -208,7 +208,7 @@ export class Replacer<Worker extends Replaceable> {
         if (batch.isHeld) return;
         batch.waiting.shift();
         batch.step = step;
-        batch.onStep(`draining worker ${old.id} before its successor starts (${plan.why}); connections wait meanwhile`);
+        batch.onStep(`draining worker ${old.id} before its successor starts (${plan.why}); connections wait`);
         this.#end(old, batch.reason, drainTimeoutMs);
         break;
       default:
@@ -227,7 +227,7 @@ export class Replacer<Worker extends Replaceable> {
     if (fresh?.isActive === false && (old.isActive || (old.state === 'exited' && !isProven))) {
       batch.step = undefined;
       const why = `${fresh.reason === 'oom' ? 'oom: ' : ''}${fresh.failure}`;
-      this.#finish(batch, new ReplacementError(`worker ${fresh.id}, to replace worker ${old.id}, did not come up: ${why}`));
+      this.#finish(batch, new ReplacementError(`worker ${fresh.id}, to replace worker ${old.id}, failed to start: ${why}`));
     } else if (old.state === 'exited') {
       // Where fewer are wanted meanwhile, nobody follows.
       if (fresh === undefined ? !isShort : isProven) this.#stepDone(batch, step, now);
@@ -264,9 +264,9 @@ export class Replacer<Worker extends Replaceable> {
       reason === 'oom'
         ? 'was killed by the kernel for lack of memory (oom)'
         : reason === 'killed'
-          ? 'was killed by somebody'
+          ? 'was killed'
           : `ended (${reason}: ${failure})`;
-    const words = `worker ${id} ${how}: the requests that it had open are lost, ${snapshot?.inFlight ?? 0} by its last report`;
+    const words = `worker ${id} ${how} and lost its open requests (${snapshot?.inFlight ?? 0} in its last report)`;
     onStep(words);
     if (reason === 'oom' || reason === 'killed') losses.push(words);
   }

@@ -152,7 +152,7 @@ export class Resizer {
   }
 
   #refused(workers: number, { count, memory }: Detected['workable']): ScaleError {
-    const why = `${workers} workers do not fit: ${memory} gives ${count} a workable heap of ${WORKABLE_HEAP_MIB} MiB each; use --force to try it all the same`;
+    const why = `${workers} workers do not fit: ${memory} gives ${count} a workable heap of ${WORKABLE_HEAP_MIB} MiB each; use --force to override`;
     this.#log().warn({ event: 'pool.scale-refused', workers, warning: why });
     return new ScaleError(why);
   }

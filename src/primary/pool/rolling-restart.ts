@@ -56,7 +56,7 @@ export class RollingRestart {
     } catch (error) {
       if (error instanceof ConfigError) {
         log().error({ event: 'reload.refused', problems: error.problems });
-        supervisor.refused(`bad configuration: ${error.problems.length} problems, in the log (reload.refused)`);
+        supervisor.refused(`bad configuration: ${error.problems.length} problems, see reload.refused in the log`);
       }
       throw error;
     } finally {

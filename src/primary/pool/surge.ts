@@ -46,7 +46,7 @@ export function planReplacement({ surge, headroom, fresh, oldBytes, isHung }: Re
 }
 
 function lacks({ bytes, limitBytes, file }: Headroom, needed: number, where: string): string {
-  return `a new worker takes ${mib(needed)} MiB ${where}, and ${mib(Math.max(0, bytes))} MiB are free of ${mib(limitBytes)} MiB (${file})`;
+  return `a new worker needs ${mib(needed)} MiB ${where}, but only ${mib(Math.max(0, bytes))} MiB of ${mib(limitBytes)} MiB are free (${file})`;
 }
 
 const mib = (bytes: number) => Math.round(bytes / MIB);

@@ -129,7 +129,7 @@ export class WorkerHandle {
       for (const onExit of this.#exitListeners) onExit();
     };
     // Node.js emits some errors of a fork (EAGAIN, EMFILE, ENOENT) and throws others (ENOMEM, EPERM): both are a worker that has failed to start.
-    const notStarted = (error: unknown) => ended(() => 'crash', `can't be started: ${(error as Error).message}`);
+    const notStarted = (error: unknown) => ended(() => 'crash', `cannot be started: ${(error as Error).message}`);
     let worker: Worker;
     try {
       worker = forkWorker(environment);
