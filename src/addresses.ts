@@ -1,13 +1,13 @@
 /**
- * Addresses: which one stands for all of this system, and how one is written beside a port.
+ * Addresses: the one that means all interfaces, and how to write one with a port.
  */
 import { type NetworkInterfaceInfo, networkInterfaces } from 'node:os';
 
 type Interfaces = NodeJS.Dict<Pick<NetworkInterfaceInfo, 'family' | 'address' | 'internal'>[]>;
 
 /**
- * Whether others reach this system by IPv6 and not by IPv4. A link-local IPv4 address reaches nobody: pods of IPv6 clusters have one to get out.
- * A system without any network is none of these.
+ * Whether this system is reachable over IPv6 but not IPv4. A link-local IPv4 address does not count: pods of IPv6 clusters have one for outgoing traffic.
+ * False for a system without any network.
  */
 export function isIpv6Only(interfaces: Interfaces): boolean {
   const all = Object.values(interfaces).flatMap(addresses => addresses ?? []);
@@ -19,7 +19,7 @@ export function isIpv6Only(interfaces: Interfaces): boolean {
 
 const IS_IPV6_ONLY = isIpv6Only(networkInterfaces());
 
-/** Where there is IPv4 it stays `0.0.0.0`: with `::`, clients turn into `::ffff:10.0.0.1`, which lists of allowed addresses do not know. */
+/** With IPv4 it stays `0.0.0.0`: with `::`, clients appear as `::ffff:10.0.0.1`, which does not match lists of allowed addresses. */
 export const ANY_ADDRESS = IS_IPV6_ONLY ? '::' : '0.0.0.0';
 
 export const LOOPBACK_ADDRESS = IS_IPV6_ONLY ? '::1' : '127.0.0.1';

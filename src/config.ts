@@ -45,13 +45,13 @@ export function readEnvironment(
   return { environment: { ...parsed, ...real }, fromDotenv };
 }
 
-/** Secrets as their files held them, by the name of the variable. */
+/** The contents of secret files, by the name of the variable. */
 export type SecretTexts = Readonly<Record<string, string>>;
 
 /** In the environment of a worker: the secrets that its primary has read from files, as JSON. */
 const HANDED = 'BOSUN_SECRETS';
 
-/** Settings as a primary reads them, with what its workers need to read the same ones whatever becomes of the files. */
+/** Settings as a primary reads them, with the file contents that let its workers read the same ones even if the files change. */
 export interface Read {
   config: Config;
   fromFiles: SecretTexts;
@@ -65,12 +65,12 @@ export function readConfig(environment: Environment, fromDotenv: ReadonlySet<str
   return readSettings(environment, fromDotenv).config;
 }
 
-/** What a worker gets of the secrets from files: they may have changed since its primary read them. */
+/** The secrets from files for a worker; the files may have changed since its primary read them. */
 export function handOver(fromFiles: SecretTexts): Environment {
   return { [HANDED]: JSON.stringify(fromFiles) };
 }
 
-/** As readConfig, in a worker; its app and their children find no more secrets in the environment than the operator put there. */
+/** As readConfig, in a worker. The app and its child processes see only the secrets that the operator put into the environment. */
 export function readWorkerConfig(environment: Record<string, string | undefined>): Config {
   const handed = JSON.parse(environment[HANDED] ?? '{}') as SecretTexts;
   delete environment[HANDED];
@@ -243,7 +243,7 @@ export function inheritedOf({ BOSUN_BOARD: board, BOSUN_SOCKETS: sockets }: Envi
   return { board: board ? Number(board) : undefined, sockets: sockets ? sockets.split(',').map(Number) : [] };
 }
 
-/** Where REDIS_URL leads, and its login; undefined where it is not set. */
+/** The address and login in REDIS_URL; undefined if it is not set. */
 export function addressOf({ redisUrl }: Pick<Config, 'redisUrl'>): RedisAddress | undefined {
   return redisUrl === undefined ? undefined : parseRedisUrl(redisUrl);
 }

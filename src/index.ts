@@ -13,7 +13,7 @@ export type { Config } from './config.ts';
 export type { Log } from './log.ts';
 
 /**
- * A session: plain data that survives requests, workers and pods. `ctx.session = null` ends it: with Redis for good, without it in this
+ * A session: plain data that survives requests, workers and pods. `ctx.session = null` ends it: with Redis permanently, without it in this
  * browser only, since a copy of the cookie stays valid for SESSION_TTL_SECONDS.
  */
 export interface Session {
@@ -66,7 +66,7 @@ export interface Kit {
   /**
    * Takes connections that ask for a WebSocket, as `ws` does with `noServer: true`. The kit counts them as open work of the
    * worker: end them on `draining`, or the drain's deadline cuts them. Where the listener throws or rejects, that is logged, and the
-   * connection ends. What asks for another protocol (`Upgrade: h2c`) is answered as HTTP/1.1.
+   * connection ends. A request for another protocol (`Upgrade: h2c`) is answered over HTTP/1.1.
    */
   onUpgrade(listener: (request: IncomingMessage, socket: Socket, head: Buffer) => unknown): void;
   /** Called after the last request was answered, before Redis closes; 1 second in all. */

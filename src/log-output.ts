@@ -1,7 +1,7 @@
 /**
- * The one writer for standard output and standard error of the whole pool. Pipes keep writes of 4 KiB apart (PIPE_BUF) and no others, so that
- * whole lines of several processes need one that writes them. It never blocks: what nobody reads waits in bounded memory, and is dropped
- * and counted above that.
+ * The single writer for standard output and standard error of the whole pool. Pipes keep only writes up to 4 KiB atomic (PIPE_BUF), so
+ * one process must write the lines of all. It never blocks: unread output is buffered in bounded memory, and dropped
+ * and counted beyond that.
  */
 import { constants, fstatSync, openSync, write } from 'node:fs';
 import { Socket } from 'node:net';
@@ -10,11 +10,11 @@ import { prettyLine } from './pretty.ts';
 
 /** While nobody reads. Of each descriptor. */
 const MAX_WAITING_BYTES = 8 << 20;
-/** The primary's own lines still find room where those of the workers do not. */
+/** Extra room for the primary's own lines. */
 const RESERVED_BYTES = 256 << 10;
 /** Of one write. */
 const MAX_WRITE_BYTES = 64 << 10;
-/** Until a terminal that takes nothing (Ctrl-S) is tried again. */
+/** The pause before a stopped terminal (Ctrl-S) is tried again. */
 const TERMINAL_RETRY_MS = 20;
 const NEWLINE = 10;
 
@@ -35,12 +35,12 @@ export class LogOutput implements LineSink {
   #isWriting = false;
   /** That have ended. */
   #writes = 0;
-  /** Not told yet. */
+  /** Not reported yet. */
   #dropped = 0;
   #droppedInAll = 0;
   #emptied: PromiseWithResolvers<void> | undefined;
 
-  /** `onDropped` is told how many lines are missing, once there is room again to say so. */
+  /** Calls `onDropped` with the number of dropped lines once there is room again. */
   constructor(write: Write, onDropped: (lines: number) => void) {
     this.#write = write;
     this.#onDropped = onDropped;
@@ -60,7 +60,7 @@ export class LogOutput implements LineSink {
     this.#add(Buffer.from(line), MAX_WAITING_BYTES + RESERVED_BYTES);
   }
 
-  /** Resolves when all is written, when the reader has taken nothing for `stallMs`, or after five times that. */
+  /** Resolves when everything is written, when the reader has read nothing for `stallMs`, or after five times that. */
   async flush(stallMs: number): Promise<void> {
     const deadline = performance.now() + 5 * stallMs;
     while (this.#bytes > 0 && performance.now() < deadline) {
@@ -84,7 +84,7 @@ export class LogOutput implements LineSink {
     if (!this.#isWriting) this.#next();
   }
 
-  /** One write at a time: whoever waits meanwhile goes into the next one. */
+  /** One write at a time: lines that arrive meanwhile go into the next one. */
   #next(): void {
     const batch = this.#takeBatch();
     if (batch === undefined) {
@@ -147,8 +147,8 @@ export class LogOutputs {
 }
 
 /**
- * A worker writes into pipes, also where the primary is on a terminal: this keeps the colours of its app. FORCE_COLOR is what Node.js and
- * the usual libraries look at; what the user has set wins.
+ * A worker writes to pipes, even if the primary is on a terminal: this keeps its app's colours. Node.js and the usual libraries read
+ * FORCE_COLOR; a value set by the user takes precedence.
  */
 export function colourEnvironment(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   const isDecided = ['FORCE_COLOR', 'NO_COLOR', 'NODE_DISABLE_COLORS'].some(name => environment[name] !== undefined);
@@ -179,12 +179,12 @@ function writeTo(fd: number): Write {
 function toPipe(fd: number): Write {
   const socket = new Socket({ fd, readable: false, writable: true });
   socket.on('error', () => {
-    /* nobody reads us any more; each write is told of it, too */
+    /* the reader is gone; each write reports it too */
   });
   return (bytes, done) => void socket.write(bytes, done);
 }
 
-/** In a thread: a slow disk does not stop the server. */
+/** Uses a thread: a slow disk does not block the server. */
 function toFile(fd: number): Write {
   const put: Write = (bytes, done) =>
     write(fd, bytes, (error, written) => {
@@ -195,7 +195,7 @@ function toFile(fd: number): Write {
   return put;
 }
 
-/** A terminal that stands still would block its writer, and a thread too, for which an exiting process waits. */
+/** A stopped terminal would block its writer, even in a thread, and an exiting process waits for its threads. */
 function withoutBlocking(fd: number): number {
   try {
     return openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY);

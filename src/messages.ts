@@ -27,8 +27,8 @@ export type ToWorker =
   /** From now on every response ends its connection; the listener stays open. */
   | { type: 'soft' }
   /**
-   * The pod ends: take what waits in the queues of these listening sockets, or else of those that are served, and go on accepting.
-   * Answered by `took-all` when nothing waits any more.
+   * The pod is shutting down: accept what is queued at these listening sockets (default: those served now), and go on accepting.
+   * Answered by `took-all` when the queues are empty.
    */
   | { type: 'take-all'; slots?: number[] }
   /** Close the listener, finish what is open, report, exit. */
@@ -73,11 +73,11 @@ export interface ErrorReport {
   /** With the stacks of its causes. */
   stack: string;
   summary: ErrorSummary;
-  /** Another try fails in the same way: a syntax error, a missing module, a wrong export, a port that is taken. */
+  /** A retry would fail in the same way: a syntax error, a missing module, a wrong export, a port in use. */
   isPermanent: boolean;
 }
 
-/** What of an error every surface may show: none of its text. */
+/** The part of an error that may be shown anywhere: it has no text of the app. */
 export interface ErrorSummary {
   class: string;
   /** The system's, or Node.js' (`ECONNREFUSED`, `ERR_MODULE_NOT_FOUND`). */
@@ -102,8 +102,8 @@ export const OWN_EVENTS = 'bosun:';
 export const KEYS_EVENT = `${OWN_EVENTS}keys`;
 
 /**
- * What a worker may use beyond its drain: its close handlers 1 s, the app's own signal listeners 2 s and what they leave behind 0.5 s,
- * Redis' goodbye 1 s, the exit itself.
+ * The time that a worker may use after its drain: close handlers 1 s, the app's own signal listeners 2 s, their pending work 0.5 s,
+ * closing Redis 1 s, the exit itself.
  */
 export const EXIT_SLACK_MS = 5000;
 
@@ -116,8 +116,8 @@ export interface DrainTimes {
 }
 
 /**
- * `refused`: Redis answers but rejects us (password, database): bad configuration. `faulty`: what answers does not keep to Redis' protocol, or sends
- * more than is taken.
+ * `refused`: Redis answers but rejects us (password, database): bad configuration. `faulty`: the server breaks the Redis protocol, or sends
+ * more than is accepted.
  */
 export type RedisState = 'ready' | 'unreachable' | 'refused' | 'faulty';
 
@@ -136,7 +136,7 @@ export interface Snapshot {
   sessionStoreErrors: number;
   /** Undefined where no Redis is configured. */
   redis?: RedisCounters;
-  /** What Redis refuses now; undefined where no Redis is configured. */
+  /** What Redis currently refuses; undefined if no Redis is configured. */
   redisRefusals?: RedisRefusal[];
   /** Over the last 5 to 10 seconds; all 0 where nothing was answered. */
   responseTimeMs: { mean: number; p50: number; p99: number };
@@ -157,13 +157,13 @@ export interface RedisCounters {
   commands: number;
   errors: number;
   reconnects: number;
-  /** Connections that were replaced because what came over them was not Redis' protocol, or too much. */
+  /** Connections replaced because a reply broke the Redis protocol or was too large. */
   faults: number;
   sumSeconds: number;
   counts: number[];
 }
 
-/** A command that Redis refuses for a reason that lies with it: `code` begins its answer, as READONLY, OOM, MISCONF, NOPERM. */
+/** A command that Redis refuses because of its own state or settings. `code` is the first word of its answer: READONLY, OOM, MISCONF, NOPERM. */
 export interface RedisRefusal {
   code: string;
   command: string;

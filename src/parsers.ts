@@ -37,7 +37,7 @@ export const text: Parser<string> = value => value;
 
 /**
  * The options of NODE_OPTIONS, by the rules of Node.js: spaces separate, double quotes keep spaces, and within them a backslash escapes.
- * @throws Error where a quote or an escape has no end, as Node.js refuses to start
+ * @throws Error on an unterminated quote or escape, with which Node.js refuses to start
  */
 export function splitNodeOptions(text: string): string[] {
   const options: string[] = [];

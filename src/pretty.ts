@@ -5,7 +5,7 @@ import { styleText } from 'node:util';
 
 const COLORS = { fatal: 'red', error: 'red', warn: 'yellow', info: 'green', debug: 'gray', trace: 'gray' } as const;
 
-/** Gives a line back as it is where it is none of the kit's: what an app prints may be JSON, too. */
+/** Returns a line unchanged if it is not one of the kit's: an app may print JSON too. */
 export function prettyLine(line: string): string {
   let fields: unknown;
   try {

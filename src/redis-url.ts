@@ -1,13 +1,13 @@
 /**
  * REDIS_URL: `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS. Read here and not by ioredis, which takes an unknown scheme for a
- * file path, a path that is no number for database 0, and puts the whole URL with its password into its errors.
+ * file path and a non-numeric path for database 0, and puts the whole URL with its password into its errors.
  */
 import { Expected, type Parser } from './parsers.ts';
 import { credential } from './secrets.ts';
 
 const DEFAULT_PORT = 6379;
 
-/** Where a Redis is, and the login for it; undefined where the URL has none. */
+/** The address of a Redis, and its login; undefined if the URL has none. */
 export interface RedisAddress {
   tls: boolean;
   username: string | undefined;
@@ -19,7 +19,7 @@ export interface RedisAddress {
   family: number;
 }
 
-/** The login reaches to the last `@`: passwords may hold `#`, `/`, `?` and `@` as they are. */
+/** The login ends at the last `@`: passwords may contain unescaped `#`, `/`, `?` and `@`. */
 const SHAPE =
   /^(?<scheme>rediss?):\/\/(?:(?<login>.*)@)?(?:\[(?<v6>[\da-f:.]+)\]|(?<host>[\p{L}\p{N}._-]+))(?::(?<port>\d{1,5}))?(?:\/(?<db>\d{0,5}))?(?:\?family=(?<family>[046]))?$/iu;
 
@@ -40,7 +40,7 @@ export function parseRedisUrl(text: string): RedisAddress {
   };
 }
 
-/** A `%` that is no escape is refused: whether the others of the same password are meant as escapes, nobody can tell. */
+/** A `%` that is not an escape is refused: it would be unclear whether others in the same password are escapes. */
 function decode(text: string): string {
   try {
     return decodeURIComponent(text);
@@ -49,7 +49,7 @@ function decode(text: string): string {
   }
 }
 
-/** The URL as every reader of URLs understands it. */
+/** The URL in its standard form. */
 export const redisUrl: Parser<string> = text => {
   const { tls, username = '', password, host, port, db, family } = parseRedisUrl(text);
   const secret = password === undefined ? '' : `:${encodeURIComponent(password)}`;

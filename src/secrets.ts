@@ -1,6 +1,6 @@
 /**
- * Secrets as people leave them in variables and files: what surrounds a value without belonging to it is dropped, and what cannot be meant is refused.
- * No message of this file holds any part of a secret, nor a path that does not exist: it may be a secret in the wrong variable.
+ * Secrets from variables and files: a byte order mark, line endings and quotes around a value are removed, and invalid values are refused.
+ * No error message of this file contains any part of a secret, or a path that does not exist: it may be a secret in the wrong variable.
  */
 import { closeSync, constants, existsSync, fstatSync, openSync, readSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
@@ -11,7 +11,7 @@ export const MAX_SECRET_BYTES = 16 << 10;
 /** Linux' PATH_MAX. */
 const MAX_PATH_LENGTH = 4096;
 
-/** Without a byte order mark, the line ends around it, and the one pair of quotes that `docker --env-file` and YAML leave. */
+/** Removes a byte order mark, surrounding line endings, and one pair of quotes, which `docker --env-file` and YAML leave. */
 function unwrap(value: string): string {
   const bare = value.replace(/^\uFEFF/, '').replace(/^[\r\n]+|[\r\n]+$/g, '');
   const [, quoted] = /^"([^"]*)"$/.exec(bare) ?? /^'([^']*)'$/.exec(bare) ?? [];
@@ -24,7 +24,7 @@ export const credential: Parser<string> = value => {
   if (found === '') throw new Expected('non-empty text');
   if (/[\r\n]/.test(found)) throw new Expected('a single line');
   if (/\p{Cc}/u.test(found)) throw new Expected('text without control characters');
-  // Node.js puts it in the place of bytes that are no UTF-8.
+  // Node.js replaces invalid UTF-8 with it.
   if (found.includes('\uFFFD') || !found.isWellFormed()) throw new Expected('valid UTF-8');
   if (found.trim() !== found) throw new Expected('text without leading or trailing white space');
   if (/^(["']).*\1$/.test(found) && found.length > 1) throw new Expected('text without surrounding quotes');
@@ -56,7 +56,7 @@ export function readSmallFile(path: string, maxBytes: number): string {
   const refuse = (got: string) => new Expected(`${what}, got ${got}`);
   let file: number;
   try {
-    // Without it, a pipe that nobody writes to would hold the start.
+    // Without O_NONBLOCK, opening a pipe without a writer would block.
     file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     throw refuse(`${visible(path)}: ${(error as NodeJS.ErrnoException).code}`);

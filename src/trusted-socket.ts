@@ -1,12 +1,12 @@
 /**
- * Connections to a Unix socket in a folder where others may write too, as /tmp: only to one that belongs to this user or to root. Who
- * has put another one there would be given commands, events and heap snapshots.
+ * Connects to a Unix socket in a folder where others may write too, such as /tmp, but only if it belongs to this user or root. Another user
+ * who planted one there would otherwise get commands, events and heap snapshots.
  */
 import { once } from 'node:events';
 import { lstatSync, type Stats, statSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 
-/** The path leads to something else than a socket of this user or of root. */
+/** The path is not a socket of this user or of root. */
 export class UntrustedSocketError extends Error {
   override readonly name = 'UntrustedSocketError';
 }
@@ -20,7 +20,7 @@ export async function connectTrusted(path: string): Promise<Socket> {
   const socket = connect(path);
   try {
     await once(socket, 'connect');
-    // Where others may also rename: what we are connected to is what was looked at.
+    // Others may be able to rename files: check that we are connected to the socket that was checked.
     const { dev, ino } = identify(path);
     if (dev !== before.dev || ino !== before.ino) throw new UntrustedSocketError(`${path} was replaced while connecting`);
     return socket;

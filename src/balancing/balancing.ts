@@ -21,7 +21,7 @@ const MOST_SLOTS = 64;
 
 const isGated = (policy: string): policy is Gated => GATED.some(name => name === policy);
 
-/** A worker as far as it matters here. */
+/** The parts of a worker that matter here. */
 interface Server {
   id: number;
   isServing: boolean;
@@ -59,7 +59,7 @@ export class Balancing {
   /** Why the policy is not the one that was asked for. */
   readonly warning: string | undefined;
 
-  /** Before the first fork. Where the system lacks what a gate needs, it is `none`. @throws PortError; ConfigError where it has no SO_REUSEPORT */
+  /** Call it before the first fork. If the system lacks what a gate needs, the policy is `none`. @throws PortError; ConfigError without SO_REUSEPORT */
   constructor({ policy, address, port, workers }: Asked, means: Means = MEANS) {
     this.#policy = policy;
     const count = policy === 'reuseport' ? Math.min(MOST_SLOTS, Math.max(workers, availableParallelism())) : 1;
@@ -76,7 +76,7 @@ export class Balancing {
         if (policy !== 'none') this.warning = `the policy is none instead of ${policy}: ${(error as Error).message}`;
       }
     }
-    // What an app listens on besides: its workers accept there, too, and the primary never does.
+    // Other ports that the app listens on: the workers accept there too, the primary never does.
     cluster.schedulingPolicy = cluster.SCHED_NONE;
     cluster.setupPrimary({ stdio: ['inherit', 'pipe', 'pipe', 'ipc', ...this.#inherited] });
   }
@@ -133,12 +133,12 @@ export class Balancing {
     return this.#slots.all;
   }
 
-  /** Connections that no worker has accepted yet; 0 once the last listener is closed. Undefined where the system does not tell. */
+  /** Connections that no worker has accepted yet; 0 once the last listener is closed. Undefined if the system does not report it. */
   get waiting(): number | undefined {
     return waitingConnections(this.#inodes);
   }
 
-  /** For the end, where workers accept faster than they answer. */
+  /** For the shutdown, when workers accept faster than they answer. */
   balanceByConnections(): void {
     this.#board?.setPolicy('least-connections');
   }

@@ -45,7 +45,7 @@ export class Board {
 
   /** @throws what the file system says: no such folder, read-only, full */
   static create(folder = existsSync('/dev/shm') ? '/dev/shm' : tmpdir()): Board {
-    // A name that nobody else can take first.
+    // A random name: no other user can create it first.
     const path = join(folder, `bosun-board-${crypto.randomUUID()}`);
     const fd = openSync(path, 'wx+', 0o600);
     unlinkSync(path);

@@ -14,11 +14,11 @@ export interface Load {
   averagedAt: number;
   /** When it last took a connection, by that clock. */
   takenAt: number;
-  /** Connections that it has taken, for `rr`: see `turnsAfter`. */
+  /** Connections accepted, for `rr`: see `turnsAfter`. */
   turns: number;
 }
 
-/** The policies that a gate carries out, by their number on the board; 0 is no board yet. */
+/** The policies that use a gate, by their number on the board; 0 means no board yet. */
 export const GATED = ['none', 'least-connections', 'response-time', 'rr'] as const;
 export type Gated = (typeof GATED)[number];
 
@@ -32,7 +32,7 @@ const FAST_MS = 4;
 const CONNECTIONS_PER_MARGIN = 32;
 /** With this few every single one counts, and equals are told apart, too. */
 const FEW = 4;
-/** With `rr`, a worker that has missed more turns than this, because it was blocked, does not get them afterwards. */
+/** With `rr`, a blocked worker that has missed more turns than this does not make up for them. */
 const MAX_MISSED_TURNS = 3;
 
 /**
@@ -78,7 +78,7 @@ export function turnsAfter(own: Load, others: readonly Load[]): number {
   return Math.max(own.turns, lastTurn(others) - MAX_MISSED_TURNS) + 1;
 }
 
-/** `turns` of whoever has had the most. */
+/** The highest `turns` of all workers. */
 export function lastTurn(loads: readonly Load[]): number {
   return Math.max(0, ...loads.map(({ turns }) => turns));
 }

@@ -19,7 +19,7 @@ const ANSWER_MS = 10;
 const MOST_ASKED = 4;
 /** A changed response time is worth a report (2 µs) this often. */
 const REPORT_EVERY_MS = 10;
-/** One that was rung for and has not reported since is not rung for again this soon: it may be busy. */
+/** A worker that was woken and has not reported since is not woken again this soon: it may be busy. */
 const RING_EVERY_MS = 1;
 /** A worker with fewer connections than before looks this often for those that should leave the next one to it. */
 const TELL_EVERY_MS = 5;
@@ -43,7 +43,7 @@ export class Gate {
   #toldAt = 0;
   #timer: NodeJS.Timeout | undefined;
   #probeMs = SOONEST_PROBE_MS;
-  /** The others at the last look. */
+  /** The other workers at the last check. */
   #others: Entry[] = [];
 
   constructor(id: number, board: Board) {
@@ -81,7 +81,7 @@ export class Gate {
     this.#decide();
   }
 
-  /** Whether connections are left to others for now. */
+  /** Whether this worker currently leaves connections to others. */
   get isShut(): boolean {
     return this.#own.state === 'shut';
   }
@@ -155,10 +155,10 @@ export class Gate {
     }
   }
 
-  /** With `rr`: takes what waits already, and leaves what comes later to the worker whose turn it is. */
+  /** With `rr`: accepts what is queued now, and leaves later connections to the worker whose turn it is. */
   #shutUnlessQueued(): void {
     const { turns } = this.#own;
-    // The first of these comes before the loop looks at the queue again.
+    // The first of these runs before the loop checks the queue again.
     setImmediate(() =>
       setImmediate(() => {
         if (this.#own.state !== 'open' || this.#own.turns !== turns) return;

@@ -1,5 +1,5 @@
 /**
- * How a worker gets its connections: it accepts them from listening sockets that it has inherited.
+ * How a worker gets its connections: it accepts them from inherited listening sockets.
  */
 import { BoundSocket, createServer, Server as NetServer, type Server, Socket } from 'node:net';
 import { LOOPBACK_ADDRESS } from '../addresses.ts';
@@ -23,7 +23,7 @@ function pausableOf(server: Server): Pausable | undefined {
   return hasBoth ? (handle as Pausable) : undefined;
 }
 
-/** Whether this Node.js has what an intake needs to leave connections to others: looked for on a socket of its own. */
+/** Whether this Node.js can pause accepting, which an intake needs to leave connections to others. Tested on a socket of its own. */
 export function canPause(): boolean {
   const server = createServer().listen(new BoundSocket({ host: LOOPBACK_ADDRESS }));
   const can = pausableOf(server) !== undefined;
@@ -31,7 +31,7 @@ export function canPause(): boolean {
   return can;
 }
 
-/** All sockets are known from the start; which of them it serves is the primary's to say. */
+/** All sockets are known from the start; the primary decides which of them it serves. */
 export class Intake {
   readonly #http: Server;
   readonly #fds: readonly number[];
@@ -89,7 +89,7 @@ export class Intake {
     this.#poll();
   }
 
-  /** For good. What is open goes on. */
+  /** Closes the listening sockets permanently; open connections go on. */
   close(): void {
     this.#isClosed = true;
     for (const { server } of this.#listeners.values()) closeListener(server);

@@ -1,23 +1,23 @@
 /**
- * Connections that this process or its workers have closed and whose clients have not acknowledged all of it yet. The kernel sends on, but
- * a container's network goes with its first process: what is on its way then never arrives.
+ * Connections that this process or its workers have closed, and whose clients have not acknowledged all data yet. The kernel keeps sending, but
+ * a container's network ends with its first process: data still in flight then never arrives.
  */
 import { TcpState, tcpTable } from './tcp-table.ts';
 
 /** We have sent our FIN, after all data, and it is not acknowledged. */
 const CLOSED_BY_US: readonly string[] = [TcpState.finWait1, TcpState.lastAck, TcpState.closing];
 
-/** A client that acknowledges nothing for so long is waited for no longer. */
+/** The wait ends for a client that acknowledges nothing for this long. */
 const STALL_MS = 5000;
 const SOONEST_LOOK_MS = 10;
 const LATEST_LOOK_MS = 250;
-/** A look may take a tenth of the time: it takes long where there are very many sockets. */
+/** Polling may use a tenth of the time: with very many sockets each poll is slow. */
 const MAX_LOOKING_PART = 0.1;
 
 /** Unacknowledged bytes, FIN included, by connection. */
 export type SendQueues = ReadonlyMap<string, number>;
 
-/** Of the closed connections to this port; empty where the system does not tell. */
+/** Of the closed connections to this port; empty if the system does not report it. */
 export function sendQueues(port: number, folder?: string): SendQueues {
   const found = new Map<string, number>();
   for (const file of ['tcp', 'tcp6'] as const) {
@@ -38,8 +38,8 @@ export interface World {
 }
 
 /**
- * Waits until every client has acknowledged all, at most `timeoutMs`. Those that acknowledge nothing for 5 s end the wait.
- * @returns what is left
+ * Waits until every client has acknowledged everything, for at most `timeoutMs`. Clients that acknowledge nothing for 5 s are not waited for.
+ * @returns what is still unacknowledged
  */
 export async function untilAcknowledged({ look, now, sleep }: World, timeoutMs: number): Promise<SendQueues> {
   const deadline = now() + timeoutMs;

@@ -18,12 +18,12 @@ export interface TcpLine {
   state: string;
   /** Sent or to be sent, and not acknowledged: bytes and the FIN. */
   txQueue: number;
-  /** Of a listening socket: connections that nobody has accepted. */
+  /** Of a listening socket: connections not accepted yet. */
   rxQueue: number;
   inode: number;
 }
 
-/** Reads no further than it is asked for. @throws ENOENT, EACCES … where the system does not tell */
+/** Reads lazily. @throws ENOENT, EACCES … if the table is not readable */
 export function* tcpTable(file: 'tcp' | 'tcp6', folder = OWN_NETWORK): Generator<TcpLine> {
   for (const line of linesOf(join(folder, file))) {
     // sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode …

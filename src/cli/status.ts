@@ -85,7 +85,7 @@ export function waits({ workers }: Status, most: number): string[] {
   return left > 0 ? [...shown, `${left} more requests that are waited for`] : shown;
 }
 
-/** How many workers failed to start, and the last one's words; nothing where none has. */
+/** How many workers failed to start, and the last error; empty if none has. */
 function failures({ failedStarts }: Status): string[] {
   const last = failedStarts?.last;
   if (failedStarts === undefined || !last) return [];

@@ -92,7 +92,7 @@ export function readSettings(environment: Environment): Settings {
     controlSocket: environment.CONTROL_SOCKET || undefined,
   };
   if (problems.length > 0) throw new ConfigError(problems);
-  // A stack that is started here would refuse the rest; better before the load than in its log.
+  // A stack started here would reject invalid settings; report them before the load begins.
   const { adminToken } = readConfig(environment);
   return { ...settings, adminToken } as Settings;
 }

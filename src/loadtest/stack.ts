@@ -61,7 +61,7 @@ export async function openStack(settings: Settings, environment: Environment, sa
       }
     } else if (settings.stack === 'compose') throw new Error(`STACK=compose, but ${reason}`);
   }
-  // So many kills in a row would make the pool wait before it replaces the next one.
+  // After this many kills in a row the pool would back off.
   const extra = settings.scenario === 'crash' ? { RESTART_INTENSITY: '1000' } : {};
   return startLocal(settings, environment, extra, say);
 }

@@ -1,12 +1,12 @@
 /**
- * Before the listeners close for good: the workers take what waits in their queues, each its part. What comes after that is taken until the
- * listeners close, by whoever is not blocked.
+ * Before the listeners close: the workers accept what is queued, each its share. Connections that arrive later are accepted until the
+ * listeners close, by any worker that is not blocked.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Balancing } from '../balancing/balancing.ts';
 import type { Supervisor } from './pool/supervisor.ts';
 
-/** Where each worker has a socket of its own: others take from it when it has not emptied its queue by then. */
+/** If each worker has its own socket: after this time other workers accept from a queue that is not empty. */
 const OWN_SOCKET_MS = 100;
 
 /** Resolves when every worker has seen the queues empty, or after `timeoutMs`, since a worker may be blocked. */

@@ -17,7 +17,7 @@ export interface Parts {
 }
 
 export function carryOut(command: Command, { supervisor, resizer, restarts, diagnostics, shutdown }: Parts): void {
-  // What fails, or is refused, has been logged: nobody waits for an answer.
+  // Failures and refusals are logged; there is no one to answer.
   const scale = (count: number) =>
     void resizer.scale({ kind: 'count', count: Math.max(1, count) }, false, supervisor).catch(() => undefined);
   switch (command) {

@@ -17,11 +17,11 @@ export const SHORT_TIMEOUTS = {
   connectionsCheckingInterval: CHECK_TIMEOUTS_EVERY_MS,
 };
 
-/** More clients than this have no business in a primary. */
+/** A primary needs no more clients than this. */
 const MOST = 256;
-/** Probes and one operator always have room. */
+/** Enough for probes and one operator. */
 const LEAST = 16;
-/** What a primary has open without any client: V8, the log, Redis, the app's listeners, files that are read for a moment. */
+/** What a primary has open without any client: V8, the log, Redis, the app's listeners, files read briefly. */
 const OWN_DESCRIPTORS = 64;
 /** A worker's channel, its output, its listener, and the same again for its replacement, which starts first. */
 const DESCRIPTORS_PER_WORKER = 8;
@@ -43,14 +43,14 @@ interface Use {
 }
 
 export class ConnectionLimit {
-  /** Who has been without a request for longest comes first. */
+  /** The connection idle for longest comes first. */
   readonly #open = new Map<Socket, Use>();
   readonly #most: () => number;
   readonly #onClosed: () => void;
 
   /**
    * Attach it when the server has all its request listeners.
-   * @param most asked for at every new connection
+   * @param most called for every new connection
    * @param onClosed called for every connection that is closed to keep the limit
    */
   constructor(server: Server, most: () => number, onClosed: () => void = () => undefined) {

@@ -1,6 +1,6 @@
 /**
  * The pods of this deployment, as they tell of themselves once a second over Redis. Each primary keeps what it hears: nothing is stored
- * anywhere. What another says of itself is bounded and made printable here: it is shown in terminals and on the dashboard.
+ * anywhere. Data from other pods is bounded and made printable here, because terminals and the dashboard show it.
  */
 import { hostname } from 'node:os';
 import { MalformedError, number, object, oneOf, optional, string } from '../protocol/shapes.ts';
@@ -28,7 +28,7 @@ export interface Beat {
   keysRead?: string;
 }
 
-/** A beat on its way: what is signed can be recorded and said again, but not with a later number and time. */
+/** A beat in transit. A signed beat can be replayed, but not with a later number and time. */
 interface Sent extends Beat {
   /** Counts the beats of this origin. */
   beat?: number;
@@ -45,7 +45,7 @@ export interface Member extends Beat {
 /** A pod that has said no goodbye is shown for this long. */
 const FORGET_AFTER_MS = 30_000;
 const MOST_MEMBERS = 1000;
-/** Longer than any beat is. */
+/** Above the length of any beat. */
 const MOST_BEAT_LENGTH = 4096;
 /** Pods whose last beat is remembered after they are forgotten. */
 const MOST_REMEMBERED = 2 * MOST_MEMBERS;
@@ -98,12 +98,12 @@ export class Fleet {
     return { ...this.beat(), state: 'gone' };
   }
 
-  /** How a beat travels. */
+  /** A beat as it is sent. */
   textOf(beat: Beat): string {
     return JSON.stringify({ ...beat, beat: ++this.#beats, at: this.#epochNow() } satisfies Sent);
   }
 
-  /** Takes a beat of another pod; nonsense is left alone, and what is signed and old. */
+  /** Takes a beat of another pod; malformed beats and signed old ones are ignored. */
   heard(text: string, isSigned = false): void {
     const sent = parse(text);
     if (sent === undefined) this.ignored.malformed++;

@@ -1,5 +1,5 @@
 /**
- * Why a primary ends that can't go on: its exit code, and the words for the log.
+ * Why a primary gives up: its exit code, and the message for the log.
  */
 import type { Config } from '../config.ts';
 import { ExitCode } from '../messages.ts';

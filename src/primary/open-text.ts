@@ -1,14 +1,14 @@
 /**
- * What may be shown to whom. The text of the app (messages, stacks, paths of requests) may hold secrets: it is for the log, for the control
- * socket, and for the admin port where that asks for ADMIN_TOKEN. Everybody else sees where an error comes from, and which it is.
+ * What may be shown to whom. The text of the app (messages, stacks, request paths) may contain secrets: it is shown in the log, on the control
+ * socket, and on the admin port if that requires ADMIN_TOKEN. Elsewhere an error is only its class, place and fingerprint.
  */
 import { createHash } from 'node:crypto';
 import type { ErrorReport, ErrorSummary, OpenRequest } from '../messages.ts';
 
-/** `open`: whoever reaches the admin port, reads the pod's status or hears Redis. */
+/** `open`: anyone who can reach the admin port or read the pod's status or Redis. */
 export type Audience = 'open' | 'operator';
 
-/** Of an admin port that asks for this token, or for none. */
+/** The audience of an admin port with this token, or without one. */
 export const audienceOf = (token: string | undefined): Audience => (token === undefined ? 'open' : 'operator');
 
 /** In hexadecimal digits: enough to tell a few thousand errors apart. */

@@ -1,21 +1,21 @@
 /**
- * What Redis refuses to this pod, over all its processes: logged when it begins and when it is over, and no line between.
+ * What Redis refuses to this pod, over all its processes: logged when a refusal begins and when it ends, not in between.
  */
 import type { LogSource } from '../log.ts';
 import type { RedisRefusal, RedisState } from '../messages.ts';
 
 const EVERY_MS = 1000;
-/** Why Redis does not answer, from one process, until it answers: more are noise. */
+/** How many reasons one process may log until Redis answers: more are noise. */
 const MAX_REASONS = 5;
 
-/** One that breaks the protocol is told once, until it has kept to it for so long. */
+/** A server that breaks the protocol is logged once, until it has been clean for this long. */
 const EPISODE_MS = 60_000;
 
 /** Whose connection: a worker's id, or `primary`. */
 export type Owner = number | 'primary';
 
 interface Known {
-  /** Told since it was ready last. */
+  /** Logged since it was last ready. */
   reasons: Set<string>;
   /** When it broke the protocol last, within an episode. */
   faultyAt: number | undefined;
@@ -32,7 +32,7 @@ export class RedisHealth {
   /** Of the primary's own connections. */
   primary: { state: RedisState; message: string } | undefined;
 
-  /** `refused` gives what each process is refused now, `now` a monotonic clock in milliseconds. */
+  /** `refused` returns the current refusals of each process, `now` is a monotonic clock in milliseconds. */
   constructor(log: LogSource, refused: () => readonly RedisRefusal[], now: () => number = () => performance.now()) {
     this.#log = log;
     this.#now = now;
@@ -63,14 +63,14 @@ export class RedisHealth {
     this.#standing = [...now.values()];
   }
 
-  /** A connection has another state, or a reason for it that has not been told since it was ready last. */
+  /** A connection has a new state, or a reason not yet logged since it was last ready. */
   changed(state: RedisState, message: string, owner: Owner): void {
     if (owner === 'primary') this.primary = { state, message };
     const known = this.#owners.get(owner) ?? { reasons: new Set(), faultyAt: undefined, state, message };
     this.#owners.set(owner, Object.assign(known, { state, message }));
     const isSilent = known.faultyAt !== undefined;
     if (state === 'faulty') known.faultyAt = this.#now();
-    // It may shake hands each time before it goes wrong.
+    // It may complete each handshake before it fails.
     if (isSilent) return;
     if (state === 'ready') known.reasons.clear();
     else if (known.reasons.has(message) || known.reasons.size >= MAX_REASONS) return;
@@ -78,12 +78,12 @@ export class RedisHealth {
     this.#write(owner, known);
   }
 
-  /** A worker has ended: another one of its number begins anew. */
+  /** A worker has ended: a later one with its number starts afresh. */
   forget(owner: Owner): void {
     this.#owners.delete(owner);
   }
 
-  /** Those that have kept to the protocol for a while: what they are now is news again. */
+  /** Connections that have been clean for a while: their next state is logged again. */
   #endEpisodes(): void {
     for (const [owner, known] of this.#owners) {
       if (known.faultyAt === undefined || this.#now() - known.faultyAt < EPISODE_MS) continue;

@@ -95,7 +95,7 @@ export class Relay implements LinkListener {
     return this.#stats?.redisCounters();
   }
 
-  /** Likewise: what Redis refuses to the primary now. */
+  /** Likewise: what Redis currently refuses to the primary. */
   get redisRefusals(): RedisRefusal[] {
     return this.#stats?.redisRefusals() ?? [];
   }
@@ -157,7 +157,7 @@ export class Relay implements LinkListener {
       this.#exchange = 'done';
       if (hasFailed) this.#parts.onState('ready', 'retained events are synchronised');
     } catch (error) {
-      // Once more with the next beat, or when we are connected again.
+      // Retried with the next beat, or after a reconnect.
       this.#exchange = 'failed';
       this.#parts.onState('unreachable', `the retained events can't be exchanged: ${(error as Error).message}`);
       return;
@@ -260,7 +260,7 @@ export class Relay implements LinkListener {
     if (++this.#beats % KEEP_EVERY_BEATS === 0) void this.#keepAgain();
   }
 
-  /** Somebody may have put an older value in Redis, or taken it away: pods that come later would begin with that. */
+  /** A value in Redis may have been replaced by an older one or deleted: later pods would start with that. */
   async #keepAgain(): Promise<void> {
     for (const kept of this.#parts.retained.all) await this.#keep(kept).catch(() => undefined);
   }

@@ -34,7 +34,7 @@ const FIXED = {
   workerHeartbeatTimeoutMs: 'WORKER_HEARTBEAT_TIMEOUT_MS',
 } as const satisfies Partial<Record<keyof Config, string>>;
 
-/** All that a generation of workers begins with. */
+/** Everything that a generation of workers starts with. */
 interface Loaded {
   environment: Environment;
   config: Config;
@@ -62,7 +62,7 @@ export class Settings {
     return this.#loaded.nodeOptions;
   }
 
-  /** What an operator should know of the options of Node.js. */
+  /** Warnings about Node.js options. */
   get nodeOptionWarnings(): readonly string[] {
     return this.#loaded.nodeOptionWarnings;
   }
@@ -73,7 +73,7 @@ export class Settings {
     return seconds > 0 ? seconds : undefined;
   }
 
-  /** What the next worker runs: the release of its generation, or where that has been removed since, what is there now. */
+  /** What the next worker runs: the release of its generation, or, if that has been removed, the current one. */
   get release(): Release {
     if (!isThere(this.#loaded.release)) this.#loaded = { ...this.#loaded, release: releaseOf(this.#directory, this.config) };
     return this.#loaded.release;
@@ -103,8 +103,8 @@ export class Settings {
   }
 
   /**
-   * Looks again what is deployed in the working directory, and reads its `.env` and the secret files.
-   * @returns takes it all back
+   * Resolves the deployment in the working directory again, and reads its `.env` and the secret files.
+   * @returns a function that undoes it
    * @throws ConfigError where they are malformed, or change what needs a new start; the settings stay as they were
    */
   reload(): () => void {
@@ -174,7 +174,7 @@ function enter(directory: string): void {
   }
 }
 
-/** An app elsewhere goes on, whatever becomes of the working directory. */
+/** An app outside the working directory does not depend on it. */
 function releaseOf(directory: string, { appModule }: Config): Release {
   try {
     return releaseAt(directory, appModule);

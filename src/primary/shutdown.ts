@@ -13,7 +13,7 @@ import { leaveLastWords } from './last-words.ts';
 import type { Supervisor } from './pool/supervisor.ts';
 import type { Settings } from './settings.ts';
 
-/** Of SHUTDOWN_TIMEOUT_MS: for so long the others go on accepting beside a worker that is blocked. The rest is for what is open then. */
+/** The share of SHUTDOWN_TIMEOUT_MS during which other workers go on accepting while one is blocked. The rest is for open requests. */
 const BLOCKED_PART = 0.5;
 
 interface Parts {
@@ -32,7 +32,7 @@ interface Parts {
   outputs: LogOutputs;
 }
 
-/** A reader of the log that takes nothing for this long holds the exit no longer, and a slow one five times as long. */
+/** The exit does not wait longer for a log reader that reads nothing; a slow one gets five times as long. */
 const FLUSH_STALL_MS = 1000;
 const FLUSH_STALL_AT_ONCE_MS = 100;
 
@@ -67,7 +67,7 @@ export class Shutdown {
   }
 
   /**
-   * With an error that an operator must see. The termination message is shown to everybody who may look at the pod: `openMessage` has no
+   * Exits with an error for the operator. The termination message is visible to anyone who can read the pod: `openMessage` has no
    * text of the app.
    */
   abort(code: ExitCode, message: string, openMessage = message): void {
@@ -111,7 +111,7 @@ export class Shutdown {
     this.hasLost();
   }
 
-  /** What waits and whom nobody will accept any more: with the last listener it is reset. */
+  /** Queued connections that no worker will accept: they are reset with the last listener. */
   #countUnserved(): void {
     const { balancing, totals, log } = this.#parts;
     const connections = balancing.waiting ?? 0;
@@ -121,8 +121,8 @@ export class Shutdown {
   }
 
   /**
-   * A container's network goes with this process, and with it what the kernel has not delivered yet. Clients that acknowledge nothing do not
-   * change the exit code, or any stranger could.
+   * A container's network ends with this process, and with it undelivered data. Clients that acknowledge nothing do not
+   * change the exit code: otherwise any client could.
    */
   async #untilAcknowledged(deadline: number): Promise<void> {
     const { balancing, totals, log } = this.#parts;

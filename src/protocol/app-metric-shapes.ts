@@ -1,10 +1,10 @@
 /**
- * The metrics of an app on their way to the primary, in prom-client's JSON. prom-client adds them up there, and throws where one is odd.
+ * The metrics of an app in transit to the primary, in prom-client's JSON. prom-client aggregates them there, and throws on a malformed one.
  */
 import type { AppMetric } from '../messages.ts';
 import { list, MalformedError, number, oneOf, optional, type Parser, record, string, text } from './shapes.ts';
 
-/** Of one worker: as many as a large application has; what is beyond is left out. */
+/** Per worker: enough for a large application; further metrics are dropped. */
 export const MAX_METRICS = 1000;
 export const MAX_VALUES = 20_000;
 const MAX_LABELS = 32;
@@ -13,7 +13,7 @@ const MAX_TEXT = 2048;
 
 type AppValue = AppMetric['values'][number];
 
-/** A number that the app has set to NaN or Infinity is null in JSON. */
+/** NaN and Infinity are null in JSON. */
 const isSample = (value: unknown) => typeof value === 'object' && value !== null && 'value' in value && value.value !== null;
 
 const labels: Parser<Record<string, string | number>> = (value, at) => {
@@ -28,7 +28,7 @@ const labelName: Parser<string> = (value, at) => {
   return name;
 };
 
-/** prom-client takes what it can print. */
+/** prom-client accepts any printable value. */
 const labelValue: Parser<string | number> = (value, at) =>
   typeof value === 'number' ? value : text(MAX_TEXT)(typeof value === 'boolean' || value === null ? String(value) : value, at);
 
@@ -58,7 +58,7 @@ const appMetric: Parser<AppMetric> = (value, at) => {
   return parsed as unknown as AppMetric; // prom-client declares its type as an enum of numbers, and gives a string
 };
 
-/** Lenient: the app makes these, and one that is odd or one too many takes none of the others along. */
+/** Lenient, because the app makes these: a malformed or excess metric does not affect the others. */
 export const appMetrics: Parser<AppMetric[]> = (value, at) => {
   const parsed: AppMetric[] = [];
   let values = 0;

@@ -1,11 +1,11 @@
 /**
- * The envelope in which the messages of the kit travel between the primary and its workers. The app shares the channel: what it sends
+ * The envelope of the kit's messages between the primary and its workers. The app shares the channel: what it sends
  * with `process.send` has no envelope, and its `process.on('message')` sees none.
  */
 
 /**
  * node:child_process emits a message whose `cmd` begins with NODE_ as 'internalMessage' and not as 'message', on both sides; node:cluster
- * travels the same way. No 'message' listener of an app, of node:cluster or of a library sees it.
+ * uses the same way. No 'message' listener of an app, of node:cluster or of a library sees it.
  */
 const CMD = 'NODE_BOSUN';
 
@@ -16,7 +16,7 @@ export interface Envelope<T> {
 
 export const seal = <T>(message: T): Envelope<T> => ({ cmd: CMD, message });
 
-/** Whether the kit has sent it, or somebody who knows the envelope: its content is still to be parsed. */
+/** Whether it has the envelope. Its content is not trusted: it must be parsed. */
 export function isEnvelope(message: unknown): message is Envelope<unknown> {
   return isInternal(message) && message.cmd === CMD;
 }

@@ -1,6 +1,6 @@
 /**
- * What each message of the kit looks like, and how much of it is kept. A worker is not trusted with the primary's memory: the app runs
- * in it, and may send what it likes.
+ * The shape of each message of the kit, and how much of it is kept. A worker is not trusted with the primary's memory: the app runs
+ * in it and may send anything.
  */
 import {
   type Broadcast,
@@ -56,7 +56,7 @@ const MAX_REFUSALS = 20;
 const count = number(0);
 
 /**
- * @returns the message that a worker has sent, with what the kit knows of it and nothing else
+ * @returns the message that a worker has sent, with known fields only
  * @throws MalformedError
  */
 export const parseToPrimary = (value: unknown): ToPrimary => parseMessage(value, TO_PRIMARY);
@@ -103,7 +103,7 @@ const drain = object<Drain>({
   durationMs: count,
 });
 
-/** How many observations are in each bucket: one more than there are bounds. */
+/** Observations per bucket: one more than there are bounds. */
 const buckets =
   (bounds: readonly number[]): Parser<number[]> =>
   (value, at) => {
@@ -151,7 +151,7 @@ const snapshot = object<Snapshot>({
   appMetrics,
 });
 
-/** Shown on surfaces that show no text of the app: a name, and nothing else. */
+/** A plain name: it is shown where text of the app is not. */
 const errorName: Parser<string> = (value, at) => {
   const name = string(64)(value, at);
   if (!/^[\w$.-]+$/.test(name)) throw new MalformedError(at, 'a name', name);

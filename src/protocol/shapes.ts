@@ -1,12 +1,12 @@
 /**
- * Small parsers that turn `unknown` into a typed value. Each copies what it knows and leaves out the rest, so that what is kept has
+ * Small parsers that turn `unknown` into a typed value. Each copies known fields and drops the rest, so that the result has
  * a known size.
  */
 
 /** @throws MalformedError; `at` is the path to `value`, for its message */
 export type Parser<T> = (value: unknown, at: string) => T;
 
-/** A value has not the expected shape. The message says where, what was expected and what was got. */
+/** A value does not have the expected shape. The message has the place, the expectation and the value. */
 export class MalformedError extends Error {
   override readonly name = 'MalformedError';
 
@@ -30,7 +30,7 @@ export const integer =
     throw new MalformedError(at, `a whole number from ${min} to ${max}`, value);
   };
 
-/** A string that means something: one of more than `maxLength` is refused. */
+/** A string whose content matters: one longer than `maxLength` is refused. */
 export const string =
   (maxLength: number): Parser<string> =>
   (value, at) => {
@@ -38,7 +38,7 @@ export const string =
     throw new MalformedError(at, `a string of at most ${maxLength} characters`, value);
   };
 
-/** A string for people to read: what is beyond `maxLength` is cut off. */
+/** A string for people: it is cut to `maxLength`. */
 export const text =
   (maxLength: number): Parser<string> =>
   (value, at) => {
@@ -73,7 +73,7 @@ export const list =
     return value.map((each, index) => parse(each, `${at}[${index}]`));
   };
 
-/** The fields of `T`, each by its parser; others are left out. */
+/** The fields of `T`, each by its parser; other fields are dropped. */
 export const object =
   <T>(fields: { [K in keyof T]-?: Parser<T[K]> }): Parser<T> =>
   (value, at) => {

@@ -12,7 +12,7 @@ export interface Detected {
   sizing: Sizing;
   /** The most workers with a workable heap each. */
   workable: { count: number; memory: string };
-  /** NODE_OPTIONS for the workers: without what it says of the heap, which is on their command line. */
+  /** NODE_OPTIONS for the workers, without heap options, which are on their command line. */
   nodeOptions: string;
   workerCommandLine: string[];
 }

@@ -1,5 +1,5 @@
 /**
- * How many files and sockets this process may have open, as the kernel says.
+ * How many files and sockets this process may have open, according to the kernel.
  */
 import { readFileSync } from 'node:fs';
 
@@ -9,7 +9,7 @@ export interface FileLimit {
   hard: number;
 }
 
-/** Undefined where the system has no /proc. */
+/** Undefined if the system has no /proc. */
 export function fileLimit(limitsFile = '/proc/self/limits'): FileLimit | undefined {
   try {
     const [, soft, hard] = /^Max open files\s+(\d+|unlimited)\s+(\d+|unlimited)/m.exec(readFileSync(limitsFile, 'utf8')) ?? [];

@@ -1,11 +1,11 @@
 /**
- * How long to wait before the next connection where the last one failed for a reason that a new one may mend, or not: the first time not at all, then
+ * How long to wait before the next connection after a fault that a new connection may or may not fix: the first time not at all, then
  * longer each time.
  */
 
 const FIRST_WAIT_MS = 250;
 const LONGEST_WAIT_MS = 5000;
-/** After so long without a fault the next one is a first one. */
+/** After this long without a fault the next one counts as the first. */
 const FORGET_AFTER_MS = 60_000;
 
 export class Backoff {
@@ -20,7 +20,7 @@ export class Backoff {
     this.#random = random;
   }
 
-  /** To be called for each fault. @returns milliseconds */
+  /** Call it for each fault. @returns milliseconds */
   next(): number {
     if (this.#now() - this.#lastAt > FORGET_AFTER_MS) this.#faults = 0;
     this.#lastAt = this.#now();

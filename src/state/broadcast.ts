@@ -1,5 +1,5 @@
 /**
- * What a broadcast is, and how it looks between pods. Pure: how it travels is link.ts' matter, to whom the primary's.
+ * A broadcast and its format between pods. Pure: link.ts transports it, the primary distributes it.
  */
 import { type Broadcast, MAX_BROADCAST_CHARACTERS, OWN_EVENTS } from '../messages.ts';
 
@@ -32,7 +32,7 @@ export interface Envelope extends Broadcast {
   sender: number;
   /** Counts the events of `origin` from 1, in the order in which its primary had them from their senders. */
   seq: number;
-  /** When it was sent, in milliseconds since the epoch; earlier versions do not say. */
+  /** When it was sent, in milliseconds since the epoch; missing from earlier versions. */
   at?: number;
   /** When a retained event was sent, for comparison with others of its name (retained.ts). */
   stamp?: string;

@@ -1,12 +1,12 @@
 /**
- * What comes from other pods: each event once and in its sender's order, and nothing that is none. Pure.
+ * Events from other pods: each one once, in its sender's order, and only valid ones. Pure.
  */
 import { KEYS_EVENT, OWN_EVENTS } from '../messages.ts';
 import { integer, MalformedError, object, optional, string } from '../protocol/shapes.ts';
 import { type Envelope, MOST_BROADCAST_BYTES, MOST_NAME_LENGTH } from './broadcast.ts';
 import { CLOCK_TOLERANCE_MS, isStamp } from './retained.ts';
 
-/** Pods that are remembered; a pod has another name with each start. */
+/** The number of remembered pods; a pod has a new name after each start. */
 const MOST_ORIGINS = 1000;
 /** Of one pod at once: 30 hours at 10,000 a second. */
 const MOST_MISSED = 1e9;
@@ -16,7 +16,7 @@ export const MOST_ENVELOPE_LENGTH = 2 * MOST_BROADCAST_BYTES + 2048;
 export const ORIGIN = /^[\w.:-]{1,300}$/;
 
 export interface InboxOptions {
-  /** Whether messages are signed: then their time tells what somebody has recorded and says again. */
+  /** Whether messages are signed: if so, their time reveals replays. */
   isSigned: () => boolean;
   /** Events may come late: they were kept for a pod that was cut off (journal.ts). */
   isDurable: boolean;
@@ -30,9 +30,9 @@ export class Inbox {
   readonly #self: string;
   readonly #options: InboxOptions;
   readonly #startedAt: number;
-  /** The last number and time of each pod, the pod that has been silent for longest first. */
+  /** The last number and time of each pod, the longest silent pod first. */
   readonly #last = new Map<string, { seq: number; at: number }>();
-  /** The latest time of a pod that is not remembered any more. */
+  /** The latest time of a pod no longer remembered. */
   #forgottenAt = 0;
 
   constructor(self: string, options: InboxOptions) {
@@ -59,14 +59,14 @@ export class Inbox {
       this.counts.stale++;
       return undefined;
     }
-    // What a pod has sent before we first heard of it was not for us.
+    // Events from before its first message to us do not count as missed.
     if (last !== undefined) this.counts.missed += seq - last.seq - 1;
     this.counts.received++;
     this.#remember(origin, seq, at);
     return envelope;
   }
 
-  /** Recorded once and said again: from before our start, of a pod that is forgotten, or too old or new for what comes at once. */
+  /** Whether it is a replay: from before our start, of a forgotten pod, or too old or too new for a live message. */
   #isStale({ at = 0 }: Envelope, isKnown: boolean): boolean {
     const { isSigned, isDurable, now } = this.#options;
     if (!isSigned()) return false;
@@ -103,7 +103,7 @@ const envelope = object<Envelope>({
   },
   json: (value, at) => {
     const json = string(MOST_BROADCAST_BYTES)(value, at);
-    JSON.parse(json); // what is no JSON would be an error in each handler
+    JSON.parse(json); // invalid JSON would be an error in each handler
     return json;
   },
   stamp: optional(string(MOST_NAME_LENGTH)),
@@ -114,6 +114,6 @@ function parse(text: string): Envelope | undefined {
   try {
     return envelope(JSON.parse(text), 'event');
   } catch {
-    return undefined; // somebody else writes into our channel
+    return undefined; // another program writes to our channel
   }
 }

@@ -11,7 +11,7 @@ import { ProtocolError } from './reply-guard.ts';
 const KEPT_EVENTS = 10_000;
 /** The same for those that Redis has not taken yet, and their bytes. */
 const WAITING = { mostMessages: KEPT_EVENTS, mostBytes: 8 << 20 };
-/** At most 17 MiB where each event is as large as it may be (broadcast.ts), twice as long as text within JSON. */
+/** At most 17 MiB if each event has the maximum size (broadcast.ts), doubled by JSON escapes. */
 const READ_AT_ONCE = 32;
 /** A read waits this long for news; then it shows that the connection is alive. */
 const BLOCK_MS = 1000;
@@ -85,7 +85,7 @@ export class Journal {
         this.#begun.resolve();
         await this.#read(this.#position);
       } catch (error) {
-        // What is too large for us stays in the stream: we go on behind it.
+        // An entry that is too large is skipped.
         if (error instanceof ProtocolError && error.isTooLarge) this.#position = undefined;
         // Away, and it will be back: the primary's own connection says so in the log.
         await new Promise(resolve => setTimeout(resolve, AGAIN_MS).unref());
@@ -110,7 +110,7 @@ export class Journal {
   }
 }
 
-/** @throws Error where Redis lies: reading on from there would fail for ever */
+/** @throws Error on a malformed id: reading on from it would always fail */
 function idOf(value: unknown): string {
   if (typeof value === 'string' && ID.test(value)) return value;
   throw new Error('a stream entry id must be two numbers, got another value');

@@ -1,6 +1,6 @@
 /**
- * The last event of each retained name as Redis keeps it, for pods that come later. What is there counts only where it is an event, not too large, not from
- * the future and, with SESSION_KEYS, signed: whoever can write to Redis can write there.
+ * The last event of each retained name, as kept in Redis for later pods. A stored value counts only if it is an event, not too large, not from
+ * the future and, with SESSION_KEYS, signed: anyone who can write to Redis can change it.
  */
 import { MOST_BROADCAST_BYTES } from './broadcast.ts';
 import { throughFailover } from './reconnecting.ts';
@@ -9,8 +9,8 @@ import { latestStamp, STAMP_LENGTH } from './retained.ts';
 import type { Seal } from './seal.ts';
 
 /**
- * Keeps the newest, by the stamp before the first line end: an older one changes nothing and gets the newer one as its answer. What is there counts only
- * with a stamp that is one and not above ARGV[3], where it is not larger than ARGV[4], and where it is not ARGV[5], which nobody has signed.
+ * Keeps the newest, by the stamp before the first line end: an older one changes nothing and gets the newer one as its answer. A stored value counts only
+ * with a valid stamp not above ARGV[3], if it is not larger than ARGV[4], and if it is not ARGV[5], which is unsigned.
  */
 const KEEP_NEWEST = `if redis.call('HSTRLEN', KEYS[1], ARGV[1]) <= tonumber(ARGV[4]) then
   local kept = redis.call('HGET', KEYS[1], ARGV[1])
@@ -20,7 +20,7 @@ end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return false`;
 
-/** The values of these names, where they are not larger than ARGV[1]. */
+/** The values of these names that are not larger than ARGV[1]. */
 const READ_KEPT = `local found = {}
 for i = 2, #ARGV do
   found[i - 1] = redis.call('HSTRLEN', KEYS[1], ARGV[i]) <= tonumber(ARGV[1]) and redis.call('HGET', KEYS[1], ARGV[i]) or ''
@@ -33,7 +33,7 @@ const MOST_KEPT_BYTES = MOST_BROADCAST_BYTES + 128;
 export interface KeptOptions {
   /** The hash in Redis. */
   key: string;
-  /** Says in signatures what this is, and of which database. */
+  /** The label in signatures: what this is, and of which database. */
   label: string;
   /** Of the events that are kept. */
   names: readonly string[];
@@ -64,7 +64,7 @@ export class KeptEvents {
     return genuine;
   }
 
-  /** All that is kept, by name. @throws where Redis does not tell */
+  /** All kept events, by name. @throws if Redis refuses */
   async all(): Promise<Map<string, StampedText>> {
     const { names } = this.#options;
     const found = await this.#redis.eval(READ_KEPT, 1, this.#options.key, MOST_KEPT_BYTES, ...names);

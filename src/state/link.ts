@@ -18,7 +18,7 @@ const MOST_UNSENT_BYTES = 16 << 20;
 /** What comes late has come, and dead connections are found by the beats that do not come back (relay.ts): far more than for a request. */
 const ANSWER_TIMEOUT_MS = 10_000;
 
-/** What a primary reads at once is no more than this: a batch of the journal, or what is retained. */
+/** The most that a primary reads at once: a batch of the journal, or the retained events. */
 const REPLY_LIMITS = { maxBytes: 32 << 20, maxElements: 100_000 };
 
 export const CHANNELS = ['broadcast', 'fleet'] as const;
@@ -26,7 +26,7 @@ export type Channel = (typeof CHANNELS)[number];
 
 export interface LinkListener {
   heard(channel: Channel, text: string): void;
-  /** A message that nobody who has our keys has written, or that is none. */
+  /** A message that is malformed or not signed with our keys. */
   ignored(channel: Channel, reason: 'unauthenticated' | 'malformed'): void;
   /** Both connections work, the channels are subscribed: from now on nothing is missed. */
   connected(): void;
@@ -45,7 +45,7 @@ export class Link {
   readonly #seal: Seal;
   /** A key that never exists. */
   readonly #probe: string;
-  /** Something has been told of the subscriber that is not so any more when it subscribes. */
+  /** A failure of the subscriber was reported that ends when it subscribes. */
   #hasSubscriberFailed = false;
   /** Carries the events where they are durable. */
   readonly #journal: Journal | undefined;
@@ -142,20 +142,20 @@ export class Link {
     else this.#listener.heard(channel, text);
   }
 
-  /** Whether what is heard is signed. */
+  /** Whether received messages are signed. */
   get isSigned(): boolean {
     return this.#seal.isSigned;
   }
 
   /**
-   * A replica takes what is published and passes it to its own subscribers only, without a word of being no master any more; of a write it
-   * says so. What is deleted here never exists.
+   * A replica accepts a PUBLISH and passes it only to its own subscribers, without an error; only a write
+   * reveals that it is no longer the master. The deleted key never exists.
    */
   async findMaster(): Promise<void> {
     try {
       await this.#publisher.unlink(this.#probe);
     } catch {
-      // Logged as a refusal, or it is away. The publisher connects anew by itself.
+      // Logged as a refusal, or Redis is unreachable. The publisher reconnects by itself.
       if (!isFailingOver(this.#publisher)) return;
       this.#subscriber.disconnect(true);
       this.#journal?.reconnect();

@@ -1,7 +1,7 @@
 /**
- * What comes from Redis and what goes to it, below ioredis' own interface, on every connection of this process: also on those that ioredis opens
- * for itself, to Sentinels and the nodes of a Cluster. Nothing that comes ends the process, takes its memory or answers another command than its own,
- * and no error and no debug output shows a password.
+ * Guards the traffic with Redis below ioredis' own interface, on every connection of this process, including those that ioredis opens
+ * itself to Sentinels and Cluster nodes. No reply can end the process, exhaust its memory or answer the wrong command,
+ * and no error or debug output shows a password.
  */
 import { EventEmitter } from 'node:events';
 import { inspect } from 'node:util';
@@ -14,7 +14,7 @@ interface ReplyError extends Error {
   command?: { name: string; args: unknown[] };
 }
 
-/** What we use of ioredis' DataHandler and client, whose types say that it is private. */
+/** The parts of ioredis' DataHandler and client that we use; their types declare them private. */
 interface DataHandler {
   redis: Redis & {
     stream: { destroy(): void };
@@ -32,19 +32,19 @@ interface DataHandler {
 const { prototype: handler } = dataHandler.default as unknown as { prototype: DataHandler };
 const { returnError, returnReply, returnPush } = handler;
 
-// What cannot be understood: every command that waits is refused, and the connection replaced. Its bytes are no reply to anything.
+// On malformed input every waiting command fails and the connection is replaced: its bytes answer nothing.
 handler.returnFatalError = function (error) {
   const fault = error instanceof ProtocolError ? error : new ProtocolError(error.message);
   const { stream } = this.redis;
   this.redis.recoverFromFatalError(fault, fault, { offlineQueue: false });
-  // Its other side goes on sending to one that is only ended.
+  // Destroyed and not ended: the peer would go on sending to a half-closed connection.
   stream.destroy();
 };
 
-/** An exception of somebody's listener, on its way through ioredis. */
+/** An exception of a listener, passing through ioredis. */
 class ListenerError extends Error {}
 
-// ioredis throws every exception of its own handling again, in a turn of its own, where nobody can catch it.
+// ioredis rethrows every exception of its reply handling in a separate turn, where it cannot be caught.
 handler.dispatch = function (run) {
   try {
     run();
@@ -89,7 +89,7 @@ const PUSHES: Record<string, number> = {
   sunsubscribe: 3,
   punsubscribe: 3,
 };
-/** Those that answer a command: it must be the one that waits. */
+/** Pushes that answer a command: it must be the one that waits. */
 const isSubscription = (type: string) => /^[sp]?subscribe$/.test(type);
 const isUnsubscription = (type: string) => /^[sp]?unsubscribe$/.test(type);
 
@@ -114,7 +114,7 @@ function checkPush(reply: unknown, waiting: string | undefined): void {
 const MAX_SLOT = 16_383;
 const isWhole = (value: unknown, max: number) => Number.isSafeInteger(value) && Number(value) >= 0 && Number(value) <= max;
 
-/** The nodes of a Cluster: ioredis reads them where nobody catches, and fills each range from its begin to its end. @throws ProtocolError */
+/** Checks the slots of a Cluster: ioredis reads them outside any try block, and fills each range from begin to end. @throws ProtocolError */
 function checkSlots(reply: unknown): void {
   const isNode = (node: unknown) => Array.isArray(node) && (node[0] === null || isText(node[0])) && isWhole(node[1], 65_535);
   const isRange = (range: unknown) =>
@@ -153,11 +153,11 @@ handler.returnReply = function (reply) {
 const HIDDEN = '[hidden]';
 /** Commands that carry a password. */
 const LOGIN = new Set(['auth', 'hello']);
-/** The first part of what leads a Cluster's client to another node. */
+/** A redirection of a Cluster client to another node. */
 const REDIRECTION = /^(?:MOVED|ASK) /;
 const GOOD_REDIRECTION = /^(?:MOVED|ASK) \d{1,5} \S*:\d{1,5}$/;
 
-// Servers quote the arguments of a command that they do not know: a Redis that has no HELLO, the password.
+// Servers quote the arguments of an unknown command: a Redis without HELLO quotes the password.
 handler.returnError = function (error) {
   error.message = withoutPassword(error.message, this.redis.options.password);
   if (this.redis.commandQueue.length === 0) throw new ProtocolError(`an error reply without a command: ${error.message}`);
@@ -175,7 +175,7 @@ function withoutPassword(message: string, password: string | null | undefined): 
 
 let limits = APP_LIMITS;
 
-/** For all connections of this process that are made from now on. */
+/** Applies to all later connections of this process. */
 export function limitReplies(to: ReplyLimits): void {
   limits = to;
 }
@@ -193,7 +193,7 @@ Decoder.prototype.write = function (chunk: Buffer) {
 
 const { sendCommand } = Redis.prototype;
 
-/** ioredis sends them by itself after a new connection, and leaves nobody to catch what becomes of them. */
+/** ioredis sends these itself after connecting and does not catch their rejections. */
 const REPEATED = new Set(['select', 'subscribe', 'psubscribe', 'ssubscribe']);
 
 // DEBUG=ioredis:* prints every command.

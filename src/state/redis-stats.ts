@@ -19,10 +19,10 @@ const counters: RedisCounters = {
 
 const refusals = new Refusals();
 
-/** What Redis refuses to this process now. */
+/** What Redis currently refuses to this process. */
 export const redisRefusals = (): RedisRefusal[] => refusals.current;
 
-/** Asked for what it tells of Redis, where we may: that we may not is no fault. */
+/** Asked only for information about Redis: a missing permission is not a fault. */
 const OPTIONAL = 'info';
 
 /** Of this process since its start. */

@@ -24,7 +24,7 @@ const CLOSE_TIMEOUT_MS = 1000;
 /** Why Redis does not answer, in one outage: the first reason may be the poorest, as that a connection closed. */
 const MOST_REASONS = 3;
 
-/** Of what a state is told with: Redis' own words may be in it. */
+/** The limit of a state's message, which may contain text of Redis. */
 export const MAX_MESSAGE = 500;
 
 /** Spread out: hundreds of workers that lost their Redis at the same moment don't come back at the same moment. */
@@ -120,7 +120,7 @@ function createClient(
   const tls = config.redisTls || address?.tls ? { ...(ca !== undefined && { ca }) } : undefined;
   const retryStrategy = (attempt: number) => Math.max(retryAfterMs(attempt), state.notBefore - performance.now());
   let failoverNotBefore = 0;
-  // With limits: where it stays a replica, a new connection does not help, and this one still reads.
+  // With limits: if the server stays a replica, a new connection does not help, and this one can still read.
   const reconnectOnError = ({ message }: Error) => {
     if (!isFailover(message) || state.isFailingOver || performance.now() < failoverNotBefore) return false;
     failoverNotBefore = performance.now() + state.backoff.next();

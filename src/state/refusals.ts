@@ -1,29 +1,29 @@
 /**
- * What Redis refuses though it answers: a replica that takes no writes, a full memory, a snapshot that failed, rights that are missing. Another try
- * does not mend it, so it is told once, and once when it is over.
+ * What Redis refuses although it answers: a replica refuses writes, memory is full, a snapshot has failed, permissions are missing. A retry
+ * does not fix it, so it is logged once when it begins and once when it ends.
  */
 import type { RedisRefusal } from '../messages.ts';
 
-/** Codes of errors that lie with Redis and its settings, and not with the command. */
+/** Codes of errors caused by the state or settings of Redis, not by the command. */
 const STANDING =
   /^(?:ERR Error running script.*?-)?(READONLY|MASTERDOWN|NOREPLICAS|OOM|MISCONF|NOPERM|NOAUTH|WRONGPASS|BUSY|LOADING|CLUSTERDOWN)\b/s;
-/** A new connection may lead to the new master: behind a name that stays, a managed Redis changes its master under connections that stay. */
+/** A new connection may reach the new master: a managed Redis changes its master under the same name while connections stay open. */
 const FAILOVER = ['READONLY', 'MASTERDOWN'];
 /** An answer to a blocking command whose server becomes a replica. */
 const UNBLOCKED = /^UNBLOCKED\b/;
 
-/** Those of an app that asks for all kinds of things it may not have. */
+/** The limit for an app that uses many forbidden commands. */
 const MAX_REFUSALS = 20;
 const MAX_TEXT = 200;
-/** The same command has worked since, and was not refused again for this long: at the limit of its memory Redis changes its mind with each command. */
+/** A refusal ends when the same command has worked and was not refused for this long: at its memory limit Redis alternates between the two. */
 const OVER_AFTER_MS = 5000;
 
-/** The code of an error that is told as a refusal; undefined for others. */
+/** The code of an error that counts as a refusal; undefined for others. */
 export function refusalCode(message: string): string | undefined {
   return STANDING.exec(message)?.[1];
 }
 
-/** Whether the server is no master any more. */
+/** Whether the server is no longer the master. */
 export function isFailover(message: string): boolean {
   return FAILOVER.includes(refusalCode(message) ?? '') || UNBLOCKED.test(message);
 }
@@ -61,7 +61,7 @@ export class Refusals {
   }
 
   worked(command: string): void {
-    // Nothing is refused nearly always, and this is called for each command.
+    // The fast path: this is called for each command, and usually nothing is refused.
     if (this.#entries.size === 0) return;
     for (const [key, entry] of this.#entries) if (key.endsWith(` ${command}`)) entry.workedAt = this.#now();
   }
@@ -73,7 +73,7 @@ export class Refusals {
   }
 }
 
-/** Text of another system, for a terminal, a log line or a page: bounded, without control characters and marks that turn its direction. */
+/** Text of another system, for a terminal, a log line or a page: bounded, without control or bidirectional characters. */
 export function printable(text: string, maxLength: number): string {
   const clean = text
     .slice(0, maxLength)

@@ -1,12 +1,12 @@
 /**
- * Reads what a Redis sends before ioredis' decoder does, and knows its framing only (RESP2 and RESP3). The decoder believes every length: it makes an
- * array of as many elements as are announced, recurses as deep as it is told, and takes a `*-5` for nothing.
+ * Checks the framing of replies (RESP2 and RESP3) before ioredis' decoder reads them. The decoder trusts every length: it allocates an
+ * array of the announced size, recurses without limit, and ignores a `*-5`.
  */
 
-/** What came is not Redis' protocol, or too much of it: this connection cannot be trusted to be in step any more. */
+/** The input breaks the Redis protocol or a limit: replies and commands of this connection may be out of step. */
 export class ProtocolError extends Error {
   override readonly name = 'ProtocolError';
-  /** A reply that was refused for its size alone. */
+  /** A reply refused only for its size. */
   readonly isTooLarge: boolean;
 
   constructor(message: string, isTooLarge = false) {
@@ -41,14 +41,14 @@ const SCALARS: Record<string, RegExp> = { ':': /^[+-]?\d{1,20}$/, '#': /^[tf]$/,
 /** One for each connection. */
 export class ReplyGuard {
   readonly limits: ReplyLimits;
-  /** What the next byte is: of a type, of a line, of a text with a length, or a part of a line end. */
+  /** The part to which the next byte belongs. */
   #expects: 'type' | 'line' | 'line feed' | 'text' | 'text end' | 'text feed' = 'type';
   #type = '';
   /** The line so far; of a simple string or an error only its length is kept. */
   #line = '';
   #lineBytes = 0;
   #textLeft = 0;
-  /** Elements that are missing, of each level. */
+  /** The missing elements of each level. */
   #open: number[] = [];
   #bytes = 0;
   #elements = 0;

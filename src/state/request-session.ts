@@ -1,5 +1,5 @@
 /**
- * The session of one request, whichever middleware and whichever app's context ask for it: read once, and written when the last mount ends.
+ * The session of one request, shared by all its mounts and app contexts: read once, and written when the last mount ends.
  */
 import type Koa from 'koa';
 
@@ -12,7 +12,7 @@ interface Model {
   save(): Promise<void>;
 }
 
-/** What koa-session makes of a context. */
+/** What koa-session adds to a context. */
 export interface SessionHolder {
   session: Model | null;
   readonly sessionOptions: unknown;
@@ -20,18 +20,18 @@ export interface SessionHolder {
 
 export class RequestSession {
   readonly #holder: SessionHolder;
-  /** By any model the holder is written; undefined where nobody has asked for the session yet. */
+  /** The object that is written; undefined until the session is first used. */
   #model: Model | undefined;
   /** How many mounts run in each context. */
   readonly #mounts = new Map<Koa.Context, number>();
-  /** What was last written; undefined where nothing was. */
+  /** What was last written; undefined if nothing was. */
   #written: string | undefined;
 
   constructor(holder: SessionHolder) {
     this.#holder = holder;
   }
 
-  /** Asks for the session: it is written at the end, where it has changed or is to be renewed. */
+  /** Marks the session as used: it is written at the end if it has changed or must be renewed. */
   load(): Model | null {
     const { session } = this.#holder;
     this.#model ??= session ?? undefined;
@@ -66,7 +66,7 @@ export class RequestSession {
     });
   }
 
-  /** When the last mount of a context has ended, where there is something new: an app inside an app answers before the outer one is done. */
+  /** Writes changes when the last mount of a context has ended: a nested app answers before the outer one is done. */
   async #write(): Promise<void> {
     if (this.#model === undefined) return;
     if (this.#written === undefined) await this.#model.manuallyCommit();

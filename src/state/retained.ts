@@ -12,8 +12,8 @@ export const STAMP_LENGTH = STAMP_DIGITS + 13;
 const STAMP = /^\d{15}-[\da-f]{12}$/;
 
 /**
- * Clocks of pods that belong together differ by less (Kerberos' default, for the same reason): seconds where nobody sets them, milliseconds with NTP. What
- * comes from further in the future would win over everything until then.
+ * The largest accepted clock difference between pods (Kerberos' default, for the same reason). Clocks differ by milliseconds with NTP, by seconds without. An event
+ * from further in the future would win over every other one until then.
  */
 export const CLOCK_TOLERANCE_MS = 5 * 60_000;
 
@@ -50,7 +50,7 @@ export class Retained {
     return `${String(Math.max(this.#now(), known + 1)).padStart(STAMP_DIGITS, '0')}-${this.#suffix}`;
   }
 
-  /** Keeps an event; false where one that is as new, or newer, is kept already, its name is none of ours, or its stamp none at all. */
+  /** Keeps an event; false if an equally new or newer one is kept already, its name is not retained, or its stamp is malformed. */
   offer({ event, json, stamp }: Kept): boolean {
     if (!this.has(event) || !isStamp(stamp, this.#now())) return false;
     const kept = this.#kept.get(event);

@@ -1,10 +1,10 @@
 /**
- * Who writes to Redis is not known: messages between pods carry an HMAC where the operator gives SESSION_KEYS. Where Redis keeps the keys itself there is
- * none: whoever can forge a message can read them.
+ * The author of data in Redis is unknown, so messages between pods carry an HMAC if the operator sets SESSION_KEYS. If Redis itself stores the keys there is
+ * none: anyone who could forge a message could read them.
  */
 import { createHmac, hkdfSync, timingSafeEqual } from 'node:crypto';
 
-/** Not the key that signs cookies itself: what is signed with one is nothing to the other. */
+/** Derives a separate key from the one that signs cookies: a signature of one is invalid for the other. */
 const PURPOSE = 'koa-bosun messages v1';
 /** SHA-256 in base64url. */
 const MAC_LENGTH = 43;
@@ -13,7 +13,7 @@ export class Seal {
   /** Newest first; undefined: nothing is signed. */
   readonly #keys: readonly Buffer[] | undefined;
 
-  /** `sessionKeys` are those from outside, newest first: the first one signs, all of them verify. */
+  /** `sessionKeys` are the operator's keys, newest first: the first one signs, all of them verify. */
   constructor(sessionKeys: readonly string[] | undefined) {
     this.#keys = sessionKeys?.map(key => Buffer.from(hkdfSync('sha256', key, '', PURPOSE, 32)));
   }
@@ -22,13 +22,13 @@ export class Seal {
     return this.#keys !== undefined;
   }
 
-  /** `label` says what and where it is: a text signed for one label is worth nothing under another. */
+  /** `label` is the kind and place of the text: a signature for one label is invalid for another. */
   sign(label: string, text: string): string {
     const [newest] = this.#keys ?? [];
     return newest === undefined ? text : `${text}\n${macOf(newest, label, text).toString('base64url')}`;
   }
 
-  /** The text; undefined where nobody who has a key has signed it for this label. */
+  /** The text; undefined if it is not signed with one of the keys for this label. */
   open(label: string, sealed: string): string | undefined {
     if (this.#keys === undefined) return sealed;
     const end = sealed.length - MAC_LENGTH - 1;

@@ -1,5 +1,5 @@
 /**
- * The cookies of one request as koa-session sees them: signed with the kit's keys, whatever keys and cookies the app has. Signatures are
+ * The cookies of one request as koa-session sees them: signed with the kit's keys, independent of the app's keys and cookies. Signatures are
  * those of Koa's `ctx.cookies`.
  */
 import { createRequire } from 'node:module';
@@ -23,7 +23,7 @@ export class SessionCookies extends KoaCookies {
     return super.get(name, options);
   }
 
-  /** A signature by an older key is signed anew, and must then live as long as its cookie: `cookies` would make it end with the browser. */
+  /** A cookie signed with an older key gets a new signature, which must last as long as the cookie: `cookies` would end it with the browser session. */
   override set(name: string, value?: string | null, options?: Cookies.SetOption): this {
     const isNewSignature = name.endsWith('.sig') && typeof value === 'string';
     return super.set(name, value, isNewSignature ? { ...this.#attributes, ...options } : options);

@@ -25,7 +25,7 @@ export async function shareSessionKeys(redis: RedisClient, sessionCookie: string
   if (shared) keys.current = keysOf(shared);
 }
 
-/** Whoever can write to Redis can write there. @throws Error */
+/** The value is not trusted: anyone who can write to Redis can change it. @throws Error */
 function keysOf(shared: unknown): string[] {
   const keys = typeof shared === 'string' && shared.length <= MAX_SHARED_LENGTH ? shared.split(',') : [];
   if (keys.length > 0 && keys.length <= MAX_SHARED && keys.every(key => KEY.test(key))) return keys;

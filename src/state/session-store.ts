@@ -1,7 +1,7 @@
 /**
  * The store of sessions: koa-redis for reading and writing, with what it lacks: a limit for size, a breaker, no write after a logout, and,
- * where it is asked for, no write over another's (SESSION_WRITES=versioned). Two round trips, one reads and one writes; a versioned write
- * that meets others takes one more for each try.
+ * if configured, no lost updates (SESSION_WRITES=versioned). Two round trips, one to read and one to write; a versioned write
+ * that conflicts takes one more per retry.
  */
 import { createHash } from 'node:crypto';
 import { createRequire } from 'node:module';
@@ -42,7 +42,7 @@ const TOMBSTONE_TTL_S = 3600;
 const PROBES_PER_CONNECTION = 2;
 
 /**
- * Of versioned writes that meet, one succeeds and the others merge again. Between two tries each waits a random time, longer each time.
+ * Of conflicting versioned writes, one succeeds and the others merge again. Each waits a random time between two tries, longer each time.
  * In all at most about 5 s.
  */
 const MAX_TRIES = 40;
@@ -96,14 +96,14 @@ export function openSessionStore(
   const keyOf = (id: string) => `${sessionCookie}:${id}`;
 
   /**
-   * Writes where nobody else has; where somebody has, what is ours upon what is theirs.
-   * @param latest what the last write of this worker has left there
+   * Writes the session; after a conflict, our changes merged into the other write.
+   * @param latest the result of this worker's last write
    * @returns what is there now
    */
   async function writeVersioned(id: string, session: SessionData, ttlSeconds: number, ctx: unknown, latest: string | undefined) {
     const before = known.get(Object(ctx));
     const base = before?.id === id ? before.json : undefined;
-    // The next write of this request goes by it too: its session has nothing of theirs, and is merged again.
+    // The next write of this request is based on it too: its session lacks the other changes, and is merged again.
     const ours = JSON.stringify(session);
     let theirs = latest;
     for (let tries = 1; ; tries++) {
@@ -126,7 +126,7 @@ export function openSessionStore(
     return JSON.stringify(merged);
   }
 
-  /** Writes of one session by this worker take turns: they need not find out from Redis that they meet. */
+  /** Serialises this worker's writes of one session: they cannot conflict with each other in Redis. */
   async function inTurn(id: string, run: (latest: string | undefined) => Promise<string>): Promise<void> {
     const previous = lastWrites.get(id);
     const turn = (async () => run(await previous?.catch(() => undefined)))();
@@ -196,7 +196,7 @@ function isAway(error: unknown): boolean {
   return !isOurs(error) && !(error instanceof StoreError) && (error as Error).name !== 'ReplyError';
 }
 
-/** The store is well: the session can't be written as it is. */
+/** The store works, but this session cannot be written. */
 const isOurs = (error: unknown) => error instanceof ConflictError || error instanceof RangeError;
 
 const hashOf = (text: string | undefined) => (text === undefined ? NOTHING : createHash('sha1').update(text).digest('hex'));

@@ -3,7 +3,7 @@
  * Retry-After on the routes that use a session, and touches no other route.
  *
  * koa-session extends the app that it is given: it signs with `app.keys` through `ctx.cookies`, and reads and writes once for each mount.
- * Here it is given a context of its own for each request, so the app's keys and cookies stay the app's, and a request has one session.
+ * Here each request gives it a separate context, so that the app's keys and cookies are unchanged, and a request has one session.
  */
 import type { IncomingMessage } from 'node:http';
 import type Koa from 'koa';
@@ -20,7 +20,7 @@ const RETRY_AFTER_SECONDS = 1;
 const MOST_COOKIE_BYTES = 3800;
 
 /**
- * The middleware that apps mount as `kit.session`, as often and wherever they like.
+ * The middleware that apps mount as `kit.session`, any number of times.
  * @param onStoreError called for each request that the store failed, so that it is counted and logged
  */
 export function sessionMiddleware(
@@ -31,7 +31,7 @@ export function sessionMiddleware(
 ): Koa.Middleware {
   const store = redis && openSessionStore(config, redis);
   const openPlain = opener(config.sessionCookie, config, store);
-  // No other host and no plain connection may set this cookie; browsers hold to the prefix.
+  // Browsers enforce the prefix: no other host and no plain connection may set this cookie.
   const openSecure = opener(`__Host-${config.sessionCookie}`, config, store);
   const opened = new WeakMap<IncomingMessage, Promise<RequestSession>>();
 
@@ -54,7 +54,7 @@ export function sessionMiddleware(
 
 /** koa-session for a cookie of that name, as a function that opens the session of a request. */
 function opener(cookie: string, config: Config, store: SessionStore | undefined) {
-  // In the place of an app: koa-session puts its properties on the context, and uses nothing else.
+  // Stands in for an app: koa-session adds its properties to the context, and uses nothing else.
   const host = { use: () => undefined, context: {} };
   const initialize = koaSession(
     {
@@ -70,18 +70,18 @@ function opener(cookie: string, config: Config, store: SessionStore | undefined)
   );
   const properties = Object.getOwnPropertyDescriptors(host.context);
   return async (ctx: Koa.Context, cookies: SessionCookies): Promise<RequestSession> => {
-    // The app's own koa-session, where it has one, keeps its state in the context under a symbol that it shares with ours.
+    // An app's own koa-session keeps its state in the context under the same symbol as ours.
     const hidden = Object.getOwnPropertySymbols(ctx).map(symbol => [symbol, { value: undefined, writable: true }]);
     const holder = Object.create(ctx, { ...Object.fromEntries(hidden), ...properties, cookies: { value: cookies } });
     await initialize(holder, async () => undefined);
     const session = new RequestSession(holder);
-    // What was read is also renewed where nobody asks for it. A cookie is parsed when somebody does.
+    // A session that was read is renewed even if unused. A cookie is parsed on first use.
     if (store !== undefined) session.load();
     return session;
   };
 }
 
-/** Koa tells it of apps that trust the proxy; an app inside the kit's app may not know of it. */
+/** Koa reports it for apps that trust the proxy; a nested app may not have that setting. */
 function isOverTls(ctx: Koa.Context, trustProxy: boolean): boolean {
   return ctx.secure || (trustProxy && /^https\s*(?:,|$)/.test(ctx.get('X-Forwarded-Proto')));
 }

@@ -14,12 +14,12 @@ import { connectTrusted } from '../trusted-socket.ts';
 
 const http = process.getBuiltinModule('node:http');
 
-/** A heap holds secrets: never into a file that somebody else has made, or to which a link of somebody else leads. */
+/** A heap contains secrets: never write it to a file, or through a link, that another user has created. */
 const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 
 /**
  * Takes the diagnosis and puts it where `to` says.
- * @throws Error where that file exists, can't be made, or can't be written; what was written of it is removed
+ * @throws Error if that file exists, cannot be created or cannot be written; a partial file is removed
  */
 export async function diagnose(diagnosis: Diagnosis, to: DiagnosisTarget): Promise<void> {
   if (!('file' in to)) {

@@ -1,6 +1,6 @@
 /**
- * The end of a worker, whoever wants it: the primary, an error that nobody caught, or the app by what Node.js offers. What is open gets
- * its time, the primary hears how it went, and only then the app's own listeners run.
+ * The end of a worker, requested by the primary, an uncaught error, or the app through Node.js. Open requests get
+ * their time, the primary gets the result, and only then the app's own listeners run.
  */
 import type { LogSource } from '../log.ts';
 import { type DrainTimes, ExitCode, type ToPrimary } from '../messages.ts';
@@ -12,11 +12,11 @@ import type { EndListener, OwnedSignal } from './process-events.ts';
 import type { WorkerRedis } from './redis.ts';
 import type { Serving } from './serving.ts';
 
-/** After an exception that nobody caught the process is in an unknown state: requests of others get this long to finish. */
+/** After an uncaught exception the process is in an unknown state: its other requests get this long to finish. */
 const CRASH_DRAIN: DrainTimes = { timeoutMs: 5000, quietMs: 300 };
 /** After the drain, the app's listeners of signals and errors may take this long (EXIT_SLACK_MS). */
 const LISTENERS_TIMEOUT_MS = 2000;
-/** Likewise what they have begun without a promise. */
+/** Likewise for work that they started without a promise. */
 const IDLE_TIMEOUT_MS = 500;
 /** An app may go on throwing while its worker drains. */
 const MAX_LOGGED_EXCEPTIONS = 10;
@@ -31,13 +31,13 @@ interface Parts {
 }
 
 export class Ending implements EndListener {
-  /** What is wrong with the app and has been told: other errors only follow from it. */
+  /** The app's fault, already reported: other errors only follow from it. */
   cause: Error | undefined;
   readonly #parts: Parts;
   readonly #signals = new Set<OwnedSignal>();
   readonly #held = new HeldEvents((event, error) => this.onListenerFailed(event, error));
   #hasBegun = false;
-  /** The primary knows all that an exit takes along. */
+  /** The primary knows all requests that an exit would lose. */
   #mayExit = false;
   #exceptions = 0;
 
@@ -49,7 +49,7 @@ export class Ending implements EndListener {
     return this.#hasBegun;
   }
 
-  /** The primary wants this worker to go. The app's own listeners hear of it as under plain Node.js. */
+  /** The primary ends this worker. The app's own signal listeners run as under plain Node.js. */
   drain(times: DrainTimes): void {
     this.#holdSignals();
     void this.#leave(times, ExitCode.ok);
@@ -64,7 +64,7 @@ export class Ending implements EndListener {
     sayByeAndExit(ExitCode.failed);
   }
 
-  /** Nobody caught it: this worker is replaced, and the requests of others that it still holds are finished. */
+  /** An uncaught error: this worker is replaced, and its open requests are finished. */
   onThrown(thrown: unknown, origin: unknown = 'uncaughtException'): void {
     if (this.cause !== undefined && thrown !== this.cause) return;
     this.#exceptions++;
@@ -72,13 +72,13 @@ export class Ending implements EndListener {
       this.#parts.log().fatal({ event: 'worker.uncaught-exception', err: loggable(thrown) });
     }
     this.#held.hold('uncaughtException', thrown, origin);
-    // The first one is why it ends, also where it was about to end: the others may follow from it.
+    // The first error is the reason, even if the worker was already ending: later ones may follow from it.
     if (this.#exceptions === 1) tell({ type: 'crashing', ...reportOf(thrown, thrown === this.cause) });
     void this.#leave(CRASH_DRAIN, ExitCode.failed);
   }
 
   onLeave(call: string): void {
-    // One of the app's signal listeners has closed what it had to, and signals its process again to end it.
+    // A signal listener of the app has done its work and signals the process again to end it.
     if (this.#mayExit) process.exit(ExitCode.ok);
     this.#parts.log().error({ event: 'worker.leaves', call });
     if (call.startsWith('process.kill')) this.#holdSignals();
@@ -92,7 +92,7 @@ export class Ending implements EndListener {
     return true;
   }
 
-  /** Left to the primary, which gets it too where the group does. */
+  /** The primary handles it: it gets the signal too if the process group does. */
   onSignal(signal: OwnedSignal): void {
     this.#signals.add(signal);
   }
@@ -127,7 +127,7 @@ export class Ending implements EndListener {
     if (this.#hasBegun) return;
     this.#hasBegun = true;
     const { serving, kit, redis, report } = this.#parts;
-    process.channel?.ref(); // the app may have taken its reference away: what is to be told must be told
+    process.channel?.ref(); // the app may have unreferenced it, but the last messages must be sent
     await serving.close(code === ExitCode.ok ? times.timeoutMs : 0);
     kit()?.beginDrain();
     const drain = await serving.drain(times, (open, oldest) => tell({ type: 'waiting', open, oldest }));

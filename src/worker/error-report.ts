@@ -1,5 +1,5 @@
 /**
- * From whatever was thrown to what the primary is told of it. Nothing here throws, whatever the value does when it is read.
+ * Turns any thrown value into a report for the primary. Nothing here throws, even if reading the value does.
  */
 import { statSync } from 'node:fs';
 import { isAbsolute, relative } from 'node:path';
@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { inspect } from 'node:util';
 import type { ErrorReport, ErrorSummary } from '../messages.ts';
 
-/** Another try fails in the same way: what is missing or wrong is on the disk, and a port or a file is another's. */
+/** A retry would fail in the same way: files are missing or wrong, or a port or file belongs to another process or user. */
 const PERMANENT_CODES: ReadonlySet<string> = new Set([
   'EADDRINUSE',
   'EACCES',
@@ -34,10 +34,10 @@ const PERMANENT_CODES: ReadonlySet<string> = new Set([
 const MAX_CAUSES = 5;
 const MAX_STACK_CHARS = 16_000;
 const MAX_MESSAGE_CHARS = 4000;
-/** Names and codes are shown everywhere: what does not look like one may be text of the app. */
+/** Names and codes are shown everywhere: anything else may be text of the app. */
 const NAME = /^[\w$.-]{1,64}$/;
 
-/** Reports an error. `isPermanent` where the caller knows that another try fails in the same way. */
+/** Reports an error. `isPermanent` if the caller knows that a retry would fail in the same way. */
 export function reportOf(thrown: unknown, isPermanent = false): ErrorReport {
   const chain = causesOf(thrown);
   return {
@@ -55,7 +55,7 @@ export function loggable(thrown: unknown): { message: string; stack: string; cod
   return Object.assign(nameless, { message, stack, ...(summary.code !== undefined && { code: summary.code }) });
 }
 
-/** In words. */
+/** As text. */
 export function messageOf(thrown: unknown): string {
   const message = isObject(thrown) ? textOf(thrown, 'message') : String(thrown);
   return clip(message || shown(thrown), MAX_MESSAGE_CHARS);
@@ -103,7 +103,7 @@ function summaryOf(chain: readonly unknown[]): ErrorSummary {
   return { class: NAME.test(name) ? name : 'Error', ...(code !== '' && { code }), ...place };
 }
 
-/** By its constructor: many classes leave `name` as it is, and an app may put any text there. */
+/** By its constructor: many classes do not set `name`, and an app may put any text there. */
 function classOf(error: unknown): string {
   const name = textOf(read(error, 'constructor'), 'name');
   return name === '' || name === 'Error' ? textOf(error, 'name') : name;
@@ -115,7 +115,7 @@ function placeOf(error: unknown): { file: string; line: number } | undefined {
     const [, path = '', line] = /^(?:\s+at .*?)?\(?((?:file:\/\/)?\/[^():]+):(\d+)(?::\d+)?\)?$/.exec(row) ?? [];
     if (path === '' || path.includes('/node_modules/') || path.includes(import.meta.dirname)) continue;
     const file = fileOf(path);
-    // A message may look like a line of a stack: what is no file is text of the app.
+    // A message may look like a line of a stack: without a file it is text of the app.
     if (file !== undefined) return { file: fromCwd(file), line: Number(line) };
   }
   return undefined;
@@ -135,7 +135,7 @@ function fromCwd(file: string): string {
     const near = relative(process.cwd(), file);
     return near.startsWith('..') || isAbsolute(near) ? file : near;
   } catch {
-    return file; // a working directory that is gone
+    return file; // the working directory no longer exists
   }
 }
 

@@ -1,11 +1,11 @@
 /**
- * Events of `process` that the app's own listeners get when their worker has nothing open any more, or its drain's deadline has passed:
- * they close databases and exit, and would do it under the requests of others.
+ * Holds back events of `process` for the app's own listeners until their worker has no open requests, or its drain deadline has passed:
+ * these listeners close databases and exit, which would break open requests.
  */
 import { constants } from 'node:os';
 import { isOwnListener } from './process-events.ts';
 
-/** An app that throws a thousand times a second while its worker drains is told of the first ones. */
+/** If an app keeps throwing while its worker drains, only the first errors are delivered. */
 const MAX_HELD = 10;
 
 interface Held {
@@ -17,7 +17,7 @@ export class HeldEvents {
   readonly #held: Held[] = [];
   readonly #onFailed: (event: string, error: unknown) => void;
 
-  /** `onFailed` is told of a listener that throws or rejects. */
+  /** `onFailed` is called for a listener that throws or rejects. */
   constructor(onFailed: (event: string, error: unknown) => void) {
     this.#onFailed = onFailed;
   }
@@ -26,7 +26,7 @@ export class HeldEvents {
     if (this.#held.length < MAX_HELD) this.#held.push({ event, args });
   }
 
-  /** A signal that ends the app: SIGTERM's listeners where this one has none. */
+  /** A signal that ends the app: if it has no listeners, those of SIGTERM are used. */
   holdSignal(signal: NodeJS.Signals): void {
     const event = listenersOf(signal).length > 0 ? signal : 'SIGTERM';
     if (!this.#held.some(held => held.event === event)) this.hold(event, event, constants.signals[event]);
@@ -57,12 +57,12 @@ export class HeldEvents {
   }
 }
 
-/** As an emitter keeps them: one that was added with `once` takes itself off when it is called. */
+/** In the emitter's form: a listener added with `once` removes itself when called. */
 type Listener = (...args: unknown[]) => unknown;
 
 const listenersOf = (event: string) => process.rawListeners(event).filter(listener => !isOwnListener(listener)) as Listener[];
 
-/** Resolves when nothing keeps this process alive any more, or after `timeoutMs`. */
+/** Resolves when nothing keeps this process alive, or after `timeoutMs`. */
 export async function idle(timeoutMs: number): Promise<void> {
   process.channel?.unref();
   await new Promise<void>(resolve => {

@@ -9,8 +9,8 @@ import type { Kit } from '../index.ts';
 import { messageOf } from './error-report.ts';
 
 /**
- * The app module can't be used: missing, throwing, or exporting the wrong thing. The message names the file and what was expected;
- * without a cause the module is not what it must be, and another try finds the same.
+ * The app module cannot be used: it is missing, throws, or has a wrong export. The message has the file and what was expected;
+ * without a cause the module itself is wrong, and a retry would fail in the same way.
  */
 export class AppError extends Error {
   override readonly name = 'AppError';
@@ -20,9 +20,9 @@ const EXPECTED = 'a Koa instance, a function (kit) that returns one, or a reques
 
 export interface LoadOptions {
   kit: Kit;
-  /** Resolves when all of the kit can be used: awaited before the factory is called, while nothing waits for it that needs no factory. */
+  /** Resolves when the whole kit can be used. Awaited only before a factory is called. */
   kitSettled: () => Promise<void>;
-  /** Why a factory may have failed that uses the kit. */
+  /** Why a factory that uses the kit may have failed. */
   kitTrouble: () => string | undefined;
   /** Called with the Koa instance, if it is one, before it serves. */
   onKoa: (app: Koa) => void;

@@ -1,16 +1,16 @@
 /**
- * This worker's standard output, which ends in its primary. The kit's lines go through `process.stdout` like the app's `console.log`: two
+ * This worker's standard output, a pipe to its primary. The kit's lines go through `process.stdout` like the app's `console.log`: two
  * writers of one descriptor would break each other's lines, as two processes do.
  */
 import { createLog, type LogSource } from '../log.ts';
 
-/** What one turn of the event loop logs waits until it ends; more than that while the primary stands still. */
+/** The lines of one turn of the event loop are buffered until it ends; more if the primary does not read. */
 const MAX_WAITING_BYTES = 8 << 20;
 
-/** What has been written may still wait in this process; its exit does not wait longer than this. */
+/** The longest time that an exit waits for written output still buffered in this process. */
 const FLUSH_MS = 1000;
 
-/** Opens standard output with the first line: 4 ms that a quiet worker does without. */
+/** Opens standard output with the first line: this saves a quiet worker 4 ms. */
 export function createWorkerLog(level: string, worker: number): LogSource {
   let dropped = 0;
   let isOpen = false;
@@ -27,7 +27,7 @@ export function createWorkerLog(level: string, worker: number): LogSource {
   return log;
 }
 
-/** This worker is about to be gone, too. */
+/** This worker is about to end too. */
 function ignoreGonePrimary(): void {}
 
 /** Resolves when all that was written so far is in the pipes to the primary; after a second in any case. */

@@ -1,10 +1,10 @@
 /**
- * The primary of this worker, which it does not outlive.
+ * Ties this worker's life to its primary.
  */
 
 /**
- * Ends this process where its primary has died before the system was told to end both together: its parent is another process then. Takes
- * the mark out of the environment, so that what the app starts does not look like a worker.
+ * Ends this process if its primary died before the parent-death signal was set: its parent is another process then. Removes
+ * the mark from the environment, so that the app's child processes do not look like workers.
  */
 export function exitWithoutPrimary(environment: NodeJS.ProcessEnv): void {
   const primary = Number.parseInt(environment.BOSUN_PRIMARY ?? '', 10);

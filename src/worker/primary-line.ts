@@ -14,8 +14,8 @@ export function messageIn(raw: unknown): ToWorker | undefined {
 }
 
 /**
- * The app's own `process.send` goes nowhere: the primary drops what it does not know, and would have to read it first. What comes with
- * a handle is sent all the same, since the sender counts on it that the handle is taken; the primary closes it.
+ * Disables the app's own `process.send`: the primary would only parse and drop the messages. A message with
+ * a handle is still sent, because the sender relies on the handle being taken; the primary closes it.
  */
 export function dropAppMessages(onFirst: () => void): void {
   if (send === undefined) return;
@@ -33,12 +33,12 @@ export function dropAppMessages(onFirst: () => void): void {
 }
 
 export function tell(message: ToPrimary, onWritten: () => void = () => undefined): void {
-  // Without a primary there is nobody to tell, and this process is about to end.
+  // Without a primary there is no receiver, and this process is about to end.
   if (process.connected && send !== undefined) send(seal(message), undefined, undefined, onWritten);
   else onWritten();
 }
 
-/** Ends this process once all that was told and logged is in the pipes. */
+/** Ends this process once all messages and log lines are in the pipes. */
 export function sayByeAndExit(code: ExitCode): void {
   tell({ type: 'bye' }, () => void flushOutput().then(() => process.exit(code)));
 }

@@ -1,13 +1,13 @@
 /**
- * The ways in which a worker's process may end, caught before the app sees them: signals, what nobody caught, exits, and what node:cluster
- * offers in a worker. The kit decides what becomes of each (ending.ts); the app's own listeners stay where the app has put them, and are
- * called when the kit says so (held-events.ts).
+ * The ways in which a worker's process may end, intercepted before the app sees them: signals, uncaught errors, exits, and what node:cluster
+ * offers in a worker. The kit decides how to handle each (ending.ts); the app's own listeners stay registered, and are
+ * called later (held-events.ts).
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import cluster from 'node:cluster';
 import { getCallSites } from 'node:util';
 
-/** The primary decides on these: a Ctrl-C, a hang-up or an init without `-s` signals the whole process group, workers included. */
+/** The primary handles these: Ctrl-C, a hang-up or an init without `-s` signals the whole process group, workers included. */
 const OWNED_SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGTTIN', 'SIGTTOU'] as const;
 export type OwnedSignal = (typeof OWNED_SIGNALS)[number];
 /** The app may listen too. */
@@ -18,52 +18,52 @@ const KEPT_SIGNALS = [...OWNED_SIGNALS, SNAPSHOT_SIGNAL] as const;
 const ENDING = new Set<unknown>(['SIGTERM', 'SIGINT', 'SIGHUP', 15, 2, 1, undefined]);
 
 export interface EndListener {
-  /** Nobody caught `thrown`; `origin` is `uncaughtException` or `unhandledRejection`. */
+  /** `thrown` was not caught; `origin` is `uncaughtException` or `unhandledRejection`. */
   onThrown(thrown: unknown, origin: unknown): void;
   onSignal(signal: OwnedSignal): void;
   onSnapshotSignal(): void;
-  /** The app wants this worker to go: `call` is what it called. */
+  /** The app ends this worker: `call` is what it called. */
   onLeave(call: string): void;
-  /** A listener of rejections wants to exit. False where it may. */
+  /** A listener of rejections calls `process.exit`. False if it may exit now. */
   onHeldExit(code: unknown): boolean;
-  /** The process exits now, and nothing can hold it: what is open is lost. */
+  /** The process exits now, unstoppably: open requests are lost. */
   onExit(code: unknown): void;
-  /** One of the app's listeners threw where that would end the process at once, or hold its exit. */
+  /** A listener of the app threw where that would end the process at once or block its exit. */
   onListenerFailed(event: string, error: unknown): void;
-  /** The channel to the primary is closed, and so the primary gone. */
+  /** The channel to the primary is closed: the primary has ended. */
   onDisconnect(): void;
 }
 
-/** Thrown by `process.exit` where it may not end the process yet: what comes after it in the app must not run. */
+/** Thrown by `process.exit` while it may not end the process yet: the app's code after it must not run. */
 const EXIT_HELD = new Error('this worker exits once its open requests are answered');
 
-/** Around the app's listeners of rejections, and all that follows from them. */
+/** The async context of the app's rejection listeners and everything that they start. */
 const rejectionListeners = new AsyncLocalStorage<true>();
 
-/** The kit's listener of each of its signals: without any, Node.js gives the signal back to the system, which ends the process. */
+/** The kit's listener for each of its signals: without one, the signal's default action would end the process. */
 const keepSignal = () => undefined;
 
 /** Whether `listener` is the kit's. */
 export const isOwnListener = (listener: unknown) => listener === keepSignal;
 
-/** From now on `listener` is asked first, and `onInternalMessage` hears what comes over the channel. Call it before the app is loaded. */
+/** From now on `listener` is called first, and `onInternalMessage` gets the messages of the channel. Call it before the app is loaded. */
 export function interceptProcess(listener: EndListener, onInternalMessage: (message: unknown) => void): void {
   interceptEvents(listener, onInternalMessage);
   takeSignals();
   interceptCalls(listener);
 }
 
-/** `emit` and not listeners: those of an app may come first, and `removeAllListeners` would take ours. */
+/** Overrides `emit` instead of adding listeners: the app's may run first, and `removeAllListeners` would remove ours. */
 function interceptEvents(listener: EndListener, onInternalMessage: (message: unknown) => void): void {
   const emit = process.emit;
   const pass = (event: string | symbol, args: unknown[]): boolean => Reflect.apply(emit, process, [event, ...args]);
-  /** Each returns whether the app's listeners get it too. */
+  /** Each returns whether the app's listeners also get the event. */
   const asked: Record<string, (...args: unknown[]) => boolean> = {
     uncaughtException: (thrown, origin) => {
       if (thrown !== EXIT_HELD) listener.onThrown(thrown, origin);
       return false;
     },
-    // Not held: an app that listens has handled it, and its worker goes on.
+    // Not held back: an app with a listener has handled it, and its worker goes on.
     unhandledRejection: reason => reason !== EXIT_HELD,
     internalMessage: message => {
       onInternalMessage(message);
@@ -102,10 +102,10 @@ function interceptEvents(listener: EndListener, onInternalMessage: (message: unk
   };
 }
 
-/** By these Node.js itself hears of listeners, and of the primary. */
+/** Node.js itself uses these for listeners and for the channel. */
 const KEPT_EVENTS = new Set<unknown>(['newListener', 'removeListener', 'internalMessage', 'message', 'disconnect']);
 
-/** Node.js calls the `emit` that was there when a signal got its first listener: those of a preloaded module are put back behind ours. */
+/** Node.js calls the `emit` that existed when a signal got its first listener: listeners of a preloaded module are added again after ours. */
 function takeSignals(): void {
   for (const signal of KEPT_SIGNALS) {
     const before = process.rawListeners(signal);
@@ -140,7 +140,7 @@ function interceptCalls(listener: EndListener): void {
   };
   const disconnect = process.disconnect;
   process.disconnect = () => {
-    // Node.js calls it, too, when the primary has closed the channel.
+    // Node.js also calls it when the primary has closed the channel.
     const [, caller] = getCallSites(2);
     if (caller?.scriptName === 'node:internal/child_process') disconnect?.call(process);
     else listener.onLeave('process.disconnect()');

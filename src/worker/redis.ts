@@ -11,7 +11,7 @@ import { type SessionKeys, shareSessionKeys } from '../state/session-keys.ts';
 import { messageOf } from './error-report.ts';
 import { tell } from './primary-line.ts';
 
-/** The app's factory waits no longer for an answer, or for the reason why there is none. */
+/** The longest time that the app's factory waits for an answer of Redis, or for an error. */
 const SETTLE_TIMEOUT_MS = 2000;
 
 export class WorkerRedis {
@@ -40,12 +40,12 @@ export class WorkerRedis {
     });
   }
 
-  /** Resolves once commands are answered, or it is known that they are not. One that is away holds nobody up: commands fail at once then. */
+  /** Resolves once commands are answered, or known to fail. An unreachable Redis delays nothing: commands then fail at once. */
   async settled(): Promise<void> {
     await Promise.race([this.#settled.promise, new Promise(resolve => setTimeout(resolve, SETTLE_TIMEOUT_MS))]);
   }
 
-  /** Why commands fail, in words for an operator. */
+  /** Why commands fail, as text for an operator. */
   get trouble(): string | undefined {
     return this.#trouble;
   }

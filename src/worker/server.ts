@@ -85,7 +85,7 @@ export class AppServer {
     return { open: open.length, oldest: oldestOf(open) };
   }
 
-  /** Gives connections that ask for a WebSocket to `listener`. What asks for another protocol (h2c) is answered like any request: a server may. */
+  /** Passes WebSocket upgrades to `listener`. A request for another protocol (h2c) is answered like any other request, which HTTP allows. */
   upgradeWith(listener: UpgradeListener): void {
     this.http.on('upgrade', (request, socket, head) => {
       const connection = this.#connections.get(request.socket);

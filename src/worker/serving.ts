@@ -17,11 +17,11 @@ import { sheddingWhenLate } from './shedding.ts';
 import type { Stats } from './stats.ts';
 
 const REBALANCE_EVERY_MS = 1000;
-/** At the end of the pod: a gate that stays shut for so long leaves the rest of the queue to others. */
+/** At the pod's shutdown: a gate that stays closed this long leaves the rest of the queue to others. */
 const SHUT_MS = 20;
 /** Likewise: a turn of the loop in which hardly anything but the look at the queue can have happened. */
 const SHORT_TURN_MS = 1;
-/** An app that has only long turns is not waited for longer. */
+/** The limit for an app that has only long turns. */
 const LONG_TURNS_MS = 2000;
 
 export class Serving {
@@ -31,16 +31,16 @@ export class Serving {
   readonly #sockets: number[];
   /** Which of the sockets to serve. */
   #slots: number[] = [];
-  /** Undefined with `reuseport`, where the kernel spreads connections, and where there is no board. */
+  /** Undefined with `reuseport`, where the kernel spreads connections, and without a board. */
   readonly #gate: Gate | undefined;
   /** Undefined until it is open. */
   #server: AppServer | undefined;
   #intake: Intake | undefined;
   #accepted = 0;
   #takesAll = false;
-  /** How often they are being emptied. */
+  /** How many callers are emptying the queues. */
   #holders = 0;
-  /** Taken and not read from yet. */
+  /** Accepted and not read from yet. */
   #held: Socket[] | undefined;
 
   constructor(config: Config, id: number, { board, sockets }: Inherited, stats: Stats, log: LogSource) {
@@ -113,7 +113,7 @@ export class Serving {
     this.#gate?.open(this.#intake);
   }
 
-  /** The pod ends: takes what waits for these sockets, or for those that it serves, and goes on accepting. Resolves when nothing waits. */
+  /** The pod is shutting down: accepts what is queued at these sockets, or at those that it serves, and goes on accepting. Resolves when the queues are empty. */
   async takeAll(slots: number[] | undefined): Promise<void> {
     if (this.#intake === undefined) return;
     this.#takesAll = true;
@@ -126,7 +126,7 @@ export class Serving {
     this.#resumeTaken();
   }
 
-  /** No new connections any more. Of a pod that ends, every connection that waits is taken first, within `queueMs`. */
+  /** Stops accepting. When the pod shuts down, queued connections are accepted first, within `queueMs`. */
   async close(queueMs: number): Promise<void> {
     this.#gate?.retire();
     this.#holdTaken();
@@ -134,7 +134,7 @@ export class Serving {
       this.#intake?.release();
       await this.#emptyQueues(queueMs);
     }
-    // Nothing between the last look at the queue and this: what comes in between is reset.
+    // Nothing may run between the last check of the queue and this: connections that arrive in between are reset.
     this.#intake?.close();
     this.#resumeTaken();
   }
@@ -154,7 +154,7 @@ export class Serving {
       const before = this.#accepted;
       const [startedAt, endedAt] = await turn();
       if (this.#accepted > before) lastTakenAt = endedAt;
-      // In a long turn requests were handled after the look at the queue, and their clients may have come again.
+      // In a long turn requests were handled after the check of the queue, and their clients may have reconnected.
       else if (endedAt - startedAt < SHORT_TURN_MS || endedAt - lastTakenAt > LONG_TURNS_MS) return;
       if (endedAt >= until) return;
     }
@@ -204,7 +204,7 @@ export class Serving {
   }
 }
 
-/** A turn of the loop with a look at the queue in it: when it began and ended. */
+/** A turn of the loop that checks the queue: when it began and ended. */
 async function turn(): Promise<[number, number]> {
   const startedAt = await new Promise<number>(resolve => setImmediate(() => resolve(performance.now())));
   return [startedAt, await new Promise<number>(resolve => setImmediate(() => resolve(performance.now())))];
@@ -213,6 +213,6 @@ async function turn(): Promise<[number, number]> {
 /** Nothing is read from it until it is resumed. */
 function hold(socket: Socket, held: Socket[]): void {
   held.push(socket);
-  // The http server has it resumed in this tick.
+  // The http server resumes it in this tick.
   process.nextTick(() => held.includes(socket) && socket.pause());
 }

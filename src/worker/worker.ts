@@ -93,7 +93,7 @@ class Worker {
         tell({ type: 'cordoned' });
         break;
       case 'uncordon':
-        if (this.ending.hasBegun) break; // what it was out of the rotation for may end after its drain has begun
+        if (this.ending.hasBegun) break; // the reason to leave the rotation may end after its drain has begun
         this.#serving.resume();
         tell({ type: 'uncordoned' });
         break;
@@ -175,7 +175,7 @@ class Worker {
   }
 
   async #serve(listener: RequestListener): Promise<void> {
-    if (this.ending.hasBegun) return; // told to go while the app was loaded
+    if (this.ending.hasBegun) return; // a drain was requested while the app was loaded
     try {
       const port = await this.#serving.open(listener, this.#kit?.upgradeListener, http => this.#ownListening.ignore(http));
       tell({ type: 'ready', port });

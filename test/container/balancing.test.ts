@@ -12,13 +12,13 @@ for (const [title, flags, why] of [
   ['a /dev/shm of one page', ['--shm-size=4k'], /ENOSPC/],
   ['a read-only /dev/shm', ['--ipc=private', '--mount=type=bind,src=/sys/kernel,dst=/dev/shm,readonly'], /EROFS|EACCES|EPERM/],
 ] as const) {
-  test(`with ${title} the policy is rr, with a warning`, withEngine, async () => {
+  test(`with ${title} the policy is none, with a warning`, withEngine, async () => {
     const app = await runLimited([...flags], POLICY);
     const { warning } = await app.event('balancing.fallback');
     assert.match(String(warning), why);
-    assert.match(String(warning), /^the policy is rr and not least-connections: no file in memory for the workers' loads: /);
+    assert.match(String(warning), /^the policy is none instead of least-connections: no file in memory for the workers' loads: /);
     const status = JSON.parse((await app.probe('/status')).body) as { policy: string; workers: { state: string }[] };
-    assert.equal(status.policy, 'rr');
+    assert.equal(status.policy, 'none');
     assert.equal((await app.ask('/')).status, 200);
   });
 }

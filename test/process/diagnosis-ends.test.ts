@@ -51,7 +51,7 @@ describe('a diagnosis is refused', { concurrency: CONCURRENCY }, () => {
     }
     assert.deepEqual(readdirSync(folder), []);
     kit.signal('SIGUSR2');
-    assert.match(String((await kit.event('worker.snapshot-refused')).error), /4 MiB are left/);
+    assert.match(String((await kit.event('worker.snapshot-refused')).error), /only 4 MiB of 1024 MiB are free/);
     assert.deepEqual(
       (await kit.status()).workers.map(({ state }) => state),
       ['ready', 'ready'],

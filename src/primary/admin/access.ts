@@ -1,10 +1,10 @@
 /**
- * Who may see the admin port where ADMIN_TOKEN is set: a bearer of the token, or a browser that gives it as the password of basic
+ * Access to the admin port when ADMIN_TOKEN is set: with the token as bearer token, or as the password of basic
  * authentication.
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
 
-/** Makes a browser ask for a user and a password; the user may be anything. */
+/** Makes a browser prompt for a user and a password; any user name is accepted. */
 export const CHALLENGE = ['Basic realm="koa-bosun admin port", charset="UTF-8"', 'Bearer realm="koa-bosun admin port"'];
 
 /**
@@ -22,5 +22,5 @@ function tokenOf(authorization: string): string {
   return login.slice(login.indexOf(':') + 1);
 }
 
-/** Of one length, as timingSafeEqual asks for. */
+/** Of equal length, as timingSafeEqual requires. */
 const digest = (text: string) => createHash('sha256').update(text).digest();

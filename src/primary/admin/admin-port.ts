@@ -71,7 +71,7 @@ const started = (objection: string | undefined): Readiness =>
 
 const WARN_EVERY_MS = 60_000;
 
-/** Counts connections that were closed or not accepted, and logs the count at most once a minute: a flood is to fill no log. */
+/** Counts connections that were closed or not accepted, and logs the count at most once a minute, so that a flood cannot fill the log. */
 class Refusals {
   readonly #log: LogSource;
   #count = 0;
@@ -90,7 +90,7 @@ class Refusals {
   }
 }
 
-/** Tells once of each metric of the app that has a name of the kit's. */
+/** Warns once about each app metric whose name the kit uses. */
 class Renamed {
   readonly #log: LogSource;
   readonly #told = new Set<string>();

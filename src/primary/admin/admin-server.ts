@@ -10,7 +10,7 @@ import { CHALLENGE, isAllowed } from './access.ts';
 // As in worker/server.ts: an ESM import would load undici.
 const http = process.getBuiltinModule('node:http');
 
-/** What a probe says; a reason is shown with either answer. */
+/** A probe's result; the reason is shown with either answer. */
 export type Probe = () => { isReady: boolean; reason?: string };
 
 export interface AdminParts {
@@ -20,13 +20,13 @@ export interface AdminParts {
   routes: Record<`/${string}`, Route>;
   /** Answers that go on: each writes its own response. */
   streams: Record<`/${string}`, (response: ServerResponse) => void>;
-  /** Asked for by all but the probes; undefined asks for nothing. */
+  /** Required for everything but the probes; undefined: not required. */
   token: () => string | undefined;
-  /** How many connections there may be at this moment. */
+  /** The current limit of connections. */
   mostConnections: () => number;
   /** A connection was closed to keep that limit, or one was not accepted. */
   onRefused: (why: string) => void;
-  /** An answer could not be made. Its error may have text of the app: it is not for the client. */
+  /** An answer failed. The error may contain text of the app, so the client does not get it. */
   onFailed: (error: unknown) => void;
   /** Drains the workers; the admin port answers until it resolves. */
   beforeShutdown: () => Promise<void>;
@@ -46,7 +46,7 @@ export interface Answer {
  */
 export const SHUTDOWN = 'bosun:shutdown';
 
-/** A client that reads nothing of its answer for this long loses the connection. */
+/** The connection of a client that reads nothing of its answer for this long is closed. */
 const UNREAD_ANSWER_TIMEOUT_MS = 30_000;
 
 /** Connections that wait to be accepted. With Node's 511 a burst fills the queue, and a probe whose SYN is dropped comes a second later. */
@@ -103,7 +103,7 @@ async function check(probe: Probe): Promise<{ reason: string } | undefined> {
   return reason === undefined ? undefined : { reason };
 }
 
-/** terminus matches the whole URL and any method: it sees only GETs of known paths, without their query, by those who may see them. */
+/** terminus matches the whole URL and any method: it gets only authorised GETs of known paths, without their query. */
 function guard(server: Server, open: string[], others: string[], token: AdminParts['token']): void {
   const paths = [...open, ...others];
   const listeners = server.listeners('request') as RequestListener[];
@@ -129,7 +129,7 @@ function refuse(response: ServerResponse, status: number, text: string, headers:
 
 type Route = () => Promise<Answer> | Answer;
 
-/** Requests that come before their answer is begun share it: a flood of them costs one answer a turn of the loop, and probes come in between. */
+/** Requests that arrive before their answer is begun share it: a flood costs one answer per turn of the loop, and probes are served in between. */
 function shared(route: Route): Route {
   let next: Promise<Answer> | undefined;
   return () => {

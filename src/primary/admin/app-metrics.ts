@@ -1,9 +1,9 @@
 /**
- * The app's metrics beside the kit's: two of one name would be merged, or be on the page twice, and Prometheus refuses such a page.
+ * The app's metrics beside the kit's: two with the same name would be merged or listed twice, and Prometheus rejects such a page.
  */
 import type { AppMetric } from '../../messages.ts';
 
-/** The kit's, at any time: some of them are on the page only where there is a limit, or a Redis. */
+/** All names of the kit's metrics, including those shown only with a memory limit or with Redis. */
 const KIT_PREFIX = 'bosun_';
 const APP_PREFIX = 'app_';
 /** What histograms and summaries add to their names. */
@@ -32,7 +32,7 @@ export function withoutCollisions(
   const collides = (metric: AppMetric) =>
     metric.name.startsWith(KIT_PREFIX) || samplesOf(metric).some(sample => taken.has(sample));
   const renamed = new Set(byWorker.flat().flatMap(metric => (collides(metric) ? [metric.name] : [])));
-  // Where the app has one of the new name, too, that one stays.
+  // If the app also has a metric with the new name, that one stays.
   const kept = new Set(byWorker.flat().flatMap(({ name }) => (renamed.has(name) ? [] : [name])));
   const free = byWorker.map(metrics =>
     metrics.flatMap(metric => {

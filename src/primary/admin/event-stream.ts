@@ -7,7 +7,7 @@ import { type Audience, audienceOf } from '../open-text.ts';
 import type { HistoryListener } from './history.ts';
 import type { Shown } from './lifecycle.ts';
 
-/** How many may listen, where there are descriptors enough. */
+/** The limit of readers, if there are enough descriptors. */
 export const MOST_READERS = 50;
 /** A reader that lets this much wait is ended: it comes again by itself. */
 const MOST_WAITING_BYTES = 4 << 20;
@@ -24,14 +24,14 @@ export interface Told {
 export interface EventStreamParts {
   history: Told;
   fleet: () => unknown;
-  /** ADMIN_TOKEN as it is now: who has come with another one is ended. */
+  /** The current ADMIN_TOKEN: readers with another one are disconnected. */
   token: () => string | undefined;
   mostReaders: () => number;
 }
 
 export class EventStream implements HistoryListener {
   readonly #parts: EventStreamParts;
-  /** With the token by which each has come. */
+  /** With the token that each one sent. */
   readonly #readers = new Map<ServerResponse, string | undefined>();
 
   constructor(parts: EventStreamParts) {

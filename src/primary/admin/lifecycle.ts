@@ -29,7 +29,7 @@ export interface LifecycleEvent {
   text: string;
 }
 
-/** What of a worker is looked at. */
+/** The parts of a worker that matter here. */
 export type Life = Pick<WorkerHandle, 'id' | 'pid' | 'state' | 'reason' | 'failure' | 'openFailure' | 'drain'>;
 /** What of the pool is looked at. */
 export type PoolLife = Pick<Supervisor, 'wanted' | 'generation' | 'rolls' | 'lastRefusal'> & { handles: readonly Life[] };
@@ -85,7 +85,7 @@ export class Lifecycle {
     this.#add({ kind: state, worker: id, text: `worker ${id} (process ${pid}) is ${state}${why}` });
   }
 
-  /** `operatorText` is what the operator sees instead of the event's text. */
+  /** `operatorText` replaces the event's text for the operator. */
   #add(event: Omit<LifecycleEvent, 'at'>, operatorText = event.text): void {
     const open = { at: Date.now(), ...event };
     const shown = { open, operator: { ...open, text: operatorText } };

@@ -1,19 +1,19 @@
 /**
- * The memory of all processes of the pod together: the sum of their proportional set sizes, in which a page that several share counts
+ * The memory of all processes of the pod: the sum of their proportional set sizes, in which a shared page counts
  * once. The sum of their resident sizes is larger by the program itself, 55 MiB for each worker.
  */
 import { type ProcessMemory, readProcessMemory, readPss } from '../../resources/process-memory.ts';
 
-/** It costs 5 to 30 ms of a thread, and holds the process' memory map meanwhile; between two readings the private pages tell what changed. */
+/** A reading takes 5 to 30 ms of a thread and locks the process' memory map; between two readings, changes of the private pages are added. */
 const READ_PSS_EVERY_MS = 10_000;
 
-/** A process, with its resident size as last known: for where /proc hides it. */
+/** A process, with its last known resident size, used if /proc hides it. */
 export interface Measured {
   pid: number;
   rssBytes: number;
 }
 
-/** What the system tells of a process; tests take it away. */
+/** What the system reports about a process; tests replace it. */
 export interface Sources {
   memoryOf: (pid: number) => ProcessMemory | undefined;
   pssOf: (pid: number) => Promise<number | undefined>;
@@ -28,7 +28,7 @@ export class MemorySum {
     this.#sources = sources;
   }
 
-  /** In bytes, `now` by the monotonic clock. Where no proportional size is known: private pages, and the shared ones of one process. */
+  /** In bytes, `now` by the monotonic clock. Without proportional sizes: all private pages, plus the shared pages of one process. */
   of(processes: readonly Measured[], now: number): number {
     let [sum, shared] = [0, 0];
     for (const pid of this.#pss.keys()) if (!processes.some(process => process.pid === pid)) this.#pss.delete(pid);

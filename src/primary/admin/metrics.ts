@@ -11,7 +11,7 @@ import { addRedis } from './totals.ts';
 
 const WORKER_STATES = ['starting', 'ready', 'cordoned', 'draining'] as const;
 
-/** All metrics of this pod. Loads prom-client with the first scrape. `onRenamed` is told the app's that have a name of the kit's. */
+/** All metrics of this pod. Loads prom-client with the first scrape. `onRenamed` is called with the app metrics whose names the kit uses. */
 export async function metricsText(
   pod: Pod,
   onRenamed: (names: string[]) => void,

@@ -13,7 +13,7 @@ export interface View {
     wanted: number;
     hasStarted: boolean;
     isFailing: boolean;
-    /** Nobody serves for a short time, and clients wait. */
+    /** No worker serves for a short time, and clients wait. */
     isBridged: boolean;
     serving: readonly WorkerHandle[];
   };
@@ -23,24 +23,24 @@ export interface View {
   isJoined: boolean;
 }
 
-/** What a probe answers; a reason also where it says yes to a pool that is not whole. */
+/** A probe's answer; it has a reason also for a ready pool with missing workers. */
 export interface Readiness {
   isReady: boolean;
   reason?: string;
 }
 
-/** What `/readyz` says. */
+/** The answer of `/readyz`. */
 export function readiness(view: View): Readiness {
   const objection = whyNotReady(view);
   if (objection !== undefined) return { isReady: false, reason: objection };
   const { serving, wanted, isFailing, isBridged } = view.pool;
-  // Refused while it is out of the endpoints, a client loses its request; waiting in the listening socket, it loses a second.
+  // Out of the endpoints, a client would be refused and lose its request; waiting in the listening socket costs it a second.
   if (serving.length === 0 && isBridged) return { isReady: true, reason: 'the only worker is being replaced; clients wait' };
   if (serving.length >= wanted || !isFailing) return { isReady: true };
   return { isReady: true, reason: `${serving.length} of ${wanted} workers serve; ${lastFailure(view.failedStarts)}` };
 }
 
-/** None of the app's own words: everybody may ask. */
+/** Without text of the app: the probe is open to everyone. */
 function lastFailure({ last }: FailedStarts): string {
   if (last === null) return 'the others have failed';
   return `the last start failed: ${[last.reason, ...(last.error ? [describeSummary(last.error)] : [])].join(', ')}`;

@@ -91,7 +91,7 @@ export function statusOf({ version, policy, sizing, state, supervisor, totals, r
     failedStarts: failedStartsOf(totals, audience),
     rollingRestarts: { ...supervisor.rolls, lastRefused: supervisor.lastRefusal ?? null },
     memory: memory(),
-    // Only while there are some; Redis' words may name keys.
+    // Only while there are any; the text of Redis may name keys.
     ...(redisRefusals.length > 0 && {
       redisRefusals: redisRefusals.map(({ message, ...open }) => (audience === 'open' ? open : { ...open, message })),
     }),

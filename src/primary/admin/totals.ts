@@ -36,9 +36,9 @@ export interface FailedStarts {
     at: number;
     worker: number;
     reason: ExitReason | undefined;
-    /** Undefined where nobody threw: killed, or too late. */
+    /** Undefined if nothing was thrown: killed, or timed out. */
     error: ErrorSummary | undefined;
-    /** Text of the app may be in it. */
+    /** May contain text of the app. */
     failure: string | undefined;
   } | null;
 }
@@ -72,7 +72,7 @@ export class Totals {
     longestRequestMs: 0,
     last: null,
   };
-  /** Messages of workers that had not the shape of one, and were dropped. */
+  /** Malformed messages of workers, which were dropped. */
   malformedMessages = 0;
   readonly failedStarts: FailedStarts = { count: 0, last: null };
   /** Counters and histograms of the apps in workers that are gone; a gauge dies with its worker. */
@@ -122,7 +122,7 @@ export class Totals {
       this.appMetrics = this.appMetrics.then(sum => addAppMetrics(sum, snapshot.appMetrics));
     }
     if (drain !== undefined) this.#drained(drain, handle);
-    // It died with them. Where it could not say so, its last report is at most a second old.
+    // They died with it. If it could not report them, its last report is at most a second old.
     else this.drains.cutRequests += lost?.open ?? snapshot?.inFlight ?? 0;
   }
 

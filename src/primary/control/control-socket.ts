@@ -39,7 +39,7 @@ const STREAM_TYPE = 'application/octet-stream';
 /** Bodies are small JSON. */
 const MOST_BODY_BYTES = 1 << 20;
 const BODY_TIMEOUT_MS = 10_000;
-/** An operator has some terminals open, a script some commands at once. */
+/** Enough for an operator's terminals and a script's concurrent commands. */
 const MOST_CONNECTIONS = 64;
 
 export class ControlSocket {
@@ -73,7 +73,7 @@ export class ControlSocket {
     if (found !== undefined) unlinkSync(this.path); // left behind by one that was killed
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.#server.once('error', reject);
-    // From the first moment on: a chmod would come too late, and could meet what somebody else has put there meanwhile.
+    // Set before the socket exists: a later chmod would leave a gap, and could hit a file that another user has put there.
     const umask = process.umask(0o177);
     try {
       this.#server.listen(this.path, resolve);

@@ -25,7 +25,7 @@ export interface Facts {
   isPid1: boolean;
   isDiagnosticsDirWritable: boolean;
   areSessionKeysGenerated: boolean;
-  /** What workers and the primary say of Redis, as far as they have said anything. */
+  /** The Redis states that workers and the primary have reported. */
   redis: readonly { state: string; message: string; evictionPolicy?: string | undefined }[];
   redisRefusals: readonly RedisRefusal[];
 }

@@ -16,7 +16,7 @@ export interface SupervisorEvents {
   malformed(): void;
   exited(handle: WorkerHandle): void;
   whoKilled(): 'oom' | 'killed';
-  /** The pool can't go on; `last` is the worker that failed last. */
+  /** The pool gives up; `last` is the worker that failed last. */
   gaveUp(why: GiveUpReason, last: WorkerHandle): void;
 }
 

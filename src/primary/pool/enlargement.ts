@@ -1,18 +1,18 @@
 /**
- * What an operator who asked for more workers is waiting for: all of them serve, or at the first failure the pool goes back to the number
- * that it had. It would not be safe to keep those that came up: where one has failed for lack of memory, they have taken the rest.
+ * An enlargement of the pool by an operator: it ends when all workers serve, or at the first failure, when the pool returns to its
+ * previous size. Keeping the workers that started would not be safe: if one failed for lack of memory, they use up the rest.
  */
 import type { WorkerHandle } from './worker-handle.ts';
 
-/** The pool has not the number of workers that was asked for, and the message says why. */
+/** The pool does not have the requested number of workers; the message has the reason. */
 export class ScaleError extends Error {
   override readonly name: string = 'ScaleError';
 }
 
-/** Another number is wanted: what was asked for before is over. */
+/** Another number is wanted now: the earlier request is superseded. */
 export class SupersededError extends ScaleError {}
 
-/** A worker that was not meant to end. */
+/** A worker that ended unexpectedly. */
 type Failed = Pick<WorkerHandle, 'id' | 'startedAt' | 'readyAt' | 'reason' | 'failure'>;
 
 interface Current {
@@ -54,7 +54,7 @@ export class Enlargement {
 
   /**
    * A worker of the pool has failed.
-   * @returns the number of workers to go back to, and why; undefined where it is no concern of an enlargement
+   * @returns the number of workers to return to, and why; undefined if the failure does not concern an enlargement
    */
   failed({ id, startedAt, readyAt, reason, failure }: Failed): { wanted: number; why: string } | undefined {
     const isShortOfMemory = reason === 'oom';

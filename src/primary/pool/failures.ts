@@ -1,29 +1,29 @@
 /**
- * What becomes of a pool whose workers fail: how long the next start waits, and when the primary gives up. Pure, with the clock passed in
+ * Rules for a pool whose workers fail: how long the next start waits, and when the primary gives up. Pure, with the clock passed in
  * (milliseconds, monotonic). The rules, as in CONTRACT:
  *
- * - Before any worker has served, an error that another try cannot mend ends the start at once, and any other after START_TIMEOUT_MS.
- * - Afterwards failed starts only back off, for as long as anybody serves.
+ * - Before any worker has served, an error that a retry cannot fix ends the start at once, and any other after START_TIMEOUT_MS.
+ * - Afterwards failed starts only back off, as long as any worker serves.
  * - The primary gives up when more than RESTART_INTENSITY workers failed within RESTART_PERIOD_MS, none is up, and none has served for 10 s
  *   without a break in the last 10 s.
  */
 import type { Config } from '../../config.ts';
 import type { ExitReason } from '../../messages.ts';
 
-/** Of a worker that is up: the app is to blame. Somebody's `kill` is no crash. */
+/** Of a worker that is up: failures of the app. An external `kill` is not a crash. */
 const CRASHES: ReadonlySet<ExitReason> = new Set(['crash', 'oom', 'hung', 'start-timeout']);
-/** Of a worker that is starting: whatever ended it, but a decision of the primary. */
+/** Of a worker that is starting: every end except a decision of the primary. */
 const FAILED_STARTS: ReadonlySet<ExitReason> = new Set([...CRASHES, 'killed']);
 
 /** The first failure costs no time; then 0.1 s, doubled up to 5 s. */
 const BACKOFF_FIRST_MS = 100;
 const BACKOFF_MAX_MS = 5000;
-/** A worker that has served this long is stable: its pool works, and its failure begins a new row. */
+/** A worker that has served this long is stable: its failure starts a new series of back-offs. */
 const STABLE_AFTER_MS = 10_000;
 
 type Limits = Pick<Config, 'restartIntensity' | 'restartPeriodMs' | 'startTimeoutMs'>;
 
-/** A worker as far as its life matters here. */
+/** The times of a worker that matter here. */
 export interface Life {
   startedAt: number;
   readyAt: number | undefined;
@@ -32,7 +32,7 @@ export interface Life {
 /** A worker that has ended, or is about to. */
 export interface Ended extends Life {
   reason: ExitReason | undefined;
-  /** It said itself that another try fails in the same way. */
+  /** It reported that a retry would fail in the same way. */
   isPermanent: boolean;
 }
 
@@ -53,7 +53,7 @@ export function isCrash(reason: ExitReason | undefined): boolean {
   return reason !== undefined && CRASHES.has(reason);
 }
 
-/** Whether this worker has ended before it was ready, and nobody meant it to. */
+/** Whether this worker ended unexpectedly before it was ready. */
 export function isFailedStart({ readyAt, reason }: Pick<Ended, 'readyAt' | 'reason'>): boolean {
   return readyAt === undefined && reason !== undefined && FAILED_STARTS.has(reason);
 }
@@ -102,7 +102,7 @@ export class Failures {
     return this.#hasServed || this.#inARow === 0 ? undefined : this.#since + this.limits.startTimeoutMs;
   }
 
-  /** A worker serves: the next one that is held back may come when its time is over. */
+  /** A worker serves: the next one that is held back may start when its wait is over. */
   ready(): void {
     this.#hasServed = true;
     this.#isTrying = false;
@@ -158,7 +158,7 @@ export class Failures {
     return backOff;
   }
 
-  /** Replaced at once, but for those that are killed again and again, soon after they began to serve. */
+  /** Replaced at once, except workers that are repeatedly killed soon after they began to serve. */
   #killed(worker: Ended, isMissing: boolean, up: readonly Life[], now: number): Verdict {
     if (isStable(worker, now)) return GO_ON;
     this.#counted.add(worker);
@@ -173,9 +173,9 @@ export class Failures {
   }
 
   #backOff(worker: Ended, isMissing: boolean, up: readonly Life[], now: number): Verdict {
-    // Memory is the whole pool's: the kernel kills workers that did nothing wrong for each one that starts.
+    // The pool shares its memory: for each worker that starts, the kernel may kill one that did nothing wrong.
     const isShortOfMemory = worker.reason === 'oom' && now - this.#lastFailedAt < STABLE_AFTER_MS;
-    // Stable itself, or another one is that was started since: what failed before is over.
+    // This worker or a later one was stable: earlier failures no longer count.
     const isOver = isStable(worker, now) || up.some(other => other.startedAt > this.#lastFailedAt && isStable(other, now));
     this.#inARow = isOver && !isShortOfMemory ? 1 : this.#inARow + 1;
     this.#lastFailedAt = now;

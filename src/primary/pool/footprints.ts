@@ -1,13 +1,13 @@
 /**
- * What workers take of the memory: each one's private pages as it became ready, after it has served a while, and now. From them the pool
- * knows what a fresh worker will take. Keeps numbers only; who reads them, and what follows from them, is elsewhere. Times are of the
+ * Memory use of the workers: the private pages of each when it became ready, after it has served for a while, and now. From these the pool
+ * estimates what a new worker will use. Keeps numbers only; other modules read them and act on them. Times are of the
  * monotonic clock, in milliseconds; sizes are in bytes.
  */
 import type { ProcessMemory } from '../../resources/process-memory.ts';
 
-/** By then an app has loaded what it loads at first use. */
+/** By then an app has loaded what it loads on first use. */
 export const SETTLED_AFTER_MS = 60_000;
-/** A worker grows that was larger at each of so many readings in a row, a second apart. */
+/** A worker counts as growing after this many readings in a row, a second apart, that are each larger. */
 const GROWING_FOR = 3;
 
 export interface Footprint {
@@ -27,11 +27,11 @@ interface Tracked extends Footprint {
   trail: { at: number; bytes: number }[];
 }
 
-/** What a fresh worker takes. */
+/** What a new worker uses. */
 export interface Fresh {
-  /** The least that one took when it became ready. */
+  /** The least that any worker used when it became ready. */
   readyBytes: number;
-  /** The most that one took after a while; as long as none has served so long, when it became ready. */
+  /** The most that any worker used after a while; until one has served that long, when it became ready. */
   settledBytes: number;
   /** At least that, what half of them take now, and as long as none has served so long, the most: for who must not take too much. */
   expectedBytes: number;
@@ -87,7 +87,7 @@ export class Footprints<Worker extends object> {
   }
 }
 
-/** The least of the last rates: neither a jump nor a sawtooth is growth. */
+/** The lowest of the last rates: neither a jump nor a sawtooth is growth. */
 function growthOf(trail: readonly { at: number; bytes: number }[]): number {
   if (trail.length <= GROWING_FOR) return 0;
   const rates = trail.slice(-GROWING_FOR).map(({ at, bytes }, index) => {

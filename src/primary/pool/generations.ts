@@ -4,7 +4,7 @@
 import type { LogSource } from '../../log.ts';
 import { ReplacementRefusedError, RequestsLostError } from './replacer.ts';
 
-/** A restart that was not carried out: every worker went on. */
+/** A refused restart: every worker went on. */
 export interface Refusal {
   /** Milliseconds since the epoch. */
   at: number;
@@ -48,7 +48,7 @@ export class Generations {
     }
   }
 
-  /** Notes a restart that is not carried out. */
+  /** Records a restart that was refused. */
   refused(why: string): void {
     this.rolls.refused++;
     this.lastRefusal = { at: Date.now(), why };

@@ -1,6 +1,6 @@
 /**
- * Where a worker whose event loop is blocked is stuck: its inspector can pause even a busy loop. Nothing is trusted that answers there:
- * what is no message of an inspector, or too much of it, ends the conversation without a stack.
+ * Reads the stack of a worker whose event loop is blocked: its inspector can pause even a busy loop. The peer is not trusted:
+ * a malformed message, or too much data, ends the exchange without a stack.
  */
 import { integer, list, object, optional, type Parser, text } from '../../protocol/shapes.ts';
 
@@ -22,7 +22,7 @@ const callFrame = object<CallFrame>({
   location: object({ scriptId: text(20), lineNumber: integer(0, 2 ** 31), columnNumber: integer(0, 2 ** 31) }),
 });
 
-/** What of the inspector's messages is looked at. */
+/** The fields of the inspector's messages that are read. */
 interface Message {
   id?: number | undefined;
   method?: string | undefined;
@@ -37,7 +37,7 @@ const evaluated = object({ result: object({ value: kept }) });
 
 /**
  * Pauses the process at `url`, which runs on when the connection closes.
- * @returns a line for each frame; undefined where it is another process than `pid`, or blocked in native code, or silent for `timeoutMs`
+ * @returns a line for each frame; undefined if it is not the process `pid`, is blocked in native code, or does not answer within `timeoutMs`
  */
 export async function stackAt(url: string, pid: number, timeoutMs: number): Promise<string[] | undefined> {
   if (!URL.canParse(url)) return undefined; // a port above 65535

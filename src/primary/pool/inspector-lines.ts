@@ -1,6 +1,6 @@
 /**
- * What Node.js prints on a worker's standard error about its inspector. The address is a secret: whoever has it runs code in the worker. The
- * primary reads it here, and it never gets into the log.
+ * What Node.js prints on a worker's standard error about its inspector. The address is a secret: anyone who has it can run code in the worker. The
+ * primary reads it here and never logs it.
  */
 import type { LineSink } from '../../log-output.ts';
 
@@ -14,7 +14,7 @@ export class InspectorLines implements LineSink {
   readonly #onOpen: (address: string) => void;
   #hasOpened = false;
 
-  /** Passes on what has nothing to do with the inspector. */
+  /** Passes on all other output. */
   constructor(sink: LineSink, onOpen: (address: string) => void) {
     this.#sink = sink;
     this.#onOpen = onOpen;

@@ -1,18 +1,18 @@
 /**
- * Workers of a primary that is dead, which a hang or SIGSTOP keeps from noticing: they hold the port. The system ends them with their primary
- * where it can (spawn.ts); here the next start finds those that are proven to be its own.
+ * Workers of a dead primary that cannot notice it, because they hang or are stopped, and so hold the port. The system ends them with their primary
+ * if it can (spawn.ts); otherwise the next start finds here the ones that are proven to belong to this kit and port.
  */
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { LogSource } from '../../log.ts';
 
-/** In the environment of a worker, and of nothing that it starts: its primary, and the port. */
+/** In the environment of a worker, but not of its child processes: its primary and the port. */
 export const PRIMARY_VARIABLE = 'BOSUN_PRIMARY';
 const MARK = new RegExp(`(?:^|\0)${PRIMARY_VARIABLE}=(\\d+):(\\d+)\0`);
 
 export const primaryMark = (port: number) => `${process.pid}:${port}`;
 
-/** A killed process is gone at once, unless the machine is very busy. */
+/** A killed process ends at once, unless the machine is very busy. */
 const GONE_TIMEOUT_MS = 5000;
 const LOOK_EVERY_MS = 20;
 
@@ -22,7 +22,7 @@ interface Orphan {
   startTime: string;
 }
 
-/** Ends the workers that a dead primary has left on `port`; resolves with their number when they are gone. Finds none where there is no /proc. */
+/** Ends the workers that a dead primary has left on `port`; resolves with their number when they have ended. Finds none without /proc. */
 export async function endOrphans(port: number, log: LogSource): Promise<number> {
   const orphans = processIds().flatMap(pid => orphanWith(pid, port) ?? []);
   for (const { pid, primary, startTime } of orphans) {
@@ -36,21 +36,21 @@ export async function endOrphans(port: number, log: LogSource): Promise<number> 
   return orphans.length;
 }
 
-/** A worker of our user in our namespace whose parent is not its primary any more: the kernel gives a process another parent when its own has died. */
+/** A worker of our user in our namespace whose parent is no longer its primary: the kernel reparents a process when its parent dies. */
 function orphanWith(pid: number, port: number): Orphan | undefined {
   try {
     if (pid === process.pid || statSync(`/proc/${pid}`).uid !== process.getuid?.()) return undefined;
     const [, primary, on] = MARK.exec(readFileSync(`/proc/${pid}/environ`, 'latin1')) ?? [];
     const state = stateOf(pid);
     if (primary === undefined || Number(on) !== port || state === undefined || state.parent === Number(primary)) return undefined;
-    if (readlinkSync(`/proc/${pid}/ns/pid`) !== readlinkSync('/proc/self/ns/pid')) return undefined; // its ids are others
+    if (readlinkSync(`/proc/${pid}/ns/pid`) !== readlinkSync('/proc/self/ns/pid')) return undefined; // another pid namespace
     return { pid, primary: Number(primary), startTime: state.startTime };
   } catch {
-    return undefined; // it has ended since, or is not ours to read
+    return undefined; // it has ended, or we may not read it
   }
 }
 
-/** Undefined for one that has ended, with all its threads: the last one closes the port. A process id may be used again, with another start time. */
+/** Undefined once it has ended with all its threads: the last one closes the port. A process id may be reused, with another start time. */
 function stateOf(pid: number): { parent: number; startTime: string } | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');

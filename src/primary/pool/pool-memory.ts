@@ -1,8 +1,8 @@
 /**
- * Reads what the workers and the container use, and plans replacements by it.
+ * Reads the memory use of the workers and the container, and plans replacements accordingly.
  *
- * The primary reads /proc itself: a worker's own report is up to a second old, and a hung worker reports nothing. Where /proc says nothing
- * of a worker, its last report of its resident size stands in.
+ * The primary reads /proc itself: a worker's own report is up to a second old, and a hung worker reports nothing. If /proc has nothing
+ * about a worker, its last reported resident size is used.
  */
 import type { ExitReason } from '../../messages.ts';
 import type { Headroom } from '../../resources/headroom.ts';
@@ -11,7 +11,7 @@ import { Footprints } from './footprints.ts';
 import { type Plan, planReplacement, type Replacement } from './surge.ts';
 import type { WorkerHandle } from './worker-handle.ts';
 
-/** What the pool knows of its memory, for people. */
+/** The pool's memory, for people. */
 export interface MemoryView {
   /** Of the container; undefined without a limit. */
   headroom: Headroom | undefined;
@@ -59,7 +59,7 @@ export class PoolMemory {
   /** How to replace this worker. */
   plan(old: WorkerHandle, surge: Replacement['surge'], reason: ExitReason): Plan {
     const { fresh } = this.footprints;
-    // Of workers that leak, what they take now says nothing of a fresh one.
+    // The current size of leaking workers says nothing about a new one.
     const expectedBytes = reason === 'recycled-rss' ? fresh?.settledBytes : fresh?.expectedBytes;
     return planReplacement({
       surge,

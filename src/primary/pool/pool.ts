@@ -88,7 +88,7 @@ async function balance({ policy, host, port }: Config, workers: number, log: Log
       return new Balancing(asked);
     } catch (error) {
       if (!(error instanceof PortError && error.isTaken)) throw error;
-      // Those that the system has ended with their primary may still be about to close it.
+      // Workers that the system ended with their primary may still be closing it.
       if ((await endOrphans(port, log)) === 0) await sleep(TAKEN_PORT_RETRY_MS);
       return new Balancing(asked);
     }

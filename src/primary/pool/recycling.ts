@@ -1,9 +1,9 @@
 /**
- * Which worker has done its time: by requests, by age, by memory. Pure over what is passed in; the supervisor replaces it.
+ * Which worker is due for recycling: by requests, age or memory. Pure; the supervisor replaces it.
  *
- * By memory, in one of two ways. WORKER_MAX_RSS_MB is what the operator says. Without it the container's headroom decides: the worker that
- * has grown most over a fresh one goes before the memory is used up, and early enough for its successor to start beside it, where
- * there is room for that at all. A worker that is no larger than a fresh one never goes: its successor would be as large.
+ * By memory there are two ways. WORKER_MAX_RSS_MB is a fixed limit. Without it the container's headroom decides: the worker that
+ * has grown most over a new one is replaced before memory runs out, and early enough for its successor to start beside it, if
+ * there is room at all. A worker no larger than a new one is never recycled: its successor would be as large.
  */
 import type { Config } from '../../config.ts';
 import type { ExitReason } from '../../messages.ts';
@@ -13,34 +13,34 @@ import { reserveOf } from './surge.ts';
 
 type Limits = Pick<Config, 'workerMaxRequests' | 'workerMaxRequestsJitter' | 'workerMaxRssMb' | 'workerMaxAgeMs'>;
 
-/** What of a worker is looked at. */
+/** The parts of a worker that matter here. */
 export interface Recyclable {
   readyAt: number | undefined;
   snapshot: { requests: number } | undefined;
 }
 
 export interface Circumstances {
-  /** Undefined where it is unknown, and while workers start or end: it is about to change. */
+  /** Undefined if unknown, and while workers start or end, because it is about to change. */
   headroom: Headroom | undefined;
   /** By the monotonic clock. */
   now: number;
 }
 
 const MIB = 2 ** 20;
-/** One that is so much larger than a fresh one gives something back when it goes. */
+/** Replacing a worker frees memory only if it is this much larger than a new one. */
 const GROWN_SHARE = 0.25;
 const GROWN_BYTES = 16 * MIB;
-/** A replacement takes so long, on a busy machine, and on an idle one. */
+/** How long a replacement takes on a busy machine, and on an idle one. */
 const REPLACEMENT_S = 5;
 const LEAST_REPLACEMENT_S = 2;
-/** A leak that uses up the headroom within this time can't wait for more to be known. */
+/** A leak that uses up the headroom within this time is handled before more readings are known. */
 const SOON_S = 60;
 
-/** Recycled this late again, a worker was of use. */
+/** Recycling counts as useful if a worker needs it again only after this time. */
 const LATE_MS = 10 * 60_000;
 const MIN_SERVED_MS = 60_000;
 const MAX_SERVED_MS = 60 * 60_000;
-/** So many times each worker of a pool may go early, until they must stay. At the edge of the memory it is more: the alternative is a kill. */
+/** How often each worker may be recycled early. For headroom it is more: the alternative is a kill by the kernel. */
 const FREE_ROUNDS = { asSet: 1, byHeadroom: 3 };
 
 export class Recycling<Worker extends Recyclable> {
@@ -55,7 +55,7 @@ export class Recycling<Worker extends Recyclable> {
     this.#footprints = footprints;
   }
 
-  /** Takes other settings. Each worker keeps the number of requests that it has drawn. */
+  /** Applies new settings. Each worker keeps its drawn number of requests. */
   change(limits: Limits): void {
     if (limits.workerMaxRssMb !== this.#limits.workerMaxRssMb) {
       this.#earlyInARow = 0;
@@ -64,7 +64,7 @@ export class Recycling<Worker extends Recyclable> {
     this.#limits = limits;
   }
 
-  /** Why WORKER_MAX_RSS_MB can't be kept, in words; undefined as long as it can. */
+  /** Why WORKER_MAX_RSS_MB cannot be met; undefined as long as it can. */
   get pointless(): string | undefined {
     return this.#pointless;
   }
@@ -75,7 +75,7 @@ export class Recycling<Worker extends Recyclable> {
     this.#maxRequests.set(worker, least === 0 ? 0 : least + Math.floor(Math.random() * (jitter + 1)));
   }
 
-  /** Those of `pool` that should be replaced now, and why. `isConcerned` tells those that are being replaced, or will be. */
+  /** The workers of `pool` to replace now, and why. `isConcerned` is true for those already being replaced or queued. */
   due(
     pool: readonly Worker[],
     isConcerned: (worker: Worker) => boolean,
@@ -86,7 +86,7 @@ export class Recycling<Worker extends Recyclable> {
       const reason = this.#byWork(worker, circumstances.now);
       return reason === undefined ? [] : [{ worker, reason }];
     });
-    // One at a time for memory: what the first gives back may be enough.
+    // One at a time for memory: what the first frees may be enough.
     const worker = free.length < pool.length || byWork.length > 0 ? undefined : this.#byMemory(pool, circumstances);
     if (worker === undefined) return byWork;
     this.#recycledAfter(servedMs(worker, circumstances.now), pool.length);
@@ -126,7 +126,7 @@ export class Recycling<Worker extends Recyclable> {
     return undefined;
   }
 
-  /** Where recycling helps for a short time only, it becomes rare: every minute, every second one, every fourth, up to every hour. */
+  /** Recycling that helps only briefly becomes rare: after one minute, two, four, up to an hour. */
   #minServedMs(freeRounds: number, workers: number): number {
     const rounds = Math.floor(this.#earlyInARow / Math.max(1, workers)) - freeRounds;
     return rounds < 0 ? 0 : Math.min(MAX_SERVED_MS, MIN_SERVED_MS * 2 ** rounds);
@@ -139,7 +139,7 @@ export class Recycling<Worker extends Recyclable> {
   }
 }
 
-/** The one that has grown most over a fresh worker, where memory is short and it would give something back. */
+/** The worker that has grown most over a new one, if memory is short and replacing it would free some. */
 function mostGrown<Worker extends object>(
   pool: readonly Worker[],
   footprints: Footprints<Worker>,
@@ -154,16 +154,16 @@ function mostGrown<Worker extends object>(
   const [largest] = known.toSorted((a, b) => b.latestBytes - a.latestBytes);
   if (largest === undefined) return undefined;
   const reserve = reserveOf(headroom);
-  // Where even fresh workers leave no room for one more, waiting costs nothing.
+  // If even new workers leave no room for one more, waiting costs nothing.
   const roomOfFresh = headroom.bytes + known.reduce((sum, footprint) => sum + growth(footprint), 0);
   const surge = roomOfFresh >= fresh.settledBytes + reserve ? fresh.settledBytes : 0;
   const perSecond = known.reduce((sum, { growthPerSecond }) => sum + growthPerSecond, 0);
   if (headroom.bytes >= reserve + surge + perSecond * REPLACEMENT_S) return undefined;
-  // At the edge less is enough: it is what there is.
+  // With little memory left, a smaller gain is enough.
   const gain = GROWN_BYTES + (headroom.bytes < reserve ? 0 : fresh.settledBytes * GROWN_SHARE);
   if (largest.latestBytes - fresh.settledBytes < gain) return undefined;
   if (fresh.isSettled) return largest.worker;
-  // Before any has served a while, one that still loads its data looks like one that leaks. It leaks on, and there is time to replace it.
+  // Before any worker has served for a while, loading data looks like a leak. A real leak continues, and there is time to replace it later.
   const isLeak = largest.growthPerSecond > 0 && headroom.bytes <= largest.growthPerSecond * SOON_S;
   return isLeak && headroom.bytes >= perSecond * LEAST_REPLACEMENT_S ? largest.worker : undefined;
 }

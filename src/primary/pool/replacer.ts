@@ -1,8 +1,8 @@
 /**
- * Replaces workers one at a time. With surge the new one comes first: it starts beside the old one, proves itself, then the old one drains,
+ * Replaces workers one at a time. With surge the new one starts first, beside the old one, and serves for a while; then the old one drains,
  * then the new one warms up; capacity never falls below the wanted number, and there is never more than one worker too many. Where two
- * don't fit, the old one goes first, and the pool starts the new one like any that is missing; connections wait in the listening socket.
- * Only a hung worker waits for nobody.
+ * do not fit, the old one ends first, and the pool starts the new one like any missing worker; connections wait in the listening socket.
+ * Only a hung worker is ended at once.
  */
 import type { ExitReason } from '../../messages.ts';
 import type { Plan } from './surge.ts';
@@ -10,7 +10,7 @@ import type { WorkerHandle } from './worker-handle.ts';
 
 /** A new worker that serves this long without dying is good enough to replace an old one. */
 const PROVE_MS = 1000;
-/** A hung one serves nobody: there is less to lose. */
+/** A hung worker serves no requests: there is less to lose. */
 const PROVE_AGAINST_HUNG_MS = 300;
 /**
  * The new worker runs cold code on the connections that it has taken over. Where the next one started at once, it would
@@ -19,12 +19,12 @@ const PROVE_AGAINST_HUNG_MS = 300;
  */
 const WARM_UP_MS = 2000;
 
-/** A worker was not replaced as it should have been: the new one did not come up, or the old one was killed with what it had open. */
+/** A replacement failed: the new worker did not start, or the old one was killed with open requests. */
 export class ReplacementError extends Error {
   override readonly name: string = 'ReplacementError';
 }
 
-/** There is no way to replace the worker without losing requests: it goes on. */
+/** The worker cannot be replaced without losing requests: it goes on. */
 export class ReplacementRefusedError extends ReplacementError {
   override readonly name = 'ReplacementRefusedError';
 }
@@ -37,7 +37,7 @@ export class RequestsLostError extends ReplacementError {
 /** Told what happens, step by step, in words. */
 export type OnStep = (step: string) => void;
 
-/** A worker as far as it matters here. */
+/** The parts of a worker that matter here. */
 export type Replaceable = Pick<
   WorkerHandle,
   'id' | 'pid' | 'state' | 'isActive' | 'startedAt' | 'readyAt' | 'reason' | 'failure' | 'drain' | 'beginDrain'
@@ -45,7 +45,7 @@ export type Replaceable = Pick<
 
 interface Step<Worker> {
   old: Worker;
-  /** Undefined as long as the old one is on its way out and the new one has not been started. */
+  /** Undefined while the old one is ending and the new one has not been started. */
   fresh: Worker | undefined;
   hasSaidReady: boolean;
   hasSaidGone: boolean;
@@ -56,9 +56,9 @@ interface Batch<Worker> {
   onStep: OnStep;
   waiting: Worker[];
   step: Step<Worker> | undefined;
-  /** The next one goes first, and is the only one that serves. */
+  /** The next worker would end first, but is the only one that serves. */
   isHeld: boolean;
-  /** What became of old workers that did not end in good order. */
+  /** What old workers lost that did not drain properly. */
   losses: string[];
   done: PromiseWithResolvers<void>;
 }
@@ -71,7 +71,7 @@ export interface Now<Worker> {
   mayForkAt: number;
   drainTimeoutMs: number;
   fork: () => Worker;
-  /** Whether the pool has fewer workers than wanted: one that has gone is to be replaced. */
+  /** Whether the pool has fewer workers than wanted, so that an ended one must be replaced. */
   isShort: boolean;
 }
 
@@ -82,7 +82,7 @@ export interface PoolView<Worker> {
   endHung: (handle: Worker, drainTimeoutMs: number) => void;
   /** Whether another one serves. */
   mayLeave: (handle: Worker) => boolean;
-  /** Whether it is the only one that is wanted. */
+  /** Whether only one worker is wanted. */
   isAlone: () => boolean;
   plan: (handle: Worker, reason: ExitReason) => Plan;
 }
@@ -124,18 +124,18 @@ export class Replacer<Worker extends Replaceable> {
     return this.#batches.some(({ step }) => step?.fresh === handle && step.old.isActive);
   }
 
-  /** Whether a worker goes or has gone whose successor does not serve yet. */
+  /** Whether a worker is ending or has ended whose successor does not serve yet. */
   get isBetween(): boolean {
     return this.#batches.some(({ step }) => step !== undefined && !step.old.isActive && step.fresh?.readyAt === undefined);
   }
 
-  /** How many workers are not to be started before the one that they replace has gone. */
+  /** How many workers must not start before the one that they replace has ended. */
   get leaving(): number {
     return this.#batches.filter(({ step }) => step !== undefined && step.fresh === undefined && step.old.state !== 'exited')
       .length;
   }
 
-  /** The pool has started this worker, for one that has gone first where there is such a one. */
+  /** The pool has started this worker, as successor of one that ended first, if there is one. */
   started(fresh: Worker): void {
     const batch = this.#batches.find(({ step }) => step !== undefined && step.fresh === undefined && step.old.state === 'exited');
     if (batch?.step === undefined) return;
@@ -179,7 +179,7 @@ export class Replacer<Worker extends Replaceable> {
     return readyAt + (reason === 'hung' ? PROVE_AGAINST_HUNG_MS : PROVE_MS);
   }
 
-  /** Not while the new worker is cordoned, and nobody else serves. */
+  /** Not while the new worker is cordoned and no other worker serves. */
   #mayGo(old: Worker): boolean {
     return old.isActive && (this.#pool.isHung(old) || this.#pool.mayLeave(old));
   }
@@ -229,7 +229,7 @@ export class Replacer<Worker extends Replaceable> {
       const why = `${fresh.reason === 'oom' ? 'oom: ' : ''}${fresh.failure}`;
       this.#finish(batch, new ReplacementError(`worker ${fresh.id}, to replace worker ${old.id}, failed to start: ${why}`));
     } else if (old.state === 'exited') {
-      // Where fewer are wanted meanwhile, nobody follows.
+      // If fewer are wanted by now, there is no successor.
       if (fresh === undefined ? !isShort : isProven) this.#stepDone(batch, step, now);
     } else if (isProven && this.#mayGo(old)) {
       batch.onStep(`draining worker ${old.id}`);
@@ -241,12 +241,12 @@ export class Replacer<Worker extends Replaceable> {
   #stepDone(batch: Batch<Worker>, { old, fresh }: Step<Worker>, now: number): void {
     batch.step = undefined;
     const { finished = 0, handedOver = 0 } = old.drain ?? {};
-    // What had nothing to do leaves nothing to warm up on.
+    // An idle worker leaves no load to warm up on.
     if (finished + handedOver === 0) this.#restUntil = now;
     else if (fresh?.readyAt !== undefined) this.#restUntil = Math.max(this.#restUntil, fresh.readyAt + WARM_UP_MS);
   }
 
-  /** A hung one hears no request to drain; one that was hung, and is no more, does. */
+  /** A hung worker cannot receive a request to drain; one that has recovered can. */
   #end(old: Worker, reason: ExitReason, drainTimeoutMs: number): void {
     if (this.#pool.isHung(old)) this.#pool.endHung(old, drainTimeoutMs);
     else old.beginDrain(reason, drainTimeoutMs);

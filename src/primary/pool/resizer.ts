@@ -19,7 +19,7 @@ export class Resizer {
   #nodeOptions: NodeOptions;
   readonly #log: LogSource;
   #asked: WorkerCount;
-  /** The last setting that the pool has come up with, or was started with. */
+  /** The last setting with which the pool has started completely, or was started. */
   #settled: WorkerCount;
   #detected: Detected;
   #follower: { close(): void } | undefined;
@@ -45,7 +45,7 @@ export class Resizer {
     return this.#detected.limits;
   }
 
-  /** NODE_OPTIONS for the workers: without what it says of the heap, which is on their command line. */
+  /** NODE_OPTIONS for the workers, without heap options, which are on their command line. */
   get workerNodeOptions(): string {
     return this.#detected.nodeOptions;
   }
@@ -67,9 +67,9 @@ export class Resizer {
   }
 
   /**
-   * Another setting of NODE_CLUSTER_WORKERS, by an operator; one that makes the pool larger is waited for.
-   * @throws ScaleError where memory does not hold as many with a workable heap, unless `isForced`; where a worker fails to start, and the
-   * pool is as it was before
+   * Applies an operator's setting of NODE_CLUSTER_WORKERS; an enlargement is waited for.
+   * @throws ScaleError if memory does not hold that many with a workable heap, unless `isForced`; if a worker fails to start, and the
+   * pool has returned to its previous size
    */
   async scale(asked: WorkerCount, isForced: boolean, supervisor: Supervisor): Promise<void> {
     const { sizing, workable } = detect(asked, this.#nodeOptions, this.#root, this.limits);
@@ -91,7 +91,7 @@ export class Resizer {
       throw error;
     }
     this.#settled = asked;
-    // Now, and not before: where they had not come up, the old ones would have rolled for nothing.
+    // Only now: had the new ones failed to start, the old ones would have been replaced for nothing.
     if (this.sizing.memory.heapPerWorkerMb !== before) this.#replaceOutdated(supervisor);
   }
 
@@ -120,7 +120,7 @@ export class Resizer {
     if (memory.heapPerWorkerMb !== before.memory.heapPerWorkerMb) this.#replaceOutdated(supervisor);
   }
 
-  /** Sizes anew, for the workers to come. */
+  /** Sizes again, for later workers. */
   #take(limits: Limits, supervisor: Supervisor): Sizing {
     this.#detected = detect(this.#asked, this.#nodeOptions, this.#root, limits);
     const { workers, reason, memory, cpus, warnings } = this.sizing;
@@ -147,7 +147,7 @@ export class Resizer {
   #replaceOutdated(supervisor: Supervisor): void {
     const { heapPerWorkerMb } = this.sizing.memory;
     this.resizes.heap++;
-    // Fails only where new workers do not come up, which the supervisor has logged; the old ones go on with the old heap.
+    // Fails only if new workers do not start, which the supervisor has logged; the old ones go on with the old heap.
     supervisor.replaceOutdated(heapPerWorkerMb).catch(() => undefined);
   }
 

@@ -46,7 +46,7 @@ export class RollingRestart {
       const takeBack = settings.reload();
       resizer.reload(settings, supervisor);
       await supervisor.restartAll(onStep).catch(error => {
-        // The old workers go on, and those that replace them one day are to come up, too.
+        // The old workers go on, and their later replacements must be able to start too.
         if (supervisor.serving.length > 0) {
           takeBack();
           resizer.reload(settings, supervisor);

@@ -1,12 +1,12 @@
 /**
- * How the process of a worker is started: the options of its Node.js, and that the system ends it with its primary.
+ * How the process of a worker is started: its Node.js options, and the arrangement that the system ends it with its primary.
  */
 import cluster, { type Worker } from 'node:cluster';
 import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { delimiter, isAbsolute, join } from 'node:path';
 
 /**
- * Opens nothing. When SIGUSR1 opens the inspector, its secret path goes to standard error only, which the primary reads, and no HTTP client
+ * Opens no inspector. When SIGUSR1 opens it, its secret path goes only to standard error, which the primary reads; no HTTP client
  * gets a list.
  */
 const HIDDEN_INSPECTOR = '--inspect-publish-uid=stderr';
@@ -17,22 +17,22 @@ export function isInspected(commandLine: readonly string[], nodeOptions: string)
   return [...commandLine, ...nodeOptions.split(/\s+/)].some(option => OPENS_INSPECTOR.test(option));
 }
 
-/** For the workers to come: the file that they run, and Node.js' options. */
+/** For later workers: the file that they run, and the Node.js options. */
 export function setUpWorkers(entry: string, commandLine: readonly string[], nodeOptions: string): void {
-  // node:cluster adds --inspect-port, by counting up from 9229, where it finds any --inspect…; 0 is a free port.
+  // node:cluster adds --inspect-port, counted up from 9229, if it finds any --inspect… option; 0 means a free port.
   const isHidden = !isInspected(commandLine, nodeOptions);
   const execArgv = isHidden ? [...commandLine, HIDDEN_INSPECTOR] : [...commandLine];
   cluster.setupPrimary({ exec: entry, execArgv, ...(isHidden && { inspectPort: 0 }) });
 }
 
-/** PR_SET_PDEATHSIG, which stays over the exec that follows: the process keeps its id and its descriptors. */
+/** PR_SET_PDEATHSIG, which survives the exec that follows: the process keeps its id and its descriptors. */
 const WITH_PRIMARY = ['--pdeathsig', 'KILL'];
-/** The exit codes of setpriv where it does not get as far as the exec: the next worker starts without. */
+/** The exit codes of a setpriv that fails before the exec: the next worker starts without it. */
 const SETPRIV_FAILED = [126, 127];
 
 let setpriv: string | undefined | null = null;
 
-/** @throws what the system says, for some errors; for others the worker emits it */
+/** @throws the system's error, for some errors; others are emitted by the worker */
 export function forkWorker(environment: NodeJS.ProcessEnv): Worker {
   if (setpriv === null) setpriv = findSetpriv();
   if (setpriv === undefined) return cluster.fork(environment);
@@ -47,7 +47,7 @@ export function forkWorker(environment: NodeJS.ProcessEnv): Worker {
       if (code !== null && SETPRIV_FAILED.includes(code) && existsSync(execPath)) setpriv = undefined;
     });
     worker.process.once('error', () => {
-      setpriv = null; // may have been removed: looked for again
+      setpriv = null; // may have been removed: searched again
     });
     return worker;
   } finally {
@@ -57,8 +57,8 @@ export function forkWorker(environment: NodeJS.ProcessEnv): Worker {
 }
 
 /**
- * The setpriv of util-linux 2.33 or newer; BusyBox' has not the option, and a name in a program tells without running it. The first process of
- * a container needs none: the kernel ends all others with it.
+ * The setpriv of util-linux 2.33 or newer. BusyBox' lacks the option, which a string in the program shows without running it. The first process of
+ * a container does not need it: the kernel ends all others with it.
  */
 function findSetpriv(): string | undefined {
   if (process.platform !== 'linux' || process.pid === 1) return undefined;

@@ -5,19 +5,19 @@
 import type { Sizing } from '../../resources/sizing.ts';
 import type { Failures } from './failures.ts';
 
-/** At the start one worker has the CPUs to itself until it serves, this long at most: the first answer comes sooner. */
+/** At the start one worker has the CPUs to itself until it serves, for at most this long, so that the first answer comes sooner. */
 const HEAD_START_MS = 250;
-/** Forking blocks the primary: connections that waited for the first worker go before. */
+/** Forking blocks the primary: connections waiting for the first worker are handled before. */
 const AFTER_FIRST_READY_MS = 20;
 /**
- * So many start at the same time at least: while one waits for its database the other one loads. Loading is work for a CPU: more starts
- * than CPUs would only share them, until all of them are too late, and need the memory of all at once.
+ * At least this many start at the same time: while one waits for its database, the other one loads. Loading needs CPU: more starts
+ * than CPUs would only share them until all time out, and would need the memory of all at once.
  */
 const MIN_STARTS = 2;
 /** One that takes longer waits for something, and leaves the CPU to others: two that hang do not keep a killed worker from being replaced. */
 const LOADING_MS = 5000;
 
-/** The pool at a moment. */
+/** A snapshot of the pool. */
 export interface Count {
   /** The workers that make up the wanted number. */
   pool: number;
@@ -25,7 +25,7 @@ export interface Count {
   /** Those of the pool that are ready, or cordoned. */
   up: number;
   serving: number;
-  /** When those were started that are not ready yet, with those that are to replace another one. */
+  /** The start times of workers that are not ready yet, replacements included. */
   starting: readonly number[];
 }
 
@@ -42,12 +42,12 @@ export class Starts {
     this.#headStartUntil = now + HEAD_START_MS;
   }
 
-  /** True from the moment that all wanted workers serve at the same time, or some do and the others have failed for `giveOthersMs`. */
+  /** True once all wanted workers serve at the same time, or some do and the others have failed for `giveOthersMs`. */
   get hasStarted(): boolean {
     return this.#hasStarted;
   }
 
-  /** Takes other limits. */
+  /** Applies new limits. */
   resized(sizing: Pick<Sizing, 'cpus'>): void {
     this.#max = maxOf(sizing);
   }
@@ -68,16 +68,16 @@ export class Starts {
     }
   }
 
-  /** Notes who serves; returns true once, when the pool has started. */
+  /** Records which workers serve; returns true once, when the pool has started. */
   note({ wanted, up, serving }: Count, now: number, giveOthersMs: number): boolean {
     if (up >= wanted) this.#failures.whole();
     if (this.#hasStarted) return false;
-    // Whatever it was that made them all: the last one is ready, or fewer are wanted.
+    // Either the last one is ready, or fewer are wanted.
     this.#hasStarted = serving >= wanted || (serving > 0 && now >= this.#startsWithoutAt(giveOthersMs));
     return this.#hasStarted;
   }
 
-  /** When there is something to do by time alone. What waits for a start to end is woken by its end. */
+  /** When the next action is due by time alone. Waiting for a start to end needs no timer. */
   dueAt({ starting }: Pick<Count, 'starting'>, now: number, giveOthersMs: number): number {
     const { nextTryAt = now, startDeadlineAt = Number.POSITIVE_INFINITY } = this.#failures;
     const loaded = starting.map(at => at + LOADING_MS);

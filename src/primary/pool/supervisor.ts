@@ -29,7 +29,7 @@ export interface Hands {
   headroom(): Headroom | undefined;
 }
 
-/** A client waits this long for an answer, and would rather be sent to another pod then. */
+/** A client waits this long for an answer; after that it should be sent to another pod. */
 const BRIDGED_MS = 10_000;
 
 export class Supervisor implements WorkerListener {
@@ -105,12 +105,12 @@ export class Supervisor implements WorkerListener {
     return this.#generations.lastRefusal;
   }
 
-  /** True from the moment that all wanted workers serve at the same time, or some do and the others have failed for WORKER_START_TIMEOUT_MS. */
+  /** True once all wanted workers serve at the same time, or some do and the others have failed for WORKER_START_TIMEOUT_MS. */
   get hasStarted(): boolean {
     return this.#starts.hasStarted;
   }
 
-  /** Whether workers are missing that fail to start. */
+  /** Whether workers are missing because they fail to start. */
   get isFailing(): boolean {
     return this.#failures.failingSince !== undefined;
   }
@@ -120,7 +120,7 @@ export class Supervisor implements WorkerListener {
     return [...this.#handles].sort((a, b) => a.id - b.id);
   }
 
-  /** Whether no worker serves because the only one is being replaced, for a short time so far: connections wait in the listening socket. */
+  /** Whether no worker serves because the only one is being replaced, and only for a short time so far: connections wait in the listening socket. */
   get isBridged(): boolean {
     return this.#replacer.isBetween && performance.now() - this.#servedAt < BRIDGED_MS;
   }
@@ -134,7 +134,7 @@ export class Supervisor implements WorkerListener {
     return this.serving.some(other => other !== handle && !this.#watchdog.isHung(other));
   }
 
-  /** What the pool goes by when it replaces workers. */
+  /** The memory data on which the pool bases replacements. */
   get memoryView(): MemoryView {
     const [first] = this.#pool();
     return {
@@ -150,7 +150,7 @@ export class Supervisor implements WorkerListener {
     return this.#memory.plan(handle, this.#config.restartSurge, reason);
   }
 
-  /** Works towards `wanted` workers from now on: starts the missing a few at a time, drains the superfluous one at a time. */
+  /** Sets the number of workers: starts missing ones a few at a time, drains excess ones one at a time. */
   scale(wanted: number): void {
     this.#enlargement.supersede(wanted);
     this.#setWanted(wanted);
@@ -204,7 +204,7 @@ export class Supervisor implements WorkerListener {
     });
   }
 
-  /** Notes a restart that is not carried out, and why. */
+  /** Records a restart that was refused, and why. */
   refused(why: string): void {
     this.#generations.refused(why);
     this.#announcer.tell(events => events.changed());
@@ -263,7 +263,7 @@ export class Supervisor implements WorkerListener {
       this.#starts.ready(performance.now());
     }
     if (message.type === 'crashing') this.#countFailure(handle);
-    this.#announcer.said(handle, message); // before what follows from it, in the log
+    this.#announcer.said(handle, message); // logged before its consequences
     this.#noteStarted(performance.now());
     this.tick();
   }
@@ -302,7 +302,7 @@ export class Supervisor implements WorkerListener {
     });
   }
 
-  /** How many workers end by themselves, after an error, and take the memory that their successors need. */
+  /** How many workers are ending after an error and still use the memory that their successors need. */
   get #crowding(): number {
     const ending = this.handles.filter(({ state, reason }) => state === 'draining' && reason === 'crash');
     return ending.filter(handle => this.planFor(handle, 'crash').kind === 'old-first').length;

@@ -1,5 +1,5 @@
 /**
- * Whether a new worker may start beside the one that it replaces, by what fits into the memory. Pure. Sizes are in bytes.
+ * Whether a new worker may start beside the one that it replaces: it depends on what fits into memory. Pure. Sizes are in bytes.
  */
 import type { Config } from '../../config.ts';
 import type { Headroom } from '../../resources/headroom.ts';
@@ -17,17 +17,17 @@ export type Plan =
 
 export interface Replacement {
   surge: Config['restartSurge'];
-  /** Undefined without a limit, and where nobody knows what is in use. */
+  /** Undefined without a limit, and if the use is unknown. */
   headroom: Headroom | undefined;
   /** Undefined before the first worker is ready. */
   fresh: Pick<Fresh, 'readyBytes' | 'expectedBytes'> | undefined;
-  /** What goes with the old one. */
+  /** What the end of the old one frees. */
   oldBytes: number;
-  /** A hung worker goes in any case. */
+  /** A hung worker is replaced in any case. */
   isHung: boolean;
 }
 
-/** Left free beside a worker that starts: what the others take meanwhile. */
+/** Kept free beside a starting worker, for growth of the others in the meantime. */
 export function reserveOf({ limitBytes }: Headroom): number {
   return Math.min(64 * MIB, Math.max(16 * MIB, limitBytes * 0.04));
 }

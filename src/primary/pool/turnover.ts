@@ -17,7 +17,7 @@ interface Parts {
   memory: PoolMemory;
 }
 
-/** A worker that can't be replaced is asked about again after this time. */
+/** A worker that cannot be replaced is checked again after this time. */
 const REFUSED_FOR_MS = 60_000;
 
 export class Turnover {

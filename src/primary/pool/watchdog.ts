@@ -40,13 +40,13 @@ export class Watchdog {
   }
 
   /**
-   * Ends a hung worker, with what blocks it in the log. One that answers again meanwhile drains within `drainTimeoutMs`: it can't stay, since
+   * Ends a hung worker and logs its stack. If it answers again, it drains within `drainTimeoutMs`: it cannot stay, because
    * its inspector is open.
    */
   async end(handle: WorkerHandle, drainTimeoutMs: number): Promise<void> {
     const { id, pid } = handle;
     const address = await handle.openInspector('hung', STACK_TIMEOUT_MS);
-    // Without a file to load while the kit is installed anew.
+    // Needs no file to load, so it works while the kit is being reinstalled.
     const loaded = await import('./hung-stack.ts').catch(() => undefined);
     const stack = address === undefined ? undefined : await loaded?.stackAt(address, pid, STACK_TIMEOUT_MS);
     this.#log().error({ event: 'worker.hung', worker: id, workerPid: pid, stack: stack ?? 'unavailable' });

@@ -1,5 +1,5 @@
 /**
- * The channel to one worker, and the edge of the primary: what comes over it is the kit's own message, parsed, or it is dropped.
+ * The channel to one worker. It is the trust boundary of the primary: a message is the kit's own and is parsed, or it is dropped.
  * The app shares the channel and may send anything.
  */
 import type { ChildProcess } from 'node:child_process';
@@ -10,7 +10,7 @@ import { parseToPrimary } from '../../protocol/message-shapes.ts';
 
 export interface ChannelListener {
   onMessage(message: ToPrimary): void;
-  /** A message in the kit's envelope or node:cluster's that is none: the app forges them, or the kit has a bug. */
+  /** A malformed message in the kit's envelope or node:cluster's: the app forged it, or the kit has a bug. */
   onMalformed(error: Error): void;
 }
 
@@ -28,15 +28,15 @@ export class WorkerChannel {
     return this.#worker.isConnected();
   }
 
-  /** Drops the message where the channel is closed. `onWritten` is called in any case. */
+  /** Drops the message if the channel is closed. `onWritten` is called in any case. */
   send(message: ToWorker, onWritten: () => void = () => undefined): void {
     if (this.isOpen) this.#worker.send(seal(message), onWritten);
     else onWritten();
   }
 
   /**
-   * Node.js emits every message on the child process. Here and not in a listener: its own listeners throw where the app forges one of
-   * theirs (an acknowledgement of nothing, a handle of a type that is none), and what they throw would end the primary.
+   * Node.js emits every message on the child process. Overridden here because its own listeners throw when the app forges one of
+   * their messages (an unexpected acknowledgement, an unknown handle type), and the exception would end the primary.
    */
   #guard(child: ChildProcess): void {
     const emit = child.emit.bind(child);
@@ -57,7 +57,7 @@ export class WorkerChannel {
   }
 }
 
-/** A socket or a server that came with a message would stay open in the primary, with nobody to close it. */
+/** Otherwise a socket or server sent with a message would stay open in the primary. */
 function closeHandle(handle: unknown): void {
   if (typeof handle !== 'object' || handle === null) return;
   if ('destroy' in handle && typeof handle.destroy === 'function') handle.destroy();

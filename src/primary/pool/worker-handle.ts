@@ -41,7 +41,7 @@ const NOTHING = { open: 0, oldest: [] };
 /** Told to the supervisor, once for each message and once at the end. */
 export interface WorkerListener {
   said(handle: WorkerHandle, message: ToPrimary): void;
-  /** Told of every message that was dropped because it has not the shape of one. */
+  /** Called for every malformed message, which is dropped. */
   malformed(handle: WorkerHandle, error: Error): void;
   /** Who has sent the SIGKILL that was not ours. */
   whoKilled(): 'oom' | 'killed';
@@ -83,13 +83,13 @@ export class WorkerHandle {
   drain: Drain | undefined;
   /** What its drain waits for, as last told: how many requests, and the oldest of them. */
   waitingFor: { open: number; oldest: OpenRequest[] } = NOTHING;
-  /** What its app has taken along by ending the process at once. */
+  /** The requests lost when its app ended the process. */
   lost: { open: number; oldest: OpenRequest[] } | undefined;
   /** While it is looked into, its silence is no sign of a hang. */
   isDiagnosed = false;
-  /** A debugger may hold it: its silence is no sign either. */
+  /** A debugger may pause it: its silence does not mean that it hangs. */
   isInspected: boolean;
-  /** Why it can't go on: the worker's own words, or the primary's. */
+  /** Why it failed, as reported by the worker or the primary. */
   failure: string | undefined;
   /** The worker's report, where it made one. */
   error: ErrorReport | undefined;
@@ -103,7 +103,7 @@ export class WorkerHandle {
   #isKilled = false;
   #deadline: NodeJS.Timeout | undefined;
   #wantsCordon = false;
-  /** What it was asked to do and has not acknowledged yet, in order. */
+  /** Requests that it has not acknowledged yet, in order. */
   #requests: PromiseWithResolvers<void>[] = [];
   readonly #exitListeners = new Set<() => void>();
   #unreadBytes = 0;
@@ -154,8 +154,8 @@ export class WorkerHandle {
     ];
     worker.process.once('exit', async (code, signal) => {
       const isForeign = signal === 'SIGKILL' && !this.#isKilled;
-      await Promise.all(written.map(output => output.settle())); // its last words come before its end
-      // Whatever it was told before: who kills it has decided.
+      await Promise.all(written.map(output => output.settle())); // its output is passed on before its exit is reported
+      // Overrides earlier requests: the kill is final.
       if (isForeign) this.#reason = listener.whoKilled();
       if (isForeign && this.#reason === 'oom') this.failure = 'killed by the kernel for lack of memory';
       const reason = () => (signal === 'SIGTERM' ? 'killed' : 'crash');
@@ -206,7 +206,7 @@ export class WorkerHandle {
   /** Passes an event on; false where it is dropped, because too much waits for this worker to read. */
   deliver(broadcast: Broadcast): boolean {
     const bytes = broadcast.event.length + broadcast.json.length;
-    if (!this.#channel?.isOpen) return true; // gone, and nothing of it waits
+    if (!this.#channel?.isOpen) return true; // it has ended, so nothing of it waits
     if (this.#unreadBytes + bytes > MOST_UNREAD_BYTES) return false;
     this.#unreadBytes += bytes;
     this.#channel.send({ type: 'broadcast', ...broadcast }, () => {
@@ -216,8 +216,8 @@ export class WorkerHandle {
   }
 
   /**
-   * Opens its inspector, whose address nobody but this process learns. From now on the worker can only end.
-   * @returns the address; undefined where there is none within `timeoutMs`
+   * Opens its inspector, whose address only this process learns. From now on the worker can only end.
+   * @returns the address; undefined if it does not open within `timeoutMs`
    */
   async openInspector(reason: ExitReason, timeoutMs: number): Promise<string | undefined> {
     this.#leaving(reason, 2 * timeoutMs + EXIT_SLACK_MS);
@@ -233,8 +233,8 @@ export class WorkerHandle {
   }
 
   /**
-   * Takes the worker out of the rotation, or back; resolves when it is, or when the worker is out of it for good. One that leaves counts
-   * as out from the request on, one that comes back from its acknowledgement on: so two requests at once never take out every worker.
+   * Takes the worker out of rotation, or back in; resolves when done, or when the worker is ending. A leaving worker counts
+   * as out from the request on, a returning one as in from its acknowledgement on, so concurrent requests never take out every worker.
    */
   async setCordoned(cordoned: boolean): Promise<void> {
     if (!this.isActive) return;
@@ -244,7 +244,7 @@ export class WorkerHandle {
     await this.#acknowledged();
   }
 
-  /** Has it take what waits for these listeners, or for its own; resolves when nothing does, or when it is on its way out. */
+  /** Makes it accept what is queued at these listeners, or at its own; resolves when the queues are empty, or when it is ending. */
   async takeAll(slots: number[] | undefined): Promise<void> {
     if (!this.isActive) return;
     this.send({ type: 'take-all', ...(slots && { slots }) });
@@ -257,7 +257,7 @@ export class WorkerHandle {
     await acknowledged.promise;
   }
 
-  /** Calls back when the worker has exited, and it is known why, until the function that it returns is called. */
+  /** Calls back when the worker has exited and the reason is known. The returned function unsubscribes. */
   onExit(callback: () => void): () => void {
     this.#exitListeners.add(callback);
     return () => this.#exitListeners.delete(callback);
@@ -269,13 +269,13 @@ export class WorkerHandle {
     this.#worker?.process.kill('SIGKILL');
   }
 
-  /** Where it was not this primary, somebody has sent SIGUSR1, or the app has opened it. */
+  /** If this primary did not open it, someone sent SIGUSR1, or the app opened it. */
   #inspectorOpened(address: string): void {
     if (this.isActive) this.isInspected = true;
     this.#inspector.resolve(address);
   }
 
-  /** No request is acknowledged any more. */
+  /** Pending requests will not be acknowledged. */
   #settleRequests(): void {
     for (const { resolve } of this.#requests.splice(0)) resolve();
   }
@@ -302,7 +302,7 @@ export class WorkerHandle {
       case 'failed':
         this.failure = message.message;
         this.error = message;
-        this.#isAppError = message.stage === 'app'; // that it can't listen is in the kit's own words
+        this.#isAppError = message.stage === 'app'; // a listen error has the kit's own text
         break;
       case 'crashing':
         this.failure = message.message;

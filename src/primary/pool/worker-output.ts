@@ -1,32 +1,32 @@
 /**
- * What one worker writes to one descriptor, passed on in whole lines, so that those of several workers can share an output. Nothing here
- * looks at a line: a chunk is cut at its last line end.
+ * The output of one worker on one descriptor, passed on in whole lines, so that several workers can share an output. Nothing here
+ * parses a line: a chunk is cut at its last line ending.
  */
 import type { Readable } from 'node:stream';
 import type { LineSink } from '../../log-output.ts';
 
 const NEWLINE = 10;
-/** What has no end by then is one: a worker takes no more memory than this from its primary. */
+/** Longer input without a line ending is cut here, which bounds the memory that a worker uses in its primary. */
 const MAX_LINE_BYTES = 1 << 20;
-/** A line that grows by a byte at a time is kept in no more pieces. */
+/** The most pieces in which a line that grows slowly is kept. */
 const MAX_PIECES = 100;
 
 /**
- * A worker that logs one line after the other wakes the primary this often at most. 20,000 lines a second of 170 bytes cost the primary
- * 1.2 µs each and not 3. A full pipe is not waited for: some programs sleep where theirs is (pino's own destination for 100 ms).
+ * A worker that logs continuously wakes the primary at most this often. 20,000 lines a second of 170 bytes cost the primary
+ * 1.2 µs each instead of 3. A full pipe is read at once: some programs sleep when theirs is full (pino's own destination for 100 ms).
  */
 const REST_MS = 10;
 const BUSY_CHUNK_BYTES = 32 << 10;
 
-/** Turns of the event loop without anything to read, after which a pipe is empty: the pause has to end first. */
+/** A pipe counts as empty after this many turns of the event loop without input: the pause has to end first. */
 const QUIET_TURNS = 3;
-/** After the worker's exit, where a child of it goes on writing. A pipe holds no more than a few turns read, however slow the machine. */
+/** The limit after the worker's exit, if a child process goes on writing. A few turns read all that a pipe holds, even on a slow machine. */
 const MAX_TURNS = 100;
 
 export class WorkerOutput {
   readonly #stream: Readable;
   readonly #sink: LineSink;
-  /** A line whose end has not come yet. */
+  /** An incomplete line. */
   #begun: Buffer[] = [];
   #begunBytes = 0;
   #chunks = 0;
@@ -44,7 +44,7 @@ export class WorkerOutput {
     });
   }
 
-  /** Resolves when all that the worker wrote before its exit is passed on. Its children may hold the pipe open: its end is not waited for. */
+  /** Resolves when everything that the worker wrote before its exit is passed on. It does not wait for the pipe to close: child processes may hold it open. */
   async settle(): Promise<void> {
     this.#isSettling = true;
     this.#stream.resume();
@@ -74,7 +74,7 @@ export class WorkerOutput {
     if (chunk.length < BUSY_CHUNK_BYTES && !this.#isSettling) this.#rest();
   }
 
-  /** Ends the line that has begun. */
+  /** Completes a partial line. */
   #passBegun(): void {
     if (this.#begunBytes === 0) return;
     this.#sink.write(Buffer.concat([...this.#begun, Buffer.of(NEWLINE)]));
