@@ -27,9 +27,13 @@ export class ConfigError extends Error {
   }
 }
 
+/** There is none, or the folder of a Python environment that has the same name. */
+const NO_DOTENV: ReadonlySet<unknown> = new Set(['ENOENT', 'ENOTDIR', 'EISDIR']);
+
 /**
  * The environment of this start: outside production the working directory's `.env` is added below the real variables.
  * `process.env` itself stays as it is, so that a later reload sees what has left `.env`.
+ * @throws ConfigError where there is one that can't be read
  */
 export function readEnvironment(
   real: Environment = process.env,
@@ -37,7 +41,10 @@ export function readEnvironment(
 ): { environment: Environment; fromDotenv: ReadonlySet<string> } {
   if (real.NODE_ENV === 'production') return { environment: real, fromDotenv: new Set() };
   const source = readText(join(folder, '.env'));
-  if (typeof source !== 'string') return { environment: real, fromDotenv: new Set() };
+  if (typeof source !== 'string') {
+    if (!NO_DOTENV.has(source.code)) throw new ConfigError([`.env must be a file that can be read, got ${source.message}`]);
+    return { environment: real, fromDotenv: new Set() };
+  }
   // Loaded only here: production never pays for it.
   const { parse } = createRequire(import.meta.url)('dotenv') as typeof import('dotenv');
   const parsed = parse(source);
@@ -208,11 +215,11 @@ function certificatesOf(path: string): string {
   }
 }
 
-function readText(path: string): string | Error {
+function readText(path: string): string | NodeJS.ErrnoException {
   try {
     return readFileSync(path, 'utf8');
   } catch (error) {
-    return error as Error;
+    return error as NodeJS.ErrnoException;
   }
 }
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
@@ -169,6 +169,17 @@ describe('.env', () => {
 
   test('is not read in production', () => {
     assert.deepEqual(readEnvironment({ NODE_ENV: 'production' }, folder).environment, { NODE_ENV: 'production' });
+  });
+
+  test('that is there and can not be read is a bad configuration; a folder of that name is none', () => {
+    const other = mkdtempSync(join(tmpdir(), 'bosun-test-'));
+    after(() => rmSync(other, { recursive: true }));
+    const path = join(other, '.env');
+    symlinkSync(path, path); // ELOOP also for root, for whom there is no EACCES
+    assert.throws(() => readEnvironment({}, other), /\.env must be a file that can be read, got ELOOP/);
+    rmSync(path);
+    mkdirSync(path);
+    assert.equal(readEnvironment({ A: 'b' }, other).environment.A, 'b');
   });
 
   test('is named as the origin of a bad value', () => {

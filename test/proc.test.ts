@@ -8,6 +8,14 @@ import { closeSync, existsSync, openSync } from 'node:fs';
 import { test } from 'node:test';
 import { procFacts } from '../src/primary/admin/proc.ts';
 
+test('the memory of this process is told as nothing where the system has no /proc', async t => {
+  t.mock.method(process, 'memoryUsage', () => {
+    throw new Error('ENOENT: no such file or directory, uv_resident_set_memory');
+  });
+  const { memoryUsage } = await import('../src/resources/own-memory.ts');
+  assert.equal(memoryUsage().rss, 0);
+});
+
 const withProc = { skip: !existsSync('/proc/self/limits') };
 
 test('open files are counted, and what may be open is told', withProc, () => {

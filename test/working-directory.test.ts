@@ -2,10 +2,10 @@
  * The path by which the operator knows the working directory.
  */
 import assert from 'node:assert/strict';
-import { symlinkSync } from 'node:fs';
+import { realpathSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { workingDirectory } from '../src/resources/working-directory.ts';
+import { isThere, releaseAt, workingDirectory } from '../src/resources/working-directory.ts';
 import { temporaryFolder } from './process/operator.ts';
 
 test('the working directory keeps the path of $PWD, or of APP_MODULE, where that is the same directory', () => {
@@ -16,4 +16,18 @@ test('the working directory keeps the path of $PWD, or of APP_MODULE, where that
   assert.equal(workingDirectory({ PWD: '/tmp', APP_MODULE: join(link, 'app.mjs') }), link);
   for (const other of [{}, { PWD: '/tmp' }, { PWD: 'src' }, { PWD: join(link, 'nowhere'), APP_MODULE: 'src/app.mjs' }])
     assert.equal(workingDirectory(other), process.cwd());
+});
+
+test('a module that the system does not let this process look at is left to the worker that loads it', () => {
+  const directory = temporaryFolder();
+  const loop = join(directory, 'loop'); // like EACCES, ELOOP is an error also where a missing file is none
+  symlinkSync(loop, loop);
+  const [before, folder] = [process.cwd(), realpathSync(directory)];
+  try {
+    assert.deepEqual(releaseAt(directory, 'loop/app.mjs'), { directory: folder, module: join(folder, 'loop', 'app.mjs') });
+  } finally {
+    process.chdir(before);
+  }
+  assert.equal(isThere({ directory, module: join(loop, 'app.mjs') }), false);
+  assert.equal(workingDirectory({ PWD: loop }), process.cwd());
 });

@@ -40,6 +40,10 @@ const CONFIG_FILE: Row = {
   effect: 'refused: set its options in `NODE_OPTIONS`',
   refuse: () => 'the kit cannot read the options of a configuration file; set them in NODE_OPTIONS or WORKER_NODE_OPTIONS',
 };
+const WATCH: Row = {
+  effect: 'refused: a process that watches files starts another one that does the same, without end',
+  refuse: () => 'a process that watches files starts another one that does the same, without end',
+};
 const ENV_FILE: Row = {
   effect: 'applies, with a warning: it is read once, while a rolling restart reads `.env` again',
   warning: 'it is read once; a rolling restart reads only .env and secret files again',
@@ -95,6 +99,8 @@ export const NODE_OPTIONS = {
     effect: 'applies, with a warning: the other requests of that worker are lost',
     warning: 'a worker with an uncaught exception ends at once and loses its other requests',
   },
+  watch: WATCH,
+  'watch-path': WATCH,
   'preserve-symlinks': SYMLINKS,
   'preserve-symlinks-main': SYMLINKS,
 } satisfies Record<string, Row>;

@@ -12,7 +12,7 @@ import {
   type SecretTexts,
   usesRedis,
 } from '../config.ts';
-import { splitNodeOptions } from '../parsers.ts';
+import { nodeOptions } from '../parsers.ts';
 import type { NodeOptions } from '../resources/node-options.ts';
 import { isThere, type Release, releaseAt, workingDirectory } from '../resources/working-directory.ts';
 import { generateSessionKey } from '../state/session-keys.ts';
@@ -138,9 +138,9 @@ export class Settings {
 function nodeOptionsOf({ NODE_OPTIONS = '', WORKER_NODE_OPTIONS = '' }: Environment): NodeOptions {
   const split = (name: string, text: string) => {
     try {
-      return splitNodeOptions(text);
+      return nodeOptions(text);
     } catch (error) {
-      throw new ConfigError([`${name} must be valid Node.js options, got ${(error as Error).message}: ${JSON.stringify(text)}`]);
+      throw new ConfigError([`${name} must be ${(error as Error).message}, got ${JSON.stringify(text)}`]);
     }
   };
   return {

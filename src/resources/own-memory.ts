@@ -1,11 +1,11 @@
 /**
  * The memory of this process.
  */
-let last = process.memoryUsage();
+let last: NodeJS.MemoryUsage = { rss: 0, heapTotal: 0, heapUsed: 0, external: 0, arrayBuffers: 0 };
 
 /**
- * As `process.memoryUsage()`, in bytes. That opens a file, and throws where a flood of connections has left no descriptor: the last one that
- * was read is good enough then.
+ * As `process.memoryUsage()`, in bytes. That opens a file of /proc, and throws where there is none, or a flood of connections has left no descriptor:
+ * the last one that was read is good enough then.
  */
 export function memoryUsage(): NodeJS.MemoryUsage {
   try {

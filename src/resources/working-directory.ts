@@ -2,7 +2,7 @@
  * Where the app is deployed, by the path that the operator knows. The kernel only knows the directory that a link named when this process began;
  * a deployment that switches the link (`current -> releases/2`) is seen by the path, as unicorn sees it by $PWD.
  */
-import { readFileSync, realpathSync, statSync } from 'node:fs';
+import { readFileSync, realpathSync, type Stats, statSync } from 'node:fs';
 import { dirname, isAbsolute, join, relative, resolve } from 'node:path';
 
 /**
@@ -26,14 +26,14 @@ function foldersOf(path: string): string[] {
 }
 
 function isSame(a: string, b: string): boolean {
-  const [one, other] = [a, b].map(path => statSync(path, { throwIfNoEntry: false }));
+  const [one, other] = [a, b].map(find);
   return one !== undefined && other !== undefined && one.dev === other.dev && one.ino === other.ino;
 }
 
 /** What the workers of one generation run: paths without links, so that it stays the same until the next generation. */
 export interface Release {
   directory: string;
-  /** Absolute; as it was given where there is no such file, for the error of the worker that loads it. */
+  /** Absolute; as it was given where there is no such file for this user, for the error of the worker that loads it. */
   module: string;
 }
 
@@ -42,7 +42,7 @@ export function releaseAt(directory: string, module: string): Release {
   process.chdir(directory); // for whatever else is relative, such as files of secrets
   const real = realpathSync('.');
   const file = resolve(real, module);
-  return { directory: real, module: exists(file) ? realpathSync(file) : file };
+  return { directory: real, module: withoutLinks(file) };
 }
 
 /**
@@ -69,4 +69,21 @@ export function isThere({ directory, module }: Release): boolean {
   return exists(directory) && exists(module);
 }
 
-const exists = (path: string) => statSync(path, { throwIfNoEntry: false }) !== undefined;
+function withoutLinks(file: string): string {
+  try {
+    return realpathSync(file);
+  } catch {
+    return file;
+  }
+}
+
+const exists = (path: string) => find(path) !== undefined;
+
+/** Undefined where this user finds nothing, for whatever reason: who loads it gets the error. */
+function find(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch {
+    return undefined;
+  }
+}

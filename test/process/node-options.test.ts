@@ -2,10 +2,12 @@
  * Options of Node.js, as the workers really have them.
  */
 import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { ask, askJson } from './clients.ts';
 import { CLEAN, ROOT, startKit } from './kit.ts';
+import { temporaryFolder } from './operator.ts';
 import { writtenApp } from './written-app.ts';
 
 const MIB = 2 ** 20;
@@ -78,6 +80,21 @@ describe('options of Node.js', { concurrency: 3 }, () => {
       /--max-http-header-size and MAX_HEADER_BYTES must be the same, got 20000 and 16384/,
     ])
       assert.match(refused.stderr, reason);
+  });
+
+  test('that Node.js refuses in .env, which this process did not start with, end the start with code 78 and the reason', async () => {
+    const cwd = temporaryFolder();
+    writeFileSync(join(cwd, '.env'), 'NODE_OPTIONS=--no-such-option');
+    const kit = await startKit({ cwd, env: { APP_MODULE: writtenApp(APP) } });
+    assert.equal((await kit.exit()).code, 78, kit.transcript());
+    assert.match(kit.stderr, /NODE_OPTIONS must be options that Node\.js accepts in NODE_OPTIONS, but has --no-such-option/);
+  });
+
+  test('with a value that Node.js refuses end the first start at once, with code 1 and the reason', async () => {
+    const kit = await startKit({ env: { WORKER_NODE_OPTIONS: '--secure-heap=3', APP_MODULE: writtenApp(APP) } });
+    assert.equal((await kit.exit()).code, 1, kit.transcript());
+    assert.match(String((await kit.event('primary.abort')).error), /^exit code 9: Node\.js rejects its options, see the log/);
+    assert.match(kit.stderr, /--secure-heap must be a power of 2/);
   });
 
   test('of the permission model hold, where they leave the kit what it needs', async () => {

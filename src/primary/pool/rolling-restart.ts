@@ -56,7 +56,8 @@ export class RollingRestart {
     } catch (error) {
       if (error instanceof ConfigError) {
         log().error({ event: 'reload.refused', problems: error.problems });
-        supervisor.refused(`bad configuration: ${error.problems.length} problems, see reload.refused in the log`);
+        const problems = error.problems.length === 1 ? '1 problem' : `${error.problems.length} problems`;
+        supervisor.refused(`bad configuration: ${problems}, see reload.refused in the log`);
       }
       throw error;
     } finally {

@@ -36,6 +36,9 @@ const QUIET_AT_SHUTDOWN_MS = 300;
 /** Events that wait for a worker to read them: 10,000 of 1 KB and some. What is more is dropped, so that one that stands still takes no memory from the others. */
 const MOST_UNREAD_BYTES = 16 << 20;
 
+/** Exit codes of Node.js that rejects an option or a debugger port, before it runs any code. */
+const REJECTED_BY_NODE: ReadonlySet<number | null> = new Set([9, 12]);
+
 const NOTHING = { open: 0, oldest: [] };
 
 /** Told to the supervisor, once for each message and once at the end. */
@@ -98,6 +101,8 @@ export class WorkerHandle {
   /** Told to go, it did not, and was killed: it never said what it had open. */
   missedDeadline = false;
   #isAppError = false;
+  #hasSpoken = false;
+  #isRejectedByNode = false;
   #reason: ExitReason | undefined;
   /** By the primary itself. */
   #isKilled = false;
@@ -141,6 +146,7 @@ export class WorkerHandle {
     this.#channel = new WorkerChannel(worker, {
       onMessage: message => {
         this.silentMs = 0;
+        this.#hasSpoken = true;
         this.#heard(message);
         listener.said(this, message);
       },
@@ -159,7 +165,11 @@ export class WorkerHandle {
       if (isForeign) this.#reason = listener.whoKilled();
       if (isForeign && this.#reason === 'oom') this.failure = 'killed by the kernel for lack of memory';
       const reason = () => (signal === 'SIGTERM' ? 'killed' : 'crash');
-      ended(reason, signal === null ? `exit code ${code}` : `signal ${signal}`);
+      this.#isRejectedByNode = REJECTED_BY_NODE.has(code) && !this.#hasSpoken;
+      const options = this.#isRejectedByNode
+        ? ': Node.js rejects its options, see the log (NODE_OPTIONS, WORKER_NODE_OPTIONS)'
+        : '';
+      ended(reason, signal === null ? `exit code ${code}${options}` : `signal ${signal}`);
     });
     worker.on('error', error => {
       // A worker that dies while we write to it: its exit is what counts. One that the system did not start has none, and no process id.
@@ -173,7 +183,7 @@ export class WorkerHandle {
   }
 
   get isPermanent(): boolean {
-    return this.error?.isPermanent ?? false;
+    return this.#isRejectedByNode || (this.error?.isPermanent ?? false);
   }
 
   /** Undefined while nothing has decided on its end. */
