@@ -95,6 +95,7 @@ export class Shutdown {
       await Promise.race([new Promise(resolve => setTimeout(resolve, this.#delayMs)), supervisor.empty()]);
     }
     log().info({ event: 'shutdown.drain', workers: supervisor.handles.length, timeoutMs: shutdownTimeoutMs });
+    supervisor.endSilent();
     const deadline = performance.now() + shutdownTimeoutMs;
     await emptyAcceptQueues(supervisor, balancing, shutdownTimeoutMs * BLOCKED_PART);
     if (supervisor.handles.length === 0) this.#countUnserved();

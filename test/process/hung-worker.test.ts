@@ -80,3 +80,23 @@ test('with --inspect no worker is ever taken for hung, and the primary goes on',
   assert.match(kit.stderr, /Debugger listening on ws:/); // that is what the user wants
   assert.equal((await kit.stop()).code, 0);
 });
+
+test('a shutdown does not wait for a worker that has stopped answering, with --inspect either, and its exit code is 1', async () => {
+  const env = { WORKER_HEARTBEAT_TIMEOUT_MS: '500', NODE_OPTIONS: `--inspect=127.0.0.1:${await freePort()}` };
+  const kit = await startKit({ app: 'koa.mjs', env });
+  const { port } = await kit.ready();
+  await using client = await RawClient.open(port);
+  client.write(requestText('/block?ms=120000'));
+  const silentFor3s = /^bosun_worker_snapshot_age_seconds\{worker="\d"\} ([3-9]|\d\d)/m;
+  await until(
+    async () => silentFor3s.test((await kit.probe('/metrics')).body) || undefined,
+    () => kit.transcript(),
+    30_000,
+  );
+  assert.equal((await kit.stop()).code, 1);
+  const exits = kit.all('worker.exit').map(({ reason, failure }) => [reason, failure]);
+  assert.ok(
+    exits.some(([reason, failure]) => reason === 'shutdown' && /did not answer at the shutdown/.test(String(failure))),
+    JSON.stringify(exits),
+  );
+});

@@ -225,6 +225,12 @@ export class Supervisor implements WorkerListener {
     for (const handle of this.#handles) if (handle.state === 'starting') handle.kill('shutdown');
   }
 
+  /** Kills the workers that have not answered for WORKER_HEARTBEAT_TIMEOUT_MS: they would only delay the exit. */
+  endSilent(): void {
+    for (const handle of this.#handles)
+      if (this.#watchdog.isSilent(handle)) handle.giveUp('shutdown', 'did not answer at the shutdown, killed');
+  }
+
   /** Resolves when no worker is left. */
   async empty(): Promise<void> {
     if (this.#handles.size === 0) return;

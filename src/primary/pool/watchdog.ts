@@ -34,9 +34,14 @@ export class Watchdog {
     }, this.#beatMs);
   }
 
-  /** The first beat after a message says nothing yet. */
-  isHung({ isDiagnosed, isInspected, silentMs }: WorkerHandle): boolean {
-    return this.#timeoutMs > 0 && !isDiagnosed && !isInspected && silentMs - this.#beatMs >= this.#timeoutMs;
+  /** Silent, and no debugger may be holding it. */
+  isHung(handle: WorkerHandle): boolean {
+    return this.isSilent(handle) && !handle.isInspected;
+  }
+
+  /** Whether it has not reported for WORKER_HEARTBEAT_TIMEOUT_MS. The first beat after a message says nothing yet. */
+  isSilent({ isDiagnosed, silentMs }: WorkerHandle): boolean {
+    return this.#timeoutMs > 0 && !isDiagnosed && silentMs - this.#beatMs >= this.#timeoutMs;
   }
 
   /**

@@ -273,6 +273,13 @@ export class WorkerHandle {
     return () => this.#exitListeners.delete(callback);
   }
 
+  /** Kills it instead of waiting any longer. Unless it has reported its drain, its open requests are lost. */
+  giveUp(reason: ExitReason, failure: string): void {
+    this.missedDeadline = this.drain === undefined;
+    this.failure ??= failure;
+    this.kill(reason);
+  }
+
   kill(reason: ExitReason): void {
     this.#reason ??= reason;
     this.#isKilled = true;
@@ -295,11 +302,7 @@ export class WorkerHandle {
     this.state = 'draining';
     this.#settleRequests();
     clearTimeout(this.#deadline);
-    this.#deadline = setTimeout(() => {
-      this.missedDeadline = this.drain === undefined;
-      this.failure ??= `not gone after ${deadlineMs} ms, killed`;
-      this.kill(reason);
-    }, deadlineMs);
+    this.#deadline = setTimeout(() => this.giveUp(reason, `not gone after ${deadlineMs} ms, killed`), deadlineMs);
   }
 
   #heard(message: ToPrimary): void {
