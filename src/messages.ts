@@ -32,7 +32,8 @@ export type ToWorker =
    */
   | { type: 'take-all'; slots?: number[] }
   /** Close the listener, finish what is open, report, exit. */
-  | ({ type: 'drain' } & DrainTimes)
+  /** `sentAt` is monotonic time: a busy worker reads the message late, and the deadline must not move. */
+  | ({ type: 'drain'; sentAt: number } & DrainTimes)
   /** Accept no more, or again; open connections go on. */
   | { type: 'cordon' }
   | { type: 'uncordon' }

@@ -9,7 +9,14 @@ const OWN_NETWORK = '/proc/self/net';
 const CHUNK_BYTES = 16_384;
 
 /** A state as the table has it: hexadecimal, from the kernel's enum. */
-export const TcpState = { finWait1: '04', lastAck: '09', listen: '0A', closing: '0B' } as const;
+export const TcpState = {
+  established: '01',
+  finWait1: '04',
+  closeWait: '08',
+  lastAck: '09',
+  listen: '0A',
+  closing: '0B',
+} as const;
 
 export interface TcpLine {
   localPort: number;
@@ -18,7 +25,7 @@ export interface TcpLine {
   state: string;
   /** Sent or to be sent, and not acknowledged: bytes and the FIN. */
   txQueue: number;
-  /** Of a listening socket: connections not accepted yet. */
+  /** Bytes the process has not read; of a listening socket: connections not accepted yet. */
   rxQueue: number;
   inode: number;
 }

@@ -6,7 +6,7 @@ import type { Balancing } from '../balancing/balancing.ts';
 import { sendQueues, untilAcknowledged } from '../balancing/send-queue.ts';
 import type { LogSource } from '../log.ts';
 import type { LogOutputs } from '../log-output.ts';
-import { ExitCode } from '../messages.ts';
+import { EXIT_SLACK_MS, ExitCode } from '../messages.ts';
 import { emptyAcceptQueues } from './accept-queues.ts';
 import type { Totals } from './admin/totals.ts';
 import { leaveLastWords } from './last-words.ts';
@@ -15,6 +15,9 @@ import type { Settings } from './settings.ts';
 
 /** The share of SHUTDOWN_TIMEOUT_MS during which other workers go on accepting while one is blocked. The rest is for open requests. */
 const BLOCKED_PART = 0.5;
+
+/** From the deadline until just before workers are killed: by then those that are not blocked have accepted and counted what was queued. */
+const BLOCKED_SLACK_MS = EXIT_SLACK_MS - 50;
 
 interface Parts {
   settings: Settings;
@@ -102,7 +105,7 @@ export class Shutdown {
     balancing.close();
     const timeoutMs = Math.max(0, Math.round(deadline - performance.now()));
     for (const handle of supervisor.handles) if (handle.isActive) handle.beginDrain('shutdown', timeoutMs);
-    const counting = setTimeout(() => this.#countUnserved(), timeoutMs);
+    const counting = setTimeout(() => this.#endBlocked(), timeoutMs + BLOCKED_SLACK_MS);
     await supervisor.empty();
     clearTimeout(counting);
     await Promise.all([this.#untilAcknowledged(deadline), disconnect()]);
@@ -110,6 +113,13 @@ export class Shutdown {
     if (cut === 0) return;
     log().warn({ event: 'shutdown.cut', requests: cut });
     this.hasLost();
+  }
+
+  /** Kills blocked workers once their queued connections are counted. */
+  #endBlocked(): void {
+    this.#countUnserved();
+    for (const handle of this.#parts.supervisor.handles)
+      if (handle.drain === undefined) handle.giveUp('shutdown', 'drain not finished at the deadline, killed');
   }
 
   /** Queued connections that no worker will accept: they are reset with the last listener. */

@@ -8,7 +8,6 @@ import {
   type Diagnosis,
   type DiagnosisTarget,
   type Drain,
-  type DrainTimes,
   type ErrorSummary,
   HTTP_METHODS,
   type HttpSeries,
@@ -217,7 +216,7 @@ const TO_WORKER = {
   serve: object<Fields<ToWorker, 'serve'>>({ slots }),
   'take-all': object<Fields<ToWorker, 'take-all'>>({ slots: optional(slots) }),
   soft: object({}),
-  drain: object<DrainTimes>({ timeoutMs: count, quietMs: count }),
+  drain: object<Fields<ToWorker, 'drain'>>({ sentAt: number(), timeoutMs: count, quietMs: count }),
   cordon: object({}),
   uncordon: object({}),
   diagnose: object<Fields<ToWorker, 'diagnose'>>({

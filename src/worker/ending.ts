@@ -128,9 +128,11 @@ export class Ending implements EndListener {
     this.#hasBegun = true;
     const { serving, kit, redis, report } = this.#parts;
     process.channel?.ref(); // the app may have unreferenced it, but the last messages must be sent
-    await serving.close(code === ExitCode.ok ? times.timeoutMs : 0);
+    const startedAt = performance.now();
+    await serving.close(times.timeoutMs, code === ExitCode.ok);
     kit()?.beginDrain();
-    const drain = await serving.drain(times, (open, oldest) => tell({ type: 'waiting', open, oldest }));
+    const timeoutMs = Math.max(0, times.timeoutMs - (performance.now() - startedAt));
+    const drain = await serving.drain({ ...times, timeoutMs }, (open, oldest) => tell({ type: 'waiting', open, oldest }));
     if (drain !== undefined) {
       await report();
       tell({ type: 'drained', drain });

@@ -51,6 +51,8 @@ export class AppServer {
   #inFlight = 0;
   #answered = 0;
   #ending = false;
+  /** Requests that arrive later are not passed to the app: the drain cuts them. */
+  #cutAt = Number.POSITIVE_INFINITY;
   /** So many of the next answers end their connections. */
   #toEnd = 0;
 
@@ -104,6 +106,11 @@ export class AppServer {
   /** From now on every answer ends its connection. The listener stays open. */
   endConnections(): void {
     this.#ending = true;
+  }
+
+  /** Call before a drain with this deadline: a busy loop checks its clock only after it has handled every request it has read. */
+  cutAfter(timeoutMs: number): void {
+    this.#cutAt = performance.now() + timeoutMs;
   }
 
   /**
@@ -174,6 +181,7 @@ export class AppServer {
     this.#inFlight++;
     response[EXCHANGE] = exchange;
     response.writeHead = this.#writeHead;
+    if (exchange.startedAt >= this.#cutAt) return;
     // While connections end, an answer must know whether pipelined requests follow it: they are parsed by the next microtask.
     if (this.#isEndingSome) queueMicrotask(() => this.#listener(request, response as Parameters<RequestListener>[1]));
     else this.#listener(request, response as Parameters<RequestListener>[1]);

@@ -24,6 +24,9 @@ const SHORT_TURN_MS = 1;
 /** The limit for an app that has only long turns. */
 const LONG_TURNS_MS = 2000;
 
+/** Time to accept the rest of the queue after the deadline: requests are no longer handled then, so turns are short. */
+const LATE_TAKING_MS = 1000;
+
 export class Serving {
   readonly #config: Config;
   readonly #log: LogSource;
@@ -126,16 +129,21 @@ export class Serving {
     this.#resumeTaken();
   }
 
-  /** Stops accepting. When the pod shuts down, queued connections are accepted first, within `queueMs`. */
-  async close(queueMs: number): Promise<void> {
+  /**
+   * Stops accepting, and handles no request that arrives after `timeoutMs`. When the pod shuts down and this worker ends `inOrder`, queued
+   * connections are accepted first. Those accepted after the deadline are cut with the rest, and counted.
+   */
+  async close(timeoutMs: number, inOrder: boolean): Promise<void> {
     this.#gate?.retire();
+    this.#server?.cutAfter(timeoutMs);
     this.#holdTaken();
-    if (this.#takesAll) {
+    if (this.#takesAll && inOrder) {
       this.#intake?.release();
-      await this.#emptyQueues(queueMs);
+      await this.#emptyQueues(timeoutMs + LATE_TAKING_MS);
     }
     // Nothing may run between the last check of the queue and this: connections that arrive in between are reset.
     this.#intake?.close();
+    this.#holders = 1; // a `takeAll` still under way ends with the listeners
     this.#resumeTaken();
   }
 

@@ -7,6 +7,7 @@ import { PortError } from '../balancing/sockets.ts';
 import { type Config, type Inherited, usesRedis } from '../config.ts';
 import type { LogSource } from '../log.ts';
 import { type Broadcast, type Diagnosis, type DiagnosisTarget, KEYS_EVENT, type ToWorker } from '../messages.ts';
+import { monotonicMs } from '../protocol/monotonic.ts';
 import { MalformedError } from '../protocol/shapes.ts';
 import { Ending } from './ending.ts';
 import { messageOf, reportOf } from './error-report.ts';
@@ -85,7 +86,7 @@ class Worker {
         void this.#serving.takeAll(message.slots).then(() => tell({ type: 'took-all' }));
         break;
       case 'drain':
-        this.ending.drain(message);
+        this.ending.drain({ ...message, timeoutMs: Math.max(0, message.timeoutMs - (monotonicMs() - message.sentAt)) });
         break;
       case 'cordon':
         if (this.ending.hasBegun) break;

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { until } from '../until.ts';
 import { RawClient, requestText } from './clients.ts';
+import { openAsked } from './drains.ts';
 import { CLEAN, startKit } from './kit.ts';
 import { ALL_POLICIES } from './policies.ts';
 
@@ -80,16 +81,38 @@ describe('SIGTERM with a deep queue', { concurrency: 2 }, () => {
     });
   }
 
-  test('counts the connections that nobody accepts before the deadline, and exits with code 1', async () => {
+  test('cuts and counts what a worker comes to only after the deadline, and does not handle it', async () => {
     const { kit, port } = await start('none', { NODE_CLUSTER_WORKERS: '1', SHUTDOWN_TIMEOUT_MS: '500' });
+    await using blocking = await RawClient.open(port);
+    blocking.write(requestText('/block?ms=1500&tell=blocked'));
+    await kit.begun('blocked');
+    const clients = await Promise.all(
+      Array.from({ length: 20 }, async () => {
+        const client = await RawClient.open(port);
+        client.write(requestText('/block?ms=400'));
+        return client;
+      }),
+    );
+    assert.deepEqual(await kit.stop(), { code: 1, signal: null });
+    for (const client of clients) assert.match(await client.ended(), /ECONNRESET|FIN/);
+    const answered = clients.filter(({ unread }) => unread !== '').length;
+    assert.equal((await kit.event('shutdown.cut')).requests, clients.length - answered, kit.transcript());
+    assert.equal((await kit.event('worker.exit')).failure, 'exit code 0', 'it was not killed');
+  });
+
+  test('counts what nobody accepts or reads before the deadline, and exits with code 1', async () => {
+    const { kit, port } = await start('none', { NODE_CLUSTER_WORKERS: '1', SHUTDOWN_TIMEOUT_MS: '500' });
+    const kept = await openAsked(port, 5);
     await using blocking = await RawClient.open(port);
     blocking.write(requestText('/block?ms=60000&tell=blocked'));
     await kit.begun('blocked');
+    for (const client of kept.slice(1)) client.write(requestText('/'));
     const clients = await Promise.all(Array.from({ length: 7 }, () => waiting(port)));
     assert.deepEqual(await kit.stop(), { code: 1, signal: null });
-    for (const client of clients) assert.match(await client.ended(), /ECONNRESET|FIN/);
+    for (const client of [...clients, ...kept]) assert.match(await client.ended(), /ECONNRESET|FIN/);
     if (process.platform !== 'linux') return;
     assert.equal((await kit.event('shutdown.unserved')).connections, clients.length);
-    assert.ok(Number((await kit.event('shutdown.cut')).requests) >= clients.length);
+    const unread = kept.length - 1;
+    assert.equal((await kit.event('shutdown.cut')).requests, clients.length + unread + 1, 'and the one that blocks');
   });
 });

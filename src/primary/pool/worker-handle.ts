@@ -3,6 +3,7 @@
  * of its drain with SIGKILL, and knows at the end why it ended.
  */
 import type { Worker } from 'node:cluster';
+import { heldBy } from '../../balancing/unread.ts';
 import type { LogOutputs } from '../../log-output.ts';
 import {
   type Broadcast,
@@ -16,6 +17,7 @@ import {
   type ToPrimary,
   type ToWorker,
 } from '../../messages.ts';
+import { monotonicMs } from '../../protocol/monotonic.ts';
 import { describeOpenly } from '../open-text.ts';
 import { InspectorLines } from './inspector-lines.ts';
 import { forkWorker } from './spawn.ts';
@@ -86,7 +88,7 @@ export class WorkerHandle {
   drain: Drain | undefined;
   /** What its drain waits for, as last told: how many requests, and the oldest of them. */
   waitingFor: { open: number; oldest: OpenRequest[] } = NOTHING;
-  /** The requests lost when its app ended the process. */
+  /** The requests lost when its app ended the process, or the primary killed it. */
   lost: { open: number; oldest: OpenRequest[] } | undefined;
   /** While it is looked into, its silence is no sign of a hang. */
   isDiagnosed = false;
@@ -100,6 +102,7 @@ export class WorkerHandle {
   silentMs = 0;
   /** Told to go, it did not, and was killed: it never said what it had open. */
   missedDeadline = false;
+  #port = 0;
   #isAppError = false;
   #hasSpoken = false;
   #isRejectedByNode = false;
@@ -239,7 +242,12 @@ export class WorkerHandle {
   /** Asks the worker to finish what is open within `timeoutMs` and to exit; kills it where it does not. */
   beginDrain(reason: ExitReason, timeoutMs: number): void {
     this.#leaving(reason, timeoutMs + EXIT_SLACK_MS);
-    this.send({ type: 'drain', timeoutMs, quietMs: reason === 'shutdown' ? QUIET_AT_SHUTDOWN_MS : QUIET_MS });
+    this.send({
+      type: 'drain',
+      sentAt: monotonicMs(),
+      timeoutMs,
+      quietMs: reason === 'shutdown' ? QUIET_AT_SHUTDOWN_MS : QUIET_MS,
+    });
   }
 
   /**
@@ -282,6 +290,7 @@ export class WorkerHandle {
 
   kill(reason: ExitReason): void {
     this.#reason ??= reason;
+    if (this.drain === undefined) this.lost ??= { open: this.#openRequests, oldest: this.waitingFor.oldest };
     this.#isKilled = true;
     this.#worker?.process.kill('SIGKILL');
   }
@@ -305,12 +314,20 @@ export class WorkerHandle {
     this.#deadline = setTimeout(() => this.giveUp(reason, `not gone after ${deadlineMs} ms, killed`), deadlineMs);
   }
 
+  /** An estimate for a worker that does not answer: its last report, or the one request that blocks it, and the requests it has not read. */
+  get #openRequests(): number {
+    const { connections, unread } = heldBy(this.pid, this.#port);
+    const told = Math.max(this.snapshot?.inFlight ?? 0, this.waitingFor.open);
+    return unread + Math.max(told, Math.min(1, Math.max(0, connections - unread)));
+  }
+
   #heard(message: ToPrimary): void {
     switch (message.type) {
       case 'ready':
         if (this.state !== 'starting') break;
         this.state = 'ready';
         this.readyAt = performance.now();
+        this.#port = message.port;
         break;
       case 'failed':
         this.failure = message.message;
