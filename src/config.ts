@@ -27,13 +27,13 @@ export class ConfigError extends Error {
   }
 }
 
-/** There is none, or the folder of a Python environment that has the same name. */
+/** No such file, or a folder with that name (a Python environment). */
 const NO_DOTENV: ReadonlySet<unknown> = new Set(['ENOENT', 'ENOTDIR', 'EISDIR']);
 
 /**
  * The environment of this start: outside production the working directory's `.env` is added below the real variables.
  * `process.env` itself stays as it is, so that a later reload sees what has left `.env`.
- * @throws ConfigError where there is one that can't be read
+ * @throws ConfigError if the file exists but cannot be read
  */
 export function readEnvironment(
   real: Environment = process.env,
@@ -42,7 +42,7 @@ export function readEnvironment(
   if (real.NODE_ENV === 'production') return { environment: real, fromDotenv: new Set() };
   const source = readText(join(folder, '.env'));
   if (typeof source !== 'string') {
-    if (!NO_DOTENV.has(source.code)) throw new ConfigError([`.env must be a file that can be read, got ${source.message}`]);
+    if (!NO_DOTENV.has(source.code)) throw new ConfigError([`.env must be a readable file, got ${source.message}`]);
     return { environment: real, fromDotenv: new Set() };
   }
   // Loaded only here: production never pays for it.

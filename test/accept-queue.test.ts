@@ -33,7 +33,7 @@ test('reading the queues ends before the lines of established connections', () =
   assert.equal(waitingConnections(new Set([7]), folder), 1);
 });
 
-test('the kernel says how many connections nobody has accepted', {
+test('the kernel reports how many connections are not accepted yet', {
   skip: process.platform !== 'linux' && 'needs /proc',
 }, async () => {
   const bound = new BoundSocket({ host: '127.0.0.1' });

@@ -1,5 +1,5 @@
 /**
- * Which address stands for all of a system.
+ * Which address means all interfaces of a system.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -24,11 +24,11 @@ for (const [what, isOnly, addresses] of [
   ['a link-local IPv6 address alone, as a cable without a network gives it', false, [LO4, LO6, outer('fe80::1')]],
   ['nothing at all', false, []],
 ] as const)
-  test(`a system with ${what} is ${isOnly ? '' : 'not '}taken for one of IPv6 alone`, () => {
+  test(`a system with ${what} ${isOnly ? 'counts' : 'does not count'} as IPv6-only`, () => {
     assert.equal(isIpv6Only({ any: [...addresses] }), isOnly);
   });
 
-test('IPv6 stands in brackets beside a port', () => {
+test('an IPv6 address with a port is written in brackets', () => {
   assert.deepEqual(
     [hostAndPort('::', 80), hostAndPort('0.0.0.0', 80), hostAndPort('localhost', 80)],
     ['[::]:80', '0.0.0.0:80', 'localhost:80'],

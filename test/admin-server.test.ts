@@ -1,5 +1,5 @@
 /**
- * The admin server against clients that hold connections, send halves or nonsense, and do not read.
+ * The admin server against clients that hold connections, send partial or malformed requests, or do not read.
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -82,7 +82,7 @@ test('the admin port answers a new client when clients that do not read their an
   assert.equal((await ask(port, '/livez')).status, 200);
 });
 
-test('the admin port ends silent connections, half requests and half bodies', async t => {
+test('the admin port ends silent connections, partial requests and partial bodies', async t => {
   const { port } = await opened(t);
   const halves = ['', 'GET /livez HTTP/1.1\r\nHost: x\r\n', 'POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf'];
   await Promise.all(
@@ -94,7 +94,7 @@ test('the admin port ends silent connections, half requests and half bodies', as
   );
 });
 
-test('with a token all of the admin port but the probes is for those who have it', async t => {
+test('with ADMIN_TOKEN everything on the admin port but the probes requires it', async t => {
   const token = 'a:token/of=characters';
   const { port } = await opened(t, token);
   const basic = (login: string) => `Basic ${Buffer.from(login).toString('base64')}`;
@@ -123,14 +123,14 @@ test('with a token all of the admin port but the probes is for those who have it
   assert.equal((await ask(port, '/livez', { headers: { Authorization: 'Bearer wrong' } })).status, 200);
 });
 
-test('an answer that can not be made is a 500 without the text of its error, which is logged', async t => {
+test("an answer that fails is a 500 without the error's text, which is logged", async t => {
   const { port, failed } = await opened(t);
   const { status, body } = await ask(port, '/failing');
   assert.deepEqual([status, body], [500, 'internal error; see the log\n']);
   assert.match(String(failed), /postgres/);
 });
 
-test('requests that come at once share one answer, and later ones get a new one', async t => {
+test('concurrent requests share one answer, and later ones get a new one', async t => {
   const { port } = await opened(t);
   const client = await RawClient.open(port);
   client.write(requestText('/counted').repeat(20));
@@ -138,7 +138,7 @@ test('requests that come at once share one answer, and later ones get a new one'
   assert.equal((await client.ask('/counted')).body, '2');
 });
 
-test('random bytes, broken requests and resets leave the admin port as it was', async t => {
+test('random bytes, malformed requests and resets do not harm the admin port', async t => {
   const { port, server } = await opened(t);
   const random = seededRandom(17);
   const pick = <T>(items: readonly [T, ...T[]]): T => items[Math.floor(random() * items.length)] ?? items[0];
@@ -181,7 +181,7 @@ test('a connection that cannot be accepted is counted, and does not end the prim
   assert.deepEqual(refused, ['accept EMFILE', 'accept EMFILE']);
 });
 
-test('the admin port leaves the descriptors that the workers need, and always has room for probes', () => {
+test('the admin port leaves enough descriptors for the workers, and always has room for probes', () => {
   for (const [descriptors, workers, most] of [
     [1024, 2, 256],
     [256, 2, 88],

@@ -18,7 +18,7 @@ const metricsOf = async (register: (registers: Registry[]) => void): Promise<App
 
 const textOf = async (byWorker: AppMetric[][]) => AggregatorRegistry.aggregate(byWorker).metrics();
 
-test("an app's metric with a name of the kit's is shown with app_ before it, summed over the workers", async () => {
+test('an app metric whose name the kit uses is shown with the prefix app_, summed over the workers', async () => {
   const worker = await metricsOf(registers => {
     const name = 'http_request_duration_seconds';
     new Histogram({ name, help: 'h', labelNames: ['route'], buckets: [1], registers }).observe({ route: '/a' }, 0.5);
@@ -35,7 +35,7 @@ test("an app's metric with a name of the kit's is shown with app_ before it, sum
   assert.doesNotMatch(text, /^(http_request|bosun_)/m);
 });
 
-test('a metric that has the name of a part of one of the kit is renamed, and one that would then have two is left out', async () => {
+test('an app metric with the name of a sample of the kit is renamed, and dropped if the new name exists too', async () => {
   const worker = await metricsOf(registers => {
     new Counter({ name: 'http_request_duration_seconds_count', help: 'h', registers }).inc();
     new Gauge({ name: 'nodejs_eventloop_lag_seconds', help: 'h', registers }).set(1);
@@ -46,7 +46,7 @@ test('a metric that has the name of a part of one of the kit is renamed, and one
   assert.deepEqual(text.match(/^\w*nodejs_eventloop_lag_seconds .*$/gm), ['app_nodejs_eventloop_lag_seconds 7']);
 });
 
-test("prom-client's default metrics in an app stand beside the kit's", async () => {
+test("prom-client's default metrics of an app are listed beside the kit's", async () => {
   const worker = await metricsOf(([register]) => register && collectDefaultMetrics({ register }));
   const { byWorker, renamed } = withoutCollisions([worker], KITS);
   assert.deepEqual(renamed, ['process_cpu_user_seconds_total', 'nodejs_eventloop_lag_seconds']);

@@ -58,7 +58,7 @@ describe('whether a worker leaves a connection to others', () => {
     assert.equal(leaves(105, 100), true);
   });
 
-  test('with rr: where the other has had fewer turns, or as many and the last one earlier, however many connections it has', () => {
+  test('with rr: to the worker with fewer turns, or with as many and an earlier last one, whatever its connections', () => {
     const own = { ...load(0), turns: 5, takenAt: 2 };
     const leaves = (other: Partial<Load>, margins?: number) =>
       betterOff('rr', own, [{ ...load(100), ...other }], 0, margins).length > 0;
@@ -77,7 +77,7 @@ describe('whether a worker leaves a connection to others', () => {
     assert.deepEqual(next, { ...load(9), turns: 3 }, 'whose turn it is first');
   });
 
-  test('with rr: a worker that was blocked does not get the turns that it has missed', () => {
+  test('with rr: a worker that was blocked does not make up for missed turns', () => {
     const others = [
       { ...load(0), turns: 1000 },
       { ...load(0), turns: 999 },
@@ -163,7 +163,7 @@ test('a worker that left a connection waiting is not waited for until it says so
 const asked = (policy: Policy) => ({ policy, address: '127.0.0.1', port: 0, workers: 2 });
 
 describe('the board', () => {
-  test('has a name that nobody can take first', () => {
+  test('has a name that no other user can create first', () => {
     const folder = temporaryFolder();
     writeFileSync(join(folder, `bosun-board-${process.pid}`), '');
     closeSync(Board.create(folder).fd);
@@ -188,7 +188,7 @@ describe('the board', () => {
     closeSync(primary.fd);
   });
 
-  test('that can not be made makes the policy none, with a warning', () => {
+  test('that cannot be created makes the policy none, with a warning', () => {
     for (const folder of ['/proc/no-such-folder', '/dev/full']) {
       const balancing = new Balancing(asked('least-connections'), { ...MEANS, createBoard: () => Board.create(folder) });
       assert.equal(balancing.policy, 'none');
@@ -201,7 +201,7 @@ describe('the board', () => {
   });
 });
 
-test('where Node.js can not pause a listener the policy is none, with a warning', () => {
+test('if Node.js cannot pause a listener the policy is none, with a warning', () => {
   const balancing = new Balancing(asked('rr'), { ...MEANS, canPause: () => false });
   assert.equal(balancing.policy, 'none');
   assert.match(String(balancing.warning), /^the policy is none instead of rr: Node\.js v[\d.]+ can't pause a listening socket$/);

@@ -48,7 +48,7 @@ describe('the inbox of a pod', () => {
     assert.equal(inbox.counts.received, 0);
   });
 
-  test('drops a stamp that is none, or from further in the future than clocks differ', () => {
+  test('drops a stamp that is malformed, or further in the future than clocks may differ', () => {
     const inbox = inboxOf({ now: () => 1_000_000 });
     const stampOf = (at: number) => `${String(at).padStart(15, '0')}-0123456789ab`;
     const stamps = ['zzzz', '', '999999999999999-0123456789ab', stampOf(1_000_001 + 5 * MINUTE_MS), `${stampOf(1)}\n`];
@@ -58,7 +58,7 @@ describe('the inbox of a pod', () => {
     assert.equal(inbox.accept(textOf('a', 9, { stamp: stampOf(1_000_000 + 5 * MINUTE_MS - 1) }))?.seq, 9);
   });
 
-  test('drops what is signed and was recorded: from before its start, too old, or of a pod that is forgotten', () => {
+  test('drops replayed signed events: from before its start, too old, or of a forgotten pod', () => {
     let now = 100 * MINUTE_MS;
     const options = { isSigned: () => true, now: () => now };
     const [atOnce, durable] = [inboxOf(options), inboxOf({ ...options, isDurable: true })];
@@ -148,7 +148,7 @@ describe('retained events', () => {
     assert.equal(ahead.offer(second), true);
   });
 
-  test('one from further in the future than clocks differ does not win', () => {
+  test('an event further in the future than clocks may differ does not win', () => {
     const retained = new Retained(['config'], () => 1000);
     for (const stamp of ['zzzz', '999999999999999-ffffffffffff', `${String(302_000).padStart(15, '0')}-0123456789ab`])
       assert.equal(retained.offer({ event: 'config', json: '"forged"', stamp }), false, stamp);

@@ -42,7 +42,7 @@ export interface View {
   width: number;
   height: number;
   colorScheme?: 'light' | 'dark';
-  /** What the user gives where the browser asks for it. */
+  /** The credentials for the browser's prompt. */
   httpCredentials?: { username: string; password: string };
 }
 

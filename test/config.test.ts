@@ -171,12 +171,12 @@ describe('.env', () => {
     assert.deepEqual(readEnvironment({ NODE_ENV: 'production' }, folder).environment, { NODE_ENV: 'production' });
   });
 
-  test('that is there and can not be read is a bad configuration; a folder of that name is none', () => {
+  test('that exists and cannot be read is a bad configuration; a folder with that name is ignored', () => {
     const other = mkdtempSync(join(tmpdir(), 'bosun-test-'));
     after(() => rmSync(other, { recursive: true }));
     const path = join(other, '.env');
     symlinkSync(path, path); // ELOOP also for root, for whom there is no EACCES
-    assert.throws(() => readEnvironment({}, other), /\.env must be a file that can be read, got ELOOP/);
+    assert.throws(() => readEnvironment({}, other), /\.env must be a readable file, got ELOOP/);
     rmSync(path);
     mkdirSync(path);
     assert.equal(readEnvironment({ A: 'b' }, other).environment.A, 'b');

@@ -209,7 +209,7 @@ test('.dockerignore lets only what the Dockerfile copies into the build', () => 
   for (const secret of ['.env', '.git', 'node_modules', 'test']) assert.ok(!admitted.includes(secret), secret);
 });
 
-test('.dockerignore leaves out what docker/app.dockerignore does, after all that it lets in', () => {
+test('.dockerignore excludes everything that docker/app.dockerignore excludes, after its own inclusions', () => {
   const linesOf = (text: string) => text.split('\n').filter(line => line !== '' && !line.startsWith('#'));
   const adopters = linesOf(readFileSync(join(ROOT, 'docker', 'app.dockerignore'), 'utf8'));
   const afterwards = IGNORED.slice(IGNORED.findLastIndex(line => line.startsWith('!')));

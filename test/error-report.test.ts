@@ -1,5 +1,5 @@
 /**
- * What the primary is told of whatever a worker threw: which errors another try can't mend, and what of them everybody may see.
+ * Reports of thrown values: which errors a retry cannot fix, and which part of them may be shown anywhere.
  */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -24,7 +24,7 @@ async function thrownBy(name: string, source: string): Promise<unknown> {
   throw new Error(`${name} was loaded`);
 }
 
-describe('another try can not mend', () => {
+describe('an error that a retry cannot fix', () => {
   for (const [name, source] of [
     ['syntax.mjs', 'export default {;'],
     ['syntax.cjs', 'module.exports = {;'],
@@ -40,7 +40,7 @@ describe('another try can not mend', () => {
       assert.equal(reportOf(await thrownBy(name, source)).isPermanent, true);
     });
 
-  test('EADDRINUSE and EACCES, as a cause too', () => {
+  test('EADDRINUSE and EACCES, also as a cause', () => {
     for (const code of ['EADDRINUSE', 'EACCES']) {
       const error = Object.assign(new Error('no'), { code });
       assert.equal(reportOf(error).isPermanent, true);
@@ -49,7 +49,7 @@ describe('another try can not mend', () => {
   });
 });
 
-describe('another try may mend', () => {
+describe('an error that a retry may fix', () => {
   for (const [name, source] of [
     ['throws.mjs', "throw new Error('no database');"],
     ['answer.mjs', "JSON.parse('{half');"],
@@ -78,7 +78,7 @@ test('a name that may be text of the app is not shown', () => {
   assert.equal(reportOf(error).summary.class, 'Error');
 });
 
-test('anything can be thrown', () => {
+test('any thrown value can be reported', () => {
   const hostile = {
     get message() {
       throw new Error('a getter');

@@ -98,7 +98,7 @@ test('50 may listen; the next one is told to come again, and may when one has go
   assert.equal((await listen(port)).statusCode, 200);
 });
 
-test('a reader that came before the token was set, or with another one, is ended', async () => {
+test('a reader without the current token is disconnected', async () => {
   const { stream, port, access } = await serving();
   const before = (await listen(port)).setEncoding('utf8');
   const end = once(before, 'end');

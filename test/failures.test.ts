@@ -18,14 +18,14 @@ class Pool {
     this.failures = new Failures({ ...LIMITS, ...limits }, 0);
   }
 
-  /** It waits until it may start, and ends after `seconds` before it was ready. */
+  /** Waits until a worker may start, which ends after `seconds`, before it is ready. */
   failsToStart(seconds = 0.1, more: Partial<Ended> = {}): Verdict {
     const startedAt = this.#start();
     this.now += seconds * 1000;
     return this.#ends({ startedAt, readyAt: undefined, ...more });
   }
 
-  /** It starts, serves for `seconds`, and ends. */
+  /** A worker starts, serves for `seconds`, and ends. */
   serves(seconds: number, reason: ExitReason = 'crash'): Verdict {
     const startedAt = this.#start();
     this.failures.ready();
@@ -66,7 +66,7 @@ test('failed starts wait 0, 0.1, 0.2 … 5 s', () => {
   assert.deepEqual(waits, [0, 100, 200, 400, 800, 1600, 3200, 5000, 5000]);
 });
 
-test('whatever ends a worker before it was ready is a failed start', () => {
+test('every end of a worker before it is ready is a failed start', () => {
   for (const reason of ['crash', 'oom', 'killed', 'start-timeout', 'hung'] as const) {
     const pool = new Pool();
     pool.failsToStart(0.1, { reason });
@@ -74,7 +74,7 @@ test('whatever ends a worker before it was ready is a failed start', () => {
   }
 });
 
-test('a worker that the primary ends while it starts has not failed, and the next one may start', () => {
+test('a worker that the primary ends during its start has not failed, and the next one may start', () => {
   const pool = new Pool();
   pool.failsToStart();
   pool.failsToStart();
@@ -83,14 +83,14 @@ test('a worker that the primary ends while it starts has not failed, and the nex
   assert.equal(pool.failures.failuresInARow, 2);
 });
 
-test('a first start that can not succeed is given up at once, and not once a worker has served', () => {
+test('a start that can never succeed ends the pool at once, but not after a worker has served', () => {
   assert.deepEqual(new Pool().failsToStart(0.1, { isPermanent: true }), PERMANENT);
   const served = new Pool();
   served.serves(1, 'restart');
   assert.deepEqual(served.failsToStart(0.1, { isPermanent: true }), { kind: 'go-on' });
 });
 
-test('any other first start is tried until START_TIMEOUT_MS, whatever RESTART_INTENSITY is', () => {
+test('any other first start is retried until START_TIMEOUT_MS, whatever RESTART_INTENSITY is', () => {
   const pool = new Pool({ restartIntensity: 0 });
   assert.deepEqual(
     untilGivenUp(pool, () => pool.failsToStart()),
@@ -124,7 +124,7 @@ test('a worker that crashes on its first requests beside a healthy one never end
   );
 });
 
-test('a pool whose only worker dies 2 s after it is ready is given up when its budget is spent', () => {
+test('the primary gives up when its only worker keeps dying 2 s after it is ready and the budget is spent', () => {
   const pool = new Pool();
   let lives = 0;
   const verdict = untilGivenUp(pool, () => {
@@ -134,7 +134,7 @@ test('a pool whose only worker dies 2 s after it is ready is given up when its b
   assert.deepEqual([verdict, lives], [CRASH_LOOP, 11]);
 });
 
-test('not before 10 s without a stable worker, however small the budget', () => {
+test('the primary does not give up before 10 s without a stable worker, however small the budget', () => {
   const pool = new Pool({ restartIntensity: 0 });
   assert.deepEqual(
     untilGivenUp(pool, () => pool.serves(0.5)),
@@ -143,7 +143,7 @@ test('not before 10 s without a stable worker, however small the budget', () => 
   assert.ok(pool.now >= 10_000 && pool.now < 20_000, `${pool.now}`);
 });
 
-test('a worker that has served for 10 s makes the budget whole', () => {
+test('a worker that has served for 10 s restores the budget', () => {
   const pool = new Pool({ restartIntensity: 1 });
   assert.equal(
     untilGivenUp(pool, () => pool.serves(15)),
@@ -151,7 +151,7 @@ test('a worker that has served for 10 s makes the budget whole', () => {
   );
 });
 
-test('a pool that has served, and can not start again, is given up 10 s later at the earliest', () => {
+test('the primary of a pool that has served, and cannot start again, gives up after 10 s at the earliest', () => {
   const pool = new Pool({ restartIntensity: 3 });
   pool.serves(100);
   assert.deepEqual(
@@ -161,23 +161,23 @@ test('a pool that has served, and can not start again, is given up 10 s later at
   assert.ok(pool.now >= 110_000 && pool.now < 120_000, `${pool.now}`);
 });
 
-test('crashes that are older than RESTART_PERIOD_MS are forgotten', () => {
+test('crashes older than RESTART_PERIOD_MS do not count', () => {
   const pool = new Pool({ restartIntensity: 2, restartPeriodMs: 4000 });
-  // Of lives of 9 s, less than it takes to be stable, never two within 4 s.
+  // Workers that live for 9 s are not stable, and never crash twice within 4 s.
   assert.equal(
     untilGivenUp(pool, () => pool.serves(9)),
     undefined,
   );
 });
 
-test('a worker that was stable begins a new row of back-offs', () => {
+test('a failure of a stable worker starts a new series of back-offs', () => {
   const pool = new Pool();
   for (let count = 0; count < 5; count++) pool.failsToStart();
   assert.deepEqual(pool.serves(11), { kind: 'go-on' });
   assert.deepEqual(pool.failsToStart(), { kind: 'back-off', ms: 100 });
 });
 
-test('so does another worker that has started since, and is stable', () => {
+test('a failure after a later worker was stable starts a new series of back-offs', () => {
   const pool = new Pool();
   for (let count = 0; count < 5; count++) pool.failsToStart();
   pool.up = [{ startedAt: pool.now + 1, readyAt: pool.now + 1 }];
@@ -185,12 +185,12 @@ test('so does another worker that has started since, and is stable', () => {
   assert.deepEqual(pool.failsToStart(), { kind: 'go-on' });
 });
 
-test('one kill of a worker that serves costs nothing, and is no crash', () => {
+test('a single kill of a serving worker is not a crash and does not back off', () => {
   const pool = new Pool({ restartIntensity: 0 });
   for (let count = 0; count < 100; count++) assert.deepEqual(pool.serves(11, 'killed'), { kind: 'go-on' });
 });
 
-test('a worker that is killed again and again soon after it is ready backs off, and never ends the pool', () => {
+test('a worker that is killed repeatedly soon after it is ready backs off, and never ends the pool', () => {
   const pool = new Pool();
   for (let count = 0; count < 10; count++) assert.deepEqual(pool.serves(1, 'killed'), { kind: 'go-on' });
   assert.equal(
@@ -200,7 +200,7 @@ test('a worker that is killed again and again soon after it is ready backs off, 
   assert.ok(pool.failures.failuresInARow > 10);
 });
 
-test('a worker that is missing for another reason does not wait for those that fail', () => {
+test('a worker missing for another reason does not wait for failing ones', () => {
   const { failures } = new Pool();
   const failed = (at: number) =>
     failures.ended({ startedAt: at, readyAt: undefined, reason: 'crash', isPermanent: false }, true, [], at);
@@ -211,7 +211,7 @@ test('a worker that is missing for another reason does not wait for those that f
   assert.equal(failures.mayStart(2, 100), 2);
 });
 
-test('those that fail are tried one at a time, until one serves', () => {
+test('failing workers are retried one at a time, until one serves', () => {
   const { failures } = new Pool();
   const failed = () => failures.ended({ startedAt: 0, readyAt: undefined, reason: 'crash', isPermanent: false }, true, [], 0);
   for (let count = 0; count < 4; count++) failed();
@@ -227,7 +227,7 @@ test('those that fail are tried one at a time, until one serves', () => {
   assert.equal(failures.mayStart(2, 0), 2, 'what is missing later is not held back');
 });
 
-test('a worker that becomes ready does not shorten the wait of those that have failed', () => {
+test('a worker that becomes ready does not shorten the wait of failed ones', () => {
   const { failures } = new Pool();
   const failed = () => failures.ended({ startedAt: 0, readyAt: undefined, reason: 'oom', isPermanent: false }, true, [], 0);
   for (let count = 0; count < 4; count++) failed();
@@ -236,7 +236,7 @@ test('a worker that becomes ready does not shorten the wait of those that have f
   assert.equal(failures.mayStart(3, 400), 1);
 });
 
-test('workers that are killed one after the other for lack of memory back off, however long each has served', () => {
+test('workers killed one after the other for lack of memory back off, however long each has served', () => {
   const { failures } = new Pool();
   failures.ready();
   const killed = (at: number) =>
@@ -249,7 +249,7 @@ test('workers that are killed one after the other for lack of memory back off, h
   ]);
 });
 
-test('a failed replacement holds back no missing worker', () => {
+test('a failed replacement does not hold back a missing worker', () => {
   const { failures } = new Pool();
   const failed = () => failures.ended({ startedAt: 0, readyAt: undefined, reason: 'crash', isPermanent: false }, false, [], 0);
   for (let count = 0; count < 4; count++) failed();
@@ -257,7 +257,7 @@ test('a failed replacement holds back no missing worker', () => {
   assert.equal(failures.mayStart(1, 0), 1);
 });
 
-test('a pool that is whole has nobody who fails', () => {
+test('a complete pool has no failing workers', () => {
   const pool = new Pool();
   pool.now = 5000;
   pool.failsToStart(1);
@@ -267,7 +267,7 @@ test('a pool that is whole has nobody who fails', () => {
   assert.equal(pool.failures.failingSince, undefined);
 });
 
-test('what another worker has spent beside a stable one is forgotten when its period is over', () => {
+test('failures beside a stable worker do not count once their period is over', () => {
   const pool = new Pool({ restartIntensity: 1, restartPeriodMs: 1000 });
   pool.failures.ready();
   const healthy: Ended = { startedAt: 0, readyAt: 0, reason: 'killed', isPermanent: false };
@@ -280,7 +280,7 @@ test('what another worker has spent beside a stable one is forgotten when its pe
   assert.notEqual(pool.failsToStart().kind, 'give-up');
 });
 
-test('a crash that is announced, and then seen as an exit, counts once', () => {
+test('a crash that is reported and then seen as an exit counts once', () => {
   const { failures } = new Pool();
   const worker: Ended = { startedAt: 0, readyAt: 0, reason: 'crash', isPermanent: false };
   failures.ended(worker, true, [], 1000);

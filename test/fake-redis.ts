@@ -1,6 +1,6 @@
 /**
- * A small server that speaks Redis' protocol and can lie: a test may answer any command with any bytes, and send bytes that nobody asked for.
- * It keeps texts, hashes and nothing else, runs no scripts, and passes published messages on.
+ * A small server that speaks Redis' protocol and can send malformed data: a test may answer any command with any bytes, and send unrequested bytes.
+ * It keeps only strings and hashes, runs no scripts, and passes published messages on.
  */
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
@@ -13,7 +13,7 @@ export interface Connection {
   channels: Set<string>;
 }
 
-/** Bytes for the wire; undefined: the honest answer. An empty text: no answer. */
+/** Bytes for the wire; undefined: the correct answer. An empty string: no answer. */
 export type Lie = (command: readonly string[], connection: Connection) => string | Buffer | undefined;
 
 export const bulk = (text: string) => `$${Buffer.byteLength(text)}\r\n${text}\r\n`;
@@ -29,7 +29,7 @@ export class FakeRedis {
   /** Connections ever made. */
   made = 0;
   lie: Lie = () => undefined;
-  /** As a Redis of before 6: it knows no HELLO, and messages come as replies. */
+  /** Like a Redis before 6: without HELLO, and with messages as replies. */
   isResp2 = false;
 
   /** On a free port of 127.0.0.1; ends with the test file. */
@@ -152,7 +152,7 @@ export class FakeRedis {
   }
 }
 
-/** The first command of what a client has sent, an array of bulk strings, and its bytes; undefined while it is not whole. */
+/** The first command that a client has sent, an array of bulk strings, and its bytes; undefined while it is incomplete. */
 function commandOf(bytes: Buffer): { command: string[]; length: number } | undefined {
   let at = 0;
   const line = () => {

@@ -54,7 +54,7 @@ test('what is no beat is left alone, and so is one that says that it is ours', (
   assert.deepEqual(fleet.members, []);
 });
 
-test('what a pod says of itself is bounded and printable, and unknown fields are left out', () => {
+test('what a pod reports about itself is bounded and printable, without unknown fields', () => {
   const fleet = fleetAt({ ms: 0 });
   fleet.heard(beat('a', { pod: '\x1b[2J\u202epod\n', version: 'v'.repeat(1000), more: 'x'.repeat(100) }));
   fleet.heard(beat('b', { pod: 'x'.repeat(100_000) }));
@@ -66,18 +66,18 @@ test('what a pod says of itself is bounded and printable, and unknown fields are
   assert.equal(member?.version.length, 65);
   assert.ok(!('more' in (member ?? {})));
   assert.equal(fleet.ignored.malformed, 6);
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must not be there
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they must not occur
   assert.doesNotMatch(renderFleet(fleet.members).replaceAll('\n', ''), /[\0-\x1f]/);
 });
 
-test('a thousand pods are kept, and no more', () => {
+test('at most a thousand pods are kept', () => {
   const fleet = fleetAt({ ms: 0 });
   for (let i = 0; i < 1500; i++) fleet.heard(beat(`pod-${i}`));
   assert.equal(fleet.members.length, 1000);
   assert.equal(fleet.ignored.crowded, 500);
 });
 
-test('a signed beat that was recorded is no sign of life', () => {
+test('a replayed signed heartbeat does not count', () => {
   let now = 1_000_000;
   const fleet = new Fleet(
     'self',

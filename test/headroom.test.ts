@@ -1,5 +1,5 @@
 /**
- * What the cgroup leaves, on folders that look like real ones, and what /proc says of a process.
+ * The headroom of a cgroup, on folders that look like real ones, and the memory of a process in /proc.
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -19,13 +19,13 @@ function headroomIn(root: FakeRoot) {
   return readHeadroom(read, resolveLimits(read));
 }
 
-test('cgroup v2: what is in use without reclaimable page cache, against the limit', () => {
+test('cgroup v2: the headroom is the limit less the use without reclaimable page cache', () => {
   const root = new FakeRoot({ memoryMax: String(512 * MIB) });
   root.memoryUsed(400 * MIB, 'inactive_file 104857600\nactive_file 0\n');
   assert.deepEqual(headroomIn(root), { bytes: 212 * MIB, limitBytes: 512 * MIB, file: '/sys/fs/cgroup/memory.max' });
 });
 
-test('cgroup v2: memory.high counts where it leaves less, and the tightest of all levels', () => {
+test('cgroup v2: the tightest of all levels counts, and memory.high if it leaves less', () => {
   const root = new FakeRoot({ memoryMax: String(512 * MIB), memoryHigh: String(450 * MIB) });
   root.memoryUsed(400 * MIB);
   assert.equal(headroomIn(root)?.bytes, 50 * MIB);
@@ -43,7 +43,7 @@ test('cgroup v2: memory.high counts where it leaves less, and the tightest of al
   assert.deepEqual(headroomIn(nested), { bytes: 10 * MIB, limitBytes: 600 * MIB, file: '/sys/fs/cgroup/pod/memory.max' });
 });
 
-test('cgroup v1: the totals of the hierarchy, and the limit of an ancestor that cannot be seen', () => {
+test('cgroup v1: the totals of the hierarchy count, and the limit of an invisible ancestor', () => {
   const root = new FakeRoot();
   root.write('/proc/self/cgroup', '3:memory:/\n0::/\n');
   root.write('/proc/self/mountinfo', '1 2 0:4 / /m rw - cgroup c rw,memory\n');
@@ -56,32 +56,32 @@ test('cgroup v1: the totals of the hierarchy, and the limit of an ancestor that 
   assert.deepEqual(headroomIn(root), { bytes: 6 * MIB, limitBytes: 256 * MIB, file: '/m/memory.stat' });
 });
 
-test('no limit, or nothing that says what is in use: no headroom is known', () => {
+test('without a limit or a known use there is no headroom', () => {
   assert.equal(headroomIn(new FakeRoot()), undefined);
   assert.equal(headroomIn(new FakeRoot({ memoryMax: String(512 * MIB) })), undefined);
 });
 
-test('a limit below what is in use leaves less than nothing', () => {
+test('a limit below the use gives a negative headroom', () => {
   const root = new FakeRoot({ memoryMax: String(100 * MIB) });
   root.memoryUsed(130 * MIB);
   assert.equal(headroomIn(root)?.bytes, -30 * MIB);
 });
 
-test('private and shared pages of a process; all count as private where the kernel does not tell them apart', () => {
+test('private and shared pages of a process are read; all count as private if the kernel does not distinguish them', () => {
   const status = 'Name:\tnode\nVmRSS:\t  100 kB\nRssAnon:\t   40 kB\nRssFile:\t   50 kB\nRssShmem:\t   10 kB\n';
   assert.deepEqual(parseStatus(status), { privateBytes: 40 << 10, sharedBytes: 60 << 10 });
   assert.deepEqual(parseStatus('Name:\tnode\nVmRSS:\t  100 kB\n'), { privateBytes: 100 << 10, sharedBytes: 0 });
   assert.equal(parseStatus('Name:\tkthreadd\n'), undefined);
 });
 
-test('a process that is gone has no memory', async () => {
+test('a process that has ended has no memory', async () => {
   const child = spawn(process.execPath, ['-e', '']);
   await once(child, 'exit');
   assert.equal(readProcessMemory(child.pid ?? 0), undefined);
   assert.equal(await readPss(child.pid ?? 0), undefined);
 });
 
-test('the sum takes proportional sizes, follows private pages between two readings, and counts shared pages once without them', async () => {
+test('the sum uses proportional sizes, follows private pages between two readings, and counts shared pages once without them', async () => {
   const memories = new Map([
     [1, { privateBytes: 40, sharedBytes: 60 }],
     [2, { privateBytes: 45, sharedBytes: 58 }],
@@ -110,7 +110,7 @@ test('the sum takes proportional sizes, follows private pages between two readin
   assert.equal(without.of(processes, 0), 140 + 45 + 60 + 100);
 });
 
-test('page cache is no memory in use: the kernel takes it back, but for mapped code', () => {
+test('page cache does not count as memory in use, except for mapped code', () => {
   const used = (lines: Record<string, number>) =>
     withoutPageCache(
       1000,
@@ -118,7 +118,7 @@ test('page cache is no memory in use: the kernel takes it back, but for mapped c
         .map(([name, value]) => `${name} ${value}\n`)
         .join(''),
     );
-  // The own lines of v1 leave out what children hold.
+  // In v1 only the lines with `total_` include children.
   const own = { inactive_file: 1, active_file: 2, mapped_file: 3 };
   assert.equal(used({ ...own, total_mapped_file: 50, total_inactive_file: 300, total_active_file: 200 }), 550);
   assert.equal(used({ anon: 600, file: 350, shmem: 100, file_mapped: 50, inactive_file: 100, active_file: 150 }), 800, 'v2');

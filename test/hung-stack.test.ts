@@ -32,7 +32,7 @@ const saying = (...messages: unknown[]) =>
     for (const message of messages) socket.send(typeof message === 'string' ? message : JSON.stringify(message));
   });
 
-test('the stack of a paused process has a line for each frame, fifty at most', async () => {
+test('the stack of a paused process has a line for each frame, at most fifty', async () => {
   const url = await saying({ id: 1, result: {} }, PARSED, PAUSED, OURS);
   assert.deepEqual(await stackAt(url, PID, 60_000), ['spin (file:///app.mjs:3:5)']);
   const deep = { method: 'Debugger.paused', params: { callFrames: Array(12_000).fill(frame) } };
@@ -51,12 +51,12 @@ for (const [what, ...messages] of [
   ['an error for an answer', PAUSED, { id: 3, error: { message: 'no' } }],
   ['a message of 33 MiB', 'x'.repeat(33 << 20)],
 ] as [string, ...unknown[]][]) {
-  test(`whatever listens there and says ${what} costs the stack and nothing else`, async () => {
+  test(`a peer that sends ${what} costs only the stack`, async () => {
     assert.equal(await stackAt(await saying(...messages), PID, 60_000), undefined);
   });
 }
 
-test('an endless stream of messages is given up after 64 MiB, and silence after the time-out', async () => {
+test('an endless stream of messages ends after 64 MiB, and silence after the time-out', async () => {
   const text = JSON.stringify({ method: 'x', params: 'y'.repeat(1 << 20) });
   const endless = await listener(socket => {
     const pour = () => socket.send(text, error => !error && pour());
@@ -68,13 +68,13 @@ test('an endless stream of messages is given up after 64 MiB, and silence after 
     assert.equal(await stackAt(nobody, PID, 60_000), undefined);
 });
 
-test('the address of an inspector is read and never passed on, the lines around it are', () => {
+test('the address of an inspector is read and never passed on, unlike the lines around it', () => {
   const [passed, addresses] = [[] as string[], [] as string[]];
   const sink = { write: (lines: Buffer) => void passed.push(lines.toString()) };
   const lines = new InspectorLines(sink, address => void addresses.push(address));
   const write = (text: string) => lines.write(Buffer.from(text));
   const address = 'ws://127.0.0.1:40001/1aff7f5e-4df8-47cd-9841-b430fb448b14';
-  write('Debugger attached.\nä\n'); // said by the app: nothing has been opened
+  write('Debugger attached.\nä\n'); // written by the app: no inspector has opened
   write(
     `before\nand thisDebugger listening on ${address}\nFor help, see: https://nodejs.org/learn/getting-started/debugging\nö\n`,
   );

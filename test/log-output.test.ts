@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { LogOutput } from '../src/log-output.ts';
 import { WorkerOutput } from '../src/primary/pool/worker-output.ts';
 
-/** A reader that takes one write at a time, when it is told to. */
+/** A reader that takes one write at a time, on request. */
 class Reader {
   read = '';
   #done: (() => void) | undefined;
@@ -23,7 +23,7 @@ class Reader {
   }
 }
 
-test('a reader that stands still costs bounded memory, and learns how many lines it has missed', async () => {
+test('a stalled reader costs bounded memory, and gets the number of dropped lines', async () => {
   const reader = new Reader();
   const output: LogOutput = new LogOutput(reader.write, lines => output.writeOwn(`missed ${lines}\n`));
   const [line, written] = ['x'.repeat(999), 1200];
@@ -44,7 +44,7 @@ test('a reader that stands still costs bounded memory, and learns how many lines
   await output.flush(60_000);
 });
 
-test('a file that takes nothing loses its lines, and those are counted', async () => {
+test('lines that a file does not accept are lost and counted', async () => {
   const output = new LogOutput(
     (_, done) => setImmediate(done, new Error('ENOSPC')),
     () => assert.fail('there is nobody to tell'),
@@ -62,7 +62,7 @@ class Lines {
   }
 }
 
-test('pieces of lines are passed on as whole lines, and the rest when the worker ends', async () => {
+test('partial lines are passed on as whole lines, and the rest when the worker ends', async () => {
   const [stream, lines] = [new PassThrough(), new Lines()];
   const output = new WorkerOutput(stream, lines);
   for (const piece of ['a', 'b\nc', 'd', '\n\ne\nf', 'g']) stream.write(piece);
@@ -71,7 +71,7 @@ test('pieces of lines are passed on as whole lines, and the rest when the worker
   assert.equal(lines.passed.join(''), 'ab\ncd\n\ne\nfg\n');
 });
 
-test('a line without an end is passed on in bounded pieces', async () => {
+test('a line without a line ending is passed on in bounded pieces', async () => {
   const [stream, lines] = [new PassThrough({ highWaterMark: 8 << 20 }), new Lines()];
   const output = new WorkerOutput(stream, lines);
   for (let count = 0; count < 300; count++) stream.write('x'.repeat(10_000));
@@ -81,7 +81,7 @@ test('a line without an end is passed on in bounded pieces', async () => {
   assert.ok(lines.passed.length >= 3);
 });
 
-test('the end of a worker is told although a child of it goes on writing', async () => {
+test('the end of a worker is reported although a child process of it goes on writing', async () => {
   const [stream, lines] = [new PassThrough(), new Lines()];
   const output = new WorkerOutput(stream, lines);
   const writing = setInterval(() => stream.write('again\n'), 1);
@@ -89,7 +89,7 @@ test('the end of a worker is told although a child of it goes on writing', async
   clearInterval(writing);
 });
 
-test('what a worker left in its pipe is passed on before its end, also while the primary gets no CPU', async () => {
+test("output left in a worker's pipe is passed on before its end, also while the primary gets no CPU", async () => {
   const [stream, lines] = [new PassThrough(), new Lines()];
   const output = new WorkerOutput(stream, lines);
   const passedAtTheEnd = output.settle().then(() => lines.passed.length);

@@ -1,5 +1,5 @@
 /**
- * The edges of the primary and of the worker, with whatever may come over their channel.
+ * The parsers of the primary and the worker, with any value that may come over their channel.
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
@@ -69,12 +69,12 @@ const TO_WORKER: { [T in ToWorker['type']]: Extract<ToWorker, { type: T }> } = {
 };
 
 describe('a message of the kit', () => {
-  test('arrives as it was sent, in both directions', () => {
+  test('a message of the kit arrives as it was sent, in both directions', () => {
     for (const message of Object.values(TO_PRIMARY)) assert.deepEqual(parseToPrimary(overTheWire(message)), message);
     for (const message of Object.values(TO_WORKER)) assert.deepEqual(parseToWorker(overTheWire(message)), message);
   });
 
-  test('carries the metrics of an app as prom-client gives them, all kinds', async () => {
+  test('a message of the kit carries all kinds of prom-client metrics', async () => {
     const registers = [new Registry()];
     new Counter({ name: 'c', help: 'h', labelNames: ['x'], registers }).inc({ x: 1 });
     const odd = new Gauge({ name: 'odd', help: 'h', labelNames: ['a', 'b', 'c'], registers });
@@ -102,7 +102,7 @@ const ODD: unknown[] = [
   JSON.parse('{"__proto__":{"x":1},"constructor":1}'),
 ]; // biome-ignore format: a list to read as one
 
-describe('a worker that sends nonsense', () => {
+describe('a malformed message of a worker', () => {
   const wrong: [string, unknown, RegExp][] = [
     ['null', null, /message must be an object, got null/],
     ['text', 'hello', /message must be an object, got "hello"/],
@@ -120,12 +120,12 @@ describe('a worker that sends nonsense', () => {
     ],
   ];
   for (const [what, message, expected] of wrong) {
-    test(`is told where and what was expected: ${what}`, () => {
+    test(`gets an error with the place and the expectation: ${what}`, () => {
       assert.throws(() => parseToPrimary(message), { name: 'MalformedError', message: expected });
     });
   }
 
-  test('leaves nothing in the primary but what its message may hold', () => {
+  test('only known fields of a message stay in the primary', () => {
     const error = { ...report, message: LONG, stack: LONG, summary: { ...report.summary, file: LONG } };
     const failed = parseToPrimary({ type: 'failed', stage: 'app', ...error, fat: LONG });
     assert.ok(JSON.stringify(failed).length < 25_000);
@@ -142,7 +142,7 @@ describe('a worker that sends nonsense', () => {
     assert.deepEqual(fat.type === 'stats' && fat.snapshot.appMetrics.map(({ name }) => name), ['first']);
   });
 
-  test('costs the other metrics nothing where one of them is odd', () => {
+  test('a malformed metric does not affect the others', () => {
     const good = { name: 'good', help: 'h', type: 'gauge', aggregator: 'sum', values: [{ value: 1, labels: {} }] };
     const bad = [
       null,
@@ -155,7 +155,7 @@ describe('a worker that sends nonsense', () => {
     assert.deepEqual(parsed.type === 'stats' && parsed.snapshot.appMetrics, [good]);
   });
 
-  test('gets a MalformedError or a message of known size, whatever it is', () => {
+  test('any value is a MalformedError or a message of known size', () => {
     const seed = Number(process.env.SEED ?? Date.now() % 1e9);
     console.log(`# seed ${seed}`);
     const random = seededRandom(seed);

@@ -63,8 +63,8 @@ describe('an option that affects what the kit sets', () => {
     ['--experimental-default-config-file', /cannot read the options of a configuration file/],
     ['--heapsnapshot-signal=SIGUSR2', /the kit uses SIGUSR2/],
     ['--report-signal SIGHUP', /the kit uses SIGHUP/],
-    ['--watch', /starts another one that does the same, without end/],
-    ['--watch-path=src', /without end/],
+    ['--watch', /would start another one, endlessly/],
+    ['--watch-path=src', /endlessly/],
     ['--report-on-signal', /a --report-signal other than SIGUSR2/],
   ] as const)
     test(`${option} is refused with the reason`, () => {

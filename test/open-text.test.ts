@@ -1,5 +1,5 @@
 /**
- * What a worker tells of an error of its app, and what of that anybody may see.
+ * A worker's report of an error of its app, and the part that may be shown anywhere.
  */
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
@@ -15,7 +15,7 @@ const FILE = 'test/open-text.test.ts';
 
 const open = (thrown: unknown) => describeOpenly(reportOf(thrown));
 
-test('an error is shown by its class, code, file, line and a fingerprint of its message', () => {
+test('an open error has its class, code, file, line and a fingerprint of its message', () => {
   class QueryError extends Error {
     readonly code = '28P01';
   }
@@ -24,14 +24,14 @@ test('an error is shown by its class, code, file, line and a fingerprint of its 
   assert.notEqual(fingerprintOf(SECRET), fingerprintOf('another'));
 });
 
-test('a syntax error is shown by the file that has it, and not by its text', async () => {
+test('an open syntax error has its file, and not its text', async () => {
   const file = join(temporaryFolder(), 'broken.cjs');
   writeFileSync(file, `\nconst = '${SECRET}';\n`);
   const error = await import(pathToFileURL(file).href).catch(thrown => thrown);
   assert.match(open(error), new RegExp(`^SyntaxError at ${file}:2, message #`));
 });
 
-test('the text of an error is not shown, wherever the app has put it', () => {
+test('an open error never contains text of the app', () => {
   const named = Object.assign(new Error('x'), { name: SECRET, code: SECRET });
   const likeAStack = new Error(`x\n    at ${SECRET} (/${SECRET}:1:1)\n    at file:///${SECRET}:1:1`);
   const stacked = Object.assign(new Error('x'), { stack: `Error: x\n    at f (/${SECRET}:1:1)` });
@@ -41,7 +41,7 @@ test('the text of an error is not shown, wherever the app has put it', () => {
     assert.ok(!open(error).includes(SECRET), open(error));
 });
 
-test('whatever was thrown has a description', () => {
+test('every thrown value has a description', () => {
   const unreadable = new Proxy(new Error('x'), {
     get: () => {
       throw new Error('no');

@@ -1,6 +1,6 @@
 /**
- * The rules of failures and starts together, over random lives of a pool in virtual time: it never stands still, starts too much, or
- * gives up while somebody serves. PROPERTY_SEED runs one again.
+ * The rules of failures and starts together, over random histories of a pool in virtual time: it never stalls, starts too many workers, or
+ * gives up while a worker serves. PROPERTY_SEED repeats one run.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -69,7 +69,7 @@ function runOnce(random: () => number, seed: string): void {
   }
 }
 
-test('a pool never stands still, starts too many, or is given up while a worker serves', () => {
+test('a pool never stalls, starts too many workers, or gives up while a worker serves', () => {
   const base = process.env.PROPERTY_SEED ?? String(Date.now());
   for (let run = 0; run < RUNS; run++) {
     const seed = `PROPERTY_SEED=${base}, run ${run}`;

@@ -8,7 +8,7 @@ test('a line for people says when, how bad, what, and its fields', () => {
   assert.equal(stripVTControlCharacters(prettyLine(line)), '08:00:01.250 warn  pool.backoff ms=200 why=it crashed\n');
 });
 
-test('a stack keeps its lines, and what is no line of the kit stays as it is', () => {
+test('a stack keeps its lines, and other output is unchanged', () => {
   const line = JSON.stringify({
     level: 'fatal',
     time: '2026-11-25T08:00:01.250Z',

@@ -8,7 +8,7 @@ import { closeSync, existsSync, openSync } from 'node:fs';
 import { test } from 'node:test';
 import { procFacts } from '../src/primary/admin/proc.ts';
 
-test('the memory of this process is told as nothing where the system has no /proc', async t => {
+test('the memory of this process is reported as 0 without /proc', async t => {
   t.mock.method(process, 'memoryUsage', () => {
     throw new Error('ENOENT: no such file or directory, uv_resident_set_memory');
   });

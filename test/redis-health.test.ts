@@ -10,8 +10,8 @@ function healthOf(refused: () => readonly RedisRefusal[], now?: () => number) {
   return { health: new RedisHealth(() => ({ info: write, warn: write }) as unknown as Log, refused, now), lines };
 }
 
-describe('what Redis says to a pod', () => {
-  test('a refusal of several processes is logged once, and once when it is over for all', () => {
+describe('the state of Redis for a pod', () => {
+  test('a refusal to several processes is logged once, and once when it has ended for all', () => {
     const refusal = { code: 'OOM', command: 'eval', message: 'OOM no memory', count: 2 };
     let refused: RedisRefusal[] = [];
     const { health, lines } = healthOf(() => refused);
@@ -23,7 +23,7 @@ describe('what Redis says to a pod', () => {
     assert.deepEqual(lines.slice(1), [{ event: 'redis.accepting', code: 'OOM', command: 'eval' }]);
   });
 
-  test('a server that breaks the protocol again and again is logged once, and its state after a minute without', () => {
+  test('a server that keeps breaking the protocol is logged once, and its state after a clean minute', () => {
     let now = 0;
     const { health, lines } = healthOf(
       () => [],
@@ -44,7 +44,7 @@ describe('what Redis says to a pod', () => {
     assert.deepEqual(lines.slice(2), [{ event: 'redis.ready', worker: 1, message: 'is ready' }]);
   });
 
-  test('a reason that comes back with each new connection is logged once until Redis is ready', () => {
+  test('a reason that recurs with each new connection is logged once until Redis is ready', () => {
     const { health, lines } = healthOf(() => []);
     for (let i = 0; i < 10; i++) {
       health.changed('refused', 'NOPERM subscribe', 'primary');

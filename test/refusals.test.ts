@@ -3,8 +3,8 @@ import { describe, test } from 'node:test';
 import { Backoff } from '../src/state/backoff.ts';
 import { isFailover, printable, Refusals, refusalCode } from '../src/state/refusals.ts';
 
-describe('what Redis refuses for good', () => {
-  test('is known by its code, in answers to scripts of older servers too', () => {
+describe('a lasting refusal by Redis', () => {
+  test('a refusal has a known code, in script errors of older servers too', () => {
     for (const code of [
       'READONLY',
       'MASTERDOWN',
@@ -26,12 +26,12 @@ describe('what Redis refuses for good', () => {
       assert.equal(refusalCode(other), undefined);
   });
 
-  test('a server that is no master any more is told by three codes', () => {
+  test('three codes show that a server is no longer the master', () => {
     for (const message of ['READONLY x', 'MASTERDOWN x', 'UNBLOCKED x']) assert.ok(isFailover(message));
     for (const message of ['OOM x', 'ERR READONLY', 'NOPERM x']) assert.ok(!isFailover(message));
   });
 
-  test('stands until the same command works, and is not refused again for five seconds', () => {
+  test('a refusal lasts until the same command works and is not refused for five seconds', () => {
     let now = 0;
     const refusals = new Refusals(() => now);
     refusals.failed('eval', 'OOM no memory');
@@ -50,7 +50,7 @@ describe('what Redis refuses for good', () => {
     assert.deepEqual(refusals.current, []);
   });
 
-  test('is bounded in number and size, without control characters', () => {
+  test('refusals are bounded in number and size, without control characters', () => {
     const refusals = new Refusals();
     for (let i = 0; i < 100; i++) refusals.failed(`command${i}`, `NOPERM \x1b[31m\u202e${'x'.repeat(1000)}`);
     assert.equal(refusals.current.length, 20);
@@ -60,7 +60,7 @@ describe('what Redis refuses for good', () => {
   });
 });
 
-test('connections that are of no use are replaced at once the first time, then later and later up to five seconds', () => {
+test('useless connections are replaced at once the first time, then with delays of up to five seconds', () => {
   let now = 0;
   const backoff = new Backoff(
     () => now,

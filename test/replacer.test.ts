@@ -1,5 +1,5 @@
 /**
- * The order of things in a replacement, in virtual time: workers are made up, and change when the test says so.
+ * The order of steps in a replacement, in virtual time: workers are fakes, and change when the test says so.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -17,7 +17,7 @@ type Fake = { -readonly [Key in keyof Replaceable]: Replaceable[Key] } & { isHun
 const LEDGER = { finished: 1, cutRequests: 0, cut: [], handedOver: 0, longestRequestMs: 1, durationMs: 5 };
 const OLD_FIRST: Plan = { kind: 'old-first', why: 'no room' };
 
-/** A pool of fakes, as the supervisor looks after it. */
+/** A pool of fakes, in place of the supervisor. */
 class Pool {
   readonly workers: Fake[] = [];
   readonly steps: string[] = [];
@@ -112,7 +112,7 @@ test('with surge the new worker serves for a second before the old one drains', 
   assert.equal(pool.of(1).state, 'draining');
 });
 
-test('without surge the old worker has gone before the new one starts, and one after the other', async () => {
+test('without surge each old worker ends before its new one starts, one after the other', async () => {
   const pool = new Pool(2);
   pool.plan = OLD_FIRST;
   const done = pool.restart();
@@ -162,7 +162,7 @@ test('without surge the last worker that serves stays until another one does', (
   assert.equal(pool.of(1).state, 'draining');
 });
 
-test('without surge a new worker that does not come up ends the roll, and the pool starts another one', async () => {
+test('without surge a new worker that fails to start ends the roll, and the pool starts another one', async () => {
   const pool = new Pool(2);
   pool.plan = OLD_FIRST;
   const done = pool.restart();
@@ -176,7 +176,7 @@ test('without surge a new worker that does not come up ends the roll, and the po
   assert.deepEqual([pool.of(2).state, pool.of(4).state], ['ready', 'starting']);
 });
 
-test('a refused replacement changes nothing and says why', async () => {
+test('a refused replacement changes nothing and has a reason', async () => {
   const pool = new Pool(2);
   pool.plan = { kind: 'refuse', why: 'no room at all' };
   const done = pool.restart();
@@ -185,7 +185,7 @@ test('a refused replacement changes nothing and says why', async () => {
   assert.deepEqual([pool.workers.length, pool.steps], [2, []]);
 });
 
-test('an old worker that the kernel kills is told as that, and the roll goes on and fails at its end', async () => {
+test('an old worker killed by the kernel is reported, and the roll goes on and fails at its end', async () => {
   for (const wasDraining of [false, true]) {
     const pool = new Pool(2);
     const done = pool.restart();
@@ -207,7 +207,7 @@ test('an old worker that the kernel kills is told as that, and the roll goes on 
   }
 });
 
-test('a new worker that the kernel kills is told as that', async () => {
+test('a new worker killed by the kernel is reported as such', async () => {
   const pool = new Pool(1);
   const done = pool.restart();
   pool.tick(0);
@@ -217,7 +217,7 @@ test('a new worker that the kernel kills is told as that', async () => {
   assert.equal(pool.of(1).state, 'ready');
 });
 
-test('a hung worker is killed at once where its successor does not fit beside it', () => {
+test('a hung worker is killed at once if its successor does not fit beside it', () => {
   const pool = new Pool(2);
   pool.plan = OLD_FIRST;
   pool.of(1).isHung = true;
@@ -228,7 +228,7 @@ test('a hung worker is killed at once where its successor does not fit beside it
   assert.equal(pool.of(3).state, 'starting');
 });
 
-test('a roll ends where fewer workers are wanted than have gone', async () => {
+test('a roll ends if fewer workers are wanted than have ended', async () => {
   const pool = new Pool(1);
   pool.plan = OLD_FIRST;
   const done = pool.restart();

@@ -1,5 +1,5 @@
 /**
- * Which worker is recycled for its memory, and how one is replaced where memory is short: in virtual time, with made-up sizes.
+ * Which worker is recycled for its memory, and how one is replaced when memory is short: in virtual time, with made-up sizes.
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
@@ -32,7 +32,7 @@ class Pool {
   /** No request comes before. */
   idleUntil = 0;
   readonly recycled: number[] = [];
-  /** What a worker has as it becomes ready. */
+  /** The size of a worker when it becomes ready. */
   readonly freshMib: number;
 
   constructor(workers: number, freshMib: number, limitMib: number | undefined, workerMaxRssMb = 0) {
@@ -97,7 +97,7 @@ describe('recycling by the headroom', () => {
     }
   });
 
-  test('nor one that waits idle for its first requests before', () => {
+  test('an app that is idle before its first requests is never recycled', () => {
     const pool = new Pool(2, 45, 512);
     pool.idleUntil = 600 * SECOND;
     pool.run(600, () => 45);
@@ -121,7 +121,7 @@ describe('recycling by the headroom', () => {
     }
   });
 
-  test('the one that leaks goes, not the others', () => {
+  test('only the leaking worker is recycled', () => {
     const pool = new Pool(3, 50, 512);
     const others = pool.workers.slice(1);
     pool.run(600, (servedS, { id }) => (id === 1 ? 50 + servedS : 60));
@@ -129,7 +129,7 @@ describe('recycling by the headroom', () => {
     assert.deepEqual(pool.workers.slice(1), others);
   });
 
-  test('a growing app whose workers do not fit twice is recycled at the edge only', () => {
+  test('a growing app without room for a second worker is recycled only just before memory runs out', () => {
     const pool = new Pool(2, 175, 512);
     let least = Number.POSITIVE_INFINITY;
     while (pool.recycled.length === 0) {
@@ -140,7 +140,7 @@ describe('recycling by the headroom', () => {
     assert.ok(least < 25, `${least} MiB were free`);
   });
 
-  test('where recycling is of use for a short time only, it becomes rare instead of a loop', () => {
+  test('recycling that helps only briefly becomes rare instead of a loop', () => {
     // 60 MiB at each start, 170 after 90 s, whatever happens; the container holds one such worker and not much more.
     const pool = new Pool(1, 60, 290);
     pool.run(6 * 3600, servedS => 60 + Math.min(servedS, 110) * (servedS > 61 ? 1 : 0));
@@ -149,7 +149,7 @@ describe('recycling by the headroom', () => {
     assert.ok((perHour.at(-1) ?? 0) <= 1, String(perHour));
   });
 
-  test('nobody is recycled without a limit, while nothing is known, or for what others in the container take', () => {
+  test('no worker is recycled without a limit, without data, or for memory that others in the container use', () => {
     const unlimited = new Pool(2, 45, undefined);
     unlimited.run(600, servedS => 45 + servedS * 10);
     assert.deepEqual(unlimited.recycled, []);
@@ -160,7 +160,7 @@ describe('recycling by the headroom', () => {
 });
 
 describe('recycling by WORKER_MAX_RSS_MB', () => {
-  test('a worker above it goes, with its shared pages counted', () => {
+  test('a worker above WORKER_MAX_RSS_MB is recycled, with its shared pages counted', () => {
     const pool = new Pool(1, 45, undefined, 200);
     pool.run(10, servedS => 45 + servedS * 10);
     assert.deepEqual(pool.recycled, []);
@@ -168,7 +168,7 @@ describe('recycling by WORKER_MAX_RSS_MB', () => {
     assert.equal(pool.recycled.length, 1);
   });
 
-  test('a fresh worker above it is never recycled, and the reason is told', () => {
+  test('a new worker above WORKER_MAX_RSS_MB is never recycled, and the reason is reported', () => {
     const pool = new Pool(2, 160, 512, 100);
     pool.run(3600, () => 160);
     assert.deepEqual(pool.recycled, []);
@@ -181,7 +181,7 @@ describe('recycling by WORKER_MAX_RSS_MB', () => {
     assert.equal(pool.recycling.pointless, undefined);
   });
 
-  test('workers that are above it soon after each start are recycled rarely, and the reason is told', () => {
+  test('workers above WORKER_MAX_RSS_MB soon after each start are recycled rarely, and the reason is reported', () => {
     const pool = new Pool(2, 45, undefined, 150);
     pool.run(3600, servedS => Math.min(45 + servedS * 20, 160));
     assert.ok(pool.recycled.length <= 14, `${pool.recycled.length} in an hour`);
@@ -197,11 +197,11 @@ describe('recycling by WORKER_MAX_RSS_MB', () => {
   });
 });
 
-describe('what a fresh worker takes', () => {
+describe('the memory of a new worker', () => {
   const [one, two] = [{ id: 1 }, { id: 2 }];
   const memory = (mib: number) => ({ privateBytes: mib * MIB, sharedBytes: SHARED * MIB });
 
-  test('is what they have after a minute, and before that what they have when they start, or now', () => {
+  test('the memory of a new worker is that of others after a minute, before that theirs at the start, or now', () => {
     const footprints = new Footprints<object>();
     assert.equal(footprints.fresh, undefined);
     footprints.note(one, memory(40), 0, 0);
@@ -216,13 +216,13 @@ describe('what a fresh worker takes', () => {
     assert.deepEqual(mib(), [40, 70, 90, true], 'known also when the last worker has gone');
   });
 
-  test('is not known from workers that had no request', () => {
+  test('the memory of a new worker is not known from workers without a request', () => {
     const footprints = new Footprints<object>();
     for (const now of [0, SETTLED_AFTER_MS, 10 * SETTLED_AFTER_MS]) footprints.note(one, memory(40), undefined, now);
     assert.equal(footprints.fresh?.isSettled, false);
   });
 
-  test('growth is steady growth: a jump is over after some seconds', () => {
+  test('only steady growth counts as growth, not a jump', () => {
     const footprints = new Footprints<object>();
     const at = (second: number, mib: number) => footprints.note(one, memory(mib), 0, second * SECOND);
     for (const [second, mib] of [40, 50, 60, 70, 80].entries()) at(second, mib);
@@ -259,7 +259,7 @@ describe('RESTART_SURGE', () => {
     });
   }
 
-  test('the reason has the figures', () => {
+  test('the reason of RESTART_SURGE has the figures', () => {
     const plan = planReplacement({ ...BASE, ...free(100) });
     assert.deepEqual(plan, {
       kind: 'old-first',

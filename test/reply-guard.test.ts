@@ -36,7 +36,7 @@ describe('replies of Redis', () => {
     '%1\r\n+a\r\n%0\r\n',
     '>3\r\n+message\r\n$1\r\na\r\n$1\r\nb\r\n',
   ];
-  test('are let through, in whatever pieces they come', () => {
+  test('valid replies pass, in any pieces', () => {
     for (const reply of GOOD) for (const size of [1, 2, 3, 1000]) check(reply, size);
     for (const size of [1, 7, 1000]) check(GOOD.join(''), size);
   });
@@ -70,22 +70,22 @@ describe('replies of Redis', () => {
     ['*1\r\n>1\r\n', /a push within a reply/],
   ];
   for (const [reply, problem] of BAD) {
-    test(`are refused: ${JSON.stringify(reply).slice(0, 60)}`, () => {
+    test(`a malformed reply is refused: ${JSON.stringify(reply).slice(0, 60)}`, () => {
       for (const size of [1, 3, 100_000]) assert.throws(() => check(reply, size), { name: 'ProtocolError', message: problem });
     });
   }
 
-  test('deeper than 64 levels are refused before ioredis follows them', () => {
+  test('replies deeper than 64 levels are refused before ioredis parses them', () => {
     const guard = new ReplyGuard({ maxBytes: 1 << 20, maxElements: 1 << 20 });
     assert.throws(() => guard.check(Buffer.from('*1\r\n'.repeat(65))), /more than 64 levels/);
   });
 
-  test('a limit counts each reply by itself', () => {
+  test('a limit applies to each reply separately', () => {
     const guard = new ReplyGuard(LIMITS);
     for (let i = 0; i < 100; i++) guard.check(Buffer.from(`$900\r\n${'x'.repeat(900)}\r\n`));
   });
 
-  test('of any bytes are let through or refused with a ProtocolError', t => {
+  test('any bytes pass or are refused with a ProtocolError', t => {
     const seed = randomInt(2 ** 31);
     t.diagnostic(`seed ${seed}`);
     const random = seededRandom(seed);

@@ -6,7 +6,7 @@ import { Seal } from '../src/state/seal.ts';
 const seal = new Seal(['new', 'old']);
 
 describe('a message between pods, with SESSION_KEYS', () => {
-  test('is opened by whoever has one of the keys it may be signed with', () => {
+  test('a signed message is accepted with any of the keys', () => {
     for (const text of ['', 'a', '{"a":"\\n"}', 'ü\n🔑'.repeat(1000)]) {
       assert.equal(seal.open('news', seal.sign('news', text)), text);
       assert.equal(new Seal(['newest', 'new']).open('news', seal.sign('news', text)), text, 'a key is added');
@@ -15,7 +15,7 @@ describe('a message between pods, with SESSION_KEYS', () => {
     }
   });
 
-  test('is dropped where anything of it, or its place, is another', () => {
+  test('a signed message is dropped if it or its place is changed', () => {
     const sealed = seal.sign('fleet', '{"a":1}');
     for (let at = 0; at < sealed.length - 1; at++) {
       const other = sealed.slice(0, at) + String.fromCharCode(sealed.charCodeAt(at) ^ 1) + sealed.slice(at + 1);
@@ -37,14 +37,14 @@ describe('a message between pods, with SESSION_KEYS', () => {
     assert.equal(seal.open('a', new Seal(['new']).sign('ab', 'c')?.replace(/^/, 'b')), undefined);
   });
 
-  test('is not signed with the key of the cookies, but with one that is derived from it', () => {
+  test('a message is signed with a key derived from the cookie key, not with that key', () => {
     const mac = seal.sign('fleet', 'x').split('\n')[1];
     assert.notEqual(mac, createHmac('sha256', 'new').update('5:fleetx').digest('base64url'));
     const derived = Buffer.from(hkdfSync('sha256', 'new', '', 'koa-bosun messages v1', 32));
     assert.equal(mac, createHmac('sha256', derived).update('5:fleetx').digest('base64url'));
   });
 
-  test('is as it is without SESSION_KEYS', () => {
+  test('a message is unchanged without SESSION_KEYS', () => {
     const open = new Seal(undefined);
     assert.equal(open.sign('fleet', 'x'), 'x');
     assert.equal(open.open('fleet', 'x'), 'x');

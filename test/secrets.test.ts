@@ -28,7 +28,7 @@ function problems(environment: Record<string, string>): string {
   return '';
 }
 
-describe('a secret is read as people mean it', () => {
+describe('surroundings of a secret are removed', () => {
   const SURROUNDED = {
     'a line end of an editor': 'p4ss\n',
     'a line end of Windows': 'p4ss\r\n',
@@ -52,12 +52,12 @@ describe('a secret is read as people mean it', () => {
     });
   }
 
-  test('session keys may stand one a line', () => {
+  test('session keys may be given one per line', () => {
     for (const text of ['new\nold\n', 'new\r\nold', 'new,\nold\n', 'new, old', '"new,old"', '\n new \n\n old \n'])
       assert.deepEqual(readConfig({ SESSION_KEYS: text }).sessionKeys, ['new', 'old'], JSON.stringify(text));
   });
 
-  test('quotes, spaces and signs within a password belong to it', () => {
+  test('quotes, spaces and special characters within a password are part of it', () => {
     for (const password of [`it's "quoted"`, '"', `a"b'c`, '100%', 'a b', '#@/:?', 'pässwörd', '-'])
       assert.equal(credential(password), password);
   });
@@ -94,7 +94,7 @@ describe('a secret is read as people mean it', () => {
   });
 });
 
-describe('a secret that cannot be meant is refused and not printed', () => {
+describe('an invalid secret is refused and not printed', () => {
   const REFUSED: [string, RegExp][] = [
     ['c4nary\nc4nary', /a single line/],
     [' c4nary', /without leading or trailing white space/],
@@ -143,7 +143,7 @@ describe('a secret that cannot be meant is refused and not printed', () => {
   ])
     test(`REDIS_URL=${url}`, () => assert.match(problems({ REDIS_URL: url }), /^REDIS_URL must be .*, got a value that is not/));
 
-  test('a % that is no escape gets the hint to write %25', () => {
+  test('a % that is not an escape gets the hint to write %25', () => {
     assert.match(problems({ REDIS_URL: 'redis://:pa%ss@h' }), /each % in user and password written as %25/);
   });
 
@@ -179,7 +179,7 @@ describe('a secret that cannot be meant is refused and not printed', () => {
   });
 });
 
-test('any text in any secret variable is a secret or a ConfigError that does not show it', t => {
+test('any text in any secret variable is accepted or a ConfigError that does not show it', t => {
   const seed = randomInt(2 ** 31);
   t.diagnostic(`seed ${seed}`);
   const next = seededRandom(seed);
@@ -246,7 +246,7 @@ test('any text in any secret variable is a secret or a ConfigError that does not
   }
 });
 
-test('a worker goes by what its primary has read, whatever has become of the file', () => {
+test('a worker uses the secrets that its primary has read, even if the files have changed', () => {
   const path = fileOf('redis://:p4ss@h\n');
   const { config, fromFiles } = readSettings({ REDIS_URL_FILE: path }, new Set());
   writeFileSync(path, 'redis://:new%pass@h');

@@ -22,7 +22,7 @@ async function wait(left: (ms: number) => Record<string, number>, timeoutMs: num
   return [now, rest];
 }
 
-test('connections that wait for an acknowledgement are those of the port that we have closed, IPv4 and IPv6', () => {
+test('closed connections of the port without an acknowledgement are found, IPv4 and IPv6', () => {
   const folder = mkdtempSync(join(tmpdir(), 'bosun-net-'));
   after(() => rmSync(folder, { recursive: true }));
   const [port, other] = ['0100007F:0BB8', '0100007F:0BB9'];
@@ -39,16 +39,16 @@ test('connections that wait for an acknowledgement are those of the port that we
   assert.equal(sendQueues(3000, join(folder, 'none')).size, 0, 'a system that does not tell');
 });
 
-test('nothing is waited for where all is acknowledged', async () => {
+test('the wait ends at once if everything is acknowledged', async () => {
   assert.deepEqual(await wait(() => ({}), 25_000), [0, new Map()]);
 });
 
-test('a slow client is waited for as long as it acknowledges something', async () => {
+test('the wait goes on while a slow client acknowledges data', async () => {
   const [ms, left] = await wait(ms => (ms < 12_000 ? { slow: 1_200_000 - Math.floor(ms / 4000) * 400_000 } : {}), 25_000);
   assert.deepEqual([ms >= 12_000 && ms < 12_500, left.size], [true, 0]);
 });
 
-test('clients that acknowledge nothing for 5 s end the wait, not one that is slow beside them', async () => {
+test('the wait ends for clients that acknowledge nothing for 5 s, but not for a slow one beside them', async () => {
   const [ms, left] = await wait(ms => ({ dead: 5000, ...(ms < 8000 && { slow: 9000 - ms }) }), 25_000);
   assert.deepEqual([ms >= 8000 && ms < 8500, [...left]], [true, [['dead', 5000]]]);
   const [alone] = await wait(() => ({ dead: 1, deadToo: 2 }), 25_000);
@@ -60,7 +60,7 @@ test('the wait ends at the deadline', async () => {
   assert.deepEqual(await wait(() => ({ slow: 7 }), 0), [0, new Map([['slow', 7]])]);
 });
 
-test('a look that takes long takes a tenth of the time', async () => {
+test('slow polling uses a tenth of the time', async () => {
   let [now, looks] = [0, 0];
   const look = () => {
     now += 100;

@@ -79,7 +79,7 @@ describe('two changes of one session', () => {
 });
 
 describe('a versioned write', () => {
-  /** A Redis in which somebody else has always written `theirs(tries)` meanwhile, until that is undefined. */
+  /** A Redis in which another writer has always written `theirs(tries)` first, until that is undefined. */
   async function writeAgainst(theirs: (tries: number) => object | undefined) {
     const written: unknown[] = [];
     const waitsMs: number[] = [];
@@ -99,7 +99,7 @@ describe('a versioned write', () => {
     return { writing, written, waitsMs };
   }
 
-  test('merges again with each newer version, waiting a random time that grows', async () => {
+  test('a versioned write merges again with each newer version, after a growing random pause', async () => {
     const { writing, written, waitsMs } = await writeAgainst(tries =>
       tries < 5 ? { user: 'captain', theirs: tries } : undefined,
     );
@@ -110,19 +110,19 @@ describe('a versioned write', () => {
     for (const [index, ms] of waitsMs.entries()) assert.ok(ms >= 0 && ms <= 2 ** (index + 2), String(waitsMs));
   });
 
-  test('is a conflict after a bounded number of tries', async () => {
+  test('a versioned write is a conflict after a bounded number of attempts', async () => {
     const { writing, written } = await writeAgainst(tries => ({ user: 'captain', theirs: tries }));
     await assert.rejects(writing, ConflictError);
     assert.equal(written.length, 40);
   });
 
-  test('is a conflict at once where both have changed the same field', async () => {
+  test('a versioned write is a conflict at once if both have changed the same field', async () => {
     const { writing, written } = await writeAgainst(() => ({ user: 'captain', ours: 2 }));
     await assert.rejects(writing, ConflictError);
     assert.equal(written.length, 1);
   });
 
-  test('does not make a session larger than the limit', async () => {
+  test('a versioned write does not make a session larger than the limit', async () => {
     const { writing } = await writeAgainst(() => ({ user: 'captain', theirs: 'x'.repeat(1000) }));
     await assert.rejects(writing, /^RangeError: a session must be at most 1024 bytes of JSON .* the largest field is "theirs"/);
   });

@@ -1,5 +1,5 @@
 /**
- * `kit.session` in the Koa apps that people have: with keys and cookies of their own, mounted anywhere, more than once, in an app inside
+ * `kit.session` in typical Koa apps: with keys and cookies of their own, mounted anywhere, more than once, in an app inside
  * another one. Each promise holds for sessions in cookies and in Redis.
  */
 import assert from 'node:assert/strict';
@@ -58,7 +58,7 @@ for (const mode of ['in cookies', 'in Redis'] as const) {
       return sessionMiddleware(config, isStored ? client : undefined, { current: keys }, assert.ifError) as unknown as Middleware;
     }
 
-    test('count on from the first request, where cookies are used before them', async () => {
+    test('sessions work from the first request, even if cookies are used before them', async () => {
       const session = kitSession();
       const app = appOf(
         (ctx, next) => {
@@ -76,7 +76,7 @@ for (const mode of ['in cookies', 'in Redis'] as const) {
       assert.equal(app.keys, undefined);
     });
 
-    test('leave an app its own keys: what it has signed stays valid, before and after them', async () => {
+    test('sessions leave the keys of the app unchanged: its signatures stay valid', async () => {
       const remember: Middleware = (ctx, next) => {
         ctx.state.remembered = ctx.cookies.get('remember', { signed: true }) ?? null;
         ctx.cookies.set('remember', 'me', { signed: true });
@@ -102,7 +102,7 @@ for (const mode of ['in cookies', 'in Redis'] as const) {
       }
     });
 
-    test('that koa-session has signed with the same keys in app.keys stay valid', async () => {
+    test('sessions signed by koa-session with the same keys in app.keys stay valid', async () => {
       if (isStored) return; // what is in the store is the same either way
       const plain = new Koa({ keys: KEYS });
       plain.use(koaSession({ key: COOKIE }, plain)).use(visit as unknown as Koa.Middleware);
@@ -111,7 +111,7 @@ for (const mode of ['in cookies', 'in Redis'] as const) {
       assert.equal((await visitor.ask(await serve(appOf(kitSession(), visit)), '/')).body, '{"visits":2}');
     });
 
-    test('are others than those that the app has from koa-session', async () => {
+    test("sessions of the kit are separate from those of the app's own koa-session", async () => {
       const app = new Koa({ keys: ['the key of this app'] });
       app.use(koaSession({ key: 'own' }, app));
       const visitOwn: Middleware = (ctx, next) => {
@@ -130,7 +130,7 @@ for (const mode of ['in cookies', 'in Redis'] as const) {
       assert.equal((await visitor.ask(port, '/')).body, '{"visits":3}');
     });
 
-    test('signed with an older key are signed anew, for as long as the cookie lives', async () => {
+    test('sessions signed with an older key are signed again, for the lifetime of the cookie', async () => {
       const visitor = new Visitor();
       await visitor.ask(await serve(appOf(kitSession(KEYS.slice(1)), visit)), '/');
       const port = await serve(appOf(kitSession(), look));
@@ -211,7 +211,7 @@ for (const mode of ['in cookies', 'in Redis'] as const) {
       });
     }
 
-    test('are what koa-session makes of them: replaced, ended, listed, as JSON, at an error', async () => {
+    test('sessions behave as in koa-session: replaced, ended, listed, as JSON, at an error', async () => {
       const session = kitSession();
       const app = appOf(
         async (ctx, next) => {

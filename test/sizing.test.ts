@@ -93,7 +93,7 @@ describe('memory', () => {
     }
   });
 
-  test('auto leaves room for one more worker, which starts beside the one that it replaces', () => {
+  test('auto leaves room for one more worker during a replacement', () => {
     for (const memoryMib of [256, 384, 480, 512, 1024, 4096, 16384]) {
       const { workers, memory } = of({ quota: 8, memoryMib });
       // Of each worker's share three quarters are its heap, with the young generation.
@@ -103,7 +103,7 @@ describe('memory', () => {
     }
   });
 
-  test('more workers than there is room for have a workable heap rather than that room', () => {
+  test('with more workers than fit, a workable heap comes before that room', () => {
     assert.equal(of({ quota: 2, memoryMib: 480 }, { kind: 'count', count: 3 }).memory.heapPerWorkerMb, 64);
   });
 

@@ -22,7 +22,7 @@ function startsOn(cpus: number) {
   return { failures, starts, started, failed };
 }
 
-test('the first worker starts alone, until it is ready or 250 ms are over', () => {
+test('the first worker starts alone, until it is ready or 250 ms have passed', () => {
   const { starts, started } = startsOn(8);
   assert.equal(started({ wanted: 8 }, 0), 1);
   assert.equal(started({ wanted: 8, pool: 1, starting: [0] }, 249), 0);
@@ -34,7 +34,7 @@ test('the first worker starts alone, until it is ready or 250 ms are over', () =
   assert.equal(early.started({ wanted: 8, pool: 1 }, 120), 7);
 });
 
-test('as many workers start at the same time as there are CPUs, and two at least', () => {
+test('as many workers start at the same time as there are CPUs, at least two', () => {
   for (const [cpus, most] of [
     [0.5, 2],
     [1, 2],
@@ -48,7 +48,7 @@ test('as many workers start at the same time as there are CPUs, and two at least
   }
 });
 
-test('those that are missing start together with the one that is tried again', () => {
+test('missing workers start together with the one that is retried', () => {
   const { failures, started, failed } = startsOn(8);
   failed(1000);
   failed(1000);
@@ -57,7 +57,7 @@ test('those that are missing start together with the one that is tried again', (
   assert.equal(failures.nextTryAt, undefined, 'nobody waits');
 });
 
-test('workers that take longer than 5 s to start do not keep others from it', () => {
+test('workers that take longer than 5 s to start do not block others', () => {
   const { starts, started } = startsOn(1);
   const hanging = { wanted: 4, pool: 3, starting: [1000, 2000] };
   assert.equal(started(hanging, 5999), 0);
@@ -65,13 +65,13 @@ test('workers that take longer than 5 s to start do not keep others from it', ()
   assert.equal(started(hanging, 6000), 1);
 });
 
-test('more CPUs start more', () => {
+test('more CPUs start more workers at a time', () => {
   const { starts, started } = startsOn(1);
   starts.resized({ cpus: { quota: null, cpuset: null, effective: 4, source: 'test' } });
   assert.equal(started({ wanted: 9 }, 1000), 4);
 });
 
-test('a pool has started when all wanted workers serve, once', () => {
+test('a pool has started, once, when all wanted workers serve', () => {
   const { starts } = startsOn(2);
   const count = { pool: 2, wanted: 2, starting: [] };
   assert.equal(starts.note({ ...count, up: 1, serving: 1 }, 1000, GIVE_OTHERS_MS), false);
@@ -80,7 +80,7 @@ test('a pool has started when all wanted workers serve, once', () => {
   assert.equal(starts.hasStarted, true);
 });
 
-test('it has started without those that have failed for WORKER_START_TIMEOUT_MS, if anybody serves', () => {
+test('a pool has started without workers that have failed for WORKER_START_TIMEOUT_MS, if another one serves', () => {
   const { starts, failed } = startsOn(2);
   const count = { pool: 2, wanted: 2, starting: [0] };
   failed(5000);
@@ -90,7 +90,7 @@ test('it has started without those that have failed for WORKER_START_TIMEOUT_MS,
   assert.equal(starts.note({ ...count, up: 1, serving: 1 }, 35_000, GIVE_OTHERS_MS), true);
 });
 
-test('a pool with a cordoned worker is whole, and nobody fails in it', () => {
+test('a pool with a cordoned worker is complete and has no failing worker', () => {
   const { failures, starts, failed } = startsOn(2);
   failed(1000);
   starts.note({ pool: 2, wanted: 2, up: 1, serving: 1, starting: [] }, 2000, GIVE_OTHERS_MS);
@@ -99,7 +99,7 @@ test('a pool with a cordoned worker is whole, and nobody fails in it', () => {
   assert.equal(failures.failingSince, undefined);
 });
 
-test('slow workers that have not failed are waited for', () => {
+test('a pool waits for slow workers that have not failed', () => {
   const { starts } = startsOn(2);
   assert.equal(starts.note({ pool: 2, wanted: 2, up: 1, serving: 1, starting: [0] }, 1e9, GIVE_OTHERS_MS), false);
 });

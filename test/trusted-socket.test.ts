@@ -1,5 +1,5 @@
 /**
- * Which Unix sockets `bosun` and the workers connect to, and where the primary puts its own, in a folder in which others write too.
+ * Which Unix sockets `bosun` and the workers connect to, and where the primary creates its own, in a folder where other users can write too.
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -13,11 +13,11 @@ import { connectTrusted } from '../src/trusted-socket.ts';
 import { temporaryFolder } from './process/operator.ts';
 
 const NOBODY = 65_534;
-/** Only root may make files of others. */
+/** Only root may create files of other users. */
 const asRoot = { skip: process.getuid?.() === 0 ? false : 'only root can make the socket of another user' };
 const FOREIGN = /must belong to user 0, got user 65534; run bosun as that user/;
 
-/** As /tmp: everybody writes there. */
+/** Like /tmp: every user can write there. */
 function sharedFolder(): string {
   const folder = temporaryFolder();
   chmodSync(folder, 0o1777);
@@ -36,8 +36,8 @@ async function listen(path: string) {
   return { path, connections: () => connections };
 }
 
-describe('a Unix socket is connected to', () => {
-  test('that is ours, through a link of ours too', async () => {
+describe('a Unix socket', () => {
+  test('a Unix socket of our own is connected to, through a link of our own too', async () => {
     const folder = sharedFolder();
     const { path } = await listen(join(folder, 'own.sock'));
     (await connectTrusted(path)).destroy();
@@ -45,7 +45,7 @@ describe('a Unix socket is connected to', () => {
     (await connectTrusted(join(folder, 'link.sock'))).destroy();
   });
 
-  test('and not one of another user, nor through a link that leads there or belongs to that user', asRoot, async () => {
+  test('a Unix socket of another user is refused, and so is a link to it or of that user', asRoot, async () => {
     const folder = sharedFolder();
     const own = await listen(join(folder, 'own.sock'));
     const planted = await listen(join(folder, 'planted.sock'));
@@ -59,7 +59,7 @@ describe('a Unix socket is connected to', () => {
     assert.deepEqual([planted.connections(), own.connections()], [0, 0]);
   });
 
-  test('and nothing that is no socket', async () => {
+  test('a path that is not a socket is refused', async () => {
     const folder = sharedFolder();
     writeFileSync(join(folder, 'file'), '');
     mkdirSync(join(folder, 'folder'));
@@ -70,7 +70,7 @@ describe('a Unix socket is connected to', () => {
     await assert.rejects(connectTrusted(join(folder, 'missing')), { code: 'ENOENT' });
   });
 
-  test('and not one that takes its place meanwhile', async () => {
+  test('a Unix socket that replaces the checked one is refused', async () => {
     const folder = sharedFolder();
     const { path } = await listen(join(folder, 'own.sock'));
     const other = await listen(join(folder, 'other.sock'));
@@ -97,7 +97,7 @@ describe('the control socket', () => {
     socket.close();
   });
 
-  test('does not take the place of another user’s', asRoot, async () => {
+  test('does not replace a socket of another user', asRoot, async () => {
     const folder = sharedFolder();
     const planted = await listen(join(folder, 'planted.sock'));
     process.seteuid?.(NOBODY);

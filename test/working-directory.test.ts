@@ -8,7 +8,7 @@ import { test } from 'node:test';
 import { isThere, releaseAt, workingDirectory } from '../src/resources/working-directory.ts';
 import { temporaryFolder } from './process/operator.ts';
 
-test('the working directory keeps the path of $PWD, or of APP_MODULE, where that is the same directory', () => {
+test('the working directory keeps the path of $PWD, or of APP_MODULE, if that is the same directory', () => {
   const link = join(temporaryFolder(), 'current');
   symlinkSync(process.cwd(), link);
   assert.equal(workingDirectory({ PWD: link }), link);
@@ -18,9 +18,9 @@ test('the working directory keeps the path of $PWD, or of APP_MODULE, where that
     assert.equal(workingDirectory(other), process.cwd());
 });
 
-test('a module that the system does not let this process look at is left to the worker that loads it', () => {
+test('an inaccessible module is reported by the worker that loads it', () => {
   const directory = temporaryFolder();
-  const loop = join(directory, 'loop'); // like EACCES, ELOOP is an error also where a missing file is none
+  const loop = join(directory, 'loop'); // like EACCES, ELOOP is an error even where a missing file is not
   symlinkSync(loop, loop);
   const [before, folder] = [process.cwd(), realpathSync(directory)];
   try {

@@ -14,7 +14,7 @@ export interface Held {
   unread: number;
 }
 
-/** Of the connections to this port; both 0 where /proc is unavailable. */
+/** Of the connections to this port; both 0 if /proc is unavailable. */
 export function heldBy(pid: number, port: number): Held {
   const held = { connections: 0, unread: 0 };
   const sockets = socketsOf(pid);

@@ -41,8 +41,8 @@ const CONFIG_FILE: Row = {
   refuse: () => 'the kit cannot read the options of a configuration file; set them in NODE_OPTIONS or WORKER_NODE_OPTIONS',
 };
 const WATCH: Row = {
-  effect: 'refused: a process that watches files starts another one that does the same, without end',
-  refuse: () => 'a process that watches files starts another one that does the same, without end',
+  effect: 'refused: each watching process would start another one, endlessly',
+  refuse: () => 'each watching process would start another one, endlessly',
 };
 const ENV_FILE: Row = {
   effect: 'applies, with a warning: it is read once, while a rolling restart reads `.env` again',

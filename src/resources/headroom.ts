@@ -15,9 +15,9 @@ export interface Headroom {
 }
 
 /**
- * Page cache that the kernel takes back first is not in use. A limit of an ancestor that cannot be seen (v1, hierarchical_memory_limit)
+ * Page cache that the kernel reclaims first does not count as used. A limit of an invisible ancestor (v1, hierarchical_memory_limit)
  * is compared with what this cgroup uses.
- * @returns undefined without a limit, or where no file says what is in use
+ * @returns undefined without a limit, or if no file has the use
  */
 export function readHeadroom(read: ReadText, { levels }: Pick<Limits, 'levels'>): Headroom | undefined {
   let least: Headroom | undefined;
@@ -41,9 +41,9 @@ function usedBelow(read: ReadText, directory: string): number | null {
 }
 
 /**
- * Files that were read or written stay in memory, and count as used until something needs the room. Pages that are mapped (programs
- * and libraries) are kept: without them the processes would read their code from disk again and again. tmpfs is no page cache here.
- * @param stat memory.stat; v1 tells of children only in the lines with `total_`
+ * Files that were read or written stay in memory, and count as used until memory is needed. Mapped pages (programs
+ * and libraries) are not subtracted: without them the processes would read their code from disk repeatedly. tmpfs does not count as page cache.
+ * @param stat memory.stat; in v1 only the lines with `total_` include children
  */
 export function withoutPageCache(usedBytes: number | null, stat: string): number | null {
   if (usedBytes === null) return null;

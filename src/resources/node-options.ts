@@ -1,6 +1,6 @@
 /**
- * Options of Node.js that the operator has given: in NODE_OPTIONS, on the primary's command line, and for the workers alone. What they say of the
- * heap is taken out, because each worker gets its heap on its command line (docs/decisions/1-cgroup-files.md).
+ * The operator's Node.js options: in NODE_OPTIONS, on the primary's command line, and for the workers only. Options for the
+ * heap are removed, because each worker gets its heap on its command line (docs/decisions/1-cgroup-files.md).
  */
 import type { HeapChoice } from './sizing.ts';
 
@@ -21,7 +21,7 @@ export interface WorkerOptions {
   commandLine: string[];
 }
 
-/** Takes the heap out. The last one wins, and those for the workers alone are the last, as in Node.js the command line is after NODE_OPTIONS. */
+/** Removes the heap options. The last one wins: as in Node.js, NODE_OPTIONS come before the command line, and WORKER_NODE_OPTIONS come last. */
 export function takeHeapChoice({ environment, commandLine, workers }: NodeOptions): WorkerOptions {
   let choice: HeapChoice = {};
   const rest = (options: readonly string[]) =>
@@ -45,7 +45,7 @@ const HEAP_OPTIONS: ReadonlySet<string> = new Set(['max-old-space-size', 'max-ol
 export const heapOption = (mb: number, { isWhole = false }: HeapChoice): string =>
   `--${isWhole ? 'max-heap-size' : 'max-old-space-size'}=${mb}`;
 
-/** An option by the name that Node.js documents: it takes underscores for dashes, too. The value where it is given with `=`. */
+/** An option by its documented name: Node.js also accepts underscores for dashes. The value if it is given with `=`. */
 export function parsed(option: string): { name: string; value?: string } {
   const [, dashes = '', flag = '', value] = /^(-{0,2})([^=]*)(?:=(.*))?$/s.exec(option) ?? [];
   if (dashes === '') return { name: '' };

@@ -1,21 +1,21 @@
 /**
- * The memory of a process as the kernel counts it. Linux only; elsewhere, and where /proc hides the process, there is nothing to read.
+ * The memory of a process as the kernel counts it. Linux only; elsewhere, or if /proc hides the process, nothing can be read.
  *
  * /proc/PID/status costs 60 µs whatever the size. /proc/PID/smaps_rollup walks the page tables: 5 ms at 100 MiB, 8 ms at 260 MiB, 31 ms
- * at 2 GiB (kernel 6.18), and it holds the process' memory map meanwhile. So decisions go by the first, and sums for people by the second.
+ * at 2 GiB (kernel 6.18), and it locks the process' memory map. So decisions use the first, and sums for people the second.
  */
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 
 /** In bytes. */
 export interface ProcessMemory {
-  /** Pages of this process alone: what another one like it takes. */
+  /** Pages of this process alone: what another such process would use. */
   privateBytes: number;
   /** Pages of files and of shared memory: the program itself, which all workers share. */
   sharedBytes: number;
 }
 
-/** Undefined where the process is gone or hidden, and where the kernel does not tell. */
+/** Undefined if the process has ended or is hidden, or if the kernel does not report it. */
 export function readProcessMemory(pid: number): ProcessMemory | undefined {
   try {
     return parseStatus(readFileSync(`/proc/${pid}/status`, 'latin1'));
@@ -24,7 +24,7 @@ export function readProcessMemory(pid: number): ProcessMemory | undefined {
   }
 }
 
-/** @param text of /proc/PID/status; where it does not tell private pages from shared ones (gVisor), all count as private */
+/** @param text of /proc/PID/status; if it does not distinguish private from shared pages (gVisor), all count as private */
 export function parseStatus(text: string): ProcessMemory | undefined {
   const anonymous = kibOf(text, 'RssAnon');
   if (anonymous !== undefined) {

@@ -9,8 +9,8 @@ const MIB = 1024 * 1024;
 /** The primary's own resident memory. */
 const PRIMARY_MIB = 64;
 /**
- * A worker that starts beside the one that it replaces: 38 to 44 MiB of private pages with a small Koa app (the program itself is shared).
- * Left free, so that a pool sized by `auto` can be restarted without an interruption.
+ * For a worker that starts beside the one that it replaces: 38 to 44 MiB of private pages with a small Koa app (the program itself is shared).
+ * Kept free, so that a pool sized by `auto` can be restarted without interruption.
  */
 const STARTING_WORKER_MIB = 48;
 /** What is left free for the kernel's share: page cache, sockets, page tables. */
@@ -59,7 +59,7 @@ export interface Sizing {
   warnings: string[];
 }
 
-/** A heap limit that the user has set as an option of Node.js. It wins over ours. */
+/** A heap limit that the user has set with a Node.js option. It overrides ours. */
 export interface HeapChoice {
   sizeMb?: number;
   /** `sizeMb` is --max-heap-size, and not the old generation alone. */
@@ -103,7 +103,7 @@ export function size(limits: Limits, asked: WorkerCount, machine: Machine, choic
   };
 }
 
-/** The most workers that memory gives a workable heap each, whatever NODE_OPTIONS say of the heap; and where that memory is. */
+/** The largest number of workers for which memory holds a workable heap each, whatever heap NODE_OPTIONS set; and the source of the limit. */
 export function workableWorkers(limits: Limits, machine: Machine): { count: number; memory: string } {
   const bound = memoryBound(limits, machine) ?? { value: machine.totalMemoryBytes, file: "the machine's memory" };
   const perWorkerMib = (WORKABLE_HEAP_MIB + YOUNG_SPACE_MIB) / OLD_SPACE_SHARE;
@@ -160,11 +160,11 @@ function mostWithWorkableHeap(wanted: number, bound: Bound | undefined, choice: 
 function heapPerWorker(workers: number, bound: Bound | undefined, choice: HeapChoice): number | null {
   const chosen = chosenHeap(workers, bound, choice);
   if (chosen !== undefined || bound === undefined) return chosen ?? null;
-  // With more workers than there is room for, a workable heap goes before the reserve.
+  // With more workers than fit, a workable heap comes before the reserve.
   return Math.max(shareOf(bound, workers, STARTING_WORKER_MIB), Math.min(shareOf(bound, workers, 0), WORKABLE_HEAP_MIB));
 }
 
-/** What the user has set; undefined where it is ours to decide. */
+/** What the user has set; undefined if the kit decides. */
 function chosenHeap(workers: number, bound: Bound | undefined, { sizeMb, percent }: HeapChoice): number | undefined {
   if (sizeMb !== undefined || percent === undefined || bound === undefined) return sizeMb;
   return Math.max(LEAST_HEAP_MIB, Math.floor((mib(bound.value) * percent) / 100 / workers));

@@ -1,13 +1,13 @@
 /**
- * Where the app is deployed, by the path that the operator knows. The kernel only knows the directory that a link named when this process began;
- * a deployment that switches the link (`current -> releases/2`) is seen by the path, as unicorn sees it by $PWD.
+ * Where the app is deployed, by the operator's path. The kernel only knows the directory that a link named when this process started;
+ * a deployment that switches the link (`current -> releases/2`) is visible only through the path, for which unicorn uses $PWD.
  */
 import { readFileSync, realpathSync, type Stats, statSync } from 'node:fs';
 import { dirname, isAbsolute, join, relative, resolve } from 'node:path';
 
 /**
- * $PWD, where that is the working directory; else the folder of APP_MODULE that is, since systemd sets no PWD; else the working directory.
- * `/` where that is gone.
+ * $PWD if that is the working directory; else the folder of APP_MODULE that is, because systemd sets no PWD; else the working directory.
+ * `/` if that no longer exists.
  */
 export function workingDirectory({ PWD = '', APP_MODULE = '' }: NodeJS.ProcessEnv = process.env): string {
   const named = [PWD, ...foldersOf(APP_MODULE)].find(path => isAbsolute(path) && isSame(path, '.'));
@@ -30,24 +30,24 @@ function isSame(a: string, b: string): boolean {
   return one !== undefined && other !== undefined && one.dev === other.dev && one.ino === other.ino;
 }
 
-/** What the workers of one generation run: paths without links, so that it stays the same until the next generation. */
+/** What the workers of one generation run: paths without links, which stay the same until the next generation. */
 export interface Release {
   directory: string;
-  /** Absolute; as it was given where there is no such file for this user, for the error of the worker that loads it. */
+  /** Absolute; as given if this user cannot find such a file, for the error of the worker that loads it. */
   module: string;
 }
 
-/** @throws Error of the system, where `directory` is none that this process may enter */
+/** @throws the system's error if this process cannot enter `directory` */
 export function releaseAt(directory: string, module: string): Release {
-  process.chdir(directory); // for whatever else is relative, such as files of secrets
+  process.chdir(directory); // for other relative paths, such as secret files
   const real = realpathSync('.');
   const file = resolve(real, module);
   return { directory: real, module: withoutLinks(file) };
 }
 
 /**
- * The same file in another release, for a kit that is deployed with the app. The file itself, where it lies outside of its release, or where the
- * other release has another version of it than the one that runs.
+ * The same file in another release, for a kit that is deployed with the app. The file itself if it is outside its release, or if the
+ * other release has a different version of it.
  */
 export function fileIn(release: Release, first: Release, file: string): string {
   const inside = relative(first.directory, file);
@@ -79,7 +79,7 @@ function withoutLinks(file: string): string {
 
 const exists = (path: string) => find(path) !== undefined;
 
-/** Undefined where this user finds nothing, for whatever reason: who loads it gets the error. */
+/** Undefined if this user cannot find it, for any reason: the worker that loads it gets the error. */
 function find(path: string): Stats | undefined {
   try {
     return statSync(path, { throwIfNoEntry: false });

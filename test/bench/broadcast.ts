@@ -96,7 +96,7 @@ console.log(
 );
 if (faults > 0) process.exitCode = 1;
 
-/** What a pod adds to each event that it sends, and what each that hears it adds, together. */
+/** The overhead of sending and receiving an event, together. */
 function signingMicroseconds(): string {
   const seal = new Seal(['a key of more than sixteen characters']);
   const text = JSON.stringify({

@@ -1,5 +1,5 @@
 /**
- * What lies beside an app and must not get into its image: history, secrets, keys. Both ways in which the README builds one, searched in
+ * What is beside an app and must not get into its image: history, secrets, keys. Images built in both of the README's ways are searched in
  * every layer.
  */
 import assert from 'node:assert/strict';
@@ -29,10 +29,10 @@ const SECRETS = [
   'lib/deep/id_rsa.bak',
   'lib/deep/server.key',
 ];
-/** What only .dockerignore keeps out. */
+/** What only .dockerignore excludes. */
 const IGNORED = ['.aws/credentials', '.netrc', 'lib/.docker/config.json'];
 
-test('an image of the clone holds no secret that lies in it', withEngine, async () => {
+test('an image built from the clone contains none of the secrets in it', withEngine, async () => {
   const folder = temporaryFolder();
   for (const name of ['package.json', 'package-lock.json', '.npmrc', '.dockerignore', 'docker', 'src']) {
     cpSync(join(ROOT, name), join(folder, name), { recursive: true });
@@ -48,7 +48,7 @@ test('an image of the clone holds no secret that lies in it', withEngine, async 
 
 for (const hasIgnoreFile of [true, false]) {
   test(
-    `an image of the README's six lines holds no secret, ${hasIgnoreFile ? 'with' : 'without'} a .dockerignore`,
+    `an image built with the README's Dockerfile contains no secret, ${hasIgnoreFile ? 'with' : 'without'} a .dockerignore`,
     withEngine,
     async () => {
       await imageId();
@@ -87,7 +87,7 @@ async function assertHolds(image: string, { shipped, canary }: { shipped: string
   assert.ok(!found.has(canary));
 }
 
-/** Which of these texts any layer of the image holds. */
+/** Which of these texts any layer of the image contains. */
 async function search(image: string, texts: readonly string[]): Promise<Set<string>> {
   const found = new Set<string>();
   const saving = spawn('docker', ['save', image], { stdio: ['ignore', 'pipe', 'inherit'] });

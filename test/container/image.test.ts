@@ -227,7 +227,7 @@ test('a bad environment exits with 78, and /dev/termination-log has every proble
 });
 
 test(
-  'a first start that fails for good exits with 1, and /dev/termination-log says why without its text',
+  'a first start that fails permanently exits with 1, and /dev/termination-log has the reason without the text of the error',
   withEngine,
   async () => {
     const lastWords = terminationLog();

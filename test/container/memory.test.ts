@@ -110,7 +110,7 @@ test("the kernel's OOM kill takes a worker, says `oom`, and the pool comes back"
   assert.deepEqual(await exits(app), { oom: kills, killed: 1 });
 });
 
-test('page cache that fills the memory limit refuses no heap snapshot', withEngine, async () => {
+test('a heap snapshot is taken even if page cache fills the memory limit', withEngine, async () => {
   const app = await runLimited(memory(256), { NODE_CLUSTER_WORKERS: '1' });
   // Written, then read twice: part of it is on the kernel's list of active pages.
   await app.output('sh', '-c', 'head -c 300M /dev/zero > /tmp/cached; cat /tmp/cached /tmp/cached > /dev/null');
@@ -124,7 +124,7 @@ test('page cache that fills the memory limit refuses no heap snapshot', withEngi
   assert.deepEqual([await exits(app), await kernelKills(app)], [{}, 0]);
 });
 
-test('a profile that does not fit on the disk is an error, and leaves no file', withEngine, async () => {
+test('a profile that does not fit on the disk fails and leaves no file', withEngine, async () => {
   const app = await runLimited(['--tmpfs', '/small:size=4k,mode=1777'], { NODE_CLUSTER_WORKERS: '1' });
   await app.output('sh', '-c', 'head -c 4096 /dev/zero > /small/full');
   const { exitCode, output } = await app.exec('bosun', 'cpu-profile', '--seconds', '0.5', '--output', '/small/profile');
@@ -151,7 +151,7 @@ for (const [given, primary, worker] of [
   });
 }
 
-describe('two workers of 217 MiB resident in 512 MiB, which a third one does not fit beside', withEngine, () => {
+describe('two workers of 217 MiB resident in 512 MiB, without room for a third', withEngine, () => {
   const FOLDER = mkdtempSync(join(tmpdir(), 'bosun-memory-'));
   chmodSync(FOLDER, 0o755); // the container's user is another one
   after(() => rmSync(FOLDER, { recursive: true, force: true }));
@@ -163,7 +163,7 @@ describe('two workers of 217 MiB resident in 512 MiB, which a third one does not
   const flags = ['--cpus', '2', ...memory(512), `--volume=${FOLDER}:/large:ro`];
   const start = (env = {}) => runLimited(flags, { APP_MODULE: '/large/app.mjs', NODE_CLUSTER_WORKERS: '2', ...env });
 
-  test('they are not recycled, and a rolling restart loses nothing', async () => {
+  test('two workers that fill the memory are not recycled, and a rolling restart loses nothing', async () => {
     const app = await start();
     const load = freshLoad(app.port, { everyMs: 100 });
     await load.answered(50);
@@ -183,7 +183,7 @@ describe('two workers of 217 MiB resident in 512 MiB, which a third one does not
     assert.ok((await backTo(app, 2)).every(pid => !before.includes(pid)));
   });
 
-  test('with RESTART_SURGE=always the kernel kills, and the restart says so', async () => {
+  test('with RESTART_SURGE=always the kernel kills a worker, and the restart reports it', async () => {
     const app = await start({ RESTART_SURGE: 'always' });
     const load = freshLoad(app.port, { everyMs: 100 });
     await load.answered(10);

@@ -25,7 +25,7 @@ for (const init of [false, true]) {
       const clients = await Promise.all(requests.map(request => SlowReader.ask(3000, host, request)));
       const stopped = app.stop(40);
       await app.event('worker.exit');
-      // A primary that does not wait is gone by then, and the network with it.
+      // A primary that does not wait has ended by then, and the network with it.
       await Promise.race([stopped, pause(READS_AFTER_MS)]);
       for (const client of clients) assert.ok((await client.readAll()) > ANSWER_BYTES);
       assert.equal((await stopped).code, 0, app.transcript());

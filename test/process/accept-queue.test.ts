@@ -16,7 +16,7 @@ const start = async (policy: string, env: Record<string, string> = {}) => {
   return { kit, port: (await kit.ready()).port };
 };
 
-/** A connection with a request, that nobody may have accepted. */
+/** A connection with a request, possibly not accepted. */
 async function waiting(port: number): Promise<RawClient> {
   const client = await RawClient.open(port);
   client.write(requestText('/'));
@@ -25,7 +25,7 @@ async function waiting(port: number): Promise<RawClient> {
 
 describe('SIGTERM with a deep queue', { concurrency: 2 }, () => {
   for (const policy of ALL_POLICIES) {
-    test(`loses no connection while clients connect anew with each request, policy ${policy}`, async () => {
+    test(`SIGTERM with a deep queue loses no connection while clients reconnect for each request, policy ${policy}`, async () => {
       const { kit, port } = await start(policy);
       const results = { answered: 0, refused: 0, lost: [] as string[] };
       const browse = async () => {
@@ -55,7 +55,7 @@ describe('SIGTERM with a deep queue', { concurrency: 2 }, () => {
       );
       const exit = kit.stop();
       await Promise.all(clients);
-      // What connects between the last look at the queue and the end of the listener, within a millisecond, is reset: the kernel knows no other way.
+      // Connections between the last check of the queue and the close of the listener, within a millisecond, are reset: the kernel cannot avoid that.
       assert.ok(results.lost.length <= 2, results.lost.join('\n'));
       assert.equal(results.refused, CLIENTS, 'the drain ends, though clients would go on');
       assert.deepEqual(await exit, CLEAN, kit.transcript());
@@ -63,7 +63,7 @@ describe('SIGTERM with a deep queue', { concurrency: 2 }, () => {
   }
 
   for (const policy of ['reuseport', 'least-connections']) {
-    test(`has an idle worker answer what waits beside a blocked one, policy ${policy}`, async () => {
+    test(`at SIGTERM an idle worker answers connections queued at a blocked one, policy ${policy}`, async () => {
       const { kit, port } = await start(policy);
       await using blocking = await RawClient.open(port);
       blocking.write(requestText('/block?ms=3000&tell=blocked'));
@@ -81,7 +81,7 @@ describe('SIGTERM with a deep queue', { concurrency: 2 }, () => {
     });
   }
 
-  test('cuts and counts what a worker comes to only after the deadline, and does not handle it', async () => {
+  test('a request that a worker reads only after the SIGTERM deadline is cut and counted, not handled', async () => {
     const { kit, port } = await start('none', { NODE_CLUSTER_WORKERS: '1', SHUTDOWN_TIMEOUT_MS: '500' });
     await using blocking = await RawClient.open(port);
     blocking.write(requestText('/block?ms=1500&tell=blocked'));
@@ -100,7 +100,7 @@ describe('SIGTERM with a deep queue', { concurrency: 2 }, () => {
     assert.equal((await kit.event('worker.exit')).failure, 'exit code 0', 'it was not killed');
   });
 
-  test('counts what nobody accepts or reads before the deadline, and exits with code 1', async () => {
+  test('connections and requests not accepted or read before the SIGTERM deadline are counted, exit code 1', async () => {
     const { kit, port } = await start('none', { NODE_CLUSTER_WORKERS: '1', SHUTDOWN_TIMEOUT_MS: '500' });
     const kept = await openAsked(port, 5);
     await using blocking = await RawClient.open(port);

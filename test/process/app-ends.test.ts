@@ -1,6 +1,6 @@
 /**
- * Apps that throw what they like, and end their worker by what Node.js offers: the requests that the worker has still get their answers,
- * and the log says why it went.
+ * Apps that throw any value, or end their worker through Node.js: the worker's open requests still get their answers,
+ * and the log has the reason.
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
@@ -10,7 +10,7 @@ import { scrape, sum } from './exposition.ts';
 import { CLEAN, startKit } from './kit.ts';
 import { writtenApp } from './written-app.ts';
 
-/** What the app does while it answers a request, which it ends 200 ms after its drain has begun, and what the log then says of its worker's end. */
+/** What the app does during a request, whose answer ends 200 ms after the drain has begun, and the reason that the log then has. */
 const ENDS: Record<string, [act: string, failure: RegExp]> = {
   'throws null': ['throw null', /^null$/],
   'throws undefined': ['throw undefined', /^undefined$/],
@@ -74,10 +74,10 @@ const app = (acts: [string, string][]) =>
     res.end('{}');
   };`);
 
-describe('the answer of a worker comes whole, and the log says why it ended', { concurrency: 2 }, () => {
+describe('a worker that its app ends answers its open requests, and the log has the reason', { concurrency: 2 }, () => {
   const entries = Object.entries(ENDS);
   for (const policy of ['least-connections', 'rr']) {
-    test(`where its app throws, rejects or ends it, policy ${policy}`, async () => {
+    test(`a worker whose app throws, rejects or ends it answers its open requests, policy ${policy}`, async () => {
       const acts = entries.map(([name, [act]]): [string, string] => [name, act]);
       // Half of them with each policy: what differs is only how a worker closes its listener.
       const mine = entries.filter((_, index) => (index % 2 === 0) === (policy === 'rr'));
@@ -113,7 +113,7 @@ describe('the answer of a worker comes whole, and the log says why it ended', { 
   }
 });
 
-test('an app that handles its rejections, or catches what nobody caught, goes on', async () => {
+test('an app that handles rejections or uncaught exceptions goes on', async () => {
   const file = writtenApp(`
     process.on('unhandledRejection', () => kit.log.info({ event: 'test.handled' }));
     const { default: domain } = await import('node:domain');
@@ -135,7 +135,7 @@ test('an app that handles its rejections, or catches what nobody caught, goes on
   assert.deepEqual(kit.all('worker.uncaught-exception'), []);
 });
 
-test('an app that exits takes its requests along at once, and they are counted and named', async () => {
+test("the requests lost by an app's process.exit are counted and named", async () => {
   const kit = await startKit({ env: { APP_MODULE: app([['exits', 'process.exit(3)']]), NODE_CLUSTER_WORKERS: '1' } });
   const { port } = await kit.ready();
   await using client = await RawClient.open(port);

@@ -1,5 +1,5 @@
 /**
- * The app shares the channel between its worker and the primary: whatever it sends there ends nobody, and costs the primary nothing.
+ * The app shares the channel between its worker and the primary: no message of it ends a process or costs the primary memory.
  */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -59,7 +59,7 @@ const APP = `
     res.end(JSON.stringify({ pid: process.pid, heard: heard.length }));
   };`;
 
-test('whatever an app sends to its parent ends neither the primary nor a worker, and leaves nothing open in the primary', async () => {
+test('no message of an app to its parent ends the primary or a worker, or leaves anything open in the primary', async () => {
   const kit = await startKit({ env: { APP_MODULE: writtenApp(APP), NODE_CLUSTER_WORKERS: '1' } });
   const { port } = await kit.ready();
   await using client = await RawClient.open(port);
@@ -70,7 +70,7 @@ test('whatever an app sends to its parent ends neither the primary nor a worker,
   for (const act of ['plain', 'throws', 'forged', 'handles', 'large', 'child']) {
     assert.equal((await client.ask(`/${act}`)).status, 200, act);
   }
-  // What was sent before it has come when the next report has.
+  // Messages sent earlier have arrived once the next report has.
   await kit.statusWhere(({ workers }) => workers[0]?.requests === 7);
   await until(
     () => fds() <= before.fds || undefined,

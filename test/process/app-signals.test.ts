@@ -1,6 +1,6 @@
 /**
- * An app's own signal listeners close databases and exit. The kit calls them when their worker has nothing open any more, whoever the
- * signal was for: the primary alone, or the whole process group (Ctrl-C, dumb-init, systemd).
+ * An app's own signal listeners close databases and exit. The kit calls them when their worker has no open requests, whichever process the
+ * signal was sent to: the primary alone, or the whole process group (Ctrl-C, dumb-init, systemd).
  */
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
@@ -30,7 +30,7 @@ const start = (body: string, options: KitOptions = {}) =>
 
 const signalGroup = (kit: Kit, signal: NodeJS.Signals) => process.kill(-kit.pid, signal);
 
-/** What a worker each has noted, but for its requests. */
+/** What each worker has noted, except its requests. */
 const notes = (kit: Kit) => kit.all('test.note').flatMap(({ name, open }) => (name === 'begun' ? [] : [`${name} ${open}`]));
 
 /** A request that is open. */
@@ -43,19 +43,19 @@ async function openRequest(kit: Kit, path = '/'): Promise<RawClient> {
   return client;
 }
 
-/** As many an app has it. */
+/** As in many apps. */
 const EXITS = (signal: string) =>
   `process.on('${signal}', async () => { await sleep(50); note('${signal}'); await sleep(50); process.exit(0); });`;
 
 describe("an app's own signal listener", { concurrency: 3 }, () => {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    test(`that exits runs after the last answer when the whole process group gets ${signal}`, async () => {
+    test(`an app's signal listener that exits runs after the last answer when the whole process group gets ${signal}`, async () => {
       const kit = await start(EXITS(signal), { env: { SHUTDOWN_DELAY_MS: '300' } });
       await kit.ready();
       await using one = await openRequest(kit);
       await using two = await openRequest(kit);
       signalGroup(kit, signal);
-      signalGroup(kit, signal); // npm and a terminal tell it twice
+      signalGroup(kit, signal); // npm and a terminal send it twice
       assert.deepEqual([(await one.answer()).status, (await two.answer()).status], [200, 200]);
       assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
       assert.deepEqual(notes(kit), [`${signal} 0`, `${signal} 0`], 'once in each worker, with nothing open');
@@ -63,7 +63,7 @@ describe("an app's own signal listener", { concurrency: 3 }, () => {
     });
   }
 
-  test('runs once where the primary alone is told, in a rolling restart too, and the database may take its time to close', async () => {
+  test('a signal listener of the app runs once if only the primary gets the signal, in a rolling restart too, and may take time to close a database', async () => {
     const kit = await start(
       "process.once('SIGTERM', async () => { await sleep(1200); note('closed'); await sleep(50); process.exit(0); });",
       {
@@ -80,7 +80,7 @@ describe("an app's own signal listener", { concurrency: 3 }, () => {
     assert.deepEqual(notes(kit), ['closed 0', 'closed 0']);
   });
 
-  test("runs at the drain's deadline where a request never ends, and the request is counted", async () => {
+  test('a signal listener of the app runs at the drain deadline if a request never ends, and the request is counted', async () => {
     const kit = await start(EXITS('SIGTERM'), { env: { SHUTDOWN_TIMEOUT_MS: '300', NODE_CLUSTER_WORKERS: '1' } });
     await kit.ready();
     await using client = await openRequest(kit, '/never');
@@ -115,7 +115,7 @@ describe("an app's own signal listener", { concurrency: 3 }, () => {
     ['is for SIGHUP', "process.on('SIGHUP', () => note('SIGHUP'));", []],
     ['emits it', "process.on('SIGTERM', () => note('SIGTERM')); process.emit('SIGTERM', 'SIGTERM');", ['SIGTERM 0']],
   ] as const) {
-    test(`that ${how} neither takes a request along nor holds the exit`, async () => {
+    test(`a signal listener that ${how} neither cuts a request nor delays the exit`, async () => {
       const preload = join(temporaryFolder(), 'preload.mjs');
       writeFileSync(
         preload,

@@ -1,6 +1,6 @@
 /**
- * The text of the app: errors and paths may hold secrets. The operator finds them in the log and through `bosun`; whoever merely reaches the
- * admin port, or hears Redis, does not.
+ * The text of the app: errors and paths may contain secrets. The operator finds them in the log and through `bosun`; anyone who can only reach the
+ * admin port or read Redis does not.
  */
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
@@ -39,7 +39,7 @@ async function misfortune(kit: Kit, port: number, control: string): Promise<{ wa
   return { waiting };
 }
 
-/** All that a stranger is sent by `port` from now on, as one text. */
+/** Everything that a client without a token gets from `port` from now on, as one text. */
 function overhear(port: number, request: string): () => string {
   let heard = '';
   const socket = connect(port, '127.0.0.1', () => socket.write(request));
@@ -51,7 +51,7 @@ function overhear(port: number, request: string): () => string {
 }
 
 test(
-  'the text of errors and the paths of requests are on no open surface, but in the log and on the control socket',
+  'the text of errors and request paths is in the log and on the control socket, but not on open surfaces',
   withRedis,
   async () => {
     const redis = await LocalRedis.start();
@@ -84,7 +84,7 @@ test(
   },
 );
 
-test('with ADMIN_TOKEN the admin port shows the text to those who have the token, also after it has been changed', async () => {
+test('with ADMIN_TOKEN the admin port shows the text to clients with the token, also after it has changed', async () => {
   const tokenFile = join(temporaryFolder(), 'token');
   writeFileSync(tokenFile, 'first\n');
   const { kit, port, socket } = await startOperated({

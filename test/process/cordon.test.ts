@@ -1,5 +1,5 @@
 /**
- * Whatever takes workers out of the rotation at the same time: one that serves is left.
+ * Concurrent operations that take workers out of the rotation: one worker always serves.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -7,7 +7,7 @@ import { askJson } from './clients.ts';
 import { postControl, startOperated } from './operator.ts';
 import { writtenApp } from './written-app.ts';
 
-test('of cordons at the same time one is refused for each pool, whoever is named, and one worker serves', async () => {
+test('of two concurrent cordons one is refused, and one worker always serves', async () => {
   const { kit, port, socket, bosun } = await startOperated({ app: 'koa.mjs', env: { NODE_CLUSTER_WORKERS: '3' } });
   const cordon = async (worker: number, verb = 'cordon') =>
     (await postControl(socket, `/${verb}`, JSON.stringify({ worker }))).body;
@@ -27,13 +27,13 @@ test('of cordons at the same time one is refused for each pool, whoever is named
   assert.equal((await bosun('uncordon', '1')).code, 0);
 });
 
-test('a cordoned replacement does not let the worker go that it replaces, until it is back', async () => {
+test('a worker does not drain while its replacement is cordoned', async () => {
   const app = writtenApp('return (req, res) => res.end(JSON.stringify({ pid: process.pid }));');
   const { kit, port, socket, bosun, start } = await startOperated({ env: { APP_MODULE: app, NODE_CLUSTER_WORKERS: '1' } });
   const [old] = kit.workerPids;
   const restart = start('restart');
   await kit.event('worker.ready', ({ worker }) => worker === 2);
-  // Without the command line, which takes longer than a new worker has to prove itself.
+  // Without `bosun`, whose start takes longer than a new worker's trial time.
   assert.match((await postControl(socket, '/cordon', '{"worker":2}')).body, /"result"/);
   const refused = await bosun('cordon', '1');
   assert.match(refused.stderr, /worker 1 is the only one that serves/);

@@ -51,7 +51,7 @@ test('the dashboard shows every worker, a killed one goes and its successor come
   assert.deepEqual(problems, []);
 });
 
-test('with ADMIN_TOKEN the dashboard works for a user who gives it as password', withBrowser, async () => {
+test('with ADMIN_TOKEN the dashboard works with the token as password', withBrowser, async () => {
   const kit = await startKit({ app: 'koa.mjs', env: { ADMIN_TOKEN: 'a-token' } });
   await kit.ready();
   const httpCredentials = { username: 'anybody', password: 'a-token' };

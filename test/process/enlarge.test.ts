@@ -1,5 +1,5 @@
 /**
- * A pool that is to have more workers: a few start at a time, the first that fails ends it, and what memory does not hold is refused.
+ * Enlarging a pool: a few workers start at a time, the first failure ends it, and more than memory holds is refused.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -9,7 +9,7 @@ import { bosun as runBosun, startOperated, temporaryFolder } from './operator.ts
 import { rewriteApp, writtenApp } from './written-app.ts';
 
 const MIB = 2 ** 20;
-/** Each worker says that it starts, and takes its time. */
+/** Each worker reports its start, and starts slowly. */
 const STARTS_SLOWLY = `console.log(JSON.stringify({ event: 'test.starting', worker: kit.workerId }));
   await sleep(300);`;
 const SERVES = "return (req, res) => res.end('ok');";
@@ -30,7 +30,7 @@ const counts = async (kit: Kit) => {
   return { ready: workers.filter(({ state }) => state === 'ready').length, wanted: (sizing as { workers: number }).workers };
 };
 
-test('more workers than memory holds are refused without --force; they start two at a time on one CPU, and the first that fails ends it', async () => {
+test('more workers than memory holds need --force; they start two at a time on one CPU, and the first failure ends the enlargement', async () => {
   const root = new FakeRoot({ cpuMax: '100000 100000', memoryMax: String(512 * MIB) });
   const app = writtenApp(`${STARTS_SLOWLY}\n${SERVES}`);
   const env = {
@@ -81,7 +81,7 @@ test('more workers than memory holds are refused without --force; they start two
   assert.deepEqual(kit.all('primary.abort'), []);
 });
 
-test('a signal for one more worker that can not start leaves the pool as it was', async () => {
+test('SIGTTIN leaves the pool unchanged if the new worker cannot start', async () => {
   const app = writtenApp(`if (kit.workerId > 2) throw new Error('no more');\n${SERVES}`);
   const kit = await startKit({ env: { APP_MODULE: app } });
   await kit.ready();
@@ -90,7 +90,7 @@ test('a signal for one more worker that can not start leaves the pool as it was'
   assert.deepEqual(await counts(kit), { ready: 2, wanted: 2 });
 });
 
-test('workers that crash as soon as they serve end the enlargement, and the command', async () => {
+test('workers that crash as soon as they serve end the enlargement and the command', async () => {
   const app = writtenApp(`if (kit.workerId > 2) setTimeout(() => { throw new Error('no more'); }, 50);\n${SERVES}`);
   const { kit, bosun } = await startOperated({ env: { APP_MODULE: app } });
   const { code, stderr } = await bosun('scale', '9');
@@ -99,7 +99,7 @@ test('workers that crash as soon as they serve end the enlargement, and the comm
   await kit.statusWhere(({ workers }) => workers.length === 2);
 });
 
-test('who asks for more workers while more are being started waits for the new number, and the first is told', async () => {
+test('a second enlargement waits for its own number and supersedes the first', async () => {
   const app = writtenApp(`if (kit.workerId > 2) await sleep(2000);\n${SERVES}`);
   const socket = `${temporaryFolder()}/control.sock`;
   const kit = await startKit({ env: { APP_MODULE: app, CONTROL_SOCKET: socket } });

@@ -1,5 +1,5 @@
 /**
- * Workers that fail to start: what that costs a pool that serves (nothing), when a first start ends, and who can see it.
+ * Workers that fail to start: a serving pool is unaffected, a first start ends at a known time, and the reason is visible.
  */
 import assert from 'node:assert/strict';
 import { rmSync, writeFileSync } from 'node:fs';
@@ -16,8 +16,8 @@ const SERVES = "return (req, res) => res.end('ok');";
 const NO_DATABASE = "throw Object.assign(new Error('connect to secret.example'), { code: 'ECONNREFUSED' });";
 const FAILED: { code: number; signal: null } = { code: 1, signal: null };
 
-describe('a pool that serves', { concurrency: CONCURRENCY }, () => {
-  test('goes on for ever when no new worker starts, shows why, and is whole again when one does', async () => {
+describe('a serving pool', { concurrency: CONCURRENCY }, () => {
+  test('a serving pool goes on when no new worker starts, shows why, and recovers when one does', async () => {
     const app = writtenApp(SERVES);
     const env = { APP_MODULE: app, RESTART_INTENSITY: '1', WORKER_MAX_AGE_MS: '3000' };
     const { kit, port, bosun } = await startOperated({ env });
@@ -57,7 +57,7 @@ describe('a pool that serves', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });
 
-  test('goes on when the system throws at each fork, and answers the operator', async () => {
+  test('a serving pool goes on when every fork throws, and answers the operator', async () => {
     const refused = join(temporaryFolder(), 'refused');
     const { kit, socket } = await startRefusing(refused);
     const { port } = await kit.ready();
@@ -76,8 +76,8 @@ describe('a pool that serves', { concurrency: CONCURRENCY }, () => {
   });
 });
 
-describe('a pool of which one worker can not start', { concurrency: CONCURRENCY }, () => {
-  test('is ready without it after WORKER_START_TIMEOUT_MS, and the probe says why', async () => {
+describe('a pool with a worker that cannot start', { concurrency: CONCURRENCY }, () => {
+  test('a pool is ready without a failing worker after WORKER_START_TIMEOUT_MS, and the probe shows why', async () => {
     const app = writtenApp(`if (kit.workerId === 2) { ${NO_DATABASE} }\n${SERVES}`);
     const kit = await startKit({ env: { APP_MODULE: app, WORKER_START_TIMEOUT_MS: '3000' } });
     await kit.event('worker.failed');
@@ -93,7 +93,7 @@ describe('a pool of which one worker can not start', { concurrency: CONCURRENCY 
 });
 
 describe('a first start', { concurrency: CONCURRENCY }, () => {
-  test('that fails is tried again, and serves when it can', async () => {
+  test('a first start that fails is retried until it serves', async () => {
     const folder = temporaryFolder();
     const app = writtenApp(`const { existsSync } = createRequire(import.meta.url)('node:fs');
       if (!existsSync(${JSON.stringify(join(folder, 'database'))})) { ${NO_DATABASE} }
@@ -105,7 +105,7 @@ describe('a first start', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });
 
-  test('that goes on failing backs off, and ends after START_TIMEOUT_MS with code 1 and the last error', async () => {
+  test('a first start that keeps failing backs off, and ends after START_TIMEOUT_MS with code 1 and the last error', async () => {
     const env = { NODE_CLUSTER_WORKERS: '1', RESTART_INTENSITY: '0', START_TIMEOUT_MS: '6000' };
     const kit = await startKit({ app: 'throws.mjs', env, detached: true });
     assert.deepEqual(await kit.exit(), FAILED, kit.transcript());
@@ -125,7 +125,7 @@ describe('a first start', { concurrency: CONCURRENCY }, () => {
     await kit.workersGone();
   });
 
-  test('of workers that somebody kills at once backs off, and ends likewise', async () => {
+  test('a first start whose workers are killed backs off, and ends after START_TIMEOUT_MS', async () => {
     const app = writtenApp("process.kill(process.pid, 'SIGKILL');");
     const env = { APP_MODULE: app, START_TIMEOUT_MS: '3000' };
     const kit = await startKit({ env, detached: true });
@@ -137,7 +137,7 @@ describe('a first start', { concurrency: CONCURRENCY }, () => {
     await kit.workersGone();
   });
 
-  test('that is too slow each time ends likewise', async () => {
+  test('a first start that is always too slow ends after START_TIMEOUT_MS', async () => {
     const env = { WORKER_START_TIMEOUT_MS: '300', START_TIMEOUT_MS: '5000' };
     const kit = await startKit({ app: 'never-ready.mjs', env, detached: true });
     assert.deepEqual(await kit.exit(), FAILED, kit.transcript());
@@ -147,7 +147,7 @@ describe('a first start', { concurrency: CONCURRENCY }, () => {
     await kit.workersGone();
   });
 
-  test('whose forks the system refuses ends likewise', async () => {
+  test('a first start whose forks the system refuses ends after START_TIMEOUT_MS', async () => {
     const refused = join(temporaryFolder(), 'refused');
     writeFileSync(refused, '');
     const { kit } = await startRefusing(refused, { START_TIMEOUT_MS: '1000' });
@@ -158,11 +158,11 @@ describe('a first start', { concurrency: CONCURRENCY }, () => {
   for (const [what, body] of [
     ['imports a module that is missing', "await import('./nowhere.mjs');"],
     [
-      'listens on a port that is taken',
+      'listens on a port in use',
       "(await import('node:net')).createServer().listen(kit.config.adminPort, kit.config.adminHost); await sleep(60000);",
     ],
   ] as const)
-    test(`of an app that ${what} ends at once`, async () => {
+    test(`a first start of an app that ${what} ends at once`, async () => {
       const env = { APP_MODULE: writtenApp(body), START_TIMEOUT_MS: '600000' };
       const kit = await startKit({ env, detached: true });
       assert.deepEqual(await kit.exit(), FAILED, kit.transcript());
@@ -171,7 +171,7 @@ describe('a first start', { concurrency: CONCURRENCY }, () => {
     });
 });
 
-test('a pool whose workers all die soon after they are ready ends with code 70', async () => {
+test('a pool whose workers all die soon after they are ready exits with 70', async () => {
   const app = writtenApp(`setTimeout(() => process.exit(3), 700);\n${SERVES}`);
   const kit = await startKit({ env: { APP_MODULE: app, RESTART_INTENSITY: '2' }, detached: true });
   assert.deepEqual(await kit.exit(), { code: 70, signal: null }, kit.transcript());
@@ -183,7 +183,7 @@ test('a pool whose workers all die soon after they are ready ends with code 70',
   await kit.workersGone();
 });
 
-/** A kit whose system throws ENOMEM at each fork while there is a file `refused`. */
+/** A kit whose forks throw ENOMEM while there is a file `refused`. */
 async function startRefusing(refused: string, env: Record<string, string> = {}): Promise<{ kit: Kit; socket: string }> {
   const folder = temporaryFolder();
   const preload = join(folder, 'refuse.mjs');

@@ -27,7 +27,7 @@ function listeningPorts(pid: number): number[] {
 
 const assertNoAddress = (kit: Kit) => assert.doesNotMatch(kit.transcript(), /ws:\/\/|Debugger|For help/);
 
-test('the stack of a hung worker is in the log, and nobody else can have it: no address in the log, none over HTTP', {
+test('the stack of a hung worker is in the log, and its inspector is private: no address in the log, no list over HTTP', {
   skip: noProc,
 }, async () => {
   const kit = await startKit({ app: 'koa.mjs', env: { WORKER_HEARTBEAT_TIMEOUT_MS: '1000' } });
@@ -46,7 +46,7 @@ test('the stack of a hung worker is in the log, and nobody else can have it: no 
   await kit.event('signal', ({ command }) => command === 'ignore');
   assert.deepEqual(listeningPorts(kit.pid), primaryBefore);
 
-  // The one whose inspector is open may be held by a debugger: it blocks for longer than the other, and stays.
+  // A debugger may pause the worker whose inspector is open: it blocks for longer than the other, and stays.
   const clients = await Promise.all([1, 2].map(() => RawClient.open(port)));
   const pids = (await kit.status()).workers.map(({ pid }) => pid);
   const hung = pids.find(pid => pid !== opened);
@@ -65,7 +65,7 @@ test('the stack of a hung worker is in the log, and nobody else can have it: no 
   for (const client of clients) client.close();
 });
 
-test('with --inspect no worker is ever taken for hung, and the primary goes on', async () => {
+test('with --inspect no worker is considered hung, and the primary goes on', async () => {
   const env = {
     WORKER_HEARTBEAT_TIMEOUT_MS: '300',
     NODE_OPTIONS: `--inspect=127.0.0.1:${await freePort()}`,
@@ -81,7 +81,7 @@ test('with --inspect no worker is ever taken for hung, and the primary goes on',
   assert.equal((await kit.stop()).code, 0);
 });
 
-test('a shutdown does not wait for a worker that has stopped answering, with --inspect either, and its exit code is 1', async () => {
+test('a shutdown does not wait for a worker that does not answer, even with --inspect, and exits with 1', async () => {
   const env = { WORKER_HEARTBEAT_TIMEOUT_MS: '500', NODE_OPTIONS: `--inspect=127.0.0.1:${await freePort()}` };
   const kit = await startKit({ app: 'koa.mjs', env });
   const { port } = await kit.ready();

@@ -1,5 +1,5 @@
 /**
- * A system that others reach by IPv6 alone: a network namespace with one such address.
+ * A system reachable only over IPv6: a network namespace with one such address.
  */
 import assert from 'node:assert/strict';
 import { execFile, spawnSync } from 'node:child_process';
@@ -17,12 +17,12 @@ const withNamespace = {
     refused.status === 0 ? false : `no network namespace can be made here: ${refused.error?.message ?? refused.stderr.trim()}`,
 };
 
-describe('where there is no IPv4', { concurrency: 2 }, () => {
+describe('on a system without IPv4', { concurrency: 2 }, () => {
   for (const [what, network] of [
     ['beyond loopback', NETWORK],
     ['at all', WITHOUT_LOOPBACK],
   ] as const)
-    test(`${what}, app, admin port and HEALTHCHECK are reached by IPv6`, withNamespace, async () => {
+    test(`${what}, app, admin port and HEALTHCHECK work over IPv6`, withNamespace, async () => {
       const [port, adminPort] = [3000, 9090];
       const main = join(ROOT, 'src', 'main.ts');
       const kit = await startKit({

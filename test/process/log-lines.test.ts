@@ -6,7 +6,7 @@ import { scrape, sum } from './exposition.ts';
 import { startKit } from './kit.ts';
 import { isAlive } from './processes.ts';
 
-test('lines of every length, by logger, console, in pieces and native, of two workers at once, come out whole', async () => {
+test('lines of every length and source, from two workers at once, are written whole', async () => {
   const kit = await startKit({ app: 'chatty.mjs' });
   const { port } = await kit.ready();
   const [lengths, lines, together] = [[10, 150, 6000, 30_000], 8, 4];
@@ -23,7 +23,7 @@ test('lines of every length, by logger, console, in pieces and native, of two wo
   assert.ok(kit.all('test.native').length > 0);
 });
 
-test('20,000 lines a second that nobody reads hold up nobody; they are counted, and the reader is told how many it has missed', async () => {
+test('20,000 unread lines a second block no process; they are counted, and the reader gets the number', async () => {
   const kit = await startKit({ app: 'chatty.mjs' });
   const { port } = await kit.ready();
   const before = (await kit.status()).workers.map(({ pid }) => pid);
@@ -54,7 +54,7 @@ test('20,000 lines a second that nobody reads hold up nobody; they are counted, 
 });
 
 for (const how of ['abort', 'kill', 'exit', 'memory']) {
-  test(`the last words of a worker that ends by ${how} come out, before its end is told`, async () => {
+  test(`the last output of a worker that ends by ${how} is written before its exit is logged`, async () => {
     const env = { NODE_CLUSTER_WORKERS: '1', NODE_OPTIONS: '--max-old-space-size=64' };
     const kit = await startKit({ app: 'chatty.mjs', env });
     const { port } = await kit.ready();

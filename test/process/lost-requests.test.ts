@@ -24,7 +24,7 @@ const WAITING = 40;
 /** A process whose children have a PID namespace of their own, which ends with it. */
 const NAMESPACE = ['--pid', '--fork', '--mount-proc', '--kill-child'];
 
-test('a connection whose turn is at a frozen worker is answered by another, also while that one is told to go, policy rr', async () => {
+test('with rr another worker answers a connection of a frozen one, also while the frozen one drains', async () => {
   const kit = await startKit({ app: 'koa.mjs', env: { NODE_CLUSTER_SCHED_POLICY: 'rr' } });
   const { port } = await kit.ready();
   const [stays, goes] = (await kit.statusWhere(({ workers }) => workers.length === 2)).workers;

@@ -93,7 +93,7 @@ test('every process shows what it uses, and a stopped worker shows how old its w
   }
 });
 
-test("an app's metrics with names of the kit's, prom-client's default ones too, are renamed, and the log says so once", async () => {
+test("app metrics whose names the kit uses, such as prom-client's default ones, are renamed and logged once", async () => {
   const app = writtenApp(`
     const { collectDefaultMetrics, Histogram } = createRequire('${import.meta.dirname}/')('prom-client');
     collectDefaultMetrics({ register: kit.metrics });

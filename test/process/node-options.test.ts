@@ -1,5 +1,5 @@
 /**
- * Options of Node.js, as the workers really have them.
+ * Node.js options, as they reach the workers.
  */
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
@@ -29,8 +29,8 @@ interface Said {
 const MAIN = join(ROOT, 'src', 'main.ts');
 const READ_ALL = ['--permission', '--allow-fs-read=*'];
 
-describe('options of Node.js', { concurrency: 3 }, () => {
-  test('on the command line and in NODE_OPTIONS hold in the workers', async () => {
+describe('Node.js options', { concurrency: 3 }, () => {
+  test('Node.js options on the command line and in NODE_OPTIONS apply to the workers', async () => {
     const kit = await startKit({
       command: [process.execPath, '--max_heap_size=210', '--disallow-code-generation-from-strings', MAIN],
       env: {
@@ -48,7 +48,7 @@ describe('options of Node.js', { concurrency: 3 }, () => {
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });
 
-  test('in WORKER_NODE_OPTIONS are for the workers alone, and win there', async () => {
+  test('Node.js options in WORKER_NODE_OPTIONS apply to the workers only, and take precedence there', async () => {
     const kit = await startKit({
       command: [process.execPath, '--max-old-space-size=100', '--title=primary', MAIN],
       env: {
@@ -62,7 +62,7 @@ describe('options of Node.js', { concurrency: 3 }, () => {
     assert.deepEqual([title, heap, nodeOptions], ['a worker', 220 * MIB, '']);
   });
 
-  test('that can not hold end the start with code 78 and the reason', async () => {
+  test('Node.js options that cannot apply end the start with code 78 and the reason', async () => {
     const refused = await startKit({
       command: [process.execPath, ...READ_ALL, '--report-on-signal', MAIN],
       env: {
@@ -82,7 +82,7 @@ describe('options of Node.js', { concurrency: 3 }, () => {
       assert.match(refused.stderr, reason);
   });
 
-  test('that Node.js refuses in .env, which this process did not start with, end the start with code 78 and the reason', async () => {
+  test('unknown Node.js options in .env end the start with code 78 and the reason', async () => {
     const cwd = temporaryFolder();
     writeFileSync(join(cwd, '.env'), 'NODE_OPTIONS=--no-such-option');
     const kit = await startKit({ cwd, env: { APP_MODULE: writtenApp(APP) } });
@@ -90,14 +90,14 @@ describe('options of Node.js', { concurrency: 3 }, () => {
     assert.match(kit.stderr, /NODE_OPTIONS must be options that Node\.js accepts in NODE_OPTIONS, but has --no-such-option/);
   });
 
-  test('with a value that Node.js refuses end the first start at once, with code 1 and the reason', async () => {
+  test('a Node.js option with an invalid value ends the first start at once, with code 1 and the reason', async () => {
     const kit = await startKit({ env: { WORKER_NODE_OPTIONS: '--secure-heap=3', APP_MODULE: writtenApp(APP) } });
     assert.equal((await kit.exit()).code, 1, kit.transcript());
     assert.match(String((await kit.event('primary.abort')).error), /^exit code 9: Node\.js rejects its options, see the log/);
     assert.match(kit.stderr, /--secure-heap must be a power of 2/);
   });
 
-  test('of the permission model hold, where they leave the kit what it needs', async () => {
+  test('options of the permission model apply if they allow what the kit needs', async () => {
     const permissions = [
       ...READ_ALL,
       '--allow-fs-write=/tmp/*',

@@ -16,7 +16,7 @@ const noSetpriv =
   !spawnSync('setpriv', ['--help'], { encoding: 'utf8' }).stdout?.includes('--pdeathsig') &&
   'there is no setpriv(1) of util-linux';
 
-/** A kit whose primary is dead, and its workers' pids: one is blocked for good, one is stopped. */
+/** A kit with a dead primary, and its workers' pids: one is permanently blocked, one is stopped. */
 async function beheadedKit(env: Record<string, string>): Promise<{ kit: Kit; pids: number[] }> {
   const kit = await startKit({ app: 'koa.mjs', env });
   const { port } = await kit.ready();
@@ -41,7 +41,7 @@ suite('workers end with their primary, blocked or stopped, and the next start ha
   skip: noProc,
   concurrency: 2,
 }, () => {
-  test('by the system, where it can', { skip: noSetpriv }, async () => {
+  test('the system ends workers with their primary, where it can', { skip: noSetpriv }, async () => {
     const env = { PORT: String(await freePort()) };
     const { pids } = await beheadedKit(env);
     await allGone(pids);
@@ -50,7 +50,7 @@ suite('workers end with their primary, blocked or stopped, and the next start ha
     assert.deepEqual(next.all('orphan.ended'), []);
   });
 
-  test('by the next start, where it can not; one of a pool that lives changes nothing', async () => {
+  test('the next start ends workers of a dead primary, but not those of a running pool', async () => {
     const env = { PORT: String(await freePort()), PATH: '' };
     const { kit, pids } = await beheadedKit(env);
     assert.deepEqual(pids.filter(isAlive), pids);
@@ -62,14 +62,14 @@ suite('workers end with their primary, blocked or stopped, and the next start ha
     for (const { primaryPid } of ended) assert.equal(primaryPid, kit.pid);
     await allGone(pids);
     const { primary } = await askJson<{ primary?: string }>(port, '/');
-    assert.equal(primary, undefined); // what the app starts is no worker
+    assert.equal(primary, undefined); // a child process of the app is not a worker
     const third = await startKit({ app: 'koa.mjs', env });
     assert.deepEqual(await third.exit(), { code: 1, signal: null });
     assert.deepEqual(next.all('worker.exit'), []);
     assert.equal((await next.status()).state, 'ready');
   });
 
-  test('a setpriv that does not work costs a failed start, and no more', async () => {
+  test('a setpriv that does not work costs only one failed start', async () => {
     const folder = temporaryFolder();
     writeFileSync(join(folder, 'setpriv'), '#!/bin/sh\n# as one with --pdeathsig\nexit 127\n', { mode: 0o755 });
     const kit = await startKit({ app: 'koa.mjs', env: { PATH: folder, NODE_CLUSTER_WORKERS: '1' } });
@@ -77,7 +77,7 @@ suite('workers end with their primary, blocked or stopped, and the next start ha
     assert.equal((await kit.event('worker.exit')).failure, 'exit code 127');
   });
 
-  test('also one whose primary dies while it starts', async () => {
+  test('a worker whose primary dies during its start exits', async () => {
     const env = { ...process.env, NODE_UNIQUE_ID: '1', BOSUN_WORKER_ID: '1', BOSUN_PRIMARY: '1:3000' };
     const worker = fork(join(ROOT, 'src', 'main.ts'), { env, execArgv: [], stdio: 'ignore' });
     assert.deepEqual(await once(worker, 'exit'), [1, null]);

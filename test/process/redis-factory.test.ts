@@ -16,10 +16,10 @@ const ASKS = writtenApp(`
   const found = await kit.redis.incr('starts');
   return (req, res) => res.end(String(found));`);
 
-/** Redis says its first word so late: longer than it takes to load the app, and below the time-out of a command. */
+/** The delay of the first answer of Redis: longer than loading the app takes, and below the time-out of a command. */
 const DELAY_MS = 250;
 
-test('the factory of an app can use Redis, though the connection takes longer than to load the app', withRedis, async () => {
+test('the factory of an app can use Redis, even if connecting takes longer than loading the app', withRedis, async () => {
   const redis = await LocalRedis.start();
   const slow = createServer(async client => {
     client.on('error', () => undefined);
@@ -44,7 +44,7 @@ test('the factory of an app can use Redis, though the connection takes longer th
   }
 });
 
-test('where Redis is away, an app that needs none serves, and one whose factory asks it fails with the reason', async () => {
+test('without Redis an app that does not use it serves, and one whose factory does fails with the reason', async () => {
   const REDIS_URL = `redis://127.0.0.1:${await freePort()}`;
   const needsNone = writtenApp("return (req, res) => res.end('hello');");
   const kit = await startKit({ env: { APP_MODULE: needsNone, REDIS_URL, NODE_CLUSTER_WORKERS: '1' } });

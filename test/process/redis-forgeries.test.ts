@@ -1,5 +1,5 @@
 /**
- * Somebody writes to the Redis of two pods: floods, nonsense and forgeries. With SESSION_KEYS nothing counts that no pod has signed.
+ * Forged writes to the Redis of two pods: floods, malformed data and forgeries. With SESSION_KEYS unsigned data is ignored.
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -17,7 +17,7 @@ const rssMib = (pid: number) => Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/pr
 /** A whole reply: a line, or a text. */
 const REPLY = /^(?:[+:-][^\r]*\r\n|\$-1\r\n|\$\d+\r\n.+\r\n)$/s;
 
-/** Somebody who has got at Redis: the reply to a command. */
+/** An intruder's command to Redis: resolves with the reply. */
 async function intrude(redis: LocalRedis, ...command: string[]): Promise<string> {
   await using client = await RawClient.open(redis.port);
   client.write(array(command));
@@ -52,51 +52,47 @@ async function hears({ port, kit }: Operated, configUpdate: unknown): Promise<vo
 
 const membersOf = async ({ bosun }: Operated) => JSON.parse((await bosun('fleet', '--json')).stdout).pods as { pod: string }[];
 
-describe('somebody writes to Redis', { concurrency: 2 }, () => {
-  test(
-    'floods, nonsense and stamps from the future take no memory, and no event of the pods is lost for them',
-    withRedis,
-    async () => {
-      const { redis, pods } = await startPods(1, {});
-      const [first] = pods as [Operated];
-      const beat = {
-        origin: 'x:1',
-        version: '1',
-        state: 'ready',
-        generation: 1,
-        workers: 1,
-        wanted: 1,
-        requestsPerSecond: 0,
-        p99Ms: 0,
-      };
-      const before = rssMib(first.kit.pid);
-      for (let i = 0; i < 1000; i++) {
-        const text = JSON.stringify({ ...beat, origin: `x:${i}`, pod: 'x'.repeat(100_000) });
-        assert.match(await intrude(redis, 'PUBLISH', 'koa:sess:fleet', text), /^:1/);
-      }
-      await intrude(redis, 'PUBLISH', 'koa:sess:fleet', JSON.stringify({ ...beat, pod: '\x1b[2Jevil\u202e' }));
-      for (const stamp of ['zzzz', FUTURE]) {
-        const event = { origin: 'x:1', sender: 1, seq: 1, event: 'configUpdate', json: '"forged"', stamp };
-        await intrude(redis, 'PUBLISH', 'koa:sess:broadcast', JSON.stringify(event));
-        await intrude(redis, 'HSET', 'koa:sess:retained', 'configUpdate', `${stamp}\n"forged"`);
-      }
-      await until(
-        async () => (await ignored(first, 'bosun_broadcasts_ignored_total{reason="stale"}')) === 2 || undefined,
-        () => first.kit.transcript(),
-      );
-      assert.equal(await ignored(first, 'bosun_heartbeats_ignored_total{reason="malformed"}'), 1000);
-      assert.ok(rssMib(first.kit.pid) < before + 60, `${before} MiB became ${rssMib(first.kit.pid)} MiB`);
-      assert.deepEqual(new Set((await membersOf(first)).map(({ pod }) => pod).slice(1)), new Set(['?[2Jevil?']));
-      const { stdout } = await first.bosun('fleet');
-      assert.ok(!stdout.includes('\x1b'), stdout);
+describe('forged writes to Redis', { concurrency: 2 }, () => {
+  test('floods, malformed data and future stamps use no memory and lose no event of the pods', withRedis, async () => {
+    const { redis, pods } = await startPods(1, {});
+    const [first] = pods as [Operated];
+    const beat = {
+      origin: 'x:1',
+      version: '1',
+      state: 'ready',
+      generation: 1,
+      workers: 1,
+      wanted: 1,
+      requestsPerSecond: 0,
+      p99Ms: 0,
+    };
+    const before = rssMib(first.kit.pid);
+    for (let i = 0; i < 1000; i++) {
+      const text = JSON.stringify({ ...beat, origin: `x:${i}`, pod: 'x'.repeat(100_000) });
+      assert.match(await intrude(redis, 'PUBLISH', 'koa:sess:fleet', text), /^:1/);
+    }
+    await intrude(redis, 'PUBLISH', 'koa:sess:fleet', JSON.stringify({ ...beat, pod: '\x1b[2Jevil\u202e' }));
+    for (const stamp of ['zzzz', FUTURE]) {
+      const event = { origin: 'x:1', sender: 1, seq: 1, event: 'configUpdate', json: '"forged"', stamp };
+      await intrude(redis, 'PUBLISH', 'koa:sess:broadcast', JSON.stringify(event));
+      await intrude(redis, 'HSET', 'koa:sess:retained', 'configUpdate', `${stamp}\n"forged"`);
+    }
+    await until(
+      async () => (await ignored(first, 'bosun_broadcasts_ignored_total{reason="stale"}')) === 2 || undefined,
+      () => first.kit.transcript(),
+    );
+    assert.equal(await ignored(first, 'bosun_heartbeats_ignored_total{reason="malformed"}'), 1000);
+    assert.ok(rssMib(first.kit.pid) < before + 60, `${before} MiB became ${rssMib(first.kit.pid)} MiB`);
+    assert.deepEqual(new Set((await membersOf(first)).map(({ pod }) => pod).slice(1)), new Set(['?[2Jevil?']));
+    const { stdout } = await first.bosun('fleet');
+    assert.ok(!stdout.includes('\x1b'), stdout);
 
-      await first.bosun('broadcast', 'configUpdate', '"true"');
-      await hears(first, 'true');
-      assert.match(await intrude(redis, 'HGET', 'koa:sess:retained', 'configUpdate'), /\n"true"/, 'what is kept is replaced');
-    },
-  );
+    await first.bosun('broadcast', 'configUpdate', '"true"');
+    await hears(first, 'true');
+    assert.match(await intrude(redis, 'HGET', 'koa:sess:retained', 'configUpdate'), /\n"true"/, 'what is kept is replaced');
+  });
 
-  test('with SESSION_KEYS what is forged, changed, moved or said again is dropped and counted', withRedis, async () => {
+  test('with SESSION_KEYS forged, changed, moved and replayed messages are dropped and counted', withRedis, async () => {
     const { redis, pods } = await startPods(2, { SESSION_KEYS: 'a key that nobody knows' });
     const [first, second] = pods as [Operated, Operated];
     await using listener = await RawClient.open(redis.port);
@@ -132,7 +128,7 @@ describe('somebody writes to Redis', { concurrency: 2 }, () => {
     assert.equal(await ignored(second, 'bosun_broadcasts_ignored_total{reason="duplicate"}'), 1);
     assert.equal(await ignored(second, 'bosun_heartbeats_ignored_total{reason="unauthenticated"}'), 1);
 
-    // What is kept for pods that come later: newer than every other, signed by nobody, or under another name.
+    // Retained values: newer than every other, unsigned, or under another name.
     const now = String(Date.now() + 60_000).padStart(15, '0');
     await intrude(redis, 'HSET', 'koa:sess:retained', 'configUpdate', `${now}-0123456789ab\n"forged"`);
     const third = await startOperated({
@@ -145,41 +141,37 @@ describe('somebody writes to Redis', { concurrency: 2 }, () => {
     assert.match(await intrude(redis, 'HGET', 'koa:sess:retained', 'configUpdate'), /\n"third"\n[\w-]{43}/);
   });
 
-  test(
-    'a stream is read on behind what nobody has signed, and behind an entry that is larger than any event',
-    withRedis,
-    async () => {
-      const { redis, pods } = await startPods(2, { SESSION_KEYS: 'a key that nobody knows', BROADCAST_DURABLE: 'true' });
-      const [first, second] = pods as [Operated, Operated];
-      await first.bosun('broadcast', 'configUpdate', '"first"');
-      await hears(second, 'first');
-      const forged = JSON.stringify({
-        origin: 'x:1',
-        sender: 1,
-        seq: 1,
-        at: Date.now(),
-        event: 'configUpdate',
-        json: '"forged"',
-      });
-      await intrude(redis, 'XADD', 'koa:sess:journal', '*', 'event', forged);
-      await intrude(redis, 'XADD', 'koa:sess:journal', '*', 'other', 'fields', 'than', 'ours');
-      await until(
-        async () => (await ignored(second, 'bosun_broadcasts_ignored_total{reason="unauthenticated"}')) >= 1 || undefined,
-        () => second.kit.transcript(),
-      );
-      await intrude(redis, 'XADD', 'koa:sess:journal', '*', 'event', 'x'.repeat(33 << 20));
-      await until(
-        async () => (await ignored(second, 'bosun_redis_faults_total')) >= 1 || undefined,
-        () => second.kit.transcript(),
-      );
-      // What comes between the fault and the new connection is behind the giant, too.
-      await until(
-        async () => {
-          await first.bosun('broadcast', 'configUpdate', '"second"');
-          return (await askJson<{ configUpdate: unknown }>(second.port, '/heard')).configUpdate === 'second' || undefined;
-        },
-        () => second.kit.transcript(),
-      );
-    },
-  );
+  test('reading a stream goes on after unsigned entries and after one larger than any event', withRedis, async () => {
+    const { redis, pods } = await startPods(2, { SESSION_KEYS: 'a key that nobody knows', BROADCAST_DURABLE: 'true' });
+    const [first, second] = pods as [Operated, Operated];
+    await first.bosun('broadcast', 'configUpdate', '"first"');
+    await hears(second, 'first');
+    const forged = JSON.stringify({
+      origin: 'x:1',
+      sender: 1,
+      seq: 1,
+      at: Date.now(),
+      event: 'configUpdate',
+      json: '"forged"',
+    });
+    await intrude(redis, 'XADD', 'koa:sess:journal', '*', 'event', forged);
+    await intrude(redis, 'XADD', 'koa:sess:journal', '*', 'other', 'fields', 'than', 'ours');
+    await until(
+      async () => (await ignored(second, 'bosun_broadcasts_ignored_total{reason="unauthenticated"}')) >= 1 || undefined,
+      () => second.kit.transcript(),
+    );
+    await intrude(redis, 'XADD', 'koa:sess:journal', '*', 'event', 'x'.repeat(33 << 20));
+    await until(
+      async () => (await ignored(second, 'bosun_redis_faults_total')) >= 1 || undefined,
+      () => second.kit.transcript(),
+    );
+    // Entries added between the fault and the new connection are behind the giant one too.
+    await until(
+      async () => {
+        await first.bosun('broadcast', 'configUpdate', '"second"');
+        return (await askJson<{ configUpdate: unknown }>(second.port, '/heard')).configUpdate === 'second' || undefined;
+      },
+      () => second.kit.transcript(),
+    );
+  });
 });

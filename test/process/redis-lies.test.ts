@@ -1,6 +1,6 @@
 /**
- * Somebody answers in Redis' place, or Redis itself has gone mad: whatever comes, the primary and the workers live, take no memory for it, and go on
- * where it answers again.
+ * A faulty or forged Redis server: whatever it sends, the primary and the workers survive, use no memory for it, and recover
+ * when it answers correctly again.
  */
 import assert from 'node:assert/strict';
 import { randomInt } from 'node:crypto';
@@ -20,7 +20,7 @@ const ROUNDS = 40;
 const TOLD = 10;
 const rssMib = (pid: number) => Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
 
-/** Replies that are none, each to whatever was asked. */
+/** Malformed replies, each to any command. */
 const LIES: Record<string, string | Buffer> = {
   'an array of -5': '*-5\r\n',
   'a text of -5 bytes': '$-5\r\n',
@@ -33,16 +33,16 @@ const LIES: Record<string, string | Buffer> = {
   'a text of a terabyte': '$1000000000000\r\nxxx',
   'half a text': '$100\r\nxxx',
   'two replies to one command': '+OK\r\n+OK\r\n',
-  'null where a text is due': '_\r\n',
-  'a number where a text is due': ':7\r\n',
-  'a list where a text is due': '*2\r\n:1\r\n_\r\n',
+  'null instead of a string': '_\r\n',
+  'a number instead of a string': ':7\r\n',
+  'a list instead of a string': '*2\r\n:1\r\n_\r\n',
   'lists of lists': '*2\r\n*0\r\n*1\r\n*1\r\n_\r\n',
   'a map': '%2\r\n_\r\n:1\r\n+a\r\n*0\r\n',
-  'a push that nothing asked for': `>3\r\n${bulk('subscribe')}${bulk('x')}:1\r\n`,
+  'an unexpected push': `>3\r\n${bulk('subscribe')}${bulk('x')}:1\r\n`,
   'a push without a type': '>1\r\n_\r\n',
   'a push of two': array(['message', 'koa:sess:broadcast'], '>'),
   'a push of four': array(['message', 'koa:sess:broadcast', 'a', 'b'], '>'),
-  'an unasked end of a subscription': `>3\r\n${bulk('unsubscribe')}${bulk('koa:sess:broadcast')}:0\r\n`,
+  'an unexpected unsubscription': `>3\r\n${bulk('unsubscribe')}${bulk('koa:sess:broadcast')}:0\r\n`,
   'a push of nulls': `>3\r\n${bulk('message')}_\r\n_\r\n`,
   EXECABORT: '-EXECABORT Transaction discarded because of previous errors.\r\n',
   LOADING: '-LOADING Redis is loading the dataset in memory\r\n',
@@ -53,7 +53,7 @@ const LIES: Record<string, string | Buffer> = {
   'an error without a code': '-\r\n',
 };
 
-/** Serves, on a new connection, once Redis is honest again. */
+/** Serves, on a new connection, once Redis answers correctly again. */
 async function recovers(kit: Kit, port: number, what: string): Promise<void> {
   await until(
     async () => (await ask(port, '/visit')).status === 200 || undefined,
@@ -61,12 +61,12 @@ async function recovers(kit: Kit, port: number, what: string): Promise<void> {
   );
 }
 
-describe('a Redis that lies', { concurrency: 2 }, () => {
+describe('malformed replies from Redis', { concurrency: 2 }, () => {
   for (const [durable, isResp2] of [
     ['false', false],
     ['true', true],
   ] as const) {
-    test(`no reply ends, fattens or confuses the primary or a worker (BROADCAST_DURABLE=${durable}, RESP${isResp2 ? 2 : 3})`, async t => {
+    test(`no reply ends the primary or a worker, exhausts its memory or puts it out of step (BROADCAST_DURABLE=${durable}, RESP${isResp2 ? 2 : 3})`, async t => {
       const seed = randomInt(2 ** 31);
       t.diagnostic(`seed ${seed}`);
       const random = seededRandom(seed);
@@ -97,7 +97,7 @@ describe('a Redis that lies', { concurrency: 2 }, () => {
       };
       const lies = Object.entries(LIES);
       for (const [what, bytes] of lies) {
-        // Where a handshake fails already, nothing else is ever reached: half of them are told later.
+        // A failed handshake hides everything after it: half of the faults begin later.
         await tell(what, ([name = '']) => (/^(hello|client|info)$/i.test(name) && random() < 0.7 ? undefined : bytes));
         for (const end of [':primary', ':subscriber', ':reader', ':1', '']) redis.send(end, bytes);
       }
@@ -132,7 +132,7 @@ describe('a Redis that lies', { concurrency: 2 }, () => {
     ['Sentinel', 'REDIS_SENTINELS'],
     ['node of a Cluster', 'REDIS_CLUSTER_NODES'],
   ] as const) {
-    test(`a ${what} that lies about the others ends neither the primary nor a worker`, async () => {
+    test(`a ${what} with false data about other nodes ends neither the primary nor a worker`, async () => {
       const redis = await FakeRedis.start();
       const { host } = new URL(redis.url);
       const env = { [name]: host, NODE_CLUSTER_WORKERS: '1', ...(what === 'Sentinel' && { REDIS_SENTINEL_NAME: 'main' }) };

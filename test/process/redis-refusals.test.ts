@@ -1,5 +1,5 @@
 /**
- * A Redis that answers and refuses: a master that has become a replica under connections that stay, a full memory, missing rights.
+ * A Redis that refuses commands: a master that has become a replica while connections stay open, full memory, missing permissions.
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -26,13 +26,13 @@ async function command(redis: LocalRedis, line: string): Promise<void> {
 const metric = async ({ kit }: Operated, pattern: RegExp) => Number(pattern.exec((await kit.probe('/metrics')).body)?.[1] ?? 0);
 
 test(
-  'a session is written after a failover behind a name that stays, and other pods hear this one at the new master',
+  'after a failover under the same name a session is written, and events reach other pods through the new master',
   withRedis,
   async () => {
     const [old, next] = [await startRedis(), await startRedis()];
     await command(next, `REPLICAOF 127.0.0.1 ${old.port}`);
     let master = old;
-    // As a managed Redis' endpoint: connections that are open stay where they are.
+    // Like the endpoint of a managed Redis: open connections stay on their server.
     const endpoint = createServer({ allowHalfOpen: true }, client => {
       const server = connect({ port: master.port, host: '127.0.0.1', allowHalfOpen: true });
       client.pipe(server).pipe(client);
@@ -68,7 +68,7 @@ test(
 );
 
 test(
-  'what Redis refuses for good is told once, shown to the operator, and told when it is over; sessions get a quick 503',
+  'a lasting refusal by Redis is logged once at its begin and end, and shown to the operator; sessions get a quick 503',
   withRedis,
   async () => {
     const [redis, other] = [await startRedis(), await startRedis()];
@@ -118,7 +118,7 @@ test(
       assert.equal((await ask('/increment')).status, 200);
       assert.equal(kit.all('redis.refusing').filter(isEval).length, 1, `${code} is told once`);
     }
-    // A replica that stays one: a new connection at most every few seconds, and not with each of the requests.
+    // A replica that is never promoted: a new connection at most every few seconds, not with each request.
     assert.ok((await metric(operated, /^bosun_redis_reconnects_total (\d+)/m)) < 20);
     assert.deepEqual(kit.all('worker.exit'), []);
   },

@@ -1,5 +1,5 @@
 /**
- * The kit and its packages are installed anew below a pool that runs (`npm ci` in place): for a while there are no files.
+ * The kit and its packages are reinstalled under a running pool (`npm ci` in place): for some time the files are missing.
  */
 import assert from 'node:assert/strict';
 import { cpSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -19,7 +19,7 @@ export default kit => {
   };
 };`;
 
-test('a pool serves on without its own files, whatever becomes of a worker, and is whole when they are back', async () => {
+test('a pool serves on without its own files while workers end, and recovers when the files are back', async () => {
   const folder = temporaryFolder();
   for (const name of ['src', 'package.json']) cpSync(join(ROOT, name), join(folder, name), { recursive: true });
   symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
@@ -35,7 +35,7 @@ test('a pool serves on without its own files, whatever becomes of a worker, and 
   });
   const { port } = await kit.ready();
   for (let count = 0; count < 30; count++) await ask(port, '/');
-  // Their metrics are reported once a second: what the primary keeps of a worker that is gone.
+  // Their metrics are reported once a second: the primary keeps those of an ended worker.
   await kit.statusWhere(({ workers }) => workers.reduce((sum, { requests }) => sum + requests, 0) === 30);
   const [victim = 0] = (await kit.status()).workers.filter(({ requests }) => requests > 0).map(({ pid }) => pid);
   move('', '.away');

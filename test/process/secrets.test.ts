@@ -1,5 +1,5 @@
 /**
- * Secrets in a running pod: a bad one changes nothing, and none is ever printed, whatever Redis says of it.
+ * Secrets in a running pod: an invalid one changes nothing, and none is ever printed, even if Redis quotes it.
  */
 import assert from 'node:assert/strict';
 import { renameSync, writeFileSync } from 'node:fs';
@@ -14,7 +14,7 @@ import { bosun, temporaryFolder } from './operator.ts';
 
 const CANARY = `c4n#ry "%' ü@/`;
 
-/** As a Redis that knows neither HELLO nor AUTH: it quotes what it does not know. */
+/** Like a Redis without HELLO and AUTH: it quotes unknown commands. */
 const quoting = ([name = '', ...args]: readonly string[]) =>
   /^(hello|auth)$/i.test(name)
     ? `-ERR unknown command \`${name}\`, with args beginning with: ${args.map(arg => `\`${arg}\` `).join('')}\r\n`
@@ -37,7 +37,7 @@ test('a REDIS_URL with a raw % ends with code 78, a line that names the fault, a
   ]);
 });
 
-test('a bad secret file changes nothing at SIGHUP nor for a worker that starts later, and no output shows a secret', async () => {
+test('a bad secret file changes nothing at SIGHUP or for later workers, and no output shows a secret', async () => {
   const redis = await FakeRedis.start(quoting);
   const { host } = new URL(redis.url);
   const file = join(temporaryFolder(), 'url');
@@ -50,7 +50,7 @@ test('a bad secret file changes nothing at SIGHUP nor for a worker that starts l
   const socket = join(temporaryFolder(), 'control.sock');
   const env = { CONTROL_SOCKET: socket, REDIS_URL_FILE: file, SESSION_KEYS: CANARY, DEBUG: 'ioredis:*', LOG_LEVEL: 'trace' };
   const kit = await startKit({ app: 'sessions.ts', env });
-  // It takes no password: that it was given one must have been hidden wherever it says so.
+  // It takes no password: the one that it was given must be hidden wherever it is quoted.
   await until(
     () => /unknown command `AUTH`, with args beginning with: `\[hidden\]`/i.test(kit.transcript()) || undefined,
     () => kit.transcript(),

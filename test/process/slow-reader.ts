@@ -1,11 +1,11 @@
 /**
- * A client on a slow line: it has asked, and reads nothing of the answer until it is told to. The kernel of the server has the rest meanwhile.
+ * A client on a slow line: it sends a request and reads nothing of the answer until the test says so. The server's kernel holds the rest.
  */
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { requestText } from './clients.ts';
 
-/** More than the client's kernel takes before it reads, less than the server's holds: the answer ends, and is not there. */
+/** More than the client's kernel buffers, less than the server's: the answer ends before it has arrived. */
 export const ANSWER_BYTES = 512 * 1024;
 /** An app of `writtenApp` that answers so. */
 export const LARGE_ANSWER = `return (req, res) => res.end(Buffer.alloc(${ANSWER_BYTES}, 'x'));`;

@@ -1,5 +1,5 @@
 /**
- * What the primary promises about its workers: a lost one is replaced, and nobody outlives the primary.
+ * What the primary promises about its workers: a lost one is replaced, and none outlives the primary.
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';

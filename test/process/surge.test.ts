@@ -1,5 +1,5 @@
 /**
- * Replacements where memory is short. The limits and what is in use come from a folder; the workers are real.
+ * Replacements with little memory. The limits and the use come from a folder; the workers are real.
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
@@ -28,7 +28,7 @@ const NO_ROOM_MIB = 20;
 
 describe('where a new worker does not fit beside the others', { concurrency: CONCURRENCY }, () => {
   for (const policy of ['least-connections', 'rr', 'none', 'reuseport']) {
-    test(`the only one is replaced while its clients wait, none fails, and the pod stays ready: ${policy}`, async () => {
+    test(`the only worker is replaced while its clients wait, no request fails, and the pod stays ready: ${policy}`, async () => {
       const { kit, port, bosun } = await startOperated({
         app: 'koa.mjs',
         env: { SIZING_ROOT: rootWith(NO_ROOM_MIB).path, NODE_CLUSTER_WORKERS: '1', NODE_CLUSTER_SCHED_POLICY: policy },
@@ -57,7 +57,7 @@ describe('where a new worker does not fit beside the others', { concurrency: CON
     });
   }
 
-  test('one of two is replaced after the other, none fails, and there are never three', async () => {
+  test('two workers are replaced one after the other, no request fails, and there are never three', async () => {
     const env = { SIZING_ROOT: rootWith(NO_ROOM_MIB).path };
     const { kit, port, bosun } = await startOperated({ app: 'koa.mjs', env });
     const before = await readyPids(kit);
@@ -94,7 +94,7 @@ describe('where a new worker does not fit beside the others', { concurrency: CON
   });
 });
 
-test('a restart for which there is no memory at all is refused, and everybody is told', async () => {
+test('a restart without enough memory is refused, and every surface shows it', async () => {
   const { kit, bosun } = await startOperated({ app: 'koa.mjs', env: { SIZING_ROOT: rootWith(-500).path } });
   const before = await readyPids(kit);
   const { code, stdout, stderr } = await bosun('restart');
@@ -117,7 +117,7 @@ test('a restart for which there is no memory at all is refused, and everybody is
   assert.deepEqual(await readyPids(kit), before);
 });
 
-test('RESTART_SURGE=never ends the old one first with any memory, always never does', async () => {
+test('RESTART_SURGE=never always ends the old worker first, RESTART_SURGE=always never does', async () => {
   for (const [surge, freeMib, first] of [
     ['never', 400, /^draining worker 1 before its successor starts \(RESTART_SURGE=never\)/],
     ['always', NO_ROOM_MIB, /^starting worker 2 to replace worker 1/],
@@ -130,7 +130,7 @@ test('RESTART_SURGE=never ends the old one first with any memory, always never d
   }
 });
 
-test('a fresh worker above WORKER_MAX_RSS_MB is never recycled; log and doctor say it once', async () => {
+test('a new worker above WORKER_MAX_RSS_MB is never recycled; log and doctor report it once', async () => {
   const { kit, bosun } = await startOperated({ app: 'koa.mjs', env: { WORKER_MAX_RSS_MB: '40' } });
   await kit.event('recycling.pointless');
   await kit.statusWhere(({ uptimeSeconds }) => Number(uptimeSeconds) > 4);
@@ -139,7 +139,7 @@ test('a fresh worker above WORKER_MAX_RSS_MB is never recycled; log and doctor s
   assert.match((await bosun('doctor')).stdout, /recycling +a new worker uses \d+ MiB when it starts, above WORKER_MAX_RSS_MB=40/);
 });
 
-test('/status has the memory of all processes with what they share once, and what is free', async () => {
+test('/status counts shared memory of the processes once, and has the free memory', async () => {
   const { kit } = await startOperated({ app: 'koa.mjs', env: { SIZING_ROOT: rootWith(300).path } });
   const { memory, workers } = (await kit.statusWhere(({ workers }) => workers.every(worker => rssOf(worker) > 0))) as unknown as {
     memory: Record<string, number>;
@@ -155,7 +155,7 @@ test('/status has the memory of all processes with what they share once, and wha
 
 const rssOf = (worker: object) => (worker as { memory: { rss: number } }).memory.rss;
 
-/** Looks all the time at how many workers there are, and what the readiness probe says. */
+/** Continuously records the number of workers and the answer of the readiness probe. */
 function watch(kit: Kit): { stop(): Promise<{ mostWorkers: number; probes: string[] }> } {
   let goesOn = true;
   const seen = { mostWorkers: 0, probes: [] as string[] };

@@ -22,7 +22,7 @@ function releases() {
       writeFileSync(join(at(release), 'app.mjs'), `${head}\nexport default (req, res) => res.end(${answer});`);
     },
     remove: (release: number) => rmSync(at(release), { recursive: true }),
-    // As `ln -sfn` and Capistrano do it: never is there no current release.
+    // Like `ln -sfn` and Capistrano: there is always a current release.
     switchTo: (release: number) => {
       symlinkSync(at(release), `${current}.new`);
       renameSync(`${current}.new`, current);
@@ -30,7 +30,7 @@ function releases() {
   };
 }
 
-/** What both workers answer with; once where it is the same. */
+/** The answers of both workers; only one if they are the same. */
 async function served(port: number): Promise<string> {
   const said = new Set<string>();
   await everyWorker(port, 2, async client => {
@@ -56,7 +56,7 @@ for (const [how, module] of [
   ['relative to it', () => 'app.mjs'],
   ['by its path', (current: string) => join(current, 'app.mjs')],
 ] as const)
-  test(`a rolling restart serves what the working directory's link names now, APP_MODULE ${how}`, async () => {
+  test(`a rolling restart serves the release that the working directory's link names now, APP_MODULE ${how}`, async () => {
     const { current, write, switchTo, remove } = releases();
     write(1);
     write(2);
@@ -85,7 +85,7 @@ for (const [how, module] of [
     assert.match(
       await served(port),
       /release 4 of 2 in 4/,
-      'where its release has been removed, a worker is replaced by the current one',
+      'a worker whose release has been removed is replaced with the current one',
     );
     assert.equal((await bosun('restart')).code, 0);
     assert.equal(await served(port), 'release 4 of 4 in 4');

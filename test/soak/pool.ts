@@ -1,7 +1,7 @@
 /**
- * One pool for each policy, through everything that this project promises to survive, again and again: rolling restarts under mixed load,
- * kills, floods of connections on both ports, a Redis that stops, freezes or talks nonsense, and versions of the app that do not start.
- * Nothing may be lost but what was open on a killed worker, and the primary's memory and open files stay level.
+ * One pool for each policy, through everything that this project promises to survive, repeatedly: rolling restarts under mixed load,
+ * kills, floods of connections on both ports, a Redis that stops, freezes or breaks the protocol, and versions of the app that do not start.
+ * Only requests open on a killed worker may be lost, and the primary's memory and open files stay level.
  * SOAK_ROLLS (20) rolls for each policy; POLICIES chooses fewer policies.
  */
 import assert from 'node:assert/strict';
@@ -38,7 +38,7 @@ const BROKEN = {
   exits: 'process.exit(3)',
   'never loads': 'await new Promise(resolve => setTimeout(resolve, 600_000))',
 };
-/** Redis' protocol, broken: an array of negative length, a reply to nothing, a type that does not exist. */
+/** Violations of Redis' protocol: an array of negative length, an unexpected reply, an unknown type. */
 const NONSENSE = [
   '*-5\r\n',
   '$-7\r\nabc\r\n',
@@ -83,7 +83,7 @@ for (const policy of POLICIES) {
     for (let roll = 1; roll <= ROLLS; roll++) {
       const [name, disturb] = Object.entries(disturbances)[roll % Object.keys(disturbances).length] ?? [];
       assert.ok(name !== undefined && disturb !== undefined);
-      // What is open on a killed worker is lost: those kills have a load of their own, which knows whose connections it loses.
+      // Requests open on a killed worker are lost: those kills have a load of their own, which knows the worker of each lost connection.
       if (name === 'kill') await disturb(pool);
       const loads = startLoads(port);
       after(() => stopAll(loads));
@@ -142,7 +142,7 @@ async function stopAll(loads: Record<string, Load>) {
   );
 }
 
-/** One after the other; who was not killed loses nothing. */
+/** One after the other; a worker that was not killed loses nothing. */
 async function killEachWorker({ kit, port }: Soaked): Promise<void> {
   const load = namedLoad(port, KILL_CLIENTS);
   const killed = new Set<number>();
@@ -165,7 +165,7 @@ async function whole(kit: Kit, without: ReadonlySet<number> = new Set()): Promis
   );
 }
 
-/** Connections that say nothing, on the app's port and on the admin port. */
+/** Silent connections, on the app's port and on the admin port. */
 async function flood({ kit, port, bosun }: Soaked): Promise<void> {
   const sockets = [port, kit.adminPort].flatMap(to => Array.from({ length: FLOOD_CONNECTIONS }, () => idle(to)));
   const until = performance.now() + FLOOD_MS;
@@ -178,7 +178,7 @@ async function flood({ kit, port, bosun }: Soaked): Promise<void> {
 
 const idle = (port: number): Socket => connect(port, '127.0.0.1').on('error', () => undefined);
 
-/** In Redis' place, a server that accepts and answers nonsense. */
+/** In Redis' place, a server that accepts and sends malformed answers. */
 async function talkNonsense({ redis, port }: Soaked): Promise<void> {
   await redis.stop();
   let count = 0;
@@ -219,7 +219,7 @@ async function healthy({ kit, port }: Soaked): Promise<void> {
     async () => (await ask(port, '/session')).status === 200 || undefined,
     () => `sessions do not work again: ${kit.transcript()}`,
   );
-  // Nothing of the whole transcript is needed any more, and 200 rolls would fill this process.
+  // The transcript is no longer needed, and 200 rolls would fill this process.
   kit.events.splice(0, Math.max(0, kit.events.length - 500));
 }
 
@@ -228,7 +228,7 @@ function sampleOf(pid: number): { rssMb: number; files: number } {
   return { rssMb: Math.round(kib / 1024), files: readdirSync(`/proc/${pid}/fd`).length };
 }
 
-/** The second half needs no more than the first: caches are full by then, and a leak is not. */
+/** The second half needs no more than the first: caches are full by then, while a leak goes on. */
 function assertLevel(samples: readonly { rssMb: number; files: number }[]): void {
   const half = samples.length >> 1;
   const [first, second] = [samples.slice(0, half), samples.slice(half)];

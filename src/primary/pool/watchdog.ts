@@ -34,12 +34,12 @@ export class Watchdog {
     }, this.#beatMs);
   }
 
-  /** Silent, and no debugger may be holding it. */
+  /** Silent, and not paused by a debugger. */
   isHung(handle: WorkerHandle): boolean {
     return this.isSilent(handle) && !handle.isInspected;
   }
 
-  /** Whether it has not reported for WORKER_HEARTBEAT_TIMEOUT_MS. The first beat after a message says nothing yet. */
+  /** Whether it has not reported for WORKER_HEARTBEAT_TIMEOUT_MS. The first beat after a message does not count yet. */
   isSilent({ isDiagnosed, silentMs }: WorkerHandle): boolean {
     return this.#timeoutMs > 0 && !isDiagnosed && silentMs - this.#beatMs >= this.#timeoutMs;
   }

@@ -38,7 +38,7 @@ const QUIET_AT_SHUTDOWN_MS = 300;
 /** Events that wait for a worker to read them: 10,000 of 1 KB and some. What is more is dropped, so that one that stands still takes no memory from the others. */
 const MOST_UNREAD_BYTES = 16 << 20;
 
-/** Exit codes of Node.js that rejects an option or a debugger port, before it runs any code. */
+/** The exit codes of Node.js if it rejects an option or a debugger port before it runs any code. */
 const REJECTED_BY_NODE: ReadonlySet<number | null> = new Set([9, 12]);
 
 const NOTHING = { open: 0, oldest: [] };
