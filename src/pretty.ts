@@ -17,15 +17,23 @@ export function prettyLine(line: string): string {
   const { level, time, event, msg, pid: _, err, stack: own, ...rest } = fields;
   const color = COLORS[level as keyof typeof COLORS];
   const name = styleText(color, String(level).padEnd(5), { validateStream: false });
-  const values = Object.entries(rest).map(
-    ([field, value]) => `${field}=${typeof value === 'string' ? value : JSON.stringify(value)}`,
-  );
   const trace = typeof err === 'object' && err !== null && 'stack' in err ? err.stack : own;
   const stack = trace === undefined ? '' : `\n${trace}`;
+  const values = Object.entries(rest)
+    .filter(([, value]) => typeof value !== 'string' || value === '' || !stack.includes(value))
+    .flatMap(([field, value]) => shown(field, value));
   const said = [event, msg, ...values].filter(part => part !== undefined).join(' ');
   // What an app or a client says may hold what moves a cursor; only a stack has lines.
   const harmless = `${said.replace(/\p{Cc}/gu, ' ')}${stack.replace(/[^\P{Cc}\n\t]/gu, ' ')}`;
   return `${String(time).slice(11, 23)} ${name} ${harmless}\n`;
+}
+
+/** As name=value; of an object each field. What is null or an empty list says nothing. */
+function shown(name: string, value: unknown): string[] {
+  if (value === null || (Array.isArray(value) && value.length === 0)) return [];
+  if (typeof value !== 'object' || Array.isArray(value))
+    return [`${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`];
+  return Object.entries(value).flatMap(([field, inner]) => shown(`${name}.${field}`, inner));
 }
 
 function isKitLine(line: unknown): line is Record<string, unknown> {

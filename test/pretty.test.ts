@@ -33,3 +33,19 @@ test('what an app or a client says colours nothing and moves no cursor', () => {
     '08:00:01.250 info  request path=/ [2J 31m fatal\nError:  [2J\n\tat y\n',
   );
 });
+
+test('fields without a value, and what the stack says already, are left out, and objects are shown by field', () => {
+  const line = JSON.stringify({
+    level: 'error',
+    time: '2026-11-25T08:00:01.250Z',
+    event: 'worker.exit',
+    heapPerWorkerMb: null,
+    error: 'no database',
+    drain: { finished: 2, cut: [], requests: [{ path: '/' }] },
+    stack: 'AppError: no database\n    at y',
+  });
+  assert.equal(
+    stripVTControlCharacters(prettyLine(line)),
+    '08:00:01.250 error worker.exit drain.finished=2 drain.requests=[{"path":"/"}]\nAppError: no database\n    at y\n',
+  );
+});

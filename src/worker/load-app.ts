@@ -1,6 +1,7 @@
 /**
  * From APP_MODULE to a request listener. Accepts a Koa instance, a factory that makes one from the kit, or any request listener.
  */
+import { existsSync } from 'node:fs';
 import type { RequestListener } from 'node:http';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -14,6 +15,12 @@ import { messageOf } from './error-report.ts';
  */
 export class AppError extends Error {
   override readonly name = 'AppError';
+
+  /** Without frames: they would be the kit's, and the app's are those of the cause. */
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.stack = `AppError: ${message}`;
+  }
 }
 
 const EXPECTED = 'a Koa instance, a function (kit) that returns one, or a request listener (req, res)';
@@ -58,9 +65,9 @@ async function importDefault(file: string): Promise<unknown> {
   try {
     module = (await import(pathToFileURL(file).href)) as Record<string, unknown>;
   } catch (cause) {
-    throw new AppError(`${file} can't be loaded: ${messageOf(cause)}; expected a module that exports ${EXPECTED} as default`, {
-      cause,
-    });
+    if (!existsSync(file))
+      throw new AppError(`${file} does not exist; expected a module that exports ${EXPECTED} as default`, { cause });
+    throw new AppError(`${file} can't be loaded: ${messageOf(cause)}`, { cause });
   }
   if (!('default' in module)) {
     throw new AppError(`${file} must export ${EXPECTED} as default, got no default export`);
@@ -101,5 +108,8 @@ function isObject(value: unknown): value is Record<string, unknown> {
 
 function describe(value: unknown): string {
   if (value === null || value === undefined) return String(value);
-  return typeof value === 'object' ? `an object (${Object.keys(value).slice(0, 5).join(', ') || 'empty'})` : `a ${typeof value}`;
+  if (typeof value !== 'object') return `a ${typeof value}`;
+  const keys = Object.keys(value).slice(0, 5).join(', ');
+  // What require gives for a CommonJS module that exports nothing.
+  return keys === '' ? 'an empty object; is "module.exports = app" missing?' : `an object (${keys})`;
 }

@@ -82,14 +82,17 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
     ['wrong-export.mjs', 'must export a Koa instance, a function (kit) that returns one, or a request listener'],
     ['no-default.mjs', 'got no default export'],
     ['throws.mjs', "can't be loaded: no database"],
-    ['missing.mjs', 'expected a module that exports a Koa instance'],
+    ['missing.mjs', 'does not exist; expected a module that exports a Koa instance'],
+    ['exports-nothing.cjs', 'got an empty object; is "module.exports = app" missing?'],
     ['returns-nothing.mjs', 'must return a Koa instance, got undefined'],
   ] as const) {
     test(`in ${file} can't be used, and the error names the file and what was expected`, async () => {
       const kit = await startKit({ app: file, env: { START_TIMEOUT_MS: '500' }, detached: true });
       assert.deepEqual(await kit.exit(), { code: 1, signal: null }, kit.transcript());
-      const { stage, error } = await kit.event('worker.failed');
+      const { stage, error, stack } = await kit.event('worker.failed');
       assert.equal(stage, 'app');
+      const [ownFrames = ''] = String(stack).split('\ncaused by: ');
+      assert.doesNotMatch(ownFrames, /^ {4}at /m, 'frames of the kit tell nothing about the app');
       const abort = await kit.event('primary.abort');
       for (const words of [String(error), String(abort.error)]) {
         assert.ok(words.includes(join(APPS, file)), `${words} must name the file`);
