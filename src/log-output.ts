@@ -8,7 +8,7 @@ import { Socket } from 'node:net';
 import { isatty } from 'node:tty';
 import { prettyLine } from './pretty.ts';
 
-/** While nobody reads. Of each descriptor. */
+/** The buffer of each descriptor while its reader does not read. */
 const MAX_WAITING_BYTES = 8 << 20;
 /** Extra room for the primary's own lines. */
 const RESERVED_BYTES = 256 << 10;

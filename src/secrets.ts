@@ -18,7 +18,7 @@ function unwrap(value: string): string {
   return quoted ?? bare;
 }
 
-/** A user, a password or a token: one line, exactly as it is. */
+/** A user, a password or a token: one line, unchanged. */
 export const credential: Parser<string> = value => {
   const found = unwrap(value);
   if (found === '') throw new Expected('non-empty text');
@@ -31,7 +31,7 @@ export const credential: Parser<string> = value => {
   return found;
 };
 
-/** A credential that goes into a header as it is. */
+/** A credential that is used unchanged in a header. */
 export const bearerToken: Parser<string> = value => {
   const found = credential(value);
   if (!/^[\x21-\x7e]+$/.test(found)) throw new Expected('printable ASCII characters without spaces');

@@ -53,5 +53,5 @@ test('the kernel reports how many connections are not accepted yet', {
     () => `${waitingConnections(new Set([inode]))} wait`,
   );
   await pause(50);
-  assert.equal(waitingConnections(new Set([inode])), 3, 'nobody accepts them');
+  assert.equal(waitingConnections(new Set([inode])), 3, 'none is accepted');
 });

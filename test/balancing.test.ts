@@ -163,7 +163,7 @@ test('a worker that left a connection waiting is not waited for until it says so
 const asked = (policy: Policy) => ({ policy, address: '127.0.0.1', port: 0, workers: 2 });
 
 describe('the board', () => {
-  test('has a name that no other user can create first', () => {
+  test('the board has a name that no other user can create first', () => {
     const folder = temporaryFolder();
     writeFileSync(join(folder, `bosun-board-${process.pid}`), '');
     closeSync(Board.create(folder).fd);
@@ -188,7 +188,7 @@ describe('the board', () => {
     closeSync(primary.fd);
   });
 
-  test('that cannot be created makes the policy none, with a warning', () => {
+  test('a board that cannot be created makes the policy none, with a warning', () => {
     for (const folder of ['/proc/no-such-folder', '/dev/full']) {
       const balancing = new Balancing(asked('least-connections'), { ...MEANS, createBoard: () => Board.create(folder) });
       assert.equal(balancing.policy, 'none');

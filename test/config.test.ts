@@ -171,7 +171,7 @@ describe('.env', () => {
     assert.deepEqual(readEnvironment({ NODE_ENV: 'production' }, folder).environment, { NODE_ENV: 'production' });
   });
 
-  test('that exists and cannot be read is a bad configuration; a folder with that name is ignored', () => {
+  test('a .env that exists and cannot be read is a bad configuration; a folder with that name is ignored', () => {
     const other = mkdtempSync(join(tmpdir(), 'bosun-test-'));
     after(() => rmSync(other, { recursive: true }));
     const path = join(other, '.env');

@@ -42,14 +42,14 @@ describe('the heap size', () => {
   const choose = (environment: string, commandLine: string[], workers: string) =>
     takeHeapChoice({ environment: splitNodeOptions(environment), commandLine, workers: splitNodeOptions(workers) });
 
-  test('comes from WORKER_NODE_OPTIONS, else from the command line, else from NODE_OPTIONS; other options are passed on', () => {
+  test('the heap size comes from WORKER_NODE_OPTIONS, else the command line, else NODE_OPTIONS; other options are passed on', () => {
     const all = choose('--a --max-old-space-size=1', ['--b', '--max_old_space_size=2'], '--c --max-heap-size=3');
     assert.deepEqual(all, { choice: { sizeMb: 3, isWhole: true }, environment: '--a', commandLine: ['--b', '--c'] });
     assert.deepEqual(choose('--max-old-space-size=1', ['--max-old-space-size=2'], '').choice, { sizeMb: 2 });
     assert.deepEqual(choose('--max-old-space-size-percentage=50', [], '').choice, { percent: 50 });
   });
 
-  test('is passed on with the option that the operator used', () => {
+  test('the heap size is passed on with the option that the operator used', () => {
     assert.equal(heapOption(100, { sizeMb: 100 }), '--max-old-space-size=100');
     assert.equal(heapOption(100, { sizeMb: 100, isWhole: true }), '--max-heap-size=100');
   });

@@ -119,7 +119,7 @@ test('without surge each old worker ends before its new one starts, one after th
   pool.tick(0);
   assert.equal(pool.of(1).state, 'draining');
   for (let count = 0; count < 10; count++) pool.tick(1000);
-  assert.equal(pool.workers.length, 2, 'nobody starts while the old one is there');
+  assert.equal(pool.workers.length, 2, 'none starts while the old one exists');
   pool.gone(pool.of(1));
   pool.tick(1);
   assert.equal(pool.of(3).state, 'starting');

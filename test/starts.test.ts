@@ -54,7 +54,7 @@ test('missing workers start together with the one that is retried', () => {
   failed(1000);
   assert.equal(started({ wanted: 3 }, 1050), 2);
   assert.equal(started({ wanted: 3 }, 1100), 3);
-  assert.equal(failures.nextTryAt, undefined, 'nobody waits');
+  assert.equal(failures.nextTryAt, undefined, 'none waits');
 });
 
 test('workers that take longer than 5 s to start do not block others', () => {

@@ -81,7 +81,7 @@ describe('a Unix socket', () => {
 });
 
 describe('the control socket', () => {
-  test('has mode 0600 as soon as it exists, whatever the umask', async () => {
+  test('the control socket has mode 0600 as soon as it exists, whatever the umask', async () => {
     const path = join(sharedFolder(), 'control.sock');
     const socket = new ControlSocket(path, {});
     const umask = process.umask(0);
@@ -97,7 +97,7 @@ describe('the control socket', () => {
     socket.close();
   });
 
-  test('does not replace a socket of another user', asRoot, async () => {
+  test('the control socket does not replace a socket of another user', asRoot, async () => {
     const folder = sharedFolder();
     const planted = await listen(join(folder, 'planted.sock'));
     process.seteuid?.(NOBODY);

@@ -3,7 +3,7 @@
  */
 import { readFileSync } from 'node:fs';
 
-/** RLIMIT_NOFILE. Node.js raises the soft limit to the hard one at its start. `Infinity` where there is none. */
+/** RLIMIT_NOFILE. Node.js raises the soft limit to the hard one at its start. `Infinity` if unlimited. */
 export interface FileLimit {
   soft: number;
   hard: number;

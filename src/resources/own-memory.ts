@@ -4,8 +4,8 @@
 let last: NodeJS.MemoryUsage = { rss: 0, heapTotal: 0, heapUsed: 0, external: 0, arrayBuffers: 0 };
 
 /**
- * As `process.memoryUsage()`, in bytes. That opens a file of /proc, and throws where there is none, or a flood of connections has left no descriptor:
- * the last one that was read is good enough then.
+ * As `process.memoryUsage()`, in bytes. That opens a file of /proc, and throws without /proc, or if a flood of connections has left no descriptor:
+ * then the last reading is used.
  */
 export function memoryUsage(): NodeJS.MemoryUsage {
   try {

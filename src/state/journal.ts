@@ -15,7 +15,7 @@ const WAITING = { mostMessages: KEPT_EVENTS, mostBytes: 8 << 20 };
 const READ_AT_ONCE = 32;
 /** A read waits this long for news; then it shows that the connection is alive. */
 const BLOCK_MS = 1000;
-/** Of ids, which are all that is asked for: somebody else's last entry may be of any size. */
+/** Only ids are requested: the last entry may be another program's and of any size. */
 const LAST_ID = `local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 return last and last[1]`;
 const ID = /^\d{1,20}-\d{1,20}$/;

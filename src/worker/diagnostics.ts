@@ -18,7 +18,7 @@ const http = process.getBuiltinModule('node:http');
 const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 
 /**
- * Takes the diagnosis and puts it where `to` says.
+ * Takes the diagnosis and writes it to `to`.
  * @throws Error if that file exists, cannot be created or cannot be written; a partial file is removed
  */
 export async function diagnose(diagnosis: Diagnosis, to: DiagnosisTarget): Promise<void> {

@@ -148,8 +148,8 @@ export class Serving {
   }
 
   /**
-   * Until a turn of the loop, which takes one connection at most, takes none. Nothing is read from them meanwhile: their requests would
-   * make the turns long, and their clients would come again.
+   * Until a turn of the loop, which accepts at most one connection, accepts none. Nothing is read from them in the meantime: their requests would
+   * make the turns long, and their clients would reconnect.
    */
   async #emptyQueues(timeoutMs: number): Promise<void> {
     let lastTakenAt = performance.now();
@@ -173,7 +173,7 @@ export class Serving {
     this.#held ??= [];
   }
 
-  /** Once nobody empties the queues any more: the primary may ask for it again while it is under way. */
+  /** Resumes once no caller empties the queues: the primary may request it again while it is in progress. */
   #resumeTaken(): void {
     if (--this.#holders > 0) return;
     for (const socket of this.#held?.splice(0) ?? []) socket.resume();

@@ -127,7 +127,7 @@ describe('connections', { concurrency: 2 }, () => {
     });
   }
 
-  test('go to each worker in turn with rr', async () => {
+  test('connections go to each worker in turn with rr', async () => {
     const { kit, port } = await start('rr', { NODE_CLUSTER_WORKERS: '3' });
     let [attempts, isInTurn] = [0, false];
     // A worker that a busy machine does not let run for 10 ms loses its turn: not every time. With least-connections that was so in 5 of 5 attempts.

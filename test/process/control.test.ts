@@ -103,7 +103,7 @@ describe('the control socket', { concurrency: CONCURRENCY }, () => {
     assert.equal((await kit.status()).generation, 1);
   });
 
-  test('that another user has planted gets no data, exit code 77', {
+  test('a control socket planted by another user gets no data, exit code 77', {
     skip: isRoot ? false : 'only root can make the socket of another user',
   }, async () => {
     const folder = temporaryFolder();

@@ -52,7 +52,7 @@ describe('bosun heap-snapshot', { concurrency: CONCURRENCY }, () => {
     assert.match(missing.stderr, /^bosun: ENOENT: .*missing/);
   });
 
-  test('and cpu-profile overwrite no file and follow no link', async () => {
+  test('heap-snapshot and cpu-profile overwrite no file and follow no link', async () => {
     const { kit, folder, bosun } = await startWithFolder();
     const [precious, link, dangling] = ['precious', 'link', 'dangling'].map(name => join(folder, name)) as [
       string,

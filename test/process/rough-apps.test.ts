@@ -99,7 +99,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });
 
-  test('that takes WebSockets gets no upgrade to another protocol: it is answered over HTTP/1.1', async () => {
+  test('an app that takes WebSockets gets no upgrade to another protocol: it is answered over HTTP/1.1', async () => {
     const app =
       writtenApp(`kit.onUpgrade((req, socket) => socket.end('HTTP/1.1 200 OK\\r\\nContent-Length: 7\\r\\n\\r\\nupgrade'));
       return (req, res) => res.end('request');`);

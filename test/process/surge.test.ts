@@ -26,7 +26,7 @@ function rootWith(freeMib: number): FakeRoot {
 /** A worker of these tests has about 45 MiB of private pages. */
 const NO_ROOM_MIB = 20;
 
-describe('where a new worker does not fit beside the others', { concurrency: CONCURRENCY }, () => {
+describe('without room for a second worker', { concurrency: CONCURRENCY }, () => {
   for (const policy of ['least-connections', 'rr', 'none', 'reuseport']) {
     test(`the only worker is replaced while its clients wait, no request fails, and the pod stays ready: ${policy}`, async () => {
       const { kit, port, bosun } = await startOperated({

@@ -18,7 +18,7 @@ import type { Pod } from './status.ts';
 export interface Parts {
   host: string;
   port: number;
-  /** ADMIN_TOKEN as it is now. */
+  /** The current ADMIN_TOKEN. */
   token: () => string | undefined;
   log: LogSource;
   history: History;

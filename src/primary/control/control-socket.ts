@@ -81,7 +81,7 @@ export class ControlSocket {
       process.umask(umask);
     }
     await promise;
-    this.#server.on('error', () => undefined); // a connection that could not be accepted (EMFILE): its client hears of it
+    this.#server.on('error', () => undefined); // a connection that could not be accepted (EMFILE): its client sees the error
   }
 
   /** Takes no new command; removes the socket's file. */

@@ -19,7 +19,7 @@ export interface Footprint {
   settledBytes: number | undefined;
   latestBytes: number;
   latestResidentBytes: number;
-  /** Of steady growth; 0 where there is none. */
+  /** Of steady growth; 0 without it. */
   growthPerSecond: number;
 }
 

@@ -98,7 +98,7 @@ export class Replacer<Worker extends Replaceable> {
 
   /**
    * Queues workers to be replaced; the next `tick` begins.
-   * @returns resolves when all of them are gone; rejects with a ReplacementError
+   * @returns resolves when all of them have ended; rejects with a ReplacementError
    */
   request(workers: readonly Worker[], reason: ExitReason, onStep: OnStep = () => undefined): Promise<void> {
     const done = Promise.withResolvers<void>();

@@ -141,7 +141,7 @@ export class Resizer {
   #takeBack(supervisor: Supervisor): void {
     this.#asked = this.#settled;
     const { workers } = this.#take(this.limits, supervisor);
-    if (workers !== supervisor.wanted) supervisor.scale(workers); // the limits have changed meanwhile
+    if (workers !== supervisor.wanted) supervisor.scale(workers); // the limits have changed
   }
 
   #replaceOutdated(supervisor: Supervisor): void {
