@@ -46,6 +46,7 @@ export class Shutdown {
   #hasBegun = false;
   #code: ExitCode = ExitCode.ok;
   #delayMs = 0;
+  #cutBefore = 0;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -87,9 +88,8 @@ export class Shutdown {
 
   /** Ends all workers; resolves when the last one has exited. */
   async drain(): Promise<void> {
-    const { settings, supervisor, totals, log, freeze, balancing, disconnect } = this.#parts;
+    const { settings, supervisor, log, freeze, balancing, disconnect } = this.#parts;
     const { shutdownTimeoutMs } = settings.config;
-    const cutBefore = totals.drains.cutRequests;
     freeze();
     supervisor.stop();
     for (const handle of supervisor.handles) handle.send({ type: 'soft' });
@@ -109,9 +109,15 @@ export class Shutdown {
     await supervisor.empty();
     clearTimeout(counting);
     await Promise.all([this.#untilAcknowledged(deadline), disconnect()]);
-    const cut = totals.drains.cutRequests - cutBefore;
-    if (cut === 0) return;
-    log().warn({ event: 'shutdown.cut', requests: cut });
+    this.#reportCut();
+  }
+
+  /** In the log and the exit code: what was cut since the shutdown began, and `open` requests that end with this process. */
+  #reportCut(open = 0): void {
+    const { totals, log } = this.#parts;
+    const requests = totals.drains.cutRequests - this.#cutBefore + open;
+    if (requests === 0) return;
+    log().warn({ event: 'shutdown.cut', requests });
     this.hasLost();
   }
 
@@ -153,6 +159,9 @@ export class Shutdown {
 
   /** Without a drain: the workers exit when they lose their primary. */
   exitAtOnce(): void {
+    this.#countUnserved();
+    const draining = this.#parts.supervisor.handles.filter(({ drain }) => drain === undefined);
+    this.#reportCut(draining.reduce((sum, { openRequests }) => sum + openRequests, 0));
     void this.#exit(ExitCode.failed, FLUSH_STALL_AT_ONCE_MS);
   }
 
@@ -166,6 +175,7 @@ export class Shutdown {
   #begin(code: ExitCode, delayMs: number): void {
     if (this.#hasBegun) return;
     this.#hasBegun = true;
+    this.#cutBefore = this.#parts.totals.drains.cutRequests;
     this.#code = code;
     this.#delayMs = delayMs;
     void this.#conductor.promise.then(conductor => conductor());

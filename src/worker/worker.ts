@@ -80,6 +80,7 @@ class Worker {
         break;
       case 'soft':
         this.#serving.endConnections();
+        if (this.#serving.isOpen) void this.#report(); // what is open now, in case the shutdown ends at once
         break;
       case 'take-all':
         if (this.ending.hasBegun) break;

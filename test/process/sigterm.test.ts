@@ -122,7 +122,7 @@ describe('SIGTERM', { concurrency: CONCURRENCY }, () => {
     });
   }
 
-  test('a second one, 200 ms after the first, exits at once with code 1 and leaves no worker', async () => {
+  test('a second one, 200 ms after the first, exits at once with code 1, counts what is open and leaves no worker', async () => {
     const kit = await startKit({ app: 'koa.mjs', detached: true });
     const { port } = await kit.ready();
     await using client = await RawClient.open(port);
@@ -134,6 +134,7 @@ describe('SIGTERM', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual(await kit.stop(), { code: 1, signal: null }, kit.transcript());
     const tookMs = performance.now() - signalledAt;
     assert.ok(tookMs < SOON_MS, `${tookMs} ms`);
+    assert.equal((await kit.event('shutdown.cut')).requests, 1);
     assert.equal(kit.workerPids.length, 2);
     await kit.workersGone();
   });

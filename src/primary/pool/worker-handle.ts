@@ -290,7 +290,7 @@ export class WorkerHandle {
 
   kill(reason: ExitReason): void {
     this.#reason ??= reason;
-    if (this.drain === undefined) this.lost ??= { open: this.#openRequests, oldest: this.waitingFor.oldest };
+    if (this.drain === undefined) this.lost ??= { open: this.openRequests, oldest: this.waitingFor.oldest };
     this.#isKilled = true;
     this.#worker?.process.kill('SIGKILL');
   }
@@ -315,7 +315,7 @@ export class WorkerHandle {
   }
 
   /** An estimate for a worker that does not answer: its last report, or the one request that blocks it, and the requests it has not read. */
-  get #openRequests(): number {
+  get openRequests(): number {
     const { connections, unread } = heldBy(this.pid, this.#port);
     const told = Math.max(this.snapshot?.inFlight ?? 0, this.waitingFor.open);
     return unread + Math.max(told, Math.min(1, Math.max(0, connections - unread)));
