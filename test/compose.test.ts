@@ -68,6 +68,15 @@ const RULES: Rule[] = [
     fault: ['services.app.stop_grace_period', '35s'],
   },
   {
+    says: 'bosun doctor knows how long docker stop waits',
+    source: 'README, In the container',
+    keeps: compose => {
+      const app = at(compose, 'services.app');
+      return at(app, 'stop_grace_period') === `${at(app, 'environment.TERMINATION_GRACE_PERIOD_SECONDS')}s`;
+    },
+    fault: ['services.app.environment.TERMINATION_GRACE_PERIOD_SECONDS', '30'],
+  },
+  {
     says: 'an init is PID 1, and what ends comes back',
     source: 'facts: draining 21',
     keeps: compose => eachOwn(compose, ({ init, restart }) => init === true && restart === 'unless-stopped'),

@@ -90,8 +90,7 @@ function workers({ sizing }: Facts): Finding {
 
 function memory({ sizing }: Facts): Finding {
   const { limitBytes, heapPerWorkerMb } = sizing.memory;
-  if (limitBytes === null)
-    return finding('memory', 'warning', 'the container has no memory limit: one worker can take the whole machine');
+  if (limitBytes === null) return finding('memory', 'warning', 'there is no memory limit: one worker can take the whole machine');
   const small = sizing.warnings.find(warning => warning.includes('heap'));
   return finding('memory', small ? 'problem' : 'ok', small ?? `a heap of ${heapPerWorkerMb} MiB for each worker`);
 }
