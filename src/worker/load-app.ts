@@ -67,6 +67,10 @@ async function importDefault(file: string): Promise<unknown> {
   } catch (cause) {
     if (!existsSync(file))
       throw new AppError(`${file} does not exist; expected a module that exports ${EXPECTED} as default`, { cause });
+    if (cause instanceof SyntaxError) {
+      const { placeInStack } = await import('./unparsable.ts'); // rarely needed
+      await placeInStack(cause, pathToFileURL(file).href);
+    }
     throw new AppError(`${file} can't be loaded: ${messageOf(cause)}`, { cause });
   }
   if (!('default' in module)) {

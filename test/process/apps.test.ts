@@ -2,6 +2,7 @@
  * Every kind of app serves, behind a proxy too, and what can't serve is named.
  */
 import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { freePort } from '../free-port.ts';
@@ -9,6 +10,7 @@ import { until } from '../until.ts';
 import { Visitor } from '../visitor.ts';
 import { ask, everyWorker, type RawClient } from './clients.ts';
 import { APPS, CLEAN, startKit } from './kit.ts';
+import { temporaryFolder } from './operator.ts';
 
 const CONCURRENCY = 3;
 const RESPONSE_TIME = /^\d+\.\dms$/;
@@ -101,6 +103,18 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
       await kit.workersGone();
     });
   }
+
+  test('with an ES module that cannot be parsed ends the start, and the stack names its file, line and text', async () => {
+    const folder = temporaryFolder();
+    writeFileSync(join(folder, 'app.mjs'), "import './routes.mjs';\nexport default (req, res) => res.end();\n");
+    const routes = join(folder, 'routes.mjs');
+    writeFileSync(routes, 'export const routes = () => {\n  get(;\n};\n');
+    const kit = await startKit({ env: { APP_MODULE: join(folder, 'app.mjs') }, detached: true });
+    assert.deepEqual(await kit.exit(), { code: 1, signal: null }, kit.transcript());
+    const { stack } = await kit.event('worker.failed');
+    assert.ok(String(stack).includes(`\ncaused by: ${routes}:2\n  get(;\n`), String(stack));
+    await kit.workersGone();
+  });
 
   for (const policy of ['rr', 'none', 'reuseport'])
     for (const [LISTEN_WHEN, LISTEN_EXPORT] of [
