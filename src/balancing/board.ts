@@ -3,7 +3,7 @@
  * per worker id, written only by that worker and, when it is gone, cleared by the primary; slot 0 is the primary's and names the
  * policy. One pwrite per report, one pread per look. A torn read costs one odd decision and no connection.
  */
-import { closeSync, existsSync, openSync, readSync, unlinkSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { GATED, type Gated, type Load } from './choice.ts';
@@ -45,10 +45,14 @@ export class Board {
 
   /** @throws what the file system says: no such folder, read-only, full */
   static create(folder = existsSync('/dev/shm') ? '/dev/shm' : tmpdir()): Board {
-    // A random name: no other user can create it first.
-    const path = join(folder, `bosun-board-${crypto.randomUUID()}`);
-    const fd = openSync(path, 'wx+', 0o600);
-    unlinkSync(path);
+    // In a folder with a random name and mode 0700: no other user can create it first.
+    const own = mkdtempSync(join(folder, 'bosun-board-'));
+    let fd: number;
+    try {
+      fd = openSync(join(own, 'board'), 'wx+', 0o600);
+    } finally {
+      rmSync(own, { recursive: true });
+    }
     // All of it now: a full file system must show here.
     const size = SLOT_BYTES * (MOST_SLOTS + 1);
     const written = writeSync(fd, new Uint8Array(size), 0, size, 0);

@@ -2,7 +2,6 @@
  * What may be shown to whom. The text of the app (messages, stacks, request paths) may contain secrets: it is shown in the log, on the control
  * socket, and on the admin port if that requires ADMIN_TOKEN. Elsewhere an error is only its class, place and fingerprint.
  */
-import { createHash } from 'node:crypto';
 import type { ErrorReport, ErrorSummary, OpenRequest } from '../messages.ts';
 
 /** `open`: anyone who can reach the admin port or read the pod's status or Redis. */
@@ -25,6 +24,8 @@ export function describeSummary({ class: name, code, file, line }: ErrorSummary)
 
 /** The same for the same message, in every process. */
 export function fingerprintOf(message: string): string {
+  // Loaded only here: it takes 8 ms, and the first worker is forked before.
+  const { createHash } = process.getBuiltinModule('node:crypto');
   return `#${createHash('sha256').update(message).digest('hex').slice(0, FINGERPRINT_LENGTH)}`;
 }
 

@@ -148,7 +148,9 @@ class Primary implements SupervisorEvents {
 
   async openControl(): Promise<void> {
     const { config } = this.#settings;
-    const path = controlSocketOf(config, config.port || (await this.#port.promise));
+    // Before anybody serves, an operator asks why: only a path that is made of the port has to wait for one.
+    const isPortNeeded = config.controlSocket === undefined && config.port === 0;
+    const path = controlSocketOf(config, isPortNeeded ? await this.#port.promise : config.port);
     const { openControlSocket } = await import('./control/operations.ts');
     const parts = {
       pod: () => this.#pod(),

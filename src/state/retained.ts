@@ -2,7 +2,6 @@
  * Retained events: of each name the last one is kept, so that a worker or a pod that comes later begins with it. All pods agree on which
  * one is the last, whatever the order in which they hear of them: the one with the highest stamp.
  */
-import { randomBytes } from 'node:crypto';
 import type { Broadcast } from '../messages.ts';
 
 /** As many digits as milliseconds since the epoch have for the next 30,000 years: stamps compare as text. */
@@ -29,7 +28,7 @@ interface Kept extends Broadcast {
 export class Retained {
   readonly #names: ReadonlySet<string>;
   /** Tells apart what two pods have sent in the same millisecond. */
-  readonly #suffix = randomBytes(6).toString('hex');
+  #suffix: string | undefined;
   readonly #now: () => number;
   readonly #kept = new Map<string, Kept>();
 
@@ -47,6 +46,8 @@ export class Retained {
   /** A stamp above every one of that name that we know of, also where the other's clock is ahead. */
   nextStamp(event: string): string {
     const known = Number(this.#kept.get(event)?.stamp.slice(0, STAMP_DIGITS) ?? 0);
+    // Loaded only here: it takes 8 ms, and the first worker is forked before.
+    this.#suffix ??= process.getBuiltinModule('node:crypto').randomBytes(6).toString('hex');
     return `${String(Math.max(this.#now(), known + 1)).padStart(STAMP_DIGITS, '0')}-${this.#suffix}`;
   }
 

@@ -137,6 +137,15 @@ describe('a first start', { concurrency: CONCURRENCY }, () => {
     await kit.workersGone();
   });
 
+  test('bosun status works while a first start fails, also with PORT=0', async () => {
+    const socket = join(temporaryFolder(), 'control.sock');
+    const kit = await startKit({ app: 'throws.mjs', env: { CONTROL_SOCKET: socket, NODE_CLUSTER_WORKERS: '1' } });
+    await kit.event('control.listening');
+    const { stdout } = await runBosun(socket, ['status', '--json']);
+    assert.equal(JSON.parse(stdout).state, 'starting');
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+  });
+
   test('a first start that is always too slow ends after START_TIMEOUT_MS', async () => {
     const env = { WORKER_START_TIMEOUT_MS: '300', START_TIMEOUT_MS: '5000' };
     const kit = await startKit({ app: 'never-ready.mjs', env, detached: true });
