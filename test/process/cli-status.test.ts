@@ -8,7 +8,7 @@ import { describe, test } from 'node:test';
 import { stripVTControlCharacters } from 'node:util';
 import { freePort } from '../free-port.ts';
 import { until } from '../until.ts';
-import { ask } from './clients.ts';
+import { everyWorker } from './clients.ts';
 import { startKit } from './kit.ts';
 import { freshLoad } from './loads.ts';
 import { Running, startOperated, temporaryFolder } from './operator.ts';
@@ -24,8 +24,8 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
       app: 'koa.mjs',
       env: { SIZING_ROOT: smallContainer().path, NODE_CLUSTER_SCHED_POLICY: 'rr' },
     });
-    for (let count = 0; count < 6; count++) await ask(port, '/');
-    await kit.statusWhere(({ workers }) => workers.every(({ requests }) => requests === 3));
+    await everyWorker(port, 2, async client => (await client.askJson<{ pid: number }>('/')).pid);
+    await kit.statusWhere(({ workers }) => workers.every(({ requests }) => requests > 0));
     await bosun('restart', '--worker', '2');
     assert.deepEqual(normalised(await bosun('status')), {
       code: 0,
