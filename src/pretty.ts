@@ -18,7 +18,9 @@ export function prettyLine(line: string): string {
   const color = COLORS[level as keyof typeof COLORS];
   const name = styleText(color, String(level).padEnd(5), { validateStream: false });
   const trace = typeof err === 'object' && err !== null && 'stack' in err ? err.stack : own;
-  const stack = trace === undefined ? '' : `\n${trace}`;
+  // That of a hung worker is a list of frames.
+  const lines = Array.isArray(trace) ? trace.map(frame => `    at ${frame}`) : [trace];
+  const stack = trace === undefined ? '' : `\n${lines.join('\n')}`;
   const values = Object.entries(rest)
     .filter(([, value]) => typeof value !== 'string' || value === '' || !stack.includes(value))
     .flatMap(([field, value]) => shown(field, value));

@@ -49,3 +49,16 @@ test('fields without a value, and what the stack says already, are left out, and
     '08:00:01.250 error worker.exit drain.finished=2 drain.requests=[{"path":"/"}]\nAppError: no database\n    at y\n',
   );
 });
+
+test('the frames of a hung worker are shown one to a line', () => {
+  const line = JSON.stringify({
+    level: 'error',
+    time: '2026-11-25T08:00:01.250Z',
+    event: 'worker.hung',
+    stack: ['a (x.js:1:1)', 'b (x.js:2:1)'],
+  });
+  assert.equal(
+    stripVTControlCharacters(prettyLine(line)),
+    '08:00:01.250 error worker.hung\n    at a (x.js:1:1)\n    at b (x.js:2:1)\n',
+  );
+});
