@@ -15,6 +15,7 @@ after(() => rmSync(folder, { recursive: true }));
 /** What a module of this source throws when it is loaded. */
 async function thrownBy(name: string, source: string): Promise<unknown> {
   const file = join(folder, name);
+  writeFileSync(join(folder, 'bad.json'), '{');
   writeFileSync(file, source);
   try {
     await import(pathToFileURL(file).href);
@@ -35,6 +36,8 @@ describe('an error that a retry cannot fix', () => {
     ['package.cjs', "require('no-such-package');"],
     ['file.mjs', "import './nowhere.mjs';"],
     ['json.mjs', "import './some.json';"],
+    ['bad-json.cjs', "require('./bad.json');"],
+    ['bad-json.mjs', "import './bad.json' with { type: 'json' };"],
   ] as const)
     test(`${name}: ${source}`, async () => {
       assert.equal(reportOf(await thrownBy(name, source)).isPermanent, true);

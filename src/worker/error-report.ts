@@ -86,7 +86,8 @@ function causesOf(thrown: unknown): unknown[] {
 /** A SyntaxError of the loader, whose first frame is Node's own. One of JSON.parse or `new RegExp` depends on what is read. */
 function isBadSource(error: unknown): boolean {
   if (textOf(error, 'name') !== 'SyntaxError') return false;
-  const firstFrame = /^\s+at .*$/m.exec(textOf(error, 'stack'))?.[0];
+  // A file of JSON that is imported or required is parsed by the loader.
+  const firstFrame = /^\s+at (?!(?:JSON\.)?parse \(<anonymous>\)).*$/m.exec(textOf(error, 'stack'))?.[0];
   return firstFrame?.includes('(node:internal/modules/') ?? false;
 }
 
