@@ -4,11 +4,13 @@
  * and no error or debug output shows a password.
  */
 import { EventEmitter } from 'node:events';
-import { inspect } from 'node:util';
 import { type Command, Redis } from 'ioredis';
 import dataHandler from 'ioredis/built/DataHandler.js';
 import { Decoder } from 'ioredis/built/resp/decoder.js';
 import { APP_LIMITS, ProtocolError, ReplyGuard, type ReplyLimits } from './reply-guard.ts';
+
+/** Not imported, see error-report.ts. */
+const { inspect } = process.getBuiltinModule('node:util');
 
 interface ReplyError extends Error {
   command?: { name: string; args: unknown[] };

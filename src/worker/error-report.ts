@@ -4,8 +4,10 @@
 import { statSync } from 'node:fs';
 import { isAbsolute, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { inspect } from 'node:util';
 import type { ErrorReport, ErrorSummary } from '../messages.ts';
+
+/** Not imported: that loads all of util, which opens stderr and makes the app's own writes to it fail with EAGAIN when the pipe is full. */
+const { inspect } = process.getBuiltinModule('node:util');
 
 /** A retry would fail in the same way: files are missing or wrong, or a port or file belongs to another process or user. */
 const PERMANENT_CODES: ReadonlySet<string> = new Set([

@@ -5,7 +5,9 @@
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import cluster from 'node:cluster';
-import { getCallSites } from 'node:util';
+
+/** Not imported: that loads all of util, which opens stderr and makes the app's own writes to it fail with EAGAIN when the pipe is full. */
+const { getCallSites } = process.getBuiltinModule('node:util');
 
 /** The primary handles these: Ctrl-C, a hang-up or an init without `-s` signals the whole process group, workers included. */
 const OWNED_SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGTTIN', 'SIGTTOU'] as const;

@@ -3,8 +3,9 @@ import { test } from 'node:test';
 import { until } from '../until.ts';
 import { ask, askJson, RawClient, requestText } from './clients.ts';
 import { scrape, sum } from './exposition.ts';
-import { startKit } from './kit.ts';
+import { CLEAN, startKit } from './kit.ts';
 import { isAlive } from './processes.ts';
+import { writtenApp } from './written-app.ts';
 
 test('lines of every length and source, from two workers at once, are written whole', async () => {
   const kit = await startKit({ app: 'chatty.mjs' });
@@ -73,3 +74,16 @@ for (const how of ['abort', 'kill', 'exit', 'memory']) {
     await kit.event('worker.ready', ({ workerPid }) => workerPid !== gone.workerPid);
   });
 }
+
+test("an app's own writes to the descriptor of stderr wait while the pipe is full", async () => {
+  const app = writtenApp(`const fs = await import('node:fs');
+    return (req, res) => {
+      for (let count = 0; count < 200; count++) fs.writeSync(2, \`${'x'.repeat(9000)}\\n\`);
+      res.end();
+    };`);
+  const kit = await startKit({ env: { APP_MODULE: app, NODE_CLUSTER_WORKERS: '1' } });
+  const { port } = await kit.ready();
+  assert.equal((await ask(port, '/')).status, 200);
+  assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+  assert.equal(kit.stderr.split('\n').filter(line => line.startsWith('xxx')).length, 200);
+});
