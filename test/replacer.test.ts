@@ -239,3 +239,30 @@ test('a roll ends if fewer workers are wanted than have ended', async () => {
   pool.tick(1);
   await done;
 });
+
+test('a new worker that a later restart ends before it has proved itself did not fail to start', async () => {
+  const pool = new Pool(1);
+  pool.plan = OLD_FIRST;
+  const done = pool.restart('hung');
+  pool.of(1).isHung = true;
+  pool.tick(0);
+  pool.tick(1);
+  pool.ready(pool.of(2));
+  pool.tick(1);
+  pool.of(2).beginDrain('restart', 1000);
+  pool.tick(1);
+  pool.tick(1);
+  await done;
+});
+
+test('if the pool gives up a new worker beside its old one, the old one is replaced by another', () => {
+  const pool = new Pool(2);
+  void pool.replacer.request([pool.of(1)], 'restart');
+  pool.tick(0);
+  pool.ready(pool.of(3));
+  pool.of(3).beginDrain('scale-down', 1000);
+  pool.gone(pool.of(3));
+  for (let count = 0; count < 4; count++) pool.tick(1000);
+  assert.equal(pool.of(4).state, 'starting');
+  assert.equal(pool.of(1).state, 'ready');
+});

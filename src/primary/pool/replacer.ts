@@ -5,6 +5,7 @@
  * Only a hung worker is ended at once.
  */
 import type { ExitReason } from '../../messages.ts';
+import { isCrash } from './failures.ts';
 import type { Plan } from './surge.ts';
 import type { WorkerHandle } from './worker-handle.ts';
 
@@ -224,7 +225,11 @@ export class Replacer<Worker extends Replaceable> {
     }
     if (old.state === 'exited') this.#sayGone(batch, step);
     const isProven = fresh !== undefined && now >= this.#isProvenAt(batch, fresh);
-    if (fresh?.isActive === false && (old.isActive || (old.state === 'exited' && !isProven))) {
+    if (fresh !== undefined && isReplacedItself(fresh)) {
+      // It did start, so this step did not fail.
+      if (old.isActive) batch.waiting.unshift(old);
+      if (old.state !== 'draining') this.#stepDone(batch, step, now);
+    } else if (fresh?.isActive === false && (old.isActive || (old.state === 'exited' && !isProven))) {
       batch.step = undefined;
       const why = `${fresh.reason === 'oom' ? 'oom: ' : ''}${fresh.failure}`;
       this.#finish(batch, new ReplacementError(`worker ${fresh.id}, to replace worker ${old.id}, failed to start: ${why}`));
@@ -277,4 +282,9 @@ export class Replacer<Worker extends Replaceable> {
     else if (batch.losses.length > 0) batch.done.reject(new RequestsLostError(batch.losses.join('; ')));
     else batch.done.resolve();
   }
+}
+
+/** Whether a worker served and then had to leave, as a later restart or a smaller pool asked for. */
+function isReplacedItself({ isActive, readyAt, reason }: Replaceable): boolean {
+  return !isActive && readyAt !== undefined && reason !== undefined && reason !== 'killed' && !isCrash(reason);
 }
