@@ -114,6 +114,8 @@ export interface DrainTimes {
   timeoutMs: number;
   /** A connection may go when nothing came on it for this long: a request that was already on its way is served. */
   quietMs: number;
+  /** Whether to end clients that take nothing of their whole answer for 5 s: at a shutdown they would hold up the exit. */
+  endStalled: boolean;
 }
 
 /**

@@ -56,7 +56,7 @@ const TO_WORKER: { [T in ToWorker['type']]: Extract<ToWorker, { type: T }> } = {
   serve: { type: 'serve', slots: [] },
   'take-all': { type: 'take-all', slots: [0, 1] },
   soft: { type: 'soft' },
-  drain: { type: 'drain', sentAt: 81_000.5, timeoutMs: 25_000, quietMs: 300 },
+  drain: { type: 'drain', sentAt: 81_000.5, timeoutMs: 25_000, quietMs: 300, endStalled: true },
   cordon: { type: 'cordon' },
   uncordon: { type: 'uncordon' },
   diagnose: {

@@ -216,7 +216,7 @@ const TO_WORKER = {
   serve: object<Fields<ToWorker, 'serve'>>({ slots }),
   'take-all': object<Fields<ToWorker, 'take-all'>>({ slots: optional(slots) }),
   soft: object({}),
-  drain: object<Fields<ToWorker, 'drain'>>({ sentAt: number(), timeoutMs: count, quietMs: count }),
+  drain: object<Fields<ToWorker, 'drain'>>({ sentAt: number(), timeoutMs: count, quietMs: count, endStalled: boolean }),
   cordon: object({}),
   uncordon: object({}),
   diagnose: object<Fields<ToWorker, 'diagnose'>>({

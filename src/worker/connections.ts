@@ -1,13 +1,14 @@
 /**
  * The open connections of a worker and the requests on them that are not answered yet.
  */
-import type { IncomingMessage } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { OpenRequest } from '../messages.ts';
 
 /** A request on its way to an answer. */
 export interface Exchange {
   readonly request: IncomingMessage;
+  readonly response: ServerResponse;
   readonly startedAt: number;
   readonly connection: Connection;
 }
@@ -17,7 +18,7 @@ export class Connection {
   /** Without an answer yet, oldest first: several where the client pipelines. */
   open: Exchange[] = [];
   /** The request that made this a WebSocket, or another protocol's connection. */
-  upgrade: Exchange | undefined;
+  upgrade: Omit<Exchange, 'response'> | undefined;
   isClosing = false;
   /** Looks of the drain at which it was at rest, in a row. */
   quietSweeps = 0;
@@ -36,6 +37,11 @@ export class Connection {
   /** No request is open, and none has begun. */
   get isAtRest(): boolean {
     return this.open.length === 0 && this.upgrade === undefined && this.socket.bytesRead === this.#bytesAtRest;
+  }
+
+  /** The app has written all its answers, and they have not left this process. */
+  get isUnsent(): boolean {
+    return this.open.length > 0 && this.open.every(({ response }) => response.writableEnded);
   }
 
   /** Called when the answer to `request` has ended. */

@@ -13,7 +13,7 @@ import type { WorkerRedis } from './redis.ts';
 import type { Serving } from './serving.ts';
 
 /** After an uncaught exception the process is in an unknown state: its other requests get this long to finish. */
-const CRASH_DRAIN: DrainTimes = { timeoutMs: 5000, quietMs: 300 };
+const CRASH_DRAIN: DrainTimes = { timeoutMs: 5000, quietMs: 300, endStalled: false };
 /** After the drain, the app's listeners of signals and errors may take this long (EXIT_SLACK_MS). */
 const LISTENERS_TIMEOUT_MS = 2000;
 /** Likewise for work that they started without a promise. */

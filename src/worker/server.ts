@@ -8,6 +8,7 @@ import type { Socket } from 'node:net';
 import type { Config } from '../config.ts';
 import type { Drain, DrainTimes, OpenRequest } from '../messages.ts';
 import { Connection, type Exchange } from './connections.ts';
+import { StalledClients } from './stalled-clients.ts';
 
 // An ESM import of node:http evaluates its getters, which load undici: 37 ms at each start.
 const http = process.getBuiltinModule('node:http');
@@ -117,7 +118,7 @@ export class AppServer {
    * Once no new connection comes: lets open requests finish, ends connections once they are quiet, cuts what is left after `timeoutMs`.
    * `onWaiting` is told every 3 seconds what it waits for.
    */
-  async drain({ timeoutMs, quietMs }: DrainTimes, onWaiting: OnWaiting): Promise<Drain> {
+  async drain({ timeoutMs, quietMs, endStalled }: DrainTimes, onWaiting: OnWaiting): Promise<Drain> {
     const startedAt = performance.now();
     const answeredBefore = this.#answered;
     const connectionsAtStart = this.#connections.size;
@@ -125,6 +126,8 @@ export class AppServer {
     const { promise, resolve } = Promise.withResolvers<Cut>();
     this.#ending = true;
     const quietSweeps = Math.ceil(quietMs / SWEEP_MS);
+    const stalled = new StalledClients<Socket>();
+    let stalledCount = 0;
     const look = () => {
       const now = performance.now();
       const isTooLate = now - startedAt >= timeoutMs;
@@ -134,6 +137,11 @@ export class AppServer {
         if (!mayGo || connection.isClosing) continue;
         connection.isClosing = true;
         connection.socket.destroySoon();
+      }
+      // Not cut: the primary counts what the kernel could not deliver.
+      for (const socket of endStalled ? stalled.among(this.#unsent) : []) {
+        stalledCount++;
+        socket.destroy();
       }
       if (this.#connections.size === 0) resolve({ requests: [], connections: 0 });
       else if (isTooLate) resolve(this.#cutAll(now));
@@ -153,7 +161,7 @@ export class AppServer {
       finished: this.#answered - answeredBefore,
       cutRequests: cut.requests.length,
       cut: oldestOf(cut.requests),
-      handedOver: Math.max(0, connectionsAtStart - cut.connections),
+      handedOver: Math.max(0, connectionsAtStart - cut.connections - stalledCount),
       longestRequestMs: Math.round(openAtStart.length === 0 ? 0 : endedAt - oldest),
       durationMs: Math.round(endedAt - startedAt),
     };
@@ -176,7 +184,7 @@ export class AppServer {
   #requested(request: IncomingMessage, response: Response): void {
     const connection = this.#connections.get(request.socket);
     if (connection === undefined) return; // its socket closed while the request was parsed
-    const exchange: Exchange = { request, startedAt: performance.now(), connection };
+    const exchange: Exchange = { request, response, startedAt: performance.now(), connection };
     connection.open.push(exchange);
     this.#inFlight++;
     response[EXCHANGE] = exchange;
@@ -222,6 +230,11 @@ export class AppServer {
     this.#inFlight--;
     this.#answered++;
     this.#onAnswered(request, response.statusCode, connection.quietSince - exchange.startedAt);
+  }
+
+  /** Of the connections whose answers only their clients hold up. */
+  get #unsent(): Socket[] {
+    return [...this.#connections.values()].flatMap(({ isUnsent, socket }) => (isUnsent ? [socket] : []));
   }
 
   #openRequests(now: number): OpenRequest[] {

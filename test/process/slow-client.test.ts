@@ -3,6 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { requestText } from './clients.ts';
 import { CLEAN, startKit } from './kit.ts';
 import { ANSWER_BYTES, LARGE_ANSWER, SlowReader } from './slow-reader.ts';
@@ -26,3 +27,27 @@ test('the primary waits for reading clients and counts one that acknowledges not
   assert.ok(Number(bytes) > 0 && Number(bytes) <= ANSWER_BYTES, String(bytes));
   dead.close();
 });
+
+test(
+  'a client that takes nothing of an answer larger than the send buffer is not waited for and cuts nothing, exit code 0',
+  options,
+  async () => {
+    const bytes = 32 << 20;
+    const env = {
+      APP_MODULE: writtenApp(`return (req, res) => res.end(Buffer.alloc(${bytes}, 'x'));`),
+      NODE_CLUSTER_WORKERS: '1',
+    };
+    const kit = await startKit({ env });
+    const { port } = await kit.ready();
+    const [late, dead] = [await SlowReader.ask(port), await SlowReader.ask(port)];
+    await kit.statusWhere(({ workers }) => workers[0]?.inFlight === 2);
+    kit.signal('SIGTERM');
+    await kit.event('shutdown.drain');
+    await pause(2000); // less than the 5 s after which a client counts as stalled
+    assert.ok((await late.readAll()) > bytes, 'a client that reads after a pause gets its whole answer');
+    assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
+    assert.deepEqual(kit.all('request.cut'), []);
+    assert.equal((await kit.event('shutdown.unacknowledged')).connections, 1);
+    dead.close();
+  },
+);

@@ -247,6 +247,7 @@ export class WorkerHandle {
       sentAt: monotonicMs(),
       timeoutMs,
       quietMs: reason === 'shutdown' ? QUIET_AT_SHUTDOWN_MS : QUIET_MS,
+      endStalled: reason === 'shutdown',
     });
   }
 
