@@ -66,7 +66,7 @@ describe('bosun heap-snapshot', { concurrency: CONCURRENCY }, () => {
       for (const command of [['heap-snapshot'], ['cpu-profile', '--seconds', '0.1']]) {
         const { code, stdout, stderr } = await bosun(...command, '--output', file);
         assert.deepEqual([code, stdout], [1, '']);
-        assert.equal(stderr, `bosun: ${file} exists and is not overwritten: remove it, or name another file\n`);
+        assert.equal(stderr, `bosun: ${file} exists and is not overwritten; remove it or name another file\n`);
       }
     }
     assert.deepEqual(readdirSync(folder).sort(), ['dangling', 'link', 'precious']);
