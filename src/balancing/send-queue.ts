@@ -2,17 +2,17 @@
  * Connections that this process or its workers have closed, and whose clients have not acknowledged all data yet. The kernel keeps sending, but
  * a container's network ends with its first process: data still in flight then never arrives.
  */
-import { TcpState, tcpTable } from './tcp-table.ts';
+import { eachTcpLine, TcpState } from './tcp-table.ts';
 
 /** We have sent our FIN, after all data, and it is not acknowledged. */
 const CLOSED_BY_US: readonly string[] = [TcpState.finWait1, TcpState.lastAck, TcpState.closing];
 
 /** The wait ends for a client that acknowledges nothing for this long. */
-const STALL_MS = 5000;
+export const STALL_MS = 5000;
 const SOONEST_LOOK_MS = 10;
 const LATEST_LOOK_MS = 250;
 /** Polling may use a tenth of the time: with very many sockets each poll is slow. */
-const MAX_LOOKING_PART = 0.1;
+export const MAX_LOOKING_PART = 0.1;
 
 /** Unacknowledged bytes, FIN included, by connection. */
 export type SendQueues = ReadonlyMap<string, number>;
@@ -20,14 +20,9 @@ export type SendQueues = ReadonlyMap<string, number>;
 /** Of the closed connections to this port; empty if the system does not report it. */
 export function sendQueues(port: number, folder?: string): SendQueues {
   const found = new Map<string, number>();
-  for (const file of ['tcp', 'tcp6'] as const) {
-    try {
-      for (const { localPort, state, addresses, txQueue } of tcpTable(file, folder))
-        if (localPort === port && CLOSED_BY_US.includes(state)) found.set(addresses, txQueue);
-    } catch {
-      /* no such file */
-    }
-  }
+  eachTcpLine(({ localPort, state, addresses, txQueue }) => {
+    if (localPort === port && CLOSED_BY_US.includes(state)) found.set(addresses, txQueue);
+  }, folder);
   return found;
 }
 

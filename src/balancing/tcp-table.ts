@@ -31,7 +31,7 @@ export interface TcpLine {
 }
 
 /** Reads lazily. @throws ENOENT, EACCES … if the table is not readable */
-export function* tcpTable(file: 'tcp' | 'tcp6', folder = OWN_NETWORK): Generator<TcpLine> {
+function* tcpTable(file: 'tcp' | 'tcp6', folder = OWN_NETWORK): Generator<TcpLine> {
   for (const line of linesOf(join(folder, file))) {
     // sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode …
     const [, local = '', remote = '', state = '', queues = '', , , , , inode] = line.trim().split(/ +/);
@@ -45,6 +45,26 @@ export function* tcpTable(file: 'tcp' | 'tcp6', folder = OWN_NETWORK): Generator
       inode: Number(inode),
     };
   }
+}
+
+/**
+ * Calls `visit` with each line of both tables. `false` from it ends the table at hand.
+ * @returns whether the system reports any of them
+ */
+export function eachTcpLine(visit: (line: TcpLine) => unknown, folder?: string): boolean {
+  let isReported = false;
+  for (const file of ['tcp', 'tcp6'] as const) {
+    try {
+      for (const line of tcpTable(file, folder)) {
+        isReported = true;
+        if (visit(line) === false) break;
+      }
+      isReported = true;
+    } catch {
+      /* no such file */
+    }
+  }
+  return isReported;
 }
 
 /** Without the heading. */

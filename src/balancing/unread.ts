@@ -2,7 +2,7 @@
  * The connections of a process that does not answer, and how many of them hold data it has not read.
  */
 import { readdirSync, readlinkSync } from 'node:fs';
-import { TcpState, tcpTable } from './tcp-table.ts';
+import { eachTcpLine, TcpState } from './tcp-table.ts';
 
 /** The kernel counts a client's FIN as one unread byte. */
 const FIN = 1;
@@ -18,19 +18,13 @@ export interface Held {
 export function heldBy(pid: number, port: number): Held {
   const held = { connections: 0, unread: 0 };
   const sockets = socketsOf(pid);
-  for (const file of ['tcp', 'tcp6'] as const) {
-    try {
-      for (const { localPort, state, inode, rxQueue } of tcpTable(file)) {
-        if (localPort !== port || !sockets.has(inode)) continue;
-        if (state === TcpState.established) {
-          held.connections++;
-          if (rxQueue > 0) held.unread++;
-        } else if (state === TcpState.closeWait && rxQueue > FIN) held.unread++;
-      }
-    } catch {
-      /* no such file */
-    }
-  }
+  eachTcpLine(({ localPort, state, inode, rxQueue }) => {
+    if (localPort !== port || !sockets.has(inode)) return;
+    if (state === TcpState.established) {
+      held.connections++;
+      if (rxQueue > 0) held.unread++;
+    } else if (state === TcpState.closeWait && rxQueue > FIN) held.unread++;
+  });
   return held;
 }
 

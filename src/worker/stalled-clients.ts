@@ -3,13 +3,10 @@
  * shutdown does not wait for them; otherwise any client could delay it and set its exit code.
  */
 import type { Socket } from 'node:net';
-import { tcpTable } from '../balancing/tcp-table.ts';
+import { MAX_LOOKING_PART, STALL_MS } from '../balancing/send-queue.ts';
+import { eachTcpLine } from '../balancing/tcp-table.ts';
 
-/** A client that takes nothing for this long is not waited for. */
-const STALL_MS = 5000;
 const LOOK_EVERY_MS = 1000;
-/** With very many sockets each look at the kernel's table is slow: looking may use a tenth of the time. */
-const MAX_LOOKING_PART = 0.1;
 
 /** Bytes in the kernel's send queues, by the client's port; clients of several addresses with one port count together. */
 export type KernelQueues = ReadonlyMap<number, number>;
@@ -17,19 +14,11 @@ export type KernelQueues = ReadonlyMap<number, number>;
 /** The kernel's send queues; undefined where the system does not report them. */
 export function kernelQueues(ports: ReadonlySet<number>): KernelQueues | undefined {
   const found = new Map<number, number>();
-  let isKnown = false;
-  for (const file of ['tcp', 'tcp6'] as const) {
-    try {
-      for (const { addresses, txQueue } of tcpTable(file)) {
-        const port = Number.parseInt(addresses.slice(addresses.lastIndexOf(':') + 1), 16);
-        if (ports.has(port)) found.set(port, (found.get(port) ?? 0) + txQueue);
-      }
-      isKnown = true;
-    } catch {
-      /* no such file */
-    }
-  }
-  return isKnown ? found : undefined;
+  const isReported = eachTcpLine(({ addresses, txQueue }) => {
+    const port = Number.parseInt(addresses.slice(addresses.lastIndexOf(':') + 1), 16);
+    if (ports.has(port)) found.set(port, (found.get(port) ?? 0) + txQueue);
+  });
+  return isReported ? found : undefined;
 }
 
 type Waiting = Pick<Socket, 'remotePort' | 'writableLength'>;
