@@ -6,11 +6,11 @@ import type { Socket } from 'node:net';
 import type { Cluster, Redis } from 'ioredis';
 import type Koa from 'koa';
 import type { Registry } from 'prom-client';
-import type { Config } from './config.ts';
-import type { Log } from './log.ts';
+import type { Config } from './config/config.ts';
+import type { Log } from './log/log.ts';
 
-export type { Config } from './config.ts';
-export type { Log } from './log.ts';
+export type { Config } from './config/config.ts';
+export type { Log } from './log/log.ts';
 
 /**
  * A session: plain data that survives requests, workers and pods. `ctx.session = null` ends it: with Redis permanently, without it in this

@@ -14,10 +14,10 @@ const signals = cluster.isPrimary ? new SignalQueue() : undefined;
 const compileCache = join(import.meta.dirname, '..', 'node_modules', '.cache', 'koa-bosun');
 enableCompileCache(compileCache);
 
-const { ConfigError, inheritedOf, readWorkerConfig, workerIdOf } = await import('./config.ts');
+const { ConfigError, inheritedOf, readWorkerConfig, workerIdOf } = await import('./config/config.ts');
 try {
   if (signals !== undefined) {
-    const { startPool } = await import('./primary/pool/pool.ts');
+    const { startPool } = await import('./pool/pool.ts');
     const pool = await startPool({ entry: import.meta.filename, compileCache });
     const { runPrimary } = await import('./primary/primary.ts');
     await runPrimary(pool, signals);
@@ -30,7 +30,7 @@ try {
 } catch (error) {
   const { PortError } = await import('./balancing/sockets.ts');
   if (!(error instanceof ConfigError || error instanceof PortError)) throw error;
-  const { leaveLastWords } = await import('./primary/last-words.ts');
+  const { leaveLastWords } = await import('./primary/termination-message.ts');
   leaveLastWords(error.message);
   // What concerns the port has been logged, like every failure of a start whose settings are good.
   if (error instanceof ConfigError) process.stderr.write(`${error.message}\n`);

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
-import { openAdmin } from '../src/primary/admin/admin-server.ts';
+import { openAdmin } from '../src/admin/server.ts';
 import { adminConnections } from '../src/primary/connection-limit.ts';
 import { fileLimit } from '../src/resources/file-limit.ts';
 import { ask, RawClient, requestText } from './process/clients.ts';

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { AggregatorRegistry, Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import type { AppMetric } from '../src/messages.ts';
-import { type NamedMetric, withoutCollisions } from '../src/primary/admin/app-metrics.ts';
+import { type NamedMetric, withoutCollisions } from '../src/admin/app-metrics.ts';
+import type { AppMetric } from '../src/protocol/messages.ts';
 
 const KITS = [
   { name: 'http_request_duration_seconds', type: 'histogram' },

@@ -2,12 +2,12 @@ import assert from 'node:assert/strict';
 import { closeSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { Slots } from '../src/balancing/assignment.ts';
 import { Balancing, MEANS } from '../src/balancing/balancing.ts';
-import { Board, type Entry } from '../src/balancing/board.ts';
-import { averageWith, betterOff, faded, type Gated, type Load, surplus, turnsAfter, weigher } from '../src/balancing/choice.ts';
 import { Distrust } from '../src/balancing/distrust.ts';
-import { Slots } from '../src/balancing/slots.ts';
-import type { Policy } from '../src/config.ts';
+import { averageWith, betterOff, faded, type Gated, type Load, surplus, turnsAfter, weigher } from '../src/balancing/policy.ts';
+import { Board, type Entry } from '../src/balancing/scoreboard.ts';
+import type { Policy } from '../src/config/config.ts';
 import { temporaryFolder } from './process/operator.ts';
 
 const load = (connections: number, responseMs = 0, averagedAt = 0): Load => ({

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
-import { ConfigError, describeRedis, readConfig, readEnvironment } from '../src/config.ts';
+import { ConfigError, describeRedis, readConfig, readEnvironment } from '../src/config/config.ts';
 
 function problems(environment: Record<string, string>): readonly string[] {
   try {

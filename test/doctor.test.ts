@@ -3,8 +3,8 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { readConfig } from '../src/config.ts';
-import { diagnoseDeployment, type Facts } from '../src/primary/control/doctor.ts';
+import { readConfig } from '../src/config/config.ts';
+import { diagnoseDeployment, type Facts } from '../src/control/doctor.ts';
 import { type Limits, resolveLimits } from '../src/resources/cgroup.ts';
 import { size } from '../src/resources/sizing.ts';
 

@@ -7,7 +7,7 @@ import { createServer, get, type IncomingMessage, type ServerResponse } from 'no
 import { connect } from 'node:net';
 import { after, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
-import { EventStream } from '../src/primary/admin/event-stream.ts';
+import { EventStream } from '../src/admin/sse.ts';
 
 const MIB = 2 ** 20;
 const FILLER = 'x'.repeat(64 * 1024);

@@ -3,8 +3,8 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { ExitReason } from '../src/messages.ts';
-import { type Ended, Failures, type Life, type Verdict } from '../src/primary/pool/failures.ts';
+import { type Ended, Failures, type Life, type Verdict } from '../src/pool/failures.ts';
+import type { ExitReason } from '../src/protocol/messages.ts';
 
 const LIMITS = { restartIntensity: 10, restartPeriodMs: 60_000, startTimeoutMs: 60_000 };
 

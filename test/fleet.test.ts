@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { renderFleet } from '../src/cli/fleet.ts';
-import { Fleet } from '../src/primary/fleet.ts';
+import { Fleet } from '../src/primary/peers.ts';
 
 const beat = (origin: string, more: object = {}) =>
   JSON.stringify({

@@ -3,8 +3,8 @@ import { EventEmitter, once } from 'node:events';
 import { Socket } from 'node:net';
 import { after, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
-import { Board, type GateState } from '../src/balancing/board.ts';
-import { Gate } from '../src/balancing/gate.ts';
+import { Gate } from '../src/balancing/accept-gate.ts';
+import { Board, type GateState } from '../src/balancing/scoreboard.ts';
 
 /** No process has this id: nobody is woken. */
 const NOBODY = 2 ** 30;

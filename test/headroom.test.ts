@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { test } from 'node:test';
-import { MemorySum } from '../src/primary/admin/memory-sum.ts';
+import { MemorySum } from '../src/admin/memory-sum.ts';
 import { readerBelow, resolveLimits } from '../src/resources/cgroup.ts';
 import { readHeadroom, withoutPageCache } from '../src/resources/headroom.ts';
 import { parseStatus, readProcessMemory, readPss } from '../src/resources/process-memory.ts';

@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { after, test } from 'node:test';
 import { type WebSocket, WebSocketServer } from 'ws';
-import { stackAt } from '../src/primary/pool/hung-stack.ts';
-import { InspectorLines } from '../src/primary/pool/inspector-lines.ts';
+import { stackAt } from '../src/pool/hung-stack.ts';
+import { InspectorLines } from '../src/pool/inspector-lines.ts';
 
 const PID = 4711;
 const frame = { functionName: 'spin', location: { scriptId: '7', lineNumber: 2, columnNumber: 4 }, scopeChain: [] };

@@ -3,8 +3,8 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { readConfig } from '../src/config.ts';
-import type { Log } from '../src/log.ts';
+import { readConfig } from '../src/config/config.ts';
+import type { Log } from '../src/log/log.ts';
 import { WorkerKit } from '../src/worker/kit.ts';
 
 test('a handler that throws or rejects is logged, and every other one hears the event, with data of its own', async () => {

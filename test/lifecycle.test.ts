@@ -3,7 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type Life, Lifecycle, type LifecycleEvent, type PoolLife } from '../src/primary/admin/lifecycle.ts';
+import { type Life, Lifecycle, type LifecycleEvent, type PoolLife } from '../src/admin/lifecycle.ts';
 
 const worker = (id: number, more: Partial<Life> = {}): Life => ({
   id,

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { PassThrough } from 'node:stream';
 import { test } from 'node:test';
-import { LogOutput } from '../src/log-output.ts';
-import { WorkerOutput } from '../src/primary/pool/worker-output.ts';
+import { LogOutput } from '../src/log/output.ts';
+import { WorkerOutput } from '../src/pool/worker-output.ts';
 
 /** A reader that takes one write at a time, on request. */
 class Reader {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createLog } from '../src/log.ts';
+import { createLog } from '../src/log/log.ts';
 
 test('secrets are redacted in a line, in its objects and in their headers', () => {
   const lines: string[] = [];

@@ -4,8 +4,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { AggregatorRegistry, Counter, Gauge, Histogram, Registry, Summary } from 'prom-client';
-import type { ToPrimary, ToWorker } from '../src/messages.ts';
 import { parseToPrimary, parseToWorker } from '../src/protocol/message-shapes.ts';
+import type { ToPrimary, ToWorker } from '../src/protocol/messages.ts';
 import { MalformedError } from '../src/protocol/shapes.ts';
 import { Stats } from '../src/worker/stats.ts';
 import { seededRandom } from './random.ts';

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { nodeOptions, splitNodeOptions } from '../src/parsers.ts';
+import { nodeOptions, splitNodeOptions } from '../src/config/parse.ts';
 import { judgeNodeOptions, NODE_OPTIONS } from '../src/primary/judged-options.ts';
 import { heapOption, joinNodeOptions, takeHeapChoice } from '../src/resources/node-options.ts';
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Outbox } from '../src/state/outbox.ts';
+import { Outbox } from '../src/state/send-queue.ts';
 
 const LIMITS = { mostMessages: 5, mostBytes: 100 };
 const settled = () => new Promise(setImmediate);

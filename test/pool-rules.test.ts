@@ -4,9 +4,9 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { ExitReason } from '../src/messages.ts';
-import { type Ended, Failures } from '../src/primary/pool/failures.ts';
-import { Starts } from '../src/primary/pool/starts.ts';
+import { type Ended, Failures } from '../src/pool/failures.ts';
+import { Starts } from '../src/pool/starts.ts';
+import type { ExitReason } from '../src/protocol/messages.ts';
 import { seededRandom } from './random.ts';
 
 const RUNS = 300;

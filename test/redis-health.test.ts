@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { Log } from '../src/log.ts';
-import type { RedisRefusal } from '../src/messages.ts';
+import type { Log } from '../src/log/log.ts';
 import { RedisHealth } from '../src/primary/redis-health.ts';
+import type { RedisRefusal } from '../src/protocol/messages.ts';
 
 function healthOf(refused: () => readonly RedisRefusal[], now?: () => number) {
   const lines: unknown[] = [];

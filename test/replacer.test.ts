@@ -3,14 +3,8 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import {
-  type Now,
-  type Replaceable,
-  ReplacementRefusedError,
-  Replacer,
-  RequestsLostError,
-} from '../src/primary/pool/replacer.ts';
-import type { Plan } from '../src/primary/pool/surge.ts';
+import { type Now, type Replaceable, ReplacementRefusedError, Replacer, RequestsLostError } from '../src/pool/replacer.ts';
+import type { Plan } from '../src/pool/surge.ts';
 
 type Fake = { -readonly [Key in keyof Replaceable]: Replaceable[Key] } & { isHung: boolean };
 

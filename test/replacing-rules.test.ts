@@ -3,9 +3,9 @@
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { Footprints, SETTLED_AFTER_MS } from '../src/primary/pool/footprints.ts';
-import { Recycling } from '../src/primary/pool/recycling.ts';
-import { planReplacement, type Replacement } from '../src/primary/pool/surge.ts';
+import { Footprints, SETTLED_AFTER_MS } from '../src/pool/footprints.ts';
+import { Recycling } from '../src/pool/recycling.ts';
+import { planReplacement, type Replacement } from '../src/pool/surge.ts';
 import type { Headroom } from '../src/resources/headroom.ts';
 
 const MIB = 2 ** 20;

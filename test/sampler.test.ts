@@ -3,8 +3,8 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type SampledPod, type SampledWorker, Sampler } from '../src/primary/admin/sampler.ts';
-import { Totals } from '../src/primary/admin/totals.ts';
+import { type SampledPod, type SampledWorker, Sampler } from '../src/admin/sampler.ts';
+import { Totals } from '../src/admin/totals.ts';
 
 const MIB = 2 ** 20;
 const OWN = { user: 0, system: 0 };

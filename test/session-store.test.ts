@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { readConfig } from '../src/config.ts';
+import { readConfig } from '../src/config/config.ts';
 import { Breaker } from '../src/state/breaker.ts';
 import type { RedisClient } from '../src/state/redis.ts';
 import { merge } from '../src/state/session-merge.ts';

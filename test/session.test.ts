@@ -10,7 +10,7 @@ import { after, before, describe, test } from 'node:test';
 import Koa from 'koa';
 import compose from 'koa-compose';
 import koaSession from 'koa-session';
-import { readConfig } from '../src/config.ts';
+import { readConfig } from '../src/config/config.ts';
 import { closeRedis, connectRedis, type RedisClient } from '../src/state/redis.ts';
 import { sessionMiddleware } from '../src/state/session.ts';
 import { type Answer, ask } from './process/clients.ts';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { WorkerCount } from '../src/config.ts';
-import { splitNodeOptions } from '../src/parsers.ts';
+import type { WorkerCount } from '../src/config/config.ts';
+import { splitNodeOptions } from '../src/config/parse.ts';
 import { type Limits, resolveLimits } from '../src/resources/cgroup.ts';
 import { takeHeapChoice } from '../src/resources/node-options.ts';
 import { type HeapChoice, size } from '../src/resources/sizing.ts';

@@ -3,8 +3,8 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Failures } from '../src/primary/pool/failures.ts';
-import { type Count, Starts } from '../src/primary/pool/starts.ts';
+import { Failures } from '../src/pool/failures.ts';
+import { type Count, Starts } from '../src/pool/starts.ts';
 
 const LIMITS = { restartIntensity: 10, restartPeriodMs: 60_000, startTimeoutMs: 60_000 };
 const GIVE_OTHERS_MS = 30_000;

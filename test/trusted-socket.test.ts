@@ -8,8 +8,8 @@ import { chmodSync, chownSync, lchownSync, lstatSync, mkdirSync, renameSync, sym
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
-import { ControlSocket } from '../src/primary/control/control-socket.ts';
-import { connectTrusted } from '../src/trusted-socket.ts';
+import { ControlSocket } from '../src/control/socket.ts';
+import { connectTrusted } from '../src/protocol/trusted-socket.ts';
 import { temporaryFolder } from './process/operator.ts';
 
 const NOBODY = 65_534;

@@ -5,13 +5,13 @@
  */
 import cluster from 'node:cluster';
 import { availableParallelism } from 'node:os';
-import { ConfigError, type Policy } from '../config.ts';
-import { POLICIES } from '../variables.ts';
+import { ConfigError, type Policy } from '../config/config.ts';
+import { POLICIES } from '../config/variables.ts';
 import { waitingConnections } from './accept-queue.ts';
-import { Board } from './board.ts';
-import { GATED, type Gated } from './choice.ts';
-import { canPause } from './intake.ts';
-import { Slots } from './slots.ts';
+import { Slots } from './assignment.ts';
+import { canPause } from './listener.ts';
+import { GATED, type Gated } from './policy.ts';
+import { Board } from './scoreboard.ts';
 import { PortError, Sockets } from './sockets.ts';
 
 /** What workers inherit comes after standard input, output, error and the channel to the primary. */

@@ -1,7 +1,7 @@
 /**
  * Whom not to wait for: a worker that was rung for and says nothing, though it looks better off on the board.
  */
-import type { Entry } from './board.ts';
+import type { Entry } from './scoreboard.ts';
 
 /** How long it is not waited for; doubled while it says nothing. */
 const SHORTEST_MS = 50;

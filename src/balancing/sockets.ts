@@ -4,7 +4,7 @@
  */
 import { fstatSync } from 'node:fs';
 import { BoundSocket, isIP } from 'node:net';
-import { hostAndPort } from '../addresses.ts';
+import { hostAndPort } from '../config/addresses.ts';
 
 /** HOST:PORT can't be had. The message says why. */
 export class PortError extends Error {

@@ -5,7 +5,7 @@ import type { IncomingMessage } from 'node:http';
 import { createInterface } from 'node:readline';
 import type { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { connectTrusted, UntrustedSocketError } from '../trusted-socket.ts';
+import { connectTrusted, UntrustedSocketError } from '../protocol/trusted-socket.ts';
 
 const http = process.getBuiltinModule('node:http');
 

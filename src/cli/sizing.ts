@@ -2,8 +2,8 @@
  * `bosun sizing`: how many workers and why, also without a running primary and outside a container.
  */
 import { statSync } from 'node:fs';
-import { readConfig, readEnvironment } from '../config.ts';
-import { splitNodeOptions } from '../parsers.ts';
+import { readConfig, readEnvironment } from '../config/config.ts';
+import { splitNodeOptions } from '../config/parse.ts';
 import { type Detected, detect } from '../resources/detect.ts';
 import { CommandError } from './client.ts';
 import { table } from './table.ts';

@@ -1,8 +1,8 @@
 /**
  * What `make loadtest` may be told: a table of variables, read with the same care as the kit's own.
  */
-import { ConfigError, type Environment, readConfig } from '../config.ts';
-import { anyOf, Expected, type Parser, text, wholeNumber } from '../parsers.ts';
+import { ConfigError, type Environment, readConfig } from '../config/config.ts';
+import { anyOf, Expected, type Parser, text, wholeNumber } from '../config/parse.ts';
 
 export const SCENARIOS = [
   'steady',

@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Balancing } from '../balancing/balancing.ts';
-import type { Supervisor } from './pool/supervisor.ts';
+import type { Supervisor } from '../pool/supervisor.ts';
 
 /** If each worker has its own socket: after this time other workers accept from a queue that is not empty. */
 const OWN_SOCKET_MS = 100;

@@ -1,10 +1,10 @@
 /**
  * Carries out what a signal asks for.
  */
-import type { Diagnostics } from './control/diagnostics.ts';
-import type { Resizer } from './pool/resizer.ts';
-import type { RollingRestart } from './pool/rolling-restart.ts';
-import type { Supervisor } from './pool/supervisor.ts';
+import type { Diagnostics } from '../control/diagnostics.ts';
+import type { Resizer } from '../pool/resizer.ts';
+import type { RollingRestart } from '../pool/rolling-restart.ts';
+import type { Supervisor } from '../pool/supervisor.ts';
 import type { Shutdown } from './shutdown.ts';
 import type { Command } from './signals.ts';
 

@@ -1,9 +1,9 @@
 /**
  * Why a primary gives up: its exit code, and the message for the log.
  */
-import type { Config } from '../config.ts';
-import { ExitCode } from '../messages.ts';
-import type { GiveUpReason } from './pool/failures.ts';
+import type { Config } from '../config/config.ts';
+import type { GiveUpReason } from '../pool/failures.ts';
+import { ExitCode } from '../protocol/messages.ts';
 
 type Limits = Pick<Config, 'startTimeoutMs' | 'restartIntensity' | 'restartPeriodMs'>;
 

@@ -2,34 +2,35 @@
  * The primary: sizes the pool, starts and supervises the workers, answers the admin port, and ends it all in good order.
  * It runs no code of the app. The first worker is forked before this file is loaded (pool.ts).
  */
-import { hostAndPort } from '../addresses.ts';
+
+import { History } from '../admin/history.ts';
+import { MemorySum } from '../admin/memory-sum.ts';
+import { readiness, type View, whyNotStarted } from '../admin/readiness.ts';
+import type { MemoryFacts, Pod, PodState } from '../admin/status.ts';
+import { Totals } from '../admin/totals.ts';
 import type { Balancing } from '../balancing/balancing.ts';
-import { controlSocketOf } from '../config.ts';
-import type { LogSource } from '../log.ts';
-import type { LogOutputs } from '../log-output.ts';
-import { ExitCode, type RedisState, type ToPrimary } from '../messages.ts';
+import { hostAndPort } from '../config/addresses.ts';
+import { controlSocketOf } from '../config/config.ts';
+import { Diagnostics } from '../control/diagnostics.ts';
+import type { ControlSocket } from '../control/socket.ts';
+import type { LogSource } from '../log/log.ts';
+import type { LogOutputs } from '../log/output.ts';
+import type { SupervisorEvents } from '../pool/announcer.ts';
+import type { GiveUpReason } from '../pool/failures.ts';
+import { OomWatch } from '../pool/oom.ts';
+import type { Pool } from '../pool/pool.ts';
+import type { Resizer } from '../pool/resizer.ts';
+import { RollingRestart } from '../pool/rolling-restart.ts';
+import type { Supervisor } from '../pool/supervisor.ts';
+import type { WorkerHandle } from '../pool/worker-process.ts';
+import { ExitCode, type RedisState, type ToPrimary } from '../protocol/messages.ts';
 import { readerBelow } from '../resources/cgroup.ts';
 import { memoryUsage } from '../resources/own-memory.ts';
 import { readUsage } from '../resources/usage.ts';
-import { History } from './admin/history.ts';
-import { MemorySum } from './admin/memory-sum.ts';
-import { readiness, type View, whyNotStarted } from './admin/readiness.ts';
-import type { MemoryFacts, Pod, PodState } from './admin/status.ts';
-import { Totals } from './admin/totals.ts';
 import { carryOut } from './commands.ts';
-import type { ControlSocket } from './control/control-socket.ts';
-import { Diagnostics } from './control/diagnostics.ts';
+import { Relay } from './event-bus.ts';
 import { explain } from './give-up.ts';
-import type { SupervisorEvents } from './pool/announcer.ts';
-import type { GiveUpReason } from './pool/failures.ts';
-import { OomWatch } from './pool/oom.ts';
-import type { Pool } from './pool/pool.ts';
-import type { Resizer } from './pool/resizer.ts';
-import { RollingRestart } from './pool/rolling-restart.ts';
-import type { Supervisor } from './pool/supervisor.ts';
-import type { WorkerHandle } from './pool/worker-handle.ts';
 import { type Owner, RedisHealth } from './redis-health.ts';
-import { Relay } from './relay.ts';
 import type { Settings } from './settings.ts';
 import { Shutdown } from './shutdown.ts';
 import type { Command, SignalQueue } from './signals.ts';
@@ -131,7 +132,7 @@ class Primary implements SupervisorEvents {
   async openAdmin(): Promise<void> {
     const { adminHost: host, adminPort: port } = this.#settings.config;
     if (port === 0) return this.#shutdown.conductedByItself();
-    const { openAdminPort } = await import('./admin/admin-port.ts');
+    const { openAdminPort } = await import('../admin/admin-port.ts');
     await openAdminPort({
       host,
       port,
@@ -151,7 +152,7 @@ class Primary implements SupervisorEvents {
     // Before anybody serves, an operator asks why: only a path that is made of the port has to wait for one.
     const isPortNeeded = config.controlSocket === undefined && config.port === 0;
     const path = controlSocketOf(config, isPortNeeded ? await this.#port.promise : config.port);
-    const { openControlSocket } = await import('./control/operations.ts');
+    const { openControlSocket } = await import('../control/operations.ts');
     const parts = {
       pod: () => this.#pod(),
       settings: this.#settings,

@@ -1,8 +1,8 @@
 /**
  * What Redis refuses to this pod, over all its processes: logged when a refusal begins and when it ends, not in between.
  */
-import type { LogSource } from '../log.ts';
-import type { RedisRefusal, RedisState } from '../messages.ts';
+import type { LogSource } from '../log/log.ts';
+import type { RedisRefusal, RedisState } from '../protocol/messages.ts';
 
 const EVERY_MS = 1000;
 /** How many reasons one process may log until Redis answers: more are noise. */

@@ -11,8 +11,8 @@ import {
   readSettings,
   type SecretTexts,
   usesRedis,
-} from '../config.ts';
-import { nodeOptions } from '../parsers.ts';
+} from '../config/config.ts';
+import { nodeOptions } from '../config/parse.ts';
 import type { NodeOptions } from '../resources/node-options.ts';
 import { isThere, type Release, releaseAt, workingDirectory } from '../resources/working-directory.ts';
 import { generateSessionKey } from '../state/session-keys.ts';

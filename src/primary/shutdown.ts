@@ -2,16 +2,16 @@
  * The way out: not ready → delay with open doors → drain → everybody gone → exit code. It begins once, whoever asks first.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Totals } from '../admin/totals.ts';
 import type { Balancing } from '../balancing/balancing.ts';
 import { sendQueues, untilAcknowledged } from '../balancing/send-queue.ts';
-import type { LogSource } from '../log.ts';
-import type { LogOutputs } from '../log-output.ts';
-import { EXIT_SLACK_MS, ExitCode } from '../messages.ts';
+import type { LogSource } from '../log/log.ts';
+import type { LogOutputs } from '../log/output.ts';
+import type { Supervisor } from '../pool/supervisor.ts';
+import { EXIT_SLACK_MS, ExitCode } from '../protocol/messages.ts';
 import { emptyAcceptQueues } from './accept-queues.ts';
-import type { Totals } from './admin/totals.ts';
-import { leaveLastWords } from './last-words.ts';
-import type { Supervisor } from './pool/supervisor.ts';
 import type { Settings } from './settings.ts';
+import { leaveLastWords } from './termination-message.ts';
 
 /** The share of SHUTDOWN_TIMEOUT_MS during which other workers go on accepting while one is blocked. The rest is for open requests. */
 const BLOCKED_PART = 0.5;

@@ -1,7 +1,7 @@
 /**
  * What the log says of a pool that begins: its size and why, and what an operator should know of its settings.
  */
-import type { Pool } from './pool/pool.ts';
+import type { Pool } from '../pool/pool.ts';
 import { VERSION } from './version.ts';
 
 export function logStart({ settings, resizer, balancing, log }: Pool): void {

@@ -1,7 +1,7 @@
 /**
  * The metrics of an app in transit to the primary, in prom-client's JSON. prom-client aggregates them there, and throws on a malformed one.
  */
-import type { AppMetric } from '../messages.ts';
+import type { AppMetric } from './messages.ts';
 import { list, MalformedError, number, oneOf, optional, type Parser, record, string, text } from './shapes.ts';
 
 /** Per worker: enough for a large application; further metrics are dropped. */

@@ -2,6 +2,8 @@
  * The shape of each message of the kit, and how much of it is kept. A worker is not trusted with the primary's memory: the app runs
  * in it and may send anything.
  */
+
+import { appMetrics } from './app-metric-shapes.ts';
 import {
   type Broadcast,
   type CpuSeconds,
@@ -21,8 +23,7 @@ import {
   type Snapshot,
   type ToPrimary,
   type ToWorker,
-} from '../messages.ts';
-import { appMetrics } from './app-metric-shapes.ts';
+} from './messages.ts';
 import {
   boolean,
   integer,

@@ -2,7 +2,7 @@
  * From the real files and settings to a sizing: what the primary runs on and what `bosun sizing` explains.
  */
 import { availableParallelism, totalmem } from 'node:os';
-import type { WorkerCount } from '../config.ts';
+import type { WorkerCount } from '../config/config.ts';
 import { type Limits, type ReadText, readerBelow, resolveLimits } from './cgroup.ts';
 import { heapOption, type NodeOptions, takeHeapChoice } from './node-options.ts';
 import { type Machine, type Sizing, size, workableWorkers } from './sizing.ts';

@@ -2,7 +2,7 @@
  * From what the container may use and what was asked for to the number of workers and each worker's heap, with the reason in words.
  * Pure; why they are these rules: docs/decisions/1-cgroup-files.md.
  */
-import type { WorkerCount } from '../config.ts';
+import type { WorkerCount } from '../config/config.ts';
 import type { Bound, Limits } from './cgroup.ts';
 
 const MIB = 1024 * 1024;

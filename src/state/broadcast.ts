@@ -1,7 +1,7 @@
 /**
  * A broadcast and its format between pods. Pure: link.ts transports it, the primary distributes it.
  */
-import { type Broadcast, MAX_BROADCAST_CHARACTERS, OWN_EVENTS } from '../messages.ts';
+import { type Broadcast, MAX_BROADCAST_CHARACTERS, OWN_EVENTS } from '../protocol/messages.ts';
 
 /** Of an event's data as JSON. Each one is copied for every worker of every pod: what is larger belongs into a store, its key into the event. */
 export const MOST_BROADCAST_BYTES = MAX_BROADCAST_CHARACTERS;

@@ -1,7 +1,7 @@
 /**
  * Events from other pods: each one once, in its sender's order, and only valid ones. Pure.
  */
-import { KEYS_EVENT, OWN_EVENTS } from '../messages.ts';
+import { KEYS_EVENT, OWN_EVENTS } from '../protocol/messages.ts';
 import { integer, MalformedError, object, optional, string } from '../protocol/shapes.ts';
 import { type Envelope, MOST_BROADCAST_BYTES, MOST_NAME_LENGTH } from './broadcast.ts';
 import { CLOCK_TOLERANCE_MS, isStamp } from './retained.ts';

@@ -3,7 +3,7 @@
  * watched, its own handshake left out.
  */
 import type { Cluster, Command } from 'ioredis';
-import { REDIS_BUCKETS_S, type RedisCounters, type RedisRefusal } from '../messages.ts';
+import { REDIS_BUCKETS_S, type RedisCounters, type RedisRefusal } from '../protocol/messages.ts';
 import type { RedisClient } from './redis.ts';
 import { Refusals } from './refusals.ts';
 import { ProtocolError } from './reply-guard.ts';

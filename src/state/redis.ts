@@ -3,8 +3,8 @@
  * commands fail at once while there is no connection, and the client reconnects for ever (docs/decisions/4-fail-fast-redis.md).
  */
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
-import { addressOf, type Config, describeRedis } from '../config.ts';
-import type { RedisState } from '../messages.ts';
+import { addressOf, type Config, describeRedis } from '../config/config.ts';
+import type { RedisState } from '../protocol/messages.ts';
 import { Backoff } from './backoff.ts';
 import './command-timeout.ts';
 import './redis-protocol.ts';

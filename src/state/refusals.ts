@@ -2,7 +2,7 @@
  * What Redis refuses although it answers: a replica refuses writes, memory is full, a snapshot has failed, permissions are missing. A retry
  * does not fix it, so it is logged once when it begins and once when it ends.
  */
-import type { RedisRefusal } from '../messages.ts';
+import type { RedisRefusal } from '../protocol/messages.ts';
 
 /** Codes of errors caused by the state or settings of Redis, not by the command. */
 const STANDING =

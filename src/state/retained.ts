@@ -2,7 +2,7 @@
  * Retained events: of each name the last one is kept, so that a worker or a pod that comes later begins with it. All pods agree on which
  * one is the last, whatever the order in which they hear of them: the one with the highest stamp.
  */
-import type { Broadcast } from '../messages.ts';
+import type { Broadcast } from '../protocol/messages.ts';
 
 /** As many digits as milliseconds since the epoch have for the next 30,000 years: stamps compare as text. */
 const STAMP_DIGITS = 15;

@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { createRequire } from 'node:module';
 import { setTimeout as pause } from 'node:timers/promises';
 import type KoaRedis from 'koa-redis';
-import type { Config } from '../config.ts';
+import type { Config } from '../config/config.ts';
 import { Breaker } from './breaker.ts';
 import { throughFailover } from './reconnecting.ts';
 import type { RedisClient } from './redis.ts';

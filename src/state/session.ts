@@ -8,7 +8,7 @@
 import type { IncomingMessage } from 'node:http';
 import type Koa from 'koa';
 import koaSession from 'koa-session';
-import type { Config } from '../config.ts';
+import type { Config } from '../config/config.ts';
 import type { RedisClient } from './redis.ts';
 import { RequestSession } from './request-session.ts';
 import { SessionCookies } from './session-cookies.ts';

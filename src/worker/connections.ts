@@ -3,7 +3,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import type { OpenRequest } from '../messages.ts';
+import type { OpenRequest } from '../protocol/messages.ts';
 
 /** A request on its way to an answer. */
 export interface Exchange {

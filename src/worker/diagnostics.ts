@@ -9,8 +9,8 @@ import { Readable, type Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { getHeapSnapshot } from 'node:v8';
-import type { Diagnosis, DiagnosisTarget } from '../messages.ts';
-import { connectTrusted } from '../trusted-socket.ts';
+import type { Diagnosis, DiagnosisTarget } from '../protocol/messages.ts';
+import { connectTrusted } from '../protocol/trusted-socket.ts';
 
 const http = process.getBuiltinModule('node:http');
 

@@ -2,8 +2,8 @@
  * The end of a worker, requested by the primary, an uncaught error, or the app through Node.js. Open requests get
  * their time, the primary gets the result, and only then the app's own listeners run.
  */
-import type { LogSource } from '../log.ts';
-import { type DrainTimes, ExitCode, type ToPrimary } from '../messages.ts';
+import type { LogSource } from '../log/log.ts';
+import { type DrainTimes, ExitCode, type ToPrimary } from '../protocol/messages.ts';
 import { loggable, reportOf } from './error-report.ts';
 import { HeldEvents, idle } from './held-events.ts';
 import type { WorkerKit } from './kit.ts';

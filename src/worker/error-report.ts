@@ -4,7 +4,7 @@
 import { statSync } from 'node:fs';
 import { isAbsolute, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { ErrorReport, ErrorSummary } from '../messages.ts';
+import type { ErrorReport, ErrorSummary } from '../protocol/messages.ts';
 
 /** Not imported: that loads all of util, which opens stderr and makes the app's own writes to it fail with EAGAIN when the pipe is full. */
 const { inspect } = process.getBuiltinModule('node:util');

@@ -3,11 +3,11 @@
  */
 import { createRequire } from 'node:module';
 import type Koa from 'koa';
-import type { Config } from '../config.ts';
+import type { Config } from '../config/config.ts';
 import type { Kit } from '../index.ts';
-import type { Log, LogSource } from '../log.ts';
-import type { AppMetric, Broadcast } from '../messages.ts';
+import type { Log, LogSource } from '../log/log.ts';
 import { MAX_METRICS, MAX_VALUES } from '../protocol/app-metric-shapes.ts';
+import type { AppMetric, Broadcast } from '../protocol/messages.ts';
 import { broadcastOf } from '../state/broadcast.ts';
 import type { RedisClient } from '../state/redis.ts';
 import type { SessionKeys } from '../state/session-keys.ts';

@@ -2,7 +2,7 @@
  * This worker's standard output, a pipe to its primary. The kit's lines go through `process.stdout` like the app's `console.log`: two
  * writers of one descriptor would break each other's lines, as two processes do.
  */
-import { createLog, type LogSource } from '../log.ts';
+import { createLog, type LogSource } from '../log/log.ts';
 
 /** The lines of one turn of the event loop are buffered until it ends; more if the primary does not read. */
 const MAX_WAITING_BYTES = 8 << 20;

@@ -1,9 +1,10 @@
 /**
  * From this worker to the primary, and back.
  */
-import type { ExitCode, ToPrimary, ToWorker } from '../messages.ts';
+
 import { isEnvelope, isInternal, seal } from '../protocol/envelope.ts';
 import { parseToWorker } from '../protocol/message-shapes.ts';
+import type { ExitCode, ToPrimary, ToWorker } from '../protocol/messages.ts';
 import { flushOutput } from './output.ts';
 
 const send = process.send?.bind(process);

@@ -2,8 +2,8 @@
  * The worker's connection to Redis: it shares the session keys there, and the primary hears how it fares.
  */
 import { hostname } from 'node:os';
-import type { Config } from '../config.ts';
-import type { RedisCounters, RedisRefusal } from '../messages.ts';
+import type { Config } from '../config/config.ts';
+import type { RedisCounters, RedisRefusal } from '../protocol/messages.ts';
 import { replaceConnection } from '../state/reconnecting.ts';
 import { closeRedis, connectRedis, evictionPolicyOf, type RedisClient } from '../state/redis.ts';
 import { redisCounters, redisRefusals } from '../state/redis-stats.ts';

@@ -5,8 +5,8 @@
 import { subscribe } from 'node:diagnostics_channel';
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import type { Config } from '../config.ts';
-import type { Drain, DrainTimes, OpenRequest } from '../messages.ts';
+import type { Config } from '../config/config.ts';
+import type { Drain, DrainTimes, OpenRequest } from '../protocol/messages.ts';
 import { Connection, type Exchange } from './connections.ts';
 import { StalledClients } from './stalled-clients.ts';
 

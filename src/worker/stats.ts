@@ -3,8 +3,8 @@
  * put into shape only when a snapshot is asked for.
  */
 import { createHistogram, monitorEventLoopDelay, performance } from 'node:perf_hooks';
-import type { Config } from '../config.ts';
-import { type AppMetric, HTTP_METHODS, type HttpSeries, RESPONSE_TIME_BUCKETS_S, type Snapshot } from '../messages.ts';
+import type { Config } from '../config/config.ts';
+import { type AppMetric, HTTP_METHODS, type HttpSeries, RESPONSE_TIME_BUCKETS_S, type Snapshot } from '../protocol/messages.ts';
 import { memoryUsage } from '../resources/own-memory.ts';
 
 const BUCKETS_MS = RESPONSE_TIME_BUCKETS_S.map(seconds => seconds * 1000);

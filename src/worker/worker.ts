@@ -4,9 +4,9 @@
  */
 import type { RequestListener } from 'node:http';
 import { PortError } from '../balancing/sockets.ts';
-import { type Config, type Inherited, usesRedis } from '../config.ts';
-import type { LogSource } from '../log.ts';
-import { type Broadcast, type Diagnosis, type DiagnosisTarget, KEYS_EVENT, type ToWorker } from '../messages.ts';
+import { type Config, type Inherited, usesRedis } from '../config/config.ts';
+import type { LogSource } from '../log/log.ts';
+import { type Broadcast, type Diagnosis, type DiagnosisTarget, KEYS_EVENT, type ToWorker } from '../protocol/messages.ts';
 import { monotonicMs } from '../protocol/monotonic.ts';
 import { MalformedError } from '../protocol/shapes.ts';
 import { Ending } from './ending.ts';

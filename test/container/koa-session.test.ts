@@ -8,7 +8,7 @@ import type { AddressInfo } from 'node:net';
 import { after, type TestContext, test } from 'node:test';
 import Koa from 'koa';
 import koaSession from 'koa-session';
-import { readConfig } from '../../src/config.ts';
+import { readConfig } from '../../src/config/config.ts';
 import { closeRedis, connectRedis, type RedisClient } from '../../src/state/redis.ts';
 import { openSessionStore, type SessionStore } from '../../src/state/session-store.ts';
 import { ask } from '../process/clients.ts';

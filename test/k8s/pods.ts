@@ -125,7 +125,7 @@ export const POD_RULES: Rule[] = [
   serverKeeps(
     'start-without-redis',
     '/startupz waits for Redis; its failure restarts the pod',
-    'src/primary/admin/readiness.ts',
+    'src/admin/readiness.ts',
     container => at(container, 'startupProbe.httpGet.path') !== '/startupz',
   ),
 ];

@@ -3,7 +3,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { readConfig } from '../../src/config.ts';
+import { readConfig } from '../../src/config/config.ts';
 import type { Deadlines, Measurement } from './svg.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');

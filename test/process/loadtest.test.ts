@@ -170,7 +170,7 @@ describe('make loadtest', { concurrency: 3 }, () => {
   });
 
   test('policies loads every policy with the same mix, in turns', async () => {
-    const { POLICIES } = await import('../../src/variables.ts');
+    const { POLICIES } = await import('../../src/config/variables.ts');
     const ran = await loadtest({ SCENARIO: 'policies', DURATION: '2' });
     const { runs } = assertSound(ran, POLICIES.length);
     assert.deepEqual(

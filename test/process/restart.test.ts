@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { WebSocket } from 'ws';
-import type { OpenRequest } from '../../src/messages.ts';
+import type { OpenRequest } from '../../src/protocol/messages.ts';
 import { freePort } from '../free-port.ts';
 import { until } from '../until.ts';
 import { readyPids } from './capacity.ts';

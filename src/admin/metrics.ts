@@ -1,0 +1,196 @@
+/**
+ * `/metrics`: the primary's knowledge in Prometheus' text format, by prom-client. Nothing is asked of a worker for it: its last
+ * snapshot is at most a second old.
+ */
+import type { Registry } from 'prom-client';
+import { type HttpSeries, REDIS_BUCKETS_S, RESPONSE_TIME_BUCKETS_S, type RedisCounters } from '../protocol/messages.ts';
+import { withoutCollisions } from './app-metrics.ts';
+import { addProcessMetrics } from './process-metrics.ts';
+import type { Pod } from './status.ts';
+import { addRedis } from './totals.ts';
+
+const WORKER_STATES = ['starting', 'ready', 'cordoned', 'draining'] as const;
+
+/** All metrics of this pod. Loads prom-client with the first scrape. `onRenamed` is called with the app metrics whose names the kit uses. */
+export async function metricsText(
+  pod: Pod,
+  onRenamed: (names: string[]) => void,
+): Promise<{ contentType: string; text: string }> {
+  const { AggregatorRegistry, Counter, Gauge, Registry } = await import('prom-client');
+  const own = new Registry();
+  const gauge = (name: string, help: string, value: number) => new Gauge({ name, help, registers: [own] }).set(value);
+  const counter = (name: string, help: string, value: number) => new Counter({ name, help, registers: [own] }).inc(value);
+  const { supervisor, totals, sizing } = pod;
+  const handles = supervisor.handles;
+  const sum = (pick: (handle: (typeof handles)[number]) => number | undefined) =>
+    handles.reduce((total, handle) => total + (pick(handle) ?? 0), 0);
+  const counters = totals.countersWith(handles);
+
+  gauge(
+    'http_requests_in_flight',
+    'Requests that are not answered yet.',
+    sum(({ snapshot }) => snapshot?.inFlight),
+  );
+  gauge(
+    'http_connections',
+    'Open client connections.',
+    sum(({ snapshot }) => snapshot?.connections),
+  );
+  gauge('bosun_workers_wanted', 'Workers that the pool works towards.', supervisor.wanted);
+  const workers = new Gauge({ name: 'bosun_workers', help: 'Workers by state.', labelNames: ['state'], registers: [own] });
+  for (const state of WORKER_STATES) workers.set({ state }, handles.filter(handle => handle.state === state).length);
+  const exits = new Counter({
+    name: 'bosun_worker_exits_total',
+    help: 'Ended workers by reason.',
+    labelNames: ['reason'],
+    registers: [own],
+  });
+  for (const [reason, count] of totals.exitsByReason) exits.inc({ reason }, count);
+  counter('bosun_failed_starts_total', 'Workers that ended before they were ready.', totals.failedStarts.count);
+  counter('bosun_drained_requests_total', 'Requests that draining workers answered.', totals.drains.finishedRequests);
+  counter(
+    'bosun_handed_over_connections_total',
+    'Connections that draining workers ended in peace: their clients go to other workers.',
+    totals.drains.handedOverConnections,
+  );
+  counter(
+    'bosun_cut_requests_total',
+    'Requests that ended without an answer: cut by a deadline, or lost with their worker.',
+    totals.drains.cutRequests,
+  );
+  counter(
+    'bosun_unacknowledged_connections_total',
+    'Connections whose clients had not acknowledged the end of their answers at the exit.',
+    totals.drains.unacknowledgedConnections,
+  );
+  counter('bosun_shed_requests_total', 'Requests refused because the event loop was late.', counters.shed);
+  counter('bosun_malformed_messages_total', 'Messages of workers that were dropped as malformed.', totals.malformedMessages);
+  counter('bosun_dropped_log_lines_total', 'Log lines dropped because the reader was too slow.', pod.droppedLogLines);
+  counter('bosun_session_store_errors_total', 'Requests that the session store failed.', counters.sessionStoreErrors);
+  const dispatched = new Counter({
+    name: 'bosun_dispatched_connections_total',
+    help: 'Connections that a worker was given.',
+    labelNames: ['worker'],
+    registers: [own],
+  });
+  for (const id of new Set([...totals.goneIds, ...handles.map(handle => handle.id)])) {
+    const accepted = handles.find(handle => handle.id === id)?.snapshot?.accepted;
+    dispatched.inc({ worker: String(id) }, totals.acceptedBy(id, accepted));
+  }
+  const rolls = new Counter({
+    name: 'bosun_rolling_restarts_total',
+    help: 'Rolling restarts by result.',
+    labelNames: ['result'],
+    registers: [own],
+  });
+  for (const [result, count] of Object.entries(supervisor.rolls)) rolls.inc({ result }, count);
+  const resized = new Counter({
+    name: 'bosun_resizes_total',
+    help: 'Changes of the limits that changed the pool.',
+    labelNames: ['direction'],
+    registers: [own],
+  });
+  for (const [direction, count] of Object.entries(pod.resizes)) resized.inc({ direction }, count);
+  addBroadcasts(Counter, own, pod);
+  if (pod.throttledSeconds !== null)
+    counter('bosun_cpu_throttled_seconds_total', 'Time that the CPU quota withheld CPUs.', pod.throttledSeconds);
+  if (sizing.cpus.quota !== null) gauge('bosun_cpu_limit_cores', 'CPU quota of the container.', sizing.cpus.quota);
+  if (sizing.memory.limitBytes !== null)
+    gauge('bosun_memory_limit_bytes', 'Memory limit of the container.', sizing.memory.limitBytes);
+
+  addProcessMetrics({ Counter, Gauge }, own, handles, totals);
+
+  const redis = (counters.redis ?? pod.redis) && addRedis(counters.redis, pod.redis);
+  if (redis !== undefined) {
+    counter('bosun_redis_commands_total', 'Commands of this pod to Redis.', redis.commands);
+    counter('bosun_redis_errors_total', 'Commands that failed, or that Redis refused.', redis.errors);
+    counter('bosun_redis_reconnects_total', 'Attempts to connect to Redis again.', redis.reconnects);
+    counter(
+      'bosun_redis_faults_total',
+      'Connections to Redis replaced because a reply broke the protocol or was too large.',
+      redis.faults,
+    );
+    const refusals = new Gauge({
+      name: 'bosun_redis_refusals',
+      help: 'Commands that Redis currently refuses, by error code (READONLY, OOM, MISCONF, NOPERM, ...).',
+      labelNames: ['code'],
+      registers: [own],
+    });
+    for (const { code } of pod.redisRefusals) refusals.inc({ code });
+  }
+
+  const histograms = [histogramOf(counters.http), ...(redis ? [redisHistogramOf(redis)] : [])];
+  const apps = [...handles.map(({ snapshot }) => snapshot?.appMetrics ?? []), await totals.appMetrics];
+  const { byWorker, renamed } = withoutCollisions(apps, [...own.getMetricsAsArray(), ...histograms]);
+  onRenamed(renamed);
+  const fromWorkers = AggregatorRegistry.aggregate([histograms, ...byWorker]);
+  return { contentType: own.contentType, text: `${await own.metrics()}\n${await fromWorkers.metrics()}` };
+}
+
+function addBroadcasts(Counter: typeof import('prom-client').Counter, own: Registry, { broadcasts }: Pod): void {
+  const counters = {
+    bosun_broadcasts_total: {
+      help: 'Events from workers and the operator of this pod (out), and from other pods (in).',
+      labelNames: ['direction'],
+      values: { out: broadcasts.sent, in: broadcasts.received },
+    },
+    bosun_broadcasts_lost_total: {
+      help: 'Events that Redis did not take (unsent), that never came from another pod (missed), and copies that a worker did not read (unread).',
+      labelNames: ['reason'],
+      values: { unsent: broadcasts.unsent, missed: broadcasts.missed, unread: broadcasts.droppedCopies },
+    },
+    bosun_broadcasts_ignored_total: {
+      help: 'Events of other pods that were ignored: repeated (duplicate), malformed, not signed with our SESSION_KEYS (unauthenticated), or replayed or dated in the future (stale).',
+      labelNames: ['reason'],
+      values: {
+        duplicate: broadcasts.duplicates,
+        malformed: broadcasts.malformed,
+        unauthenticated: broadcasts.unauthenticated,
+        stale: broadcasts.stale,
+      },
+    },
+    bosun_heartbeats_ignored_total: {
+      help: 'Heartbeats of other pods that were ignored: malformed, unauthenticated, stale, or of more pods than are tracked (crowded).',
+      labelNames: ['reason'],
+      values: broadcasts.ignoredBeats,
+    },
+  };
+  for (const [name, { help, labelNames, values }] of Object.entries(counters)) {
+    const counter = new Counter({ name, help, labelNames, registers: [own] });
+    for (const [label, value] of Object.entries(values)) counter.inc({ [labelNames[0] ?? '']: label }, value);
+  }
+}
+
+/** `http_request_duration_seconds` as prom-client would have collected it. */
+function histogramOf(http: readonly HttpSeries[]) {
+  const name = 'http_request_duration_seconds';
+  const values = http.flatMap(({ method, status, sumSeconds, counts }) =>
+    seriesOf(name, { method, status }, RESPONSE_TIME_BUCKETS_S, { sumSeconds, counts }),
+  );
+  const help = 'Time from the headers of a request to the end of its answer.';
+  return { name, help, type: 'histogram', aggregator: 'sum', values };
+}
+
+function redisHistogramOf(redis: RedisCounters) {
+  const name = 'bosun_redis_command_duration_seconds';
+  const values = seriesOf(name, {}, REDIS_BUCKETS_S, redis);
+  return { name, help: 'Time from a command to the answer of Redis.', type: 'histogram', aggregator: 'sum', values };
+}
+
+function seriesOf(
+  name: string,
+  labels: Record<string, string | number>,
+  boundsS: readonly number[],
+  { sumSeconds, counts }: { sumSeconds: number; counts: readonly number[] },
+) {
+  let cumulative = 0;
+  const buckets = counts.map((count, index) => {
+    cumulative += count;
+    return { metricName: `${name}_bucket`, labels: { le: boundsS[index] ?? '+Inf', ...labels }, value: cumulative };
+  });
+  return [
+    ...buckets,
+    { metricName: `${name}_sum`, labels, value: sumSeconds },
+    { metricName: `${name}_count`, labels, value: cumulative },
+  ];
+}

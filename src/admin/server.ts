@@ -1,0 +1,150 @@
+/**
+ * The read-only admin port: probes, metrics, status, events, dashboard. terminus answers the probes and runs the shutdown, here and not on the app's
+ * port, where it would cut requests (docs/draining.md).
+ */
+import type { IncomingMessage, OutgoingHttpHeaders, RequestListener, Server, ServerResponse } from 'node:http';
+import { createTerminus, HealthCheckError } from '@godaddy/terminus';
+import { ConnectionLimit, SHORT_TIMEOUTS } from '../primary/connection-limit.ts';
+import { CHALLENGE, isAllowed } from './access.ts';
+
+// As in worker/server.ts: an ESM import would load undici.
+const http = process.getBuiltinModule('node:http');
+
+/** A probe's result; the reason is shown with either answer. */
+export type Probe = () => { isReady: boolean; reason?: string };
+
+export interface AdminParts {
+  host: string;
+  port: number;
+  probes: Record<`/${string}`, Probe>;
+  routes: Record<`/${string}`, Route>;
+  /** Answers that go on: each writes its own response. */
+  streams: Record<`/${string}`, (response: ServerResponse) => void>;
+  /** Required for everything but the probes; undefined: not required. */
+  token: () => string | undefined;
+  /** The current limit of connections. */
+  mostConnections: () => number;
+  /** A connection was closed to keep that limit, or one was not accepted. */
+  onRefused: (why: string) => void;
+  /** An answer failed. The error may contain text of the app, so the client does not get it. */
+  onFailed: (error: unknown) => void;
+  /** Drains the workers; the admin port answers until it resolves. */
+  beforeShutdown: () => Promise<void>;
+  /** Ends the process. */
+  onShutdown: () => Promise<void>;
+}
+
+export interface Answer {
+  contentType: string;
+  text: string;
+  headers?: Record<string, string>;
+}
+
+/**
+ * terminus listens to "signals" on `process`. Ours is no operating system's: the primary emits it, because what a real signal
+ * means (a first, a second, one that came before this server) is decided in one place, signals.ts.
+ */
+export const SHUTDOWN = 'bosun:shutdown';
+
+/** The connection of a client that reads nothing of its answer for this long is closed. */
+const UNREAD_ANSWER_TIMEOUT_MS = 30_000;
+
+/** Connections that wait to be accepted. With Node's 511 a burst fills the queue, and a probe whose SYN is dropped comes a second later. */
+const BACKLOG = 4096;
+
+/** @throws what `listen` reports, for example EADDRINUSE */
+export async function openAdmin({
+  host,
+  port,
+  probes,
+  routes,
+  streams,
+  token,
+  mostConnections,
+  onRefused,
+  onFailed,
+  beforeShutdown,
+  onShutdown,
+}: AdminParts): Promise<Server> {
+  const answers = new Map(Object.entries(routes).map(([path, route]) => [path, shared(route)]));
+  const server = http.createServer(SHORT_TIMEOUTS, (request, response) => {
+    const stream = Object.entries(streams).find(([path]) => path === request.url)?.[1];
+    if (stream === undefined)
+      return void answer(answers, request, response).catch(error => {
+        onFailed(error);
+        refuse(response, 500, 'internal error; see the log');
+      });
+    limit.pin(request.socket);
+    stream(response);
+  });
+  server.timeout = UNREAD_ANSWER_TIMEOUT_MS;
+  createTerminus(server, {
+    signal: SHUTDOWN,
+    useExit0: true,
+    sendFailuresDuringShutdown: false,
+    healthChecks: Object.fromEntries(Object.entries(probes).map(([path, probe]) => [path, async () => check(probe)])),
+    beforeShutdown,
+    onShutdown,
+  });
+  guard(server, Object.keys(probes), [...Object.keys(routes), ...Object.keys(streams)], token);
+  const limit = new ConnectionLimit(server, mostConnections, () => onRefused('too many connections'));
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  server.once('error', reject);
+  server.listen({ port, host, backlog: BACKLOG }, resolve);
+  await promise;
+  // Emitted for a connection that could not be accepted (EMFILE); without a listener it would end the process.
+  server.on('error', error => onRefused(error.message));
+  return server;
+}
+
+async function check(probe: Probe): Promise<{ reason: string } | undefined> {
+  const { isReady, reason } = probe();
+  if (!isReady) throw new HealthCheckError(reason ?? 'no', { reason });
+  return reason === undefined ? undefined : { reason };
+}
+
+/** terminus matches the whole URL and any method: it gets only authorised GETs of known paths, without their query. */
+function guard(server: Server, open: string[], others: string[], token: AdminParts['token']): void {
+  const paths = [...open, ...others];
+  const listeners = server.listeners('request') as RequestListener[];
+  server.removeAllListeners('request');
+  server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+    const path = (request.url ?? '/').split('?', 1)[0] ?? '/';
+    const wanted = token();
+    if (wanted !== undefined && !open.includes(path) && !isAllowed(wanted, request.headers.authorization))
+      return refuse(response, 401, 'ADMIN_TOKEN required, as bearer token or as basic password', CHALLENGED);
+    if (!paths.includes(path)) return refuse(response, 404, `not found: ${path}; there is ${paths.join(', ')}`);
+    if (request.method !== 'GET') return refuse(response, 405, `GET only, got ${request.method}`, { Allow: 'GET' });
+    request.url = path;
+    for (const listener of listeners) listener(request, response as Parameters<RequestListener>[1]);
+  });
+}
+
+const CHALLENGED = { 'WWW-Authenticate': CHALLENGE };
+
+function refuse(response: ServerResponse, status: number, text: string, headers: OutgoingHttpHeaders = {}): void {
+  response.writeHead(status, { 'Content-Type': 'text/plain; charset=utf-8', 'X-Content-Type-Options': 'nosniff', ...headers });
+  response.end(`${text}\n`);
+}
+
+type Route = () => Promise<Answer> | Answer;
+
+/** Requests that arrive before their answer is begun share it: a flood costs one answer per turn of the loop, and probes are served in between. */
+function shared(route: Route): Route {
+  let next: Promise<Answer> | undefined;
+  return () => {
+    next ??= new Promise(resolve => setImmediate(resolve)).then(() => {
+      next = undefined;
+      return route();
+    });
+    return next;
+  };
+}
+
+async function answer(routes: ReadonlyMap<string, Route>, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const route = routes.get(request.url ?? '');
+  if (route === undefined) return refuse(response, 404, 'not found');
+  const { contentType, text, headers } = await route();
+  response.writeHead(200, { 'Content-Type': contentType, 'Cache-Control': 'no-store', ...headers });
+  response.end(text);
+}

@@ -1,0 +1,128 @@
+/**
+ * What `/status` shows: values only, made from the supervisor's and the handles' state. No secret is among them.
+ */
+import type { Policy } from '../config/config.ts';
+import type { Supervisor } from '../pool/supervisor.ts';
+import type { Plan } from '../pool/surge.ts';
+import type { WorkerHandle } from '../pool/worker-process.ts';
+import { type Audience, requestsFor } from '../primary/open-text.ts';
+import type { RedisCounters, RedisRefusal } from '../protocol/messages.ts';
+import type { Sizing } from '../resources/sizing.ts';
+import type { Totals } from './totals.ts';
+
+type Answering = { snapshot: { responseTimeMs: { p99: number } } | undefined };
+
+/** Of the slowest of these workers, in milliseconds. */
+export function slowestP99Ms(handles: readonly Answering[]): number {
+  return Math.max(0, ...handles.map(({ snapshot }) => snapshot?.responseTimeMs.p99 ?? 0));
+}
+
+/** Sizes in bytes. */
+export interface MemoryFacts {
+  /** By all processes; what they share counts once. */
+  usedBytes: number;
+  /** Left below the tightest limit, page cache not counted as used; null where it is unknown. */
+  headroomBytes: number | null;
+  /** Private pages of a worker that has served for a while; null before the first one is ready. */
+  freshWorkerBytes: number | null;
+  /** How a restart would replace a worker now. */
+  restart: Plan['kind'];
+}
+
+export type PodState = 'starting' | 'ready' | 'draining';
+
+export interface Pod {
+  version: string;
+  policy: Policy;
+  sizing: Sizing;
+  state: PodState;
+  supervisor: Supervisor;
+  totals: Totals;
+  resizes: { up: number; down: number; heap: number };
+  /** Of the primary's own connections; undefined where there is no Redis. */
+  redis: RedisCounters | undefined;
+  /** Of all processes of the pod. */
+  redisRefusals: readonly RedisRefusal[];
+  /** Events of the app that went through this pod. */
+  broadcasts: {
+    sent: number;
+    received: number;
+    unsent: number;
+    droppedCopies: number;
+    missed: number;
+    duplicates: number;
+    malformed: number;
+    unauthenticated: number;
+    stale: number;
+    ignoredBeats: Readonly<Record<string, number>>;
+  };
+  /** Since the start, on both outputs. */
+  droppedLogLines: number;
+  /** null where no file tells. */
+  throttledSeconds: number | null;
+  memory: () => MemoryFacts;
+}
+
+const NO_SNAPSHOT = {
+  connections: 0,
+  load: 0,
+  inFlight: 0,
+  requests: 0,
+  responseTimeMs: { mean: 0, p50: 0, p99: 0 },
+  eventLoopUtilization: 0,
+  eventLoopDelayMs: 0,
+  memory: { rss: 0, heapTotal: 0, heapUsed: 0 },
+};
+
+/** The object of `/status`. */
+export function statusOf({ version, policy, sizing, state, supervisor, totals, redisRefusals, memory }: Pod, audience: Audience) {
+  const { last } = totals.drains;
+  return {
+    version,
+    pid: process.pid,
+    state,
+    generation: supervisor.generation,
+    uptimeSeconds: Math.round(process.uptime() * 1000) / 1000,
+    policy,
+    sizing,
+    workers: supervisor.handles.map(handle => workerStatus(handle, audience)),
+    restarts: { total: totals.exits, byReason: Object.fromEntries(totals.exitsByReason) },
+    drains: { ...totals.drains, last: last && { ...last, cut: requestsFor(audience, last.cut) } },
+    failedStarts: failedStartsOf(totals, audience),
+    rollingRestarts: { ...supervisor.rolls, lastRefused: supervisor.lastRefusal ?? null },
+    memory: memory(),
+    // Only while there are any; the text of Redis may name keys.
+    ...(redisRefusals.length > 0 && {
+      redisRefusals: redisRefusals.map(({ message, ...open }) => (audience === 'open' ? open : { ...open, message })),
+    }),
+  };
+}
+
+function failedStartsOf({ failedStarts: { count, last } }: Totals, audience: Audience) {
+  if (last === null || audience === 'operator') return { count, last };
+  const { failure: _, ...open } = last;
+  return { count, last: open };
+}
+
+function workerStatus(handle: WorkerHandle, audience: Audience) {
+  const { open, oldest } = handle.waitingFor;
+  const { connections, load, inFlight, requests, responseTimeMs, eventLoopUtilization, eventLoopDelayMs, memory } =
+    handle.snapshot ?? NO_SNAPSHOT;
+  return {
+    id: handle.id,
+    pid: handle.pid,
+    state: handle.state,
+    generation: handle.generation,
+    uptimeSeconds: handle.uptimeSeconds,
+    connections,
+    inFlight,
+    requests,
+    responseTimeMs,
+    eventLoopUtilization,
+    eventLoopDelayMs,
+    memory,
+    load,
+    // Only while it drains: the oldest requests that it waits for, and how many there are.
+    ...(open > 0 && { waitingFor: requestsFor(audience, oldest), waitingForCount: open }),
+  };
+}

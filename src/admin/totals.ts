@@ -1,0 +1,225 @@
+/**
+ * What remains of workers that are gone: their counters, so that no total ever goes down, and the ledger of their drains.
+ */
+
+import { isFailedStart } from '../pool/failures.ts';
+import type { WorkerHandle } from '../pool/worker-process.ts';
+import {
+  type AppMetric,
+  type CpuSeconds,
+  type Drain,
+  type ErrorReport,
+  type ErrorSummary,
+  type ExitReason,
+  type HttpSeries,
+  REDIS_BUCKETS_S,
+  type RedisCounters,
+  type Snapshot,
+} from '../protocol/messages.ts';
+
+/** The drains of this pod, added up. */
+export interface DrainTotals {
+  count: number;
+  finishedRequests: number;
+  cutRequests: number;
+  handedOverConnections: number;
+  /** Whose clients had not acknowledged the end of their answers when the primary exited. */
+  unacknowledgedConnections: number;
+  longestRequestMs: number;
+  last: (Drain & { worker: number; reason: ExitReason | undefined }) | null;
+}
+
+/** Workers that ended before they were ready. */
+export interface FailedStarts {
+  count: number;
+  last: {
+    /** Milliseconds since the epoch. */
+    at: number;
+    worker: number;
+    reason: ExitReason | undefined;
+    /** Undefined if nothing was thrown: killed, or timed out. */
+    error: ErrorSummary | undefined;
+    /** May contain text of the app. */
+    failure: string | undefined;
+  } | null;
+}
+
+/** The counters of a snapshot that add up over workers and time. */
+export type Counters = Pick<Snapshot, 'requests' | 'shed' | 'sessionStoreErrors' | 'http' | 'redis'>;
+
+/** What remains of a worker. */
+type Gone = Pick<WorkerHandle, 'id' | 'reason' | 'drain' | 'readyAt' | 'failure'> &
+  Partial<Pick<WorkerHandle, 'lost'>> & {
+    error: Pick<ErrorReport, 'summary'> | undefined;
+    snapshot: (Counters & Pick<Snapshot, 'accepted' | 'appMetrics' | 'cpuSeconds' | 'inFlight'>) | undefined;
+  };
+
+type CpuUser = Pick<WorkerHandle, 'id'> & { snapshot: Pick<Snapshot, 'cpuSeconds'> | undefined };
+
+/** Of this process. */
+export function ownCpuSeconds(): CpuSeconds {
+  const { user, system } = process.cpuUsage();
+  return { user: user / 1e6, system: system / 1e6 };
+}
+
+export class Totals {
+  readonly exitsByReason = new Map<ExitReason, number>();
+  readonly drains: DrainTotals = {
+    count: 0,
+    finishedRequests: 0,
+    cutRequests: 0,
+    handedOverConnections: 0,
+    unacknowledgedConnections: 0,
+    longestRequestMs: 0,
+    last: null,
+  };
+  /** Malformed messages of workers, which were dropped. */
+  malformedMessages = 0;
+  readonly failedStarts: FailedStarts = { count: 0, last: null };
+  /** Counters and histograms of the apps in workers that are gone; a gauge dies with its worker. */
+  appMetrics: Promise<AppMetric[]> = Promise.resolve([]);
+  /** CPU time of the gone, by the id that they had: a successor goes on counting where they ended. */
+  readonly #cpu = new Map<number, CpuSeconds>();
+  /** Connections of the gone, likewise. */
+  readonly #accepted = new Map<number, number>();
+  #counters: Counters = { requests: 0, shed: 0, sessionStoreErrors: 0, http: [] };
+
+  get exits(): number {
+    return [...this.exitsByReason.values()].reduce((sum, count) => sum + count, 0);
+  }
+
+  /** Of the gone and the `present` together. */
+  countersWith(present: readonly WorkerHandle[]): Counters {
+    return present.reduce((sum, { snapshot }) => (snapshot ? add(sum, snapshot) : sum), this.#counters);
+  }
+
+  /** Of every worker id that ever was: of its predecessors, and of the worker that is `present`, as far as it has told. */
+  cpuByWorker(present: readonly CpuUser[]): Map<number, CpuSeconds> {
+    const all = new Map(this.#cpu);
+    for (const { id, snapshot } of present) {
+      all.set(id, addCpu(all.get(id), snapshot?.cpuSeconds));
+    }
+    return all;
+  }
+
+  /** Connections that worker `id` and its predecessors were given. */
+  acceptedBy(id: number, present = 0): number {
+    return (this.#accepted.get(id) ?? 0) + present;
+  }
+
+  /** Every id that ever was. */
+  get goneIds(): number[] {
+    return [...this.#cpu.keys()];
+  }
+
+  exited(handle: Gone): void {
+    const { reason, snapshot, drain, lost } = handle;
+    if (isFailedStart(handle)) this.#startFailed(handle);
+    if (reason !== undefined) this.exitsByReason.set(reason, (this.exitsByReason.get(reason) ?? 0) + 1);
+    if (snapshot !== undefined) {
+      this.#counters = add(this.#counters, snapshot);
+      this.#accepted.set(handle.id, this.acceptedBy(handle.id, snapshot.accepted));
+      this.#cpu.set(handle.id, addCpu(this.#cpu.get(handle.id), snapshot.cpuSeconds));
+      this.appMetrics = this.appMetrics.then(sum => addAppMetrics(sum, snapshot.appMetrics));
+    }
+    if (drain !== undefined) this.#drained(drain, handle);
+    // They died with it. If it could not report them, its last report is at most a second old.
+    else this.drains.cutRequests += lost?.open ?? snapshot?.inFlight ?? 0;
+  }
+
+  #startFailed({ id: worker, reason, error, failure }: Gone): void {
+    this.failedStarts.count++;
+    this.failedStarts.last = { at: Date.now(), worker, reason, error: error?.summary, failure };
+  }
+
+  /** Connections that were established, and that no worker has accepted when the last listener closed. */
+  unserved(connections: number): void {
+    this.drains.cutRequests += connections;
+  }
+
+  #drained(drain: Drain, { id, reason }: Gone): void {
+    this.drains.count++;
+    this.drains.finishedRequests += drain.finished;
+    this.drains.cutRequests += drain.cutRequests;
+    this.drains.handedOverConnections += drain.handedOver;
+    this.drains.longestRequestMs = Math.max(this.drains.longestRequestMs, drain.longestRequestMs);
+    this.drains.last = { ...drain, worker: id, reason };
+  }
+}
+
+function add(a: Counters, b: Counters): Counters {
+  const http = new Map(a.http.map(series => [`${series.method} ${series.status}`, series]));
+  for (const series of b.http) {
+    const key = `${series.method} ${series.status}`;
+    const sum = http.get(key);
+    http.set(key, sum ? addSeries(sum, series) : series);
+  }
+  return {
+    requests: a.requests + b.requests,
+    shed: a.shed + b.shed,
+    sessionStoreErrors: a.sessionStoreErrors + b.sessionStoreErrors,
+    http: [...http.values()],
+    ...((a.redis ?? b.redis) && { redis: addRedis(a.redis, b.redis) }),
+  };
+}
+
+/** Of two processes with one id, the one after the other. */
+function addCpu(a: CpuSeconds = NO_CPU, b: CpuSeconds = NO_CPU): CpuSeconds {
+  return { user: a.user + b.user, system: a.system + b.system };
+}
+
+const NO_CPU: CpuSeconds = { user: 0, system: 0 };
+
+/** Of two processes. */
+export function addRedis(a: RedisCounters | undefined, b: RedisCounters | undefined): RedisCounters {
+  const [x, y] = [a ?? NO_REDIS, b ?? NO_REDIS];
+  return {
+    commands: x.commands + y.commands,
+    errors: x.errors + y.errors,
+    reconnects: x.reconnects + y.reconnects,
+    faults: x.faults + y.faults,
+    ...addTimes(x, y),
+  };
+}
+
+const NO_REDIS: RedisCounters = {
+  commands: 0,
+  errors: 0,
+  reconnects: 0,
+  faults: 0,
+  sumSeconds: 0,
+  counts: [...REDIS_BUCKETS_S.map(() => 0), 0],
+};
+
+function addSeries(a: HttpSeries, b: HttpSeries): HttpSeries {
+  return { ...a, ...addTimes(a, b) };
+}
+
+type Times = Pick<HttpSeries, 'sumSeconds' | 'counts'>;
+
+/** Of two histograms with the same buckets. */
+function addTimes(a: Times, b: Times): Times {
+  return {
+    sumSeconds: a.sumSeconds + b.sumSeconds,
+    counts: a.counts.map((count, bucket) => count + (b.counts[bucket] ?? 0)),
+  };
+}
+
+/** By prom-client's own rules for clusters; loaded only where an app has metrics. Where it can't, they are added up with the next ones. */
+async function addAppMetrics(sum: AppMetric[], gone: AppMetric[]): Promise<AppMetric[]> {
+  const lasting = gone.flatMap(lastingOf);
+  if (lasting.length === 0) return sum;
+  try {
+    const { AggregatorRegistry } = await import('prom-client');
+    return await AggregatorRegistry.aggregate([sum, lasting]).getMetricsAsJSON();
+  } catch {
+    return [...sum, ...lasting];
+  }
+}
+
+/** What of a metric outlives its worker: what it has counted. Gauges go with it, and so do the quantiles of a summary, which have no name of their own. */
+function lastingOf(metric: AppMetric): AppMetric[] {
+  const type = String(metric.type);
+  if (type === 'counter' || type === 'histogram') return [metric];
+  return type === 'summary' ? [{ ...metric, values: metric.values.filter(value => 'metricName' in value) }] : [];
+}

@@ -1,0 +1,281 @@
+/**
+ * The only reader of the environment: from the table of variables come the frozen Config, the error report and the README's table.
+ * It knows nothing of what the values are used for.
+ */
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Expected } from './parse.ts';
+import { parseRedisUrl, type RedisAddress } from './redis-url.ts';
+import { MAX_SECRET_BYTES, readSmallFile } from './secrets.ts';
+import type { Variable } from './variable.ts';
+import { type Config, variables } from './variables.ts';
+
+export type { WorkerCount } from './parse.ts';
+export type { Config, Policy } from './variables.ts';
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Bad configuration: every problem, a line each. The process that throws it exits with code 78. */
+export class ConfigError extends Error {
+  readonly problems: readonly string[];
+  constructor(problems: readonly string[]) {
+    super(`bad configuration:\n${problems.map(problem => `  ${problem}`).join('\n')}`);
+    this.name = 'ConfigError';
+    this.problems = problems;
+  }
+}
+
+/** No such file, or a folder with that name (a Python environment). */
+const NO_DOTENV: ReadonlySet<unknown> = new Set(['ENOENT', 'ENOTDIR', 'EISDIR']);
+
+/**
+ * The environment of this start: outside production the working directory's `.env` is added below the real variables.
+ * `process.env` itself stays as it is, so that a later reload sees what has left `.env`.
+ * @throws ConfigError if the file exists but cannot be read
+ */
+export function readEnvironment(
+  real: Environment = process.env,
+  folder: string = process.cwd(),
+): { environment: Environment; fromDotenv: ReadonlySet<string> } {
+  if (real.NODE_ENV === 'production') return { environment: real, fromDotenv: new Set() };
+  const source = readText(join(folder, '.env'));
+  if (typeof source !== 'string') {
+    if (!NO_DOTENV.has(source.code)) throw new ConfigError([`.env must be a readable file, got ${source.message}`]);
+    return { environment: real, fromDotenv: new Set() };
+  }
+  // Loaded only here: production never pays for it.
+  const { parse } = createRequire(import.meta.url)('dotenv') as typeof import('dotenv');
+  const parsed = parse(source);
+  const fromDotenv = new Set(Object.keys(parsed).filter(name => real[name] === undefined));
+  return { environment: { ...parsed, ...real }, fromDotenv };
+}
+
+/** The contents of secret files, by the name of the variable. */
+export type SecretTexts = Readonly<Record<string, string>>;
+
+/** In the environment of a worker: the secrets that its primary has read from files, as JSON. */
+const HANDED = 'BOSUN_SECRETS';
+
+/** Settings as a primary reads them, with the file contents that let its workers read the same ones even if the files change. */
+export interface Read {
+  config: Config;
+  fromFiles: SecretTexts;
+}
+
+/**
+ * Parses and checks every variable. Empty means unset.
+ * @throws ConfigError with all problems at once
+ */
+export function readConfig(environment: Environment, fromDotenv: ReadonlySet<string> = new Set()): Config {
+  return readSettings(environment, fromDotenv).config;
+}
+
+/** The secrets from files for a worker; the files may have changed since its primary read them. */
+export function handOver(fromFiles: SecretTexts): Environment {
+  return { [HANDED]: JSON.stringify(fromFiles) };
+}
+
+/** As readConfig, in a worker. The app and its child processes see only the secrets that the operator put into the environment. */
+export function readWorkerConfig(environment: Record<string, string | undefined>): Config {
+  const handed = JSON.parse(environment[HANDED] ?? '{}') as SecretTexts;
+  delete environment[HANDED];
+  return readSettings(environment, new Set(), handed).config;
+}
+
+/** As readConfig. */
+export function readSettings(environment: Environment, fromDotenv: ReadonlySet<string>, handed: SecretTexts = {}): Read {
+  const problems: string[] = [];
+  const fromFiles: Record<string, string> = {};
+  const production = environment.NODE_ENV === 'production';
+  const values: Record<string, unknown> = { production };
+  for (const [key, row] of Object.entries<Variable<unknown>>(variables)) {
+    const value = given(row, environment, fromDotenv, handed, problems);
+    const fallback = production ? row.fallback : (row.development ?? row.fallback);
+    const source = value?.text ?? fallback;
+    if (source === undefined) continue;
+    if (value?.isFromFile) fromFiles[row.name] = source;
+    try {
+      values[key] = row.parse(source);
+    } catch (error) {
+      const got = row.secret ? 'a value that is not (hidden: it is a secret)' : JSON.stringify(source);
+      problems.push(
+        `${value?.name ?? row.name} must be ${(error as Expected).message}, got ${got} (${value?.from ?? 'default'})`,
+      );
+    }
+  }
+  const config = values as { -readonly [K in keyof Config]: Config[K] };
+  if (problems.length === 0) problems.push(...contradictions(config));
+  if (config.redisCaFile !== undefined && problems.length === 0) {
+    try {
+      config.redisCa = certificatesOf(config.redisCaFile);
+    } catch (error) {
+      problems.push(`REDIS_CA_FILE must be ${(error as Expected).message}`);
+    }
+  }
+  if (problems.length > 0) throw new ConfigError(problems);
+  return { config: Object.freeze(config), fromFiles };
+}
+
+interface Given {
+  name: string;
+  text: string;
+  from: string;
+  isFromFile?: true;
+}
+
+function given(
+  row: Variable<unknown>,
+  environment: Environment,
+  fromDotenv: ReadonlySet<string>,
+  handed: SecretTexts,
+  problems: string[],
+): Given | undefined {
+  const origin = (name: string) => (fromDotenv.has(name) ? '.env' : 'environment');
+  const text = environment[row.name] || undefined;
+  const file = row.secret && (environment[`${row.name}_FILE`] || undefined);
+  if (text !== undefined && file) {
+    problems.push(
+      `${row.name} and ${row.name}_FILE are both set, expected one of them (${origin(row.name)}, ${origin(`${row.name}_FILE`)})`,
+    );
+    return undefined;
+  }
+  if (text !== undefined) return { name: row.name, text, from: origin(row.name) };
+  const known = handed[row.name];
+  if (known !== undefined) return { name: row.name, text: known, from: 'the primary', isFromFile: true };
+  if (file) {
+    try {
+      return { name: row.name, text: readSmallFile(file, MAX_SECRET_BYTES), from: file, isFromFile: true };
+    } catch (error) {
+      problems.push(`${row.name}_FILE must be ${(error as Expected).message} (${origin(`${row.name}_FILE`)})`);
+      return undefined;
+    }
+  }
+  const aliased = row.alias === undefined ? undefined : environment[row.alias] || undefined;
+  return row.alias !== undefined && aliased !== undefined
+    ? { name: row.alias, text: aliased, from: origin(row.alias) }
+    : undefined;
+}
+
+/** What no single variable can see. */
+function contradictions(config: Config): string[] {
+  const found: string[] = [];
+  if (config.requestTimeoutMs > 0 && config.headersTimeoutMs > config.requestTimeoutMs) {
+    found.push(
+      `HEADERS_TIMEOUT_MS must be at most REQUEST_TIMEOUT_MS, got ${config.headersTimeoutMs} and ${config.requestTimeoutMs}`,
+    );
+  }
+  if (config.port !== 0 && config.port === config.adminPort) {
+    found.push(`ADMIN_PORT must differ from PORT, got ${config.port} for both`);
+  }
+  const redis = {
+    REDIS_URL: config.redisUrl,
+    REDIS_SENTINELS: config.redisSentinels,
+    REDIS_CLUSTER_NODES: config.redisClusterNodes,
+  };
+  const set = Object.entries(redis).flatMap(([name, value]) => (value === undefined ? [] : [name]));
+  if (set.length > 1) found.push(`only one of ${Object.keys(redis).join(', ')} may be set, got ${set.join(' and ')}`);
+  if ((config.redisSentinels === undefined) !== (config.redisSentinelName === undefined)) {
+    found.push('REDIS_SENTINELS and REDIS_SENTINEL_NAME must be set together, got only one of them');
+  }
+  found.push(...loginProblems(config));
+  return found;
+}
+
+function loginProblems(config: Config): string[] {
+  const { redisUsername, redisPassword, redisCaFile, redisTls } = config;
+  const found: string[] = [];
+  const url = addressOf(config);
+  if (redisPassword !== undefined && url?.password) found.push('REDIS_PASSWORD and REDIS_URL both have a password, expected one');
+  if (redisUsername !== undefined && url?.username) found.push('REDIS_USERNAME and REDIS_URL both have a user, expected one');
+  if (url?.username && url.password === undefined && redisPassword === undefined)
+    found.push('REDIS_URL has a user without a password, expected user:password@, or REDIS_PASSWORD beside it');
+  if (redisTls && url?.tls === false) found.push('REDIS_TLS must go with a REDIS_URL of rediss://, got redis://');
+  if (config.redisSentinelPassword !== undefined && config.redisSentinels === undefined)
+    found.push('REDIS_SENTINEL_PASSWORD must go with REDIS_SENTINELS, got none');
+  if (redisCaFile !== undefined && !(url?.tls || (redisTls && url === undefined)))
+    found.push('REDIS_CA_FILE must go with a REDIS_URL of rediss://, or with REDIS_TLS, got neither');
+  return found;
+}
+
+/** A bundle of all public authorities has about 220 KB. */
+const MAX_CA_BYTES = 1 << 20;
+
+/** @throws Expected */
+function certificatesOf(path: string): string {
+  const pem = readSmallFile(path, MAX_CA_BYTES);
+  // Loaded only here: most primaries need no certificate.
+  const { X509Certificate } = process.getBuiltinModule('node:crypto');
+  try {
+    new X509Certificate(pem);
+    return pem;
+  } catch {
+    throw new Expected(`a file of PEM certificates, got ${JSON.stringify(path)}, which has none`);
+  }
+}
+
+function readText(path: string): string | NodeJS.ErrnoException {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    return error as NodeJS.ErrnoException;
+  }
+}
+
+/** The README's table of environment variables, in Markdown; a test holds the README to it. */
+export function environmentTable(): string {
+  const rows = Object.values<Variable<unknown>>(variables).map(row => {
+    const name = row.secret ? `\`${row.name}\` or \`${row.name}_FILE\`` : `\`${row.name}\``;
+    const shown = row.shown ?? (row.fallback === undefined ? 'unset' : `\`${row.fallback}\``);
+    return `| ${name} | ${shown} | ${row.help} |`;
+  });
+  return ['| name | default | meaning |', '|---|---|---|', ...rows].join('\n');
+}
+
+/** The number that the primary gave this worker at the fork. */
+export function workerIdOf(environment: Environment): number {
+  return Number(environment.BOSUN_WORKER_ID ?? 0);
+}
+
+/** Descriptors that a worker inherits from its primary. */
+export interface Inherited {
+  /** The board on which workers share their load, where the policy needs one. */
+  board: number | undefined;
+  /** The app's listening sockets. */
+  sockets: number[];
+}
+
+export function inheritedOf({ BOSUN_BOARD: board, BOSUN_SOCKETS: sockets }: Environment): Inherited {
+  return { board: board ? Number(board) : undefined, sockets: sockets ? sockets.split(',').map(Number) : [] };
+}
+
+/** The address and login in REDIS_URL; undefined if it is not set. */
+export function addressOf({ redisUrl }: Pick<Config, 'redisUrl'>): RedisAddress | undefined {
+  return redisUrl === undefined ? undefined : parseRedisUrl(redisUrl);
+}
+
+/** Where Redis is, for people, without user and password. */
+export function describeRedis(config: Config): string {
+  const address = addressOf(config);
+  if (address !== undefined) {
+    const { host, port, db } = address;
+    return `${host.includes(':') ? `[${host}]` : host}:${port}${db === 0 ? '' : `/${db}`}`;
+  }
+  const nodes = config.redisSentinels ?? config.redisClusterNodes ?? [];
+  return nodes.map(({ host, port }) => `${host}:${port}`).join(',');
+}
+
+/** The number of Redis' database; a Cluster has only 0. */
+export function redisDatabase(config: Config): number {
+  return addressOf(config)?.db ?? 0;
+}
+
+export function usesRedis(config: Config): boolean {
+  return (config.redisUrl ?? config.redisSentinels ?? config.redisClusterNodes) !== undefined;
+}
+
+/** Where the primary of the app on that port is controlled. */
+export function controlSocketOf({ controlSocket }: Pick<Config, 'controlSocket'>, port: number): string {
+  return controlSocket ?? join(tmpdir(), `bosun-${port}.sock`);
+}

@@ -1,0 +1,90 @@
+/**
+ * Secrets from variables and files: a byte order mark, line endings and quotes around a value are removed, and invalid values are refused.
+ * No error message of this file contains any part of a secret, or a path that does not exist: it may be a secret in the wrong variable.
+ */
+import { closeSync, constants, existsSync, fstatSync, openSync, readSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { Expected, type Parser } from './parse.ts';
+
+/** Secrets from files reach the workers in one environment variable, and Linux takes 128 KiB for each. */
+export const MAX_SECRET_BYTES = 16 << 10;
+/** Linux' PATH_MAX. */
+const MAX_PATH_LENGTH = 4096;
+
+/** Removes a byte order mark, surrounding line endings, and one pair of quotes, which `docker --env-file` and YAML leave. */
+function unwrap(value: string): string {
+  const bare = value.replace(/^\uFEFF/, '').replace(/^[\r\n]+|[\r\n]+$/g, '');
+  const [, quoted] = /^"([^"]*)"$/.exec(bare) ?? /^'([^']*)'$/.exec(bare) ?? [];
+  return quoted ?? bare;
+}
+
+/** A user, a password or a token: one line, unchanged. */
+export const credential: Parser<string> = value => {
+  const found = unwrap(value);
+  if (found === '') throw new Expected('non-empty text');
+  if (/[\r\n]/.test(found)) throw new Expected('a single line');
+  if (/\p{Cc}/u.test(found)) throw new Expected('text without control characters');
+  // Node.js replaces invalid UTF-8 with it.
+  if (found.includes('\uFFFD') || !found.isWellFormed()) throw new Expected('valid UTF-8');
+  if (found.trim() !== found) throw new Expected('text without leading or trailing white space');
+  if (/^(["']).*\1$/.test(found) && found.length > 1) throw new Expected('text without surrounding quotes');
+  return found;
+};
+
+/** A credential that is used unchanged in a header. */
+export const bearerToken: Parser<string> = value => {
+  const found = credential(value);
+  if (!/^[\x21-\x7e]+$/.test(found)) throw new Expected('printable ASCII characters without spaces');
+  return found;
+};
+
+/** Keys, separated by commas or line ends. */
+export const keyList: Parser<string[]> = value => {
+  const lines = unwrap(value)
+    .split(/[\r\n]/)
+    .map(line => line.trim())
+    .filter(line => line !== '');
+  const keys = lines.flatMap(line => line.replace(/,$/, '').split(','));
+  if (keys.length === 0 || keys.some(key => key.trim() === ''))
+    throw new Expected('a list separated by commas or lines, without empty entries');
+  return keys.map(key => credential(key.trim()));
+};
+
+/** Reads a small text file, regular, in UTF-8. @throws Expected, which completes "X must be …, got …" */
+export function readSmallFile(path: string, maxBytes: number): string {
+  const what = `the path of a readable file of at most ${maxBytes} bytes of UTF-8 text`;
+  const refuse = (got: string) => new Expected(`${what}, got ${got}`);
+  let file: number;
+  try {
+    // Without O_NONBLOCK, opening a pipe without a writer would block.
+    file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (error) {
+    throw refuse(`${visible(path)}: ${(error as NodeJS.ErrnoException).code}`);
+  }
+  try {
+    const stat = fstatSync(file);
+    if (!stat.isFile()) throw refuse(`${visible(path)}: ${stat.isDirectory() ? 'EISDIR' : 'not a regular file'}`);
+    const bytes = Buffer.alloc(maxBytes + 1);
+    let length = 0;
+    for (let read = -1; read !== 0 && length < bytes.length; length += read)
+      read = readSync(file, bytes, length, bytes.length - length, null);
+    if (length > maxBytes) throw refuse(`${visible(path)}, which is larger`);
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(0, length));
+  } catch (error) {
+    if (error instanceof Expected) throw error;
+    const { code } = error as NodeJS.ErrnoException;
+    throw refuse(`${visible(path)}: ${code === 'ERR_ENCODING_INVALID_ENCODED_DATA' ? 'not UTF-8' : code}`);
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** A path for an error message: only the part that exists. */
+function visible(path: string): string {
+  if (path.length > MAX_PATH_LENGTH) return `a path of more than ${MAX_PATH_LENGTH} characters`;
+  const whole = resolve(path);
+  if (existsSync(whole)) return JSON.stringify(whole);
+  let folder = dirname(whole);
+  while (!existsSync(folder) && folder !== dirname(folder)) folder = dirname(folder);
+  return `a path that does not exist below ${JSON.stringify(folder)}`;
+}

@@ -1,0 +1,260 @@
+/**
+ * The table of environment variables: a row each, with its parser, its default and its line in the README.
+ */
+import { tmpdir } from 'node:os';
+import { extname, join } from 'node:path';
+import { ANY_ADDRESS } from './addresses.ts';
+import {
+  anyOf,
+  cookieName,
+  flag,
+  hostPorts,
+  list,
+  milliseconds,
+  nodeOptions,
+  port,
+  sampled,
+  text,
+  wholeNumber,
+  workerCount,
+} from './parse.ts';
+import { redisUrl } from './redis-url.ts';
+import { bearerToken, credential, keyList } from './secrets.ts';
+import { optional, type Variable, variable } from './variable.ts';
+
+export const POLICIES = ['rr', 'none', 'reuseport', 'least-connections', 'response-time'] as const;
+const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
+export type Policy = (typeof POLICIES)[number];
+
+const DEMO_APP = join(import.meta.dirname, '..', 'demo', `app${extname(import.meta.filename)}`);
+
+const SHOWN_ANY_ADDRESS = '`0.0.0.0`, or `::` if the system has no IPv4';
+
+/** Every environment variable that the kit reads, in the order of the README. */
+export const variables = {
+  workers: variable(
+    'NODE_CLUSTER_WORKERS',
+    'auto',
+    workerCount,
+    '`auto`: effective CPUs, rounded half up, at least 1, lowered until each worker has a workable heap. `max`: effective CPUs rounded up, never lowered for memory. `50%`: share of effective CPUs. `3`: exactly 3 (a warning above the CPUs). `WEB_CONCURRENCY` is read where this is unset',
+    { alias: 'WEB_CONCURRENCY' },
+  ),
+  policy: variable(
+    'NODE_CLUSTER_SCHED_POLICY',
+    'least-connections',
+    anyOf(POLICIES),
+    'how connections reach the workers: `rr`, `none`, `reuseport`, `least-connections`, `response-time` (see Balancing)',
+  ),
+  rebalanceKeepalive: variable(
+    'REBALANCE_KEEPALIVE',
+    'false',
+    flag,
+    'with `least-connections`: a worker that has clearly more keep-alive connections than the others ends some with their next answer, at most a tenth a second',
+  ),
+  appModule: variable(
+    'APP_MODULE',
+    DEMO_APP,
+    text,
+    'the module whose default export is the app; relative to the working directory',
+    {
+      shown: 'the demo app',
+    },
+  ),
+  host: variable('HOST', ANY_ADDRESS, text, 'address the app listens on', { shown: SHOWN_ANY_ADDRESS }),
+  port: variable('PORT', '3000', port, 'port the app listens on'),
+  adminHost: variable('ADMIN_HOST', ANY_ADDRESS, text, 'address of the read-only admin port', { shown: SHOWN_ANY_ADDRESS }),
+  adminPort: variable('ADMIN_PORT', '9090', port, 'read-only admin port (probes, metrics, status); `0` turns it off'),
+  adminToken: optional(
+    'ADMIN_TOKEN',
+    bearerToken,
+    'required by the admin port except for the probes, as bearer token or password of basic authentication; shows the text of errors',
+    { secret: true },
+  ),
+  controlSocket: optional(
+    'CONTROL_SOCKET',
+    text,
+    'Unix socket of the control plane, mode 0600; nothing that changes state is reachable over TCP',
+    {
+      shown: '`bosun-<port>.sock` in the temp dir',
+    },
+  ),
+  shutdownDelayMs: variable(
+    'SHUTDOWN_DELAY_MS',
+    '5000',
+    milliseconds(),
+    'after SIGTERM: not ready, still accepting (endpoint removal takes time)',
+    {
+      shown: '`5000`, outside production `0`',
+      development: '0',
+    },
+  ),
+  shutdownTimeoutMs: variable('SHUTDOWN_TIMEOUT_MS', '25000', milliseconds(), 'then: time for open requests before they are cut'),
+  workerStartTimeoutMs: variable(
+    'WORKER_START_TIMEOUT_MS',
+    '30000',
+    milliseconds(1),
+    'a worker that is not ready by then has failed',
+  ),
+  startTimeoutMs: variable(
+    'START_TIMEOUT_MS',
+    '60000',
+    milliseconds(),
+    'a failing first start is retried for this time, then exit code 1; at once if a retry cannot help: a syntax error, a missing module, a wrong export, EADDRINUSE, EACCES',
+  ),
+  restartSurge: variable(
+    'RESTART_SURGE',
+    'auto',
+    anyOf(['auto', 'always', 'never']),
+    'a replacement starts the new worker first (`always`), ends the old one first while clients wait (`never`), or does what fits into memory (`auto`)',
+  ),
+  workerHeartbeatTimeoutMs: variable(
+    'WORKER_HEARTBEAT_TIMEOUT_MS',
+    '30000',
+    milliseconds(),
+    'a worker whose event loop is blocked this long is replaced; `0` off',
+  ),
+  workerNodeOptions: optional(
+    'WORKER_NODE_OPTIONS',
+    nodeOptions,
+    'Node.js options for the workers only, written as in `NODE_OPTIONS` (docs/node-options.md)',
+  ),
+  workerMaxRequests: variable('WORKER_MAX_REQUESTS', '0', wholeNumber(0), 'recycle a worker after that many requests', {
+    shown: '`0` (off)',
+  }),
+  workerMaxRequestsJitter: variable(
+    'WORKER_MAX_REQUESTS_JITTER',
+    '0',
+    wholeNumber(0),
+    'up to that many requests more, drawn per worker, so that not all recycle at once',
+  ),
+  workerMaxRssMb: variable('WORKER_MAX_RSS_MB', '0', wholeNumber(0), 'recycle above this resident size (MiB), with a drain', {
+    shown: '`0` (by the free memory below the limit)',
+  }),
+  workerMaxAgeMs: variable('WORKER_MAX_AGE_MS', '0', milliseconds(), 'recycle by age', { shown: '`0` (off)' }),
+  restartIntensity: variable(
+    'RESTART_INTENSITY',
+    '10',
+    wholeNumber(0),
+    'with more crashes within the period, and no worker serving for 10 s without a break, the primary exits with 70',
+  ),
+  restartPeriodMs: variable('RESTART_PERIOD_MS', '60000', milliseconds(1), 'the period of `RESTART_INTENSITY`'),
+  maxEventLoopDelayMs: variable(
+    'MAX_EVENT_LOOP_DELAY_MS',
+    '0',
+    milliseconds(),
+    'above this a worker sheds new requests with 503 and Retry-After',
+    {
+      shown: '`0` (off)',
+    },
+  ),
+  keepAliveTimeoutMs: variable(
+    'KEEP_ALIVE_TIMEOUT_MS',
+    '75000',
+    milliseconds(1),
+    'an idle connection is ended after this; keep it above the load balancer’s',
+  ),
+  headersTimeoutMs: variable('HEADERS_TIMEOUT_MS', '60000', milliseconds(1), 'time for a client to send its headers (slowloris)'),
+  requestTimeoutMs: variable(
+    'REQUEST_TIMEOUT_MS',
+    '300000',
+    milliseconds(),
+    'time for a client to send its whole request; `0`: no limit',
+  ),
+  maxHeaderBytes: variable('MAX_HEADER_BYTES', '16384', wholeNumber(1024, 1 << 20), 'size limit of request headers'),
+  responseTimeHeader: variable('RESPONSE_TIME_HEADER', 'true', flag, '`X-Response-Time: <n>ms` on every response'),
+  trustProxy: variable('TRUST_PROXY', 'false', flag, 'Koa’s `app.proxy`: believe `X-Forwarded-*` of the proxy in front'),
+  redisUrl: optional(
+    'REDIS_URL',
+    redisUrl,
+    '`redis://` or `rediss://` with user, password (a `%` in it is written `%25`), db; unset: cookie sessions, local broadcast',
+    { secret: true },
+  ),
+  redisUsername: optional(
+    'REDIS_USERNAME',
+    credential,
+    'user of Redis, where the URL names none; for Sentinel and Cluster the only way',
+  ),
+  redisPassword: optional('REDIS_PASSWORD', credential, 'password of Redis, if the URL has none', { secret: true }),
+  redisTls: variable(
+    'REDIS_TLS',
+    'false',
+    flag,
+    'TLS to Sentinels, their master, and the nodes of a Cluster; with `REDIS_URL`, `rediss://` says it',
+  ),
+  redisCaFile: optional(
+    'REDIS_CA_FILE',
+    credential,
+    'PEM file of the authority that has signed the certificates of Redis; goes with `rediss://` or `REDIS_TLS`',
+  ),
+  redisSentinels: optional('REDIS_SENTINELS', hostPorts, 'Redis Sentinels, `host:port,…`, instead of `REDIS_URL`'),
+  redisSentinelName: optional('REDIS_SENTINEL_NAME', credential, 'the name of the master that the Sentinels watch'),
+  redisSentinelPassword: optional(
+    'REDIS_SENTINEL_PASSWORD',
+    credential,
+    'password of the Sentinels themselves, if they have one',
+    {
+      secret: true,
+    },
+  ),
+  redisClusterNodes: optional(
+    'REDIS_CLUSTER_NODES',
+    hostPorts,
+    'nodes of a Redis Cluster, `host:port,…`, instead of `REDIS_URL`',
+  ),
+  broadcastDurable: variable(
+    'BROADCAST_DURABLE',
+    'false',
+    flag,
+    'events go through a Redis Stream: a pod that was cut off gets the last 10,000 of them when it is back; the same for every pod',
+  ),
+  broadcastRetained: variable(
+    'BROADCAST_RETAINED',
+    'configUpdate',
+    list,
+    'names of the events whose last value new workers and pods begin with',
+  ),
+  sessionKeys: optional(
+    'SESSION_KEYS',
+    keyList,
+    'keys that sign the session cookie, separated by commas or lines, newest first; unset: with Redis one set is generated once and shared by every pod through Redis, without Redis a random one per start (with a warning)',
+    { secret: true, shown: 'generated' },
+  ),
+  sessionCookie: variable(
+    'SESSION_COOKIE',
+    'koa:sess',
+    cookieName,
+    'name of the session cookie, with `__Host-` before it over TLS; in Redis the prefix of all that the kit keeps there',
+  ),
+  sessionMaxBytes: variable(
+    'SESSION_MAX_BYTES',
+    '16384',
+    wholeNumber(256, 1 << 20),
+    'size limit of a session in Redis, as JSON; a larger one is an error of the request that writes it',
+  ),
+  sessionWrites: variable(
+    'SESSION_WRITES',
+    'last',
+    anyOf(['last', 'versioned']),
+    'of requests that write one session at the same time: `last` wins, or with `versioned` each field is kept, and of two that change the same one the later is answered with 409',
+  ),
+  sessionTtlSeconds: variable(
+    'SESSION_TTL_SECONDS',
+    '2592000',
+    wholeNumber(1, 400 * 86400),
+    'a session that is not used for this long is gone',
+  ),
+  diagnosticsDir: variable('DIAGNOSTICS_DIR', tmpdir(), text, 'heap snapshots, CPU profiles', { shown: 'temp dir' }),
+  sizingRoot: variable('SIZING_ROOT', '/', text, 'reads `/proc` and `/sys` below another folder: to replay a support case'),
+  logRequests: variable(
+    'LOG_REQUESTS',
+    'false',
+    sampled,
+    'a log line for each answered request (`true`), or for a share of them (`5%`); never its query',
+  ),
+  logLevel: variable('LOG_LEVEL', 'info', anyOf(LOG_LEVELS), 'pino levels'),
+} satisfies Record<string, Variable<unknown>>;
+
+type Values = { [K in keyof typeof variables]: (typeof variables)[K] extends Variable<infer T> ? T : never };
+
+/** All settings, parsed and frozen; `production` is NODE_ENV=production, `redisCa` what REDIS_CA_FILE holds. */
+export type Config = Readonly<Values & { production: boolean; redisCa?: string }>;

@@ -1,0 +1,191 @@
+/**
+ * `bosun doctor`: what is wrong with this deployment, or will be. Pure over facts that are collected elsewhere.
+ */
+import { type Config, describeRedis, usesRedis } from '../config/config.ts';
+import type { Refusal } from '../pool/generations.ts';
+import type { MemoryView } from '../pool/pool-memory.ts';
+import { EXIT_SLACK_MS, type RedisRefusal } from '../protocol/messages.ts';
+import type { Sizing } from '../resources/sizing.ts';
+
+export interface Finding {
+  check: string;
+  verdict: 'ok' | 'warning' | 'problem';
+  detail: string;
+}
+
+export interface Facts {
+  config: Config;
+  sizing: Sizing;
+  /** TERMINATION_GRACE_PERIOD_SECONDS, where the platform tells it. */
+  gracePeriodSeconds: number | undefined;
+  /** RLIMIT_NOFILE, hard; Node.js raises the soft one to it by itself. */
+  hardFileLimit: number | undefined;
+  memory: Pick<MemoryView, 'restart' | 'pointlessRecycling'>;
+  lastRefusal: Refusal | undefined;
+  isPid1: boolean;
+  isDiagnosticsDirWritable: boolean;
+  areSessionKeysGenerated: boolean;
+  /** The Redis states that workers and the primary have reported. */
+  redis: readonly { state: string; message: string; evictionPolicy?: string | undefined }[];
+  redisRefusals: readonly RedisRefusal[];
+}
+
+/** What follows a drain (messages.ts). */
+const EXIT_SLACK_S = EXIT_SLACK_MS / 1000;
+/** A busy server has some thousand connections, and each is a descriptor. */
+const FEW_FILES = 10_000;
+/** A key of less can be guessed. */
+const SHORT_KEY = 16;
+
+export function diagnoseDeployment(facts: Facts): Finding[] {
+  return [
+    gracePeriod(facts),
+    files(facts),
+    workers(facts),
+    memory(facts),
+    restarts(facts),
+    recycling(facts),
+    redis(facts),
+    sessionKeys(facts),
+    adminToken(facts),
+    diagnosticsDir(facts),
+    init(facts),
+  ];
+}
+
+function gracePeriod({ config, gracePeriodSeconds }: Facts): Finding {
+  const needed = (config.shutdownDelayMs + config.shutdownTimeoutMs) / 1000 + EXIT_SLACK_S;
+  const sum = `SHUTDOWN_DELAY_MS + SHUTDOWN_TIMEOUT_MS + ${EXIT_SLACK_S} s = ${needed} s`;
+  if (gracePeriodSeconds === undefined) {
+    return finding(
+      'grace period',
+      'warning',
+      `not known: set TERMINATION_GRACE_PERIOD_SECONDS to the platform's; it must be above ${sum}`,
+    );
+  }
+  if (gracePeriodSeconds < needed)
+    return finding(
+      'grace period',
+      'problem',
+      `${gracePeriodSeconds} s is below ${sum}: the platform kills before the drain ends`,
+    );
+  return finding('grace period', 'ok', `${gracePeriodSeconds} s, needed ${sum}`);
+}
+
+function files({ hardFileLimit }: Facts): Finding {
+  if (hardFileLimit === undefined || hardFileLimit === Number.POSITIVE_INFINITY)
+    return finding('file limit', 'ok', 'unlimited or unknown');
+  const verdict = hardFileLimit < FEW_FILES ? 'warning' : 'ok';
+  return finding(
+    'file limit',
+    verdict,
+    `${hardFileLimit} descriptors for each process (hard limit)${verdict === 'ok' ? '' : `: raise it above ${FEW_FILES}`}`,
+  );
+}
+
+function workers({ sizing }: Facts): Finding {
+  const isTooMany = sizing.workers > Math.max(1, Math.ceil(sizing.cpus.effective));
+  return finding('workers', isTooMany ? 'warning' : 'ok', sizing.reason);
+}
+
+function memory({ sizing }: Facts): Finding {
+  const { limitBytes, heapPerWorkerMb } = sizing.memory;
+  if (limitBytes === null) return finding('memory', 'warning', 'there is no memory limit: one worker can take the whole machine');
+  const small = sizing.warnings.find(warning => warning.includes('heap'));
+  return finding('memory', small ? 'problem' : 'ok', small ?? `a heap of ${heapPerWorkerMb} MiB for each worker`);
+}
+
+function restarts({ memory: { restart }, lastRefusal }: Facts): Finding {
+  const before = lastRefusal && `refused at ${new Date(lastRefusal.at).toISOString()}: ${lastRefusal.why}`;
+  if (restart.kind === 'refuse') return finding('restart', 'problem', `would be refused: ${restart.why}`);
+  const how =
+    restart.kind === 'surge' ? 'the new worker starts first' : `the old worker ends first while clients wait: ${restart.why}`;
+  return finding(
+    'restart',
+    before || restart.kind === 'old-first' ? 'warning' : 'ok',
+    before ? `${how}; the last one was ${before}` : how,
+  );
+}
+
+function recycling({ memory: { pointlessRecycling } }: Facts): Finding {
+  if (pointlessRecycling !== undefined) return finding('recycling', 'problem', pointlessRecycling);
+  return finding('recycling', 'ok', 'as set');
+}
+
+function redis({ redis: told, redisRefusals, config }: Facts): Finding {
+  if (!usesRedis(config)) {
+    return finding(
+      'Redis',
+      config.production ? 'warning' : 'ok',
+      'not configured: sessions are cookies, and other pods get no broadcasts',
+    );
+  }
+  const worst = told.find(({ state }) => state !== 'ready') ?? told[0];
+  if (worst === undefined) return finding('Redis', 'problem', `no answer from ${describeRedis(config)} yet`);
+  const { state, message, evictionPolicy } = worst;
+  const refused = redisRefusals.map(({ command, count, message }) => `${command} (${count} times): ${message}`).join('; ');
+  const problems = [state !== 'ready' && message, refused && `Redis at ${describeRedis(config)} refuses ${refused}`].filter(
+    Boolean,
+  );
+  if (problems.length > 0) return finding('Redis', 'problem', problems.join('; '));
+  if (evictionPolicy?.startsWith('allkeys')) {
+    return finding(
+      'Redis',
+      'warning',
+      `${message}; maxmemory-policy is ${evictionPolicy}: it may evict the session keys, use a volatile one`,
+    );
+  }
+  return finding('Redis', 'ok', `${message}${evictionPolicy ? `; maxmemory-policy ${evictionPolicy}` : ''}`);
+}
+
+function sessionKeys({ config, areSessionKeysGenerated }: Facts): Finding {
+  if (areSessionKeysGenerated) {
+    return finding(
+      'session keys',
+      config.production ? 'problem' : 'warning',
+      'generated at this start: sessions end with it, and other pods do not know them',
+    );
+  }
+  if (config.production && config.sessionKeys === undefined) {
+    return finding(
+      'session keys',
+      'warning',
+      'shared through Redis: anyone who can read it can forge sessions, and events between pods are unsigned; set SESSION_KEYS (docs/trust.md)',
+    );
+  }
+  const short = config.sessionKeys?.some(key => key.length < SHORT_KEY);
+  return finding(
+    'session keys',
+    short ? 'warning' : 'ok',
+    short ? `a key of less than ${SHORT_KEY} characters can be guessed` : config.sessionKeys ? 'given' : 'shared through Redis',
+  );
+}
+
+function adminToken({ config }: Facts): Finding {
+  const { adminToken: given, adminPort } = config;
+  if (adminPort === 0) return finding('admin port', 'ok', 'off');
+  if (given === undefined) return finding('admin port', 'ok', 'open to anyone who can reach it, without the text of errors');
+  return given.length < SHORT_KEY
+    ? finding('admin port', 'warning', `an ADMIN_TOKEN of fewer than ${SHORT_KEY} characters can be guessed`)
+    : finding('admin port', 'ok', 'requires ADMIN_TOKEN');
+}
+
+function diagnosticsDir({ config, isDiagnosticsDirWritable }: Facts): Finding {
+  return isDiagnosticsDirWritable
+    ? finding('diagnostics folder', 'ok', config.diagnosticsDir)
+    : finding('diagnostics folder', 'warning', `${config.diagnosticsDir} is not writable: use --output - to stream`);
+}
+
+function init({ isPid1 }: Facts): Finding {
+  return isPid1
+    ? finding(
+        'init',
+        'warning',
+        'the primary is PID 1: it ends cleanly, but nobody reaps orphans of your app (init: true, or shareProcessNamespace)',
+      )
+    : finding('init', 'ok', 'an init, or another parent, reaps orphans');
+}
+
+function finding(check: string, verdict: Finding['verdict'], detail: string): Finding {
+  return { check, verdict, detail };
+}

@@ -1,0 +1,192 @@
+/**
+ * Rules for a pool whose workers fail: how long the next start waits, and when the primary gives up. Pure, with the clock passed in
+ * (milliseconds, monotonic). The rules, as in CONTRACT:
+ *
+ * - Before any worker has served, an error that a retry cannot fix ends the start at once, and any other after START_TIMEOUT_MS.
+ * - Afterwards failed starts only back off, as long as any worker serves.
+ * - The primary gives up when more than RESTART_INTENSITY workers failed within RESTART_PERIOD_MS, none is up, and none has served for 10 s
+ *   without a break in the last 10 s.
+ */
+import type { Config } from '../config/config.ts';
+import type { ExitReason } from '../protocol/messages.ts';
+
+/** Of a worker that is up: failures of the app. An external `kill` is not a crash. */
+const CRASHES: ReadonlySet<ExitReason> = new Set(['crash', 'oom', 'hung', 'start-timeout']);
+/** Of a worker that is starting: every end except a decision of the primary. */
+const FAILED_STARTS: ReadonlySet<ExitReason> = new Set([...CRASHES, 'killed']);
+
+/** The first failure costs no time; then 0.1 s, doubled up to 5 s. */
+const BACKOFF_FIRST_MS = 100;
+const BACKOFF_MAX_MS = 5000;
+/** A worker that has served this long is stable: its failure starts a new series of back-offs. */
+const STABLE_AFTER_MS = 10_000;
+
+type Limits = Pick<Config, 'restartIntensity' | 'restartPeriodMs' | 'startTimeoutMs'>;
+
+/** The times of a worker that matter here. */
+export interface Life {
+  startedAt: number;
+  readyAt: number | undefined;
+}
+
+/** A worker that has ended, or is about to. */
+export interface Ended extends Life {
+  reason: ExitReason | undefined;
+  /** It reported that a retry would fail in the same way. */
+  isPermanent: boolean;
+}
+
+/** Why the primary gives up: a first start that can't succeed, one that took longer than START_TIMEOUT_MS, or RESTART_INTENSITY. */
+export type GiveUpReason = 'permanent' | 'start-timeout' | 'crash-loop';
+
+export type Verdict =
+  /** Nothing failed, or nothing that delays the next start. */
+  | { kind: 'go-on' }
+  /** The next start waits. */
+  | { kind: 'back-off'; ms: number }
+  | { kind: 'give-up'; why: GiveUpReason };
+
+const GO_ON: Verdict = { kind: 'go-on' };
+
+/** Whether such an exit is the app's failure. */
+export function isCrash(reason: ExitReason | undefined): boolean {
+  return reason !== undefined && CRASHES.has(reason);
+}
+
+/** Whether this worker ended unexpectedly before it was ready. */
+export function isFailedStart({ readyAt, reason }: Pick<Ended, 'readyAt' | 'reason'>): boolean {
+  return readyAt === undefined && reason !== undefined && FAILED_STARTS.has(reason);
+}
+
+export class Failures {
+  limits: Limits;
+  readonly #since: number;
+  readonly #counted = new WeakSet<Ended>();
+  #hasServed = false;
+  #inARow = 0;
+  #lastFailedAt = Number.NEGATIVE_INFINITY;
+  #nextStartAt = 0;
+  /** Missing workers that failed to start, or failed soon after: they come back one at a time. */
+  #heldBack = 0;
+  #isTrying = false;
+  #failedAt: number[] = [];
+  #killedAt: number[] = [];
+  /** More than RESTART_INTENSITY failures within the period, and no worker was stable since. */
+  #isSpent = false;
+  #stableUntil: number;
+  #failingSince: number | undefined;
+
+  /** For a pool that begins to start at `now`. */
+  constructor(limits: Limits, now: number) {
+    this.limits = limits;
+    this.#since = now;
+    this.#stableUntil = now;
+  }
+
+  /** Replacements, which are no missing workers, are not to be started before. */
+  get nextStartAt(): number {
+    return this.#nextStartAt;
+  }
+
+  get failuresInARow(): number {
+    return this.#inARow;
+  }
+
+  /** Since when workers fail: the start of the first one since all wanted workers served; undefined where none has failed. */
+  get failingSince(): number | undefined {
+    return this.#failingSince;
+  }
+
+  /** When a first start that goes on failing ends; undefined where nothing has failed, or a worker has served. */
+  get startDeadlineAt(): number | undefined {
+    return this.#hasServed || this.#inARow === 0 ? undefined : this.#since + this.limits.startTimeoutMs;
+  }
+
+  /** A worker serves: the next one that is held back may start when its wait is over. */
+  ready(): void {
+    this.#hasServed = true;
+    this.#isTrying = false;
+  }
+
+  /** All wanted workers serve. */
+  whole(): void {
+    this.#failingSince = undefined;
+    this.#heldBack = 0;
+  }
+
+  /** How many of the `missing` workers may start now. */
+  mayStart(missing: number, now: number): number {
+    const heldBack = Math.min(this.#heldBack, missing);
+    const isTryDue = heldBack > 0 && !this.#isTrying && now >= this.#nextStartAt;
+    return missing - heldBack + (isTryDue ? 1 : 0);
+  }
+
+  /** A missing worker was started, as `mayStart` allowed, of `missing`. */
+  started(missing: number): void {
+    if (this.#heldBack < missing) return;
+    this.#heldBack--;
+    this.#isTrying = true;
+  }
+
+  /** When one that was held back may start; undefined where none waits for time alone. */
+  get nextTryAt(): number | undefined {
+    return this.#heldBack > 0 && !this.#isTrying ? this.#nextStartAt : undefined;
+  }
+
+  /**
+   * Counts the end of a worker, once: a crash is announced and then seen as an exit.
+   * @param isMissing false for a worker that ran beside the one it was to replace
+   * @param up the workers that are ready, or cordoned
+   */
+  ended(worker: Ended, isMissing: boolean, up: readonly Life[], now: number): Verdict {
+    if ([worker, ...up].some(life => isStable(life, now))) {
+      this.#stableUntil = now;
+      this.#isSpent = false;
+    }
+    if (worker.readyAt === undefined) this.#isTrying = false;
+    if (this.#counted.has(worker)) return GO_ON;
+    if (worker.reason === 'killed' && worker.readyAt !== undefined) return this.#killed(worker, isMissing, up, now);
+    if (!isCrash(worker.reason) && !isFailedStart(worker)) return GO_ON;
+    this.#counted.add(worker);
+    this.#failingSince ??= worker.readyAt === undefined ? worker.startedAt : now;
+    const backOff = this.#backOff(worker, isMissing, up, now);
+    this.#failedAt = [...this.#failedAt.filter(at => now - at < this.limits.restartPeriodMs), now];
+    if (this.#failedAt.length > this.limits.restartIntensity) this.#isSpent = true;
+    if (!this.#hasServed) return this.#firstStart(worker, now) ?? backOff;
+    if (this.#isSpent && up.length === 0 && now - this.#stableUntil >= STABLE_AFTER_MS)
+      return { kind: 'give-up', why: 'crash-loop' };
+    return backOff;
+  }
+
+  /** Replaced at once, except workers that are repeatedly killed soon after they began to serve. */
+  #killed(worker: Ended, isMissing: boolean, up: readonly Life[], now: number): Verdict {
+    if (isStable(worker, now)) return GO_ON;
+    this.#counted.add(worker);
+    this.#killedAt = [...this.#killedAt.filter(at => now - at < this.limits.restartPeriodMs), now];
+    if (this.#killedAt.length <= this.limits.restartIntensity) return GO_ON;
+    return this.#backOff(worker, isMissing, up, now);
+  }
+
+  #firstStart({ isPermanent }: Ended, now: number): Verdict | undefined {
+    if (isPermanent) return { kind: 'give-up', why: 'permanent' };
+    return now - this.#since >= this.limits.startTimeoutMs ? { kind: 'give-up', why: 'start-timeout' } : undefined;
+  }
+
+  #backOff(worker: Ended, isMissing: boolean, up: readonly Life[], now: number): Verdict {
+    // The pool shares its memory: for each worker that starts, the kernel may kill one that did nothing wrong.
+    const isShortOfMemory = worker.reason === 'oom' && now - this.#lastFailedAt < STABLE_AFTER_MS;
+    // This worker or a later one was stable: earlier failures no longer count.
+    const isOver = isStable(worker, now) || up.some(other => other.startedAt > this.#lastFailedAt && isStable(other, now));
+    this.#inARow = isOver && !isShortOfMemory ? 1 : this.#inARow + 1;
+    this.#lastFailedAt = now;
+    const ms = this.#inARow === 1 ? 0 : Math.min(BACKOFF_FIRST_MS * 2 ** (this.#inARow - 2), BACKOFF_MAX_MS);
+    this.#nextStartAt = now + ms;
+    if (ms === 0) return GO_ON;
+    if (isMissing) this.#heldBack++;
+    return { kind: 'back-off', ms };
+  }
+}
+
+function isStable({ readyAt }: Life, now: number): boolean {
+  return readyAt !== undefined && now - readyAt >= STABLE_AFTER_MS;
+}

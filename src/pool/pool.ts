@@ -1,0 +1,99 @@
+/**
+ * What the first worker needs to start, and nothing else: it is forked before the rest of the primary is loaded (10 ms).
+ */
+import cluster from 'node:cluster';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Balancing } from '../balancing/balancing.ts';
+import { addressOf, PortError } from '../balancing/sockets.ts';
+import type { Config } from '../config/config.ts';
+import { createLog, type LogSource } from '../log/log.ts';
+import { colourEnvironment, LogOutputs } from '../log/output.ts';
+import { Settings } from '../primary/settings.ts';
+import { ExitCode } from '../protocol/messages.ts';
+import { readerBelow } from '../resources/cgroup.ts';
+import { readHeadroom } from '../resources/headroom.ts';
+import { fileIn } from '../resources/working-directory.ts';
+import { Retained } from '../state/retained.ts';
+import { endOrphans, PRIMARY_VARIABLE, primaryMark } from './orphans.ts';
+import { Resizer } from './resizer.ts';
+import { Supervisor } from './supervisor.ts';
+import { WorkerHandle } from './worker-process.ts';
+
+/** What main.ts knows of this installation. */
+export interface Installation {
+  /** The file that a worker runs. */
+  entry: string;
+  /** Folder of compiled code: a worker then starts without stripping types (see main.ts). */
+  compileCache: string;
+}
+
+export interface Pool {
+  settings: Settings;
+  resizer: Resizer;
+  supervisor: Supervisor;
+  balancing: Balancing;
+  retained: Retained;
+  log: LogSource;
+  outputs: LogOutputs;
+}
+
+/**
+ * Reads the settings, sizes the pool, takes the port and forks.
+ * @throws ConfigError, PortError
+ */
+export async function startPool({ entry, compileCache }: Installation): Promise<Pool> {
+  const settings = new Settings();
+  const { config, nodeOptions, release: first } = settings;
+  const outputs: LogOutputs = new LogOutputs((stream, lines) => log().warn({ event: 'log.dropped', stream, lines }));
+  const log = createLog(config.logLevel, { pid: process.pid }, line => outputs.stdout.writeOwn(line));
+  const retained = new Retained(config.broadcastRetained);
+  const resizer = new Resizer(config, nodeOptions, entry, log);
+  const balancing = await balance(config, resizer.sizing.workers, log);
+  const supervisor = new Supervisor(config, log, resizer.sizing, {
+    fork: (id, generation, listener) => {
+      const { release } = settings;
+      cluster.setupPrimary({ cwd: release.directory, exec: fileIn(release, first, entry) });
+      const environment = settings.workerEnvironment(resizer.workerNodeOptions, compileCache, id);
+      const start = {
+        id,
+        generation,
+        heapMb: resizer.sizing.memory.heapPerWorkerMb,
+        environment: {
+          ...colourEnvironment(process.env),
+          ...environment,
+          ...balancing.workerEnvironment,
+          [PRIMARY_VARIABLE]: primaryMark(config.port),
+        },
+        sessionKeys: () => settings.sessionKeys(),
+        retained: () => retained.forWorkers,
+        slots: balancing.enter(id, resizer.sizing.workers),
+        outputs,
+        isInspected: resizer.isInspected,
+      };
+      return new WorkerHandle(start, listener);
+    },
+    ticked: (handles, wanted) => balancing.follow(handles, wanted),
+    headroom: () => readHeadroom(readerBelow(config.sizingRoot), resizer.limits),
+  });
+  supervisor.tick();
+  return { settings, resizer, supervisor, balancing, retained, log, outputs };
+}
+
+const TAKEN_PORT_RETRY_MS = 200;
+
+async function balance({ policy, host, port }: Config, workers: number, log: LogSource): Promise<Balancing> {
+  try {
+    const asked = { policy, port, workers, address: await addressOf(host, port) };
+    try {
+      return new Balancing(asked);
+    } catch (error) {
+      if (!(error instanceof PortError && error.isTaken)) throw error;
+      // Workers that the system ended with their primary may still be closing it.
+      if ((await endOrphans(port, log)) === 0) await sleep(TAKEN_PORT_RETRY_MS);
+      return new Balancing(asked);
+    }
+  } catch (error) {
+    if (error instanceof PortError) log().fatal({ event: 'primary.abort', code: ExitCode.failed, error: error.message });
+    throw error;
+  }
+}

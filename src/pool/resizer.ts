@@ -1,0 +1,164 @@
+/**
+ * The size of the pool: decided at the start, followed while it runs. More CPUs fork, fewer drain, another heap rolls the workers.
+ */
+import type { Config, WorkerCount } from '../config/config.ts';
+import type { LogSource } from '../log/log.ts';
+import type { Settings } from '../primary/settings.ts';
+import type { Limits } from '../resources/cgroup.ts';
+import { readerBelow, resolveLimits } from '../resources/cgroup.ts';
+import { type Detected, detect } from '../resources/detect.ts';
+import type { NodeOptions } from '../resources/node-options.ts';
+import { type Sizing, WORKABLE_HEAP_MIB } from '../resources/sizing.ts';
+import { ScaleError, SupersededError } from './enlargement.ts';
+import { isInspected, setUpWorkers } from './spawn.ts';
+import type { Supervisor } from './supervisor.ts';
+
+export class Resizer {
+  readonly #entry: string;
+  readonly #root: string;
+  #nodeOptions: NodeOptions;
+  readonly #log: LogSource;
+  #asked: WorkerCount;
+  /** The last setting with which the pool has started completely, or was started. */
+  #settled: WorkerCount;
+  #detected: Detected;
+  #follower: { close(): void } | undefined;
+  /** Changes of the limits that were carried out. */
+  resizes = { up: 0, down: 0, heap: 0 };
+
+  constructor({ workers, sizingRoot }: Config, nodeOptions: NodeOptions, entry: string, log: LogSource) {
+    this.#entry = entry;
+    this.#root = sizingRoot;
+    this.#nodeOptions = nodeOptions;
+    this.#log = log;
+    this.#asked = workers;
+    this.#settled = workers;
+    this.#detected = detect(workers, nodeOptions, sizingRoot);
+    this.#setHeap();
+  }
+
+  get sizing(): Sizing {
+    return this.#detected.sizing;
+  }
+
+  get limits(): Limits {
+    return this.#detected.limits;
+  }
+
+  /** NODE_OPTIONS for the workers, without heap options, which are on their command line. */
+  get workerNodeOptions(): string {
+    return this.#detected.nodeOptions;
+  }
+
+  /** Whether the user has opened the inspector of every worker. */
+  get isInspected(): boolean {
+    return isInspected(this.#detected.workerCommandLine, this.workerNodeOptions);
+  }
+
+  /** Watches the limits from now on. */
+  async follow(supervisor: Supervisor): Promise<void> {
+    const { LimitFollower } = await import('../resources/follow.ts');
+    const read = readerBelow(this.#root);
+    this.#follower = new LimitFollower(this.#detected.limits, {
+      root: this.#root,
+      resolve: () => resolveLimits(read),
+      changed: limits => this.#apply(supervisor, limits),
+    });
+  }
+
+  /**
+   * Applies an operator's setting of NODE_CLUSTER_WORKERS; an enlargement is waited for.
+   * @throws ScaleError if memory does not hold that many with a workable heap, unless `isForced`; if a worker fails to start, and the
+   * pool has returned to its previous size
+   */
+  async scale(asked: WorkerCount, isForced: boolean, supervisor: Supervisor): Promise<void> {
+    const { sizing, workable } = detect(asked, this.#nodeOptions, this.#root, this.limits);
+    if (sizing.workers <= supervisor.wanted) {
+      this.#settled = asked;
+      this.#asked = asked;
+      this.#apply(supervisor, this.limits);
+      return;
+    }
+    if (sizing.workers > workable.count && !isForced) throw this.#refused(sizing.workers, workable);
+    const before = this.sizing.memory.heapPerWorkerMb;
+    this.#asked = asked;
+    this.#take(this.limits, supervisor);
+    this.resizes.up++;
+    try {
+      await supervisor.enlarge(sizing.workers);
+    } catch (error) {
+      if (!(error instanceof SupersededError)) this.#takeBack(supervisor);
+      throw error;
+    }
+    this.#settled = asked;
+    // Only now: had the new ones failed to start, the old ones would have been replaced for nothing.
+    if (this.sizing.memory.heapPerWorkerMb !== before) this.#replaceOutdated(supervisor);
+  }
+
+  /** Takes what a reload has changed; the rolling restart that follows gives the workers their heap. */
+  reload({ config, nodeOptions }: Settings, supervisor: Supervisor): void {
+    this.#asked = config.workers;
+    this.#settled = config.workers;
+    this.#nodeOptions = nodeOptions;
+    this.#detected = detect(config.workers, nodeOptions, this.#root, this.#detected.limits);
+    this.#setHeap();
+    supervisor.reloaded(config, this.sizing);
+    if (this.sizing.workers !== supervisor.wanted) supervisor.scale(this.sizing.workers);
+  }
+
+  close(): void {
+    this.#follower?.close();
+  }
+
+  #apply(supervisor: Supervisor, limits: Limits): void {
+    const before = this.sizing;
+    const { workers, memory } = this.#take(limits, supervisor);
+    if (workers !== before.workers) {
+      this.resizes[workers > before.workers ? 'up' : 'down']++;
+      supervisor.scale(workers);
+    }
+    if (memory.heapPerWorkerMb !== before.memory.heapPerWorkerMb) this.#replaceOutdated(supervisor);
+  }
+
+  /** Sizes again, for later workers. */
+  #take(limits: Limits, supervisor: Supervisor): Sizing {
+    this.#detected = detect(this.#asked, this.#nodeOptions, this.#root, limits);
+    const { workers, reason, memory, cpus, warnings } = this.sizing;
+    this.#log().info({
+      event: 'sizing.changed',
+      workers,
+      reason,
+      heapPerWorkerMb: memory.heapPerWorkerMb,
+      quota: cpus.quota,
+      memoryLimitBytes: memory.limitBytes,
+    });
+    for (const warning of warnings) this.#log().warn({ event: 'sizing.warning', warning });
+    supervisor.resized(this.sizing);
+    this.#setHeap();
+    return this.sizing;
+  }
+
+  #takeBack(supervisor: Supervisor): void {
+    this.#asked = this.#settled;
+    const { workers } = this.#take(this.limits, supervisor);
+    if (workers !== supervisor.wanted) supervisor.scale(workers); // the limits have changed
+  }
+
+  #replaceOutdated(supervisor: Supervisor): void {
+    const { heapPerWorkerMb } = this.sizing.memory;
+    this.resizes.heap++;
+    // Fails only if new workers do not start, which the supervisor has logged; the old ones go on with the old heap.
+    supervisor.replaceOutdated(heapPerWorkerMb).catch(() => undefined);
+  }
+
+  #refused(workers: number, { count, memory }: Detected['workable']): ScaleError {
+    const why = `${workers} workers do not fit: ${memory} gives ${count} a workable heap of ${WORKABLE_HEAP_MIB} MiB each; use --force to override`;
+    this.#log().warn({ event: 'pool.scale-refused', workers, warning: why });
+    return new ScaleError(why);
+  }
+
+  /** For the workers to come. */
+  #setHeap(): void {
+    setUpWorkers(this.#entry, this.#detected.workerCommandLine, this.workerNodeOptions);
+  }
+}

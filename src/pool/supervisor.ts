@@ -1,0 +1,388 @@
+/**
+ * Keeps the wanted number of workers alive: starts what is missing, replaces what is outdated, drains what is superfluous.
+ * One method, `tick`, looks at the world and does the next thing; every event ends in it.
+ */
+import type { Config } from '../config/config.ts';
+import type { LogSource } from '../log/log.ts';
+import type { ExitReason, ToPrimary } from '../protocol/messages.ts';
+import type { Headroom } from '../resources/headroom.ts';
+import type { Sizing } from '../resources/sizing.ts';
+import { Announcer, type SupervisorEvents } from './announcer.ts';
+import { Enlargement } from './enlargement.ts';
+import { Failures, type GiveUpReason, isCrash, isFailedStart } from './failures.ts';
+import { Generations, type Refusal } from './generations.ts';
+import { type MemoryView, PoolMemory } from './pool-memory.ts';
+import { Recycling } from './recycling.ts';
+import { type OnStep, ReplacementError, ReplacementRefusedError, Replacer } from './replacer.ts';
+import { type Count, Starts } from './starts.ts';
+import type { Plan } from './surge.ts';
+import { Turnover } from './turnover.ts';
+import { Watchdog } from './watchdog.ts';
+import type { WorkerHandle, WorkerListener } from './worker-process.ts';
+
+/** What the supervisor does not know how to do. */
+export interface Hands {
+  fork(id: number, generation: number, listener: WorkerListener): WorkerHandle;
+  /** After every look at the pool, and what it has led to. */
+  ticked(handles: WorkerHandle[], wanted: number): void;
+  /** Of the container; undefined without a limit. */
+  headroom(): Headroom | undefined;
+}
+
+/** A client waits this long for an answer; after that it should be sent to another pod. */
+const BRIDGED_MS = 10_000;
+
+export class Supervisor implements WorkerListener {
+  #config: Config;
+  readonly #log: LogSource;
+  readonly #hands: Hands;
+  readonly #announcer: Announcer;
+  readonly #handles = new Set<WorkerHandle>();
+  readonly #replacer = new Replacer<WorkerHandle>({
+    isHung: handle => this.#watchdog.isHung(handle),
+    endHung: (handle, drainTimeoutMs) => void this.#watchdog.end(handle, drainTimeoutMs),
+    mayLeave: handle => this.mayLeave(handle),
+    isAlone: () => this.#wanted === 1,
+    plan: (handle, reason) => this.planFor(handle, reason),
+  });
+  readonly #memory: PoolMemory;
+  readonly #failures: Failures;
+  readonly #starts: Starts;
+  readonly #enlargement = new Enlargement();
+  readonly #generations: Generations;
+  readonly #recycling: Recycling<WorkerHandle>;
+  readonly #turnover: Turnover;
+  #wanted: number;
+  #stopping = false;
+  /** When a worker was last seen to serve. */
+  #servedAt = 0;
+  #lastFailure: WorkerHandle | undefined;
+  #emptied: PromiseWithResolvers<void> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  readonly #watchdog: Watchdog;
+
+  constructor(config: Config, log: LogSource, sizing: Sizing, hands: Hands) {
+    this.#config = config;
+    this.#log = log;
+    this.#announcer = new Announcer(log);
+    this.#hands = hands;
+    const now = performance.now();
+    this.#failures = new Failures(config, now);
+    this.#starts = new Starts(this.#failures, sizing, now);
+    this.#wanted = sizing.workers;
+    this.#generations = new Generations(log);
+    this.#memory = new PoolMemory(() => hands.headroom());
+    this.#recycling = new Recycling(config, this.#memory.footprints);
+    this.#watchdog = new Watchdog(config, log, this.#handles, () => this.tick());
+    this.#turnover = new Turnover({
+      log,
+      watchdog: this.#watchdog,
+      recycling: this.#recycling,
+      replacer: this.#replacer,
+      memory: this.#memory,
+    });
+  }
+
+  /** Tells `events` from now on, what happened before first. */
+  attach(events: SupervisorEvents): void {
+    this.#announcer.attach(events);
+  }
+
+  get wanted(): number {
+    return this.#wanted;
+  }
+
+  get generation(): number {
+    return this.#generations.current;
+  }
+
+  get rolls(): Generations['rolls'] {
+    return this.#generations.rolls;
+  }
+
+  /** The last restart that was refused. */
+  get lastRefusal(): Refusal | undefined {
+    return this.#generations.lastRefusal;
+  }
+
+  /** True once all wanted workers serve at the same time, or some do and the others have failed for WORKER_START_TIMEOUT_MS. */
+  get hasStarted(): boolean {
+    return this.#starts.hasStarted;
+  }
+
+  /** Whether workers are missing because they fail to start. */
+  get isFailing(): boolean {
+    return this.#failures.failingSince !== undefined;
+  }
+
+  /** Every worker that has not exited, lowest id first. */
+  get handles(): WorkerHandle[] {
+    return [...this.#handles].sort((a, b) => a.id - b.id);
+  }
+
+  /** Whether no worker serves because the only one is being replaced, and only for a short time so far: connections wait in the listening socket. */
+  get isBridged(): boolean {
+    return this.#replacer.isBetween && performance.now() - this.#servedAt < BRIDGED_MS;
+  }
+
+  get serving(): WorkerHandle[] {
+    return this.handles.filter(handle => handle.isServing);
+  }
+
+  /** Whether another worker serves, so that this one may leave the rotation. */
+  mayLeave(handle: WorkerHandle): boolean {
+    return this.serving.some(other => other !== handle && !this.#watchdog.isHung(other));
+  }
+
+  /** The memory data on which the pool bases replacements. */
+  get memoryView(): MemoryView {
+    const [first] = this.#pool();
+    return {
+      headroom: this.#memory.headroom,
+      freshWorkerBytes: this.#memory.footprints.fresh?.settledBytes,
+      restart: first === undefined ? { kind: 'surge' } : this.planFor(first, 'restart'),
+      pointlessRecycling: this.#recycling.pointless,
+    };
+  }
+
+  /** How this worker would be replaced now, for that reason. */
+  planFor(handle: WorkerHandle, reason: ExitReason): Plan {
+    return this.#memory.plan(handle, this.#config.restartSurge, reason);
+  }
+
+  /** Sets the number of workers: starts missing ones a few at a time, drains excess ones one at a time. */
+  scale(wanted: number): void {
+    this.#enlargement.supersede(wanted);
+    this.#setWanted(wanted);
+  }
+
+  /**
+   * The same for an operator who waits for more workers.
+   * @throws ScaleError when one of them fails to start, and the pool goes back to the number that it had
+   */
+  async enlarge(wanted: number): Promise<void> {
+    const done = this.#enlargement.begin(this.#wanted, wanted, performance.now());
+    this.#setWanted(wanted);
+    await done;
+  }
+
+  #setWanted(wanted: number): void {
+    this.#log().info({ event: 'pool.scale', from: this.#wanted, to: wanted });
+    this.#wanted = wanted;
+    this.tick();
+  }
+
+  /** Takes the limits of a new sizing; the number of workers is `scale`'s matter. */
+  resized(sizing: Sizing): void {
+    this.#starts.resized(sizing);
+  }
+
+  /** Takes settings that were read again; the number of workers is `scale`'s matter. */
+  reloaded(config: Config, sizing: Sizing): void {
+    this.#config = config;
+    this.#failures.limits = config;
+    this.#recycling.change(config);
+    this.resized(sizing);
+  }
+
+  /**
+   * Replaces every worker by one of the next generation, one at a time.
+   * @throws ReplacementError when a new one does not come up; the old ones go on
+   */
+  async restartAll(onStep?: OnStep): Promise<void> {
+    // Those that replace another one, too: they have started before.
+    await this.#roll(this.#active, onStep);
+  }
+
+  /** Replaces one worker. @throws ReplacementError */
+  async restart(handle: WorkerHandle, onStep?: OnStep): Promise<void> {
+    const done = this.#replacer.request([handle], 'restart', onStep);
+    this.tick();
+    await done.catch(error => {
+      if (error instanceof ReplacementRefusedError) this.refused(error.message);
+      throw error;
+    });
+  }
+
+  /** Records a restart that was refused, and why. */
+  refused(why: string): void {
+    this.#generations.refused(why);
+    this.#announcer.tell(events => events.changed());
+  }
+
+  /** The same for those workers only that run with another heap than `heapMb`. */
+  async replaceOutdated(heapMb: number | null): Promise<void> {
+    const outdated = this.#active.filter(handle => handle.heapMb !== heapMb);
+    if (outdated.length > 0) await this.#roll(outdated);
+  }
+
+  /** No worker is started from now on; those that do not serve yet are ended. */
+  stop(): void {
+    this.#stopping = true;
+    clearTimeout(this.#timer);
+    this.#watchdog.stop();
+    this.#enlargement.stop();
+    for (const handle of this.#handles) if (handle.state === 'starting') handle.kill('shutdown');
+  }
+
+  /** Kills the workers that have not answered for WORKER_HEARTBEAT_TIMEOUT_MS: they would only delay the exit. */
+  endSilent(): void {
+    for (const handle of this.#handles)
+      if (this.#watchdog.isSilent(handle)) handle.giveUp('shutdown', 'did not answer at the shutdown, killed');
+  }
+
+  /** Resolves when no worker is left. */
+  async empty(): Promise<void> {
+    if (this.#handles.size === 0) return;
+    this.#emptied ??= Promise.withResolvers<void>();
+    await this.#emptied.promise;
+  }
+
+  /** Does what is due, and sleeps until the next thing is due by time alone. */
+  tick(): void {
+    if (this.#stopping) return;
+    const now = performance.now();
+    if (this.serving.length > 0) this.#servedAt = now;
+    const { startDeadlineAt, nextStartAt } = this.#failures;
+    if (startDeadlineAt !== undefined && now >= startDeadlineAt) {
+      this.#giveUp('start-timeout');
+      return;
+    }
+    this.#watchdog.endSlowStarters(now, this.#config.workerStartTimeoutMs);
+    this.#starts.look(this.#count, now, () => this.#replacer.started(this.#start()));
+    this.#turnover.look(this.handles, this.#pool(), now);
+    this.#replacer.look({
+      now,
+      isShort: this.#pool().length < this.#wanted,
+      mayForkAt: nextStartAt,
+      drainTimeoutMs: this.#config.shutdownTimeoutMs,
+      fork: () => this.#start(),
+    });
+    this.#drainSuperfluous();
+    this.#noteStarted(now);
+    this.#hands.ticked(this.handles, this.#wanted);
+    this.#wake(now);
+  }
+
+  said(handle: WorkerHandle, message: ToPrimary): void {
+    if (message.type === 'ready') {
+      this.#starts.ready(performance.now());
+    }
+    if (message.type === 'crashing') this.#countFailure(handle);
+    this.#announcer.said(handle, message); // logged before its consequences
+    this.#noteStarted(performance.now());
+    this.tick();
+  }
+
+  malformed(handle: WorkerHandle, error: Error): void {
+    this.#announcer.malformed(handle, error);
+  }
+
+  exited(handle: WorkerHandle): void {
+    this.#handles.delete(handle);
+    this.#announcer.exited(handle);
+    this.#countFailure(handle);
+    if (this.#handles.size === 0) this.#emptied?.resolve();
+    this.tick();
+  }
+
+  whoKilled(): 'oom' | 'killed' {
+    return this.#announcer.whoKilled();
+  }
+
+  get #active(): WorkerHandle[] {
+    return this.handles.filter(handle => handle.isActive);
+  }
+
+  /** The active workers that make up the wanted number, lowest id first. */
+  #pool(): WorkerHandle[] {
+    return this.#active.filter(handle => !this.#replacer.isExtra(handle));
+  }
+
+  async #roll(old: WorkerHandle[], onStep?: OnStep): Promise<void> {
+    await this.#generations.next(old.length, async () => {
+      if (old.length === 0) throw new ReplacementError('no worker is up; those that start from now on have the new settings');
+      const done = this.#replacer.request(old, 'restart', onStep);
+      this.tick();
+      await done;
+    });
+  }
+
+  /** How many workers are ending after an error and still use the memory that their successors need. */
+  get #crowding(): number {
+    const ending = this.handles.filter(({ state, reason }) => state === 'draining' && reason === 'crash');
+    return ending.filter(handle => this.planFor(handle, 'crash').kind === 'old-first').length;
+  }
+
+  get #count(): Count {
+    const starting = this.handles.filter(({ state }) => state === 'starting').map(({ startedAt }) => startedAt);
+    const pool = this.#pool().length + this.#replacer.leaving + this.#crowding;
+    return { pool, wanted: this.#wanted, up: this.#pool().filter(isUp).length, serving: this.serving.length, starting };
+  }
+
+  #noteStarted(now: number): void {
+    const count = this.#count;
+    this.#enlargement.look(count.up);
+    if (this.#starts.note(count, now, this.#config.workerStartTimeoutMs)) this.#announcer.tell(events => events.changed());
+  }
+
+  #start(): WorkerHandle {
+    const handle = this.#hands.fork(this.#freeId(), this.generation, this);
+    this.#handles.add(handle);
+    this.#recycling.started(handle);
+    return handle;
+  }
+
+  /** The lowest free number, so that ids in metrics stay few over many restarts. */
+  #freeId(): number {
+    const taken = new Set([...this.#handles].map(handle => handle.id));
+    let id = 1;
+    while (taken.has(id)) id++;
+    return id;
+  }
+
+  /** One at a time: who does not serve first, then the highest id. */
+  #drainSuperfluous(): void {
+    const pool = this.#pool();
+    if (pool.length <= this.#wanted || this.handles.some(handle => handle.reason === 'scale-down')) return;
+    (pool.findLast(handle => !handle.isServing) ?? pool.at(-1))?.beginDrain('scale-down', this.#config.shutdownTimeoutMs);
+  }
+
+  #countFailure(handle: WorkerHandle): void {
+    const isMissing = !this.#replacer.isExtra(handle);
+    const up = this.handles.filter(other => other !== handle && isUp(other));
+    const verdict = this.#failures.ended(handle, isMissing, up, performance.now());
+    if (isCrash(handle.reason) || isFailedStart(handle)) {
+      this.#lastFailure = handle;
+      if (isMissing) this.#stopEnlarging(handle);
+    }
+    if (verdict.kind === 'give-up') this.#giveUp(verdict.why);
+    if (verdict.kind === 'back-off')
+      this.#log().warn({ event: 'pool.backoff', ms: verdict.ms, failures: this.#failures.failuresInARow });
+  }
+
+  #stopEnlarging(handle: WorkerHandle): void {
+    const back = this.#enlargement.failed(handle);
+    if (back === undefined) return;
+    this.#log().error({ event: 'pool.scale-failed', from: this.#wanted, to: back.wanted, error: back.why });
+    this.#wanted = back.wanted;
+  }
+
+  #giveUp(why: GiveUpReason): void {
+    const handle = this.#lastFailure;
+    if (handle !== undefined) this.#announcer.tell(events => events.gaveUp(why, handle));
+  }
+
+  #wake(now: number): void {
+    const starting = this.handles.filter(handle => handle.state === 'starting');
+    const dueAt = Math.min(
+      this.#replacer.dueAt(this.#failures.nextStartAt),
+      this.#starts.dueAt(this.#count, now, this.#config.workerStartTimeoutMs),
+      ...starting.map(handle => handle.startedAt + this.#config.workerStartTimeoutMs),
+    );
+    clearTimeout(this.#timer);
+    if (dueAt < Number.POSITIVE_INFINITY) this.#timer = setTimeout(() => this.tick(), Math.max(1, dueAt - now));
+  }
+}
+
+const isUp = ({ state }: WorkerHandle) => state === 'ready' || state === 'cordoned';
