@@ -41,13 +41,9 @@ const KNOWN = new Set([
   'admin/status.ts -> primary/open-text.ts',
   'control/operations.ts -> primary/event-bus.ts',
   'control/operations.ts -> primary/redis-health.ts',
-  'control/operations.ts -> primary/settings.ts',
   'control/rotate-keys.ts -> primary/event-bus.ts',
   'control/socket.ts -> primary/connection-limit.ts',
   'pool/announcer.ts -> primary/open-text.ts',
-  'pool/pool.ts -> primary/settings.ts',
-  'pool/resizer.ts -> primary/settings.ts',
-  'pool/rolling-restart.ts -> primary/settings.ts',
   'pool/worker-process.ts -> primary/open-text.ts',
 ]);
 

@@ -6,8 +6,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { nodeOptions, splitNodeOptions } from '../src/config/parse.ts';
-import { judgeNodeOptions, NODE_OPTIONS } from '../src/primary/judged-options.ts';
-import { heapOption, joinNodeOptions, takeHeapChoice } from '../src/resources/node-options.ts';
+import { heapOption, joinNodeOptions, judgeNodeOptions, NODE_OPTIONS, takeHeapChoice } from '../src/resources/node-options.ts';
 
 const judge = (
   environment: string,

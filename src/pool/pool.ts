@@ -8,7 +8,6 @@ import { addressOf, PortError } from '../balancing/sockets.ts';
 import type { Config } from '../config/config.ts';
 import { createLog, type LogSource } from '../log/log.ts';
 import { colourEnvironment, LogOutputs } from '../log/output.ts';
-import { Settings } from '../primary/settings.ts';
 import { ExitCode } from '../protocol/messages.ts';
 import { readerBelow } from '../resources/cgroup.ts';
 import { readHeadroom } from '../resources/headroom.ts';
@@ -16,6 +15,7 @@ import { fileIn } from '../resources/working-directory.ts';
 import { Retained } from '../state/retained.ts';
 import { endOrphans, PRIMARY_VARIABLE, primaryMark } from './orphans.ts';
 import { Resizer } from './resizer.ts';
+import { Settings } from './settings.ts';
 import { Supervisor } from './supervisor.ts';
 import { WorkerHandle } from './worker-process.ts';
 

@@ -3,13 +3,13 @@
  */
 import type { Config, WorkerCount } from '../config/config.ts';
 import type { LogSource } from '../log/log.ts';
-import type { Settings } from '../primary/settings.ts';
 import type { Limits } from '../resources/cgroup.ts';
 import { readerBelow, resolveLimits } from '../resources/cgroup.ts';
 import { type Detected, detect } from '../resources/detect.ts';
 import type { NodeOptions } from '../resources/node-options.ts';
 import { type Sizing, WORKABLE_HEAP_MIB } from '../resources/sizing.ts';
 import { ScaleError, SupersededError } from './enlargement.ts';
+import type { Settings } from './settings.ts';
 import { isInspected, setUpWorkers } from './spawn.ts';
 import type { Supervisor } from './supervisor.ts';
 

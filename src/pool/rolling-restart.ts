@@ -4,9 +4,9 @@
  */
 import { ConfigError } from '../config/config.ts';
 import type { LogSource } from '../log/log.ts';
-import type { Settings } from '../primary/settings.ts';
 import type { OnStep } from './replacer.ts';
 import type { Resizer } from './resizer.ts';
+import type { Settings } from './settings.ts';
 import type { Supervisor } from './supervisor.ts';
 
 interface Parts {

@@ -7,10 +7,10 @@ import type { Balancing } from '../balancing/balancing.ts';
 import { sendQueues, untilAcknowledged } from '../balancing/send-queue.ts';
 import type { LogSource } from '../log/log.ts';
 import type { LogOutputs } from '../log/output.ts';
+import type { Settings } from '../pool/settings.ts';
 import type { Supervisor } from '../pool/supervisor.ts';
 import { EXIT_SLACK_MS, ExitCode } from '../protocol/messages.ts';
 import { emptyAcceptQueues } from './accept-queues.ts';
-import type { Settings } from './settings.ts';
 import { leaveLastWords } from './termination-message.ts';
 
 /** The share of SHUTDOWN_TIMEOUT_MS during which other workers go on accepting while one is blocked. The rest is for open requests. */

@@ -1,7 +1,10 @@
 /**
  * The operator's Node.js options: in NODE_OPTIONS, on the primary's command line, and for the workers only. Options for the
- * heap are removed, because each worker gets its heap on its command line (docs/decisions/1-cgroup-files.md).
+ * heap are removed, because each worker gets its heap on its command line (docs/decisions/1-cgroup-files.md). Options that affect
+ * what the kit sets apply, apply with a warning, or are refused with the reason; none is ignored silently. docs/node-options.md
+ * has the same table; a test compares the two.
  */
+import { tmpdir } from 'node:os';
 import type { HeapChoice } from './sizing.ts';
 
 export interface NodeOptions {
@@ -58,4 +61,159 @@ const SHORT: Record<string, string> = { r: 'require', C: 'conditions', i: 'inter
 /** As splitNodeOptions reads it. */
 export function joinNodeOptions(options: readonly string[]): string {
   return options.map(option => (/[ "\\]/.test(option) ? `"${option.replace(/["\\]/g, '\\$&')}"` : option)).join(' ');
+}
+
+interface Row {
+  /** For the docs: what the kit does with it. */
+  effect: string;
+  /** The reason to refuse it; undefined to accept it. `place` is where it was given. */
+  refuse?: (value: string | undefined, place: keyof NodeOptions) => string | undefined;
+  /** Logged for the operator. */
+  warning?: string;
+}
+
+/** Signals that the primary or the workers use. */
+const OWN_SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGTTIN', 'SIGTTOU', 'SIGUSR2', 'SIGURG'];
+const REPORT_SIGNAL = 'SIGUSR2';
+
+const PASSED_ON: Row = { effect: 'applies to the primary and the workers' };
+const DEBUGGER: Row = {
+  effect:
+    'applies, with a warning: anyone who reaches the port can run code; each worker has its own port, counted up from the primary’s',
+  warning: 'anyone who reaches a debugger’s port can run code as this user',
+};
+const HIDDEN: Row = {
+  ...DEBUGGER,
+  effect:
+    'applies to the primary, and to workers with `--inspect`; without `--inspect`, a worker’s inspector opens only to take the stack of a hung worker, on a free port with a secret path',
+};
+const WAITS: Row = {
+  effect:
+    'refused, after Node.js has waited for a debugger; in `WORKER_NODE_OPTIONS` it applies, with a warning: the worker waits until `WORKER_START_TIMEOUT_MS`',
+  refuse: (_, place) =>
+    place === 'workers' ? undefined : 'it makes the primary wait for a debugger; set it in WORKER_NODE_OPTIONS',
+  warning: 'a worker that waits for a debugger fails after WORKER_START_TIMEOUT_MS',
+};
+const CONFIG_FILE: Row = {
+  effect: 'refused: set its options in `NODE_OPTIONS`',
+  refuse: () => 'the kit cannot read the options of a configuration file; set them in NODE_OPTIONS or WORKER_NODE_OPTIONS',
+};
+const WATCH: Row = {
+  effect: 'refused: each watching process would start another one, endlessly',
+  refuse: () => 'each watching process would start another one, endlessly',
+};
+const ENV_FILE: Row = {
+  effect: 'applies, with a warning: it is read once, while a rolling restart reads `.env` again',
+  warning: 'it is read once; a rolling restart reads only .env and secret files again',
+};
+const SYMLINKS: Row = {
+  effect: 'applies to what the app imports, with a warning: `APP_MODULE` itself is resolved to its real path at each generation',
+  warning: 'APP_MODULE itself is resolved to its real path at each generation',
+};
+const refuseOwnSignal = (signal: string | undefined) =>
+  signal !== undefined && OWN_SIGNALS.includes(signal)
+    ? `the kit uses ${signal}; choose another signal, such as SIGPROF`
+    : undefined;
+
+export const NODE_OPTIONS = {
+  'max-old-space-size': { effect: 'sets the heap of each worker' },
+  'max-old-space-size-percentage': { effect: 'sets the share of the memory limit that all workers divide' },
+  'max-heap-size': { effect: 'sets the whole heap of each worker' },
+  'max-semi-space-size': PASSED_ON,
+  'max-http-header-size': { effect: 'sets `MAX_HEADER_BYTES`; refused if that has another value' },
+  inspect: DEBUGGER,
+  'inspect-port': HIDDEN,
+  'debug-port': HIDDEN,
+  'inspect-publish-uid': HIDDEN,
+  'inspect-brk': WAITS,
+  'inspect-wait': WAITS,
+  'enable-source-maps': PASSED_ON,
+  permission: {
+    effect:
+      'applies with `--allow-child-process`, `--allow-net`, `--allow-fs-read` of /proc, /sys and all loaded files, and `--allow-fs-write` of the temp dir; refused without them',
+    refuse: () => missingPermissions(),
+    warning: 'heap snapshots and CPU profiles need --allow-inspector',
+  },
+  'env-file': ENV_FILE,
+  'env-file-if-exists': ENV_FILE,
+  import: { effect: 'applies to the primary and the workers; in `WORKER_NODE_OPTIONS` to the workers only' },
+  require: { effect: 'as `--import`' },
+  title: PASSED_ON,
+  'disallow-code-generation-from-strings': PASSED_ON,
+  conditions: PASSED_ON,
+  'unhandled-rejections': PASSED_ON,
+  'network-family-autoselection-attempt-timeout': PASSED_ON,
+  'experimental-config-file': CONFIG_FILE,
+  'experimental-default-config-file': CONFIG_FILE,
+  'heapsnapshot-signal': {
+    effect: `applies, except for the kit’s own signals, which are refused: ${OWN_SIGNALS.join(', ')}`,
+    refuse: refuseOwnSignal,
+  },
+  'report-signal': { effect: 'as `--heapsnapshot-signal`', refuse: refuseOwnSignal },
+  'report-on-signal': {
+    effect: `applies with a \`--report-signal\` other than ${REPORT_SIGNAL}, the default; refused otherwise`,
+  },
+  'abort-on-uncaught-exception': {
+    effect: 'applies, with a warning: the other requests of that worker are lost',
+    warning: 'a worker with an uncaught exception ends at once and loses its other requests',
+  },
+  watch: WATCH,
+  'watch-path': WATCH,
+  'preserve-symlinks': SYMLINKS,
+  'preserve-symlinks-main': SYMLINKS,
+} satisfies Record<string, Row>;
+
+export interface Judged {
+  refused: string[];
+  warnings: string[];
+  /** Bytes, as it was given. */
+  maxHeaderSize: string | undefined;
+}
+
+const PLACES = { environment: 'NODE_OPTIONS', commandLine: 'command line', workers: 'WORKER_NODE_OPTIONS' } as const;
+
+/** @param maxHeaderBytes MAX_HEADER_BYTES, where it is set */
+export function judgeNodeOptions(options: NodeOptions, maxHeaderBytes: string | undefined): Judged {
+  const judged: Judged = { refused: [], warnings: [], maxHeaderSize: undefined };
+  const given = new Map<string, string | undefined>();
+  for (const place of ['environment', 'commandLine', 'workers'] as const) {
+    options[place].forEach((option, at) => {
+      const { name, value = valueAfter(options[place], at) } = parsed(option);
+      const row: Row | undefined = Object.hasOwn(NODE_OPTIONS, name)
+        ? NODE_OPTIONS[name as keyof typeof NODE_OPTIONS]
+        : undefined;
+      if (row === undefined) return;
+      given.set(name, value);
+      const objection = row.refuse?.(value, place);
+      const where = `--${name} (${PLACES[place]})`;
+      if (objection !== undefined) judged.refused.push(`${where} is refused: ${objection}`);
+      else if (row.warning !== undefined) judged.warnings.push(`${where}: ${row.warning}`);
+    });
+  }
+  if (given.has('report-on-signal') && (given.get('report-signal') ?? REPORT_SIGNAL) === REPORT_SIGNAL)
+    judged.refused.push(`--report-on-signal needs a --report-signal other than ${REPORT_SIGNAL}, which the kit uses`);
+  judged.maxHeaderSize = given.get('max-http-header-size');
+  if (judged.maxHeaderSize !== undefined && (maxHeaderBytes ?? judged.maxHeaderSize) !== judged.maxHeaderSize)
+    judged.refused.push(
+      `--max-http-header-size and MAX_HEADER_BYTES must be the same, got ${judged.maxHeaderSize} and ${maxHeaderBytes}`,
+    );
+  return judged;
+}
+
+function valueAfter(options: readonly string[], at: number): string | undefined {
+  const next = options[at + 1];
+  return next?.startsWith('-') ? undefined : next;
+}
+
+function missingPermissions(): string | undefined {
+  const { permission } = process;
+  const needed: [option: string, isGiven: boolean][] = [
+    ['--allow-child-process', permission?.has('child') ?? true],
+    ['--allow-net', permission?.has('net') ?? true],
+    ['--allow-fs-read=/proc/*', permission?.has('fs.read', '/proc/self') ?? true],
+    ['--allow-fs-read=/sys/*', permission?.has('fs.read', '/sys/fs/cgroup') ?? true],
+    [`--allow-fs-write=${tmpdir()}/*`, permission?.has('fs.write', `${tmpdir()}/bosun.sock`) ?? true],
+  ];
+  const missing = needed.filter(([, isGiven]) => !isGiven).map(([option]) => option);
+  return missing.length === 0 ? undefined : `the kit needs ${missing.join(', ')} as well`;
 }

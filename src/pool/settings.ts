@@ -13,10 +13,9 @@ import {
   usesRedis,
 } from '../config/config.ts';
 import { nodeOptions } from '../config/parse.ts';
-import type { NodeOptions } from '../resources/node-options.ts';
+import { judgeNodeOptions, type NodeOptions } from '../resources/node-options.ts';
 import { isThere, type Release, releaseAt, workingDirectory } from '../resources/working-directory.ts';
 import { generateSessionKey } from '../state/session-keys.ts';
-import { judgeNodeOptions } from './judged-options.ts';
 
 /** What a running primary can't change: its sockets are open, and its log is. */
 const FIXED = {
