@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { stripVTControlCharacters } from 'node:util';
-import { prettyLine } from '../src/log/pretty.ts';
+import { prettyLine } from '../src/log/output.ts';
 
 test('a line for people says when, how bad, what, and its fields', () => {
   const line = '{"level":"warn","time":"2026-11-25T08:00:01.250Z","pid":7,"event":"pool.backoff","ms":200,"why":"it crashed"}\n';

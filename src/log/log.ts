@@ -1,5 +1,6 @@
 /**
- * JSON lines through pino: one event each, named by its `event` field.
+ * JSON lines through pino: one event each, named by its `event` field. The primary gives its lines to its own writer (output.ts). A worker
+ * writes to `process.stdout`, like its app's `console.log`: two writers of one descriptor would break each other's lines.
  */
 import { createRequire } from 'node:module';
 import type { DestinationStream, Logger } from 'pino';
@@ -10,8 +11,14 @@ const COMMAND_ARGUMENTS = '*.command.args';
 /** Replaced by "[Redacted]": in the line itself, in its objects, and in their headers. */
 const SECRETS = [...SECRET_FIELDS.flatMap(field => [field, `*.${field}`, `*.headers.${field}`]), COMMAND_ARGUMENTS];
 
+/** A worker's lines that its primary has not read yet; more are dropped and counted. */
+const MAX_BUFFERED_BYTES = 8 << 20;
+
+/** The longest time that an exit waits for output which is still buffered in this process. */
+const FLUSH_TIMEOUT_MS = 1000;
+
 export type Log = Logger;
-/** Gives the process' logger. */
+/** Returns the logger of the process. */
 export type LogSource = () => Log;
 
 /**
@@ -30,4 +37,29 @@ function openLog(level: string, fields: Record<string, unknown>, write: Destinat
   const { pino, stdTimeFunctions } = createRequire(import.meta.url)('pino') as typeof import('pino');
   const formatters = { level: (label: string) => ({ level: label }) };
   return pino({ level, base: fields, timestamp: stdTimeFunctions.isoTime, formatters, redact: SECRETS }, { write });
+}
+
+/** The logger of worker number `worker`. Opens standard output with the first line: this saves a quiet worker 4 ms. */
+export function createWorkerLog(level: string, worker: number): LogSource {
+  let dropped = 0;
+  let isOpen = false;
+  const log = createLog(level, { pid: process.pid, worker }, line => {
+    if (!isOpen) process.stdout.on('error', () => undefined); // the primary is gone, and this worker is about to exit too
+    isOpen = true;
+    if (process.stdout.writableLength < MAX_BUFFERED_BYTES) process.stdout.write(line);
+    else if (dropped++ === 0) process.stdout.once('drain', logDropped);
+  });
+  function logDropped(): void {
+    log().warn({ event: 'log.dropped', stream: 'stdout', lines: dropped });
+    dropped = 0;
+  }
+  return log;
+}
+
+/** Resolves when everything that this worker has written is in the pipes to the primary; after 1 s in any case. */
+export async function flushWorkerOutput(): Promise<void> {
+  const written = (stream: NodeJS.WriteStream) =>
+    new Promise<void>(resolve => (stream.writable ? stream.write('', () => resolve()) : resolve()));
+  const timeout = new Promise<void>(resolve => setTimeout(resolve, FLUSH_TIMEOUT_MS).unref());
+  await Promise.race([timeout, Promise.all([written(process.stdout), written(process.stderr)])]);
 }

@@ -1,18 +1,17 @@
 /**
- * The single writer for standard output and standard error of the whole pool. Pipes keep only writes up to 4 KiB atomic (PIPE_BUF), so
- * one process must write the lines of all. It never blocks: unread output is buffered in bounded memory, and dropped
- * and counted beyond that.
+ * The primary's writer for standard output and standard error of the whole pool. Pipes keep only writes up to 4 KiB atomic (PIPE_BUF), so
+ * one process must write the lines of all. It never blocks: it buffers unread output in bounded memory, and drops and counts
+ * the rest. Lines to a terminal are formatted for people.
  */
 import { constants, fstatSync, openSync, write } from 'node:fs';
 import { Socket } from 'node:net';
 import { isatty } from 'node:tty';
-import { prettyLine } from './pretty.ts';
+import { styleText } from 'node:util';
 
 /** The buffer of each descriptor while its reader does not read. */
-const MAX_WAITING_BYTES = 8 << 20;
+const MAX_BUFFERED_BYTES = 8 << 20;
 /** Extra room for the primary's own lines. */
 const RESERVED_BYTES = 256 << 10;
-/** Of one write. */
 const MAX_WRITE_BYTES = 64 << 10;
 /** The pause before a stopped terminal (Ctrl-S) is tried again. */
 const TERMINAL_RETRY_MS = 20;
@@ -21,7 +20,7 @@ const NEWLINE = 10;
 /** Writes all of `bytes`, then calls back, with the error where it could not. Never blocks. */
 type Write = (bytes: Buffer, done: (error?: Error | null) => void) => void;
 
-/** Takes whole lines. */
+/** Accepts whole lines. */
 export interface LineSink {
   write(lines: Buffer): void;
 }
@@ -29,15 +28,13 @@ export interface LineSink {
 export class LogOutput implements LineSink {
   readonly #write: Write;
   readonly #onDropped: (lines: number) => void;
-  readonly #waiting: Buffer[] = [];
-  /** Of those that wait, and of those that are being written. */
+  readonly #buffered: Buffer[] = [];
+  /** Of the buffered lines and of those that are being written. */
   #bytes = 0;
   #isWriting = false;
-  /** That have ended. */
-  #writes = 0;
-  /** Not reported yet. */
-  #dropped = 0;
-  #droppedInAll = 0;
+  #completedWrites = 0;
+  #unreportedDrops = 0;
+  #droppedLines = 0;
   #emptied: PromiseWithResolvers<void> | undefined;
 
   /** Calls `onDropped` with the number of dropped lines once there is room again. */
@@ -48,29 +45,29 @@ export class LogOutput implements LineSink {
 
   /** Lines that were not written since the start. */
   get droppedLines(): number {
-    return this.#droppedInAll;
+    return this.#droppedLines;
   }
 
   write(lines: Buffer): void {
-    this.#add(lines, MAX_WAITING_BYTES);
+    this.#add(lines, MAX_BUFFERED_BYTES);
   }
 
-  /** Of the primary itself. */
+  /** Writes a line of the primary itself, for which there is extra room. */
   writeOwn(line: string): void {
-    this.#add(Buffer.from(line), MAX_WAITING_BYTES + RESERVED_BYTES);
+    this.#add(Buffer.from(line), MAX_BUFFERED_BYTES + RESERVED_BYTES);
   }
 
   /** Resolves when everything is written, when the reader has read nothing for `stallMs`, or after five times that. */
   async flush(stallMs: number): Promise<void> {
     const deadline = performance.now() + 5 * stallMs;
     while (this.#bytes > 0 && performance.now() < deadline) {
-      const before = this.#writes;
+      const before = this.#completedWrites;
       this.#emptied ??= Promise.withResolvers<void>();
       const timer = setTimeout(this.#emptied.resolve, stallMs);
       await this.#emptied.promise;
       clearTimeout(timer);
       this.#emptied = undefined;
-      if (this.#writes === before) return;
+      if (this.#completedWrites === before) return;
     }
   }
 
@@ -80,12 +77,12 @@ export class LogOutput implements LineSink {
       return;
     }
     this.#bytes += lines.length;
-    this.#waiting.push(lines);
-    if (!this.#isWriting) this.#next();
+    this.#buffered.push(lines);
+    if (!this.#isWriting) this.#writeNext();
   }
 
   /** One write at a time: lines that arrive meanwhile go into the next one. */
-  #next(): void {
+  #writeNext(): void {
     const batch = this.#takeBatch();
     if (batch === undefined) {
       this.#emptied?.resolve();
@@ -94,34 +91,34 @@ export class LogOutput implements LineSink {
     this.#isWriting = true;
     this.#write(batch, error => {
       this.#isWriting = false;
-      this.#writes++;
+      this.#completedWrites++;
       this.#bytes -= batch.length;
       if (error) this.#drop(batch);
-      else if (this.#dropped > 0 && this.#bytes < MAX_WAITING_BYTES / 2) this.#tell();
-      if (!this.#isWriting) this.#next();
+      else if (this.#unreportedDrops > 0 && this.#bytes < MAX_BUFFERED_BYTES / 2) this.#reportDropped();
+      if (!this.#isWriting) this.#writeNext();
     });
   }
 
   #takeBatch(): Buffer | undefined {
     let count = 0;
-    for (let bytes = 0; count < this.#waiting.length; count++) {
-      bytes += this.#waiting[count]?.length ?? 0;
+    for (let bytes = 0; count < this.#buffered.length; count++) {
+      bytes += this.#buffered[count]?.length ?? 0;
       if (count > 0 && bytes > MAX_WRITE_BYTES) break;
     }
-    const batch = this.#waiting.splice(0, count);
+    const batch = this.#buffered.splice(0, count);
     return batch.length > 1 ? Buffer.concat(batch) : batch[0];
   }
 
   #drop(lines: Buffer): void {
     let count = 0;
     for (let at = lines.indexOf(NEWLINE); at !== -1; at = lines.indexOf(NEWLINE, at + 1)) count++;
-    this.#dropped += count;
-    this.#droppedInAll += count;
+    this.#unreportedDrops += count;
+    this.#droppedLines += count;
   }
 
-  #tell(): void {
-    const lines = this.#dropped;
-    this.#dropped = 0;
+  #reportDropped(): void {
+    const lines = this.#unreportedDrops;
+    this.#unreportedDrops = 0;
     this.#onDropped(lines);
   }
 }
@@ -130,7 +127,7 @@ export class LogOutputs {
   readonly stdout: LogOutput;
   readonly stderr: LogOutput;
 
-  /** Of this process' descriptors 1 and 2, which are one where both lead to the same file, pipe or terminal. */
+  /** For this process' descriptors 1 and 2, with one writer where both lead to the same file, pipe or terminal. */
   constructor(onDropped: (stream: 'stdout' | 'stderr', lines: number) => void) {
     this.stdout = new LogOutput(writeTo(1), lines => onDropped('stdout', lines));
     this.stderr = isSameFile(1, 2) ? this.stdout : new LogOutput(writeTo(2), lines => onDropped('stderr', lines));
@@ -169,8 +166,18 @@ function isSameFile(one: number, other: number): boolean {
 
 function writeTo(fd: number): Write {
   if (isatty(fd)) {
-    const write = toFile(withoutBlocking(fd));
-    return (bytes, done) => write(pretty(bytes), done);
+    const write = toFile(nonBlocking(fd));
+    return (bytes, done) =>
+      write(
+        Buffer.from(
+          bytes
+            .toString()
+            .split(/(?<=\n)/)
+            .map(prettyLine)
+            .join(''),
+        ),
+        done,
+      );
   }
   const stat = fstatSync(fd);
   return stat.isFIFO() || stat.isSocket() ? toPipe(fd) : toFile(fd);
@@ -178,13 +185,11 @@ function writeTo(fd: number): Write {
 
 function toPipe(fd: number): Write {
   const socket = new Socket({ fd, readable: false, writable: true });
-  socket.on('error', () => {
-    /* the reader is gone; each write reports it too */
-  });
+  socket.on('error', () => undefined); // the reader is gone; each write reports it too
   return (bytes, done) => void socket.write(bytes, done);
 }
 
-/** Uses a thread: a slow disk does not block the server. */
+/** `fs.write` uses a thread: a slow disk does not block the event loop. */
 function toFile(fd: number): Write {
   const put: Write = (bytes, done) =>
     write(fd, bytes, (error, written) => {
@@ -196,7 +201,7 @@ function toFile(fd: number): Write {
 }
 
 /** A stopped terminal would block its writer, even in a thread, and an exiting process waits for its threads. */
-function withoutBlocking(fd: number): number {
+function nonBlocking(fd: number): number {
   try {
     return openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
   } catch {
@@ -204,12 +209,42 @@ function withoutBlocking(fd: number): number {
   }
 }
 
-function pretty(lines: Buffer): Buffer {
-  return Buffer.from(
-    lines
-      .toString()
-      .split(/(?<=\n)/)
-      .map(prettyLine)
-      .join(''),
-  );
+const COLORS = { fatal: 'red', error: 'red', warn: 'yellow', info: 'green', debug: 'gray', trace: 'gray' } as const;
+
+/** Formats a log line for people: time, level, event, then its fields. Returns other lines unchanged: an app may print JSON too. */
+export function prettyLine(line: string): string {
+  let fields: unknown;
+  try {
+    fields = JSON.parse(line);
+  } catch {
+    return line;
+  }
+  if (!isKitLine(fields)) return line;
+  const { level, time, event, msg, pid: _, err, stack: own, ...rest } = fields;
+  const color = COLORS[level as keyof typeof COLORS];
+  const name = styleText(color, String(level).padEnd(5), { validateStream: false });
+  const trace = typeof err === 'object' && err !== null && 'stack' in err ? err.stack : own;
+  // The stack of a hung worker is a list of frames.
+  const lines = Array.isArray(trace) ? trace.map(frame => `    at ${frame}`) : [trace];
+  const stack = trace === undefined ? '' : `\n${lines.join('\n')}`;
+  const values = Object.entries(rest)
+    .filter(([, value]) => typeof value !== 'string' || value === '' || !stack.includes(value))
+    .flatMap(([field, value]) => formatField(field, value));
+  const text = [event, msg, ...values].filter(part => part !== undefined).join(' ');
+  // Text of apps and clients may contain terminal escapes; only a stack has several lines.
+  const safe = `${text.replace(/\p{Cc}/gu, ' ')}${stack.replace(/[^\P{Cc}\n\t]/gu, ' ')}`;
+  return `${String(time).slice(11, 23)} ${name} ${safe}\n`;
+}
+
+/** As name=value, for an object one per field. Nothing for null and empty lists. */
+function formatField(name: string, value: unknown): string[] {
+  if (value === null || (Array.isArray(value) && value.length === 0)) return [];
+  if (typeof value !== 'object' || Array.isArray(value))
+    return [`${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`];
+  return Object.entries(value).flatMap(([field, inner]) => formatField(`${name}.${field}`, inner));
+}
+
+function isKitLine(line: unknown): line is Record<string, unknown> {
+  if (typeof line !== 'object' || line === null || !('level' in line && 'time' in line)) return false;
+  return typeof line.level === 'string' && Object.hasOwn(COLORS, line.level) && typeof line.time === 'string';
 }

@@ -2,10 +2,10 @@
  * From this worker to the primary, and back.
  */
 
+import { flushWorkerOutput } from '../log/log.ts';
 import { isEnvelope, isInternal, seal } from '../protocol/envelope.ts';
 import { parseToWorker } from '../protocol/message-shapes.ts';
 import type { ExitCode, ToPrimary, ToWorker } from '../protocol/messages.ts';
-import { flushOutput } from './output.ts';
 
 const send = process.send?.bind(process);
 
@@ -41,5 +41,5 @@ export function tell(message: ToPrimary, onWritten: () => void = () => undefined
 
 /** Ends this process once all messages and log lines are in the pipes. */
 export function sayByeAndExit(code: ExitCode): void {
-  tell({ type: 'bye' }, () => void flushOutput().then(() => process.exit(code)));
+  tell({ type: 'bye' }, () => void flushWorkerOutput().then(() => process.exit(code)));
 }

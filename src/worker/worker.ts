@@ -5,7 +5,7 @@
 import type { RequestListener } from 'node:http';
 import { PortError } from '../balancing/sockets.ts';
 import { type Config, type Inherited, usesRedis } from '../config/config.ts';
-import type { LogSource } from '../log/log.ts';
+import { createWorkerLog, type LogSource } from '../log/log.ts';
 import { type Broadcast, type Diagnosis, type DiagnosisTarget, KEYS_EVENT, type ToWorker } from '../protocol/messages.ts';
 import { monotonicMs } from '../protocol/monotonic.ts';
 import { MalformedError } from '../protocol/shapes.ts';
@@ -14,7 +14,7 @@ import { messageOf, reportOf } from './error-report.ts';
 import { WorkerKit } from './kit.ts';
 import { AppError, listensItself, loadApp } from './load-app.ts';
 import { letKernelPreferUs } from './oom-score.ts';
-import { createWorkerLog } from './output.ts';
+
 import { OwnListening } from './own-listening.ts';
 import { dropAppMessages, messageIn, tell } from './primary-line.ts';
 import { interceptProcess } from './process-events.ts';
