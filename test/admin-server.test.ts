@@ -8,7 +8,7 @@ import { test } from 'node:test';
 import { openAdmin } from '../src/admin/server.ts';
 import { adminConnections } from '../src/primary/connection-limit.ts';
 import { fileLimit } from '../src/resources/file-limit.ts';
-import { ask, RawClient, requestText } from './process/clients.ts';
+import { RawClient, request, requestText } from './process/clients.ts';
 import { seededRandom } from './random.ts';
 import { until } from './until.ts';
 
@@ -50,9 +50,9 @@ test('the admin port answers a new client when idle connections fill it: the one
   const { port, refused } = await opened(t);
   const first = await RawClient.open(port);
   const kept = await RawClient.open(port);
-  assert.equal((await first.ask('/livez')).status, 200); // since then it is idle for a shorter time than `kept`
+  assert.equal((await first.request('/livez')).status, 200); // since then it is idle for a shorter time than `kept`
   const others = [await RawClient.open(port), await RawClient.open(port)];
-  assert.equal((await ask(port, '/livez')).status, 200);
+  assert.equal((await request(port, '/livez')).status, 200);
   assert.equal(await kept.ended(), 'FIN');
   assert.deepEqual([first.isOpen, ...others.map(({ isOpen }) => isOpen)], [true, true, true]);
   assert.deepEqual(refused, ['too many connections']);
@@ -63,10 +63,10 @@ test('the admin port keeps event streams when idle connections fill it', async t
   const streams = await Promise.all(Array.from({ length: MOST - 1 }, () => RawClient.open(port)));
   for (const stream of streams) {
     stream.write(requestText('/events'));
-    await stream.heard(/^HTTP\/1.1 200 /);
+    await stream.received(/^HTTP\/1.1 200 /);
   }
   for (let i = 0; i < 3 * MOST; i++) await RawClient.open(port);
-  assert.equal((await ask(port, '/livez')).status, 200);
+  assert.equal((await request(port, '/livez')).status, 200);
   assert.ok(streams.every(({ isOpen }) => isOpen));
 });
 
@@ -79,7 +79,7 @@ test('the admin port answers a new client when clients that do not read their an
     silent.write(requestText('/long'));
     await asked;
   }
-  assert.equal((await ask(port, '/livez')).status, 200);
+  assert.equal((await request(port, '/livez')).status, 200);
 });
 
 test('the admin port ends silent connections, partial requests and partial bodies', async t => {
@@ -99,7 +99,7 @@ test('with ADMIN_TOKEN everything on the admin port but the probes requires it',
   const { port } = await opened(t, token);
   const basic = (login: string) => `Basic ${Buffer.from(login).toString('base64')}`;
   for (const Authorization of [`Bearer ${token}`, `bearer ${token}`, basic(`:${token}`), basic(`somebody:${token}`)])
-    assert.equal((await ask(port, '/short', { headers: { Authorization } })).status, 200, Authorization);
+    assert.equal((await request(port, '/short', { headers: { Authorization } })).status, 200, Authorization);
   const wrong = [
     undefined,
     '',
@@ -114,18 +114,22 @@ test('with ADMIN_TOKEN everything on the admin port but the probes requires it',
   ];
   for (const path of ['/short', '/events', '/nothing'])
     for (const Authorization of wrong) {
-      const { status, headers, body } = await ask(port, path, Authorization === undefined ? {} : { headers: { Authorization } });
+      const { status, headers, body } = await request(
+        port,
+        path,
+        Authorization === undefined ? {} : { headers: { Authorization } },
+      );
       assert.equal(status, 401, `${path} ${Authorization}`);
       assert.match(headers['www-authenticate'] ?? '', /^Basic realm=/);
       assert.doesNotMatch(body, /characters/);
     }
-  assert.equal((await ask(port, '/livez')).status, 200);
-  assert.equal((await ask(port, '/livez', { headers: { Authorization: 'Bearer wrong' } })).status, 200);
+  assert.equal((await request(port, '/livez')).status, 200);
+  assert.equal((await request(port, '/livez', { headers: { Authorization: 'Bearer wrong' } })).status, 200);
 });
 
 test("an answer that fails is a 500 without the error's text, which is logged", async t => {
   const { port, failed } = await opened(t);
-  const { status, body } = await ask(port, '/failing');
+  const { status, body } = await request(port, '/failing');
   assert.deepEqual([status, body], [500, 'internal error; see the log\n']);
   assert.match(String(failed), /postgres/);
 });
@@ -135,7 +139,7 @@ test('concurrent requests share one answer, and later ones get a new one', async
   const client = await RawClient.open(port);
   client.write(requestText('/counted').repeat(20));
   for (let i = 0; i < 20; i++) assert.equal((await client.answer()).body, '1');
-  assert.equal((await client.ask('/counted')).body, '2');
+  assert.equal((await client.request('/counted')).body, '2');
 });
 
 test('random bytes, malformed requests and resets do not harm the admin port', async t => {
@@ -168,7 +172,7 @@ test('random bytes, malformed requests and resets do not harm the admin port', a
     if (random() < 0.5) client.close();
     if (random() < 0.5) client.reset();
   }
-  assert.equal((await ask(port, '/livez')).status, 200);
+  assert.equal((await request(port, '/livez')).status, 200);
   await until(
     () => new Promise<true | undefined>(resolve => server.getConnections((_, open) => resolve(open <= MOST || undefined))),
     () => 'connections left',

@@ -3,7 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { ask, everyWorker, RawClient } from './process/clients.ts';
+import { everyWorker, RawClient, request } from './process/clients.ts';
 import { ROOT, type Status } from './process/kit.ts';
 import { until } from './until.ts';
 
@@ -23,16 +23,16 @@ export async function assertAdopted({ port, status, stop }: Adopter, project: st
   const { sizing, workers } = await status();
   assert.match((sizing as { reason: string }).reason, /CPUs?, rounded half up|memory/, 'sized from the limits');
   await everyWorker(port, workers.length, async client => {
-    const { app, pid } = await client.askJson<{ app: string; pid: number }>('/');
+    const { app, pid } = await client.requestJson<{ app: string; pid: number }>('/');
     assert.equal(app, project);
     return pid;
   });
   const body = JSON.stringify({ echo: project });
   const headers = { 'Content-Type': 'application/json', 'Content-Length': String(body.length) };
-  assert.equal((await ask(port, '/echo', { method: 'POST', headers, body })).body, body);
+  assert.equal((await request(port, '/echo', { method: 'POST', headers, body })).body, body);
 
   await using slow = await RawClient.open(port);
-  const answer = slow.ask('/slow');
+  const answer = slow.request('/slow');
   await until(
     async () => (await status()).workers.some(({ inFlight }) => inFlight > 0) || undefined,
     () => 'no request in flight',

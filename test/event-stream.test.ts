@@ -50,13 +50,13 @@ test('one that does not read is ended at 4 MiB, and one that does gets every sam
   silent.write('GET /events HTTP/1.1\r\nHost: x\r\n\r\n');
   while (responses.length < 1) await turn();
   const reader = await listen(port);
-  let heard = '';
+  let received = '';
   let count = 0;
   reader.setEncoding('utf8').on('data', (chunk: string) => {
-    heard += chunk;
-    const parts = heard.split('event: sample\n');
+    received += chunk;
+    const parts = received.split('event: sample\n');
     count += parts.length - 1;
-    heard = parts.at(-1) ?? '';
+    received = parts.at(-1) ?? '';
   });
   const [unread] = responses;
   assert.ok(unread);
@@ -102,9 +102,9 @@ test('a reader without the current token is disconnected', async () => {
   const { stream, port, access } = await serving();
   const before = (await listen(port)).setEncoding('utf8');
   const end = once(before, 'end');
-  let heard = '';
+  let received = '';
   before.on('data', chunk => {
-    heard += chunk;
+    received += chunk;
   });
   access.token = 'a token';
   const operator = (await listen(port)).setEncoding('utf8');
@@ -115,5 +115,5 @@ test('a reader without the current token is disconnected', async () => {
   const [event] = await once(operator, 'data');
   assert.match(event, /event: lifecycle\n.*with the message/);
   await end;
-  assert.doesNotMatch(heard, /lifecycle/);
+  assert.doesNotMatch(received, /lifecycle/);
 });

@@ -9,7 +9,7 @@ import { WorkerKit } from '../src/worker/kit.ts';
 
 test('a handler that throws or rejects is logged, and every other one hears the event, with data of its own', async () => {
   const { kit, logged } = kitWith();
-  const heard: unknown[] = [];
+  const received: unknown[] = [];
   kit.on('news', () => {
     throw new Error('thrown');
   });
@@ -18,15 +18,15 @@ test('a handler that throws or rejects is logged, and every other one hears the 
   });
   for (const listener of [1, 2])
     kit.on('news', data => {
-      heard.push([listener, data]);
+      received.push([listener, data]);
       (data as unknown[]).pop();
     });
   kit.deliver('news', '[1,2]');
   // Of the names that Node.js' own emitters treat apart, none is.
-  kit.on('error', data => heard.push(data));
+  kit.on('error', data => received.push(data));
   kit.deliver('error', '"plain"');
   kit.deliver('nobody listens', 'null');
-  assert.deepEqual(heard, [[1, [1]], [2, [1]], 'plain'], 'both have taken one from their own');
+  assert.deepEqual(received, [[1, [1]], [2, [1]], 'plain'], 'both have taken one from their own');
   await new Promise(setImmediate);
   assert.deepEqual(logged, ['broadcast.handler-failed news thrown', 'broadcast.handler-failed news rejected']);
 });
@@ -37,15 +37,15 @@ test('a retained event comes first, and one that was taken back does not come', 
     ['gone', 'null'],
   ]);
   const { kit, logged } = kitWith(retained);
-  const heard: unknown[] = [];
-  for (const name of ['kept', 'gone', 'unknown']) kit.on(name, data => heard.push([name, data]));
+  const received: unknown[] = [];
+  for (const name of ['kept', 'gone', 'unknown']) kit.on(name, data => received.push([name, data]));
   kit.on('kept', async () => {
     throw new Error('rejected');
   });
-  assert.deepEqual(heard, [], 'not before the code that asks has ended');
+  assert.deepEqual(received, [], 'not before the code that asks has ended');
   await new Promise(setImmediate);
   kit.deliver('kept', '{"n":2}');
-  assert.deepEqual(heard, [
+  assert.deepEqual(received, [
     ['kept', { n: 1 }],
     ['kept', { n: 2 }],
   ]);

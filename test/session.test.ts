@@ -13,7 +13,7 @@ import koaSession from 'koa-session';
 import { readConfig } from '../src/config/config.ts';
 import { closeRedis, connectRedis, type RedisClient } from '../src/state/redis.ts';
 import { sessionMiddleware } from '../src/state/session.ts';
-import { type Answer, ask } from './process/clients.ts';
+import { type Answer, request } from './process/clients.ts';
 import { LocalRedis, withRedis } from './process/redis.ts';
 import { Visitor } from './visitor.ts';
 
@@ -71,7 +71,7 @@ for (const mode of ['in cookies', 'in Redis'] as const) {
       );
       const port = await serve(app);
       const visitor = new Visitor();
-      for (const visits of [1, 2, 3]) assert.equal((await visitor.ask(port, '/')).body, JSON.stringify({ visits }));
+      for (const visits of [1, 2, 3]) assert.equal((await visitor.request(port, '/')).body, JSON.stringify({ visits }));
       assert.deepEqual([...visitor.cookies.keys()], ['seen', COOKIE, `${COOKIE}.sig`], 'the app’s own cookie is not signed');
       assert.equal(app.keys, undefined);
     });
@@ -94,8 +94,8 @@ for (const mode of ['in cookies', 'in Redis'] as const) {
         app.keys = keys;
         const port = await serve(app);
         const visitor = new Visitor();
-        assert.equal((await visitor.ask(port, '/')).body, '{"remembered":null,"visits":1}');
-        assert.equal((await visitor.ask(port, '/')).body, '{"remembered":"me","visits":2}');
+        assert.equal((await visitor.request(port, '/')).body, '{"remembered":null,"visits":1}');
+        assert.equal((await visitor.request(port, '/')).body, '{"remembered":"me","visits":2}');
         assert.equal(visitor.cookies.get('remember.sig'), sign('the key of this app', 'remember=me'));
         assert.equal(visitor.cookies.get(`${COOKIE}.sig`), sign(KEYS[0] ?? '', `${COOKIE}=${visitor.cookies.get(COOKIE)}`));
         assert.equal(app.keys, keys);
@@ -107,8 +107,8 @@ for (const mode of ['in cookies', 'in Redis'] as const) {
       const plain = new Koa({ keys: KEYS });
       plain.use(koaSession({ key: COOKIE }, plain)).use(visit as unknown as Koa.Middleware);
       const visitor = new Visitor();
-      await visitor.ask(await serve(plain), '/');
-      assert.equal((await visitor.ask(await serve(appOf(kitSession(), visit)), '/')).body, '{"visits":2}');
+      await visitor.request(await serve(plain), '/');
+      assert.equal((await visitor.request(await serve(appOf(kitSession(), visit)), '/')).body, '{"visits":2}');
     });
 
     test("sessions of the kit are separate from those of the app's own koa-session", async () => {
@@ -124,24 +124,24 @@ for (const mode of ['in cookies', 'in Redis'] as const) {
       for (const layer of layers) app.use(layer as unknown as Koa.Middleware);
       const port = await serve(app);
       const visitor = new Visitor();
-      for (const path of ['/own', '/', '/']) await visitor.ask(port, path);
+      for (const path of ['/own', '/', '/']) await visitor.request(port, path);
       assert.deepEqual([...visitor.cookies.keys()], ['own', 'own.sig', COOKIE, `${COOKIE}.sig`]);
-      assert.equal((await visitor.ask(port, '/own')).body, '{"visits":4}');
-      assert.equal((await visitor.ask(port, '/')).body, '{"visits":3}');
+      assert.equal((await visitor.request(port, '/own')).body, '{"visits":4}');
+      assert.equal((await visitor.request(port, '/')).body, '{"visits":3}');
     });
 
     test('sessions signed with an older key are signed again, for the lifetime of the cookie', async () => {
       const visitor = new Visitor();
-      await visitor.ask(await serve(appOf(kitSession(KEYS.slice(1)), visit)), '/');
+      await visitor.request(await serve(appOf(kitSession(KEYS.slice(1)), visit)), '/');
       const port = await serve(appOf(kitSession(), look));
-      const { headers, body } = await visitor.ask(port, '/');
+      const { headers, body } = await visitor.request(port, '/');
       assert.deepEqual(JSON.parse(body), { visits: 1 });
       assert.match(
         headers['set-cookie'] ?? '',
         new RegExp(`^${COOKIE}\\.sig=[\\w-]+; path=/; expires=[^;]+; samesite=lax; httponly$`),
       );
       assert.equal(visitor.cookies.get(`${COOKIE}.sig`), sign(KEYS[0] ?? '', `${COOKIE}=${visitor.cookies.get(COOKIE)}`));
-      assert.equal((await visitor.ask(port, '/')).headers['set-cookie'], undefined);
+      assert.equal((await visitor.request(port, '/')).headers['set-cookie'], undefined);
     });
 
     /** Where a session is mounted twice: each layer changes a field, and the app's answer is that of `last`. */
@@ -197,7 +197,7 @@ for (const mode of ['in cookies', 'in Redis'] as const) {
           let cookies = {};
           for (const count of [1, 2, 3]) {
             writes = 0;
-            const answer = await ask(port, '/', { headers: { ...headers, ...cookies } });
+            const answer = await request(port, '/', { headers: { ...headers, ...cookies } });
             assert.deepEqual(JSON.parse(answer.body), { first: count, last: count });
             assert.deepEqual(Object.keys(cookiesOf(answer)), [cookie, `${cookie}.sig`]);
             if (isStored) assert.equal(writes, name === 'one after the other' ? 2 : 1);
@@ -232,7 +232,7 @@ for (const mode of ['in cookies', 'in Redis'] as const) {
       );
       const port = await serve(app);
       const visitor = new Visitor();
-      const bodyOf = async (path: string) => JSON.parse((await visitor.ask(port, path)).body) as unknown;
+      const bodyOf = async (path: string) => JSON.parse((await visitor.request(port, path)).body) as unknown;
       assert.deepEqual(await bodyOf('/'), { session: {}, fields: [] });
       assert.equal(visitor.cookies.size, 0, 'a session that nobody fills is not kept');
       await bodyOf('/replace');

@@ -19,14 +19,14 @@ export class Visitor {
   }
 
   /** On a connection of its own. */
-  async ask(port: number, path: string): Promise<Answer> {
+  async request(port: number, path: string): Promise<Answer> {
     await using client = await RawClient.open(port);
-    return await this.askOn(client, path);
+    return await this.requestOn(client, path);
   }
 
-  async askOn(client: RawClient, path: string): Promise<Answer> {
+  async requestOn(client: RawClient, path: string): Promise<Answer> {
     const cookie = [...this.cookies].map(([name, value]) => `${name}=${value}`).join('; ');
-    const answer = await client.ask(path, { headers: cookie ? { Cookie: cookie } : {} });
+    const answer = await client.request(path, { headers: cookie ? { Cookie: cookie } : {} });
     for (const line of answer.headers['set-cookie']?.split('\n') ?? []) this.#keep(line);
     return answer;
   }
@@ -40,7 +40,7 @@ export class Visitor {
   async countOnEveryWorker(port: number, workers: number, before = 0): Promise<Count[]> {
     const counts: Count[] = [];
     await everyWorker(port, workers, async client => {
-      const count = jsonOf<Count>(await this.askOn(client, '/api/counter'));
+      const count = jsonOf<Count>(await this.requestOn(client, '/api/counter'));
       counts.push(count);
       assert.equal(count.counter, before + counts.length);
       return count.worker;
@@ -50,7 +50,7 @@ export class Visitor {
 
   /** The JSON of a route. */
   async json<T>(port: number, path: string): Promise<T> {
-    return jsonOf<T>(await this.ask(port, path));
+    return jsonOf<T>(await this.request(port, path));
   }
 
   #keep(line: string): void {

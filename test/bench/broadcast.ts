@@ -115,7 +115,7 @@ function signingMicroseconds(): string {
   return spread(rounds, 1);
 }
 
-/** Has each worker of each pod send, and waits until all of them have heard everything. */
+/** Has each worker of each pod send, and waits until all of them have received everything. */
 async function sendFromAll({ count, perTurn, everyMs }: typeof PACED): Promise<void> {
   await forEachWorker(`/send?count=${count}&perTurn=${perTurn}&everyMs=${everyMs}`);
   sent += WORKERS * count;
@@ -123,7 +123,7 @@ async function sendFromAll({ count, perTurn, everyMs }: typeof PACED): Promise<v
   for (;;) {
     const answers = await forEachWorker('/');
     if (answers.every(({ total }) => total >= sent)) return;
-    if (performance.now() > deadline) throw new Error(`${sent} events expected, heard ${answers.map(({ total }) => total)}`);
+    if (performance.now() > deadline) throw new Error(`${sent} events expected, received ${answers.map(({ total }) => total)}`);
     await sleep(20);
   }
 }
@@ -149,14 +149,14 @@ async function forEachWorker(path: string): Promise<Answer[]> {
 
 async function bareDelays(): Promise<number[]> {
   const delays: number[] = [];
-  const heard = (_: string, text: string) => delays.push(performance.now() - JSON.parse(text).at);
-  subscriber.on('message', heard);
+  const received = (_: string, text: string) => delays.push(performance.now() - JSON.parse(text).at);
+  subscriber.on('message', received);
   const filler = 'x'.repeat(1000);
   for (let i = 0; i < PACED.count; i++) {
     await publisher.publish('bare', JSON.stringify({ at: performance.now(), filler }));
     await sleep(PACED.everyMs);
   }
-  subscriber.off('message', heard);
+  subscriber.off('message', received);
   return delays;
 }
 

@@ -38,7 +38,7 @@ export async function openLoop(
     const isLong = random() < share;
     const due = dueAt;
     pending.push(
-      ask(port, `${path}?ms=${isLong ? longMs : shortMs}`).then(
+      request(port, `${path}?ms=${isLong ? longMs : shortMs}`).then(
         () => {
           latencies.all.push(performance.now() - due);
           if (!isLong) latencies.short.push(performance.now() - due);
@@ -57,7 +57,7 @@ export function percentile(values: number[], share: number): number {
   return values.sort((a, b) => a - b)[Math.floor(values.length * share)] ?? Number.NaN;
 }
 
-function ask(port: number, path: string): Promise<void> {
+function request(port: number, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
     const request = http.get({ port, host: '127.0.0.1', path, agent: false }, response => {
       response.resume().once('end', resolve);

@@ -39,7 +39,7 @@ class Tally {
 }
 
 /** One request on a connection of its own. */
-function askOnce(port: number, path: string, tally: Tally, body = ''): Promise<void> {
+function requestOnce(port: number, path: string, tally: Tally, body = ''): Promise<void> {
   return new Promise(resolve => {
     const failed = (why: string) => {
       tally.fail(`${path}: ${why}`);
@@ -70,7 +70,7 @@ async function keepAlive(port: number, tally: Tally, goesOn: () => boolean, path
     try {
       const askedAt = performance.now();
       if (client?.isOpen !== true) client = await RawClient.open(port); // like any client that has seen the server's FIN
-      const { status, headers } = await client.ask(path);
+      const { status, headers } = await client.request(path);
       const at = performance.now();
       if (status !== 200) throw new Error(String(status));
       tally.requests++;
@@ -90,7 +90,7 @@ async function keepAlive(port: number, tally: Tally, goesOn: () => boolean, path
  * Four requests in one write, then their four answers. (A client that keeps writing before it has read may always find that its
  * connection was ended by the answer before: RFC 9112, 9.3.2 has it ask again.)
  */
-async function askInBatches(port: number, tally: Tally, goesOn: () => boolean): Promise<void> {
+async function requestInBatches(port: number, tally: Tally, goesOn: () => boolean): Promise<void> {
   let client: RawClient | undefined;
   while (goesOn()) {
     try {
@@ -121,9 +121,9 @@ async function measure(policy: string): Promise<void> {
   let isOver = false;
   const goesOn = () => !isOver;
   const once = async (path: string, body?: string) => {
-    while (goesOn()) await askOnce(port, path, tally, body);
+    while (goesOn()) await requestOnce(port, path, tally, body);
   };
-  const loops = [once('/'), once('/'), once('/upload', UPLOAD), askInBatches(port, tally, goesOn)];
+  const loops = [once('/'), once('/'), once('/upload', UPLOAD), requestInBatches(port, tally, goesOn)];
   for (let count = 0; count < 16; count++) loops.push(keepAlive(port, tally, goesOn, '/'));
   for (let count = 0; count < 8; count++) loops.push(keepAlive(port, tally, goesOn, '/slow?ms=500'));
 

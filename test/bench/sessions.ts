@@ -46,7 +46,7 @@ async function p99(path: string, expected: number): Promise<number> {
   const waits: number[] = [];
   for (let i = 0; i < REQUESTS; i++) {
     const startedAt = performance.now();
-    const status = await ask(path);
+    const status = await request(path);
     waits.push(performance.now() - startedAt);
     if (status !== expected) throw new Error(`${path} must answer ${expected}, got ${status}`);
   }
@@ -56,16 +56,16 @@ async function p99(path: string, expected: number): Promise<number> {
 /** From now, which is when Redis can answer again. */
 async function firstSuccessMs(): Promise<number> {
   const startedAt = performance.now();
-  while ((await ask('/increment')) !== 200);
+  while ((await request('/increment')) !== 200);
   return performance.now() - startedAt;
 }
 
 /** Of both workers, which take turns: two in a row are not enough, their breakers close each at its time. */
 async function expectStatus(expected: number): Promise<void> {
-  for (let inARow = 0; inARow < 10; inARow = (await ask('/increment')) === expected ? inARow + 1 : 0);
+  for (let inARow = 0; inARow < 10; inARow = (await request('/increment')) === expected ? inARow + 1 : 0);
 }
 
-async function ask(path: string): Promise<number> {
+async function request(path: string): Promise<number> {
   const response = await fetch(`http://127.0.0.1:${server.port}${path}`, { headers: { connection: 'close' } });
   await response.arrayBuffer();
   return response.status;

@@ -4,7 +4,7 @@
 import { EventEmitter, once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { type ContainerRuntimeClient, type ExecResult, GenericContainer, type StartedNetwork, Wait } from 'testcontainers';
-import { type Answer, ask, askJson, type RequestParts } from '../process/clients.ts';
+import { type Answer, type RequestParts, request, requestJson } from '../process/clients.ts';
 import type { LogEvent, Status } from '../process/kit.ts';
 import { engine, imageId, loopbackBindings, removeContainerAtEnd, uniqueName } from './engine.ts';
 
@@ -113,7 +113,7 @@ export class App {
     const portOf = (port: number) => Number(NetworkSettings.Ports[`${port}/tcp`]?.[0]?.HostPort ?? 0);
     const app = new App(client, id, portOf(APP_PORT), portOf(ADMIN_PORT));
     const lines = createInterface({ input: await client.container.logs(container) });
-    lines.on('line', line => app.#heard(line));
+    lines.on('line', line => app.#received(line));
     lines.once('close', () => app.#hasEnded());
     return app;
   }
@@ -152,16 +152,16 @@ export class App {
   }
 
   /** On a connection of its own: the workers take turns. */
-  async ask(path: string, parts?: RequestParts): Promise<Answer> {
-    return ask(this.port, path, parts);
+  async request(path: string, parts?: RequestParts): Promise<Answer> {
+    return request(this.port, path, parts);
   }
 
   async probe(path: string): Promise<Answer> {
-    return ask(this.adminPort, path);
+    return request(this.adminPort, path);
   }
 
   async status(): Promise<Status> {
-    return askJson<Status>(this.adminPort, '/status');
+    return requestJson<Status>(this.adminPort, '/status');
   }
 
   async inspect() {
@@ -213,7 +213,7 @@ export class App {
     return `${this.events.map(event => JSON.stringify(event)).join('\n')}\n${this.otherOutput}`;
   }
 
-  #heard(line: string): void {
+  #received(line: string): void {
     if (line.startsWith('{')) this.events.push(JSON.parse(line) as LogEvent);
     else this.otherOutput += `${line}\n`;
     this.#news.emit('line');

@@ -19,7 +19,7 @@ for (const [title, flags, why] of [
     assert.match(String(warning), /^the policy is none instead of least-connections: no file in memory for the workers' loads: /);
     const status = JSON.parse((await app.probe('/status')).body) as { policy: string; workers: { state: string }[] };
     assert.equal(status.policy, 'none');
-    assert.equal((await app.ask('/')).status, 200);
+    assert.equal((await app.request('/')).status, 200);
   });
 }
 
@@ -27,5 +27,5 @@ test('with no /dev/shm at all the loads are in the temporary folder', withEngine
   const app = await runLimited(['--ipc=none', '--tmpfs=/tmp'], POLICY);
   assert.deepEqual(app.all('balancing.fallback'), []);
   assert.equal((await app.event('primary.start')).policy, 'least-connections');
-  assert.equal((await app.ask('/')).status, 200);
+  assert.equal((await app.request('/')).status, 200);
 });

@@ -7,7 +7,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestOptions, test } from 'node:test';
 import { screenshot, visit, withBrowser } from '../browser.ts';
-import { ask, askJson, everyWorker, type RawClient } from '../process/clients.ts';
+import { everyWorker, type RawClient, request, requestJson } from '../process/clients.ts';
 import { APPS, CLEAN, type Kit, type KitOptions } from '../process/kit.ts';
 import { type Operated, startOperated, temporaryFolder } from '../process/operator.ts';
 import { Wire } from '../process/wire.ts';
@@ -45,9 +45,9 @@ test('events between pods', { ...withEngine, concurrency: 3 }, async t => {
     const count = 2500;
     const sent: Record<string, number> = {};
     const send = async (client: RawClient) => {
-      let account = await client.askJson<Account>('/');
+      let account = await client.requestJson<Account>('/');
       // Each of the four once: more than 16 MiB at once a worker may leave unread.
-      if (account.sent === 0) account = await client.askJson<Account>(`/send?count=${count}&bytes=1000`);
+      if (account.sent === 0) account = await client.requestJson<Account>(`/send?count=${count}&bytes=1000`);
       sent[account.self] = account.sent;
       return account.self;
     };
@@ -64,7 +64,11 @@ test('events between pods', { ...withEngine, concurrency: 3 }, async t => {
       for (const reason of ['unsent', 'missed', 'unread'])
         assert.equal(await metric(pod, `bosun_broadcasts_lost_total{reason="${reason}"}`), 0, reason);
     }
-    assert.deepEqual((await askJson<Account>(stranger.port, '/')).heard, {}, 'another app on the same Redis hears nothing');
+    assert.deepEqual(
+      (await requestJson<Account>(stranger.port, '/')).received,
+      {},
+      'another app on the same Redis hears nothing',
+    );
     for (const pod of pods) assert.equal((await pod.stop()).code, 0, pod.transcript());
   });
 
@@ -77,11 +81,11 @@ test('events between pods', { ...withEngine, concurrency: 3 }, async t => {
     await redis.command('PUBLISH', 'twice:broadcast', 'no event');
     await redis.command('PUBLISH', 'twice:broadcast', envelope(6));
     await until(
-      async () => (await askJson<Account>(port, '/')).heard.elsewhere?.last === 6 || undefined,
+      async () => (await requestJson<Account>(port, '/')).received.elsewhere?.last === 6 || undefined,
       () => kit.transcript(),
     );
-    for (const { heard } of (await accounts([podOf(one)])).values())
-      assert.deepEqual(heard.elsewhere, { count: 4, outOfOrder: 1, last: 6 }, 'four and five never came');
+    for (const { received } of (await accounts([podOf(one)])).values())
+      assert.deepEqual(received.elsewhere, { count: 4, outOfOrder: 1, last: 6 }, 'four and five never came');
     assert.equal(await metric(podOf(one), 'bosun_broadcasts_ignored_total{reason="duplicate"}'), 2);
     assert.equal(await metric(podOf(one), 'bosun_broadcasts_ignored_total{reason="malformed"}'), 1);
     assert.equal(await metric(podOf(one), 'bosun_broadcasts_lost_total{reason="missed"}'), 2);
@@ -179,7 +183,7 @@ test('events between pods', { ...withEngine, concurrency: 3 }, async t => {
     for (const { kit } of [first, second]) for (let worker = 1; worker <= WORKERS; worker++) await greets(kit, worker, 'Ahoy');
     const third = await startOne(redis, demo);
     // It was ready with it: nobody has been greeted otherwise.
-    assert.match((await ask(third.port, '/')).body, /<h1>Ahoy, stranger</);
+    assert.match((await request(third.port, '/')).body, /<h1>Ahoy, stranger</);
     await second.bosun('broadcast', 'configUpdate', '{"greeting":"Hej"}');
     for (const { kit } of [first, second, third])
       for (let worker = 1; worker <= WORKERS; worker++) await greets(kit, worker, 'Hej');
@@ -202,11 +206,11 @@ async function isAway(): Promise<void> {
   const kept = await one.bosun('broadcast', 'load', '{"from":"operator","n":1}');
   assert.deepEqual([kept.code, kept.stdout], [1, 'sent to 2 workers; Redis is away: the other pods get it when it is back\n']);
   await everybodyHears([podOf(one)], { operator: 1 });
-  for (const { heard } of (await accounts([podOf(other)])).values()) assert.deepEqual(heard, {});
+  for (const { received } of (await accounts([podOf(other)])).values()) assert.deepEqual(received, {});
   assert.equal(await metric(podOf(one), 'bosun_broadcasts_lost_total{reason="unsent"}'), 2);
   await redis.startAgain();
   await everybodyHears(pods, { operator: 1 });
-  // It may have heard that before it can speak again: the two have a connection each.
+  // It may have received that before it can speak again: the two have a connection each.
   await until(
     () => other.kit.all('redis.ready').filter(({ connection }) => connection === 'primary').length >= 2 || undefined,
     () => other.kit.transcript(),
@@ -214,7 +218,7 @@ async function isAway(): Promise<void> {
   assert.equal((await other.bosun('broadcast', 'load', '{"from":"operator","n":2}')).code, 0);
   await everybodyHears(pods, { operator: 2 });
   for (const { kit } of operated) {
-    assert.equal((await ask(kit.adminPort, '/readyz')).status, 200);
+    assert.equal((await request(kit.adminPort, '/readyz')).status, 200);
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   }
 }
@@ -226,7 +230,7 @@ async function isDurable(): Promise<void> {
   const pods = operated.map(podOf);
   const sent: Record<string, number> = {};
   const send = async (count: number) => {
-    const account = await askJson<Account>(one.port, `/send?count=${count}&bytes=100`);
+    const account = await requestJson<Account>(one.port, `/send?count=${count}&bytes=100`);
     sent[account.self] = account.sent;
   };
   await send(100);

@@ -67,7 +67,7 @@ export class Customers {
       try {
         if (client?.isOpen !== true) client = await RawClient.open(port);
         const asksCounter = asked % 4 === 0;
-        const { status, headers, body } = await visitor.askOn(client, asksCounter ? COUNTER : NOTHING_MUCH);
+        const { status, headers, body } = await visitor.requestOn(client, asksCounter ? COUNTER : NOTHING_MUCH);
         if (status !== 200) throw new Error(`status ${status}: ${body}`);
         if (asksCounter) {
           const seen = JSON.parse(body) as Count;

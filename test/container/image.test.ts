@@ -90,7 +90,7 @@ for (const user of [DEFAULT_USER, '54321:54321']) {
   test(`the image starts read-only, without capabilities and privileges, as ${user}`, withEngine, async () => {
     const app = await startApp({ hardened: true, ...(user !== DEFAULT_USER && { user }) });
     await app.ready();
-    assert.equal((await app.ask('/')).status, 200);
+    assert.equal((await app.request('/')).status, 200);
     const [uid, gid] = user.split(':');
     const { workers } = await app.status();
     assert.ok(workers.length > 0);
@@ -211,7 +211,7 @@ for (const [port, env] of [
       () => `not healthy; ${app.transcript()}`,
     );
     assert.equal(health.FailingStreak, 0);
-    assert.equal((await app.ask('/')).status, 200);
+    assert.equal((await app.request('/')).status, 200);
   });
 }
 

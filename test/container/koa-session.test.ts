@@ -11,7 +11,7 @@ import koaSession from 'koa-session';
 import { readConfig } from '../../src/config/config.ts';
 import { closeRedis, connectRedis, type RedisClient } from '../../src/state/redis.ts';
 import { openSessionStore, type SessionStore } from '../../src/state/session-store.ts';
-import { ask } from '../process/clients.ts';
+import { request } from '../process/clients.ts';
 import { until } from '../until.ts';
 import { Visitor } from '../visitor.ts';
 import { withEngine } from './engine.ts';
@@ -86,7 +86,7 @@ interface Read extends Pick<Session, 'isNew' | 'maxAge' | 'externalKey'> {
 }
 
 async function look(visitor: Visitor, port: number, path: string): Promise<Read> {
-  const { status, body, headers } = await visitor.ask(port, path);
+  const { status, body, headers } = await visitor.request(port, path);
   assert.equal(status, 200, body);
   return { ...(JSON.parse(body) as Read), setCookie: headers['set-cookie'] ?? '' };
 }
@@ -193,16 +193,16 @@ async function holdsWith(writes: string, redis: Redis, t: TestContext): Promise<
       set: (ctx: Koa.Context, id: string) => ctx.set('x-session', id),
     };
     const { port } = await serve(store, { externalKey, prefix: `ours-${writes}-` });
-    const first = await ask(port, '/visit');
+    const first = await request(port, '/visit');
     const id = first.headers['x-session'] ?? '';
     assert.match(id, new RegExp(`^ours-${writes}-[\\w-]{36}$`));
     assert.equal(first.headers['set-cookie'], undefined);
     assert.equal(await client.exists(`${COOKIE}:${id}`), 1);
     const withKey = { headers: { 'X-Session': id } };
-    const { body } = await ask(port, '/visit', withKey);
+    const { body } = await request(port, '/visit', withKey);
     assert.deepEqual(JSON.parse(body), { isNew: false, visits: 2, maxAge: DAY_S * 1000, externalKey: id });
-    await ask(port, '/end', withKey);
-    assert.equal(JSON.parse((await ask(port, '/read', withKey)).body).isNew, true);
+    await request(port, '/end', withKey);
+    assert.equal(JSON.parse((await request(port, '/read', withKey)).body).isNew, true);
 
     const named = await serve(store, { genid: () => `named-${writes}` });
     const visitor = new Visitor();

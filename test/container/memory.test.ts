@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { readyPids } from '../process/capacity.ts';
-import { ask } from '../process/clients.ts';
+import { request } from '../process/clients.ts';
 import { freshLoad } from '../process/loads.ts';
 import { until } from '../until.ts';
 import type { App } from './app.ts';
@@ -98,7 +98,7 @@ test("the kernel's OOM kill takes a worker, says `oom`, and the pool comes back"
   const kills = await kernelKills(app);
   assert.ok(kills > 0);
   assert.deepEqual(await exits(app), { oom: kills });
-  assert.equal((await app.ask('/')).status, 200);
+  assert.equal((await app.request('/')).status, 200);
   const { State } = await app.inspect();
   assert.deepEqual([State.Running, State.StartedAt], [true, StartedAt]);
 
@@ -209,7 +209,7 @@ async function backTo(app: App, count: number): Promise<number[]> {
 }
 
 async function leak(app: App, mb: number): Promise<{ worker: number; leakedMb: number }> {
-  const { status, body } = await ask(app.port, `/leak?mb=${mb}`);
+  const { status, body } = await request(app.port, `/leak?mb=${mb}`);
   assert.equal(status, 200, body);
   return JSON.parse(body) as { worker: number; leakedMb: number };
 }

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { type StartedNetwork, Wait } from 'testcontainers';
 import { parse } from 'yaml';
-import { ask, askJson } from '../process/clients.ts';
+import { request, requestJson } from '../process/clients.ts';
 import { ROOT } from '../process/kit.ts';
 import { until } from '../until.ts';
 import { type App, AppContainer, startApp } from './app.ts';
@@ -55,7 +55,7 @@ const docker = (file: string) => join(ROOT, 'docker', file);
 
 /** What Prometheus' HTTP API answers; a refusal is an error in its own words. */
 async function api<T>(path: string, parameters: Record<string, string> = {}): Promise<T> {
-  const answer = await askJson<{ status: string; data: T; error?: string }>(
+  const answer = await requestJson<{ status: string; data: T; error?: string }>(
     port,
     `/api/v1/${path}?${new URLSearchParams(parameters)}`,
   );
@@ -104,7 +104,7 @@ test('Prometheus', withEngine, async t => {
   apps = await Promise.all([startApp(limited), startApp(limited)]);
   [port] = await Promise.all([startPrometheus(network), ...apps.map(crashOnce)]);
   const load = setInterval(() => {
-    for (const app of apps) for (const path of ['/', '/nothing-there']) void ask(app.port, path);
+    for (const app of apps) for (const path of ['/', '/nothing-there']) void request(app.port, path);
   }, LOAD_EVERY_MS);
   await until(
     async () => {
@@ -175,7 +175,7 @@ test('Prometheus', withEngine, async t => {
 /** So that every series is there, exits among them. Resolves when the pool is whole again. */
 async function crashOnce(app: App): Promise<void> {
   await app.ready();
-  await ask(app.port, '/crash');
+  await request(app.port, '/crash');
   await until(
     async () => {
       const { restarts, workers } = await app.status();

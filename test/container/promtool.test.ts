@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { parse } from 'yaml';
-import { ask } from '../process/clients.ts';
+import { request } from '../process/clients.ts';
 import { ROOT, startKit } from '../process/kit.ts';
 import { withEngine } from './engine.ts';
 
@@ -28,8 +28,8 @@ const OVERLAY_RULES = 'k8s/overlays/monitoring/rules.yaml';
 test('promtool has nothing to say against /metrics', withEngine, async () => {
   const kit = await startKit();
   const { port } = await kit.ready();
-  await ask(port, '/');
-  await ask(port, '/nothing-there');
+  await request(port, '/');
+  await request(port, '/nothing-there');
   await kit.statusWhere(({ workers }) => workers.reduce((sum, { requests }) => sum + requests, 0) >= 2);
   const { body } = await kit.probe('/metrics');
   assert.match(body, /^http_request_duration_seconds_count\{.*status="404"/m);

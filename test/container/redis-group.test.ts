@@ -129,7 +129,7 @@ async function failuresOf(visitor: Visitor, pods: readonly Operated[], over: Abo
   let failures = 0;
   while (!over.aborted) {
     for (const { port } of pods) {
-      const { status, body } = await visitor.ask(port, '/api/counter');
+      const { status, body } = await visitor.request(port, '/api/counter');
       if (status === 200) continue;
       assert.equal(status, 503, body);
       failures++;
@@ -158,7 +158,7 @@ async function assertOutlives(
   let failures = 0;
   const { counter } = await until(
     async () => {
-      const { status, body } = await visitor.ask(other.port, '/api/counter');
+      const { status, body } = await visitor.request(other.port, '/api/counter');
       if (status === 200) return JSON.parse(body) as { counter: number };
       assert.equal(status, 503, body);
       failures++;
@@ -176,7 +176,7 @@ async function assertOutlives(
   assert.ok(counter > acknowledged, `${counter} after ${acknowledged} were acknowledged`);
   for (const each of crowd) {
     await until(
-      async () => (await each.ask(other.port, '/api/counter')).status === 200 || undefined,
+      async () => (await each.request(other.port, '/api/counter')).status === 200 || undefined,
       () => other.kit.transcript(),
       FAILOVER_MS,
     );

@@ -96,7 +96,7 @@ export class RedisGroup {
     await until(
       async () => {
         const found = await Promise.all(sentinels.map(port => group.command(port, 'SENTINEL', 'CKQUORUM', name).catch(String)));
-        // They ask the master for its replicas every 10 s, and fail over to none that they have not heard of.
+        // They ask the master for its replicas every 10 s, and fail over to none that they have not received of.
         const known = await Promise.all(sentinels.map(port => group.command(port, 'SENTINEL', 'REPLICAS', name)));
         const areReplicasKnown = known.every(
           text => text.includes(`127.0.0.1:${replica}`) && /master-link-status\s+ok/.test(text),

@@ -23,9 +23,9 @@ test('a pod and its Redis', withEngine, async t => {
   const { kit, port } = await startOperated({ app: 'sessions.ts', env });
   const visitor = new Visitor();
   let asked = 0;
-  const ask = (path: string) => {
+  const request = (path: string) => {
     asked++;
-    return visitor.ask(port, path);
+    return visitor.request(port, path);
   };
   /** The metrics before and after, without what the primary says to the other pods meanwhile, once a second. */
   const measured = async (run: () => Promise<void>) => {
@@ -34,19 +34,19 @@ test('a pod and its Redis', withEngine, async t => {
     await run();
     return { before, after: await withoutBeats(kit, redis, ({ requests }) => requests >= asked) };
   };
-  await ask('/increment');
+  await request('/increment');
 
   await t.test('a request takes two commands at most, and none where it has no session', async () => {
     // One command reads, one writes: a script, whose own GET and SETEX Redis counts too.
     const [script, own] = [{ eval: 1, get: 1, setex: 1 }, { get: 1 }];
-    assert.deepEqual(await commandsOf(redis, () => ask('/increment')), { ...script, get: script.get + own.get });
-    assert.deepEqual(await commandsOf(redis, () => ask('/read')), own);
-    assert.deepEqual(await commandsOf(redis, () => ask('/')), {}, 'a route without a session');
+    assert.deepEqual(await commandsOf(redis, () => request('/increment')), { ...script, get: script.get + own.get });
+    assert.deepEqual(await commandsOf(redis, () => request('/read')), own);
+    assert.deepEqual(await commandsOf(redis, () => request('/')), {}, 'a route without a session');
   });
 
   await t.test('bosun_redis_*: as many commands and answers as there were requests', async () => {
     const { before, after } = await measured(async () => {
-      for (let i = 0; i < READS; i++) await ask('/read');
+      for (let i = 0; i < READS; i++) await request('/read');
     });
     assert.deepEqual([after.commands - before.commands, after.errors, after.reconnects], [READS, 0, 0]);
     assert.equal(after.answers - before.answers, READS);
@@ -60,8 +60,8 @@ test('a pod and its Redis', withEngine, async t => {
         async () => {
           await using client = await RawClient.open(redis.port);
           client.write(`CLIENT PAUSE ${PAUSE_MS} ALL\r\n`);
-          await client.heard(/^\+OK/);
-          return (await ask('/read')).status === 200 || undefined;
+          await client.received(/^\+OK/);
+          return (await request('/read')).status === 200 || undefined;
         },
         () => kit.transcript(),
       );
@@ -72,7 +72,7 @@ test('a pod and its Redis', withEngine, async t => {
 
   await t.test('a worker that computes for longer than the command timeout takes the answers that came meanwhile', async () => {
     const { before, after } = await measured(async () => {
-      for (let i = 0; i < 3; i++) assert.equal((await ask(`/read?compute=${COMPUTE_MS}`)).status, 200);
+      for (let i = 0; i < 3; i++) assert.equal((await request(`/read?compute=${COMPUTE_MS}`)).status, 200);
     });
     assert.equal(after.errors - before.errors, 0);
   });
@@ -82,15 +82,15 @@ test('a pod and its Redis', withEngine, async t => {
       await redis.command('CONFIG', 'SET', 'maxmemory-policy', 'noeviction');
       await redis.command('CONFIG', 'SET', 'maxmemory', '1kb');
       for (let i = 0; i < FULL; i++) {
-        const { status, headers } = await ask('/increment');
+        const { status, headers } = await request('/increment');
         assert.deepEqual([status, headers['retry-after']], [503, '1']);
-        assert.equal((await ask('/read')).status, 200, 'no breaker: Redis is there');
+        assert.equal((await request('/read')).status, 200, 'no breaker: Redis is there');
       }
       await redis.command('CONFIG', 'SET', 'maxmemory', '0');
     });
     assert.deepEqual([after.commands - before.commands, after.errors - before.errors], [3 * FULL, FULL]);
     assert.equal(after.answers - before.answers, 2 * FULL, 'an error is no answer in the histogram');
-    assert.equal(JSON.parse((await ask('/increment')).body).counter, 3);
+    assert.equal(JSON.parse((await request('/increment')).body).counter, 3);
   });
 
   await t.test('connections that break are counted, each that is made anew', async () => {
@@ -101,7 +101,7 @@ test('a pod and its Redis', withEngine, async t => {
       () => kit.transcript(),
     );
     await until(
-      async () => (await ask('/read')).status === 200 || undefined,
+      async () => (await request('/read')).status === 200 || undefined,
       () => kit.transcript(),
     );
     assert.deepEqual(kit.all('worker.exit'), []);

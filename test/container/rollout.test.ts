@@ -73,8 +73,8 @@ test('rollouts behind a balancer that lags', withEngine, async t => {
     await customers.answered(200);
     await using lost = await clientOf(balancer, victim);
     await using kept = await clientOf(balancer, survivor);
-    const fails = assert.rejects(lost.ask('/slow?ms=20000'), /the connection ended/);
-    const answer = kept.ask('/slow?ms=2000');
+    const fails = assert.rejects(lost.request('/slow?ms=20000'), /the connection ended/);
+    const answer = kept.request('/slow?ms=2000');
     await victim.signal('SIGKILL');
     const killedAt = performance.now();
     await fails;
@@ -148,7 +148,7 @@ async function leave(balancer: Balancer, pod: App, customers: Customers | undefi
 async function clientOf(balancer: Balancer, pod: App): Promise<RawClient> {
   for (;;) {
     const client = await RawClient.open(balancer.port.retrying);
-    const { body } = await client.ask('/api/counter');
+    const { body } = await client.request('/api/counter');
     if ((JSON.parse(body) as Count).pod === nameOf(pod)) return client;
     client.close();
   }

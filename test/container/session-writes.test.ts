@@ -32,12 +32,12 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
     ] as const) {
       const { kit, port } = await startPod({ SESSION_WRITES: writes, SESSION_COOKIE: cookie });
       const visitor = new Visitor();
-      assert.equal((await visitor.ask(port, '/set?field=user')).status, 200);
+      assert.equal((await visitor.request(port, '/set?field=user')).status, 200);
       const answers = await Promise.all(
-        Array.from({ length: PARALLEL }, () => new Visitor(visitor.cookies).ask(port, '/increment?ms=200')),
+        Array.from({ length: PARALLEL }, () => new Visitor(visitor.cookies).request(port, '/increment?ms=200')),
       );
       const acknowledged = answers.filter(({ status }) => status === 200).length;
-      const { counter } = JSON.parse((await visitor.ask(port, '/read')).body) as { counter: number };
+      const { counter } = JSON.parse((await visitor.request(port, '/read')).body) as { counter: number };
       if (writes === 'last') {
         assert.equal(acknowledged, PARALLEL);
         assert.ok(counter < PARALLEL, `${counter} of ${PARALLEL}`);
@@ -51,25 +51,25 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
       await Promise.all(
         refused.map(() =>
           until(
-            async () => ((await new Visitor(visitor.cookies).ask(port, '/increment')).status === 200 ? true : undefined),
+            async () => ((await new Visitor(visitor.cookies).request(port, '/increment')).status === 200 ? true : undefined),
             () => kit.transcript(),
           ),
         ),
       );
-      assert.equal(JSON.parse((await visitor.ask(port, '/read')).body).counter, PARALLEL);
+      assert.equal(JSON.parse((await visitor.request(port, '/read')).body).counter, PARALLEL);
     }
   });
 
   promise('versioned: fifty requests at once that write different fields are all kept, none is refused', async () => {
     const pods = await Promise.all([1, 2].map(() => startPod({ SESSION_WRITES: 'versioned', SESSION_COOKIE: 'fields' })));
     const visitor = new Visitor();
-    await visitor.ask(pods[0]?.port ?? 0, '/set?field=user');
+    await visitor.request(pods[0]?.port ?? 0, '/set?field=user');
     const fields = Array.from({ length: 50 }, (_, index) => `field${index}`);
     const all = fields.map((field, index) =>
-      new Visitor(visitor.cookies).ask(pods[index % 2]?.port ?? 0, `/set?ms=300&field=${field}`),
+      new Visitor(visitor.cookies).request(pods[index % 2]?.port ?? 0, `/set?ms=300&field=${field}`),
     );
     for (const { status, body } of await Promise.all(all)) assert.equal(status, 200, body);
-    const session = JSON.parse((await visitor.ask(pods[0]?.port ?? 0, '/read')).body) as Record<string, string>;
+    const session = JSON.parse((await visitor.request(pods[0]?.port ?? 0, '/read')).body) as Record<string, string>;
     assert.deepEqual(Object.keys(session).sort(), [...fields, 'user'].sort());
   });
 
@@ -79,29 +79,29 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
       const visitor = new Visitor();
       for (const path of ['/increment', '/login', '/twice', '/login']) {
         const thief = new Visitor(visitor.cookies);
-        const { status, body } = await visitor.ask(port, path);
+        const { status, body } = await visitor.request(port, path);
         assert.equal(status, 200, `${path}: ${body}`);
         if (path === '/login')
-          assert.equal((await thief.ask(port, '/read')).body, '{}', 'the id before the login is worth nothing');
+          assert.equal((await thief.request(port, '/read')).body, '{}', 'the id before the login is worth nothing');
       }
-      assert.deepEqual(JSON.parse((await visitor.ask(port, '/read')).body), { counter: 'second', user: 'captain' });
+      assert.deepEqual(JSON.parse((await visitor.request(port, '/read')).body), { counter: 'second', user: 'captain' });
     });
 
     promise(`${writes}: a request that was on its way at the logout does not bring the session back`, async () => {
       const cookie = `logout-${writes}`;
       const { kit, port } = await startPod({ SESSION_WRITES: writes, SESSION_COOKIE: cookie });
       const visitor = new Visitor();
-      await visitor.ask(port, '/increment');
+      await visitor.request(port, '/increment');
       const thief = new Visitor(visitor.cookies);
       const id = visitor.cookies.get(cookie);
-      const late = new Visitor(visitor.cookies).ask(port, '/increment?ms=500');
+      const late = new Visitor(visitor.cookies).request(port, '/increment?ms=500');
       await kit.event('test.read', ({ before }) => before === 1);
-      assert.equal((await visitor.ask(port, '/logout')).status, 200);
+      assert.equal((await visitor.request(port, '/logout')).status, 200);
       assert.equal((await late).status, 200);
       assert.equal(await redis.command('GET', `${cookie}:${id}`), TOMBSTONE);
       const ttl = Number(await redis.command('TTL', `${cookie}:${id}`));
       assert.ok(ttl > 3500 && ttl <= 3600, String(ttl));
-      assert.equal(JSON.parse((await thief.ask(port, '/increment')).body).counter, 1);
+      assert.equal(JSON.parse((await thief.request(port, '/increment')).body).counter, 1);
       assert.notEqual(thief.cookies.get(cookie), id);
     });
   }
@@ -109,14 +109,14 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
   promise('one that is too large is an error that names its largest field; what was there stays', async () => {
     const { kit, port } = await startPod({ SESSION_COOKIE: 'large' });
     const visitor = new Visitor();
-    assert.equal((await visitor.ask(port, '/set?field=fits&bytes=15000')).status, 200);
-    assert.equal((await visitor.ask(port, '/set?field=more&bytes=2000')).status, 500);
+    assert.equal((await visitor.request(port, '/set?field=fits&bytes=15000')).status, 200);
+    assert.equal((await visitor.request(port, '/set?field=more&bytes=2000')).status, 500);
     const { error } = await kit.event('test.failed');
     assert.match(
       String(error),
       /^a session must be at most 16384 bytes of JSON \(SESSION_MAX_BYTES\), got 17\d\d\d; the largest field is "fits" with 15002$/,
     );
-    const session = JSON.parse((await visitor.ask(port, '/read')).body) as Record<string, string>;
+    const session = JSON.parse((await visitor.request(port, '/read')).body) as Record<string, string>;
     assert.deepEqual([session.fits?.length, session.more], [15000, undefined]);
   });
 
@@ -126,7 +126,7 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
       const pods = await Promise.all([startPod({ SESSION_COOKIE: 'rotated' }), startPod({ SESSION_COOKIE: 'rotated' })]);
       const [one, other] = pods as [Operated, Operated];
       const sleeper = new Visitor();
-      await sleeper.ask(one.port, '/increment');
+      await sleeper.request(one.port, '/increment');
       const before = await redis.command('GET', 'rotated:keys');
       const visitor = new Visitor();
       let visits = 0;
@@ -137,7 +137,7 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
       });
       while (isRotating) {
         for (const { port } of pods) {
-          const { counter } = JSON.parse((await visitor.ask(port, '/increment')).body) as { counter: number };
+          const { counter } = JSON.parse((await visitor.request(port, '/increment')).body) as { counter: number };
           assert.equal(counter, ++visits);
         }
       }
@@ -148,7 +148,7 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
       assert.equal(keys.length, 2);
       assert.equal(keys[1], before);
       const signature = sleeper.cookies.get('rotated.sig');
-      assert.equal(JSON.parse((await sleeper.ask(other.port, '/increment')).body).counter, 2, 'signed with the old key');
+      assert.equal(JSON.parse((await sleeper.request(other.port, '/increment')).body).counter, 2, 'signed with the old key');
       assert.notEqual(sleeper.cookies.get('rotated.sig'), signature, 'signed anew');
       for (const { kit } of pods) {
         const shown = kit.transcript() + JSON.stringify(await kit.status()) + (await kit.probe('/metrics')).body;
@@ -189,12 +189,12 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
       const env = { SESSION_COOKIE: 'apart', NODE_CLUSTER_WORKERS: '1', REDIS_URL: `redis://127.0.0.1:${redis.port}/5` };
       const { kit, port } = await startPod(env);
       const visitor = new Visitor();
-      await visitor.ask(port, '/increment');
+      await visitor.request(port, '/increment');
       const signature = visitor.cookies.get('apart.sig');
       const old = await redis.command('-n', '5', 'GET', 'apart:keys');
       // As a rotation does it, of which this pod hears nothing.
       await redis.command('-n', '5', 'SET', 'apart:keys', `a-newer-key,${old}`);
-      await visitor.ask(port, '/increment');
+      await visitor.request(port, '/increment');
       assert.equal(visitor.cookies.get('apart.sig'), signature);
       const clients = (await redis.command('CLIENT', 'LIST')).split('\n').filter(client => client.includes(' db=5 '));
       const ids = clients.flatMap(client => /^id=(\d+) .* name=bosun:\S+:(?:primary|subscriber) /.exec(client)?.[1] ?? []);
@@ -202,32 +202,32 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
       for (const id of ids) await redis.command('CLIENT', 'KILL', 'ID', id);
       await until(
         async () => {
-          await visitor.ask(port, '/increment');
+          await visitor.request(port, '/increment');
           return visitor.cookies.get('apart.sig') !== signature || undefined;
         },
         () => kit.transcript(),
       );
       assert.equal(kit.all('redis.ready').filter(({ worker }) => worker === 1).length, 1);
-      assert.ok(JSON.parse((await visitor.ask(port, '/read')).body).counter > 2, 'nobody was logged out');
+      assert.ok(JSON.parse((await visitor.request(port, '/read')).body).counter > 2, 'nobody was logged out');
     },
   );
 
   promise('a session that nobody uses expires, one in use is renewed in its second half', async () => {
     const { port } = await startPod({ SESSION_COOKIE: 'short', SESSION_TTL_SECONDS: '4' });
     const [used, unused] = [new Visitor(), new Visitor()];
-    for (const visitor of [used, unused]) await visitor.ask(port, '/increment');
+    for (const visitor of [used, unused]) await visitor.request(port, '/increment');
     const id = used.cookies.get('short');
     const startedAt = performance.now();
     // Every half second for six: reads only, and the session outlives its four.
     await until(
       async () => {
-        assert.equal(JSON.parse((await used.ask(port, '/read')).body).counter, 1);
+        assert.equal(JSON.parse((await used.request(port, '/read')).body).counter, 1);
         return performance.now() - startedAt > 6000 || undefined;
       },
       () => 'never',
     );
     assert.equal(used.cookies.get('short'), id);
-    assert.equal(JSON.parse((await unused.ask(port, '/increment')).body).counter, 1);
+    assert.equal(JSON.parse((await unused.request(port, '/increment')).body).counter, 1);
   });
 
   await Promise.all(cases);

@@ -99,7 +99,7 @@ async function refusals(app: App, visitor: Visitor): Promise<number[]> {
   const waits: number[] = [];
   for (let i = 0; i < 2 * WORKERS; i++) {
     for (const who of [visitor, new Visitor()]) {
-      const { answer, ms } = await timed(() => who.ask(app.port, '/api/counter'));
+      const { answer, ms } = await timed(() => who.request(app.port, '/api/counter'));
       assert.equal(answer.status, 503, answer.body);
       assert.equal(answer.headers['retry-after'], '1');
       waits.push(ms);
@@ -109,7 +109,7 @@ async function refusals(app: App, visitor: Visitor): Promise<number[]> {
 }
 
 async function assertOtherwiseWell(app: App): Promise<void> {
-  const { answer, ms } = await timed(() => app.ask('/slow?ms=1'));
+  const { answer, ms } = await timed(() => app.request('/slow?ms=1'));
   assert.equal(answer.status, 200);
   assert.ok(ms < MOST_MS, `${ms} ms`);
   assert.equal((await app.probe('/livez')).status, 200);
@@ -121,11 +121,11 @@ async function assertCountsAgain(app: App, visitor: Visitor, counter: number, wi
   const startedAt = performance.now();
   const counters: number[] = [];
   await everyWorker(app.port, WORKERS, async client => {
-    let answer = await visitor.askOn(client, '/api/counter');
+    let answer = await visitor.requestOn(client, '/api/counter');
     while (answer.status !== 200) {
       const ms = performance.now() - startedAt;
       assert.ok(ms < withinMs, `${answer.status} after ${ms} ms; ${app.transcript()}`);
-      answer = await visitor.askOn(client, '/api/counter');
+      answer = await visitor.requestOn(client, '/api/counter');
     }
     const { worker, counter } = JSON.parse(answer.body) as Count;
     counters.push(counter);
@@ -149,8 +149,8 @@ async function waitsForRedis(): Promise<void> {
   assert.equal(healthcheck.exitCode, 1);
   assert.match(healthcheck.output, /waiting for Redis/);
   assert.equal((await app.probe('/livez')).status, 200);
-  assert.equal((await app.ask('/slow?ms=1')).status, 200);
-  assert.equal((await app.ask('/api/counter')).status, 503);
+  assert.equal((await app.request('/slow?ms=1')).status, 200);
+  assert.equal((await app.request('/api/counter')).status, 503);
   assert.deepEqual(app.all('pool.ready'), []);
 
   await Redis.start(network);
@@ -189,8 +189,8 @@ async function withPassword(t: TestContext): Promise<void> {
   await Promise.all([...refusals, taken]);
 }
 
-async function timed<T>(ask: () => Promise<T>): Promise<{ answer: T; ms: number }> {
+async function timed<T>(request: () => Promise<T>): Promise<{ answer: T; ms: number }> {
   const startedAt = performance.now();
-  const answer = await ask();
+  const answer = await request();
   return { answer, ms: performance.now() - startedAt };
 }

@@ -34,18 +34,18 @@ async function loginAndLogout({ apps: [app], redis }: Pods): Promise<void> {
   await visitor.count(app.port);
   const before = new Visitor(visitor.cookies);
 
-  assert.equal((await visitor.ask(app.port, '/login?user=captain')).status, 200);
+  assert.equal((await visitor.request(app.port, '/login?user=captain')).status, 200);
   const loggedIn = new Visitor(visitor.cookies);
   assert.notEqual(loggedIn.cookies.get(COOKIE), before.cookies.get(COOKIE));
-  assert.match((await loggedIn.ask(app.port, '/')).body, /Hello, captain/);
+  assert.match((await loggedIn.request(app.port, '/')).body, /Hello, captain/);
   assert.equal(await redis.command('GET', `${COOKIE}:${before.cookies.get(COOKIE)}`), TOMBSTONE);
-  assert.match((await before.ask(app.port, '/')).body, /Hello, stranger/);
+  assert.match((await before.request(app.port, '/')).body, /Hello, stranger/);
   assert.notEqual(before.cookies.get(COOKIE), loggedIn.cookies.get(COOKIE));
 
-  assert.equal((await visitor.ask(app.port, '/logout')).status, 200);
+  assert.equal((await visitor.request(app.port, '/logout')).status, 200);
   assert.deepEqual([...visitor.cookies.keys()], [], 'the browser forgets it');
   assert.equal(await redis.command('GET', `${COOKIE}:${loggedIn.cookies.get(COOKIE)}`), TOMBSTONE);
-  assert.match((await loggedIn.ask(app.port, '/')).body, /Hello, stranger/);
+  assert.match((await loggedIn.request(app.port, '/')).body, /Hello, stranger/);
 }
 
 async function adoptsNone({ apps: [app], redis }: Pods): Promise<void> {
@@ -86,7 +86,7 @@ async function twentyWorkers({ network, redis }: Pods): Promise<void> {
   for (const app of apps) {
     await everyWorker(app.port, workers, async client => {
       const visitor = new Visitor();
-      const worker = workerOf(jsonOf<Count>(await visitor.askOn(client, '/api/counter')));
+      const worker = workerOf(jsonOf<Count>(await visitor.requestOn(client, '/api/counter')));
       issued.set(worker, visitor);
       return worker;
     });

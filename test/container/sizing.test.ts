@@ -62,7 +62,7 @@ test("a parent's CPU quota stays unknown in the container, its throttling does n
   setParentCpus(parent, 0.2); // less than it is given on the busiest machine
   const after = await until(
     async () => {
-      assert.equal((await app.ask('/cpu?ms=1000')).status, 200);
+      assert.equal((await app.request('/cpu?ms=1000')).status, 200);
       const usage = await usageIn(app);
       return Number(usage.parentThrottledSeconds) > Number(before.parentThrottledSeconds) + 0.3 ? usage : undefined;
     },

@@ -22,7 +22,7 @@ for (const init of [false, true]) {
       const { NetworkSettings } = await app.inspect();
       const host = Object.values(NetworkSettings.Networks)[0]?.IPAddress ?? '';
       const requests = [requestText('/'), 'GET / HTTP/1.0\r\n\r\n', requestText('/')];
-      const clients = await Promise.all(requests.map(request => SlowReader.ask(3000, host, request)));
+      const clients = await Promise.all(requests.map(request => SlowReader.request(3000, host, request)));
       const stopped = app.stop(40);
       await app.event('worker.exit');
       // A primary that does not wait has ended by then, and the network with it.

@@ -68,7 +68,7 @@ test('a worker that is killed is replaced, and the other serves on', withEngine,
 
 /** Of the worker that answers on a connection, or on a new one. */
 async function pidOf(client: RawClient | App): Promise<number> {
-  const { status, body } = await client.ask('/api/counter');
+  const { status, body } = await client.request('/api/counter');
   assert.equal(status, 200, body);
   return (JSON.parse(body) as Count).pid;
 }

@@ -20,7 +20,7 @@ test('with hundreds of idle connections and event streams the admin port answers
   const { kit, bosun, socket } = await startOperated({ app: 'koa.mjs', command: ['/bin/sh', '-c', limited] });
   const streams = await Promise.all(Array.from({ length: STREAMS }, () => RawClient.open(kit.adminPort)));
   for (const stream of streams) stream.write(requestText('/events'));
-  await Promise.all(streams.map(stream => stream.heard(/^HTTP\/1.1 (200|503) /).catch(() => undefined)));
+  await Promise.all(streams.map(stream => stream.received(/^HTTP\/1.1 (200|503) /).catch(() => undefined)));
   assert.ok(streams.some(({ unread }) => unread.startsWith('HTTP/1.1 200 ')));
   assert.ok(streams.some(({ unread }) => unread.startsWith('HTTP/1.1 503 ')));
   await Promise.all(Array.from({ length: IDLE }, () => RawClient.open(kit.adminPort)));

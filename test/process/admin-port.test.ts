@@ -3,7 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { ask, everyWorker, RawClient } from './clients.ts';
+import { everyWorker, RawClient, request } from './clients.ts';
 import { scrape, settles, sum } from './exposition.ts';
 import { CLEAN, startKit } from './kit.ts';
 import { shapeOf } from './shape.ts';
@@ -17,7 +17,7 @@ describe('the admin port', { concurrency: CONCURRENCY }, () => {
     for (const path of ['/livez', '/readyz', '/startupz', '/metrics', '/status']) {
       for (const query of ['', '?verbose', '?x=1&y=%20']) assert.equal((await kit.probe(path + query)).status, 200, path + query);
       for (const method of ['POST', 'PUT', 'DELETE']) {
-        const { status, headers } = await ask(kit.adminPort, path, { method, headers: { 'Content-Length': '0' } });
+        const { status, headers } = await request(kit.adminPort, path, { method, headers: { 'Content-Length': '0' } });
         assert.equal(status, 405, `${method} ${path}`);
         assert.equal(headers.allow, 'GET');
       }
@@ -45,7 +45,7 @@ describe('the admin port', { concurrency: CONCURRENCY }, () => {
     const answeredBy = new Map<number, number>();
     let asked = 0;
     await everyWorker(port, 2, async client => {
-      const { pid } = await client.askJson<{ pid: number }>('/');
+      const { pid } = await client.requestJson<{ pid: number }>('/');
       asked++;
       answeredBy.set(pid, (answeredBy.get(pid) ?? 0) + 1);
       return pid;
@@ -100,12 +100,12 @@ describe('the admin port', { concurrency: CONCURRENCY }, () => {
   test('/metrics counts every request by method and status', async () => {
     const kit = await startKit({ app: 'koa.mjs' });
     const { port } = await kit.ready();
-    for (let i = 0; i < 7; i++) await ask(port, '/');
-    for (let i = 0; i < 3; i++) await ask(port, '/nothing');
-    for (let i = 0; i < 2; i++) await ask(port, '/throw');
-    await ask(port, '/slow?ms=300');
-    await ask(port, '/', { method: 'POST', headers: { 'Content-Length': '0' } });
-    await ask(port, '/', { method: 'PROPFIND' });
+    for (let i = 0; i < 7; i++) await request(port, '/');
+    for (let i = 0; i < 3; i++) await request(port, '/nothing');
+    for (let i = 0; i < 2; i++) await request(port, '/throw');
+    await request(port, '/slow?ms=300');
+    await request(port, '/', { method: 'POST', headers: { 'Content-Length': '0' } });
+    await request(port, '/', { method: 'PROPFIND' });
     await using open = await RawClient.open(port);
     open.write('GET /slow?ms=60000&tell=open HTTP/1.1\r\nHost: x\r\n\r\n');
     await kit.begun('open');
@@ -134,7 +134,7 @@ describe('the admin port', { concurrency: CONCURRENCY }, () => {
   test('tells no secret', async () => {
     const kit = await startKit({ env: { SESSION_KEYS: 's3cret-key' } });
     const { port } = await kit.ready();
-    assert.equal((await ask(port, '/api/counter')).status, 200);
+    assert.equal((await request(port, '/api/counter')).status, 200);
     for (const path of ['/status', '/metrics', '/readyz', '/s3cret']) {
       const { body, headers } = await kit.probe(path);
       assert.ok(body.length > 0);

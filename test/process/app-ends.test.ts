@@ -95,7 +95,7 @@ describe('a worker that its app ends answers its open requests, and the log has 
       for (const [index, [name, [, failure]]] of mine.entries()) {
         await kit.statusWhere(({ workers }) => workers.some(({ state }) => state === 'ready'));
         await using client = await RawClient.open(port);
-        const answer = await client.ask(`/${encodeURIComponent(name)}`).catch((error: Error) => error.message);
+        const answer = await client.request(`/${encodeURIComponent(name)}`).catch((error: Error) => error.message);
         assert.ok(typeof answer === 'object' && answer.status === 200, `${name}: ${JSON.stringify(answer)}; ${kit.transcript()}`);
         await kit.event('worker.exit', () => kit.all('worker.exit').length > index);
         const exit = kit.all('worker.exit').at(-1);
@@ -128,7 +128,7 @@ test('an app that handles rejections or uncaught exceptions goes on', async () =
   const kit = await startKit({ env: { APP_MODULE: file, NODE_CLUSTER_WORKERS: '1' } });
   const { port } = await kit.ready();
   await using client = await RawClient.open(port);
-  const pids = [await client.ask('/'), await client.ask('/domain'), await client.ask('/')].map(({ body }) => body);
+  const pids = [await client.request('/'), await client.request('/domain'), await client.request('/')].map(({ body }) => body);
   assert.equal(new Set(pids).size, 1);
   assert.equal(kit.all('test.handled').length, 3);
   assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
@@ -139,7 +139,7 @@ test("the requests lost by an app's process.exit are counted and named", async (
   const kit = await startKit({ env: { APP_MODULE: app([['exits', 'process.exit(3)']]), NODE_CLUSTER_WORKERS: '1' } });
   const { port } = await kit.ready();
   await using client = await RawClient.open(port);
-  await assert.rejects(client.ask('/exits'));
+  await assert.rejects(client.request('/exits'));
   const exit = await kit.event('worker.exit');
   assert.deepEqual([exit.reason, exit.failure], ['crash', 'the app called process.exit(3) with 1 open request']);
   assert.equal((await kit.event('request.cut')).path, '/exits');

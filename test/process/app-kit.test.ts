@@ -4,10 +4,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { Visitor } from '../visitor.ts';
-import { askJson, everyWorker, RawClient } from './clients.ts';
+import { everyWorker, RawClient, requestJson } from './clients.ts';
 import { scrape, settles, sum } from './exposition.ts';
-import { assertHeard } from './heard.ts';
 import { CLEAN, startKit } from './kit.ts';
+import { assertReceived } from './received.ts';
 
 const CONCURRENCY = 3;
 
@@ -15,7 +15,7 @@ describe('kit', { concurrency: CONCURRENCY }, () => {
   test('config is frozen and has the real settings', async () => {
     const kit = await startKit({ app: 'factory.ts' });
     const { port } = await kit.ready();
-    const { frozen, worker } = await askJson<{ frozen: boolean; worker: number }>(port, '/');
+    const { frozen, worker } = await requestJson<{ frozen: boolean; worker: number }>(port, '/');
     assert.equal(frozen, true);
     assert.ok([1, 2].includes(worker));
   });
@@ -25,7 +25,7 @@ describe('kit', { concurrency: CONCURRENCY }, () => {
     const { port } = await kit.ready();
     let greeted = 0;
     const greet = async (client: RawClient) => {
-      const { pid } = await client.askJson<{ pid: number }>('/greet');
+      const { pid } = await client.requestJson<{ pid: number }>('/greet');
       greeted++;
       return pid;
     };
@@ -59,8 +59,8 @@ describe('kit', { concurrency: CONCURRENCY }, () => {
     const kit = await startKit({ app: 'factory.ts', env: { NODE_CLUSTER_WORKERS: '3' } });
     const { port } = await kit.ready();
     await using sender = await RawClient.open(port);
-    for (const text of ['one', 'two', 'three']) assert.equal((await sender.ask(`/tell?text=${text}`)).status, 200);
-    await assertHeard(kit, port, 3, ['one', 'two', 'three']);
+    for (const text of ['one', 'two', 'three']) assert.equal((await sender.request(`/tell?text=${text}`)).status, 200);
+    await assertReceived(kit, port, 3, ['one', 'two', 'three']);
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });
 
@@ -88,21 +88,21 @@ describe('a session in cookies', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual((await visitor.json<{ user: string }>(port, '/login?user=ada')).user, 'ada');
     assert.notEqual(visitor.cookies.get('koa:sess'), before);
     await everyWorker(port, 2, async client => {
-      const { body } = await visitor.askOn(client, '/');
+      const { body } = await visitor.requestOn(client, '/');
       assert.match(body, /Hello, ada</);
       return Number(/worker <b>(\d+)/.exec(body)?.[1]);
     });
     assert.deepEqual((await visitor.json<{ user: null }>(port, '/logout')).user, null);
     assert.deepEqual(visitor.cookies, new Map(), 'the cookies are taken back');
     assert.equal((await visitor.count(port)).counter, 1);
-    assert.match((await visitor.ask(port, '/')).body, /Hello, stranger</);
+    assert.match((await visitor.request(port, '/')).body, /Hello, stranger</);
   });
 
   test('is out of reach of scripts and of other sites, and a forged one is none', async () => {
     const kit = await startKit({ env: { SESSION_COOKIE: 'sailor' } });
     const { port } = await kit.ready();
     const visitor = new Visitor();
-    const { headers } = await visitor.ask(port, '/api/counter');
+    const { headers } = await visitor.request(port, '/api/counter');
     const set = (headers['set-cookie'] ?? '').split('\n');
     assert.equal(set.length, 2);
     for (const cookie of set) assert.match(cookie, /^sailor(\.sig)?=.*; samesite=lax; httponly$/);

@@ -17,9 +17,9 @@ const APP = `
   const { once } = await import('node:events');
   const { fork } = await import('node:child_process');
   const { writeFileSync } = await import('node:fs');
-  const heard = [];
-  process.on('message', message => heard.push(message));
-  cluster.worker.on('message', message => heard.push(message));
+  const received = [];
+  process.on('message', message => received.push(message));
+  cluster.worker.on('message', message => received.push(message));
   const cyclic = {};
   cyclic.itself = cyclic;
   const forged = message => process._send({ cmd: 'NODE_BOSUN', message }, null, {});
@@ -56,7 +56,7 @@ const APP = `
   };
   return async (req, res) => {
     await acts[req.url.slice(1)]?.();
-    res.end(JSON.stringify({ pid: process.pid, heard: heard.length }));
+    res.end(JSON.stringify({ pid: process.pid, received: received.length }));
   };`;
 
 test('no message of an app to its parent ends the primary or a worker, or leaves anything open in the primary', async () => {
@@ -66,9 +66,9 @@ test('no message of an app to its parent ends the primary or a worker, or leaves
   const fds = () => readdirSync(`/proc/${kit.pid}/fd`).length;
   await kit.event('control.listening');
   await kit.status();
-  const before = { fds: fds(), pid: (await client.askJson<{ pid: number }>('/')).pid };
+  const before = { fds: fds(), pid: (await client.requestJson<{ pid: number }>('/')).pid };
   for (const act of ['plain', 'throws', 'forged', 'handles', 'large', 'child']) {
-    assert.equal((await client.ask(`/${act}`)).status, 200, act);
+    assert.equal((await client.request(`/${act}`)).status, 200, act);
   }
   // Messages sent earlier have arrived once the next report has.
   await kit.statusWhere(({ workers }) => workers[0]?.requests === 7);
@@ -76,9 +76,9 @@ test('no message of an app to its parent ends the primary or a worker, or leaves
     () => fds() <= before.fds || undefined,
     () => `${before.fds} descriptors before, ${fds()} after`,
   );
-  assert.deepEqual(await client.askJson('/'), { pid: before.pid, heard: 0 }, 'and no message of the kit comes to the app');
+  assert.deepEqual(await client.requestJson('/'), { pid: before.pid, received: 0 }, 'and no message of the kit comes to the app');
   // The worker itself may die of what Node.js makes of these; it is replaced.
-  await client.ask('/node');
+  await client.request('/node');
   await kit.statusWhere(({ workers }) => workers.some(({ state, requests }) => state === 'ready' && requests >= 0));
   assert.equal(kit.all('worker.malformed-message').length, 1, 'told once');
   assert.ok(sum(await scrape(kit), 'bosun_malformed_messages_total') >= 6);

@@ -8,7 +8,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { until } from '../until.ts';
-import { ask, RawClient, requestText } from './clients.ts';
+import { RawClient, request, requestText } from './clients.ts';
 import type { Kit } from './kit.ts';
 import { postControl, startOperated, temporaryFolder } from './operator.ts';
 import { LocalRedis, withRedis } from './redis.ts';
@@ -41,13 +41,13 @@ async function misfortune(kit: Kit, port: number, control: string): Promise<{ wa
 
 /** Everything that a client without a token gets from `port` from now on, as one text. */
 function overhear(port: number, request: string): () => string {
-  let heard = '';
+  let received = '';
   const socket = connect(port, '127.0.0.1', () => socket.write(request));
   socket.setEncoding('utf8').on('data', chunk => {
-    heard += chunk;
+    received += chunk;
   });
   after(() => socket.destroy());
-  return () => heard;
+  return () => received;
 }
 
 test(
@@ -90,7 +90,7 @@ test('with ADMIN_TOKEN the admin port shows the text to clients with the token, 
   const { kit, port, socket } = await startOperated({
     env: { APP_MODULE: writtenApp(APP), ADMIN_TOKEN_FILE: tokenFile },
   });
-  const asked = (path: string, token: string) => ask(kit.adminPort, path, { headers: { Authorization: `Bearer ${token}` } });
+  const asked = (path: string, token: string) => request(kit.adminPort, path, { headers: { Authorization: `Bearer ${token}` } });
   for (const path of ['/status', '/metrics', '/events', '/', '/nothing']) assert.equal((await kit.probe(path)).status, 401, path);
   for (const path of ['/livez', '/readyz', '/startupz']) assert.equal((await kit.probe(path)).status, 200, path);
   const bearer = { headers: { Authorization: 'Bearer first' } };

@@ -8,7 +8,7 @@ import { describe, test } from 'node:test';
 import { freePort } from '../free-port.ts';
 import { until } from '../until.ts';
 import { Visitor } from '../visitor.ts';
-import { ask, everyWorker, type RawClient } from './clients.ts';
+import { everyWorker, type RawClient, request } from './clients.ts';
 import { APPS, CLEAN, startKit } from './kit.ts';
 import { temporaryFolder } from './operator.ts';
 
@@ -23,7 +23,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
       const { port } = await kit.ready();
       const path = app === undefined ? '/api/counter' : '/';
       const visit = async (client: RawClient): Promise<number> => {
-        const { status, headers, body } = await client.ask(path);
+        const { status, headers, body } = await client.request(path);
         assert.equal(status, 200);
         assert.match(headers['x-response-time'] ?? '', RESPONSE_TIME);
         return JSON.parse(body).pid;
@@ -45,11 +45,11 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
       { path: '/', method: 'DELETE', expected: 200 },
     ];
     for (const { path, method = 'GET', expected } of cases) {
-      const { status, headers } = await ask(port, path, { method, headers: { 'Content-Length': '0' } });
+      const { status, headers } = await request(port, path, { method, headers: { 'Content-Length': '0' } });
       assert.equal(status, expected, path);
       assert.match(headers['x-response-time'] ?? '', RESPONSE_TIME, path);
     }
-    const { headers } = await ask(port, '/slow?ms=120');
+    const { headers } = await request(port, '/slow?ms=120');
     const tookMs = Number.parseFloat(headers['x-response-time'] ?? '');
     assert.ok(tookMs >= 115 && tookMs < 1000, String(tookMs));
   });
@@ -62,7 +62,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
       ['/nothing-here', 404],
       ['/throw', 500],
     ] as const) {
-      const { status, headers } = await ask(port, path);
+      const { status, headers } = await request(port, path);
       assert.equal(status, expected);
       assert.equal(headers['x-response-time'], undefined);
     }
@@ -75,7 +75,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
     test(`sees ${ip} with TRUST_PROXY=${trusted} behind a proxy that says 203.0.113.7`, async () => {
       const kit = await startKit({ app: 'factory.ts', env: { TRUST_PROXY: trusted } });
       const { port } = await kit.ready();
-      const { body } = await ask(port, '/', { headers: { 'X-Forwarded-For': '203.0.113.7' } });
+      const { body } = await request(port, '/', { headers: { 'X-Forwarded-For': '203.0.113.7' } });
       assert.equal(JSON.parse(body).ip, ip);
     });
   }
@@ -150,11 +150,11 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
     const env = { PORT: String(await freePort()), LISTEN_ON: String(elsewhere), LISTEN_WHEN: 'later' };
     const kit = await startKit({ app: 'listens-itself.cjs', env });
     const { port } = await kit.ready();
-    assert.equal((await ask(port, '/')).body, 'hello');
+    assert.equal((await request(port, '/')).body, 'hello');
     assert.equal((await kit.event('app.listens')).port, elsewhere);
     await until(
       () =>
-        ask(elsewhere, '/').then(
+        request(elsewhere, '/').then(
           ({ body }) => body === 'hello' || undefined,
           () => undefined,
         ),
@@ -172,9 +172,9 @@ describe('the demo app', { concurrency: CONCURRENCY }, () => {
     test(`answers /crash with ${expected} in ${environment}`, async () => {
       const kit = await startKit({ env: { NODE_ENV: environment, SHUTDOWN_DELAY_MS: '0' } });
       const { port } = await kit.ready();
-      assert.equal((await ask(port, '/crash')).status, expected);
+      assert.equal((await request(port, '/crash')).status, expected);
       if (expected === 200) assert.equal((await kit.event('worker.exit')).reason, 'crash');
-      assert.equal((await ask(port, '/slow?ms=1')).status, 200);
+      assert.equal((await request(port, '/slow?ms=1')).status, 200);
       assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
       assert.equal(kit.all('worker.uncaught-exception').length, expected === 200 ? 1 : 0);
     });
@@ -184,10 +184,10 @@ describe('the demo app', { concurrency: CONCURRENCY }, () => {
     const kit = await startKit();
     const { port } = await kit.ready();
     const visitor = new Visitor();
-    await visitor.ask(port, '/login?user=%3Cscript%3E');
-    const { body } = await visitor.ask(port, '/');
+    await visitor.request(port, '/login?user=%3Cscript%3E');
+    const { body } = await visitor.request(port, '/');
     assert.match(body, /Hello, &#60;script&#62;/);
-    assert.equal((await ask(port, '/slow?ms=60001')).status, 400);
-    assert.equal((await ask(port, '/slow?ms=x')).status, 400);
+    assert.equal((await request(port, '/slow?ms=60001')).status, 400);
+    assert.equal((await request(port, '/slow?ms=x')).status, 400);
   });
 });

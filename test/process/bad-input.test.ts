@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { freePort } from '../free-port.ts';
-import { ask, askJson } from './clients.ts';
+import { request, requestJson } from './clients.ts';
 import { CLEAN, startKit } from './kit.ts';
 
 const BAD_CONFIG = { code: 78, signal: null };
@@ -102,8 +102,8 @@ describe('.env', { concurrency: CONCURRENCY }, () => {
     });
     const kit = await startKit({ cwd });
     const { port } = await kit.ready();
-    assert.equal(await askJson(port, '/'), 'hello from .env');
-    assert.equal((await ask(port, '/')).headers['x-response-time'], undefined);
+    assert.equal(await requestJson(port, '/'), 'hello from .env');
+    assert.equal((await request(port, '/')).headers['x-response-time'], undefined);
     assert.equal((await kit.status()).workers.length, 2, 'NODE_CLUSTER_WORKERS=2 is in the environment');
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });
@@ -124,7 +124,7 @@ describe('.env', { concurrency: CONCURRENCY }, () => {
     });
     const kit = await startKit({ cwd, env: { NODE_ENV: 'production', APP_MODULE: 'app.mjs', SHUTDOWN_DELAY_MS: '0' } });
     const { port } = await kit.ready();
-    assert.equal(await askJson(port, '/'), null);
+    assert.equal(await requestJson(port, '/'), null);
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });
 });

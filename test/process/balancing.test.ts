@@ -3,7 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { ask, askJson, RawClient, requestText } from './clients.ts';
+import { RawClient, request, requestJson, requestText } from './clients.ts';
 import { CLEAN, type Kit, startKit } from './kit.ts';
 import { freshLoad, keepAliveLoad } from './loads.ts';
 import { postControl, startOperated } from './operator.ts';
@@ -47,16 +47,16 @@ describe('connections', { concurrency: 2 }, () => {
       const pids = (await kit.status()).workers.map(({ pid }) => pid);
       // All idle connections go to the other one: by its load the blocked one should get whatever comes.
       await using blocking = await RawClient.open(port);
-      const { pid: blocked } = JSON.parse((await blocking.ask('/')).body) as { pid: number };
+      const { pid: blocked } = JSON.parse((await blocking.request('/')).body) as { pid: number };
       const idle: RawClient[] = [];
       for (let count = 0; count < 10; count++) idle.push(await RawClient.open(port));
       for (const client of idle)
-        if ((JSON.parse((await client.ask('/')).body) as { pid: number }).pid === blocked) client.close();
+        if ((JSON.parse((await client.request('/')).body) as { pid: number }).pid === blocked) client.close();
       blocking.write(requestText('/block?ms=4000&tell=blocked'));
       await kit.begun('blocked');
       const since = performance.now();
       for (let count = 0; count < 20; count++) {
-        const { pid } = await askJson<{ pid: number }>(port, '/');
+        const { pid } = await requestJson<{ pid: number }>(port, '/');
         assert.ok(pid !== blocked && pids.includes(pid));
       }
       assert.ok(performance.now() - since < 3500, 'answered while the other was blocked');
@@ -90,7 +90,7 @@ describe('connections', { concurrency: 2 }, () => {
       process.kill(victim, 'SIGKILL');
       await kit.event('worker.exit', ({ workerPid }) => workerPid === victim);
       await shownReady(2);
-      for (let count = 0; count < 30; count++) assert.equal((await ask(port, '/')).status, 200);
+      for (let count = 0; count < 30; count++) assert.equal((await request(port, '/')).status, 200);
       for (const load of loads) {
         const { failures, refused } = await load.stop();
         // Every one of them has ended: nobody hangs, and only who was connected to the killed one has lost anything.
@@ -105,7 +105,7 @@ describe('connections', { concurrency: 2 }, () => {
       const [{ pid = 0 } = {}] = (await kit.status()).workers;
       process.kill(pid, 'SIGKILL');
       await kit.event('worker.exit', ({ workerPid }) => workerPid === pid);
-      for (let count = 0; count < 5; count++) assert.equal((await ask(port, '/')).status, 200);
+      for (let count = 0; count < 5; count++) assert.equal((await request(port, '/')).status, 200);
       assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
     });
   }
@@ -115,7 +115,7 @@ describe('connections', { concurrency: 2 }, () => {
       const { kit, port } = await start(policy);
       const [killed = 0, other = 0] = (await kit.status()).workers.map(({ pid }) => pid);
       for (const pid of [killed, other]) process.kill(pid, 'SIGSTOP');
-      const asked = Array.from({ length: 20 }, () => ask(port, '/'));
+      const asked = Array.from({ length: 20 }, () => request(port, '/'));
       await Promise.race(
         asked
           .map(answer => answer.then(() => assert.fail('answered by a stopped worker')))
@@ -137,7 +137,7 @@ describe('connections', { concurrency: 2 }, () => {
       await using clients = new AsyncDisposableStack();
       for (let count = 0; count < 30; count++) {
         const client = clients.use(await RawClient.open(port));
-        pids.push((await client.askJson<{ pid: number }>('/')).pid);
+        pids.push((await client.requestJson<{ pid: number }>('/')).pid);
       }
       // The first round may find them in any order.
       isInTurn = new Set(pids).size === 3 && pids.slice(6).every((pid, index) => pid === pids[index + 3]);
@@ -148,7 +148,7 @@ describe('connections', { concurrency: 2 }, () => {
   test('all go to the only worker', async () => {
     for (const policy of GATED) {
       const { port } = await start(policy, { NODE_CLUSTER_WORKERS: '1' });
-      for (let count = 0; count < 20; count++) assert.equal((await ask(port, '/')).status, 200);
+      for (let count = 0; count < 20; count++) assert.equal((await request(port, '/')).status, 200);
     }
   });
 
@@ -174,7 +174,7 @@ async function sharesOf80(kit: Kit, port: number, policy: string): Promise<numbe
     const client = await RawClient.open(port);
     clients.push(client);
     // Taken, and not only in the kernel's queue: what many at once do is the benchmark's matter.
-    assert.equal((await client.ask('/')).status, 200);
+    assert.equal((await client.request('/')).status, 200);
   }
   const workers = await all(80);
   const shares = workers.map(({ connections }) => connections);

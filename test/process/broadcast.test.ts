@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { until } from '../until.ts';
-import { ask, askJson, everyWorker, RawClient } from './clients.ts';
+import { everyWorker, RawClient, request, requestJson } from './clients.ts';
 import { CLEAN, type Kit, startKit } from './kit.ts';
 import { type Operated, startOperated } from './operator.ts';
 
@@ -15,19 +15,19 @@ const MIB = 2 ** 20;
 interface Account {
   self: string;
   sent: number;
-  heard: Record<string, { count: number; outOfOrder: number; last: number }>;
+  received: Record<string, { count: number; outOfOrder: number; last: number }>;
 }
 
 describe('events within a pod', { concurrency: 3 }, () => {
   test('one that is too large is refused where it is sent, with what is allowed, and nothing else is lost', async () => {
     const { kit, port, bosun } = await startOperated({ app: 'broadcasts.ts' });
-    assert.equal((await ask(port, '/send?bytes=300000')).status, 500);
+    assert.equal((await request(port, '/send?bytes=300000')).status, 500);
     const { code, stdout, stderr } = await bosun('broadcast', 'x'.repeat(300));
     assert.deepEqual([code, stdout], [1, '']);
     assert.match(stderr, /^bosun: the name of an event must have 1 to 256 characters, got "x+"\n$/);
-    await ask(port, '/send?bytes=200000');
+    await request(port, '/send?bytes=200000');
     await until(
-      async () => Object.values((await askJson<Account>(port, '/')).heard).some(({ count }) => count === 1) || undefined,
+      async () => Object.values((await requestJson<Account>(port, '/')).received).some(({ count }) => count === 1) || undefined,
       () => kit.transcript(),
     );
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
@@ -41,7 +41,7 @@ describe('events within a pod', { concurrency: 3 }, () => {
     const { workers } = await kit.statusWhere(({ workers }) => workers.length === 2);
     // Each is asked over its own connection: the kernel may give any number of new ones to the same worker.
     await using reader = await RawClient.open(port);
-    const { self: itself } = await reader.askJson<Account>('/');
+    const { self: itself } = await reader.requestJson<Account>('/');
     const frozen = workers.find(({ id }) => itself.endsWith(`/${id}`))?.pid ?? 0;
     const before = rssOf(kit);
     process.kill(frozen, 'SIGSTOP');
@@ -49,9 +49,9 @@ describe('events within a pod', { concurrency: 3 }, () => {
     await using sender = await RawClient.open(port);
     try {
       // 100 MB, six times what may wait.
-      const { self } = await sender.askJson<Account>('/send?count=1000&bytes=100000');
+      const { self } = await sender.requestJson<Account>('/send?count=1000&bytes=100000');
       await until(
-        async () => (await sender.askJson<Account>('/')).heard[self]?.count === 1000 || undefined,
+        async () => (await sender.requestJson<Account>('/')).received[self]?.count === 1000 || undefined,
         () => kit.transcript(),
         60_000,
       );
@@ -63,9 +63,9 @@ describe('events within a pod', { concurrency: 3 }, () => {
     } finally {
       process.kill(frozen, 'SIGCONT');
     }
-    const { self } = await sender.askJson<Account>('/send?count=1');
+    const { self } = await sender.requestJson<Account>('/send?count=1');
     await until(
-      async () => (await reader.askJson<Account>('/')).heard[self]?.last === 1001 || undefined,
+      async () => (await reader.requestJson<Account>('/')).received[self]?.last === 1001 || undefined,
       () => kit.transcript(),
     );
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
@@ -108,7 +108,7 @@ async function greet({ kit, port }: Operated, word: string, count = 2): Promise<
   await everyWorker(port, count, async client =>
     until(
       async () => {
-        const { body } = await client.ask('/');
+        const { body } = await client.request('/');
         const [, greeting, worker] = /<h1>(\w+), stranger<.*worker <b>(\d+)/s.exec(body) ?? [];
         return greeting === word ? worker : undefined;
       },

@@ -6,10 +6,10 @@ import { describe, test } from 'node:test';
 import { FakeRoot } from '../fake-root.ts';
 import { freePort } from '../free-port.ts';
 import { until } from '../until.ts';
-import { askJson, RawClient, requestText } from './clients.ts';
-import { assertHeard } from './heard.ts';
+import { RawClient, requestJson, requestText } from './clients.ts';
 import { type Operated, type Ran, Running, startOperated } from './operator.ts';
 import { normalised, smallContainer } from './printed.ts';
+import { assertReceived } from './received.ts';
 
 /** Most of a test is waiting. */
 const CONCURRENCY = 4;
@@ -66,7 +66,7 @@ describe('bosun scale, policy, broadcast, doctor and sizing', { concurrency: CON
     assert.deepEqual(normalised(await bosun('broadcast', 'news', '{"text":"land ahoy"}')).stdout, 'sent to # workers\n');
     assert.equal((await bosun('broadcast', 'news', '--json')).stdout, '{"workers":2}\n');
     await bosun('broadcast', 'other', '1');
-    const pids = await assertHeard(kit, port, 2, [{ text: 'land ahoy' }, null]);
+    const pids = await assertReceived(kit, port, 2, [{ text: 'land ahoy' }, null]);
     assert.deepEqual([...pids].sort(), kit.workerPids.sort());
   });
 
@@ -166,8 +166,8 @@ describe('bosun cordon', { concurrency: CONCURRENCY }, () => {
       assert.deepEqual(normalised(await bosun('cordon', '1')).stdout, 'worker # takes no new connections\n');
       assert.equal((await kit.status()).workers[0]?.state, 'cordoned');
       for (let count = 0; count < 20; count++) {
-        assert.equal((await askJson<{ pid: number }>(port, '/')).pid, second);
-        assert.equal(JSON.parse((await open.ask('/')).body).pid, first, 'the open connection goes on');
+        assert.equal((await requestJson<{ pid: number }>(port, '/')).pid, second);
+        assert.equal(JSON.parse((await open.request('/')).body).pid, first, 'the open connection goes on');
       }
       await refused(bosun('cordon', '1'), 'worker 1 is cordoned, expected ready');
       await refused(bosun('cordon', '2'), 'worker 2 is the only one that serves');
@@ -175,8 +175,8 @@ describe('bosun cordon', { concurrency: CONCURRENCY }, () => {
       const { code, stdout } = await bosun('uncordon', '1', '--json');
       assert.deepEqual([code, JSON.parse(stdout)], [0, { worker: 1, state: 'ready' }]);
       await using again = await connectionTo(Number(first), operated);
-      assert.equal(JSON.parse((await again.ask('/')).body).pid, first);
-      assert.equal(JSON.parse((await open.ask('/')).body).pid, first);
+      assert.equal(JSON.parse((await again.request('/')).body).pid, first);
+      assert.equal(JSON.parse((await open.request('/')).body).pid, first);
       assert.deepEqual(kit.all('worker.exit'), []);
     });
   }
@@ -194,7 +194,7 @@ async function connectionTo(pid: number, { kit, port }: Pick<Operated, 'kit' | '
     return await until(
       async () => {
         const client = await RawClient.open(port);
-        if (JSON.parse((await client.ask('/')).body).pid === pid) return client;
+        if (JSON.parse((await client.request('/')).body).pid === pid) return client;
         others.push(client);
         const word = crypto.randomUUID();
         client.write(requestText(`/block?ms=300&tell=${word}`));

@@ -24,7 +24,7 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
       app: 'koa.mjs',
       env: { SIZING_ROOT: smallContainer().path, NODE_CLUSTER_SCHED_POLICY: 'rr' },
     });
-    await everyWorker(port, 2, async client => (await client.askJson<{ pid: number }>('/')).pid);
+    await everyWorker(port, 2, async client => (await client.requestJson<{ pid: number }>('/')).pid);
     await kit.statusWhere(({ workers }) => workers.every(({ requests }) => requests > 0));
     await bosun('restart', '--worker', '2');
     assert.deepEqual(normalised(await bosun('status')), {

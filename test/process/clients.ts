@@ -27,15 +27,15 @@ export interface RequestParts {
 }
 
 /** A connection of its own for one request. */
-export async function ask(port: number, path: string, parts?: RequestParts): Promise<Answer> {
+export async function request(port: number, path: string, parts?: RequestParts): Promise<Answer> {
   await using client = await RawClient.open(port);
-  return await client.ask(path, parts);
+  return await client.request(path, parts);
 }
 
 /** The JSON of a route, on a connection of its own. */
-export async function askJson<T>(port: number, path: string): Promise<T> {
+export async function requestJson<T>(port: number, path: string): Promise<T> {
   await using client = await RawClient.open(port);
-  return await client.askJson<T>(path);
+  return await client.requestJson<T>(path);
 }
 
 /** One TCP connection: what is written goes out as it is, what comes back is kept. */
@@ -92,14 +92,14 @@ export class RawClient {
     this.#socket.write(bytes);
   }
 
-  async ask(path: string, parts?: RequestParts): Promise<Answer> {
+  async request(path: string, parts?: RequestParts): Promise<Answer> {
     this.write(requestText(path, parts));
     return this.answer();
   }
 
   /** The JSON of a route. */
-  async askJson<T>(path: string): Promise<T> {
-    const { status, body } = await this.ask(path);
+  async requestJson<T>(path: string): Promise<T> {
+    const { status, body } = await this.request(path);
     if (status !== 200) throw new Error(`${path} must answer 200, got ${status}: ${body}`);
     return JSON.parse(body) as T;
   }
@@ -123,7 +123,7 @@ export class RawClient {
   }
 
   /** Resolves when `pattern` has arrived. */
-  async heard(pattern: RegExp): Promise<void> {
+  async received(pattern: RegExp): Promise<void> {
     await this.#until(String(pattern), () => pattern.test(this.unread) || undefined);
   }
 

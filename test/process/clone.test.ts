@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { ADOPT, assertAdopted } from '../adopted.ts';
-import { ask } from './clients.ts';
+import { request } from './clients.ts';
 import { adopterOf, ROOT, startKit } from './kit.ts';
 
 const TYPED_APP = `
@@ -55,6 +55,6 @@ suite('an app in the place of the demo', { concurrency: 2 }, () => {
     mkdirSync(join(root, 'src', 'demo'));
     writeFileSync(join(root, 'src', 'demo', 'app.ts'), TYPED_APP);
     const { port } = await (await start(root, {})).ready();
-    assert.match((await ask(port, '/')).body, /^typed, by worker \d$/);
+    assert.match((await request(port, '/')).body, /^typed, by worker \d$/);
   });
 });

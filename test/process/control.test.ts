@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { freePort } from '../free-port.ts';
 import { until } from '../until.ts';
-import { ask, askJson, RawClient, requestText } from './clients.ts';
+import { RawClient, request, requestJson, requestText } from './clients.ts';
 import { CLEAN, type Kit, startKit } from './kit.ts';
 import { bosun, postControl, Running, startOperated, temporaryFolder } from './operator.ts';
 
@@ -57,7 +57,7 @@ describe('the control socket', { concurrency: CONCURRENCY }, () => {
   test('of a primary that runs is left to it; the other one serves on without', async () => {
     const first = await startOperated({ app: 'koa.mjs' });
     const { second, port } = await startWithout(first.socket, /belongs to another running primary \(CONTROL_SOCKET\)/);
-    assert.equal((await ask(port, '/')).status, 200);
+    assert.equal((await request(port, '/')).status, 200);
     assert.equal(JSON.parse((await first.bosun('status', '--json')).stdout).pid, first.kit.pid);
     assert.deepEqual(await second.stop(), CLEAN);
     assert.equal((await first.bosun('status')).code, 0, 'the other one did not take it along');
@@ -68,7 +68,7 @@ describe('the control socket', { concurrency: CONCURRENCY }, () => {
     writeFileSync(file, 'data');
     const { second, port } = await startWithout(file, /precious is no socket \(CONTROL_SOCKET\)/);
     assert.equal(readFileSync(file, 'utf8'), 'data');
-    assert.equal((await ask(port, '/')).status, 200);
+    assert.equal((await request(port, '/')).status, 200);
     await second.stop();
     assert.equal(readFileSync(file, 'utf8'), 'data');
   });
@@ -80,7 +80,7 @@ describe('the control socket', { concurrency: CONCURRENCY }, () => {
   ]) {
     test(`${where}: a warning, and the server serves`, async () => {
       const { second, port } = await startWithout(path, /./);
-      assert.equal((await ask(port, '/')).status, 200);
+      assert.equal((await request(port, '/')).status, 200);
       const { code, stderr } = await bosun(path, ['status']);
       assert.equal(code, 69);
       assert.match(stderr, /^bosun: (no primary is running at|the primary at) .+\n$/);
@@ -175,7 +175,7 @@ describe('whatever is sent to the control socket', { concurrency: CONCURRENCY },
     else assert.match(String(huge), /^(EPIPE|ECONNRESET)$/);
 
     assert.equal((await bosun('status')).code, 0);
-    assert.equal((await ask(port, '/')).status, 200);
+    assert.equal((await request(port, '/')).status, 200);
     const { workers, restarts, generation } = await kit.status();
     assert.deepEqual(
       workers.map(({ pid }) => pid),
@@ -206,11 +206,11 @@ describe('whatever is sent to the control socket', { concurrency: CONCURRENCY },
     const { kit } = await startOperated({ app: 'koa.mjs' });
     for (const path of ['/restart', '/scale', '/cordon', '/broadcast', '/heap-snapshot']) {
       await using client = await RawClient.open(kit.adminPort);
-      const { status } = await client.ask(path, { method: 'POST', headers: { 'Content-Length': '2' }, body: '{}' });
+      const { status } = await client.request(path, { method: 'POST', headers: { 'Content-Length': '2' }, body: '{}' });
       assert.equal(status, 404);
     }
     await using client = await RawClient.open(kit.adminPort);
-    const { status } = await client.ask('/status', { method: 'POST', headers: { 'Content-Length': '0' } });
+    const { status } = await client.request('/status', { method: 'POST', headers: { 'Content-Length': '0' } });
     assert.equal(status, 405);
     assert.equal((await kit.status()).generation, 1);
   });
@@ -244,7 +244,7 @@ async function startWithout(socket: string, why: RegExp): Promise<{ second: Kit;
   assert.deepEqual([level, path], ['warn', socket]);
   assert.match(String(error), why);
   assert.deepEqual(second.all('control.listening'), []);
-  assert.equal((await askJson<{ state: string }>(second.adminPort, '/status')).state, 'ready');
+  assert.equal((await requestJson<{ state: string }>(second.adminPort, '/status')).state, 'ready');
   return { second, port };
 }
 

@@ -3,7 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { askJson } from './clients.ts';
+import { requestJson } from './clients.ts';
 import { postControl, startOperated } from './operator.ts';
 import { writtenApp } from './written-app.ts';
 
@@ -16,7 +16,7 @@ test('of two concurrent cordons one is refused, and one worker always serves', a
     assert.equal(answers.filter(answer => answer.includes('"result"')).length, 2, answers.join());
     assert.equal(answers.filter(answer => answer.includes('is the only one that serves')).length, 1, answers.join());
     assert.equal((await kit.status()).workers.filter(({ state }) => state === 'ready').length, 1);
-    assert.ok((await askJson<{ pid: number }>(port, '/')).pid > 0);
+    assert.ok((await requestJson<{ pid: number }>(port, '/')).pid > 0);
     // Out and in again before the worker has acknowledged the first: the last request counts.
     const cordoned = (await kit.status()).workers.filter(({ state }) => state === 'cordoned').map(({ id }) => id);
     await Promise.all(cordoned.map(worker => cordon(worker, 'uncordon')));
@@ -39,8 +39,8 @@ test('a worker does not drain while its replacement is cordoned', async () => {
   assert.match(refused.stderr, /worker 1 is the only one that serves/);
   // It serves on, however long the other one has been up.
   await kit.statusWhere(({ workers }) => workers.some(({ id, uptimeSeconds }) => id === 2 && uptimeSeconds > 3));
-  assert.equal((await askJson<{ pid: number }>(port, '/')).pid, old);
+  assert.equal((await requestJson<{ pid: number }>(port, '/')).pid, old);
   assert.equal((await bosun('uncordon', '2')).code, 0);
   assert.equal((await restart.ended).code, 0);
-  assert.notEqual((await askJson<{ pid: number }>(port, '/')).pid, old);
+  assert.notEqual((await requestJson<{ pid: number }>(port, '/')).pid, old);
 });

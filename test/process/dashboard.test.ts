@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import type { Page } from 'playwright-core';
 import { screenshot, visit, withBrowser } from '../browser.ts';
 import { until } from '../until.ts';
-import { ask } from './clients.ts';
+import { request } from './clients.ts';
 import { type Kit, startKit } from './kit.ts';
 
 const LAPTOP = { width: 1280, height: 800 };
@@ -68,7 +68,7 @@ test('the numbers move under load, in both sizes and schemes, and nobody else is
   const phone = await visit(admin, { ...PHONE, colorScheme: 'dark' });
   const load = new AbortController();
   const loading = (async () => {
-    while (!load.signal.aborted) assert.equal((await ask(port, '/api/info')).status < 500, true);
+    while (!load.signal.aborted) assert.equal((await request(port, '/api/info')).status < 500, true);
   })();
   for (const { page } of [laptop, phone]) {
     await holds(page, `parseFloat(document.querySelector('#tiles dd')?.textContent ?? '0') > 10`);

@@ -7,7 +7,7 @@ import { basename, join } from 'node:path';
 import { describe, test } from 'node:test';
 import { freePort } from '../free-port.ts';
 import { until } from '../until.ts';
-import { ask } from './clients.ts';
+import { request } from './clients.ts';
 import { assertProfile, assertSnapshot, pidOf, startWithFolder } from './diagnoses.ts';
 import { CLEAN, type Kit } from './kit.ts';
 import { freshLoad, keepAliveLoad } from './loads.ts';
@@ -139,7 +139,7 @@ describe('bosun heap-snapshot', { concurrency: CONCURRENCY }, () => {
     });
     while (!isOver) {
       const askedAt = performance.now();
-      assert.equal((await ask(port, '/')).status, 200);
+      assert.equal((await request(port, '/')).status, 200);
       longestMs = Math.max(longestMs, performance.now() - askedAt);
     }
     const { code, stderr } = await snapshot.ended;

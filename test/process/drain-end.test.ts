@@ -100,7 +100,7 @@ for (const policy of POLICIES) {
       const { port } = await kit.ready();
       const clients = [await RawClient.open(port), await RawClient.open(port)];
       for (const client of clients) client.write(requestText('/stream'));
-      for (const client of clients) await client.heard(/data: /);
+      for (const client of clients) await client.received(/data: /);
       kit.signal('SIGTERM');
       await kit.event('shutdown.drain');
       const drainingAt = performance.now();

@@ -140,7 +140,7 @@ for (const policy of POLICIES) {
       assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
     });
 
-    test('6 a connection that has said nothing before the drain is still heard', async () => {
+    test('6 a connection that has said nothing before the drain is still received', async () => {
       const kit = await start('koa.mjs', { SHUTDOWN_DELAY_MS: String(SHORT_DELAY_MS) });
       const { port } = await kit.ready();
       const clients = [await RawClient.open(port), await RawClient.open(port)];

@@ -16,7 +16,7 @@ export function starterWith(policy: string) {
 export async function openAsked(port: number, count: number): Promise<RawClient[]> {
   const clients = await Promise.all(Array.from({ length: count }, () => RawClient.open(port)));
   for (const client of clients) {
-    const { status, headers } = await client.ask('/');
+    const { status, headers } = await client.request('/');
     assert.equal(status, 200);
     assert.equal(headers.connection, 'keep-alive');
   }

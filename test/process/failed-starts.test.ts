@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { ask } from './clients.ts';
+import { request } from './clients.ts';
 import { CLEAN, type Kit, ROOT, startKit } from './kit.ts';
 import { bosun as runBosun, startOperated, temporaryFolder } from './operator.ts';
 import { rewriteApp, writtenApp } from './written-app.ts';
@@ -31,7 +31,7 @@ describe('a serving pool', { concurrency: CONCURRENCY }, () => {
     const [victim = 0] = kit.workerPids;
     process.kill(victim, 'SIGKILL');
     await kit.event('pool.backoff', ({ ms }) => ms === 5000);
-    assert.equal((await ask(port, '/')).status, 200);
+    assert.equal((await request(port, '/')).status, 200);
 
     const { status, body } = await kit.probe('/readyz');
     assert.equal(status, 200);
@@ -69,7 +69,7 @@ describe('a serving pool', { concurrency: CONCURRENCY }, () => {
     assert.match(stderr, /failed to start: cannot be started: spawn ENOMEM/);
     process.kill(victim, 'SIGKILL');
     await kit.event('pool.backoff', ({ ms }) => Number(ms) >= 400);
-    assert.equal((await ask(port, '/')).status, 200);
+    assert.equal((await request(port, '/')).status, 200);
     rmSync(refused);
     await kit.statusWhere(({ workers }) => workers.filter(({ state }) => state === 'ready').length >= 2);
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());

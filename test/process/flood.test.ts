@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { until } from '../until.ts';
-import { askJson } from './clients.ts';
+import { requestJson } from './clients.ts';
 import { CLEAN, ROOT, startKit } from './kit.ts';
 import { ALL_POLICIES, SOAKS } from './policies.ts';
 
@@ -33,7 +33,7 @@ describe('a flood of connections', { concurrency: 2 }, () => {
       await pause(REPORTS_MS);
       await Promise.all(sockets.map(ended));
       await kit.statusWhere(({ workers }) => workers.every(({ connections }) => connections === 0));
-      assert.ok((await askJson<{ pid: number }>(port, '/')).pid > 0);
+      assert.ok((await requestJson<{ pid: number }>(port, '/')).pid > 0);
       assert.deepEqual(kit.all('worker.exit'), []);
       assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
     });

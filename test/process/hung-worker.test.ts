@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { test } from 'node:test';
 import { freePort } from '../free-port.ts';
 import { until } from '../until.ts';
-import { ask, askJson, RawClient, requestText } from './clients.ts';
+import { RawClient, request, requestJson, requestText } from './clients.ts';
 import { type Kit, startKit } from './kit.ts';
 import { isAlive } from './processes.ts';
 
@@ -32,7 +32,7 @@ test('the stack of a hung worker is in the log, and its inspector is private: no
 }, async () => {
   const kit = await startKit({ app: 'koa.mjs', env: { WORKER_HEARTBEAT_TIMEOUT_MS: '1000' } });
   const { port } = await kit.ready();
-  const { pid: opened } = await askJson<{ pid: number }>(port, '/');
+  const { pid: opened } = await requestJson<{ pid: number }>(port, '/');
   const before = new Set(listeningPorts(opened));
   process.kill(opened, 'SIGUSR1');
   const inspector = await until(
@@ -40,7 +40,7 @@ test('the stack of a hung worker is in the log, and its inspector is private: no
     () => kit.transcript(),
   );
   for (const path of ['/json/list', '/json', '/json/version', '/json/protocol', '/'])
-    assert.equal((await ask(inspector, path)).status, 404, path);
+    assert.equal((await request(inspector, path)).status, 404, path);
   const primaryBefore = listeningPorts(kit.pid);
   kit.signal('SIGUSR1');
   await kit.event('signal', ({ command }) => command === 'ignore');
@@ -73,7 +73,7 @@ test('with --inspect no worker is considered hung, and the primary goes on', asy
   };
   const kit = await startKit({ app: 'koa.mjs', env });
   const { port } = await kit.ready();
-  const answer = ask(port, '/block?ms=3000'); // ten time-outs
+  const answer = request(port, '/block?ms=3000'); // ten time-outs
   assert.equal((await answer).status, 200);
   assert.equal((await kit.probe('/livez')).status, 200);
   assert.deepEqual(kit.all('worker.replace'), []);

@@ -9,7 +9,7 @@ import { createInterface } from 'node:readline';
 import { after } from 'node:test';
 import { freePort } from '../free-port.ts';
 import { until } from '../until.ts';
-import { type Answer, ask, askJson } from './clients.ts';
+import { type Answer, request, requestJson } from './clients.ts';
 import { childrenOf, groupOf, isAlive } from './processes.ts';
 
 export const ROOT = join(import.meta.dirname, '..', '..');
@@ -49,7 +49,7 @@ export class Kit {
     child.stderr?.on('data', chunk => {
       this.stderr += chunk;
     });
-    if (child.stdout) createInterface({ input: child.stdout }).on('line', line => this.#heard(line));
+    if (child.stdout) createInterface({ input: child.stdout }).on('line', line => this.#received(line));
   }
 
   get pid(): number {
@@ -91,11 +91,11 @@ export class Kit {
 
   /** Each on a connection of its own: none that is kept stands in the way of a later exit. */
   async status(): Promise<Status> {
-    return askJson<Status>(this.adminPort, '/status');
+    return requestJson<Status>(this.adminPort, '/status');
   }
 
   async probe(path: string): Promise<Answer> {
-    return ask(this.adminPort, path);
+    return request(this.adminPort, path);
   }
 
   /** The first status that `matches`: snapshots come once a second. */
@@ -154,7 +154,7 @@ export class Kit {
     return `${this.events.map(event => JSON.stringify(event)).join('\n')}\n${this.stderr}`;
   }
 
-  #heard(line: string): void {
+  #received(line: string): void {
     let event: LogEvent;
     try {
       event = JSON.parse(line) as LogEvent;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { until } from '../until.ts';
-import { ask, askJson, RawClient, requestText } from './clients.ts';
+import { RawClient, request, requestJson, requestText } from './clients.ts';
 import { scrape, sum } from './exposition.ts';
 import { CLEAN, startKit } from './kit.ts';
 import { isAlive } from './processes.ts';
@@ -13,7 +13,9 @@ test('lines of every length and source, from two workers at once, are written wh
   const [lengths, lines, together] = [[10, 150, 6000, 30_000], 8, 4];
   const pids = new Set<number>();
   for (const bytes of lengths) {
-    const chats = Array.from({ length: together }, () => askJson<{ pid: number }>(port, `/chat?lines=${lines}&bytes=${bytes}`));
+    const chats = Array.from({ length: together }, () =>
+      requestJson<{ pid: number }>(port, `/chat?lines=${lines}&bytes=${bytes}`),
+    );
     for (const { pid } of await Promise.all(chats)) pids.add(pid);
   }
   assert.equal(pids.size, 2);
@@ -29,7 +31,7 @@ test('20,000 unread lines a second block no process; they are counted, and the r
   const { port } = await kit.ready();
   const before = (await kit.status()).workers.map(({ pid }) => pid);
   kit.process.stdout?.pause();
-  await ask(port, '/flood');
+  await request(port, '/flood');
   const dropped = await until(
     async () => sum(await scrape(kit), 'bosun_dropped_log_lines_total') || undefined,
     () => 'no line was dropped',
@@ -37,7 +39,7 @@ test('20,000 unread lines a second block no process; they are counted, and the r
   );
   for (let asked = 0; asked < 20; asked++) {
     assert.equal((await kit.probe('/livez')).status, 200);
-    assert.equal((await ask(port, '/')).status, 200);
+    assert.equal((await request(port, '/')).status, 200);
   }
   assert.deepEqual(
     (await kit.status()).workers.map(({ pid }) => pid),
@@ -47,8 +49,8 @@ test('20,000 unread lines a second block no process; they are counted, and the r
   const { lines, stream } = await kit.event('log.dropped');
   assert.equal(stream, 'stdout');
   assert.ok(Number(lines) >= dropped);
-  for (const _ of [1, 2, 3, 4]) await ask(port, '/calm');
-  await ask(port, '/chat?lines=1&bytes=10');
+  for (const _ of [1, 2, 3, 4]) await request(port, '/calm');
+  await request(port, '/chat?lines=1&bytes=10');
   await kit.event('test.logged'); // all before it has been read
   assert.deepEqual(await kit.stop(), { code: 0, signal: null });
   assert.equal(kit.stderr, '');
@@ -83,7 +85,7 @@ test("an app's own writes to the descriptor of stderr wait while the pipe is ful
     };`);
   const kit = await startKit({ env: { APP_MODULE: app, NODE_CLUSTER_WORKERS: '1' } });
   const { port } = await kit.ready();
-  assert.equal((await ask(port, '/')).status, 200);
+  assert.equal((await request(port, '/')).status, 200);
   assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   assert.equal(kit.stderr.split('\n').filter(line => line.startsWith('xxx')).length, 200);
 });

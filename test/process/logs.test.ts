@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { until } from '../until.ts';
-import { ask } from './clients.ts';
+import { request } from './clients.ts';
 import { ROOT, startKit } from './kit.ts';
 
 /** Gives a command a terminal of its own (util-linux). */
@@ -14,8 +14,8 @@ const noScript = spawnSync('script', ['--version']).error && 'there is no script
 test('with LOG_REQUESTS every answered request is a line, without its query, and every line parses', async () => {
   const kit = await startKit({ app: 'koa.mjs', env: { LOG_REQUESTS: 'true' } });
   const { port } = await kit.ready();
-  await ask(port, '/?token=secret');
-  await ask(port, '/nothing-there');
+  await request(port, '/?token=secret');
+  await request(port, '/nothing-there');
   const found = await kit.event('request', ({ path }) => path === '/');
   assert.deepEqual({ method: found.method, status: found.status }, { method: 'GET', status: 200 });
   await kit.event('request', ({ path }) => path === '/nothing-there');
@@ -29,7 +29,7 @@ test('when nobody reads its log any more the server goes on, with the same worke
   const { port } = await kit.ready();
   const before = (await kit.status()).workers.map(({ pid }) => pid);
   kit.process.stdout?.destroy();
-  for (let asked = 0; asked < 50; asked++) assert.equal((await ask(port, '/')).status, 200);
+  for (let asked = 0; asked < 50; asked++) assert.equal((await request(port, '/')).status, 200);
   assert.deepEqual(
     (await kit.status()).workers.map(({ pid }) => pid),
     before,
@@ -45,7 +45,7 @@ test('a reader that stands still holds up neither the requests nor the exit', as
   kit.process.stdout?.pause();
   // Above what a pipe and the reader's own buffer hold.
   const path = `/${'x'.repeat(4000)}`;
-  for (let asked = 0; asked < 100; asked++) assert.equal((await ask(port, path)).status, 404);
+  for (let asked = 0; asked < 100; asked++) assert.equal((await request(port, path)).status, 404);
   kit.signal('SIGTERM');
   const ended = once(kit.process, 'exit').then(([code]) => code);
   assert.equal(await Promise.race([ended, pause(20_000, 'still there', { ref: false })]), 0);
@@ -65,7 +65,7 @@ test('on a terminal its log is for people: time, level in colour, event, fields;
     );
   await shown(/ pool\.ready /);
   const [, port] = await shown(/ app\.listening .*url=http:\/\/127\.0\.0\.1:(\d+)/);
-  const { colours } = JSON.parse((await ask(Number(port), '/?token=secret')).body);
+  const { colours } = JSON.parse((await request(Number(port), '/?token=secret')).body);
   assert.equal(colours, '2'); // 256 colours, for an app that writes into a pipe now
   await shown(/ request .*path=\//);
   process.kill(Number((await kit.status()).pid), 'SIGTERM');

@@ -11,7 +11,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { freePort } from '../free-port.ts';
 import { until } from '../until.ts';
 import { Visitor } from '../visitor.ts';
-import { askJson, RawClient, requestText } from './clients.ts';
+import { RawClient, requestJson, requestText } from './clients.ts';
 import { stopsSoon } from './drains.ts';
 import { CLEAN, environmentOf, Kit, ROOT, startKit } from './kit.ts';
 import { POLICIES } from './policies.ts';
@@ -29,7 +29,7 @@ test('with rr another worker answers a connection of a frozen one, also while th
   const { port } = await kit.ready();
   const [stays, goes] = (await kit.statusWhere(({ workers }) => workers.length === 2)).workers;
   assert.ok(stays && goes);
-  const answeredBy = async () => (await askJson<{ pid: number }>(port, '/')).pid;
+  const answeredBy = async () => (await requestJson<{ pid: number }>(port, '/')).pid;
   await until(
     async () => (await answeredBy()) === stays.pid || undefined,
     () => kit.transcript(),
@@ -87,15 +87,15 @@ for (const policy of POLICIES) {
     test('27 an idle connection is kept for KEEP_ALIVE_TIMEOUT_MS, 75 s by default, and clients are told', async () => {
       const [short, usual] = await Promise.all([startOne({ KEEP_ALIVE_TIMEOUT_MS: '2000' }), startOne()]);
       await using client = await RawClient.open(short.port);
-      assert.equal((await client.ask('/')).headers['keep-alive'], 'timeout=2');
+      assert.equal((await client.request('/')).headers['keep-alive'], 'timeout=2');
       await pause(1500);
-      assert.equal((await client.ask('/')).status, 200);
+      assert.equal((await client.request('/')).status, 200);
       const idleSince = performance.now();
       assert.equal(await client.ended(), 'FIN');
       const idleMs = performance.now() - idleSince;
       assert.ok(idleMs >= 2000, `ended after ${idleMs} ms`);
       await using other = await RawClient.open(usual.port);
-      assert.equal((await other.ask('/')).headers['keep-alive'], 'timeout=75');
+      assert.equal((await other.request('/')).headers['keep-alive'], 'timeout=75');
     });
   });
 }
@@ -106,7 +106,7 @@ describe('as PID 1', { concurrency: CONCURRENCY, skip: whyNotPid1() }, () => {
     const { port } = await kit.ready();
     assert.equal((await kit.event('primary.start')).pid, 1);
     const clients = await Promise.all([1, 2, 3].map(() => RawClient.open(port)));
-    for (const client of clients) assert.equal((await client.ask('/')).status, 200);
+    for (const client of clients) assert.equal((await client.request('/')).status, 200);
     await stopsSoon(kit, () => process.kill(primary, 'SIGTERM'));
     for (const client of clients) assert.equal(await client.ended(), 'FIN');
   });
@@ -132,7 +132,7 @@ describe('with Redis', { concurrency: CONCURRENCY, ...withRedis }, () => {
     const kit = await start();
     const { port } = await kit.ready();
     const visitor = new Visitor();
-    const answer = visitor.ask(port, '/?ms=1000&tell=slow');
+    const answer = visitor.request(port, '/?ms=1000&tell=slow');
     await kit.begun('slow');
     kit.signal('SIGTERM');
     const { status, body } = await answer;
@@ -140,7 +140,7 @@ describe('with Redis', { concurrency: CONCURRENCY, ...withRedis }, () => {
     assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
 
     const successor = await start();
-    assert.equal(JSON.parse((await visitor.ask((await successor.ready()).port, '/')).body).count, 2);
+    assert.equal(JSON.parse((await visitor.request((await successor.ready()).port, '/')).body).count, 2);
   });
 
   test('26, 30, 31 when Redis is gone the pod stays alive and ready, and SIGTERM ends it with code 0 and soon', async () => {
@@ -148,13 +148,13 @@ describe('with Redis', { concurrency: CONCURRENCY, ...withRedis }, () => {
     const kit = await startKit({ app: 'slow-session.mjs', env: { REDIS_URL: redis.url } });
     const { port } = await kit.ready();
     await using client = await RawClient.open(port);
-    assert.equal((await client.ask('/')).status, 200);
+    assert.equal((await client.request('/')).status, 200);
     await redis.stop();
     await until(
       () => kit.all('redis.unreachable').length >= 2 || undefined,
       () => kit.transcript(),
     );
-    assert.equal((await client.ask('/')).status, 503);
+    assert.equal((await client.request('/')).status, 503);
     assert.deepEqual([(await kit.probe('/livez')).status, (await kit.probe('/readyz')).status], [200, 200]);
     await stopsSoon(kit);
     assert.deepEqual(

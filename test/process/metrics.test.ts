@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { until } from '../until.ts';
-import { ask } from './clients.ts';
+import { request } from './clients.ts';
 import { type Kit, startKit } from './kit.ts';
 import { writtenApp } from './written-app.ts';
 
@@ -11,7 +11,7 @@ const KILLS = 20;
 type Samples = Map<string, number>;
 
 async function scrape(kit: Kit): Promise<{ text: string; samples: Samples; counters: Set<string> }> {
-  const { status, body: text } = await ask(kit.adminPort, '/metrics');
+  const { status, body: text } = await request(kit.adminPort, '/metrics');
   assert.equal(status, 200);
   const samples: Samples = new Map();
   const counters = new Set<string>();
@@ -40,7 +40,7 @@ test(`no counter goes down over ${KILLS} killed workers, and every answered requ
   let asked = 0;
   for (let kill = 1; kill <= KILLS; kill++) {
     await kit.statusWhere(({ workers }) => workers.filter(({ state }) => state === 'ready').length === 2);
-    const { status } = await ask(port, '/');
+    const { status } = await request(port, '/');
     assert.equal(status, 200);
     asked++;
     // What a worker has not reported dies with it: up to a second.

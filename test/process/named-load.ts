@@ -30,7 +30,7 @@ export function namedLoad(port: number, clientCount: number): NamedLoad {
     while (goesOn) {
       try {
         connection ??= await RawClient.open(port);
-        const { status, body, headers } = await connection.ask('/');
+        const { status, body, headers } = await connection.request('/');
         assert.equal(status, 200);
         load.answered++;
         pid = (JSON.parse(body) as { pid: number }).pid;

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { ask, askJson } from './clients.ts';
+import { request, requestJson } from './clients.ts';
 import { CLEAN, ROOT, startKit } from './kit.ts';
 import { temporaryFolder } from './operator.ts';
 import { writtenApp } from './written-app.ts';
@@ -40,11 +40,11 @@ describe('Node.js options', { concurrency: 3 }, () => {
       },
     });
     const { port } = await kit.ready();
-    const { title, execArgv, nodeOptions, evaluates, heap } = await askJson<Said>(port, '/');
+    const { title, execArgv, nodeOptions, evaluates, heap } = await requestJson<Said>(port, '/');
     assert.deepEqual([title, evaluates, heap], ['an app', false, 210 * MIB]);
     assert.equal(nodeOptions, '"--title=an app" --enable-source-maps --max-http-header-size=32768');
     assert.deepEqual(execArgv.slice(0, 2), ['--disallow-code-generation-from-strings', '--max-heap-size=210']);
-    assert.equal((await ask(port, '/', { headers: { 'X-Large': 'x'.repeat(20_000) } })).status, 200);
+    assert.equal((await request(port, '/', { headers: { 'X-Large': 'x'.repeat(20_000) } })).status, 200);
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });
 
@@ -58,7 +58,7 @@ describe('Node.js options', { concurrency: 3 }, () => {
       },
     });
     const { port } = await kit.ready();
-    const { title, heap, nodeOptions } = await askJson<Said>(port, '/');
+    const { title, heap, nodeOptions } = await requestJson<Said>(port, '/');
     assert.deepEqual([title, heap, nodeOptions], ['a worker', 220 * MIB, '']);
   });
 
@@ -113,7 +113,7 @@ describe('Node.js options', { concurrency: 3 }, () => {
       env: { APP_MODULE: app, NODE_CLUSTER_WORKERS: '1' },
     });
     const { port } = await kit.ready();
-    assert.equal((await ask(port, '/')).body, 'ERR_ACCESS_DENIED');
+    assert.equal((await request(port, '/')).body, 'ERR_ACCESS_DENIED');
     assert.ok(kit.all('node-options.warning').length > 0);
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { freePort } from '../free-port.ts';
 import { until } from '../until.ts';
-import { askJson, RawClient, requestText } from './clients.ts';
+import { RawClient, requestJson, requestText } from './clients.ts';
 import { type Kit, ROOT, startKit } from './kit.ts';
 import { temporaryFolder } from './operator.ts';
 import { isAlive } from './processes.ts';
@@ -61,7 +61,7 @@ suite('workers end with their primary, blocked or stopped, and the next start ha
     assert.deepEqual(ended.map(({ workerPid }) => Number(workerPid)).sort(byPid), [...pids].sort(byPid));
     for (const { primaryPid } of ended) assert.equal(primaryPid, kit.pid);
     await allGone(pids);
-    const { primary } = await askJson<{ primary?: string }>(port, '/');
+    const { primary } = await requestJson<{ primary?: string }>(port, '/');
     assert.equal(primary, undefined); // a child process of the app is not a worker
     const third = await startKit({ app: 'koa.mjs', env });
     assert.deepEqual(await third.exit(), { code: 1, signal: null });

@@ -7,7 +7,7 @@ import { chmodSync, copyFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { SOON_MS, until } from '../until.ts';
-import { askJson, RawClient, requestText } from './clients.ts';
+import { RawClient, requestJson, requestText } from './clients.ts';
 import { CLEAN, ROOT, startKit } from './kit.ts';
 import { startOperated, temporaryFolder } from './operator.ts';
 import { rewriteApp, writtenApp } from './written-app.ts';
@@ -33,7 +33,7 @@ describe('a pool', { concurrency: CONCURRENCY }, () => {
     assert.equal(reason, 'crash');
     // 127: setpriv, which starts the worker where it exists, cannot find the program.
     assert.match(String(failure), /^(cannot be started: spawn .*ENOENT|exit code 127)$/);
-    assert.notEqual((await askJson<{ pid: number }>(port, '/')).pid, victim);
+    assert.notEqual((await requestJson<{ pid: number }>(port, '/')).pid, victim);
     renameSync(`${program}.away`, program);
     await kit.statusWhere(({ workers }) => workers.filter(({ state }) => state === 'ready').length === 2);
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
@@ -55,7 +55,7 @@ describe('a pool', { concurrency: CONCURRENCY }, () => {
     assert.equal((await bosun('cordon', '1')).code, 0);
     assert.equal((await bosun('scale', '1')).code, 0);
     assert.notEqual((await kit.event('worker.exit')).workerPid, serving);
-    assert.equal((await askJson<{ pid: number }>(port, '/')).pid, serving);
+    assert.equal((await requestJson<{ pid: number }>(port, '/')).pid, serving);
     assert.equal((await kit.probe('/readyz')).status, 200);
   });
 });

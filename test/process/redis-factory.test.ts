@@ -7,7 +7,7 @@ import { connect, createServer } from 'node:net';
 import { test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { freePort } from '../free-port.ts';
-import { ask } from './clients.ts';
+import { request } from './clients.ts';
 import { CLEAN, startKit } from './kit.ts';
 import { LocalRedis, withRedis } from './redis.ts';
 import { writtenApp } from './written-app.ts';
@@ -34,7 +34,7 @@ test('the factory of an app can use Redis, even if connecting takes longer than 
       env: { APP_MODULE: ASKS, REDIS_URL: `redis://127.0.0.1:${redisPort}`, NODE_CLUSTER_WORKERS: '1' },
     });
     const { port } = await kit.listening();
-    assert.equal((await ask(port, '/')).body, '1');
+    assert.equal((await request(port, '/')).body, '1');
     assert.deepEqual(kit.all('worker.failed'), [], 'at the first start');
     kit.signal('SIGTERM');
     assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
@@ -49,7 +49,7 @@ test('without Redis an app that does not use it serves, and one whose factory do
   const needsNone = writtenApp("return (req, res) => res.end('hello');");
   const kit = await startKit({ env: { APP_MODULE: needsNone, REDIS_URL, NODE_CLUSTER_WORKERS: '1' } });
   const { port } = await kit.listening();
-  assert.equal((await ask(port, '/')).body, 'hello');
+  assert.equal((await request(port, '/')).body, 'hello');
 
   const asking = await startKit({ env: { APP_MODULE: ASKS, REDIS_URL, NODE_CLUSTER_WORKERS: '1', START_TIMEOUT_MS: '1000' } });
   const { error } = await asking.event('worker.failed');

@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import { after, describe, test } from 'node:test';
 import { array } from '../fake-redis.ts';
 import { until } from '../until.ts';
-import { askJson, RawClient } from './clients.ts';
+import { RawClient, requestJson } from './clients.ts';
 import { type Operated, startOperated } from './operator.ts';
 import { LocalRedis, withRedis } from './redis.ts';
 
@@ -21,7 +21,7 @@ const REPLY = /^(?:[+:-][^\r]*\r\n|\$-1\r\n|\$\d+\r\n.+\r\n)$/s;
 async function intrude(redis: LocalRedis, ...command: string[]): Promise<string> {
   await using client = await RawClient.open(redis.port);
   client.write(array(command));
-  await client.heard(REPLY);
+  await client.received(REPLY);
   return client.unread;
 }
 
@@ -44,9 +44,9 @@ const ignored = async ({ kit }: Operated, series: string) =>
 async function hears({ port, kit }: Operated, configUpdate: unknown): Promise<void> {
   await until(
     async () =>
-      JSON.stringify((await askJson<{ configUpdate: unknown }>(port, '/heard')).configUpdate) === JSON.stringify(configUpdate) ||
-      undefined,
-    () => `${JSON.stringify(configUpdate)} was not heard; ${kit.transcript()}`,
+      JSON.stringify((await requestJson<{ configUpdate: unknown }>(port, '/received')).configUpdate) ===
+        JSON.stringify(configUpdate) || undefined,
+    () => `${JSON.stringify(configUpdate)} was not received; ${kit.transcript()}`,
   );
 }
 
@@ -97,14 +97,14 @@ describe('forged writes to Redis', { concurrency: 2 }, () => {
     const [first, second] = pods as [Operated, Operated];
     await using listener = await RawClient.open(redis.port);
     listener.write(array(['SUBSCRIBE', 'koa:sess:broadcast']));
-    await listener.heard(/subscribe/);
+    await listener.received(/subscribe/);
     for (const pod of [first, second])
       await until(
         async () => (await membersOf(pod)).length === 2 || undefined,
         () => pod.kit.transcript(),
       );
     await first.bosun('broadcast', 'configUpdate', '"first"');
-    await listener.heard(SIGNED);
+    await listener.received(SIGNED);
     const [recorded = ''] = SIGNED.exec(listener.unread) ?? [];
     await hears(second, 'first');
     await first.bosun('broadcast', 'configUpdate', '"second"');
@@ -169,7 +169,7 @@ describe('forged writes to Redis', { concurrency: 2 }, () => {
     await until(
       async () => {
         await first.bosun('broadcast', 'configUpdate', '"second"');
-        return (await askJson<{ configUpdate: unknown }>(second.port, '/heard')).configUpdate === 'second' || undefined;
+        return (await requestJson<{ configUpdate: unknown }>(second.port, '/received')).configUpdate === 'second' || undefined;
       },
       () => second.kit.transcript(),
     );

@@ -11,7 +11,7 @@ import { array, bulk, FakeRedis, type Lie } from '../fake-redis.ts';
 import { seededRandom } from '../random.ts';
 import { until } from '../until.ts';
 import { Visitor } from '../visitor.ts';
-import { ask } from './clients.ts';
+import { request } from './clients.ts';
 import { CLEAN, type Kit, startKit } from './kit.ts';
 import { startOperated } from './operator.ts';
 
@@ -56,7 +56,7 @@ const LIES: Record<string, string | Buffer> = {
 /** Serves, on a new connection, once Redis answers correctly again. */
 async function recovers(kit: Kit, port: number, what: string): Promise<void> {
   await until(
-    async () => (await ask(port, '/visit')).status === 200 || undefined,
+    async () => (await request(port, '/visit')).status === 200 || undefined,
     () => `${what}: no session any more; ${kit.transcript().slice(-4000)}`,
   );
 }
@@ -79,17 +79,21 @@ describe('malformed replies from Redis', { concurrency: 2 }, () => {
       const before = [kit.pid, worker].map(rssMib);
 
       const visitor = new Visitor();
-      await visitor.ask(port, '/visit');
+      await visitor.request(port, '/visit');
       for (const bytes of [bulk(JSON.stringify({ visits: 'x'.repeat(3 << 20) })), '*1\r\n:1\r\n', ':7\r\n']) {
         redis.lie = ([name = '', key = '']) => (name.toLowerCase() === 'get' && key.startsWith('koa:sess:') ? bytes : undefined);
-        for (let i = 0; i < 5; i++) assert.equal((await visitor.ask(port, '/visit')).status, 503);
-        assert.equal((await ask(port, '/visit')).status, 200, 'a session that is none is no reason to think that Redis is away');
+        for (let i = 0; i < 5; i++) assert.equal((await visitor.request(port, '/visit')).status, 503);
+        assert.equal(
+          (await request(port, '/visit')).status,
+          200,
+          'a session that is none is no reason to think that Redis is away',
+        );
       }
       redis.lie = () => undefined;
 
       const tell = (what: string, lie: Lie) => {
         redis.lie = lie;
-        return Promise.all([ask(port, '/visit'), ask(port, '/own'), pause(100)]).then(() => {
+        return Promise.all([request(port, '/visit'), request(port, '/own'), pause(100)]).then(() => {
           assert.equal(kit.process.exitCode, null, `${what}: ${kit.transcript().slice(-4000)}`);
           assert.deepEqual(kit.all('worker.exit'), [], what);
           redis.lie = () => undefined;

@@ -20,7 +20,7 @@ async function startRedis(): Promise<LocalRedis> {
 async function command(redis: LocalRedis, line: string): Promise<void> {
   await using client = await RawClient.open(redis.port);
   client.write(`${line}\r\n`);
-  await client.heard(/^[+:$*]/);
+  await client.received(/^[+:$*]/);
 }
 
 const metric = async ({ kit }: Operated, pattern: RegExp) => Number(pattern.exec((await kit.probe('/metrics')).body)?.[1] ?? 0);
@@ -44,13 +44,13 @@ test(
     const env = { REDIS_URL: `redis://127.0.0.1:${(endpoint.address() as AddressInfo).port}`, NODE_CLUSTER_WORKERS: '1' };
     const operated = await startOperated({ app: 'sessions.ts', env });
     const visitor = new Visitor();
-    const counter = async () => JSON.parse((await visitor.ask(operated.port, '/increment')).body).counter;
+    const counter = async () => JSON.parse((await visitor.request(operated.port, '/increment')).body).counter;
     assert.equal(await counter(), 1);
     await until(
       async () => {
         await using client = await RawClient.open(next.port);
         client.write('DBSIZE\r\n');
-        await client.heard(/^:[1-9]/);
+        await client.received(/^:[1-9]/);
         return true;
       },
       () => 'the replica has nothing',
@@ -62,7 +62,7 @@ test(
     await using listener = await RawClient.open(next.port);
     listener.write('SUBSCRIBE koa:sess:fleet\r\n');
     // The primary, which only publishes, finds the new master too.
-    await listener.heard(/"origin"/);
+    await listener.received(/"origin"/);
     assert.match(String((await operated.kit.event('redis.refusing')).code), /^READONLY$/);
   },
 );
@@ -76,8 +76,8 @@ test(
     const operated = await startOperated({ app: 'sessions.ts', env });
     const { kit, bosun } = operated;
     const visitor = new Visitor();
-    const ask = (path: string) => visitor.ask(operated.port, path);
-    assert.equal((await ask('/increment')).status, 200);
+    const request = (path: string) => visitor.request(operated.port, path);
+    assert.equal((await request('/increment')).status, 200);
 
     const phases = [
       { code: 'READONLY', begin: `REPLICAOF 127.0.0.1 ${other.port}`, end: 'REPLICAOF NO ONE' },
@@ -89,7 +89,7 @@ test(
       const isEval = (event: object) => 'command' in event && 'code' in event && event.code === code && event.command === 'eval';
       await until(
         async () => {
-          const { status, headers } = await ask('/increment');
+          const { status, headers } = await request('/increment');
           assert.deepEqual([status, headers['retry-after']], [503, '1']);
           return kit.events.some(event => event.event === 'redis.refusing' && isEval(event)) || undefined;
         },
@@ -97,7 +97,7 @@ test(
       );
       // At the time of a new connection it does not.
       await until(
-        async () => (await ask('/read')).status === 200 || undefined,
+        async () => (await request('/read')).status === 200 || undefined,
         () => `what reads goes on: ${kit.transcript()}`,
       );
       const { redisRefusals } = await kit.statusWhere(({ redisRefusals }) =>
@@ -110,12 +110,12 @@ test(
       await command(redis, end);
       await until(
         async () => {
-          await ask('/increment');
+          await request('/increment');
           return kit.events.some(event => event.event === 'redis.accepting' && isEval(event)) || undefined;
         },
         () => kit.transcript(),
       );
-      assert.equal((await ask('/increment')).status, 200);
+      assert.equal((await request('/increment')).status, 200);
       assert.equal(kit.all('redis.refusing').filter(isEval).length, 1, `${code} is told once`);
     }
     // A replica that is never promoted: a new connection at most every few seconds, not with each request.

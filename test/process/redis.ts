@@ -63,7 +63,7 @@ export class LocalRedis {
     try {
       await using client = await RawClient.open(this.port);
       client.write('PING\r\n');
-      await client.heard(/^\+PONG/);
+      await client.received(/^\+PONG/);
       return true;
     } catch {
       return undefined; // it does not listen yet

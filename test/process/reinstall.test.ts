@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { cpSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { ask, RawClient, requestText } from './clients.ts';
+import { RawClient, request, requestText } from './clients.ts';
 import { CLEAN, ROOT, startKit } from './kit.ts';
 import { temporaryFolder } from './operator.ts';
 
@@ -34,7 +34,7 @@ test('a pool serves on without its own files while workers end, and recovers whe
     env: { APP_MODULE: app, NODE_CLUSTER_WORKERS: '3', WORKER_HEARTBEAT_TIMEOUT_MS: '1000' },
   });
   const { port } = await kit.ready();
-  for (let count = 0; count < 30; count++) await ask(port, '/');
+  for (let count = 0; count < 30; count++) await request(port, '/');
   // Their metrics are reported once a second: the primary keeps those of an ended worker.
   await kit.statusWhere(({ workers }) => workers.reduce((sum, { requests }) => sum + requests, 0) === 30);
   const [victim = 0] = (await kit.status()).workers.filter(({ requests }) => requests > 0).map(({ pid }) => pid);
@@ -45,7 +45,7 @@ test('a pool serves on without its own files while workers end, and recovers whe
   hanging.write(requestText('/block'));
   await kit.event('worker.replace', ({ reason }) => reason === 'hung');
   await kit.event('pool.backoff', ({ ms }) => Number(ms) >= 400);
-  assert.equal((await ask(port, '/')).status, 200);
+  assert.equal((await request(port, '/')).status, 200);
   assert.equal((await kit.probe('/readyz')).status, 200);
   assert.ok([200, 500].includes((await kit.probe('/metrics')).status));
 

@@ -9,7 +9,7 @@ import { freePort } from '../free-port.ts';
 import { until } from '../until.ts';
 import { Visitor } from '../visitor.ts';
 import { readyPids } from './capacity.ts';
-import { ask } from './clients.ts';
+import { request } from './clients.ts';
 import { startOperated, temporaryFolder } from './operator.ts';
 
 /** Most of a test is waiting. */
@@ -24,7 +24,7 @@ describe('a rolling restart reads the settings again', { concurrency: CONCURRENC
     const dotenv = (...lines: string[]) => writeFileSync(join(folder, '.env'), [`PORT=${port}`, ...lines].join('\n'));
     dotenv('GREETING=hello');
     const { kit, bosun } = await startOperated({ env: { APP_MODULE: file, PORT: undefined }, cwd: folder });
-    const greeting = async () => (await ask(port, '/')).body;
+    const greeting = async () => (await request(port, '/')).body;
     assert.equal(await greeting(), 'hello');
 
     dotenv('GREETING=ahoy');
@@ -73,9 +73,9 @@ describe('a rolling restart reads the settings again', { concurrency: CONCURRENC
     const env = { SESSION_KEYS_FILE: file, NODE_CLUSTER_WORKERS: '1', PORT: String(await freePort()) };
     const { port, bosun } = await startOperated({ app: 'slow-session.mjs', env });
     const first = new Visitor();
-    await first.ask(port, '/');
+    await first.request(port, '/');
     // With what the first answer has set, each time.
-    const count = async () => JSON.parse((await new Visitor(first.cookies).ask(port, '/')).body).count;
+    const count = async () => JSON.parse((await new Visitor(first.cookies).request(port, '/')).body).count;
     assert.equal(await count(), 2);
     for (const [keys, expected] of [
       ['second-key,first-key', 2],

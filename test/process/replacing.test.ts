@@ -6,7 +6,7 @@ import { describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { until } from '../until.ts';
 import { readyPids, watchCapacity } from './capacity.ts';
-import { ask, askJson, RawClient, requestText } from './clients.ts';
+import { RawClient, request, requestJson, requestText } from './clients.ts';
 import { CLEAN, type Kit, startKit } from './kit.ts';
 import { freshLoad, keepAliveLoad, type Load } from './loads.ts';
 import { startOperated } from './operator.ts';
@@ -40,7 +40,7 @@ describe('a worker is recycled, the new one first and nothing lost', { concurren
     const capacity = watchCapacity(kit);
     const pids = await readyPids(kit);
     await using client = await RawClient.open(port);
-    for (const mb of [100, 100, 100]) assert.equal((await client.ask(`/leak?mb=${mb}`)).status, 200);
+    for (const mb of [100, 100, 100]) assert.equal((await client.request(`/leak?mb=${mb}`)).status, 200);
     const { workerPid } = await kit.event('worker.exit', ({ reason }) => reason === 'recycled-rss');
     assert.ok(pids.includes(Number(workerPid)));
     await load.answered(load.result.answered + 100);
@@ -65,7 +65,7 @@ describe('a worker whose event loop is blocked', () => {
       const { port } = await kit.ready();
       // Nobody is hung who is idle, busy as usual, or blocked for half the time.
       const usual = keepAliveLoad(port);
-      for (let count = 0; count < 6; count++) assert.equal((await ask(port, `/block?ms=${timeoutMs / 2}`)).status, 200);
+      for (let count = 0; count < 6; count++) assert.equal((await request(port, `/block?ms=${timeoutMs / 2}`)).status, 200);
       assert.deepEqual(kit.all('worker.replace'), []);
       assert.deepEqual((await usual.stop()).failures, []);
 
@@ -83,7 +83,7 @@ describe('a worker whose event loop is blocked', () => {
       while (!isGone) {
         const one = { answered: false };
         asked.push(one);
-        void askJson<{ pid: number }>(port, '/').then(
+        void requestJson<{ pid: number }>(port, '/').then(
           ({ pid }) => {
             one.answered = pid !== hung;
           },

@@ -12,7 +12,7 @@ import type { OpenRequest } from '../../src/protocol/messages.ts';
 import { freePort } from '../free-port.ts';
 import { until } from '../until.ts';
 import { readyPids } from './capacity.ts';
-import { type Answer, ask, RawClient, requestText } from './clients.ts';
+import { type Answer, RawClient, request, requestText } from './clients.ts';
 import { CLEAN } from './kit.ts';
 import { freshLoad } from './loads.ts';
 import { startOperated, temporaryFolder } from './operator.ts';
@@ -38,7 +38,7 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
     assert.equal(stderr, `bosun: worker 3, to replace worker 1, failed to start: ${file} can't be loaded: no database\n`);
     assert.deepEqual(await readyPids(kit), pids);
     assert.equal((await kit.status()).generation, 1);
-    assert.equal((await ask(port, '/')).body, 'first');
+    assert.equal((await request(port, '/')).body, 'first');
 
     kit.signal('SIGHUP');
     await until(
@@ -50,7 +50,7 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
 
     serve('second');
     assert.equal((await bosun('restart')).code, 0);
-    assert.equal((await ask(port, '/')).body, 'second');
+    assert.equal((await request(port, '/')).body, 'second');
     assert.equal((await kit.status()).generation, 2);
     const fresh = await readyPids(kit);
     assert.ok(fresh.length === WORKERS && fresh.every(pid => !pids.includes(pid)));
@@ -69,8 +69,8 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
     const over = new AbortController();
     // Each has its answer before the restart begins: all are with a worker that will be replaced.
     const opened = await Promise.all(Array.from({ length: CALM_CLIENTS }, () => RawClient.open(port)));
-    for (const client of opened) assert.equal((await client.ask('/')).status, 200);
-    const clients = opened.map((client, index) => askCalmly(client, index, port, over.signal));
+    for (const client of opened) assert.equal((await client.request('/')).status, 200);
+    const clients = opened.map((client, index) => requestSlowly(client, index, port, over.signal));
     assert.equal((await bosun('restart')).code, 0);
     over.abort();
     const answers = (await Promise.all(clients)).flat();
@@ -153,7 +153,7 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
       async () => {
         const client = await RawClient.open(port);
         clients.push(client);
-        return JSON.parse((await client.ask('/')).body).pid === second?.pid ? client : undefined;
+        return JSON.parse((await client.request('/')).body).pid === second?.pid ? client : undefined;
       },
       () => `no connection to ${second?.pid}`,
     );
@@ -184,13 +184,13 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
         new WebSocket(`ws://127.0.0.1:${port}/deaf?token=secret`),
       ];
       const [old] = await readyPids(kit);
-      for (const client of [polite, deaf]) assert.deepEqual(await echo(client, 'hello'), { pid: old, heard: 'hello' });
+      for (const client of [polite, deaf]) assert.deepEqual(await echo(client, 'hello'), { pid: old, received: 'hello' });
       const ends = [polite, deaf].map(client => once(client, 'close'));
       const restart = bosun('restart');
       const [code, reason] = (await ends[0]) as [number, Buffer];
       assert.deepEqual([code, String(reason)], [1001, 'draining']);
       // The other one lives on until the deadline.
-      assert.deepEqual(await echo(deaf, 'still here'), { pid: old, heard: 'still here' });
+      assert.deepEqual(await echo(deaf, 'still here'), { pid: old, received: 'still here' });
       const [cutCode] = (await ends[1]) as [number];
       assert.equal(cutCode, 1006, 'no close frame');
       assert.equal((await restart).code, 0);
@@ -209,14 +209,14 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
 });
 
 /** Once a second, from its own part of the second on; over one more connection where one has ended. */
-async function askCalmly(opened: RawClient, index: number, port: number, over: AbortSignal): Promise<Answer[]> {
+async function requestSlowly(opened: RawClient, index: number, port: number, over: AbortSignal): Promise<Answer[]> {
   const answers: Answer[] = [];
   await pause((index * 1000) / CALM_CLIENTS);
   for (let next: RawClient | undefined = opened; !over.aborted; next = undefined) {
     await using client = next ?? (await RawClient.open(port));
     let isLast = false;
     while (!isLast && !over.aborted) {
-      const answer = await client.ask('/');
+      const answer = await client.request('/');
       answers.push(answer);
       isLast = answer.headers.connection === 'close';
       if (isLast) assert.equal(await client.ended(), 'FIN');
@@ -227,9 +227,9 @@ async function askCalmly(opened: RawClient, index: number, port: number, over: A
   return answers;
 }
 
-async function echo(client: WebSocket, word: string): Promise<{ pid: number; heard: string }> {
+async function echo(client: WebSocket, word: string): Promise<{ pid: number; received: string }> {
   if (client.readyState === WebSocket.CONNECTING) await once(client, 'open');
   const answer = once(client, 'message');
   client.send(word);
-  return JSON.parse(String((await answer)[0])) as { pid: number; heard: string };
+  return JSON.parse(String((await answer)[0])) as { pid: number; received: string };
 }

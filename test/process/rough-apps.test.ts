@@ -19,7 +19,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
     ['fails', "throw new Error('no database')"],
     ['never ends', 'await new Promise(() => {})'],
   ] as const) {
-    test(`whose metric ${how} is heard of as before, and ends as any`, async () => {
+    test(`whose metric ${how} is received of as before, and ends as any`, async () => {
       const kit = await startKit({
         env: {
           WORKER_HEARTBEAT_TIMEOUT_MS: '2000',
@@ -31,7 +31,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
       });
       const { port } = await kit.ready();
       await using client = await RawClient.open(port);
-      assert.equal((await client.ask('/')).status, 200);
+      assert.equal((await client.request('/')).status, 200);
       await kit.statusWhere(({ workers }) => workers.some(({ requests }) => requests === 1));
       await pause(3000); // reports, and the time-out of the heartbeat
       assert.deepEqual([...kit.all('worker.exit'), ...kit.all('worker.replace')], []);
@@ -50,12 +50,12 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
       const kit = await startKit({ env: { APP_MODULE: app, SHUTDOWN_DELAY_MS: '1000' } });
       const { port } = await kit.ready();
       await using client = await RawClient.open(port);
-      assert.equal((await client.ask('/')).headers.connection?.toLowerCase(), 'keep-alive');
+      assert.equal((await client.request('/')).headers.connection?.toLowerCase(), 'keep-alive');
       kit.signal('SIGTERM');
       await kit.event('shutdown.delay');
-      let { headers } = await client.ask('/');
+      let { headers } = await client.request('/');
       // A worker may hear of it a moment after the log.
-      for (; headers.connection !== 'close'; { headers } = await client.ask('/')) await pause(50);
+      for (; headers.connection !== 'close'; { headers } = await client.request('/')) await pause(50);
       assert.equal(await client.ended(), 'FIN');
       assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
     });
@@ -113,7 +113,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
     ] as const) {
       await using client = await RawClient.open(port);
       const headers = { Connection: 'Upgrade, HTTP2-Settings', Upgrade: protocol, 'HTTP2-Settings': 'AAMAAABkAAQCAAAAAAIAAAAA' };
-      assert.equal((await client.ask('/', { headers })).body, expected, protocol);
+      assert.equal((await client.request('/', { headers })).body, expected, protocol);
     }
   });
 

@@ -8,7 +8,7 @@ import { test } from 'node:test';
 import { FakeRedis } from '../fake-redis.ts';
 import { until } from '../until.ts';
 import { readyPids } from './capacity.ts';
-import { ask } from './clients.ts';
+import { request } from './clients.ts';
 import { CLEAN, startKit } from './kit.ts';
 import { bosun, temporaryFolder } from './operator.ts';
 
@@ -68,7 +68,7 @@ test('a bad secret file changes nothing at SIGHUP or for later workers, and no o
     async () => (await readyPids(kit)).filter(pid => pid !== first).length === 2 || undefined,
     () => kit.transcript(),
   );
-  assert.equal((await ask(port, '/increment')).status, 200);
+  assert.equal((await request(port, '/increment')).status, 200);
 
   const shown = await Promise.all([
     ...['/status', '/metrics', '/readyz', '/'].map(async path => (await kit.probe(path)).body),

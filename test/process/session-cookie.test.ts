@@ -3,14 +3,14 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ask } from './clients.ts';
+import { request } from './clients.ts';
 import { startKit } from './kit.ts';
 
 test('over TLS the cookie is Secure and __Host-, over a plain connection neither; a browser’s script sees none', async () => {
   const kit = await startKit({ app: 'sessions.ts', env: { TRUST_PROXY: 'true', NODE_CLUSTER_WORKERS: '1' } });
   const { port } = await kit.ready();
   const cookies = async (proto: string) =>
-    (await ask(port, '/increment', { headers: { 'X-Forwarded-Proto': proto } })).headers['set-cookie']?.split('\n') ?? [];
+    (await request(port, '/increment', { headers: { 'X-Forwarded-Proto': proto } })).headers['set-cookie']?.split('\n') ?? [];
   const secure = await cookies('https');
   assert.equal(secure.length, 2, 'the session and its signature');
   for (const line of secure)
@@ -21,7 +21,7 @@ test('over TLS the cookie is Secure and __Host-, over a plain connection neither
 
   const cookie = secure.map(line => line.split(';', 1)[0]).join('; ');
   const counterWith = async (proto: string) =>
-    JSON.parse((await ask(port, '/increment', { headers: { 'X-Forwarded-Proto': proto, Cookie: cookie } })).body).counter;
+    JSON.parse((await request(port, '/increment', { headers: { 'X-Forwarded-Proto': proto, Cookie: cookie } })).body).counter;
   assert.equal(await counterWith('https'), 2);
   assert.equal(await counterWith('http'), 1, 'what came over TLS counts over TLS only');
 });
@@ -29,20 +29,20 @@ test('over TLS the cookie is Secure and __Host-, over a plain connection neither
 test('a session that no cookie can hold is an error that says so, and what the cookie holds stays', async () => {
   const kit = await startKit({ app: 'sessions.ts', env: { NODE_CLUSTER_WORKERS: '1' } });
   const { port } = await kit.ready();
-  const { status, headers } = await ask(port, '/set?field=large&bytes=3000');
+  const { status, headers } = await request(port, '/set?field=large&bytes=3000');
   assert.deepEqual([status, headers['set-cookie']], [500, undefined]);
   const { error } = await kit.event('test.failed');
   assert.match(
     String(error),
     /^a session without Redis must fit into a cookie, 3800 bytes with base64, got 4\d\d\d: keep less in it, or set REDIS_URL$/,
   );
-  assert.equal((await ask(port, '/set?field=small&bytes=2000')).status, 200);
+  assert.equal((await request(port, '/set?field=small&bytes=2000')).status, 200);
 });
 
 test('behind no trusted proxy, nobody makes a plain connection a secure one', async () => {
   const kit = await startKit({ app: 'sessions.ts', env: { NODE_CLUSTER_WORKERS: '1' } });
   const { port } = await kit.ready();
-  const { status, headers } = await ask(port, '/increment', { headers: { 'X-Forwarded-Proto': 'https' } });
+  const { status, headers } = await request(port, '/increment', { headers: { 'X-Forwarded-Proto': 'https' } });
   assert.equal(status, 200);
   assert.doesNotMatch(String(headers['set-cookie']), /secure|__Host-/i);
 });

@@ -15,8 +15,8 @@ test('the primary waits for reading clients and counts one that acknowledges not
   const kit = await startKit({ env: { APP_MODULE: writtenApp(LARGE_ANSWER), NODE_CLUSTER_WORKERS: '1' } });
   const { port } = await kit.ready();
   const requests = [requestText('/'), 'GET / HTTP/1.0\r\n\r\n'];
-  const slow = await Promise.all(requests.map(request => SlowReader.ask(port, '127.0.0.1', request)));
-  const dead = await SlowReader.ask(port);
+  const slow = await Promise.all(requests.map(request => SlowReader.request(port, '127.0.0.1', request)));
+  const dead = await SlowReader.request(port);
   await kit.statusWhere(({ workers }) => workers[0]?.requests === 3);
   kit.signal('SIGTERM');
   await kit.event('worker.exit');
@@ -39,7 +39,7 @@ test(
     };
     const kit = await startKit({ env });
     const { port } = await kit.ready();
-    const [late, dead] = [await SlowReader.ask(port), await SlowReader.ask(port)];
+    const [late, dead] = [await SlowReader.request(port), await SlowReader.request(port)];
     await kit.statusWhere(({ workers }) => workers[0]?.inFlight === 2);
     kit.signal('SIGTERM');
     await kit.event('shutdown.drain');

@@ -15,7 +15,7 @@ const SILENCE_MS = 10_000;
 export class SlowReader {
   readonly #socket: Socket;
 
-  static async ask(port: number, host = '127.0.0.1', request = requestText('/')): Promise<SlowReader> {
+  static async request(port: number, host = '127.0.0.1', request = requestText('/')): Promise<SlowReader> {
     const socket = connect({ port, host }).pause();
     await once(socket, 'connect');
     socket.write(request);

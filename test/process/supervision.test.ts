@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { freePort } from '../free-port.ts';
 import { SOON_MS, until } from '../until.ts';
-import { ask, askJson, everyWorker, RawClient, requestText } from './clients.ts';
+import { everyWorker, RawClient, request, requestJson, requestText } from './clients.ts';
 import { CLEAN, type Kit, startKit } from './kit.ts';
 import { freshLoad, keepAliveLoad } from './loads.ts';
 
@@ -33,7 +33,7 @@ describe('a worker that ends', { concurrency: CONCURRENCY }, () => {
     const fresh = await replacement;
     assert.ok(meanwhile.includes(other), 'the other one answered while one was missing');
     assert.ok(meanwhile.every(pid => pid === other || pid === fresh));
-    const after = await everyWorker(port, 2, async client => (await client.askJson<{ pid: number }>('/')).pid);
+    const after = await everyWorker(port, 2, async client => (await client.requestJson<{ pid: number }>('/')).pid);
     assert.deepEqual(after, new Set([other, fresh]));
     const { restarts, workers } = await kit.status();
     assert.deepEqual(restarts, { total: 1, byReason: { killed: 1 } });
@@ -73,7 +73,7 @@ describe('a worker that ends', { concurrency: CONCURRENCY }, () => {
       await using slow = await RawClient.open(port);
       slow.write(requestText('/slow?ms=3000&tell=slow'));
       assert.equal((await kit.begun('slow')).workerPid, crashed);
-      assert.equal((await ask(port, '/crash?ms=0')).status, 200);
+      assert.equal((await request(port, '/crash?ms=0')).status, 200);
       const { status, headers, body } = await slow.answer();
       assert.equal(status, 200);
       assert.equal(JSON.parse(body).pid, crashed);
@@ -94,7 +94,7 @@ describe('a worker that ends', { concurrency: CONCURRENCY }, () => {
     const kit = await startKit({ app: 'koa.mjs' });
     const { port } = await kit.ready();
     const first = kit.workerPids;
-    await assert.rejects(ask(port, '/exit?code=0'), /connection ended/);
+    await assert.rejects(request(port, '/exit?code=0'), /connection ended/);
     const exit = await kit.event('worker.exit');
     assert.equal(exit.reason, 'crash');
     assert.equal(exit.failure, 'the app called process.exit(0) with 1 open request');
@@ -177,7 +177,7 @@ describe('the number of workers', { concurrency: CONCURRENCY }, () => {
       kit.signal('SIGTTOU');
       await until(
         () => kit.all('signal').filter(({ command }) => command === 'one-fewer').length === 3 || undefined,
-        () => `the signal is not heard; ${kit.transcript()}`,
+        () => `the signal is not received; ${kit.transcript()}`,
       );
       await moreAnswers();
       const results = await Promise.all(loads.map(load => load.stop()));
@@ -210,5 +210,5 @@ async function replacementOf(known: readonly number[], kit: Kit): Promise<number
 }
 
 async function pidOf(port: number): Promise<number> {
-  return (await askJson<{ pid: number }>(port, '/')).pid;
+  return (await requestJson<{ pid: number }>(port, '/')).pid;
 }

@@ -34,7 +34,7 @@ function releases() {
 async function served(port: number): Promise<string> {
   const said = new Set<string>();
   await everyWorker(port, 2, async client => {
-    const answer = await client.askJson<{ pid: number; said: string; cwd: string }>('/');
+    const answer = await client.requestJson<{ pid: number; said: string; cwd: string }>('/');
     said.add(`${answer.said} in ${answer.cwd.split('/').at(-1)}`);
     return answer.pid;
   });

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { ask, askJson, RawClient } from '../process/clients.ts';
+import { RawClient, request, requestJson } from '../process/clients.ts';
 import type { Status } from '../process/kit.ts';
 import { until } from '../until.ts';
 import { environment } from './shell.ts';
@@ -35,7 +35,7 @@ export class Served {
     await until(
       async () => {
         if (this.#hasEnded) throw new Error(`${command} ended: ${this.#output}`);
-        const ready = ask(this.#adminPort, '/readyz').then(({ status }) => status === 200);
+        const ready = request(this.#adminPort, '/readyz').then(({ status }) => status === 200);
         return (await ready.catch(() => false)) || undefined;
       },
       () => `not ready: ${this.#output}`,
@@ -64,7 +64,7 @@ export class Served {
   }
 
   async status(): Promise<Status & { sizing: { reason: string } }> {
-    return askJson(this.#adminPort, '/status');
+    return requestJson(this.#adminPort, '/status');
   }
 
   /** What a terminal is said to show, line by line: here, without one, the log is JSON. */
@@ -79,7 +79,7 @@ export class Served {
   /** Ctrl-C while a request is open: it is answered, and the kit says that it has cut nothing. */
   async assertDrains(slowPath: string): Promise<void> {
     await using client = await RawClient.open(this.port);
-    const answer = client.ask(slowPath);
+    const answer = client.request(slowPath);
     await until(
       async () => (await this.status()).workers.some(({ inFlight }) => inFlight > 0) || undefined,
       () => 'no request in flight',
@@ -111,7 +111,7 @@ export async function assertSessionsAreShared(served: Served, countPath: string)
   let cookie = '';
   const pids = new Set<number>();
   for (let n = 1; n <= 4 * workers.length; n++) {
-    const { headers, body } = await ask(served.port, countPath, { headers: cookie === '' ? {} : { Cookie: cookie } });
+    const { headers, body } = await request(served.port, countPath, { headers: cookie === '' ? {} : { Cookie: cookie } });
     cookie = headers['set-cookie']?.split(';')[0] ?? cookie;
     const answer = JSON.parse(body) as { count: number; pid: number };
     assert.equal(answer.count, n);

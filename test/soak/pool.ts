@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { readyPids } from '../process/capacity.ts';
-import { ask } from '../process/clients.ts';
+import { request } from '../process/clients.ts';
 import { APPS, CLEAN, type Kit, ROOT } from '../process/kit.ts';
 import { freshLoad, keepAliveLoad, type Load, pipelineLoad, uploadLoad } from '../process/loads.ts';
 import { namedLoad } from '../process/named-load.ts';
@@ -190,7 +190,7 @@ async function talkNonsense({ redis, port }: Soaked): Promise<void> {
   const statuses = new Set<number>();
   const until = performance.now() + 3000;
   while (performance.now() < until) {
-    statuses.add((await ask(port, '/session')).status);
+    statuses.add((await request(port, '/session')).status);
     await pause(50);
   }
   for (const socket of sockets) socket.destroy();
@@ -216,7 +216,7 @@ async function tryBrokenVersions({ bosun, app, kit }: Soaked): Promise<void> {
 async function healthy({ kit, port }: Soaked): Promise<void> {
   await whole(kit);
   await until(
-    async () => (await ask(port, '/session')).status === 200 || undefined,
+    async () => (await request(port, '/session')).status === 200 || undefined,
     () => `sessions do not work again: ${kit.transcript()}`,
   );
   // The transcript is no longer needed, and 200 rolls would fill this process.

@@ -5,14 +5,14 @@ const now = () => performance.timeOrigin + performance.now();
 export default kit => {
   const pod = process.ppid;
   const self = `${pod}/${kit.workerId}`;
-  const heard = { within: [], across: [] };
+  const received = { within: [], across: [] };
   const last = new Map();
   let faults = 0;
   kit.on('tick', ({ from, n, at }) => {
     if (n !== (last.get(from) ?? 0) + 1) faults++;
     last.set(from, n);
     if (from === self) return;
-    const list = from.startsWith(`${pod}/`) ? heard.within : heard.across;
+    const list = from.startsWith(`${pod}/`) ? received.within : received.across;
     if (list.length < LIMIT) list.push(now() - at);
   });
   let n = 0;
@@ -33,9 +33,9 @@ export default kit => {
     const total = last.values().reduce((sum, count) => sum + count, 0);
     const answer = { self, total, faults };
     if (pathname === '/take') {
-      Object.assign(answer, heard);
-      heard.within = [];
-      heard.across = [];
+      Object.assign(answer, received);
+      received.within = [];
+      received.across = [];
     }
     response.end(JSON.stringify(answer));
   };

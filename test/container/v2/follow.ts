@@ -42,7 +42,7 @@ class Kit {
       stdio: ['ignore', 'pipe', 'inherit'],
       env: { ...process.env, HOST: '127.0.0.1', APP_MODULE: 'test/container/v2/app.mjs', WORKER_START_TIMEOUT_MS, ...env },
     });
-    if (this.#process.stdout) createInterface(this.#process.stdout).on('line', line => this.#heard(line));
+    if (this.#process.stdout) createInterface(this.#process.stdout).on('line', line => this.#received(line));
   }
 
   async event(name: string, matches: (event: LogEvent) => boolean = () => true): Promise<LogEvent> {
@@ -56,7 +56,7 @@ class Kit {
   }
 
   async status(): Promise<Status> {
-    return JSON.parse(await ask(ADMIN_PORT, '/status')) as Status;
+    return JSON.parse(await request(ADMIN_PORT, '/status')) as Status;
   }
 
   /** Resolves when all workers serve for the first time, and the admin port answers. */
@@ -83,14 +83,14 @@ class Kit {
     return code;
   }
 
-  #heard(line: string): void {
+  #received(line: string): void {
     this.events.push(JSON.parse(line) as LogEvent);
     this.#news.emit('line');
   }
 }
 
 /** Nothing is ever asked twice: whatever goes wrong is a failure. */
-async function ask(port: number, path: string, agent: Agent | false = false): Promise<string> {
+async function request(port: number, path: string, agent: Agent | false = false): Promise<string> {
   const signal = AbortSignal.timeout(PATIENCE_MS);
   const request = get({ port, path, host: '127.0.0.1', agent, signal });
   const [response] = await once(request, 'response', { signal });
@@ -128,7 +128,7 @@ class Load {
   async #run(agent: Agent | false): Promise<void> {
     while (this.#goesOn) {
       try {
-        const { pid } = JSON.parse(await ask(PORT, '/', agent)) as { pid: number };
+        const { pid } = JSON.parse(await request(PORT, '/', agent)) as { pid: number };
         this.pids.add(pid);
         this.answered++;
       } catch (error) {
@@ -145,7 +145,7 @@ const tell = (name: string, facts: object) => console.log(JSON.stringify({ name,
 async function warmUp(): Promise<void> {
   const kit = new Kit('/sys/fs/cgroup', { NODE_CLUSTER_WORKERS: '1' });
   await kit.ready();
-  await ask(PORT, '/');
+  await request(PORT, '/');
   await kit.status();
   await kit.stop();
 }
@@ -192,10 +192,10 @@ async function follow(): Promise<void> {
   const commandLines = rolled.workers.map(({ pid }) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0'));
   tell('rolled', { ms: rolledMs, status: rolled, commandLines, load: await whileRolled.stop() });
 
-  const lost = await ask(PORT, '/leak?mb=300').catch(String);
+  const lost = await request(PORT, '/leak?mb=300').catch(String);
   await kit.event('worker.exit', ({ reason }) => reason === 'oom');
   await kit.serving(1);
-  await ask(PORT, '/');
+  await request(PORT, '/');
   const [, kernelKills] = /^oom_kill (\d+)$/m.exec(readFileSync(`${CGROUP}/memory.events`, 'utf8')) ?? [];
   tell('out of memory', { lost, status: await kit.status(), kernelKills: Number(kernelKills) });
 

@@ -1,5 +1,5 @@
 /**
- * What the workers of `factory.ts` have heard.
+ * What the workers of `factory.ts` have received.
  */
 import assert from 'node:assert/strict';
 import { until } from '../until.ts';
@@ -7,16 +7,16 @@ import { everyWorker } from './clients.ts';
 import type { Kit } from './kit.ts';
 
 /** Each of so many workers hears these events of `factory.ts`, in this order, and no other; the workers' pids. */
-export async function assertHeard(kit: Kit, port: number, workers: number, events: unknown[]): Promise<Set<number>> {
+export async function assertReceived(kit: Kit, port: number, workers: number, events: unknown[]): Promise<Set<number>> {
   return await everyWorker(port, workers, async client => {
-    const { pid, heard } = await until(
+    const { pid, received } = await until(
       async () => {
-        const answer = await client.askJson<{ pid: number; heard: unknown[] }>('/');
-        return answer.heard.length >= events.length ? answer : undefined;
+        const answer = await client.requestJson<{ pid: number; received: unknown[] }>('/');
+        return answer.received.length >= events.length ? answer : undefined;
       },
       () => kit.transcript(),
     );
-    assert.deepEqual(heard, events);
+    assert.deepEqual(received, events);
     return pid;
   });
 }
