@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { Backoff } from '../src/state/backoff.ts';
-import { isFailover, printable, Refusals, refusalCode } from '../src/state/refusals.ts';
+import { Backoff, isFailover, printable, Refusals, refusalCode } from '../src/state/redis-health.ts';
 
 describe('a lasting refusal by Redis', () => {
   test('a refusal has a known code, in script errors of older servers too', () => {
@@ -34,17 +33,17 @@ describe('a lasting refusal by Redis', () => {
   test('a refusal lasts until the same command works and is not refused for five seconds', () => {
     let now = 0;
     const refusals = new Refusals(() => now);
-    refusals.failed('eval', 'OOM no memory');
-    refusals.failed('eval', 'OOM no memory');
+    refusals.onError('eval', 'OOM no memory');
+    refusals.onError('eval', 'OOM no memory');
     assert.deepEqual(refusals.current, [{ code: 'OOM', command: 'eval', message: 'OOM no memory', count: 2 }]);
     now = 10_000;
-    refusals.worked('get');
+    refusals.onSuccess('get');
     assert.equal(refusals.current.length, 1, 'another command says nothing of this one');
-    refusals.worked('eval');
-    refusals.failed('eval', 'OOM no memory');
+    refusals.onSuccess('eval');
+    refusals.onError('eval', 'OOM no memory');
     assert.equal(refusals.current.length, 1);
     now = 14_999;
-    refusals.worked('eval');
+    refusals.onSuccess('eval');
     assert.equal(refusals.current.length, 1, 'not yet');
     now = 15_000;
     assert.deepEqual(refusals.current, []);
@@ -52,7 +51,7 @@ describe('a lasting refusal by Redis', () => {
 
   test('refusals are bounded in number and size, without control characters', () => {
     const refusals = new Refusals();
-    for (let i = 0; i < 100; i++) refusals.failed(`command${i}`, `NOPERM \x1b[31m\u202e${'x'.repeat(1000)}`);
+    for (let i = 0; i < 100; i++) refusals.onError(`command${i}`, `NOPERM \x1b[31m\u202e${'x'.repeat(1000)}`);
     assert.equal(refusals.current.length, 20);
     assert.match(refusals.current[0]?.message ?? '', /^NOPERM \?\[31m\?x+…$/);
     assert.ok(JSON.stringify(refusals.current).length < 8000);

@@ -53,7 +53,7 @@ export class Relay implements LinkListener {
   #link: Link | undefined;
   #openedWith = '';
   /** Loaded with the link. */
-  #stats: typeof import('../state/redis-stats.ts') | undefined;
+  #stats: typeof import('../state/redis-health.ts') | undefined;
   /** Beats since we have heard a word of our own. */
   #lostBeats = 0;
   #beats = 0;
@@ -229,7 +229,7 @@ export class Relay implements LinkListener {
     this.#openedWith = redisSettings(config);
     if (!usesRedis(config)) return;
     const { Link } = await import('../state/pubsub.ts');
-    this.#stats = await import('../state/redis-stats.ts');
+    this.#stats = await import('../state/redis-health.ts');
     this.#link = Link.open(config, hostname(), this);
   }
 

@@ -6,7 +6,7 @@ import { hostname } from 'node:os';
 import { type Pod, type PodState, slowestP99Ms } from '../admin/status.ts';
 import { MalformedError, number, object, oneOf, optional, string } from '../protocol/shapes.ts';
 import { ORIGIN } from '../state/inbox.ts';
-import { printable } from '../state/refusals.ts';
+import { printable } from '../state/redis-health.ts';
 import { CLOCK_TOLERANCE_MS } from '../state/retained.ts';
 
 /** What a primary tells of its pod. */

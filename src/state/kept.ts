@@ -3,8 +3,8 @@
  * the future and, with SESSION_KEYS, signed: anyone who can write to Redis can change it.
  */
 import { MOST_BROADCAST_BYTES } from './broadcast.ts';
-import { throughFailover } from './reconnecting.ts';
 import type { RedisClient } from './redis.ts';
+import { throughFailover } from './redis-health.ts';
 import { latestStamp, STAMP_LENGTH } from './retained.ts';
 import type { Seal } from './seal.ts';
 

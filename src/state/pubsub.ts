@@ -6,10 +6,9 @@ import { type Config, redisDatabase } from '../config/config.ts';
 import type { RedisState } from '../protocol/messages.ts';
 import { MOST_ENVELOPE_LENGTH } from './inbox.ts';
 import { KeptEvents } from './kept.ts';
-import { isFailingOver, replaceConnection } from './reconnecting.ts';
 import { closeRedis, connectRedis, isCluster, isRefusal, MAX_MESSAGE, type RedisClient } from './redis.ts';
+import { isFailingOver, printable, replaceConnection } from './redis-health.ts';
 import { limitReplies } from './redis-protocol.ts';
-import { printable } from './refusals.ts';
 import { Seal } from './seal.ts';
 import { Journal } from './stream.ts';
 

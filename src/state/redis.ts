@@ -1,34 +1,37 @@
 /**
- * The one way to connect to Redis: by URL, through Sentinels, or to a Cluster. A Redis that is away costs milliseconds, never a hang:
+ * The one way to connect to Redis: by URL, through Sentinels, or to a Cluster. A Redis outage costs milliseconds, never a hang:
  * commands fail at once while there is no connection, and the client reconnects for ever (docs/decisions/4-fail-fast-redis.md).
  */
-import { Cluster, Redis, type RedisOptions } from 'ioredis';
+import { Cluster, Command, Redis, type RedisOptions } from 'ioredis';
 import { addressOf, type Config, describeRedis } from '../config/config.ts';
 import type { RedisState } from '../protocol/messages.ts';
-import { Backoff } from './backoff.ts';
-import './command-timeout.ts';
+import {
+  Backoff,
+  isFailover,
+  printable,
+  type Reconnecting,
+  reconnecting,
+  replaceConnection,
+  watchRedis,
+} from './redis-health.ts';
 import './redis-protocol.ts';
-import { type RedisError, reasonOf } from './connection-errors.ts';
-import { type Reconnecting, reconnecting, replaceConnection } from './reconnecting.ts';
-import { watchRedis } from './redis-stats.ts';
-import { isFailover, printable } from './refusals.ts';
 import { ProtocolError } from './reply-guard.ts';
 
 export type RedisClient = Redis | Cluster;
 
 const CONNECT_TIMEOUT_MS = 1000;
 const COMMAND_TIMEOUT_MS = 500;
-/** A Redis that is back is found within a second. */
-const LONGEST_RETRY_MS = 500;
+/** A recovered Redis is found within a second. */
+const MAX_RETRY_MS = 500;
 const CLOSE_TIMEOUT_MS = 1000;
-/** Why Redis does not answer, in one outage: the first reason may be the poorest, as that a connection closed. */
-const MOST_REASONS = 3;
+/** Reported in one outage: the first reason may be the least informative, such as a closed connection. */
+const MAX_REASONS = 3;
 
 /** The limit of a state's message, which may contain text of Redis. */
 export const MAX_MESSAGE = 500;
 
-/** Spread out: hundreds of workers that lost their Redis at the same moment don't come back at the same moment. */
-const retryAfterMs = (attempt: number) => Math.round(Math.min(attempt * 50, LONGEST_RETRY_MS) * (0.5 + Math.random() / 2));
+/** Spread out: hundreds of workers that lost Redis at the same moment must not reconnect at the same moment. */
+const retryAfterMs = (attempt: number) => Math.round(Math.min(attempt * 50, MAX_RETRY_MS) * (0.5 + Math.random() / 2));
 
 const FAIL_FAST = {
   enableOfflineQueue: false,
@@ -46,12 +49,12 @@ export const isCluster = (client: RedisClient): client is Cluster => client inst
 export interface ConnectOptions {
   /** For subscriptions: in a Cluster to sharded channels, which takes connections of their own. */
   subscribes?: boolean;
-  /** After this long a command has failed; a request waits for it. */
+  /** After this long a command fails; a request waits for it. */
   commandTimeoutMs?: number;
 }
 
 /**
- * Connects in the background and reports every change of state, and another reason for the same, with words for an operator and no credentials in them.
+ * Connects in the background. Reports every change of state, and further reasons for an outage, in words for an operator without credentials.
  * @returns undefined where no Redis is configured
  */
 export function connectRedis(
@@ -67,12 +70,12 @@ export function connectRedis(
   watchRedis(client);
   const where = describeRedis(config);
   let last: RedisState | undefined;
-  const told = new Set<string>();
+  const reported = new Set<string>();
   const report = (state: RedisState, message: string) => {
-    if (state !== last) told.clear();
-    else if (state !== 'unreachable' || told.has(message) || told.size >= MOST_REASONS) return;
+    if (state !== last) reported.clear();
+    else if (state !== 'unreachable' || reported.has(message) || reported.size >= MAX_REASONS) return;
     last = state;
-    told.add(message);
+    reported.add(message);
     onState(state, printable(message, MAX_MESSAGE));
   };
   client.on('ready', () => {
@@ -91,20 +94,20 @@ export function connectRedis(
     replaceConnection(client);
   });
   client.on('close', () => {
-    // After a failed attempt, too: that has told a better reason.
+    // Also emitted after a failed attempt, which has reported a better reason.
     if (last !== 'unreachable' && last !== 'faulty') report('unreachable', `Redis at ${where} has closed the connection`);
   });
-  // ioredis gives up for ever where a Sentinel tells of a failover while it asks the Sentinels for the master.
-  client.on('end', () => setTimeout(() => connectAgain(client), LONGEST_RETRY_MS).unref());
+  // ioredis gives up for ever if a Sentinel announces a failover while the client is looking up the master.
+  client.on('end', () => setTimeout(() => connectAgain(client), MAX_RETRY_MS).unref());
   return client;
 }
 
-/** Those that are not wanted any more. */
+/** Clients that we have closed. */
 const closed = new WeakSet<RedisClient>();
 
 function connectAgain(client: RedisClient): void {
   if (closed.has(client) || client.status !== 'end') return;
-  client.connect().catch(() => undefined); // its events tell what became of it
+  client.connect().catch(() => undefined); // its events report the outcome
 }
 
 function createClient(
@@ -148,7 +151,7 @@ function createClient(
       name: config.redisSentinelName,
       sentinelRetryStrategy: retryAfterMs,
       sentinelCommandTimeout: CONNECT_TIMEOUT_MS,
-      // A master that has lost its role says nothing by itself: the Sentinels do.
+      // A master that has lost its role does not announce it: the Sentinels do.
       failoverDetector: true,
       ...(sentinelPassword !== undefined && { sentinelPassword }),
       ...(tls && { sentinelTLS: tls, enableTLSForSentinelMode: true }),
@@ -159,12 +162,12 @@ function createClient(
       enableOfflineQueue: false,
       clusterRetryStrategy: retryStrategy,
       shardedSubscribers: subscribes,
-      // A request waits for it: 0.2 s at most until the command has failed.
+      // A request waits for it: at most 0.2 s until the command has failed.
       maxRedirections: 4,
       retryDelayOnFailover: 50,
       retryDelayOnClusterDown: 50,
       slotsRefreshTimeout: CONNECT_TIMEOUT_MS,
-      // A certificate is for the name that the node says, and not for the address behind it.
+      // A certificate is for the name that the node announces, not for the address behind it.
       ...(tls && { dnsLookup: (address: string, found: (error: null, address: string) => void) => found(null, address) }),
       redisOptions: options,
     });
@@ -172,7 +175,7 @@ function createClient(
   return undefined;
 }
 
-/** Redis' maxmemory-policy; undefined where a client may not ask (managed services forbid CONFIG). */
+/** Redis' maxmemory-policy; undefined if this client may not read it. */
 export async function evictionPolicyOf(client: RedisClient): Promise<string | undefined> {
   try {
     const info = await client.info('memory');
@@ -182,11 +185,68 @@ export async function evictionPolicyOf(client: RedisClient): Promise<string | un
   }
 }
 
-/** Says goodbye after the last request; `quit` rejects where Redis is gone, and may hang where it is frozen. */
+/** Closes a client after the last request; `quit` rejects if Redis is gone, and may hang if it is frozen. */
 export async function closeRedis(client: RedisClient): Promise<void> {
   closed.add(client);
   const timeout = AbortSignal.timeout(CLOSE_TIMEOUT_MS);
   const tooLate = new Promise(resolve => timeout.addEventListener('abort', resolve));
   await Promise.race([client.quit().catch(() => undefined), tooLate]);
   client.disconnect();
+}
+
+/*
+ * Patches of ioredis. Each one replaces the single place through which all connections go, also those that ioredis opens by itself.
+ */
+
+const TIMED_OUT = 'Command timed out';
+const { setTimeout: startTimeout } = Command.prototype;
+
+/**
+ * A command has failed when Redis does not answer in time, not when this process was too busy to read the answer. Node.js runs due timers before
+ * it reads from sockets: after a request that computes for longer than the timeout, every other request's command would fail.
+ */
+Command.prototype.setTimeout = function (this: Command, ms) {
+  const { reject } = this;
+  // An immediate runs after the sockets have been read: an answered command is settled by then, and rejecting it changes nothing.
+  this.reject = error => (error.message === TIMED_OUT ? void setImmediate(reject, error) : reject(error));
+  startTimeout.call(this, ms);
+};
+
+const CLOSED = 'Connection is closed.';
+const NO_SLOTS = 'Failed to refresh slots cache.';
+/** An error of a single connection explains an outage for this long. */
+const RECENT_MS = 2000;
+
+const ignore = () => undefined;
+let lastError = { message: CLOSED, at: Number.NEGATIVE_INFINITY };
+const { silentEmit } = Redis.prototype;
+
+/**
+ * Records errors of single connections: ioredis listens to the first error of a connection only, and reports of Sentinels and Cluster nodes that
+ * they closed the connection, but not why.
+ */
+Redis.prototype.silentEmit = function (this: Redis & { stream?: NodeJS.EventEmitter }, name, argument) {
+  // Without a stream it is the summary of a Cluster or of Sentinels.
+  if (name === 'error' && this.stream) {
+    // A TLS server that was refused for its certificate may send an error in turn; without a listener it would end the process.
+    if (!this.stream.listeners('error').includes(ignore)) this.stream.on('error', ignore);
+    const { message } = argument as Error;
+    if (message !== '' && message !== CLOSED) lastError = { message, at: performance.now() };
+  }
+  return silentEmit.call(this, name, argument);
+};
+
+interface RedisError extends Error {
+  code?: string;
+  /** A Cluster reports only that all nodes failed; this is the last one's error. */
+  lastNodeError?: RedisError;
+}
+
+/** Why there is no connection, for an operator. */
+function reasonOf({ message, code }: RedisError): string {
+  const [, ofSentinel] = /^All sentinels are unreachable.* Last error: (.*)$/s.exec(message) ?? [];
+  const isRecent = performance.now() - lastError.at < RECENT_MS;
+  const reason = ofSentinel ?? message;
+  const detailed = isRecent ? reason.replace(CLOSED, lastError.message).replace(NO_SLOTS, lastError.message) : reason;
+  return `${ofSentinel === undefined ? '' : 'no Sentinel answers: '}${detailed || code}`;
 }

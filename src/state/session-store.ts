@@ -9,8 +9,8 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type KoaRedis from 'koa-redis';
 import type { Config } from '../config/config.ts';
 import { Breaker } from './breaker.ts';
-import { throughFailover } from './reconnecting.ts';
 import type { RedisClient } from './redis.ts';
+import { throughFailover } from './redis-health.ts';
 import { merge, type SessionData } from './session-merge.ts';
 
 /** The session store did not answer; `cause` is Redis' own error. */

@@ -4,9 +4,8 @@
 import { hostname } from 'node:os';
 import type { Config } from '../config/config.ts';
 import type { RedisCounters, RedisRefusal } from '../protocol/messages.ts';
-import { replaceConnection } from '../state/reconnecting.ts';
 import { closeRedis, connectRedis, evictionPolicyOf, type RedisClient } from '../state/redis.ts';
-import { redisCounters, redisRefusals } from '../state/redis-stats.ts';
+import { redisCounters, redisRefusals, replaceConnection } from '../state/redis-health.ts';
 import { type SessionKeys, shareSessionKeys } from '../state/session-keys.ts';
 import { messageOf } from './error-report.ts';
 import { tell } from './primary-line.ts';
