@@ -30,21 +30,13 @@ const MAY_IMPORT: Record<string, string[]> = {
 /** Imports against that order which are still to be removed. */
 const KNOWN = new Set([
   'admin/admin-port.ts -> primary/connection-limit.ts',
-  'admin/admin-port.ts -> primary/open-text.ts',
   'admin/admin-port.ts -> primary/peers.ts',
   'admin/admin-port.ts -> primary/shutdown.ts',
-  'admin/history.ts -> primary/open-text.ts',
-  'admin/lifecycle.ts -> primary/open-text.ts',
-  'admin/readiness.ts -> primary/open-text.ts',
   'admin/server.ts -> primary/connection-limit.ts',
-  'admin/sse.ts -> primary/open-text.ts',
-  'admin/status.ts -> primary/open-text.ts',
   'control/operations.ts -> primary/event-bus.ts',
   'control/operations.ts -> primary/redis-health.ts',
   'control/rotate-keys.ts -> primary/event-bus.ts',
   'control/socket.ts -> primary/connection-limit.ts',
-  'pool/announcer.ts -> primary/open-text.ts',
-  'pool/worker-process.ts -> primary/open-text.ts',
 ]);
 
 const partOf = (file: string) => relative(SRC, file).split('/')[0] ?? '';

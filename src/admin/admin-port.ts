@@ -4,9 +4,9 @@
 import { hostAndPort } from '../config/addresses.ts';
 import type { LogSource } from '../log/log.ts';
 import { adminConnections } from '../primary/connection-limit.ts';
-import { audienceOf } from '../primary/open-text.ts';
 import type { Member } from '../primary/peers.ts';
 import type { Shutdown } from '../primary/shutdown.ts';
+import { audienceOf } from '../protocol/audience.ts';
 import { ExitCode } from '../protocol/messages.ts';
 import { fileLimit } from '../resources/file-limit.ts';
 import type { History } from './history.ts';

@@ -2,8 +2,8 @@
  * The last ten minutes of this pod, a sample a second, bounded: what a dashboard shows that is opened later.
  */
 
-import type { WorkerHandle } from '../pool/worker-process.ts';
-import type { Audience } from '../primary/open-text.ts';
+import type { WorkerProcess } from '../pool/worker-process.ts';
+import type { Audience } from '../protocol/audience.ts';
 import { Lifecycle, type LifecycleEvent, type Shown } from './lifecycle.ts';
 import { SAMPLE_EVERY_MS, type Sample, Sampler } from './sampler.ts';
 import { type Pod, statusOf } from './status.ts';
@@ -45,7 +45,7 @@ export class History {
     this.#lifecycle.look(this.#pod().supervisor);
   }
 
-  exited(handle: WorkerHandle): void {
+  exited(handle: WorkerProcess): void {
     this.#lifecycle.exited(handle);
   }
 

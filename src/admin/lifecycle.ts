@@ -5,8 +5,8 @@
 
 import { isCrash } from '../pool/failures.ts';
 import type { Supervisor } from '../pool/supervisor.ts';
-import type { WorkerHandle, WorkerState } from '../pool/worker-process.ts';
-import type { Audience } from '../primary/open-text.ts';
+import type { WorkerProcess, WorkerState } from '../pool/worker-process.ts';
+import type { Audience } from '../protocol/audience.ts';
 import type { Drain, ExitReason } from '../protocol/messages.ts';
 
 export type LifecycleKind =
@@ -31,7 +31,7 @@ export interface LifecycleEvent {
 }
 
 /** The parts of a worker that matter here. */
-export type Life = Pick<WorkerHandle, 'id' | 'pid' | 'state' | 'reason' | 'failure' | 'openFailure' | 'drain'>;
+export type Life = Pick<WorkerProcess, 'id' | 'pid' | 'state' | 'reason' | 'failure' | 'openFailure' | 'drain'>;
 /** What of the pool is looked at. */
 export type PoolLife = Pick<Supervisor, 'wanted' | 'generation' | 'rolls' | 'lastRefusal'> & { handles: readonly Life[] };
 

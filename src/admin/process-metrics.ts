@@ -3,7 +3,7 @@
  * snapshots and from /proc, since prom-client's own collectors would cost every worker their loading (14 ms) and a scrape its answer.
  */
 import type { Counter, Gauge, Registry } from 'prom-client';
-import type { WorkerHandle } from '../pool/worker-process.ts';
+import type { WorkerProcess } from '../pool/worker-process.ts';
 import { memoryUsage } from '../resources/own-memory.ts';
 import { procFacts } from './proc.ts';
 import { ownCpuSeconds, type Totals } from './totals.ts';
@@ -20,7 +20,7 @@ interface Kinds {
 export function addProcessMetrics(
   { Counter, Gauge }: Kinds,
   registry: Registry,
-  handles: readonly WorkerHandle[],
+  handles: readonly WorkerProcess[],
   totals: Totals,
 ): void {
   const registers = [registry];

@@ -2,8 +2,8 @@
  * What the probes say, and why. Pure over the pod's state.
  */
 import { type Config, describeRedis, usesRedis } from '../config/config.ts';
-import type { WorkerHandle } from '../pool/worker-process.ts';
-import { describeSummary } from '../primary/open-text.ts';
+import type { WorkerProcess } from '../pool/worker-process.ts';
+import { describeSummary } from '../protocol/audience.ts';
 import type { PodState } from './status.ts';
 import type { FailedStarts } from './totals.ts';
 
@@ -15,7 +15,7 @@ export interface View {
     isFailing: boolean;
     /** No worker serves for a short time, and clients wait. */
     isBridged: boolean;
-    serving: readonly WorkerHandle[];
+    serving: readonly WorkerProcess[];
   };
   failedStarts: FailedStarts;
   config: Config;

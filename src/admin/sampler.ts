@@ -2,7 +2,7 @@
  * One second of a pod, from what the workers have pushed: rates are differences of two looks, and no worker is asked.
  */
 
-import type { WorkerHandle } from '../pool/worker-process.ts';
+import type { WorkerProcess } from '../pool/worker-process.ts';
 import type { CpuSeconds, Snapshot } from '../protocol/messages.ts';
 import { type Pod, slowestP99Ms } from './status.ts';
 import type { Totals } from './totals.ts';
@@ -29,7 +29,7 @@ export interface Sample {
 }
 
 /** What of a worker is sampled. */
-export type SampledWorker = Pick<WorkerHandle, 'id' | 'startedAt' | 'heardAt'> & {
+export type SampledWorker = Pick<WorkerProcess, 'id' | 'startedAt' | 'heardAt'> & {
   snapshot:
     | (Pick<Snapshot, 'requests' | 'eventLoopUtilization' | 'cpuSeconds'> & {
         responseTimeMs: Pick<Snapshot['responseTimeMs'], 'p50' | 'p99'>;

@@ -3,7 +3,7 @@
  * for the plots, `fleet` the pods of this deployment, `lifecycle` what happened; `history` is the last ten minutes of both, first of all.
  */
 import type { ServerResponse } from 'node:http';
-import { type Audience, audienceOf } from '../primary/open-text.ts';
+import { type Audience, audienceOf } from '../protocol/audience.ts';
 import type { HistoryListener } from './history.ts';
 import type { Shown } from './lifecycle.ts';
 

@@ -4,8 +4,8 @@
 import type { Policy } from '../config/config.ts';
 import type { Supervisor } from '../pool/supervisor.ts';
 import type { Plan } from '../pool/surge.ts';
-import type { WorkerHandle } from '../pool/worker-process.ts';
-import { type Audience, requestsFor } from '../primary/open-text.ts';
+import type { WorkerProcess } from '../pool/worker-process.ts';
+import { type Audience, requestsFor } from '../protocol/audience.ts';
 import type { RedisCounters, RedisRefusal } from '../protocol/messages.ts';
 import type { Sizing } from '../resources/sizing.ts';
 import type { Totals } from './totals.ts';
@@ -104,7 +104,7 @@ function failedStartsOf({ failedStarts: { count, last } }: Totals, audience: Aud
   return { count, last: open };
 }
 
-function workerStatus(handle: WorkerHandle, audience: Audience) {
+function workerStatus(handle: WorkerProcess, audience: Audience) {
   const { open, oldest } = handle.waitingFor;
   const { connections, load, inFlight, requests, responseTimeMs, eventLoopUtilization, eventLoopDelayMs, memory } =
     handle.snapshot ?? NO_SNAPSHOT;

@@ -3,7 +3,7 @@
  */
 
 import { isFailedStart } from '../pool/failures.ts';
-import type { WorkerHandle } from '../pool/worker-process.ts';
+import type { WorkerProcess } from '../pool/worker-process.ts';
 import {
   type AppMetric,
   type CpuSeconds,
@@ -48,13 +48,13 @@ export interface FailedStarts {
 export type Counters = Pick<Snapshot, 'requests' | 'shed' | 'sessionStoreErrors' | 'http' | 'redis'>;
 
 /** What remains of a worker. */
-type Gone = Pick<WorkerHandle, 'id' | 'reason' | 'drain' | 'readyAt' | 'failure'> &
-  Partial<Pick<WorkerHandle, 'lost'>> & {
+type Gone = Pick<WorkerProcess, 'id' | 'reason' | 'drain' | 'readyAt' | 'failure'> &
+  Partial<Pick<WorkerProcess, 'lost'>> & {
     error: Pick<ErrorReport, 'summary'> | undefined;
     snapshot: (Counters & Pick<Snapshot, 'accepted' | 'appMetrics' | 'cpuSeconds' | 'inFlight'>) | undefined;
   };
 
-type CpuUser = Pick<WorkerHandle, 'id'> & { snapshot: Pick<Snapshot, 'cpuSeconds'> | undefined };
+type CpuUser = Pick<WorkerProcess, 'id'> & { snapshot: Pick<Snapshot, 'cpuSeconds'> | undefined };
 
 /** Of this process. */
 export function ownCpuSeconds(): CpuSeconds {
@@ -89,7 +89,7 @@ export class Totals {
   }
 
   /** Of the gone and the `present` together. */
-  countersWith(present: readonly WorkerHandle[]): Counters {
+  countersWith(present: readonly WorkerProcess[]): Counters {
     return present.reduce((sum, { snapshot }) => (snapshot ? add(sum, snapshot) : sum), this.#counters);
   }
 

@@ -4,7 +4,7 @@
 import { statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { LogSource } from '../log/log.ts';
-import type { WorkerHandle } from '../pool/worker-process.ts';
+import type { WorkerProcess } from '../pool/worker-process.ts';
 import type { Diagnosis, DiagnosisTarget, ToPrimary } from '../protocol/messages.ts';
 import { type Limits, readerBelow } from '../resources/cgroup.ts';
 import { readHeadroom } from '../resources/headroom.ts';
@@ -25,7 +25,7 @@ interface Parts {
   limits: () => Limits;
   /** DIAGNOSTICS_DIR */
   folder: string;
-  mayLeave: (handle: WorkerHandle) => boolean;
+  mayLeave: (handle: WorkerProcess) => boolean;
   log: LogSource;
 }
 
@@ -40,7 +40,7 @@ export class Diagnostics {
   }
 
   /** A file for a diagnosis of that worker: named by pid and time. */
-  fileFor(handle: WorkerHandle, { kind }: Diagnosis): string {
+  fileFor(handle: WorkerProcess, { kind }: Diagnosis): string {
     const time = new Date().toISOString().replaceAll(/[:.]/g, '-');
     return join(this.#parts.folder, `bosun-${handle.pid}-${time}.${kind === 'heap-snapshot' ? 'heapsnapshot' : 'cpuprofile'}`);
   }
@@ -49,7 +49,7 @@ export class Diagnostics {
    * Has a worker look into itself.
    * @throws RefusedError where memory or disk is short, the worker does not serve, or another one is being looked into
    */
-  async take(handle: WorkerHandle, diagnosis: Diagnosis, to: DiagnosisTarget): Promise<void> {
+  async take(handle: WorkerProcess, diagnosis: Diagnosis, to: DiagnosisTarget): Promise<void> {
     if (this.#isBusy) throw new RefusedError('another worker is being looked into: one at a time');
     if (handle.state !== 'ready' && handle.state !== 'cordoned') throw new RefusedError(`worker ${handle.id} is ${handle.state}`);
     this.#isBusy = true;
@@ -77,7 +77,7 @@ export class Diagnostics {
   }
 
   /** A heap snapshot of each, one after the other, into the folder; what is refused is logged. */
-  async snapshotAll(workers: readonly WorkerHandle[]): Promise<void> {
+  async snapshotAll(workers: readonly WorkerProcess[]): Promise<void> {
     const diagnosis: Diagnosis = { kind: 'heap-snapshot' };
     for (const worker of workers) {
       try {
@@ -96,7 +96,7 @@ export class Diagnostics {
     else pending?.reject(new RefusedError(message.error));
   }
 
-  async #ask(handle: WorkerHandle, diagnosis: Diagnosis, to: DiagnosisTarget): Promise<void> {
+  async #ask(handle: WorkerProcess, diagnosis: Diagnosis, to: DiagnosisTarget): Promise<void> {
     const id = ++this.#ids;
     const pending = Promise.withResolvers<void>();
     this.#pending.set(id, pending);
@@ -115,7 +115,7 @@ export class Diagnostics {
     }
   }
 
-  async #checkRoom(handle: WorkerHandle, to: DiagnosisTarget): Promise<void> {
+  async #checkRoom(handle: WorkerProcess, to: DiagnosisTarget): Promise<void> {
     const needed = (handle.snapshot?.memory.heapUsed ?? 0) * SNAPSHOT_TO_HEAP;
     const headroom = readHeadroom(readerBelow(this.#parts.root), this.#parts.limits());
     if (headroom !== undefined && headroom.bytes < needed) {

@@ -11,7 +11,7 @@ import type { Resizer } from '../pool/resizer.ts';
 import type { RollingRestart } from '../pool/rolling-restart.ts';
 import type { Settings } from '../pool/settings.ts';
 import type { Supervisor } from '../pool/supervisor.ts';
-import type { WorkerHandle } from '../pool/worker-process.ts';
+import type { WorkerProcess } from '../pool/worker-process.ts';
 import { OPERATOR, type Relay } from '../primary/event-bus.ts';
 import type { RedisHealth } from '../primary/redis-health.ts';
 import type { Broadcast } from '../protocol/messages.ts';
@@ -136,7 +136,7 @@ function checked(event: unknown, data: unknown): Broadcast {
   }
 }
 
-function workerOf(supervisor: Supervisor, { worker }: Record<string, unknown>): WorkerHandle {
+function workerOf(supervisor: Supervisor, { worker }: Record<string, unknown>): WorkerProcess {
   const handle = supervisor.handles.find(({ id }) => id === worker);
   if (handle !== undefined) return handle;
   const ids = supervisor.handles.map(({ id }) => id).join(', ');
@@ -144,8 +144,8 @@ function workerOf(supervisor: Supervisor, { worker }: Record<string, unknown>): 
 }
 
 /** Where the operator names none: the one with the largest heap. */
-function busiest(supervisor: Supervisor): WorkerHandle {
-  const heap = ({ snapshot }: WorkerHandle) => snapshot?.memory.heapUsed ?? 0;
+function busiest(supervisor: Supervisor): WorkerProcess {
+  const heap = ({ snapshot }: WorkerProcess) => snapshot?.memory.heapUsed ?? 0;
   const handle = supervisor.serving.toSorted((a, b) => heap(b) - heap(a))[0];
   if (handle === undefined) throw new ControlError(409, 'no worker serves');
   return handle;

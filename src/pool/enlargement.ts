@@ -2,7 +2,7 @@
  * An enlargement of the pool by an operator: it ends when all workers serve, or at the first failure, when the pool returns to its
  * previous size. Keeping the workers that started would not be safe: if one failed for lack of memory, they use up the rest.
  */
-import type { WorkerHandle } from './worker-process.ts';
+import type { WorkerProcess } from './worker-process.ts';
 
 /** The pool does not have the requested number of workers; the message has the reason. */
 export class ScaleError extends Error {
@@ -13,7 +13,7 @@ export class ScaleError extends Error {
 export class SupersededError extends ScaleError {}
 
 /** A worker that ended unexpectedly. */
-type Failed = Pick<WorkerHandle, 'id' | 'startedAt' | 'readyAt' | 'reason' | 'failure'>;
+type Failed = Pick<WorkerProcess, 'id' | 'startedAt' | 'readyAt' | 'reason' | 'failure'>;
 
 interface Current {
   from: number;

@@ -9,7 +9,7 @@ import type { Headroom } from '../resources/headroom.ts';
 import { readProcessMemory } from '../resources/process-memory.ts';
 import { Footprints } from './footprints.ts';
 import { type Plan, planReplacement, type Replacement } from './surge.ts';
-import type { WorkerHandle } from './worker-process.ts';
+import type { WorkerProcess } from './worker-process.ts';
 
 /** The pool's memory, for people. */
 export interface MemoryView {
@@ -27,11 +27,11 @@ export interface MemoryView {
 const READ_EVERY_MS = 1000;
 
 export class PoolMemory {
-  readonly footprints = new Footprints<WorkerHandle>();
+  readonly footprints = new Footprints<WorkerProcess>();
   readonly #readHeadroom: () => Headroom | undefined;
-  readonly #readAt = new WeakMap<WorkerHandle, number>();
+  readonly #readAt = new WeakMap<WorkerProcess, number>();
   /** Since when workers were seen to answer requests. */
-  readonly #busySince = new WeakMap<WorkerHandle, number>();
+  readonly #busySince = new WeakMap<WorkerProcess, number>();
 
   constructor(readHeadroom: () => Headroom | undefined) {
     this.#readHeadroom = readHeadroom;
@@ -43,7 +43,7 @@ export class PoolMemory {
   }
 
   /** Reads what has not been read for a second. */
-  look(handles: readonly WorkerHandle[], now: number): void {
+  look(handles: readonly WorkerProcess[], now: number): void {
     this.footprints.keep(handles);
     for (const handle of handles) {
       if (handle.readyAt === undefined || now - (this.#readAt.get(handle) ?? Number.NEGATIVE_INFINITY) < READ_EVERY_MS) continue;
@@ -57,7 +57,7 @@ export class PoolMemory {
   }
 
   /** How to replace this worker. */
-  plan(old: WorkerHandle, surge: Replacement['surge'], reason: ExitReason): Plan {
+  plan(old: WorkerProcess, surge: Replacement['surge'], reason: ExitReason): Plan {
     const { fresh } = this.footprints;
     // The current size of leaking workers says nothing about a new one.
     const expectedBytes = reason === 'recycled-rss' ? fresh?.settledBytes : fresh?.expectedBytes;

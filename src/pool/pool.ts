@@ -17,7 +17,7 @@ import { endOrphans, PRIMARY_VARIABLE, primaryMark } from './orphans.ts';
 import { Resizer } from './resizer.ts';
 import { Settings } from './settings.ts';
 import { Supervisor } from './supervisor.ts';
-import { WorkerHandle } from './worker-process.ts';
+import { WorkerProcess } from './worker-process.ts';
 
 /** What main.ts knows of this installation. */
 export interface Installation {
@@ -70,7 +70,7 @@ export async function startPool({ entry, compileCache }: Installation): Promise<
         outputs,
         isInspected: resizer.isInspected,
       };
-      return new WorkerHandle(start, listener);
+      return new WorkerProcess(start, listener);
     },
     ticked: (handles, wanted) => balancing.follow(handles, wanted),
     headroom: () => readHeadroom(readerBelow(config.sizingRoot), resizer.limits),

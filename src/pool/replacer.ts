@@ -7,7 +7,7 @@
 import type { ExitReason } from '../protocol/messages.ts';
 import { isCrash } from './failures.ts';
 import type { Plan } from './surge.ts';
-import type { WorkerHandle } from './worker-process.ts';
+import type { WorkerProcess } from './worker-process.ts';
 
 /** A new worker that serves this long without dying is good enough to replace an old one. */
 const PROVE_MS = 1000;
@@ -40,7 +40,7 @@ export type OnStep = (step: string) => void;
 
 /** The parts of a worker that matter here. */
 export type Replaceable = Pick<
-  WorkerHandle,
+  WorkerProcess,
   'id' | 'pid' | 'state' | 'isActive' | 'startedAt' | 'readyAt' | 'reason' | 'failure' | 'drain' | 'beginDrain'
 > & { snapshot: { inFlight: number } | undefined };
 

@@ -18,13 +18,13 @@ import { type Count, Starts } from './starts.ts';
 import type { Plan } from './surge.ts';
 import { Turnover } from './turnover.ts';
 import { Watchdog } from './watchdog.ts';
-import type { WorkerHandle, WorkerListener } from './worker-process.ts';
+import type { WorkerListener, WorkerProcess } from './worker-process.ts';
 
 /** What the supervisor does not know how to do. */
 export interface Hands {
-  fork(id: number, generation: number, listener: WorkerListener): WorkerHandle;
+  fork(id: number, generation: number, listener: WorkerListener): WorkerProcess;
   /** After every look at the pool, and what it has led to. */
-  ticked(handles: WorkerHandle[], wanted: number): void;
+  ticked(handles: WorkerProcess[], wanted: number): void;
   /** Of the container; undefined without a limit. */
   headroom(): Headroom | undefined;
 }
@@ -37,8 +37,8 @@ export class Supervisor implements WorkerListener {
   readonly #log: LogSource;
   readonly #hands: Hands;
   readonly #announcer: Announcer;
-  readonly #handles = new Set<WorkerHandle>();
-  readonly #replacer = new Replacer<WorkerHandle>({
+  readonly #handles = new Set<WorkerProcess>();
+  readonly #replacer = new Replacer<WorkerProcess>({
     isHung: handle => this.#watchdog.isHung(handle),
     endHung: (handle, drainTimeoutMs) => void this.#watchdog.end(handle, drainTimeoutMs),
     mayLeave: handle => this.mayLeave(handle),
@@ -50,13 +50,13 @@ export class Supervisor implements WorkerListener {
   readonly #starts: Starts;
   readonly #enlargement = new Enlargement();
   readonly #generations: Generations;
-  readonly #recycling: Recycling<WorkerHandle>;
+  readonly #recycling: Recycling<WorkerProcess>;
   readonly #turnover: Turnover;
   #wanted: number;
   #stopping = false;
   /** When a worker was last seen to serve. */
   #servedAt = 0;
-  #lastFailure: WorkerHandle | undefined;
+  #lastFailure: WorkerProcess | undefined;
   #emptied: PromiseWithResolvers<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   readonly #watchdog: Watchdog;
@@ -116,7 +116,7 @@ export class Supervisor implements WorkerListener {
   }
 
   /** Every worker that has not exited, lowest id first. */
-  get handles(): WorkerHandle[] {
+  get handles(): WorkerProcess[] {
     return [...this.#handles].sort((a, b) => a.id - b.id);
   }
 
@@ -125,12 +125,12 @@ export class Supervisor implements WorkerListener {
     return this.#replacer.isBetween && performance.now() - this.#servedAt < BRIDGED_MS;
   }
 
-  get serving(): WorkerHandle[] {
+  get serving(): WorkerProcess[] {
     return this.handles.filter(handle => handle.isServing);
   }
 
   /** Whether another worker serves, so that this one may leave the rotation. */
-  mayLeave(handle: WorkerHandle): boolean {
+  mayLeave(handle: WorkerProcess): boolean {
     return this.serving.some(other => other !== handle && !this.#watchdog.isHung(other));
   }
 
@@ -146,7 +146,7 @@ export class Supervisor implements WorkerListener {
   }
 
   /** How this worker would be replaced now, for that reason. */
-  planFor(handle: WorkerHandle, reason: ExitReason): Plan {
+  planFor(handle: WorkerProcess, reason: ExitReason): Plan {
     return this.#memory.plan(handle, this.#config.restartSurge, reason);
   }
 
@@ -195,7 +195,7 @@ export class Supervisor implements WorkerListener {
   }
 
   /** Replaces one worker. @throws ReplacementError */
-  async restart(handle: WorkerHandle, onStep?: OnStep): Promise<void> {
+  async restart(handle: WorkerProcess, onStep?: OnStep): Promise<void> {
     const done = this.#replacer.request([handle], 'restart', onStep);
     this.tick();
     await done.catch(error => {
@@ -264,7 +264,7 @@ export class Supervisor implements WorkerListener {
     this.#wake(now);
   }
 
-  said(handle: WorkerHandle, message: ToPrimary): void {
+  said(handle: WorkerProcess, message: ToPrimary): void {
     if (message.type === 'ready') {
       this.#starts.ready(performance.now());
     }
@@ -274,11 +274,11 @@ export class Supervisor implements WorkerListener {
     this.tick();
   }
 
-  malformed(handle: WorkerHandle, error: Error): void {
+  malformed(handle: WorkerProcess, error: Error): void {
     this.#announcer.malformed(handle, error);
   }
 
-  exited(handle: WorkerHandle): void {
+  exited(handle: WorkerProcess): void {
     this.#handles.delete(handle);
     this.#announcer.exited(handle);
     this.#countFailure(handle);
@@ -290,16 +290,16 @@ export class Supervisor implements WorkerListener {
     return this.#announcer.whoKilled();
   }
 
-  get #active(): WorkerHandle[] {
+  get #active(): WorkerProcess[] {
     return this.handles.filter(handle => handle.isActive);
   }
 
   /** The active workers that make up the wanted number, lowest id first. */
-  #pool(): WorkerHandle[] {
+  #pool(): WorkerProcess[] {
     return this.#active.filter(handle => !this.#replacer.isExtra(handle));
   }
 
-  async #roll(old: WorkerHandle[], onStep?: OnStep): Promise<void> {
+  async #roll(old: WorkerProcess[], onStep?: OnStep): Promise<void> {
     await this.#generations.next(old.length, async () => {
       if (old.length === 0) throw new ReplacementError('no worker is up; those that start from now on have the new settings');
       const done = this.#replacer.request(old, 'restart', onStep);
@@ -326,7 +326,7 @@ export class Supervisor implements WorkerListener {
     if (this.#starts.note(count, now, this.#config.workerStartTimeoutMs)) this.#announcer.tell(events => events.changed());
   }
 
-  #start(): WorkerHandle {
+  #start(): WorkerProcess {
     const handle = this.#hands.fork(this.#freeId(), this.generation, this);
     this.#handles.add(handle);
     this.#recycling.started(handle);
@@ -348,7 +348,7 @@ export class Supervisor implements WorkerListener {
     (pool.findLast(handle => !handle.isServing) ?? pool.at(-1))?.beginDrain('scale-down', this.#config.shutdownTimeoutMs);
   }
 
-  #countFailure(handle: WorkerHandle): void {
+  #countFailure(handle: WorkerProcess): void {
     const isMissing = !this.#replacer.isExtra(handle);
     const up = this.handles.filter(other => other !== handle && isUp(other));
     const verdict = this.#failures.ended(handle, isMissing, up, performance.now());
@@ -361,7 +361,7 @@ export class Supervisor implements WorkerListener {
       this.#log().warn({ event: 'pool.backoff', ms: verdict.ms, failures: this.#failures.failuresInARow });
   }
 
-  #stopEnlarging(handle: WorkerHandle): void {
+  #stopEnlarging(handle: WorkerProcess): void {
     const back = this.#enlargement.failed(handle);
     if (back === undefined) return;
     this.#log().error({ event: 'pool.scale-failed', from: this.#wanted, to: back.wanted, error: back.why });
@@ -385,4 +385,4 @@ export class Supervisor implements WorkerListener {
   }
 }
 
-const isUp = ({ state }: WorkerHandle) => state === 'ready' || state === 'cordoned';
+const isUp = ({ state }: WorkerProcess) => state === 'ready' || state === 'cordoned';

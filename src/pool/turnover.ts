@@ -7,13 +7,13 @@ import type { PoolMemory } from './pool-memory.ts';
 import type { Recycling } from './recycling.ts';
 import { ReplacementRefusedError, type Replacer } from './replacer.ts';
 import type { Watchdog } from './watchdog.ts';
-import type { WorkerHandle } from './worker-process.ts';
+import type { WorkerProcess } from './worker-process.ts';
 
 interface Parts {
   log: LogSource;
   watchdog: Watchdog;
-  recycling: Recycling<WorkerHandle>;
-  replacer: Replacer<WorkerHandle>;
+  recycling: Recycling<WorkerProcess>;
+  replacer: Replacer<WorkerProcess>;
   memory: PoolMemory;
 }
 
@@ -22,7 +22,7 @@ const REFUSED_FOR_MS = 60_000;
 
 export class Turnover {
   readonly #parts: Parts;
-  readonly #refusedUntil = new WeakMap<WorkerHandle, number>();
+  readonly #refusedUntil = new WeakMap<WorkerProcess, number>();
   #saidPointless: string | undefined;
 
   constructor(parts: Parts) {
@@ -30,7 +30,7 @@ export class Turnover {
   }
 
   /** Asks for the replacement of those in `pool` that are due and not being replaced yet; `handles` are all workers that have not exited. */
-  look(handles: readonly WorkerHandle[], pool: readonly WorkerHandle[], now: number): void {
+  look(handles: readonly WorkerProcess[], pool: readonly WorkerProcess[], now: number): void {
     const { watchdog, recycling, replacer, memory } = this.#parts;
     memory.look(handles, now);
     for (const handle of pool) {
@@ -39,7 +39,7 @@ export class Turnover {
     }
     const isChanging = handles.some(({ state }) => state === 'starting' || state === 'draining');
     const circumstances = { headroom: isChanging ? undefined : memory.headroom, now };
-    const isOut = (handle: WorkerHandle) =>
+    const isOut = (handle: WorkerProcess) =>
       handle.state === 'starting' || replacer.isConcernedWith(handle) || now < (this.#refusedUntil.get(handle) ?? 0);
     for (const { worker, reason } of recycling.due(pool, isOut, circumstances)) this.#replace(worker, reason);
     this.#sayPointless(recycling.pointless);
@@ -50,7 +50,7 @@ export class Turnover {
     this.#saidPointless = why;
   }
 
-  #replace(handle: WorkerHandle, reason: ExitReason): void {
+  #replace(handle: WorkerProcess, reason: ExitReason): void {
     const { log, replacer } = this.#parts;
     const { id: worker, pid: workerPid } = handle;
     log()[reason === 'hung' ? 'error' : 'info']({ event: 'worker.replace', worker, workerPid, reason });

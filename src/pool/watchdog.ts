@@ -4,7 +4,7 @@
  */
 import type { Config } from '../config/config.ts';
 import type { LogSource } from '../log/log.ts';
-import type { WorkerHandle } from './worker-process.ts';
+import type { WorkerProcess } from './worker-process.ts';
 
 /** Silence is measured in beats: ten in WORKER_HEARTBEAT_TIMEOUT_MS, and an idle primary wakes once a second at most. */
 const BEATS_PER_TIMEOUT = 10;
@@ -17,11 +17,11 @@ export class Watchdog {
   readonly #timeoutMs: number;
   readonly #beatMs: number;
   readonly #log: LogSource;
-  readonly #handles: Iterable<WorkerHandle>;
+  readonly #handles: Iterable<WorkerProcess>;
   readonly #beat: NodeJS.Timeout;
 
   /** Counts the silence of `handles`, and calls `onBeat` after it. */
-  constructor({ workerHeartbeatTimeoutMs }: Config, log: LogSource, handles: Iterable<WorkerHandle>, onBeat: () => void) {
+  constructor({ workerHeartbeatTimeoutMs }: Config, log: LogSource, handles: Iterable<WorkerProcess>, onBeat: () => void) {
     this.#timeoutMs = workerHeartbeatTimeoutMs;
     this.#log = log;
     this.#handles = handles;
@@ -35,12 +35,12 @@ export class Watchdog {
   }
 
   /** Silent, and not paused by a debugger. */
-  isHung(handle: WorkerHandle): boolean {
+  isHung(handle: WorkerProcess): boolean {
     return this.isSilent(handle) && !handle.isInspected;
   }
 
   /** Whether it has not reported for WORKER_HEARTBEAT_TIMEOUT_MS. The first beat after a message does not count yet. */
-  isSilent({ isDiagnosed, silentMs }: WorkerHandle): boolean {
+  isSilent({ isDiagnosed, silentMs }: WorkerProcess): boolean {
     return this.#timeoutMs > 0 && !isDiagnosed && silentMs - this.#beatMs >= this.#timeoutMs;
   }
 
@@ -48,7 +48,7 @@ export class Watchdog {
    * Ends a hung worker and logs its stack. If it answers again, it drains within `drainTimeoutMs`: it cannot stay, because
    * its inspector is open.
    */
-  async end(handle: WorkerHandle, drainTimeoutMs: number): Promise<void> {
+  async end(handle: WorkerProcess, drainTimeoutMs: number): Promise<void> {
     const { id, pid } = handle;
     const address = await handle.openInspector('hung', STACK_TIMEOUT_MS);
     // Needs no file to load, so it works while the kit is being reinstalled.

@@ -5,7 +5,7 @@
 import type { Worker } from 'node:cluster';
 import { heldBy } from '../balancing/unread.ts';
 import type { LogOutputs } from '../log/output.ts';
-import { describeOpenly } from '../primary/open-text.ts';
+import { describeOpenly } from '../protocol/audience.ts';
 import {
   type Broadcast,
   type Drain,
@@ -45,12 +45,12 @@ const NOTHING = { open: 0, oldest: [] };
 
 /** Told to the supervisor, once for each message and once at the end. */
 export interface WorkerListener {
-  said(handle: WorkerHandle, message: ToPrimary): void;
+  said(handle: WorkerProcess, message: ToPrimary): void;
   /** Called for every malformed message, which is dropped. */
-  malformed(handle: WorkerHandle, error: Error): void;
+  malformed(handle: WorkerProcess, error: Error): void;
   /** Who has sent the SIGKILL that was not ours. */
   whoKilled(): 'oom' | 'killed';
-  exited(handle: WorkerHandle): void;
+  exited(handle: WorkerProcess): void;
 }
 
 export interface WorkerStart {
@@ -71,7 +71,7 @@ export interface WorkerStart {
   isInspected: boolean;
 }
 
-export class WorkerHandle {
+export class WorkerProcess {
   readonly id: number;
   readonly generation: number;
   /** --max-old-space-size in MiB; null for V8's default. */

@@ -6,7 +6,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { Pod } from '../admin/status.ts';
 import { type Config, usesRedis } from '../config/config.ts';
-import type { WorkerHandle } from '../pool/worker-process.ts';
+import type { WorkerProcess } from '../pool/worker-process.ts';
 import { type Broadcast, KEYS_EVENT, type RedisCounters, type RedisRefusal, type RedisState } from '../protocol/messages.ts';
 import type { Envelope } from '../state/broadcast.ts';
 import { Inbox } from '../state/inbox.ts';
@@ -28,7 +28,7 @@ interface Parts {
   config: () => Config;
   retained: Retained;
   pod: () => Pod;
-  workers: () => WorkerHandle[];
+  workers: () => WorkerProcess[];
   onState: (state: RedisState, message: string) => void;
   /** The first time that other pods can hear us, and that we know what they retain. */
   onConnected: () => void;
@@ -61,7 +61,7 @@ export class Relay implements LinkListener {
   #exchange: 'runs' | 'done' | 'failed' = 'done';
   #hasBeenConnected = false;
   /** The last change of the session keys, and who has been told of it. */
-  #keys: { change: string; workers: WorkerHandle[] } | undefined;
+  #keys: { change: string; workers: WorkerProcess[] } | undefined;
 
   constructor(parts: Parts) {
     this.#parts = parts;

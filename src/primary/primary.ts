@@ -23,7 +23,7 @@ import type { Resizer } from '../pool/resizer.ts';
 import { RollingRestart } from '../pool/rolling-restart.ts';
 import type { Settings } from '../pool/settings.ts';
 import type { Supervisor } from '../pool/supervisor.ts';
-import type { WorkerHandle } from '../pool/worker-process.ts';
+import type { WorkerProcess } from '../pool/worker-process.ts';
 import { ExitCode, type RedisState, type ToPrimary } from '../protocol/messages.ts';
 import { readerBelow } from '../resources/cgroup.ts';
 import { memoryUsage } from '../resources/own-memory.ts';
@@ -183,7 +183,7 @@ class Primary implements SupervisorEvents {
     this.#log().info({ event: 'pool.ready', workers: serving.length, wanted, ms });
   }
 
-  said(handle: WorkerHandle, message: ToPrimary): void {
+  said(handle: WorkerProcess, message: ToPrimary): void {
     switch (message.type) {
       case 'ready':
         if (!this.#isListening)
@@ -222,7 +222,7 @@ class Primary implements SupervisorEvents {
     this.#totals.malformedMessages++;
   }
 
-  exited(handle: WorkerHandle): void {
+  exited(handle: WorkerProcess): void {
     this.#totals.exited(handle);
     this.#redis.forget(handle.id);
     this.#history.exited(handle);
@@ -238,7 +238,7 @@ class Primary implements SupervisorEvents {
     return this.#oom.whoKilled();
   }
 
-  gaveUp(why: GiveUpReason, last: WorkerHandle): void {
+  gaveUp(why: GiveUpReason, last: WorkerProcess): void {
     const { config } = this.#settings;
     const { code, message } = explain(why, last, config);
     const open = explain(why, { id: last.id, failure: `${last.openFailure} (APP_MODULE ${config.appModule})` }, config);

@@ -2,7 +2,7 @@
  * What may be shown to whom. The text of the app (messages, stacks, request paths) may contain secrets: it is shown in the log, on the control
  * socket, and on the admin port if that requires ADMIN_TOKEN. Elsewhere an error is only its class, place and fingerprint.
  */
-import type { ErrorReport, ErrorSummary, OpenRequest } from '../protocol/messages.ts';
+import type { ErrorReport, ErrorSummary, OpenRequest } from './messages.ts';
 
 /** `open`: anyone who can reach the admin port or read the pod's status or Redis. */
 export type Audience = 'open' | 'operator';

@@ -6,12 +6,12 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { pathToFileURL } from 'node:url';
-import { describeOpenly, fingerprintOf } from '../src/primary/open-text.ts';
+import { describeOpenly, fingerprintOf } from '../src/protocol/audience.ts';
 import { reportOf } from '../src/worker/error-report.ts';
 import { temporaryFolder } from './process/operator.ts';
 
 const SECRET = 'postgres://u:p@h';
-const FILE = 'test/open-text.test.ts';
+const FILE = 'test/audience.test.ts';
 
 const open = (thrown: unknown) => describeOpenly(reportOf(thrown));
 
