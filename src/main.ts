@@ -28,7 +28,7 @@ try {
     runWorker(readWorkerConfig(process.env), workerIdOf(process.env), inheritedOf(process.env));
   }
 } catch (error) {
-  const { PortError } = await import('./balancing/sockets.ts');
+  const { PortError } = await import('./balancing/listener.ts');
   if (!(error instanceof ConfigError || error instanceof PortError)) throw error;
   const { leaveLastWords } = await import('./primary/termination-message.ts');
   leaveLastWords(error.message);

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
-import { waitingConnections } from '../src/balancing/accept-queue.ts';
+import { waitingConnections } from '../src/balancing/tcp-table.ts';
 import { until } from './until.ts';
 
 const HEADING =

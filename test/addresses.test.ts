@@ -3,7 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { hostAndPort, isIpv6Only } from '../src/config/addresses.ts';
+import { hostAndPort, isIpv6Only } from '../src/config/parse.ts';
 
 const LO4 = { family: 'IPv4', address: '127.0.0.1', internal: true } as const;
 const LO6 = { family: 'IPv6', address: '::1', internal: true } as const;

@@ -7,7 +7,7 @@ import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
 import { openAdmin } from '../src/admin/server.ts';
 import { adminConnections } from '../src/primary/connection-limit.ts';
-import { fileLimit } from '../src/resources/file-limit.ts';
+import { fileLimit } from '../src/resources/usage.ts';
 import { RawClient, request, requestText } from './process/clients.ts';
 import { seededRandom } from './random.ts';
 import { until } from './until.ts';

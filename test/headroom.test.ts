@@ -7,8 +7,7 @@ import { once } from 'node:events';
 import { test } from 'node:test';
 import { MemorySum } from '../src/admin/memory-sum.ts';
 import { readerBelow, resolveLimits } from '../src/resources/cgroup.ts';
-import { readHeadroom, withoutPageCache } from '../src/resources/headroom.ts';
-import { parseStatus, readProcessMemory, readPss } from '../src/resources/process-memory.ts';
+import { parseStatus, readHeadroom, readProcessMemory, readPss, withoutPageCache } from '../src/resources/usage.ts';
 import { FakeRoot } from './fake-root.ts';
 import { until } from './until.ts';
 

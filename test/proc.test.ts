@@ -12,7 +12,7 @@ test('the memory of this process is reported as 0 without /proc', async t => {
   t.mock.method(process, 'memoryUsage', () => {
     throw new Error('ENOENT: no such file or directory, uv_resident_set_memory');
   });
-  const { memoryUsage } = await import('../src/resources/own-memory.ts');
+  const { memoryUsage } = await import('../src/resources/usage.ts');
   assert.equal(memoryUsage().rss, 0);
 });
 

@@ -6,7 +6,7 @@ import { describe, test } from 'node:test';
 import { Footprints, SETTLED_AFTER_MS } from '../src/pool/footprints.ts';
 import { Recycling } from '../src/pool/recycling.ts';
 import { planReplacement, type Replacement } from '../src/pool/surge.ts';
-import type { Headroom } from '../src/resources/headroom.ts';
+import type { Headroom } from '../src/resources/usage.ts';
 
 const MIB = 2 ** 20;
 const SECOND = 1000;

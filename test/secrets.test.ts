@@ -5,8 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { ConfigError, describeRedis, handOver, readConfig, readSettings, readWorkerConfig } from '../src/config/config.ts';
-import { parseRedisUrl } from '../src/config/redis-url.ts';
-import { credential, MAX_SECRET_BYTES } from '../src/config/secrets.ts';
+import { credential, MAX_SECRET_BYTES, parseRedisUrl } from '../src/config/secrets.ts';
 import { variables } from '../src/config/variables.ts';
 import { seededRandom } from './random.ts';
 

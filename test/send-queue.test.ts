@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { type SendQueues, sendQueues, untilAcknowledged } from '../src/balancing/send-queue.ts';
+import { type SendQueues, sendQueues, untilAcknowledged } from '../src/balancing/tcp-table.ts';
 
 const line = (local: string, state: string, txQueue: number, remotePort: string) =>
   `   0: ${local} 0100007F:${remotePort} ${state} ${txQueue.toString(16).padStart(8, '0')}:00000000 00:00000000 00000000  0 0 0 1 0000000000000000 100 0 0 10 0`;

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'node:test';
 import { type ReadText, resolveLimits } from '../src/resources/cgroup.ts';
-import { Poll } from '../src/resources/poll.ts';
+import { Poll } from '../src/resources/follow.ts';
 import { readUsage } from '../src/resources/usage.ts';
 
 type Files = Record<string, string | { error: string }>;

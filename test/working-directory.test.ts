@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { realpathSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { isThere, releaseAt, workingDirectory } from '../src/resources/working-directory.ts';
+import { isThere, releaseAt, workingDirectory } from '../src/config/working-directory.ts';
 import { temporaryFolder } from './process/operator.ts';
 
 test('the working directory keeps the path of $PWD, or of APP_MODULE, if that is the same directory', () => {

@@ -1,14 +1,14 @@
 /**
  * What is behind the admin port: probes, status, metrics, dashboard; and the shutdown, which terminus conducts there.
  */
-import { hostAndPort } from '../config/addresses.ts';
+import { hostAndPort } from '../config/parse.ts';
 import type { LogSource } from '../log/log.ts';
 import { adminConnections } from '../primary/connection-limit.ts';
 import type { Member } from '../primary/peers.ts';
 import type { Shutdown } from '../primary/shutdown.ts';
 import { audienceOf } from '../protocol/audience.ts';
 import { ExitCode } from '../protocol/messages.ts';
-import { fileLimit } from '../resources/file-limit.ts';
+import { fileLimit } from '../resources/usage.ts';
 import type { History } from './history.ts';
 import type { Readiness } from './readiness.ts';
 import { openAdmin, SHUTDOWN } from './server.ts';

@@ -2,7 +2,7 @@
  * The memory of all processes of the pod: the sum of their proportional set sizes, in which a shared page counts
  * once. The sum of their resident sizes is larger by the program itself, 55 MiB for each worker.
  */
-import { type ProcessMemory, readProcessMemory, readPss } from '../resources/process-memory.ts';
+import { type ProcessMemory, readProcessMemory, readPss } from '../resources/usage.ts';
 
 /** A reading takes 5 to 30 ms of a thread and locks the process' memory map; between two readings, changes of the private pages are added. */
 const READ_PSS_EVERY_MS = 10_000;

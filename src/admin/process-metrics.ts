@@ -4,7 +4,7 @@
  */
 import type { Counter, Gauge, Registry } from 'prom-client';
 import type { WorkerProcess } from '../pool/worker-process.ts';
-import { memoryUsage } from '../resources/own-memory.ts';
+import { memoryUsage } from '../resources/usage.ts';
 import { procFacts } from './proc.ts';
 import { ownCpuSeconds, type Totals } from './totals.ts';
 

@@ -7,7 +7,7 @@ import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { ConfigError, controlSocketOf, readConfig, readEnvironment } from '../config/config.ts';
-import { workingDirectory } from '../resources/working-directory.ts';
+import { workingDirectory } from '../config/working-directory.ts';
 import { CommandError, call, stream } from './client.ts';
 import { type Member, renderFleet } from './fleet.ts';
 import { sizingCommand } from './sizing.ts';

@@ -4,7 +4,7 @@
 import { statSync } from 'node:fs';
 import { readConfig, readEnvironment } from '../config/config.ts';
 import { splitNodeOptions } from '../config/parse.ts';
-import { type Detected, detect } from '../resources/detect.ts';
+import { type Detected, detect } from '../resources/sizing.ts';
 import { CommandError } from './client.ts';
 import { table } from './table.ts';
 

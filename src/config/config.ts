@@ -7,10 +7,8 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Expected } from './parse.ts';
-import { parseRedisUrl, type RedisAddress } from './redis-url.ts';
-import { MAX_SECRET_BYTES, readSmallFile } from './secrets.ts';
-import type { Variable } from './variable.ts';
-import { type Config, variables } from './variables.ts';
+import { MAX_SECRET_BYTES, parseRedisUrl, type RedisAddress, readSmallFile } from './secrets.ts';
+import { type Config, type Variable, variables } from './variables.ts';
 
 export type { WorkerCount } from './parse.ts';
 export type { Config, Policy } from './variables.ts';

@@ -1,10 +1,10 @@
 /**
- * The table of environment variables: a row each, with its parser, its default and its line in the README.
+ * The table of environment variables: a row each, with its name, parser, default and line in the README.
  */
 import { tmpdir } from 'node:os';
 import { extname, join } from 'node:path';
-import { ANY_ADDRESS } from './addresses.ts';
 import {
+  ANY_ADDRESS,
   anyOf,
   cookieName,
   flag,
@@ -12,15 +12,49 @@ import {
   list,
   milliseconds,
   nodeOptions,
+  type Parser,
   port,
   sampled,
   text,
   wholeNumber,
   workerCount,
 } from './parse.ts';
-import { redisUrl } from './redis-url.ts';
-import { bearerToken, credential, keyList } from './secrets.ts';
-import { optional, type Variable, variable } from './variable.ts';
+import { bearerToken, credential, keyList, redisUrl } from './secrets.ts';
+
+export interface Variable<T> {
+  name: string;
+  /** Parsed like a given value; `undefined` where unset means something of its own. */
+  fallback: string | undefined;
+  parse: Parser<T>;
+  /** One line for the README's table. */
+  help: string;
+  /** What the README's table shows where the fallback alone would not be clear. */
+  shown?: string;
+  /** Read where `name` is unset. */
+  alias?: string;
+  /** May be given as `<name>_FILE`, and its value is never printed. */
+  secret?: true;
+  /** Fallback outside production. */
+  development?: string;
+}
+
+type Extra = Pick<Variable<unknown>, 'shown' | 'alias' | 'secret' | 'development'>;
+/** One that always has a value. */
+export const variable = <T>(name: string, fallback: string, parse: Parser<T>, help: string, extra: Extra = {}): Variable<T> => ({
+  name,
+  fallback,
+  parse,
+  help,
+  ...extra,
+});
+/** One whose absence means something of its own. */
+export const optional = <T>(name: string, parse: Parser<T>, help: string, extra: Extra = {}): Variable<T | undefined> => ({
+  name,
+  fallback: undefined,
+  parse,
+  help,
+  ...extra,
+});
 
 export const POLICIES = ['rr', 'none', 'reuseport', 'least-connections', 'response-time'] as const;
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;

@@ -7,7 +7,7 @@ import type { LogSource } from '../log/log.ts';
 import type { WorkerProcess } from '../pool/worker-process.ts';
 import type { Diagnosis, DiagnosisTarget, ToPrimary } from '../protocol/messages.ts';
 import { type Limits, readerBelow } from '../resources/cgroup.ts';
-import { readHeadroom } from '../resources/headroom.ts';
+import { readHeadroom } from '../resources/usage.ts';
 
 const MIB = 2 ** 20;
 /** V8 builds the snapshot beside the heap, and its text is as large again. */

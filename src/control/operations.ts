@@ -15,7 +15,7 @@ import type { WorkerProcess } from '../pool/worker-process.ts';
 import { OPERATOR, type Relay } from '../primary/event-bus.ts';
 import type { RedisHealth } from '../primary/redis-health.ts';
 import type { Broadcast } from '../protocol/messages.ts';
-import { fileLimit } from '../resources/file-limit.ts';
+import { fileLimit } from '../resources/usage.ts';
 import { broadcastOf } from '../state/broadcast.ts';
 import type { Diagnostics } from './diagnostics.ts';
 import { diagnoseDeployment, type Facts } from './doctor.ts';

@@ -3,7 +3,7 @@
  * estimates what a new worker will use. Keeps numbers only; other modules read them and act on them. Times are of the
  * monotonic clock, in milliseconds; sizes are in bytes.
  */
-import type { ProcessMemory } from '../resources/process-memory.ts';
+import type { ProcessMemory } from '../resources/usage.ts';
 
 /** By then an app has loaded what it loads on first use. */
 export const SETTLED_AFTER_MS = 60_000;

@@ -5,8 +5,7 @@
  * about a worker, its last reported resident size is used.
  */
 import type { ExitReason } from '../protocol/messages.ts';
-import type { Headroom } from '../resources/headroom.ts';
-import { readProcessMemory } from '../resources/process-memory.ts';
+import { type Headroom, readProcessMemory } from '../resources/usage.ts';
 import { Footprints } from './footprints.ts';
 import { type Plan, planReplacement, type Replacement } from './surge.ts';
 import type { WorkerProcess } from './worker-process.ts';

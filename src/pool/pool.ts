@@ -4,14 +4,14 @@
 import cluster from 'node:cluster';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Balancing } from '../balancing/balancing.ts';
-import { addressOf, PortError } from '../balancing/sockets.ts';
+import { addressOf, PortError } from '../balancing/listener.ts';
 import type { Config } from '../config/config.ts';
+import { fileIn } from '../config/working-directory.ts';
 import { createLog, type LogSource } from '../log/log.ts';
 import { colourEnvironment, LogOutputs } from '../log/output.ts';
 import { ExitCode } from '../protocol/messages.ts';
 import { readerBelow } from '../resources/cgroup.ts';
-import { readHeadroom } from '../resources/headroom.ts';
-import { fileIn } from '../resources/working-directory.ts';
+import { readHeadroom } from '../resources/usage.ts';
 import { Retained } from '../state/retained.ts';
 import { endOrphans, PRIMARY_VARIABLE, primaryMark } from './orphans.ts';
 import { Resizer } from './resizer.ts';

@@ -7,7 +7,7 @@
  */
 import type { Config } from '../config/config.ts';
 import type { ExitReason } from '../protocol/messages.ts';
-import type { Headroom } from '../resources/headroom.ts';
+import type { Headroom } from '../resources/usage.ts';
 import type { Footprint, Footprints, Fresh } from './footprints.ts';
 import { reserveOf } from './surge.ts';
 

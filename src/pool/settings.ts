@@ -13,8 +13,8 @@ import {
   usesRedis,
 } from '../config/config.ts';
 import { nodeOptions } from '../config/parse.ts';
+import { isThere, type Release, releaseAt, workingDirectory } from '../config/working-directory.ts';
 import { judgeNodeOptions, type NodeOptions } from '../resources/node-options.ts';
-import { isThere, type Release, releaseAt, workingDirectory } from '../resources/working-directory.ts';
 import { generateSessionKey } from '../state/session-keys.ts';
 
 /** What a running primary can't change: its sockets are open, and its log is. */

@@ -5,8 +5,8 @@
 import type { Config } from '../config/config.ts';
 import type { LogSource } from '../log/log.ts';
 import type { ExitReason, ToPrimary } from '../protocol/messages.ts';
-import type { Headroom } from '../resources/headroom.ts';
 import type { Sizing } from '../resources/sizing.ts';
+import type { Headroom } from '../resources/usage.ts';
 import { Announcer, type SupervisorEvents } from './announcer.ts';
 import { Enlargement } from './enlargement.ts';
 import { Failures, type GiveUpReason, isCrash, isFailedStart } from './failures.ts';

@@ -2,7 +2,7 @@
  * Whether a new worker may start beside the one that it replaces: it depends on what fits into memory. Pure. Sizes are in bytes.
  */
 import type { Config } from '../config/config.ts';
-import type { Headroom } from '../resources/headroom.ts';
+import type { Headroom } from '../resources/usage.ts';
 import type { Fresh } from './footprints.ts';
 
 const MIB = 2 ** 20;

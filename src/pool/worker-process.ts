@@ -3,7 +3,7 @@
  * of its drain with SIGKILL, and knows at the end why it ended.
  */
 import type { Worker } from 'node:cluster';
-import { heldBy } from '../balancing/unread.ts';
+import { heldBy } from '../balancing/tcp-table.ts';
 import type { LogOutputs } from '../log/output.ts';
 import { describeOpenly } from '../protocol/audience.ts';
 import {

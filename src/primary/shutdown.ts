@@ -4,7 +4,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Totals } from '../admin/totals.ts';
 import type { Balancing } from '../balancing/balancing.ts';
-import { sendQueues, untilAcknowledged } from '../balancing/send-queue.ts';
+import { sendQueues, untilAcknowledged } from '../balancing/tcp-table.ts';
 import type { LogSource } from '../log/log.ts';
 import type { LogOutputs } from '../log/output.ts';
 import type { Settings } from '../pool/settings.ts';

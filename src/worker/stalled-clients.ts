@@ -3,8 +3,7 @@
  * shutdown does not wait for them; otherwise any client could delay it and set its exit code.
  */
 import type { Socket } from 'node:net';
-import { MAX_LOOKING_PART, STALL_MS } from '../balancing/send-queue.ts';
-import { eachTcpLine } from '../balancing/tcp-table.ts';
+import { eachTcpLine, MAX_LOOKING_PART, STALL_MS } from '../balancing/tcp-table.ts';
 
 const LOOK_EVERY_MS = 1000;
 

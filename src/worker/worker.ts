@@ -3,7 +3,7 @@
  * and it goes at once when the primary is gone.
  */
 import type { RequestListener } from 'node:http';
-import { PortError } from '../balancing/sockets.ts';
+import { PortError } from '../balancing/listener.ts';
 import { type Config, type Inherited, usesRedis } from '../config/config.ts';
 import { createWorkerLog, type LogSource } from '../log/log.ts';
 import { type Broadcast, type Diagnosis, type DiagnosisTarget, KEYS_EVENT, type ToWorker } from '../protocol/messages.ts';

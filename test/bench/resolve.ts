@@ -3,7 +3,7 @@
 
 import { performance } from 'node:perf_hooks';
 import { readerBelow, resolveLimits } from '../../src/resources/cgroup.ts';
-import { Poll } from '../../src/resources/poll.ts';
+import { Poll } from '../../src/resources/follow.ts';
 import { readUsage } from '../../src/resources/usage.ts';
 
 const ROUNDS = 2_000;

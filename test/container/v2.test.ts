@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
-import type { Headroom } from '../../src/resources/headroom.ts';
 import type { Sizing } from '../../src/resources/sizing.ts';
+import type { Headroom } from '../../src/resources/usage.ts';
 import type { Status } from '../process/kit.ts';
 import { SOAKS } from '../process/policies.ts';
 import { noMachine, runInMachine } from './machine.ts';

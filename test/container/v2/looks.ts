@@ -6,7 +6,7 @@ import { writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { sizingCommand } from '../../../src/cli/sizing.ts';
 import { readerBelow, resolveLimits } from '../../../src/resources/cgroup.ts';
-import { readHeadroom } from '../../../src/resources/headroom.ts';
+import { readHeadroom } from '../../../src/resources/usage.ts';
 
 // NAME=CGROUP
 for (const argument of process.argv.slice(2)) {
