@@ -30,8 +30,8 @@ try {
 } catch (error) {
   const { PortError } = await import('./balancing/listener.ts');
   if (!(error instanceof ConfigError || error instanceof PortError)) throw error;
-  const { leaveLastWords } = await import('./primary/termination-message.ts');
-  leaveLastWords(error.message);
+  const { writeTerminationMessage } = await import('./primary/shutdown.ts');
+  writeTerminationMessage(error.message);
   // What concerns the port has been logged, like every failure of a start whose settings are good.
   if (error instanceof ConfigError) process.stderr.write(`${error.message}\n`);
   process.exitCode = error instanceof ConfigError ? 78 : 1;

@@ -57,10 +57,10 @@ export async function openAdminPort(parts: Parts): Promise<void> {
       beforeShutdown: () => shutdown.drain().finally(() => events.close()),
       onShutdown: () => shutdown.exit(),
     });
-    shutdown.conductedBy(() => process.emit(SHUTDOWN));
+    shutdown.runBy(() => process.emit(SHUTDOWN));
     log().info({ event: 'admin.listening', host, port });
   } catch (error) {
-    shutdown.conductedByItself();
+    shutdown.runBy();
     const why = `admin port: ${hostAndPort(host, port)}: cannot listen: ${(error as Error).message} (ADMIN_HOST, ADMIN_PORT)`;
     shutdown.abort(ExitCode.failed, why);
   }

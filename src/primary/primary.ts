@@ -3,6 +3,7 @@
  * It runs no code of the app. The first worker is forked before this file is loaded (pool.ts).
  */
 
+import { createRequire } from 'node:module';
 import { History } from '../admin/history.ts';
 import { MemorySum } from '../admin/memory-sum.ts';
 import { readiness, type View, whyNotStarted } from '../admin/readiness.ts';
@@ -27,21 +28,20 @@ import type { WorkerProcess } from '../pool/worker-process.ts';
 import { ExitCode, type RedisState, type ToPrimary } from '../protocol/messages.ts';
 import { readerBelow } from '../resources/cgroup.ts';
 import { memoryUsage, readUsage } from '../resources/usage.ts';
-import { carryOut } from './commands.ts';
 import { Relay } from './event-bus.ts';
-import { explain } from './give-up.ts';
 import { type Owner, RedisHealth } from './redis-health.ts';
 import { Shutdown } from './shutdown.ts';
-import type { Command, SignalQueue } from './signals.ts';
-import { logStart } from './start-log.ts';
-import { VERSION } from './version.ts';
+import { type Command, execute, type SignalQueue } from './signals.ts';
+
+// Not imported: it lies outside of what the package compiles.
+const VERSION = (createRequire(import.meta.url)('../../package.json') as { version: string }).version;
 
 /** Runs this process as the primary of a pool that has begun to start, until a signal or its workers end it. */
 export async function runPrimary(pool: Pool, signals: SignalQueue): Promise<void> {
   const primary = new Primary(pool);
   pool.supervisor.attach(primary);
   logStart(pool);
-  signals.open(command => primary.carryOut(command));
+  signals.open(command => primary.execute(command));
   await primary.openAdmin();
   await primary.follow();
   await primary.openControl();
@@ -70,7 +70,8 @@ class Primary implements SupervisorEvents {
   #isListening = false;
   #hasBeenReady = false;
 
-  constructor({ settings, resizer, supervisor, balancing, retained, log, outputs }: Pool) {
+  constructor(pool: Pool) {
+    const { settings, resizer, supervisor, balancing, retained, log, outputs } = pool;
     this.#settings = settings;
     this.#resizer = resizer;
     this.#supervisor = supervisor;
@@ -85,16 +86,9 @@ class Primary implements SupervisorEvents {
       log,
     });
     this.#restarts = new RollingRestart({ settings, resizer, supervisor, log });
-    this.#shutdown = new Shutdown({
-      settings,
-      supervisor,
-      totals: this.#totals,
-      log,
-      freeze: () => resizer.close(),
-      disconnect: () => this.#relay.close(),
-      balancing,
-      close: () => this.#control?.close(),
-      outputs,
+    this.#shutdown = new Shutdown(pool, this.#totals, {
+      closeRedis: () => this.#relay.close(),
+      closeControl: () => this.#control?.close(),
     });
     this.#oom = new OomWatch(readerBelow(), resizer.limits.usage);
     this.#relay = new Relay({
@@ -117,9 +111,9 @@ class Primary implements SupervisorEvents {
     await this.#resizer.follow(this.#supervisor);
   }
 
-  carryOut(command: Command): void {
+  execute(command: Command): void {
     this.#log().info({ event: 'signal', command });
-    carryOut(command, {
+    execute(command, {
       supervisor: this.#supervisor,
       resizer: this.#resizer,
       restarts: this.#restarts,
@@ -130,7 +124,7 @@ class Primary implements SupervisorEvents {
 
   async openAdmin(): Promise<void> {
     const { adminHost: host, adminPort: port } = this.#settings.config;
-    if (port === 0) return this.#shutdown.conductedByItself();
+    if (port === 0) return this.#shutdown.runBy();
     const { openAdminPort } = await import('../admin/admin-port.ts');
     await openAdminPort({
       host,
@@ -227,7 +221,7 @@ class Primary implements SupervisorEvents {
     this.#history.exited(handle);
     if (!this.#supervisor.handles.some(({ id }) => id === handle.id)) this.#balancing.clear(handle.id);
     // What it had open is lost, and nobody can say how much: its last report knows no request that blocked its loop.
-    if (this.#shutdown.hasBegun && handle.missedDeadline) this.#shutdown.hasLost();
+    if (this.#shutdown.hasBegun && handle.missedDeadline) this.#shutdown.markLost();
     for (const { method, path, ageMs } of handle.drain?.cut ?? handle.lost?.oldest ?? []) {
       this.#log().warn({ event: 'request.cut', worker: handle.id, method, path, ageMs });
     }
@@ -238,10 +232,7 @@ class Primary implements SupervisorEvents {
   }
 
   gaveUp(why: GiveUpReason, last: WorkerProcess): void {
-    const { config } = this.#settings;
-    const { code, message } = explain(why, last, config);
-    const open = explain(why, { id: last.id, failure: `${last.openFailure} (APP_MODULE ${config.appModule})` }, config);
-    this.#shutdown.abort(code, message, open.message);
+    this.#shutdown.giveUp(why, last);
   }
 
   /** Where it is bad configuration, waiting does not help a pod that starts. */
@@ -289,5 +280,28 @@ class Primary implements SupervisorEvents {
     const { config } = this.#settings;
     const { failedStarts } = this.#totals;
     return { state: this.#state, pool: this.#supervisor, config, isJoined: this.#relay.hasBeenConnected, failedStarts };
+  }
+}
+
+function logStart({ settings, resizer, balancing, log }: Pool): void {
+  const { workers, reason, memory, warnings } = resizer.sizing;
+  log().info({
+    event: 'primary.start',
+    version: VERSION,
+    node: process.version,
+    workers,
+    reason,
+    heapPerWorkerMb: memory.heapPerWorkerMb,
+    policy: balancing.policy,
+  });
+  const { warning: fallback } = balancing;
+  if (fallback !== undefined) log().warn({ event: 'balancing.fallback', warning: fallback });
+  for (const warning of warnings) log().warn({ event: 'sizing.warning', warning });
+  for (const { file, why } of resizer.limits.skipped) log().debug({ event: 'sizing.skipped', file, why });
+  for (const warning of settings.nodeOptionWarnings) log().warn({ event: 'node-options.warning', warning });
+  if (settings.areSessionKeysGenerated) {
+    const warning =
+      'SESSION_KEYS is not set and there is no Redis: sessions end with this start, and other pods do not know them';
+    log().warn({ event: 'session.keys-generated', warning });
   }
 }

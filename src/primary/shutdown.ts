@@ -1,158 +1,109 @@
 /**
- * The way out: not ready → delay with open doors → drain → everybody gone → exit code. It begins once, whoever asks first.
+ * The way out, in the order of `drain`: not ready → keep-alive off → SHUTDOWN_DELAY_MS → drain → SHUTDOWN_TIMEOUT_MS → abort, count and
+ * name the rest → Redis closes → exit code 0 or 1. It begins once, with the first signal or failure; docs/draining.md has the numbers.
  */
+import { existsSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Totals } from '../admin/totals.ts';
-import type { Balancing } from '../balancing/balancing.ts';
 import { sendQueues, untilAcknowledged } from '../balancing/tcp-table.ts';
-import type { LogSource } from '../log/log.ts';
-import type { LogOutputs } from '../log/output.ts';
-import type { Settings } from '../pool/settings.ts';
-import type { Supervisor } from '../pool/supervisor.ts';
+import type { Config } from '../config/config.ts';
+import type { GiveUpReason } from '../pool/failures.ts';
+import type { Pool } from '../pool/pool.ts';
 import { EXIT_SLACK_MS, ExitCode } from '../protocol/messages.ts';
-import { emptyAcceptQueues } from './accept-queues.ts';
-import { leaveLastWords } from './termination-message.ts';
 
-/** The share of SHUTDOWN_TIMEOUT_MS during which other workers go on accepting while one is blocked. The rest is for open requests. */
-const BLOCKED_PART = 0.5;
-
+/** The share of SHUTDOWN_TIMEOUT_MS that emptying the accept queues may take while a worker is blocked. The rest is for open requests. */
+const ACCEPT_SHARE = 0.5;
+/** With a socket per worker: after this time the other workers accept from a queue that is not empty. */
+const OWN_SOCKET_MS = 100;
 /** From the deadline until just before workers are killed: by then those that are not blocked have accepted and counted what was queued. */
 const BLOCKED_SLACK_MS = EXIT_SLACK_MS - 50;
-
-interface Parts {
-  settings: Settings;
-  balancing: Balancing;
-  supervisor: Supervisor;
-  totals: Totals;
-  log: LogSource;
-  /** Ends what would still change the pool. */
-  freeze: () => void;
-  /** Leaves the other pods, after the last worker. */
-  disconnect: () => Promise<void>;
-  /** Before the exit. */
-  close: () => void;
-  /** Flushed last. */
-  outputs: LogOutputs;
-}
-
-/** The exit does not wait longer for a log reader that reads nothing; a slow one gets five times as long. */
+/** The exit waits this long for a log reader that reads nothing; a slow one gets five times as long. */
 const FLUSH_STALL_MS = 1000;
 const FLUSH_STALL_AT_ONCE_MS = 100;
 
+export interface ShutdownHooks {
+  /** Leaves the other pods and closes Redis. */
+  closeRedis: () => Promise<void>;
+  closeControl: () => void;
+}
+
 export class Shutdown {
-  readonly #parts: Parts;
-  /** Resolves with what drains and exits: terminus on the admin server, or this class itself where there is none. */
-  readonly #conductor = Promise.withResolvers<() => void>();
+  readonly #pool: Pool;
+  readonly #totals: Totals;
+  readonly #hooks: ShutdownHooks;
+  /** Runs `drain`, then `exit`; known once the admin port is open, or turned off. */
+  readonly #runner = Promise.withResolvers<() => void>();
   #hasBegun = false;
   #code: ExitCode = ExitCode.ok;
   #delayMs = 0;
-  #cutBefore = 0;
+  #abortedBefore = 0;
 
-  constructor(parts: Parts) {
-    this.#parts = parts;
+  constructor(pool: Pool, totals: Totals, hooks: ShutdownHooks) {
+    this.#pool = pool;
+    this.#totals = totals;
+    this.#hooks = hooks;
   }
 
   get hasBegun(): boolean {
     return this.#hasBegun;
   }
 
-  /** Says who conducts: calls `drain`, then `exit`. */
-  conductedBy(conductor: () => void): void {
-    this.#conductor.resolve(conductor);
+  /** Sets who runs the shutdown: terminus on the admin server, which calls `drain` and then `exit`, or without it this class itself. */
+  runBy(runner: () => void = () => void this.drain().then(() => this.exit())): void {
+    this.#runner.resolve(runner);
   }
 
-  conductedByItself(): void {
-    this.conductedBy(() => void this.drain().then(() => this.exit()));
-  }
-
-  /** In good order; SHUTDOWN_DELAY_MS is the time to stay open meanwhile. */
+  /** Ends the pool in good order. */
   begin(): void {
-    this.#begin(ExitCode.ok, this.#parts.settings.config.shutdownDelayMs);
+    this.#begin(ExitCode.ok, this.#pool.settings.config.shutdownDelayMs);
   }
 
   /**
-   * Exits with an error for the operator. The termination message is visible to anyone who can read the pod: `openMessage` has no
-   * text of the app.
+   * Ends the pool because of a failure, without the delay. Anyone who can read the pod's status sees the termination message, so
+   * `openMessage` must have no text of the app.
    */
   abort(code: ExitCode, message: string, openMessage = message): void {
     if (this.#hasBegun) return;
-    this.#parts.log().fatal({ event: 'primary.abort', code, error: message });
-    leaveLastWords(openMessage);
+    this.#pool.log().fatal({ event: 'primary.abort', code, error: message });
+    writeTerminationMessage(openMessage);
     this.#begin(code, 0);
   }
 
-  /** Something was lost on the way: the exit code will say so. */
-  hasLost(): void {
+  /** The supervisor has given up; `last` is the worker that failed last. */
+  giveUp(reason: GiveUpReason, last: { id: number; failure: string | undefined; openFailure: string | undefined }): void {
+    const { config } = this.#pool.settings;
+    const { code, message } = explain(reason, last, config);
+    const open = explain(reason, { id: last.id, failure: `${last.openFailure} (APP_MODULE ${config.appModule})` }, config);
+    this.abort(code, message, open.message);
+  }
+
+  /** A request or connection was lost: the exit code becomes 1. */
+  markLost(): void {
     if (this.#code === ExitCode.ok) this.#code = ExitCode.failed;
   }
 
-  /** Ends all workers; resolves when the last one has exited. */
+  /** Ends all workers; resolves when the last one has exited and Redis is closed. */
   async drain(): Promise<void> {
-    const { settings, supervisor, log, freeze, balancing, disconnect } = this.#parts;
-    const { shutdownTimeoutMs } = settings.config;
-    freeze();
+    const { settings, resizer, supervisor, balancing, log } = this.#pool;
+    resizer.close();
     supervisor.stop();
     for (const handle of supervisor.handles) handle.send({ type: 'soft' });
-    if (this.#delayMs > 0) {
-      log().info({ event: 'shutdown.delay', ms: this.#delayMs });
-      await Promise.race([new Promise(resolve => setTimeout(resolve, this.#delayMs)), supervisor.empty()]);
-    }
+    await this.#delay();
+
+    const { shutdownTimeoutMs } = settings.config;
+    const deadline = performance.now() + shutdownTimeoutMs;
     log().info({ event: 'shutdown.drain', workers: supervisor.handles.length, timeoutMs: shutdownTimeoutMs });
     supervisor.endSilent();
-    const deadline = performance.now() + shutdownTimeoutMs;
-    await emptyAcceptQueues(supervisor, balancing, shutdownTimeoutMs * BLOCKED_PART);
+    await this.#emptyAcceptQueues(shutdownTimeoutMs * ACCEPT_SHARE);
     if (supervisor.handles.length === 0) this.#countUnserved();
     balancing.close();
-    const timeoutMs = Math.max(0, Math.round(deadline - performance.now()));
-    for (const handle of supervisor.handles) if (handle.isActive) handle.beginDrain('shutdown', timeoutMs);
-    const counting = setTimeout(() => this.#endBlocked(), timeoutMs + BLOCKED_SLACK_MS);
-    await supervisor.empty();
-    clearTimeout(counting);
-    await Promise.all([this.#untilAcknowledged(deadline), disconnect()]);
-    this.#reportCut();
+    await this.#drainWorkers(Math.max(0, Math.round(deadline - performance.now())));
+
+    await Promise.all([this.#untilAcknowledged(deadline), this.#hooks.closeRedis()]);
+    this.#reportAborted();
   }
 
-  /** In the log and the exit code: what was cut since the shutdown began, and `open` requests that end with this process. */
-  #reportCut(open = 0): void {
-    const { totals, log } = this.#parts;
-    const requests = totals.drains.cutRequests - this.#cutBefore + open;
-    if (requests === 0) return;
-    log().warn({ event: 'shutdown.cut', requests });
-    this.hasLost();
-  }
-
-  /** Kills blocked workers once their queued connections are counted. */
-  #endBlocked(): void {
-    this.#countUnserved();
-    for (const handle of this.#parts.supervisor.handles)
-      if (handle.drain === undefined) handle.giveUp('shutdown', 'drain not finished at the deadline, killed');
-  }
-
-  /** Queued connections that no worker will accept: they are reset with the last listener. */
-  #countUnserved(): void {
-    const { balancing, totals, log } = this.#parts;
-    const connections = balancing.waiting ?? 0;
-    if (connections === 0) return;
-    log().warn({ event: 'shutdown.unserved', connections });
-    totals.unserved(connections);
-  }
-
-  /**
-   * A container's network ends with this process, and with it undelivered data. Clients that acknowledge nothing do not
-   * change the exit code: otherwise any client could.
-   */
-  async #untilAcknowledged(deadline: number): Promise<void> {
-    const { balancing, totals, log } = this.#parts;
-    const timeoutMs = Math.max(0, deadline - performance.now());
-    const world = { look: () => sendQueues(balancing.port), now: () => performance.now(), sleep };
-    const left = await untilAcknowledged(world, timeoutMs);
-    if (left.size === 0) return;
-    const bytes = [...left.values()].reduce((sum, each) => sum + each, 0);
-    log().warn({ event: 'shutdown.unacknowledged', connections: left.size, bytes });
-    totals.drains.unacknowledgedConnections += left.size;
-  }
-
-  /** Never resolves: the process ends once its last lines are written. */
+  /** Never resolves: the process ends once its last log lines are written. */
   async exit(): Promise<void> {
     await this.#exit(this.#code, FLUSH_STALL_MS);
   }
@@ -160,24 +111,137 @@ export class Shutdown {
   /** Without a drain: the workers exit when they lose their primary. */
   exitAtOnce(): void {
     this.#countUnserved();
-    const draining = this.#parts.supervisor.handles.filter(({ drain }) => drain === undefined);
-    this.#reportCut(draining.reduce((sum, { openRequests }) => sum + openRequests, 0));
+    const open = this.#pool.supervisor.handles.filter(({ drain }) => drain === undefined);
+    this.#reportAborted(open.reduce((sum, { openRequests }) => sum + openRequests, 0));
     void this.#exit(ExitCode.failed, FLUSH_STALL_AT_ONCE_MS);
-  }
-
-  async #exit(code: ExitCode, stallMs: number): Promise<void> {
-    this.#parts.close();
-    this.#parts.log().info({ event: 'primary.exit', code });
-    await this.#parts.outputs.flush(stallMs);
-    process.exit(code);
   }
 
   #begin(code: ExitCode, delayMs: number): void {
     if (this.#hasBegun) return;
     this.#hasBegun = true;
-    this.#cutBefore = this.#parts.totals.drains.cutRequests;
+    this.#abortedBefore = this.#totals.drains.cutRequests;
     this.#code = code;
     this.#delayMs = delayMs;
-    void this.#conductor.promise.then(conductor => conductor());
+    void this.#runner.promise.then(run => run());
+  }
+
+  /** Still accepting: load balancers need this time to stop sending new connections. */
+  async #delay(): Promise<void> {
+    if (this.#delayMs === 0) return;
+    const { supervisor, log } = this.#pool;
+    log().info({ event: 'shutdown.delay', ms: this.#delayMs });
+    await Promise.race([new Promise(resolve => setTimeout(resolve, this.#delayMs)), supervisor.empty()]);
+  }
+
+  /**
+   * Before the listeners close, the workers accept what is queued, each its share. Connections that arrive later are accepted until the
+   * listeners close, by any worker that is not blocked.
+   */
+  async #emptyAcceptQueues(timeoutMs: number): Promise<void> {
+    const { balancing } = this.#pool;
+    balancing.balanceByConnections();
+    const { slots } = balancing;
+    if (slots.length > 1) await this.#takeAll(undefined, OWN_SOCKET_MS);
+    await this.#takeAll(slots, timeoutMs);
+  }
+
+  /** Resolves when every worker has seen the queues empty, or after `timeoutMs`, since a worker may be blocked. */
+  async #takeAll(slots: number[] | undefined, timeoutMs: number): Promise<void> {
+    const timer = new AbortController();
+    const timeout = sleep(timeoutMs, undefined, { signal: timer.signal }).catch(() => undefined);
+    await Promise.race([Promise.all(this.#pool.supervisor.handles.map(handle => handle.takeAll(slots))), timeout]);
+    timer.abort();
+  }
+
+  /** Each worker aborts what is open at the deadline, and is killed soon after. */
+  async #drainWorkers(timeoutMs: number): Promise<void> {
+    const { supervisor } = this.#pool;
+    for (const handle of supervisor.handles) if (handle.isActive) handle.beginDrain('shutdown', timeoutMs);
+    const atDeadline = setTimeout(() => this.#endBlocked(), timeoutMs + BLOCKED_SLACK_MS);
+    await supervisor.empty();
+    clearTimeout(atDeadline);
+  }
+
+  /** Kills blocked workers once their queued connections are counted. */
+  #endBlocked(): void {
+    this.#countUnserved();
+    for (const handle of this.#pool.supervisor.handles)
+      if (handle.drain === undefined) handle.giveUp('shutdown', 'drain not finished at the deadline, killed');
+  }
+
+  /** Counts queued connections that no worker will accept: closing the last listener resets them. */
+  #countUnserved(): void {
+    const { balancing, log } = this.#pool;
+    const connections = balancing.waiting ?? 0;
+    if (connections === 0) return;
+    log().warn({ event: 'shutdown.unserved', connections });
+    this.#totals.unserved(connections);
+  }
+
+  /**
+   * A container's network ends with this process, and with it undelivered data. Clients that acknowledge nothing do not change the exit
+   * code: otherwise any client could.
+   */
+  async #untilAcknowledged(deadline: number): Promise<void> {
+    const { balancing, log } = this.#pool;
+    const clock = { look: () => sendQueues(balancing.port), now: () => performance.now(), sleep };
+    const left = await untilAcknowledged(clock, Math.max(0, deadline - performance.now()));
+    if (left.size === 0) return;
+    const bytes = [...left.values()].reduce((sum, each) => sum + each, 0);
+    log().warn({ event: 'shutdown.unacknowledged', connections: left.size, bytes });
+    this.#totals.drains.unacknowledgedConnections += left.size;
+  }
+
+  /** Reports the requests aborted since the shutdown began, and `open` ones that end with this process, in the log and the exit code. */
+  #reportAborted(open = 0): void {
+    const requests = this.#totals.drains.cutRequests - this.#abortedBefore + open;
+    if (requests === 0) return;
+    this.#pool.log().warn({ event: 'shutdown.cut', requests });
+    this.markLost();
+  }
+
+  async #exit(code: ExitCode, stallMs: number): Promise<void> {
+    this.#hooks.closeControl();
+    this.#pool.log().info({ event: 'primary.exit', code });
+    await this.#pool.outputs.flush(stallMs);
+    process.exit(code);
+  }
+}
+
+/** The exit code and the message for the log when the supervisor gives up. */
+function explain(
+  reason: GiveUpReason,
+  last: { id: number; failure: string | undefined },
+  limits: Pick<Config, 'startTimeoutMs' | 'restartIntensity' | 'restartPeriodMs'>,
+): { code: ExitCode; message: string } {
+  const failure = `worker ${last.id}: ${last.failure}`;
+  switch (reason) {
+    case 'permanent':
+      return { code: ExitCode.failed, message: last.failure ?? failure };
+    case 'start-timeout': {
+      const message = `no worker became ready within ${limits.startTimeoutMs} ms (START_TIMEOUT_MS); last failure: ${failure}`;
+      return { code: ExitCode.failed, message };
+    }
+    case 'crash-loop': {
+      const budget = `more than ${limits.restartIntensity} times within ${limits.restartPeriodMs} ms (RESTART_INTENSITY, RESTART_PERIOD_MS)`;
+      return { code: ExitCode.crashLoop, message: `workers keep crashing: ${budget}, and none serves; last failure: ${failure}` };
+    }
+    default:
+      return reason satisfies never;
+  }
+}
+
+/** Kubernetes shows this file in the pod's status. */
+const TERMINATION_LOG = '/dev/termination-log';
+/** Kubernetes reads no more. */
+const MAX_TERMINATION_BYTES = 4096;
+
+/** Writes the reason of the exit for the container's platform, if the file exists. */
+export function writeTerminationMessage(message: string, file: string = TERMINATION_LOG): void {
+  if (!existsSync(file)) return;
+  try {
+    writeFileSync(file, Buffer.from(message).subarray(0, MAX_TERMINATION_BYTES));
+  } catch {
+    /* The platform gave us a file that we may not write; the log has the message too. */
   }
 }

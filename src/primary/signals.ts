@@ -1,7 +1,12 @@
 /**
- * Signals become commands in a queue; nothing is done in a handler. Imported before everything else: as PID 1 of a container,
- * a process without a handler ignores SIGTERM.
+ * Each signal names a command. Handlers only queue it; `execute` carries it out. Imported before everything else, because PID 1 of a
+ * container ignores SIGTERM until it has a handler: only types are imported here.
  */
+import type { Diagnostics } from '../control/diagnostics.ts';
+import type { Resizer } from '../pool/resizer.ts';
+import type { RollingRestart } from '../pool/rolling-restart.ts';
+import type { Supervisor } from '../pool/supervisor.ts';
+import type { Shutdown } from './shutdown.ts';
 
 export type Command = 'shutdown' | 'exit-now' | 'restart' | 'one-more' | 'one-fewer' | 'heap-snapshot' | 'ignore';
 
@@ -17,39 +22,82 @@ const COMMANDS = {
 } as const satisfies Partial<Record<NodeJS.Signals, Command>>;
 
 /**
- * npm passes a Ctrl-C on to a process that the terminal has told already: within this time it is one and the same. Busy CPUs have
- * put 50 ms between two signals of one moment; a person's second Ctrl-C takes longer than this.
+ * npm forwards Ctrl-C to a process that the terminal has already signalled; two shutdown signals within this time count as one. On a busy
+ * machine such a pair was 50 ms apart; a person's second Ctrl-C takes longer than this.
  */
 const SAME_SIGNAL_MS = 100;
 
+/** Collects commands until `open`, then passes each one on in a turn of the event loop of its own. */
 export class SignalQueue {
   readonly #waiting: Command[] = [];
-  #carryOut: ((command: Command) => void) | undefined;
+  readonly #now: () => number;
+  #execute: ((command: Command) => void) | undefined;
   #shutdownAt: number | undefined;
 
-  constructor() {
-    for (const [signal, command] of Object.entries(COMMANDS)) process.on(signal, () => this.#received(command));
+  /** `now` is a monotonic clock in milliseconds. */
+  constructor(source: Pick<NodeJS.Process, 'on'> = process, now = () => performance.now()) {
+    this.#now = now;
+    for (const [signal, command] of Object.entries(COMMANDS)) source.on(signal, () => this.#received(command));
   }
 
-  /** Commands go to `carryOut` from now on, those that came before first. */
-  open(carryOut: (command: Command) => void): void {
-    this.#carryOut = carryOut;
-    for (const command of this.#waiting.splice(0)) carryOut(command);
+  /** Commands go to `execute` from now on, the queued ones first. */
+  open(execute: (command: Command) => void): void {
+    this.#execute = execute;
+    for (const command of this.#waiting.splice(0)) execute(command);
   }
 
   #received(command: Command): void {
-    const named = command === 'shutdown' ? this.#firstOrSecond() : command;
-    if (named === undefined) return;
-    if (this.#carryOut === undefined) this.#waiting.push(named);
-    else setImmediate(this.#carryOut, named);
+    const actual = command === 'shutdown' ? this.#firstOrSecond() : command;
+    if (actual === undefined) return;
+    if (this.#execute === undefined) this.#waiting.push(actual);
+    else setImmediate(this.#execute, actual);
   }
 
   #firstOrSecond(): Command | undefined {
-    const now = performance.now();
+    const now = this.#now();
     if (this.#shutdownAt === undefined) {
       this.#shutdownAt = now;
       return 'shutdown';
     }
     return now - this.#shutdownAt > SAME_SIGNAL_MS ? 'exit-now' : undefined;
+  }
+}
+
+/** What commands act on. */
+export interface CommandContext {
+  supervisor: Supervisor;
+  resizer: Resizer;
+  restarts: RollingRestart;
+  diagnostics: Diagnostics;
+  shutdown: Shutdown;
+}
+
+/** Starts to carry out `command`. Failures are logged where they occur: a signal has no caller to report them to. */
+export function execute(command: Command, { supervisor, resizer, restarts, diagnostics, shutdown }: CommandContext): void {
+  const scale = (count: number) =>
+    void resizer.scale({ kind: 'count', count: Math.max(1, count) }, false, supervisor).catch(() => undefined);
+  switch (command) {
+    case 'shutdown':
+      shutdown.begin();
+      break;
+    case 'exit-now':
+      shutdown.exitAtOnce();
+      break;
+    case 'restart':
+      restarts.ask(() => undefined).catch(() => undefined);
+      break;
+    case 'heap-snapshot':
+      void diagnostics.snapshotAll(supervisor.serving);
+      break;
+    case 'one-more':
+      scale(supervisor.wanted + 1);
+      break;
+    case 'one-fewer':
+      scale(supervisor.wanted - 1);
+      break;
+    case 'ignore':
+      break;
+    default:
+      command satisfies never;
   }
 }
