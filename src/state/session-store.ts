@@ -1,17 +1,15 @@
 /**
- * The store of sessions: koa-redis for reading and writing, with what it lacks: a limit for size, a breaker, no write after a logout, and,
- * if configured, no lost updates (SESSION_WRITES=versioned). Two round trips, one to read and one to write; a versioned write
- * that conflicts takes one more per retry.
+ * The session store: koa-redis, plus what it lacks: a size limit, a circuit breaker, no write after a logout, and, if configured, no lost
+ * updates (SESSION_WRITES=versioned). One round trip to read and one to write; a versioned write that conflicts takes one more per retry.
  */
 import { createHash } from 'node:crypto';
 import { createRequire } from 'node:module';
 import { setTimeout as pause } from 'node:timers/promises';
-import type KoaRedis from 'koa-redis';
 import type { Config } from '../config/config.ts';
-import { Breaker } from './breaker.ts';
 import type { RedisClient } from './redis.ts';
 import { throughFailover } from './redis-health.ts';
-import { merge, type SessionData } from './session-merge.ts';
+
+export type SessionData = Record<string, unknown>;
 
 /** The session store did not answer; `cause` is Redis' own error. */
 export class StoreError extends Error {
@@ -23,48 +21,47 @@ export class ConflictError extends Error {
   override readonly name = 'ConflictError';
 }
 
-/** What koa-session calls. Whatever has read a session is known by its `ctx` when it writes. */
+/** What koa-session calls; `ctx` connects a write with the read of the same request. */
 export interface SessionStore {
   get(id: string, maxAgeMs: number, options: { ctx?: unknown }): Promise<unknown>;
-  /** 'session': until the browser is closed, which nobody tells us; then as long as others. */
+  /** 'session' means until the browser is closed, which the server cannot know: stored as long as others. */
   set(id: string, session: SessionData, ttlMs: number | 'session', options: { ctx?: unknown }): Promise<void>;
   destroy(id: string): Promise<void>;
 }
 
-/** Twice as much as SESSION_MAX_BYTES may be: the kit has not written more. */
-const MOST_READ_LENGTH = 2 << 20;
+/** Twice the maximum of SESSION_MAX_BYTES: the kit never writes more. */
+const MAX_READ_LENGTH = 2 << 20;
 
-/** In the place of a session that was destroyed, for as long as a request may last that has read it before. */
+/** Replaces a destroyed session for as long as a request that has read it may run. */
 const TOMBSTONE = 'destroyed';
 const TOMBSTONE_TTL_S = 3600;
 
-/** Dead connections look well, and every command on them waits: after so many probes in vain they are replaced. */
+/** A dead connection looks healthy while every command on it times out: after this many failed probes it is replaced. */
 const PROBES_PER_CONNECTION = 2;
 
-/**
- * Of conflicting versioned writes, one succeeds and the others merge again. Each waits a random time between two tries, longer each time.
- * In all at most about 5 s.
- */
+/** Of conflicting versioned writes one succeeds, the others merge again: after a random pause, longer each time, about 5 s in all. */
 const MAX_TRIES = 40;
 const MAX_PAUSE_MS = 250;
 
-/** 1: written. 0: the session was destroyed, and stays so. A text: what is there instead of what the writer has read. */
+/** Returns 1: written. 0: the session was destroyed, and stays so. A string: the value found instead of the one that the writer has read. */
 const WRITE = `local now = redis.call('GET', KEYS[1])
 if now == '${TOMBSTONE}' then return 0 end
 if now and ARGV[3] ~= '' and redis.sha1hex(now) ~= ARGV[3] then return now end
 redis.call('SETEX', KEYS[1], ARGV[1], ARGV[2])
 return 1`;
-/** In the place of a hash: whatever is there. */
+/** Instead of a hash: overwrite any value. */
 const ANYTHING = '';
-/** The hash of no text: nothing must be there. */
-const NOTHING = 'nothing';
+/** Instead of a hash: the key must not exist. */
+const ABSENT = 'nothing';
 
-/** Loaded here: with the ioredis that it requires it takes 60 to 120 ms of CPU time, and many a worker has no Redis. */
-function loadKoaRedis(): typeof KoaRedis {
-  return createRequire(import.meta.url)('koa-redis') as typeof KoaRedis;
-}
+/** What we use of koa-redis 4, which has no types (@types/koa-redis brings those of another Redis client). */
+type KoaRedis = (options: { client: unknown }) => {
+  get(id: string): Promise<unknown>;
+  set(id: string, session: unknown, ttlMs: number): Promise<void>;
+  destroy(id: string): Promise<void>;
+};
 
-/** @param wait between two tries of a versioned write */
+/** @param wait called between two tries of a versioned write */
 export function openSessionStore(
   config: Config,
   client: RedisClient,
@@ -72,38 +69,40 @@ export function openSessionStore(
 ): SessionStore {
   const { sessionCookie, sessionMaxBytes } = config;
   const isVersioned = config.sessionWrites === 'versioned';
-  const breaker = new Breaker({ probe: proberOf(client), isAway, refusal: () => new Error('it was away a moment ago') });
-  /** What a request has last read or written, as JSON, by its context. */
+  const breaker = new Breaker(proberOf(client), isOutage);
+  /** What each request has last read or written, as JSON, by its context. */
   const known = new WeakMap<object, { id: string; json: string }>();
   /** The last of the versioned writes of each session that are in progress. */
   const lastWrites = new Map<string, Promise<string>>();
 
   const write = async (key: string, ttlSeconds: number, json: string, expected: string) =>
     throughFailover(client, () => client.eval(WRITE, 1, key, ttlSeconds, json, expected));
-  // koa-redis needs these of a client, and no more.
+  // All that koa-redis needs of a client.
   const facade = {
     on: () => undefined,
     get: async (key: string) => {
       const json: unknown = await throughFailover(client, () => client.get(key));
-      if (json !== null && !(typeof json === 'string' && json.length <= MOST_READ_LENGTH))
-        throw new StoreError(`a session in Redis must be a string of at most ${MOST_READ_LENGTH} characters`);
+      if (json !== null && !(typeof json === 'string' && json.length <= MAX_READ_LENGTH))
+        throw new StoreError(`a session in Redis must be a string of at most ${MAX_READ_LENGTH} characters`);
       return json === TOMBSTONE ? null : json;
     },
     setex: (key: string, ttlSeconds: number, json: string) => write(key, ttlSeconds, json, ANYTHING),
     del: (key: string) => throughFailover(client, () => client.set(key, TOMBSTONE, 'EX', TOMBSTONE_TTL_S)),
   };
-  const store = loadKoaRedis()({ client: facade });
+  // Loaded late: with the ioredis that it requires it takes 60 to 120 ms of CPU time, and many workers have no Redis.
+  const koaRedis = createRequire(import.meta.url)('koa-redis') as KoaRedis;
+  const store = koaRedis({ client: facade });
   const keyOf = (id: string) => `${sessionCookie}:${id}`;
 
   /**
    * Writes the session; after a conflict, our changes merged into the other write.
    * @param latest the result of this worker's last write
-   * @returns what is there now
+   * @returns what is stored now
    */
   async function writeVersioned(id: string, session: SessionData, ttlSeconds: number, ctx: unknown, latest: string | undefined) {
     const before = known.get(Object(ctx));
     const base = before?.id === id ? before.json : undefined;
-    // The next write of this request is based on it too: its session lacks the other changes, and is merged again.
+    // Also the base of this request's next write: its session lacks the other changes, and is merged again.
     const ours = JSON.stringify(session);
     let theirs = latest;
     for (let tries = 1; ; tries++) {
@@ -157,15 +156,15 @@ export function openSessionStore(
   };
 }
 
-/** @throws RangeError, which is the app's mistake: an answer of 500, with the reason in the log */
-function refuseTooLarge(session: SessionData, mostBytes: number): void {
+/** @throws RangeError: the app's mistake, answered with 500 and logged */
+function refuseTooLarge(session: SessionData, maxBytes: number): void {
   const bytes = Buffer.byteLength(JSON.stringify(session));
-  if (bytes <= mostBytes) return;
+  if (bytes <= maxBytes) return;
   const largest = Object.entries(session)
     .map(([name, value]) => ({ name, bytes: Buffer.byteLength(JSON.stringify(value) ?? '') }))
     .sort((a, b) => b.bytes - a.bytes)[0];
   throw new RangeError(
-    `a session must be at most ${mostBytes} bytes of JSON (SESSION_MAX_BYTES), got ${bytes}; the largest field is "${largest?.name}" with ${largest?.bytes}`,
+    `a session must be at most ${maxBytes} bytes of JSON (SESSION_MAX_BYTES), got ${bytes}; the largest field is "${largest?.name}" with ${largest?.bytes}`,
   );
 }
 
@@ -173,31 +172,104 @@ async function orStoreError<T>(breaker: Breaker, operation: () => Promise<T>): P
   try {
     return await breaker.run(operation);
   } catch (cause) {
-    if (isOurs(cause)) throw cause;
+    if (isRejection(cause)) throw cause;
     throw new StoreError(`the session store failed: ${cause instanceof Error ? cause.message : cause}`, { cause });
   }
 }
 
 function proberOf(client: RedisClient): () => Promise<unknown> {
-  let inVain = 0;
+  let failures = 0;
   return async () => {
     try {
       await client.ping();
-      inVain = 0;
+      failures = 0;
     } catch (error) {
-      if (++inVain % PROBES_PER_CONNECTION === 0 && client.status === 'ready') client.disconnect(true);
+      if (++failures % PROBES_PER_CONNECTION === 0 && client.status === 'ready') client.disconnect(true);
       throw error;
     }
   };
 }
 
-/** What Redis itself answers is no sign of its absence: its memory is full, or we may not do that. */
-function isAway(error: unknown): boolean {
-  return !isOurs(error) && !(error instanceof StoreError) && (error as Error).name !== 'ReplyError';
+/** Whether an error means that Redis does not answer; an error reply (memory is full, permission is missing) does not. */
+function isOutage(error: unknown): boolean {
+  return !isRejection(error) && !(error instanceof StoreError) && (error as Error).name !== 'ReplyError';
 }
 
 /** The store works, but this session cannot be written. */
-const isOurs = (error: unknown) => error instanceof ConflictError || error instanceof RangeError;
+const isRejection = (error: unknown) => error instanceof ConflictError || error instanceof RangeError;
 
-const hashOf = (text: string | undefined) => (text === undefined ? NOTHING : createHash('sha1').update(text).digest('hex'));
+const hashOf = (text: string | undefined) => (text === undefined ? ABSENT : createHash('sha1').update(text).digest('hex'));
 const parse = (json: string | undefined) => (json === undefined ? {} : (JSON.parse(json) as SessionData));
+
+/** koa-session's own fields: the later write wins. */
+const BOOKKEEPING = ['_expire', '_maxAge', '_session'];
+
+/**
+ * Applies the changes from `base` to `ours` to `theirs`, another change of the same `base`.
+ * @returns undefined if both have changed the same field, even to the same value: two that count from one both come to two
+ */
+export function merge(base: SessionData, ours: SessionData, theirs: SessionData): SessionData | undefined {
+  const merged = { ...theirs };
+  for (const name of new Set([...Object.keys(base), ...Object.keys(ours), ...Object.keys(theirs)])) {
+    const [before, mine, other] = [base, ours, theirs].map(session => JSON.stringify(session[name]));
+    if (mine === before) continue;
+    if (other !== before && !BOOKKEEPING.includes(name)) return undefined;
+    if (Object.hasOwn(ours, name)) merged[name] = ours[name];
+    else delete merged[name];
+  }
+  return merged;
+}
+
+/** After this many failures in a row the breaker opens. */
+const MAX_FAILURES = 3;
+/** From the end of one probe to the start of the next. */
+const PROBE_INTERVAL_MS = 100;
+
+/** A circuit breaker: after several failures in a row, operations fail at once without being tried, until a probe succeeds. */
+export class Breaker {
+  readonly #probe: () => Promise<unknown>;
+  readonly #isOutage: (error: unknown) => boolean;
+  #failures = 0;
+  #isProbing = false;
+
+  /** `probe` rejects during an outage; `isOutage` says whether an operation's error counts as a failure. */
+  constructor(probe: () => Promise<unknown>, isOutage: (error: unknown) => boolean) {
+    this.#probe = probe;
+    this.#isOutage = isOutage;
+  }
+
+  get isOpen(): boolean {
+    return this.#failures >= MAX_FAILURES;
+  }
+
+  /** Runs an operation. @throws its error, or one of the breaker if that is open */
+  async run<T>(operation: () => Promise<T>): Promise<T> {
+    if (this.isOpen) throw new Error('Redis outage (circuit breaker open)');
+    try {
+      const result = await operation();
+      this.#failures = 0;
+      return result;
+    } catch (error) {
+      if (this.#isOutage(error)) this.#failed();
+      else this.#failures = 0;
+      throw error;
+    }
+  }
+
+  #failed(): void {
+    this.#failures++;
+    if (!this.isOpen || this.#isProbing) return;
+    this.#isProbing = true;
+    void this.#probeUntilSuccess();
+  }
+
+  async #probeUntilSuccess(): Promise<void> {
+    try {
+      await this.#probe();
+      this.#failures = 0;
+      this.#isProbing = false;
+    } catch {
+      setTimeout(() => void this.#probeUntilSuccess(), PROBE_INTERVAL_MS).unref();
+    }
+  }
+}
