@@ -91,6 +91,10 @@ bench-state: $(INSTALLED) ## broadcasts between pods, and sessions without Redis
 soak: $(INSTALLED) ## long tests: SOAK_ROLLS=20 rolls of each policy beside kills, floods, a broken Redis and broken versions; drains; cgroup v2; about 30 minutes
 	@SOAK=1 KILLS=60 exec $(NODE) --test --test-concurrency=1 $(SOAKED) test/soak/pool.ts
 
+.PHONY: mutants
+mutants: $(INSTALLED) ## mutation testing of src/pool, balancing, state and the worker's server, or of FILES; SAMPLE=n for n random lines
+	@exec $(NODE) test/mutants/run.ts
+
 .PHONY: bench-rolling
 bench-rolling: $(INSTALLED) ## 50 rolling restarts under mixed load for each of three policies, about 25 minutes; nothing may fail
 	@$(NODE) test/bench/rolling.ts

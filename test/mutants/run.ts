@@ -1,0 +1,84 @@
+/**
+ * Mutation testing with Stryker (make mutants): which small changes of the sources does no test see?
+ * Only the tests run that import a changed file, themselves or through others; FILES, SAMPLE, SEED and CONCURRENCY are read from the environment.
+ */
+import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, dirname, join } from 'node:path';
+import { Stryker } from '@stryker-mutator/core';
+import { seededRandom } from '../random.ts';
+
+const ROOT = join(import.meta.dirname, '..', '..');
+const MUTATED = ['src/pool/*.ts', 'src/balancing/*.ts', 'src/state/*.ts', 'src/worker/server.ts', 'src/worker/connections.ts'];
+
+const words = (text: string | undefined) => text?.split(/[\s,]+/).filter(Boolean) ?? [];
+
+/** The files of `tests` that import one of `sources`, themselves or through others. */
+function testsOf(tests: string[], sources: Set<string>): string[] {
+  const reached = new Map<string, boolean>();
+  const reaches = (file: string): boolean => {
+    const known = reached.get(file);
+    if (known !== undefined) return known;
+    reached.set(file, sources.has(file));
+    const imports = [...readFileSync(join(ROOT, file), 'utf8').matchAll(/(?:from|import)\s*\(?'(\.[^']+\.ts)'/g)];
+    const reachesOne = sources.has(file) || imports.some(([, path]) => reaches(join(dirname(file), path ?? '')));
+    reached.set(file, reachesOne);
+    return reachesOne;
+  };
+  return tests.filter(reaches);
+}
+
+/** `file:line-line` for `count` random lines of `sources`. */
+function sampleOf(sources: string[], count: number): string[] {
+  const seed = Number(process.env.SEED ?? Date.now() % 1_000_000);
+  console.log(`a sample of ${count} lines, SEED=${seed}`);
+  const random = seededRandom(seed);
+  const lines = sources.flatMap(file => {
+    const text = readFileSync(join(ROOT, file), 'utf8').split('\n');
+    return text.flatMap((line, index) =>
+      /^\s*(\/?\*|\/\/|import\b|\}?[;)]*$)/.test(line) ? [] : [`${file}:${index + 1}-${index + 1}`],
+    );
+  });
+  return Array.from({ length: Math.min(count, lines.length) }, () => lines.splice(Math.floor(random() * lines.length), 1)).flat();
+}
+
+const sources = globSync(words(process.env.FILES).length > 0 ? words(process.env.FILES) : MUTATED, { cwd: ROOT })
+  .filter(file => !file.endsWith('.d.ts'))
+  .sort();
+const unit = globSync('test/*.test.ts', { cwd: ROOT }).sort();
+const tests = testsOf(unit, new Set(sources));
+if (sources.length === 0 || tests.length === 0) {
+  console.error(sources.length === 0 ? 'no such file: FILES' : 'no test of test/*.test.ts imports these files');
+  process.exit(64);
+}
+console.log(`${sources.length} files, ${tests.length} test files:\n  ${tests.join('\n  ')}`);
+
+// The tests run with the Node.js that runs this, in a copy of the tree: Node.js strips no types below node_modules.
+process.env.PATH = [dirname(process.execPath), process.env.PATH].join(delimiter);
+process.chdir(ROOT);
+const copy = mkdtempSync(join(tmpdir(), 'mutants-'));
+process.env.NODE_COMPILE_CACHE = join(copy, 'compiled');
+try {
+  await new Stryker({
+    testRunner: 'tap',
+    plugins: ['@stryker-mutator/tap-runner'],
+    tap: { testFiles: tests, nodeArgs: ['-r', '{{hookFile}}', '--test-reporter=tap', '{{testFile}}'] },
+    mutate: process.env.SAMPLE ? sampleOf(sources, Number(process.env.SAMPLE)) : sources,
+    mutator: { excludedMutations: ['StringLiteral'] },
+    concurrency: Number(process.env.CONCURRENCY ?? 1),
+    coverageAnalysis: 'perTest',
+    timeoutMS: 10_000,
+    reporters: ['clear-text', 'html', ...(process.stdout.isTTY ? ['progress'] : [])],
+    clearTextReporter: { allowColor: process.stdout.isTTY, logTests: false, reportTests: false, allowEmojis: false },
+    htmlReporter: { fileName: 'test/output/mutants.html' },
+    // Stryker's own handling of tsconfig.json needs an older TypeScript; nothing here needs it.
+    tsconfigFile: 'none.json',
+    ignorePatterns: ['/dist', '/loadtest', '/test/output', '/docs/pictures'],
+    tempDirName: copy,
+    logLevel: 'warn',
+    allowEmpty: true,
+  } as ConstructorParameters<typeof Stryker>[0]).runMutationTest();
+} finally {
+  rmSync(copy, { recursive: true, force: true });
+}
+console.log('the same with the sources: test/output/mutants.html');
