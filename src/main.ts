@@ -22,8 +22,6 @@ try {
     const { runPrimary } = await import('./primary/primary.ts');
     await runPrimary(pool, signals);
   } else {
-    const { exitWithoutPrimary } = await import('./worker/own-primary.ts');
-    exitWithoutPrimary(process.env);
     const { runWorker } = await import('./worker/worker.ts');
     runWorker(readWorkerConfig(process.env), workerIdOf(process.env), inheritedOf(process.env));
   }

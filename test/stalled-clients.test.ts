@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { StalledClients } from '../src/worker/stalled-clients.ts';
+import { StalledClients } from '../src/worker/connections.ts';
 
 /** A client's port, what this process has not handed to the kernel, and what the kernel has not delivered. */
 interface Client {

@@ -1,7 +1,9 @@
 /**
  * Turns any thrown value into a report for the primary. Nothing here throws, even if reading the value does.
  */
+import { execFileSync } from 'node:child_process';
 import { statSync } from 'node:fs';
+import { registerHooks } from 'node:module';
 import { isAbsolute, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ErrorReport, ErrorSummary } from '../protocol/messages.ts';
@@ -36,6 +38,8 @@ const PERMANENT_CODES: ReadonlySet<string> = new Set([
 const MAX_CAUSES = 5;
 const MAX_STACK_CHARS = 16_000;
 const MAX_MESSAGE_CHARS = 4000;
+/** Of `node --check`. */
+const CHECK_TIMEOUT_MS = 5000;
 /** Names and codes are shown everywhere: anything else may be text of the app. */
 const NAME = /^[\w$.-]{1,64}$/;
 
@@ -57,14 +61,14 @@ export function loggable(thrown: unknown): { message: string; stack: string; cod
   return Object.assign(nameless, { message, stack, ...(summary.code !== undefined && { code: summary.code }) });
 }
 
-/** As text. */
+/** The message of a thrown value, or the value as text; at most 4,000 characters. */
 export function messageOf(thrown: unknown): string {
   const message = isObject(thrown) ? textOf(thrown, 'message') : String(thrown);
-  return clip(message || shown(thrown), MAX_MESSAGE_CHARS);
+  return clip(message || inspected(thrown), MAX_MESSAGE_CHARS);
 }
 
-/** Runs none of its code. */
-function shown(thrown: unknown): string {
+/** Runs no code of the value. */
+function inspected(thrown: unknown): string {
   try {
     return inspect(thrown, { depth: 1, breakLength: Number.POSITIVE_INFINITY, maxStringLength: 500, customInspect: false });
   } catch {
@@ -97,7 +101,7 @@ function stackOf(error: unknown): string {
   return textOf(error, 'stack') || messageOf(error);
 }
 
-/** Of the innermost error that has a code; else of the innermost. Errors of the kit wrap the app's. */
+/** Describes the innermost error that has a code, else the innermost. Errors of the kit wrap the app's. */
 function summaryOf(chain: readonly unknown[]): ErrorSummary {
   const withCode = chain.findLast(error => NAME.test(textOf(error, 'code')));
   const name = classOf(withCode ?? chain.at(-1));
@@ -156,4 +160,50 @@ function read(value: unknown, key: string): unknown {
 function textOf(value: unknown, key: string): string {
   const text = read(value, key);
   return typeof text === 'string' ? text : '';
+}
+
+/**
+ * Adds the file, the line and its text to the stack of a SyntaxError in an ES module, as Node.js does for CommonJS: Node.js prints them
+ * only when the error ends the process. No code of the app runs: a module that has begun to run is not loaded again. Does nothing for
+ * other errors, and where the place cannot be found.
+ */
+export async function placeInStack(error: unknown, entry: string): Promise<void> {
+  if (!(error instanceof SyntaxError) || !/^ {4}at compileSourceTextModule /m.test(error.stack ?? '')) return;
+  const url = await lastLoaded(entry);
+  if (!url?.startsWith('file:')) return;
+  const file = fileURLToPath(url);
+  error.stack = `${syntaxErrorIn(file) ?? file}\n${error.stack}`;
+}
+
+/** Loads the graph of the entry again, up to the module that fails. A CommonJS entry would run again. */
+async function lastLoaded(entry: string): Promise<string | undefined> {
+  let last: string | undefined;
+  const hooks = registerHooks({
+    load(url, context, next) {
+      const loaded = next(url, context);
+      if (url === entry && loaded.format !== 'module') throw new Error('not an ES module');
+      last = url;
+      return loaded;
+    },
+  });
+  try {
+    await import(entry);
+    return undefined;
+  } catch {
+    return last;
+  } finally {
+    hooks.deregister();
+  }
+}
+
+/** The place, the line and the marker under it, as `node --check` prints them; undefined if it finds no error. */
+function syntaxErrorIn(file: string): string | undefined {
+  const { NODE_OPTIONS: _, ...env } = process.env;
+  try {
+    execFileSync(process.execPath, ['--check', file], { env, stdio: ['ignore', 'ignore', 'pipe'], timeout: CHECK_TIMEOUT_MS });
+    return undefined;
+  } catch (failure) {
+    const printed = failure instanceof Error && 'stderr' in failure ? String(failure.stderr) : '';
+    return printed.startsWith(file) ? printed.split('\n\n')[0] : undefined;
+  }
 }

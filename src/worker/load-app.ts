@@ -1,13 +1,15 @@
 /**
  * From APP_MODULE to a request listener. Accepts a Koa instance, a factory that makes one from the kit, or any request listener.
  */
+import { subscribe } from 'node:diagnostics_channel';
 import { existsSync } from 'node:fs';
 import type { RequestListener } from 'node:http';
+import type { Server } from 'node:net';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type Koa from 'koa';
 import type { Kit } from '../index.ts';
-import { messageOf } from './error-report.ts';
+import { messageOf, placeInStack } from './error-report.ts';
 
 /**
  * The app module cannot be used: it is missing, throws, or has a wrong export. The message has the file and what was expected;
@@ -52,7 +54,7 @@ export async function loadApp(appModule: string, options: LoadOptions): Promise<
   throw new AppError(`the function that ${file} exports must return a Koa instance, got ${describe(made)}`);
 }
 
-/** What to tell whose app listens on the kit's port. */
+/** The error of an app that listens on the kit's port. */
 export function listensItself(appModule: string, port: number): AppError {
   return new AppError(
     `${resolve(appModule)} must leave listening on port ${port} (PORT) to the kit: export ${EXPECTED} as default, got a call of listen; ` +
@@ -67,10 +69,7 @@ async function importDefault(file: string): Promise<unknown> {
   } catch (cause) {
     if (!existsSync(file))
       throw new AppError(`${file} does not exist; expected a module that exports ${EXPECTED} as default`, { cause });
-    if (cause instanceof SyntaxError) {
-      const { placeInStack } = await import('./unparsable.ts'); // rarely needed
-      await placeInStack(cause, pathToFileURL(file).href);
-    }
+    await placeInStack(cause, pathToFileURL(file).href);
     throw new AppError(`${file} can't be loaded: ${messageOf(cause)}`, { cause });
   }
   if (!('default' in module)) {
@@ -116,4 +115,25 @@ function describe(value: unknown): string {
   const keys = Object.keys(value).slice(0, 5).join(', ');
   // What require gives for a CommonJS module that exports nothing.
   return keys === '' ? 'an empty object; is "module.exports = app" missing?' : `an object (${keys})`;
+}
+
+/**
+ * Detects an app that listens by itself. On PORT the kit listens, and the second listener would fail with an error that explains nothing; on
+ * another port nobody counts or drains the connections. Node.js publishes each `listen` before it begins.
+ */
+export class ListenDetector {
+  readonly #ownServers = new WeakSet<object>();
+
+  /** `onListen` is called with the port of every server of the app from now on. */
+  constructor(onListen: (port: number) => void) {
+    subscribe('tracing:net.server.listen:asyncStart', message => {
+      const { server, options } = message as { server: object; options: { port?: number | string } };
+      if (options.port !== undefined && !this.#ownServers.has(server)) onListen(Number(options.port));
+    });
+  }
+
+  /** Marks `server` as the kit's own. */
+  ignore(server: Server): void {
+    this.#ownServers.add(server);
+  }
 }

@@ -8,7 +8,7 @@ import { closeRedis, connectRedis, evictionPolicyOf, type RedisClient } from '..
 import { redisCounters, redisRefusals, replaceConnection } from '../state/redis-health.ts';
 import { type SessionKeys, shareSessionKeys } from '../state/session-keys.ts';
 import { messageOf } from './error-report.ts';
-import { tell } from './primary-line.ts';
+import { sendToPrimary } from './process.ts';
 
 /** The longest time that the app's factory waits for an answer of Redis, or for an error. */
 const SETTLE_TIMEOUT_MS = 2000;
@@ -31,9 +31,9 @@ export class WorkerRedis {
       try {
         if (state === 'ready') await this.#readKeys();
         const evictionPolicy = state === 'ready' && this.client ? await evictionPolicyOf(this.client) : undefined;
-        tell({ type: 'redis', state, message, ...(evictionPolicy && { evictionPolicy }) });
+        sendToPrimary({ type: 'redis', state, message, ...(evictionPolicy && { evictionPolicy }) });
       } catch (error) {
-        tell({ type: 'redis', state: 'unreachable', message: `sharing the session keys failed: ${messageOf(error)}` });
+        sendToPrimary({ type: 'redis', state: 'unreachable', message: `sharing the session keys failed: ${messageOf(error)}` });
         if (this.client !== undefined) replaceConnection(this.client);
       }
     });

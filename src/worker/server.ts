@@ -7,8 +7,7 @@ import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'n
 import type { Socket } from 'node:net';
 import type { Config } from '../config/config.ts';
 import type { Drain, DrainTimes, OpenRequest } from '../protocol/messages.ts';
-import { Connection, type Exchange } from './connections.ts';
-import { StalledClients } from './stalled-clients.ts';
+import { Connection, type Exchange, StalledClients } from './connections.ts';
 
 // An ESM import of node:http evaluates its getters, which load undici: 37 ms at each start.
 const http = process.getBuiltinModule('node:http');

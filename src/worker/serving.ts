@@ -12,7 +12,6 @@ import type { Config, Inherited } from '../config/config.ts';
 import type { LogSource } from '../log/log.ts';
 import type { Drain, DrainTimes } from '../protocol/messages.ts';
 import { AppServer, type OnWaiting, type UpgradeListener } from './server.ts';
-import { sheddingWhenLate } from './shedding.ts';
 import type { Stats } from './stats.ts';
 
 const REBALANCE_EVERY_MS = 1000;
@@ -25,6 +24,9 @@ const LONG_TURNS_MS = 2000;
 
 /** Time to accept the rest of the queue after the deadline: requests are no longer handled then, so turns are short. */
 const LATE_TAKING_MS = 1000;
+
+const SAMPLE_MS = 20;
+const RETRY_AFTER_SECONDS = 1;
 
 export class Serving {
   readonly #config: Config;
@@ -222,4 +224,21 @@ function hold(socket: Socket, held: Socket[]): void {
   held.push(socket);
   // The http server resumes it in this tick.
   process.nextTick(() => held.includes(socket) && socket.pause());
+}
+
+/** Wraps `listener`: 503 with Retry-After while a timer last fired more than `maxDelayMs` late. */
+export function sheddingWhenLate(listener: RequestListener, maxDelayMs: number, onShed: () => void): RequestListener {
+  let dueAt = performance.now() + SAMPLE_MS;
+  let latenessMs = 0;
+  setInterval(() => {
+    const now = performance.now();
+    latenessMs = now - dueAt;
+    dueAt = now + SAMPLE_MS;
+  }, SAMPLE_MS).unref();
+  return (request, response) => {
+    if (latenessMs <= maxDelayMs) return listener(request, response);
+    onShed();
+    response.writeHead(503, { 'Retry-After': RETRY_AFTER_SECONDS, 'Content-Type': 'text/plain; charset=utf-8' });
+    response.end('This server is overloaded. Please try again in a moment.\n');
+  };
 }

@@ -6,31 +6,30 @@ import type { RequestListener } from 'node:http';
 import { PortError } from '../balancing/listener.ts';
 import { type Config, type Inherited, usesRedis } from '../config/config.ts';
 import { createWorkerLog, type LogSource } from '../log/log.ts';
+import { isEnvelope } from '../protocol/envelope.ts';
+import { parseToWorker } from '../protocol/message-shapes.ts';
 import { type Broadcast, type Diagnosis, type DiagnosisTarget, KEYS_EVENT, type ToWorker } from '../protocol/messages.ts';
 import { monotonicMs } from '../protocol/monotonic.ts';
 import { MalformedError } from '../protocol/shapes.ts';
-import { Ending } from './ending.ts';
 import { messageOf, reportOf } from './error-report.ts';
 import { WorkerKit } from './kit.ts';
-import { AppError, listensItself, loadApp } from './load-app.ts';
-import { letKernelPreferUs } from './oom-score.ts';
+import { AppError, ListenDetector, listensItself, loadApp } from './load-app.ts';
 
-import { OwnListening } from './own-listening.ts';
-import { dropAppMessages, messageIn, tell } from './primary-line.ts';
-import { interceptProcess } from './process-events.ts';
+import { type ChannelHandler, exitWithoutPrimary, interceptProcess, raiseOomScore, sendToPrimary } from './process.ts';
 import type { WorkerRedis } from './redis.ts';
 import { Serving } from './serving.ts';
+import { Shutdown } from './shutdown.ts';
 import { reportEveryMs, Stats } from './stats.ts';
 
 /** Runs this process as worker `id` until the primary ends it. */
 export function runWorker(config: Config, id: number, inherited: Inherited): void {
-  letKernelPreferUs();
+  exitWithoutPrimary(process.env);
+  raiseOomScore();
   const worker = new Worker(config, id, inherited);
-  interceptProcess(worker.ending, raw => worker.open(raw));
-  dropAppMessages(() => worker.warnOfMessages());
+  interceptProcess(worker.shutdown, worker);
 }
 
-class Worker {
+class Worker implements ChannelHandler {
   readonly #config: Config;
   readonly #id: number;
   readonly #log: LogSource;
@@ -38,18 +37,18 @@ class Worker {
   /** The last event of each retained name, as JSON. */
   readonly #retained = new Map<string, string>();
   readonly #serving: Serving;
-  readonly #ownListening: OwnListening;
+  readonly #listenDetector: ListenDetector;
   #kit: WorkerKit | undefined;
   #redis: WorkerRedis | undefined;
-  readonly ending: Ending;
+  readonly shutdown: Shutdown;
 
   constructor(config: Config, id: number, inherited: Inherited) {
     this.#config = config;
     this.#id = id;
     this.#log = createWorkerLog(config.logLevel, id);
     this.#serving = new Serving(config, id, inherited, this.#stats, this.#log);
-    this.#ownListening = new OwnListening(port => this.#appListens(port));
-    this.ending = new Ending({
+    this.#listenDetector = new ListenDetector(port => this.#onAppListen(port));
+    this.shutdown = new Shutdown({
       log: this.#log,
       serving: this.#serving,
       kit: () => this.#kit,
@@ -58,11 +57,10 @@ class Worker {
     });
   }
 
-  /** What comes over the channel to the primary. */
-  open(raw: unknown): void {
+  onInternalMessage(raw: unknown): void {
+    if (!isEnvelope(raw)) return;
     try {
-      const message = messageIn(raw);
-      if (message !== undefined) this.#receive(message);
+      this.#receive(parseToWorker(raw.message));
     } catch (error) {
       if (!(error instanceof MalformedError)) throw error;
       this.#log().warn({ event: 'primary.malformed-message', error: error.message });
@@ -83,34 +81,34 @@ class Worker {
         if (this.#serving.isOpen) void this.#report(); // what is open now, in case the shutdown ends at once
         break;
       case 'take-all':
-        if (this.ending.hasBegun) break;
-        void this.#serving.takeAll(message.slots).then(() => tell({ type: 'took-all' }));
+        if (this.shutdown.hasBegun) break;
+        void this.#serving.takeAll(message.slots).then(() => sendToPrimary({ type: 'took-all' }));
         break;
       case 'drain':
-        this.ending.drain({ ...message, timeoutMs: Math.max(0, message.timeoutMs - (monotonicMs() - message.sentAt)) });
+        this.shutdown.drain({ ...message, timeoutMs: Math.max(0, message.timeoutMs - (monotonicMs() - message.sentAt)) });
         break;
       case 'cordon':
-        if (this.ending.hasBegun) break;
+        if (this.shutdown.hasBegun) break;
         this.#serving.pause();
-        tell({ type: 'cordoned' });
+        sendToPrimary({ type: 'cordoned' });
         break;
       case 'uncordon':
-        if (this.ending.hasBegun) break; // the reason to leave the rotation may end after its drain has begun
+        if (this.shutdown.hasBegun) break; // the reason to leave the rotation may end after its drain has begun
         this.#serving.resume();
-        tell({ type: 'uncordoned' });
+        sendToPrimary({ type: 'uncordoned' });
         break;
       case 'diagnose':
         void this.#diagnose(message.id, message.diagnosis, message.to);
         break;
       case 'broadcast':
-        this.#hear(message);
+        this.#deliver(message);
         break;
       default:
         message satisfies never;
     }
   }
 
-  #hear({ event, json }: Broadcast): void {
+  #deliver({ event, json }: Broadcast): void {
     if (event === KEYS_EVENT) {
       void this.#readKeysAgain(json);
       return;
@@ -122,11 +120,10 @@ class Worker {
 
   async #readKeysAgain(change: string): Promise<void> {
     await this.#redis?.readKeysAgain();
-    tell({ type: 'keys-read', change });
+    sendToPrimary({ type: 'keys-read', change });
   }
 
-  /** The app sends messages to its parent. */
-  warnOfMessages(): void {
+  onAppMessage(): void {
     const note = 'process.send has no effect here; kit.broadcast sends to all workers';
     this.#log().info({ event: 'app.sends-message', note });
   }
@@ -146,7 +143,7 @@ class Worker {
       await kit.loaded();
       await this.#serve(listener);
     } catch (error) {
-      this.ending.fail({
+      this.shutdown.fail({
         type: 'failed',
         stage: 'app',
         ...reportOf(error, error instanceof AppError && error.cause === undefined),
@@ -167,7 +164,7 @@ class Worker {
       redis: this.#redis?.client,
       sessionKeys: keys,
       retained: this.#retained,
-      send: broadcast => tell({ type: 'broadcast', ...broadcast }),
+      send: broadcast => sendToPrimary({ type: 'broadcast', ...broadcast }),
       onStoreError: error => {
         this.#stats.sessionStoreFailed();
         this.#log().debug({ event: 'session.store-failed', err: error });
@@ -177,34 +174,34 @@ class Worker {
   }
 
   async #serve(listener: RequestListener): Promise<void> {
-    if (this.ending.hasBegun) return; // a drain was requested while the app was loaded
+    if (this.shutdown.hasBegun) return; // a drain was requested while the app was loaded
     try {
-      const port = await this.#serving.open(listener, this.#kit?.upgradeListener, http => this.#ownListening.ignore(http));
-      tell({ type: 'ready', port });
+      const port = await this.#serving.open(listener, this.#kit?.upgradeListener, http => this.#listenDetector.ignore(http));
+      sendToPrimary({ type: 'ready', port });
     } catch (error) {
       if (!(error instanceof PortError)) throw error;
-      return this.ending.fail({ type: 'failed', stage: 'listen', ...reportOf(error) });
+      return this.shutdown.fail({ type: 'failed', stage: 'listen', ...reportOf(error) });
     }
     void this.#report();
     setInterval(() => void this.#report(), reportEveryMs(this.#config)).unref();
   }
 
-  #appListens(port: number): void {
+  #onAppListen(port: number): void {
     if (port !== this.#config.port || port === 0) {
       const warning = 'the app listens by itself: connections on this port are neither counted nor drained';
       this.#log().warn({ event: 'app.listens', port, warning });
       return;
     }
     const error = listensItself(this.#config.appModule, port);
-    this.ending.cause = error;
-    if (this.#serving.isOpen) this.ending.onThrown(error);
-    else this.ending.fail({ type: 'failed', stage: 'app', ...reportOf(error, true) });
+    this.shutdown.cause = error;
+    if (this.#serving.isOpen) this.shutdown.onThrown(error);
+    else this.shutdown.fail({ type: 'failed', stage: 'app', ...reportOf(error, true) });
   }
 
   async #report(): Promise<void> {
     const appMetrics = (await this.#kit?.metricsJson()) ?? [];
     const snapshot = this.#stats.snapshot(this.#serving.load, appMetrics);
-    tell({
+    sendToPrimary({
       type: 'stats',
       snapshot:
         this.#redis === undefined ? snapshot : { ...snapshot, redis: this.#redis.counters, redisRefusals: this.#redis.refusals },
@@ -215,9 +212,9 @@ class Worker {
     try {
       const { diagnose } = await import('./diagnostics.ts');
       await diagnose(diagnosis, to);
-      tell({ type: 'diagnosed', id });
+      sendToPrimary({ type: 'diagnosed', id });
     } catch (error) {
-      tell({ type: 'diagnosed', id, error: messageOf(error) });
+      sendToPrimary({ type: 'diagnosed', id, error: messageOf(error) });
     }
   }
 }

@@ -1,0 +1,205 @@
+/**
+ * The end of a worker, requested by the primary, an uncaught error, or the app through Node.js: open requests finish, the primary gets the
+ * result, and only then the app's own listeners run. They close databases and exit, which would break open requests.
+ */
+import { constants } from 'node:os';
+import type { LogSource } from '../log/log.ts';
+import { type DrainTimes, ExitCode, type ToPrimary } from '../protocol/messages.ts';
+import { loggable, reportOf } from './error-report.ts';
+import type { WorkerKit } from './kit.ts';
+import { appListeners, type ExitHandler, exitAfterOutput, type Listener, type OwnedSignal, sendToPrimary } from './process.ts';
+import type { WorkerRedis } from './redis.ts';
+import type { Serving } from './serving.ts';
+
+/** After an uncaught exception the process is in an unknown state: its other requests get this long to finish. */
+const CRASH_DRAIN: DrainTimes = { timeoutMs: 5000, quietMs: 300, endStalled: false };
+/** After the drain, the app's listeners of signals and errors may take this long (EXIT_SLACK_MS). */
+const LISTENERS_TIMEOUT_MS = 2000;
+/** Likewise for work that they started without a promise. */
+const IDLE_TIMEOUT_MS = 500;
+/** An app may go on throwing while its worker drains. */
+const MAX_LOGGED_EXCEPTIONS = 10;
+/** If an app keeps throwing while its worker drains, its listeners get only the first errors. */
+const MAX_HELD_EVENTS = 10;
+
+/** What a worker closes at its end. */
+export interface Resources {
+  log: LogSource;
+  serving: Serving;
+  kit: () => WorkerKit | undefined;
+  redis: () => WorkerRedis | undefined;
+  /** Sends the last snapshot to the primary. */
+  report: () => Promise<void>;
+}
+
+export class Shutdown implements ExitHandler {
+  /** The app's fault, already reported: other errors only follow from it. */
+  cause: Error | undefined;
+  readonly #resources: Resources;
+  readonly #signals = new Set<OwnedSignal>();
+  readonly #held = new HeldEvents((event, error) => this.onListenerFailed(event, error));
+  #hasBegun = false;
+  /** The primary knows all requests that an exit would lose. */
+  #mayExit = false;
+  #exceptions = 0;
+
+  constructor(resources: Resources) {
+    this.#resources = resources;
+  }
+
+  get hasBegun(): boolean {
+    return this.#hasBegun;
+  }
+
+  /** The primary ends this worker. The app's own signal listeners run as under plain Node.js. */
+  drain(times: DrainTimes): void {
+    this.#holdSignals();
+    void this.#leave(times, ExitCode.ok);
+  }
+
+  /** This worker cannot start. */
+  fail(message: Extract<ToPrimary, { type: 'failed' }>): void {
+    if (this.#hasBegun) return;
+    this.#hasBegun = true;
+    this.#mayExit = true;
+    sendToPrimary(message);
+    exitAfterOutput(ExitCode.failed);
+  }
+
+  /** An uncaught error: this worker is replaced, and its open requests finish. */
+  onThrown(thrown: unknown, origin: unknown = 'uncaughtException'): void {
+    if (this.cause !== undefined && thrown !== this.cause) return;
+    this.#exceptions++;
+    if (this.#exceptions <= MAX_LOGGED_EXCEPTIONS) {
+      this.#resources.log().fatal({ event: 'worker.uncaught-exception', err: loggable(thrown) });
+    }
+    this.#held.add('uncaughtException', thrown, origin);
+    // The first error is the reason, even if the worker was already ending: later ones may follow from it.
+    if (this.#exceptions === 1) sendToPrimary({ type: 'crashing', ...reportOf(thrown, thrown === this.cause) });
+    void this.#leave(CRASH_DRAIN, ExitCode.failed);
+  }
+
+  onLeave(call: string): void {
+    // A signal listener of the app has done its work and signals the process again to end it.
+    if (this.#mayExit) process.exit(ExitCode.ok);
+    this.#resources.log().error({ event: 'worker.leaves', call });
+    if (call.startsWith('process.kill')) this.#holdSignals();
+    if (!this.#hasBegun) sendToPrimary({ type: 'crashing', ...reportOf(new Error(`the app called ${call}`)) });
+    void this.#leave(CRASH_DRAIN, ExitCode.failed);
+  }
+
+  onExitCall(code: unknown): boolean {
+    if (this.#mayExit) return false;
+    this.onLeave(`process.exit(${code}) after an unhandled rejection`);
+    return true;
+  }
+
+  /** The primary handles it: it gets the signal too if the process group does. */
+  onSignal(signal: OwnedSignal): void {
+    this.#signals.add(signal);
+  }
+
+  onSnapshotSignal(): void {
+    sendToPrimary({ type: 'snapshot-wanted' });
+  }
+
+  onExit(code: unknown): void {
+    if (this.#mayExit) return;
+    const { open, oldest } = this.#resources.serving.waiting;
+    const requests = open === 1 ? '1 open request' : `${open} open requests`;
+    sendToPrimary({ type: 'exiting', message: `the app called process.exit(${code}) with ${requests}`, open, oldest });
+  }
+
+  onListenerFailed(name: string, error: unknown): void {
+    this.#resources.log().error({ event: 'app.listener-failed', name, err: loggable(error) });
+  }
+
+  onDisconnect(): void {
+    if (process.connected) this.onLeave("process.emit('disconnect')");
+    else process.exit(ExitCode.failed);
+  }
+
+  #holdSignals(): void {
+    this.#held.addSignal(this.#signals.has('SIGINT') ? 'SIGINT' : 'SIGTERM');
+    if (this.#signals.has('SIGHUP')) this.#held.addSignal('SIGHUP');
+  }
+
+  /** Drains, then closes what the requests used, in the reverse order of opening, and exits. */
+  async #leave(times: DrainTimes, code: ExitCode): Promise<void> {
+    if (this.#hasBegun) return;
+    this.#hasBegun = true;
+    const { serving, kit, redis, report } = this.#resources;
+    process.channel?.ref(); // the app may have unreferenced it, but the last messages must be sent
+    const startedAt = performance.now();
+    await serving.close(times.timeoutMs, code === ExitCode.ok);
+    kit()?.beginDrain();
+    const timeoutMs = Math.max(0, times.timeoutMs - (performance.now() - startedAt));
+    const drain = await serving.drain({ ...times, timeoutMs }, (open, oldest) =>
+      sendToPrimary({ type: 'waiting', open, oldest }),
+    );
+    if (drain !== undefined) {
+      await report();
+      sendToPrimary({ type: 'drained', drain });
+    }
+    this.#mayExit = true;
+    await kit()?.close();
+    const mayHaveWork = await this.#held.release(LISTENERS_TIMEOUT_MS);
+    await redis()?.close();
+    if (mayHaveWork) await untilIdle(IDLE_TIMEOUT_MS);
+    exitAfterOutput(code);
+  }
+}
+
+/** Events of `process` for the app's own listeners, held until the worker has no open requests or its drain deadline has passed. */
+class HeldEvents {
+  readonly #held: { event: string; args: unknown[] }[] = [];
+  readonly #onFailed: (event: string, error: unknown) => void;
+
+  /** `onFailed` is called for a listener that throws or rejects. */
+  constructor(onFailed: (event: string, error: unknown) => void) {
+    this.#onFailed = onFailed;
+  }
+
+  add(event: string, ...args: unknown[]): void {
+    if (this.#held.length < MAX_HELD_EVENTS) this.#held.push({ event, args });
+  }
+
+  /** A signal that ends the app: if it has no listeners, those of SIGTERM are used. */
+  addSignal(signal: NodeJS.Signals): void {
+    const event = appListeners(signal).length > 0 ? signal : 'SIGTERM';
+    if (!this.#held.some(held => held.event === event)) this.add(event, event, constants.signals[event]);
+  }
+
+  /**
+   * Calls the listeners of each event, in order. Resolves when those that return a promise are done, or after `timeoutMs`.
+   * @returns whether one of them has returned no promise, and so may still have work in progress
+   */
+  async release(timeoutMs: number): Promise<boolean> {
+    const results = this.#held
+      .splice(0)
+      .flatMap(({ event, args }) => appListeners(event).map(listener => this.#call(event, listener, args)));
+    const pending = results.filter(result => result instanceof Promise);
+    await Promise.race([Promise.all(pending), new Promise(resolve => setTimeout(resolve, timeoutMs))]);
+    return pending.length < results.length;
+  }
+
+  #call(event: string, listener: Listener, args: unknown[]): unknown {
+    const failed = (error: unknown) => this.#onFailed(event, error);
+    try {
+      const result = Reflect.apply(listener, process, args);
+      return result instanceof Promise ? result.catch(failed) : undefined;
+    } catch (error) {
+      failed(error);
+      return undefined;
+    }
+  }
+}
+
+/** Resolves when nothing keeps this process alive, or after `timeoutMs`. */
+async function untilIdle(timeoutMs: number): Promise<void> {
+  process.channel?.unref();
+  await new Promise<void>(resolve => {
+    process.once('beforeExit', () => resolve());
+    setTimeout(resolve, timeoutMs).unref();
+  });
+}
