@@ -39,14 +39,14 @@ const GOOD: Facts = {
   redis: [REDIS, REDIS],
 };
 
-test('a good deployment has nothing to mend', () => {
+test('doctor finds no problem in a good deployment', () => {
   for (const { check, verdict, detail } of diagnoseDeployment(GOOD)) assert.equal(verdict, 'ok', `${check}: ${detail}`);
 });
 
 for (const [check, verdict, change, detail] of [
   ['grace period', 'problem', { gracePeriodSeconds: 34 }, /^34 s is below .* = 35 s/],
   ['grace period', 'ok', { gracePeriodSeconds: 35 }, /^35 s, needed/],
-  ['grace period', 'warning', { gracePeriodSeconds: undefined }, /^not known: set TERMINATION_GRACE_PERIOD_SECONDS/],
+  ['grace period', 'warning', { gracePeriodSeconds: undefined }, /^unknown: set TERMINATION_GRACE_PERIOD_SECONDS/],
   ['file limit', 'warning', { hardFileLimit: 1024 }, /^1024 descriptors .*raise it above 10000/],
   ['file limit', 'ok', { hardFileLimit: undefined }, /unlimited or unknown/],
   ['workers', 'warning', { sizing: sizingOf(3, 1024) }, /^3 workers: as set; 2 CPUs/],
@@ -68,9 +68,9 @@ for (const [check, verdict, change, detail] of [
   ['Redis', 'warning', { redis: [{ ...REDIS, evictionPolicy: 'allkeys-lru' }] }, /maxmemory-policy is allkeys-lru/],
   ['Redis', 'ok', { redis: [{ ...REDIS, evictionPolicy: undefined }] }, /answers$/],
   ['Redis', 'warning', { config: readConfig(PRODUCTION), redis: [] }, /not configured/],
-  ['session keys', 'problem', { areSessionKeysGenerated: true }, /generated at this start/],
-  ['session keys', 'warning', { config: readConfig({ ...PRODUCTION, SESSION_KEYS: 'short' }) }, /less than 16 characters/],
-  ['session keys', 'warning', { config: readConfig(PRODUCTION) }, /shared through Redis: anyone who can read it/],
+  ['session keys', 'problem', { areSessionKeysGenerated: true }, /generated at each start/],
+  ['session keys', 'warning', { config: readConfig({ ...PRODUCTION, SESSION_KEYS: 'short' }) }, /fewer than 16 characters/],
+  ['session keys', 'warning', { config: readConfig(PRODUCTION) }, /shared through Redis: anyone who can read Redis/],
   ['session keys', 'ok', { config: readConfig({ REDIS_URL: 'redis://redis' }) }, /^shared through Redis$/],
   ['admin port', 'ok', { config: readConfig({ ...PRODUCTION, ADMIN_PORT: '0' }) }, /^off$/],
   ['admin port', 'warning', { config: readConfig({ ...PRODUCTION, ADMIN_TOKEN: 'short' }) }, /fewer than 16 characters/],
@@ -91,7 +91,7 @@ for (const [check, verdict, change, detail] of [
   ],
   ['init', 'warning', { isPid1: true }, /^the primary is PID 1/],
 ] as [string, string, Partial<Facts>, RegExp][]) {
-  test(`${check}: ${verdict}, where ${Object.keys(change)} differs: ${detail.source}`, () => {
+  test(`doctor reports "${check}" as ${verdict} if ${Object.keys(change)} differs: ${detail.source}`, () => {
     const found = diagnoseDeployment({ ...GOOD, ...change }).find(finding => finding.check === check);
     assert.equal(found?.verdict, verdict);
     assert.match(found?.detail ?? '', detail);

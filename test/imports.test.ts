@@ -34,7 +34,6 @@ const KNOWN = new Set([
   'admin/admin-port.ts -> primary/shutdown.ts',
   'admin/server.ts -> primary/connection-limit.ts',
   'control/operations.ts -> primary/event-bus.ts',
-  'control/operations.ts -> primary/redis-health.ts',
   'control/rotate-keys.ts -> primary/event-bus.ts',
   'control/socket.ts -> primary/connection-limit.ts',
 ]);

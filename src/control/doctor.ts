@@ -1,5 +1,5 @@
 /**
- * `bosun doctor`: what is wrong with this deployment, or will be. Pure over facts that are collected elsewhere.
+ * `bosun doctor`: problems of this deployment, present and foreseeable. Pure; the facts are collected in operations.ts.
  */
 import { type Config, describeRedis, usesRedis } from '../config/config.ts';
 import type { Refusal } from '../pool/generations.ts';
@@ -16,9 +16,9 @@ export interface Finding {
 export interface Facts {
   config: Config;
   sizing: Sizing;
-  /** TERMINATION_GRACE_PERIOD_SECONDS, where the platform tells it. */
+  /** TERMINATION_GRACE_PERIOD_SECONDS, if it is set. */
   gracePeriodSeconds: number | undefined;
-  /** RLIMIT_NOFILE, hard; Node.js raises the soft one to it by itself. */
+  /** RLIMIT_NOFILE; Node.js raises the soft limit to it. */
   hardFileLimit: number | undefined;
   memory: Pick<MemoryView, 'restart' | 'pointlessRecycling'>;
   lastRefusal: Refusal | undefined;
@@ -30,13 +30,14 @@ export interface Facts {
   redisRefusals: readonly RedisRefusal[];
 }
 
-/** What follows a drain (messages.ts). */
+/** After a drain, a worker gets this time to exit. */
 const EXIT_SLACK_S = EXIT_SLACK_MS / 1000;
-/** A busy server has some thousand connections, and each is a descriptor. */
-const FEW_FILES = 10_000;
-/** A key of less can be guessed. */
-const SHORT_KEY = 16;
+/** A busy server has some thousands of connections, with a descriptor each. */
+const MIN_FILES = 10_000;
+/** In characters; a shorter key can be guessed. */
+const MIN_KEY_LENGTH = 16;
 
+/** One finding for each check, in the order of the checks. */
 export function diagnoseDeployment(facts: Facts): Finding[] {
   return [
     gracePeriod(facts),
@@ -60,14 +61,14 @@ function gracePeriod({ config, gracePeriodSeconds }: Facts): Finding {
     return finding(
       'grace period',
       'warning',
-      `not known: set TERMINATION_GRACE_PERIOD_SECONDS to the platform's; it must be above ${sum}`,
+      `unknown: set TERMINATION_GRACE_PERIOD_SECONDS to the platform's grace period; it must be at least ${sum}`,
     );
   }
   if (gracePeriodSeconds < needed)
     return finding(
       'grace period',
       'problem',
-      `${gracePeriodSeconds} s is below ${sum}: the platform kills before the drain ends`,
+      `${gracePeriodSeconds} s is below ${sum}: the platform kills the pod before the drain ends`,
     );
   return finding('grace period', 'ok', `${gracePeriodSeconds} s, needed ${sum}`);
 }
@@ -75,11 +76,11 @@ function gracePeriod({ config, gracePeriodSeconds }: Facts): Finding {
 function files({ hardFileLimit }: Facts): Finding {
   if (hardFileLimit === undefined || hardFileLimit === Number.POSITIVE_INFINITY)
     return finding('file limit', 'ok', 'unlimited or unknown');
-  const verdict = hardFileLimit < FEW_FILES ? 'warning' : 'ok';
+  const verdict = hardFileLimit < MIN_FILES ? 'warning' : 'ok';
   return finding(
     'file limit',
     verdict,
-    `${hardFileLimit} descriptors for each process (hard limit)${verdict === 'ok' ? '' : `: raise it above ${FEW_FILES}`}`,
+    `${hardFileLimit} descriptors for each process (hard limit)${verdict === 'ok' ? '' : `: raise it above ${MIN_FILES}`}`,
   );
 }
 
@@ -90,7 +91,7 @@ function workers({ sizing }: Facts): Finding {
 
 function memory({ sizing }: Facts): Finding {
   const { limitBytes, heapPerWorkerMb } = sizing.memory;
-  if (limitBytes === null) return finding('memory', 'warning', 'there is no memory limit: one worker can take the whole machine');
+  if (limitBytes === null) return finding('memory', 'warning', 'no memory limit: one worker can use all memory of the machine');
   const small = sizing.warnings.find(warning => warning.includes('heap'));
   return finding('memory', small ? 'problem' : 'ok', small ?? `a heap of ${heapPerWorkerMb} MiB for each worker`);
 }
@@ -112,7 +113,7 @@ function recycling({ memory: { pointlessRecycling } }: Facts): Finding {
   return finding('recycling', 'ok', 'as set');
 }
 
-function redis({ redis: told, redisRefusals, config }: Facts): Finding {
+function redis({ redis: reports, redisRefusals, config }: Facts): Finding {
   if (!usesRedis(config)) {
     return finding(
       'Redis',
@@ -120,7 +121,7 @@ function redis({ redis: told, redisRefusals, config }: Facts): Finding {
       'not configured: sessions are cookies, and other pods get no broadcasts',
     );
   }
-  const worst = told.find(({ state }) => state !== 'ready') ?? told[0];
+  const worst = reports.find(({ state }) => state !== 'ready') ?? reports[0];
   if (worst === undefined) return finding('Redis', 'problem', `no answer from ${describeRedis(config)} yet`);
   const { state, message, evictionPolicy } = worst;
   const refused = redisRefusals.map(({ command, count, message }) => `${command} (${count} times): ${message}`).join('; ');
@@ -143,21 +144,25 @@ function sessionKeys({ config, areSessionKeysGenerated }: Facts): Finding {
     return finding(
       'session keys',
       config.production ? 'problem' : 'warning',
-      'generated at this start: sessions end with it, and other pods do not know them',
+      'generated at each start: a restart ends all sessions, and other pods cannot verify them',
     );
   }
   if (config.production && config.sessionKeys === undefined) {
     return finding(
       'session keys',
       'warning',
-      'shared through Redis: anyone who can read it can forge sessions, and events between pods are unsigned; set SESSION_KEYS (docs/trust.md)',
+      'shared through Redis: anyone who can read Redis can forge sessions, and events between pods are unsigned; set SESSION_KEYS (docs/trust.md)',
     );
   }
-  const short = config.sessionKeys?.some(key => key.length < SHORT_KEY);
+  const short = config.sessionKeys?.some(key => key.length < MIN_KEY_LENGTH);
   return finding(
     'session keys',
     short ? 'warning' : 'ok',
-    short ? `a key of less than ${SHORT_KEY} characters can be guessed` : config.sessionKeys ? 'given' : 'shared through Redis',
+    short
+      ? `a key of fewer than ${MIN_KEY_LENGTH} characters can be guessed`
+      : config.sessionKeys
+        ? 'given'
+        : 'shared through Redis',
   );
 }
 
@@ -165,8 +170,8 @@ function adminToken({ config }: Facts): Finding {
   const { adminToken: given, adminPort } = config;
   if (adminPort === 0) return finding('admin port', 'ok', 'off');
   if (given === undefined) return finding('admin port', 'ok', 'open to anyone who can reach it, without the text of errors');
-  return given.length < SHORT_KEY
-    ? finding('admin port', 'warning', `an ADMIN_TOKEN of fewer than ${SHORT_KEY} characters can be guessed`)
+  return given.length < MIN_KEY_LENGTH
+    ? finding('admin port', 'warning', `an ADMIN_TOKEN of fewer than ${MIN_KEY_LENGTH} characters can be guessed`)
     : finding('admin port', 'ok', 'requires ADMIN_TOKEN');
 }
 
@@ -181,9 +186,9 @@ function init({ isPid1 }: Facts): Finding {
     ? finding(
         'init',
         'warning',
-        'the primary is PID 1: it ends cleanly, but nobody reaps orphans of your app (init: true, or shareProcessNamespace)',
+        'the primary is PID 1: it exits cleanly, but does not reap orphans of the app; set init: true, or shareProcessNamespace',
       )
-    : finding('init', 'ok', 'an init, or another parent, reaps orphans');
+    : finding('init', 'ok', 'an init or another parent reaps orphans');
 }
 
 function finding(check: string, verdict: Finding['verdict'], detail: string): Finding {

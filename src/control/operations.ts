@@ -1,5 +1,5 @@
 /**
- * What an operator can ask for over the control socket: each command by its name, with its parameters checked.
+ * The commands of the control socket, by name, with their parameters checked.
  */
 import { accessSync, constants } from 'node:fs';
 import type { History } from '../admin/history.ts';
@@ -13,16 +13,15 @@ import type { Settings } from '../pool/settings.ts';
 import type { Supervisor } from '../pool/supervisor.ts';
 import type { WorkerProcess } from '../pool/worker-process.ts';
 import { OPERATOR, type Relay } from '../primary/event-bus.ts';
-import type { RedisHealth } from '../primary/redis-health.ts';
-import type { Broadcast } from '../protocol/messages.ts';
+import type { Broadcast, RedisRefusal } from '../protocol/messages.ts';
 import { fileLimit } from '../resources/usage.ts';
 import { broadcastOf } from '../state/broadcast.ts';
 import type { Diagnostics } from './diagnostics.ts';
 import { diagnoseDeployment, type Facts } from './doctor.ts';
 import { rotateKeys } from './rotate-keys.ts';
-import { ControlError, ControlSocket, type Operation } from './socket.ts';
+import { ControlError, ControlSocket, type Operation, type Parameters } from './socket.ts';
 
-export interface Parts {
+export interface ControlContext {
   pod: () => Pod;
   settings: Settings;
   balancing: Balancing;
@@ -30,21 +29,32 @@ export interface Parts {
   resizer: Resizer;
   diagnostics: Diagnostics;
   restarts: RollingRestart;
-  relay: Relay;
-  redis: RedisHealth;
+  fleet: Relay;
+  redis: RedisReports;
   history: History;
 }
 
-const LONGEST_PROFILE_S = 300;
-/** What somebody who watches is given of the last ten minutes: a screen has no room for more. */
+/** What this pod's processes report of Redis. */
+interface RedisReports {
+  /** Of the primary's own connections; undefined without Redis. */
+  primary: { state: string; message: string } | undefined;
+  refusals: readonly RedisRefusal[];
+}
+
+const MAX_PROFILE_S = 300;
+/** For `status --watch`: a screen has no room for more of the last ten minutes. */
 const WATCHED_SAMPLES = 60;
 const WATCHED_EVENTS = 30;
 
-/** Opens the control socket with these commands; without one the server runs on, and says so. */
-export async function openControlSocket(path: string, parts: Parts, log: LogSource): Promise<ControlSocket | undefined> {
+/** Opens the control socket. If that fails, logs the reason and returns undefined: the pool serves without it. */
+export async function openControlSocket(
+  path: string,
+  context: ControlContext,
+  log: LogSource,
+): Promise<ControlSocket | undefined> {
   const socket: ControlSocket = new ControlSocket(
     path,
-    operations(parts, () => socket),
+    operations(context, () => socket),
   );
   try {
     await socket.open();
@@ -56,79 +66,79 @@ export async function openControlSocket(path: string, parts: Parts, log: LogSour
   }
 }
 
-/** The commands; `socket` gives the control socket itself, which streams through. */
-function operations(parts: Parts, socket: () => ControlSocket): Record<string, Operation> {
-  const { pod, supervisor, resizer, diagnostics } = parts;
+/** @param socket the control socket itself, through which workers stream */
+function operations(context: ControlContext, socket: () => ControlSocket): Record<string, Operation> {
+  const { pod, settings, balancing, supervisor, resizer, diagnostics, restarts, fleet, history } = context;
 
   const diagnose =
     (kind: 'heap-snapshot' | 'cpu-profile'): Operation =>
     async parameters => {
-      const handle = parameters.worker === undefined ? busiest(supervisor) : workerOf(supervisor, parameters);
+      const handle = parameters.worker === undefined ? largestOf(supervisor) : workerOf(supervisor, parameters);
       const diagnosis = kind === 'heap-snapshot' ? { kind } : { kind, seconds: secondsOf(parameters) };
       if (parameters.stream === true) {
-        return socket().relay(path => diagnostics.take(handle, diagnosis, { socket: socket().path, path }));
+        return socket().streamUpload(path => diagnostics.take(handle, diagnosis, { socket: socket().path, path }));
       }
       const file = typeof parameters.output === 'string' ? parameters.output : diagnostics.fileFor(handle, diagnosis);
       await diagnostics.take(handle, diagnosis, { file });
       return { worker: handle.id, file };
     };
 
-  /** Whoever asked would wait for what never comes. */
-  const whileItStays =
+  /** Refused during the shutdown, when the operation would never complete. */
+  const unlessDraining =
     (operation: Operation): Operation =>
-    (parameters, tell) => {
-      if (pod().state === 'draining') throw new ControlError(409, 'the pod drains: its workers are about to go');
-      return operation(parameters, tell);
+    (parameters, onStep) => {
+      if (pod().state === 'draining') throw new ControlError(409, 'the pod is draining; its workers are about to exit');
+      return operation(parameters, onStep);
     };
 
   return {
     status: () => statusOf(pod(), 'operator'),
     watch: () => ({
       status: statusOf(pod(), 'operator'),
-      samples: parts.history.samples.slice(-WATCHED_SAMPLES),
-      events: parts.history.events('operator').slice(-WATCHED_EVENTS),
+      samples: history.samples.slice(-WATCHED_SAMPLES),
+      events: history.events('operator').slice(-WATCHED_EVENTS),
     }),
-    restart: whileItStays(async (parameters, tell) => {
-      if (parameters.worker === undefined) await parts.restarts.ask(tell);
-      else await supervisor.restart(workerOf(supervisor, parameters), tell);
+    restart: unlessDraining(async (parameters, onStep) => {
+      if (parameters.worker === undefined) await restarts.ask(onStep);
+      else await supervisor.restart(workerOf(supervisor, parameters), onStep);
       return { generation: supervisor.generation };
     }),
-    scale: whileItStays(async ({ workers, force }) => {
+    scale: unlessDraining(async ({ workers, force }) => {
       await resizer.scale(countOf(workers), force === true, supervisor);
       const { workers: count, reason, warnings } = resizer.sizing;
       return { workers: count, reason, ...(warnings.length > 0 && { warnings }) };
     }),
-    cordon: whileItStays(async parameters => {
+    cordon: unlessDraining(async parameters => {
       const handle = workerOf(supervisor, parameters);
       if (handle.state !== 'ready') throw new ControlError(409, `worker ${handle.id} is ${handle.state}, expected ready`);
       if (!supervisor.mayLeave(handle)) throw new ControlError(409, `worker ${handle.id} is the only one that serves`);
       await handle.setCordoned(true);
       return { worker: handle.id, state: handle.state };
     }),
-    uncordon: whileItStays(async parameters => {
+    uncordon: unlessDraining(async parameters => {
       const handle = workerOf(supervisor, parameters);
       if (handle.state !== 'cordoned') throw new ControlError(409, `worker ${handle.id} is ${handle.state}, expected cordoned`);
       await handle.setCordoned(false);
       return { worker: handle.id, state: handle.state };
     }),
     policy: ({ name }) => {
-      const objection = parts.balancing.change(String(name));
+      const objection = balancing.change(String(name));
       if (objection !== undefined) throw new ControlError(409, objection);
-      return { policy: parts.balancing.policy };
+      return { policy: balancing.policy };
     },
     broadcast: async ({ event, data }) => {
-      const { workers, otherPods } = parts.relay.broadcast(checked(event, data), OPERATOR);
+      const { workers, otherPods } = fleet.broadcast(broadcastFrom(event, data), OPERATOR);
       return { workers, otherPods: await otherPods };
     },
-    fleet: () => ({ pods: parts.relay.members }),
-    'rotate-keys': (_, tell) => rotateKeys(parts.settings.config, parts.relay, tell),
+    fleet: () => ({ pods: fleet.members }),
+    'rotate-keys': (_, onStep) => rotateKeys(settings.config, fleet, onStep),
     'heap-snapshot': diagnose('heap-snapshot'),
     'cpu-profile': diagnose('cpu-profile'),
-    doctor: () => diagnoseDeployment(factsOf(parts)),
+    doctor: () => diagnoseDeployment(factsOf(context)),
   };
 }
 
-function checked(event: unknown, data: unknown): Broadcast {
+function broadcastFrom(event: unknown, data: unknown): Broadcast {
   try {
     return broadcastOf(String(event ?? ''), data);
   } catch (error) {
@@ -136,15 +146,15 @@ function checked(event: unknown, data: unknown): Broadcast {
   }
 }
 
-function workerOf(supervisor: Supervisor, { worker }: Record<string, unknown>): WorkerProcess {
+function workerOf(supervisor: Supervisor, { worker }: Parameters): WorkerProcess {
   const handle = supervisor.handles.find(({ id }) => id === worker);
   if (handle !== undefined) return handle;
   const ids = supervisor.handles.map(({ id }) => id).join(', ');
   throw new ControlError(404, `there is no worker ${JSON.stringify(worker)}; there is ${ids || 'none'}`);
 }
 
-/** Where the operator names none: the one with the largest heap. */
-function busiest(supervisor: Supervisor): WorkerProcess {
+/** The worker with the largest heap. */
+function largestOf(supervisor: Supervisor): WorkerProcess {
   const heap = ({ snapshot }: WorkerProcess) => snapshot?.memory.heapUsed ?? 0;
   const handle = supervisor.serving.toSorted((a, b) => heap(b) - heap(a))[0];
   if (handle === undefined) throw new ControlError(409, 'no worker serves');
@@ -159,12 +169,12 @@ function countOf(workers: unknown) {
   }
 }
 
-function secondsOf({ seconds = 10 }: Record<string, unknown>): number {
-  if (typeof seconds === 'number' && seconds > 0 && seconds <= LONGEST_PROFILE_S) return seconds;
-  throw new ControlError(400, `seconds must be above 0 and at most ${LONGEST_PROFILE_S}, got ${JSON.stringify(seconds)}`);
+function secondsOf({ seconds = 10 }: Parameters): number {
+  if (typeof seconds === 'number' && seconds > 0 && seconds <= MAX_PROFILE_S) return seconds;
+  throw new ControlError(400, `seconds must be above 0 and at most ${MAX_PROFILE_S}, got ${JSON.stringify(seconds)}`);
 }
 
-function factsOf({ settings, supervisor, resizer, redis }: Parts): Facts {
+function factsOf({ settings, supervisor, resizer, redis }: ControlContext): Facts {
   return {
     config: settings.config,
     sizing: resizer.sizing,

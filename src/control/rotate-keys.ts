@@ -1,43 +1,42 @@
 /**
- * `bosun keys rotate`: a new session key for all pods, and nobody is logged out. In two steps, because a cookie that one worker signs with the
- * new key may be the next moment with another one: first all of them verify with it, then they sign with it.
+ * `bosun keys rotate`: a new session key for all pods, without logging anyone out. In two steps, because the next request with a cookie
+ * may reach another worker: first every worker verifies with the new key, then they sign with it.
  */
 import { randomUUID } from 'node:crypto';
-import { setTimeout as pause } from 'node:timers/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config/config.ts';
 import { OPERATOR, type Relay } from '../primary/event-bus.ts';
 import { KEYS_EVENT } from '../protocol/messages.ts';
 import { addSessionKey, promoteSessionKey } from '../state/session-keys.ts';
-import { ControlError, type Tell } from './socket.ts';
+import { ControlError, type OnStep } from './socket.ts';
 
-/** Pods that have died without a goodbye are forgotten before it ends (fleet.ts). */
-const PATIENCE_MS = 40_000;
-/** A pod says what it has read with its next beat, a second later at most; one that was cut off meanwhile has missed the event. */
-const AGAIN_MS = 2500;
-const LOOK_EVERY_MS = 100;
+/** Pods that ended without a goodbye are forgotten within this time (peers.ts). */
+const DEADLINE_MS = 40_000;
+/** A pod confirms with its next heartbeat, at most a second later; one that was disconnected has missed the event. */
+const RESEND_EVERY_MS = 2500;
+const POLL_EVERY_MS = 100;
 
-/** Only one at a time, in this pod; two pods' rotations only add two keys. */
+/** One at a time in this pod; concurrent rotations of two pods only add two keys. */
 let isRotating = false;
 
-/** @throws ControlError where the keys are not ours to change, or Redis is away */
-export async function rotateKeys(config: Config, relay: Relay, tell: Tell): Promise<{ keys: number }> {
+/** @throws ControlError if the keys come from SESSION_KEYS, are not in Redis, or Redis is unavailable */
+export async function rotateKeys(config: Config, fleet: Relay, onStep: OnStep): Promise<{ keys: number }> {
   if (config.sessionKeys !== undefined)
     throw new ControlError(
       409,
       'the session keys come from SESSION_KEYS: add the new one at its end, restart every pod, then move it to the front',
     );
-  const { redis } = relay;
-  if (redis === undefined)
-    throw new ControlError(409, 'the session keys are of this start only: with Redis they are shared, and can be rotated');
-  if (isRotating) throw new ControlError(409, 'a rotation is on its way');
+  const { redis } = fleet;
+  if (redis === undefined) throw new ControlError(409, 'session keys are generated at each start; rotation needs Redis');
+  if (isRotating) throw new ControlError(409, 'another rotation is running');
   isRotating = true;
   try {
     const key = await addSessionKey(redis, config.sessionCookie);
-    await readAgain(relay, 'nothing has changed yet');
-    tell('every worker verifies with the new key');
+    await untilAllHaveRead(fleet, 'nothing has changed yet');
+    onStep('every worker verifies with the new key');
     const keys = await promoteSessionKey(redis, config.sessionCookie, key);
-    await readAgain(relay, 'it verifies with the new key and signs with the old one');
-    tell(`every worker signs with it; ${keys - 1} older ${keys === 2 ? 'one verifies' : 'ones verify'}`);
+    await untilAllHaveRead(fleet, 'it verifies with the new key and signs with the old one');
+    onStep(`every worker signs with it; ${keys - 1} older ${keys === 2 ? 'one verifies' : 'ones verify'}`);
     return { keys };
   } finally {
     isRotating = false;
@@ -45,26 +44,27 @@ export async function rotateKeys(config: Config, relay: Relay, tell: Tell): Prom
 }
 
 /**
- * Resolves when every worker of every pod that we know of has read the keys. Never before the event would be said again: until then a pod that
- * has just started, or we ourselves, may not have been heard of, and its workers may have read the keys before they changed.
+ * Resolves when every worker of every known pod has read the keys. Sends the event at least twice: until the second time, a pod that has
+ * just started, this one included, may be unknown, and its workers may have read the keys before they changed.
+ * @param otherwise what holds if a pod does not confirm
  * @throws ControlError
  */
-async function readAgain(relay: Relay, otherwise: string): Promise<void> {
+async function untilAllHaveRead(fleet: Relay, otherwise: string): Promise<void> {
   const json = JSON.stringify(randomUUID());
-  const deadline = performance.now() + PATIENCE_MS;
-  // Kept, since another pod's rotation replaces what the beats tell of ours.
+  const deadline = performance.now() + DEADLINE_MS;
+  // Remembered here, because another pod's rotation replaces what the heartbeats confirm of this one.
   const haveRead = new Set<string>();
   for (;;) {
-    const { otherPods } = relay.broadcast({ event: KEYS_EVENT, json }, OPERATOR);
-    if ((await otherPods) !== 'sent') throw new ControlError(409, 'Redis is away: try again when it is back');
-    const again = performance.now() + AGAIN_MS;
-    while (performance.now() < again) {
-      await pause(LOOK_EVERY_MS);
-      for (const { origin, keysRead } of relay.members) if (keysRead === json) haveRead.add(origin);
+    const { otherPods } = fleet.broadcast({ event: KEYS_EVENT, json }, OPERATOR);
+    if ((await otherPods) !== 'sent') throw new ControlError(409, 'Redis is unavailable; retry once it has recovered');
+    const resendAt = performance.now() + RESEND_EVERY_MS;
+    while (performance.now() < resendAt) {
+      await sleep(POLL_EVERY_MS);
+      for (const { origin, keysRead } of fleet.members) if (keysRead === json) haveRead.add(origin);
     }
-    const missing = relay.members.find(({ origin }) => !haveRead.has(origin));
+    const missing = fleet.members.find(({ origin }) => !haveRead.has(origin));
     if (missing === undefined) return;
     if (performance.now() > deadline)
-      throw new ControlError(409, `${missing.pod} has not read the keys: ${otherwise}; try again when it is well`);
+      throw new ControlError(409, `${missing.pod} has not read the keys: ${otherwise}; retry once it has recovered`);
   }
 }

@@ -1,6 +1,7 @@
 /**
- * The control plane: HTTP on a Unix socket of mode 0600. What changes state is reachable here and nowhere else.
- * It speaks to `bosun`; what is asked for is carried out by the operations that the primary hands in.
+ * The control plane: HTTP on a Unix socket of mode 0600, for `bosun`. Operations that change state are reachable here and nowhere else.
+ * A command is `POST /<name>` with a JSON object; the response has a JSON line per step, and one for the result or the error. What the
+ * commands do is not known here (operations.ts).
  */
 import { lstatSync, unlinkSync } from 'node:fs';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
@@ -12,7 +13,7 @@ import { ConnectionLimit, SHORT_TIMEOUTS } from '../primary/connection-limit.ts'
 
 const http = process.getBuiltinModule('node:http');
 
-/** A command that can't be carried out; `status` is HTTP's: 404 no such worker, 409 not now, 400 malformed. */
+/** A command that cannot be carried out; `status` is HTTP's: 404 no such worker, 409 not now, 400 malformed. */
 export class ControlError extends Error {
   readonly status: number;
   constructor(status: number, message: string) {
@@ -21,13 +22,16 @@ export class ControlError extends Error {
   }
 }
 
-/** Tells the operator a step of a command that takes long. */
-export type Tell = (step: string) => void;
+/** Called with a description of each step of a long command. */
+export type OnStep = (step: string) => void;
 
-/** Carries out one command. What it returns is the answer's `result`, unless it is a Streamed. */
-export type Operation = (parameters: Record<string, unknown>, tell: Tell) => Promise<unknown> | unknown;
+/** The unchecked body of a command. */
+export type Parameters = Readonly<Record<string, unknown>>;
 
-/** An answer of raw bytes: `write` ends when they are all in the sink. */
+/** Carries out one command. The response has what it returns as `result`, or a Streamed as raw bytes. @throws ControlError */
+export type Operation = (parameters: Parameters, onStep: OnStep) => Promise<unknown> | unknown;
+
+/** A result of raw bytes; `write` resolves when all of them are in the sink. */
 export class Streamed {
   readonly write: (sink: Writable) => Promise<void>;
   constructor(write: (sink: Writable) => Promise<void>) {
@@ -36,51 +40,51 @@ export class Streamed {
 }
 
 const STREAM_TYPE = 'application/octet-stream';
-/** Bodies are small JSON. */
-const MOST_BODY_BYTES = 1 << 20;
+/** Bodies are small JSON objects. */
+const MAX_BODY_BYTES = 1 << 20;
 const BODY_TIMEOUT_MS = 10_000;
 /** Enough for an operator's terminals and a script's concurrent commands. */
-const MOST_CONNECTIONS = 64;
+const MAX_CONNECTIONS = 64;
 
 export class ControlSocket {
-  readonly #operations: Record<string, Operation>;
+  readonly #operations: Readonly<Record<string, Operation>>;
   readonly #uploads = new Map<string, (body: IncomingMessage) => Promise<void>>();
   readonly #server: Server;
   readonly path: string;
 
-  constructor(path: string, operations: Record<string, Operation>) {
-    this.path = resolve(path); // the working directory may become another one
+  constructor(path: string, operations: Readonly<Record<string, Operation>>) {
+    this.path = resolve(path); // a deployment may change the working directory
     this.#operations = operations;
     // No limit: a profile of some minutes is uploaded by a request that began before it.
     this.#server = http.createServer({ ...SHORT_TIMEOUTS, requestTimeout: 0 }, (request, response) => {
-      limit.pin(request.socket); // a command that is under way is not given up for a new one
-      // An operator's mishap must not end the primary.
-      this.#answer(request, response).catch(() => response.destroy());
+      limit.pin(request.socket); // a new command must not end a running one
+      // A broken connection must not end the primary.
+      this.#handle(request, response).catch(() => response.destroy());
     });
-    const limit = new ConnectionLimit(this.#server, () => MOST_CONNECTIONS);
+    const limit = new ConnectionLimit(this.#server, () => MAX_CONNECTIONS);
   }
 
-  /** @throws Error where the socket is another living primary's, or none at all, or its folder can't be written to */
+  /** @throws Error if the socket belongs to another running primary, the path is not a socket, or its folder is not writable */
   async open(): Promise<void> {
     const found = lstatSync(this.path, { throwIfNoEntry: false });
-    if (found?.isSocket() === false) throw new Error(`${this.path} is no socket (CONTROL_SOCKET)`);
+    if (found?.isSocket() === false) throw new Error(`${this.path} must be a socket, got another file (CONTROL_SOCKET)`);
     const own = process.geteuid?.() ?? found?.uid;
     if (found !== undefined && found.uid !== own && own !== 0)
       throw new Error(
         `${this.path} must belong to user ${own}, or not exist, got a socket of user ${found.uid} (CONTROL_SOCKET)`,
       );
     if (await isAlive(this.path)) throw new Error(`${this.path} belongs to another running primary (CONTROL_SOCKET)`);
-    if (found !== undefined) unlinkSync(this.path); // left behind by one that was killed
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#server.once('error', reject);
+    if (found !== undefined) unlinkSync(this.path); // a killed primary left it behind
+    const listening = Promise.withResolvers<void>();
+    this.#server.once('error', listening.reject);
     // Set before the socket exists: a later chmod would leave a gap, and could hit a file that another user has put there.
     const umask = process.umask(0o177);
     try {
-      this.#server.listen(this.path, resolve);
+      this.#server.listen(this.path, listening.resolve);
     } finally {
       process.umask(umask);
     }
-    await promise;
+    await listening.promise;
     this.#server.on('error', () => undefined); // a connection that could not be accepted (EMFILE): its client sees the error
   }
 
@@ -90,8 +94,8 @@ export class ControlSocket {
     this.#server.closeIdleConnections();
   }
 
-  /** What `upload` makes somebody PUT to the path that it is given, becomes a stream of bytes for the operator. */
-  relay(upload: (path: string) => Promise<void>): Streamed {
+  /** Streams to the operator what another process PUTs to a path of this socket; `upload` makes it do so. */
+  streamUpload(upload: (path: string) => Promise<void>): Streamed {
     return new Streamed(async sink => {
       const path = `/uploads/${crypto.randomUUID()}`;
       this.#uploads.set(path, async body => {
@@ -106,13 +110,13 @@ export class ControlSocket {
     });
   }
 
-  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const upload = this.#uploads.get(request.url ?? '');
     if (upload !== undefined) {
       const { socket } = request; // pipeline takes it from a request that it destroys, and leaves it open (Node.js 26.10)
       await upload(request).then(
         () => response.end(),
-        () => socket.destroy(), // the operator has gone away: the worker must not wait for somebody to read on
+        () => socket.destroy(), // the operator has disconnected: the worker must not wait for a reader
       );
       return;
     }
@@ -139,14 +143,14 @@ export class ControlSocket {
   }
 }
 
-async function parametersOf(request: IncomingMessage): Promise<Record<string, unknown>> {
+async function parametersOf(request: IncomingMessage): Promise<Parameters> {
   const chunks: Buffer[] = [];
   let bytes = 0;
   const deadline = setTimeout(() => request.destroy(), BODY_TIMEOUT_MS);
   try {
     for await (const chunk of request as AsyncIterable<Buffer>) {
       bytes += chunk.length;
-      if (bytes > MOST_BODY_BYTES) throw new ControlError(400, `the request body exceeds ${MOST_BODY_BYTES} bytes`);
+      if (bytes > MAX_BODY_BYTES) throw new ControlError(400, `the request body exceeds ${MAX_BODY_BYTES} bytes`);
       chunks.push(chunk);
     }
   } finally {
@@ -155,14 +159,14 @@ async function parametersOf(request: IncomingMessage): Promise<Record<string, un
   if (bytes === 0) return {};
   try {
     const parsed: unknown = JSON.parse(Buffer.concat(chunks).toString());
-    if (typeof parsed === 'object' && parsed !== null && !Array.isArray(parsed)) return parsed as Record<string, unknown>;
+    if (typeof parsed === 'object' && parsed !== null && !Array.isArray(parsed)) return parsed as Parameters;
   } catch {
-    /* said below */
+    /* reported below */
   }
   throw new ControlError(400, 'the body must be a JSON object');
 }
 
-/** Whether somebody answers on that socket. */
+/** Whether a process accepts connections on that socket. */
 function isAlive(path: string): Promise<boolean> {
   const { promise, resolve } = Promise.withResolvers<boolean>();
   const socket = connect(path, () => resolve(true));

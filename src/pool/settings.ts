@@ -115,7 +115,7 @@ export class Settings {
         JSON.stringify(loaded.config[key as keyof typeof FIXED]) !== JSON.stringify(this.config[key as keyof typeof FIXED]),
     );
     if (changed.length > 0)
-      throw new ConfigError(changed.map(([, name]) => `${name} can't change while the primary runs: start it anew`));
+      throw new ConfigError(changed.map(([, name]) => `${name} cannot change at run time; restart the primary`));
     this.#loaded = loaded;
     return () => {
       this.#loaded = before;

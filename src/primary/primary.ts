@@ -146,7 +146,7 @@ class Primary implements SupervisorEvents {
     const isPortNeeded = config.controlSocket === undefined && config.port === 0;
     const path = controlSocketOf(config, isPortNeeded ? await this.#port.promise : config.port);
     const { openControlSocket } = await import('../control/operations.ts');
-    const parts = {
+    const context = {
       pod: () => this.#pod(),
       settings: this.#settings,
       balancing: this.#balancing,
@@ -154,11 +154,11 @@ class Primary implements SupervisorEvents {
       resizer: this.#resizer,
       diagnostics: this.#diagnostics,
       restarts: this.#restarts,
-      relay: this.#relay,
+      fleet: this.#relay,
       redis: this.#redis,
       history: this.#history,
     };
-    this.#control = await openControlSocket(path, parts, this.#log);
+    this.#control = await openControlSocket(path, context, this.#log);
   }
 
   /** Joins the other pods, where there is a Redis. */
@@ -203,7 +203,7 @@ class Primary implements SupervisorEvents {
         this.#log().info({ event: 'drain.waiting', worker: handle.id, open: message.open, requests: message.oldest });
         break;
       case 'diagnosed':
-        this.#diagnostics.said(message);
+        this.#diagnostics.onDiagnosed(message);
         break;
       case 'snapshot-wanted':
         void this.#diagnostics.snapshotAll([handle]);

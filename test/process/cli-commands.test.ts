@@ -70,7 +70,7 @@ describe('bosun scale, policy, broadcast, doctor and sizing', { concurrency: CON
     assert.deepEqual([...pids].sort(), kit.workerPids.sort());
   });
 
-  test('doctor finds nothing to complain of in a good deployment', async () => {
+  test('doctor finds no problem in a good deployment', async () => {
     const env = {
       SIZING_ROOT: smallContainer().path,
       DIAGNOSTICS_DIR: '/tmp',
@@ -91,12 +91,12 @@ describe('bosun scale, policy, broadcast, doctor and sizing', { concurrency: CON
       'ok session keys given',
       'ok admin port open to anyone who can reach it, without the text of errors',
       'ok diagnostics folder /tmp',
-      'ok init an init, or another parent, reaps orphans',
+      'ok init an init or another parent reaps orphans',
       '',
     ]);
   });
 
-  test('28 doctor names the problems of a bad one, and exits with 1', async () => {
+  test('doctor names the problems of a bad deployment and exits with 1', async () => {
     const env = {
       NODE_ENV: 'production',
       SHUTDOWN_DELAY_MS: '5000',
@@ -125,7 +125,7 @@ describe('bosun scale, policy, broadcast, doctor and sizing', { concurrency: CON
     });
     assert.match(
       text.stdout,
-      /^problem +grace period +30 s is below SHUTDOWN_DELAY_MS \+ SHUTDOWN_TIMEOUT_MS \+ 5 s = 35 s: the platform kills before the drain ends$/m,
+      /^problem +grace period +30 s is below SHUTDOWN_DELAY_MS \+ SHUTDOWN_TIMEOUT_MS \+ 5 s = 35 s: the platform kills the pod before the drain ends$/m,
     );
     assert.match(text.stdout, /^warning +diagnostics folder +\/nowhere is not writable: use --output - to stream$/m);
     assert.equal(text.stdout.trimEnd().split('\n').length, findings.length);

@@ -35,7 +35,7 @@ describe('bosun', { concurrency: CONCURRENCY }, () => {
       ['broadcast', EX_USAGE, /^bosun: EVENT is missing/],
       ['broadcast bosun:keys', 1, /^bosun: the name of an event must not begin with "bosun:", got "bosun:keys"\n$/],
       ['keys', EX_USAGE, /^bosun: rotate is missing/],
-      ['keys rotate', 1, /^bosun: the session keys are of this start only: with Redis they are shared, and can be rotated\n$/],
+      ['keys rotate', 1, /^bosun: session keys are generated at each start; rotation needs Redis\n$/],
       ['fleet 3', EX_USAGE, /^bosun: fleet does not take "3"/],
       ['broadcast news {text', EX_USAGE, /^bosun: the data of an event must be JSON: /],
       ['sizing --root /nowhere', EX_USAGE, /^bosun: --root must be a folder that holds proc and sys, got "\/nowhere"\n$/],

@@ -19,7 +19,7 @@ const NOBODY = 65_534;
 const isRoot = process.getuid?.() === 0;
 
 describe('the control socket', { concurrency: CONCURRENCY }, () => {
-  test('is for its owner only, and is gone with the primary', async () => {
+  test('the control socket has mode 0600, and is removed when the primary exits', async () => {
     const { kit, socket } = await startOperated({ app: 'koa.mjs' });
     assert.ok(lstatSync(socket).isSocket());
     assert.equal(lstatSync(socket).mode & 0o777, 0o600);
@@ -27,7 +27,7 @@ describe('the control socket', { concurrency: CONCURRENCY }, () => {
     assert.equal(existsSync(socket), false);
   });
 
-  test('is gone too when a second signal ends the primary at once', async () => {
+  test('the control socket is removed when a second signal ends the primary at once', async () => {
     const { kit, port, socket } = await startOperated({ app: 'koa.mjs' });
     await using client = await RawClient.open(port);
     client.write(requestText('/slow?ms=20000&tell=slow'));
@@ -40,10 +40,10 @@ describe('the control socket', { concurrency: CONCURRENCY }, () => {
     assert.equal(existsSync(socket), false);
   });
 
-  test('of a primary that was killed is replaced', async () => {
+  test('the control socket of a killed primary is replaced', async () => {
     const first = await startOperated({ app: 'koa.mjs' });
     await first.kit.stop('SIGKILL');
-    assert.ok(lstatSync(first.socket).isSocket(), 'it is left behind');
+    assert.ok(lstatSync(first.socket).isSocket(), 'a killed primary leaves it behind');
     const refused = await bosun(first.socket, ['status']);
     assert.equal(refused.code, 69);
     assert.match(refused.stderr, /^bosun: no primary is running at /);
@@ -54,19 +54,19 @@ describe('the control socket', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual(second.kit.all('control.unavailable'), []);
   });
 
-  test('of a primary that runs is left to it; the other one serves on without', async () => {
+  test('a primary whose control socket belongs to another running primary serves without one', async () => {
     const first = await startOperated({ app: 'koa.mjs' });
     const { second, port } = await startWithout(first.socket, /belongs to another running primary \(CONTROL_SOCKET\)/);
     assert.equal((await request(port, '/')).status, 200);
     assert.equal(JSON.parse((await first.bosun('status', '--json')).stdout).pid, first.kit.pid);
     assert.deepEqual(await second.stop(), CLEAN);
-    assert.equal((await first.bosun('status')).code, 0, 'the other one did not take it along');
+    assert.equal((await first.bosun('status')).code, 0, 'the other primary has not removed it');
   });
 
-  test('takes the place of no file that is no socket', async () => {
+  test('the control socket replaces no file that is not a socket', async () => {
     const file = join(temporaryFolder(), 'precious');
     writeFileSync(file, 'data');
-    const { second, port } = await startWithout(file, /precious is no socket \(CONTROL_SOCKET\)/);
+    const { second, port } = await startWithout(file, /precious must be a socket, got another file \(CONTROL_SOCKET\)/);
     assert.equal(readFileSync(file, 'utf8'), 'data');
     assert.equal((await request(port, '/')).status, 200);
     await second.stop();
@@ -76,9 +76,9 @@ describe('the control socket', { concurrency: CONCURRENCY }, () => {
   for (const { where, path } of [
     { where: 'in a folder that is not writable', path: '/proc/bosun.sock' },
     { where: 'in a folder that does not exist', path: '/nowhere/bosun.sock' },
-    { where: 'with a name that is too long for one', path: `/tmp/${'x'.repeat(150)}.sock` },
+    { where: 'with too long a name', path: `/tmp/${'x'.repeat(150)}.sock` },
   ]) {
-    test(`${where}: a warning, and the server serves`, async () => {
+    test(`a control socket ${where} causes a warning, and the pool serves`, async () => {
       const { second, port } = await startWithout(path, /./);
       assert.equal((await request(port, '/')).status, 200);
       const { code, stderr } = await bosun(path, ['status']);
@@ -88,8 +88,8 @@ describe('the control socket', { concurrency: CONCURRENCY }, () => {
     });
   }
 
-  test('of another user is named as such, exit code 77', {
-    skip: isRoot ? false : 'only root can ask as another user',
+  test('bosun exits with 77 if the primary belongs to another user', {
+    skip: isRoot ? false : 'only root can run bosun as another user',
   }, async () => {
     const folder = temporaryFolder();
     chmodSync(folder, 0o755);
@@ -126,8 +126,8 @@ describe('the control socket', { concurrency: CONCURRENCY }, () => {
   });
 });
 
-describe('whatever is sent to the control socket', { concurrency: CONCURRENCY }, () => {
-  test('garbage does not disturb the primary', async () => {
+describe('requests to the control socket', { concurrency: CONCURRENCY }, () => {
+  test('malformed requests to the control socket do not disturb the primary', async () => {
     const { kit, port, socket, bosun } = await startOperated({ app: 'koa.mjs' });
     // Not the log's order: on a busy machine the second worker may be ready before the first.
     const pids = (await kit.status()).workers.map(({ pid }) => pid);
@@ -167,7 +167,7 @@ describe('whatever is sent to the control socket', { concurrency: CONCURRENCY },
     ] as const) {
       assert.deepEqual(await postControl(socket, path, '{}', method), { status: 404, body: '' }, `${method} ${path}`);
     }
-    // More than any command has. Whoever goes on writing is cut off, or has the answer.
+    // Above the limit: the connection is closed while the client writes, or the client gets the error.
     const huge = await postControl(socket, '/broadcast', JSON.stringify({ event: 'x', data: 'x'.repeat(8 << 20) })).catch(
       (error: NodeJS.ErrnoException) => error.code,
     );
@@ -186,7 +186,7 @@ describe('whatever is sent to the control socket', { concurrency: CONCURRENCY },
     assert.equal(kit.stderr, '');
   });
 
-  test('50 questions at the same time are all answered', async () => {
+  test('50 concurrent requests to the control socket are all answered', async () => {
     const { kit, socket, bosun } = await startOperated({ app: 'koa.mjs' });
     const answers = await Promise.all(Array.from({ length: 50 }, () => postControl(socket, '/status', '')));
     for (const { status, body } of answers) {
@@ -202,7 +202,7 @@ describe('whatever is sent to the control socket', { concurrency: CONCURRENCY },
     for (const { code, stdout } of commands) assert.deepEqual([code, JSON.parse(stdout).pid], [0, kit.pid]);
   });
 
-  test('what changes anything is to be had there and not on the admin port', async () => {
+  test('operations that change state are not reachable on the admin port', async () => {
     const { kit } = await startOperated({ app: 'koa.mjs' });
     for (const path of ['/restart', '/scale', '/cordon', '/broadcast', '/heap-snapshot']) {
       await using client = await RawClient.open(kit.adminPort);
@@ -215,10 +215,10 @@ describe('whatever is sent to the control socket', { concurrency: CONCURRENCY },
     assert.equal((await kit.status()).generation, 1);
   });
 
-  test('is answered while the pod drains, and what can happen no more is refused', async () => {
+  test('the control socket answers while the pod drains, and refuses operations that could not complete', async () => {
     const { kit, port, bosun } = await startOperated({ app: 'koa.mjs' });
     await using client = await RawClient.open(port);
-    // Open for as long as this test wants: its body is not complete.
+    // Stays open until this test completes its body.
     client.write(requestText('/upload?tell=upload', { method: 'POST', headers: { 'Content-Length': '2' }, body: 'a' }));
     await kit.begun('upload');
     kit.signal('SIGTERM');
@@ -228,7 +228,10 @@ describe('whatever is sent to the control socket', { concurrency: CONCURRENCY },
     assert.match(stdout, /, draining for \d+ s, /);
     const refused = await Promise.all([bosun('restart'), bosun('scale', '3'), bosun('cordon', '1'), bosun('uncordon', '1')]);
     for (const ran of refused) {
-      assert.deepEqual([ran.code, ran.stdout, ran.stderr], [1, '', 'bosun: the pod drains: its workers are about to go\n']);
+      assert.deepEqual(
+        [ran.code, ran.stdout, ran.stderr],
+        [1, '', 'bosun: the pod is draining; its workers are about to exit\n'],
+      );
     }
     client.write('b');
     assert.equal((await client.answer()).status, 200);

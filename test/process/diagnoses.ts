@@ -1,5 +1,5 @@
 /**
- * Kits that can be looked into.
+ * Kits for the tests of heap snapshots and CPU profiles.
  */
 import assert from 'node:assert/strict';
 import { until } from '../until.ts';
@@ -16,13 +16,13 @@ export async function startWithFolder(env: Record<string, string> = {}): Promise
   return { folder, ...(await startOperated({ app: 'koa.mjs', env: { DIAGNOSTICS_DIR: folder, ...env } })) };
 }
 
-/** Resolves when a worker is being looked into. The question itself is refused for lack of memory before that: it is never in the way. */
+/** Resolves when a diagnosis is running. Until then its own requests are refused for lack of memory, so that they never run one. */
 export async function busy({ socket }: Operated): Promise<void> {
   let last = '';
   await until(
     async () => {
       last = (await postControl(socket, '/heap-snapshot', JSON.stringify({ worker: 2, stream: true }))).body;
-      return last.includes('another worker is being looked into') || undefined;
+      return last.includes('another diagnosis is running') || undefined;
     },
     () => last,
   );

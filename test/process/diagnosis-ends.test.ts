@@ -20,8 +20,8 @@ const CONCURRENCY = 2;
 /** A folder in which nothing is free. */
 const FULL_DISK = '/proc';
 
-describe('a diagnosis is refused', { concurrency: CONCURRENCY }, () => {
-  test('while another one is under way', async () => {
+describe('a diagnosis', { concurrency: CONCURRENCY }, () => {
+  test('a diagnosis is refused while another one is running', async () => {
     const short = await startShort();
     const { kit, bosun, start: run, room } = short;
     const first = run('cpu-profile', '--worker', '1', '--seconds', '8', '--output', '-');
@@ -31,15 +31,15 @@ describe('a diagnosis is refused', { concurrency: CONCURRENCY }, () => {
       assert.deepEqual([code, stdout, stderr], [1, '', BUSY]);
     }
     kit.signal('SIGUSR2');
-    assert.match(String((await kit.event('worker.snapshot-refused')).error), /one at a time/);
+    assert.match(String((await kit.event('worker.snapshot-refused')).error), /only one can run at a time/);
     const { code, stdout } = await first.ended;
     assert.equal(code, 0);
     assertProfile(stdout, 8);
     room();
-    assert.equal((await bosun('heap-snapshot', '--worker', '2')).code, 0, 'and then no more');
+    assert.equal((await bosun('heap-snapshot', '--worker', '2')).code, 0);
   });
 
-  test('where the memory limit leaves no room, with the figures', async () => {
+  test('a heap snapshot that does not fit into the memory limit is refused, with the figures', async () => {
     const { kit, folder, bosun, room } = await startShort();
     for (const output of [[], ['--output', '-'], ['--output', join(folder, 'mine')]]) {
       const { code, stdout, stderr } = await bosun('heap-snapshot', '--worker', '1', ...output);
@@ -60,14 +60,16 @@ describe('a diagnosis is refused', { concurrency: CONCURRENCY }, () => {
     assert.equal((await bosun('heap-snapshot', '--worker', '1')).code, 0);
   });
 
-  test('where the disk is short, with the figures', { skip: existsSync(FULL_DISK) ? false : 'there is no /proc' }, async () => {
+  test('a heap snapshot that does not fit on the disk is refused, with the figures', {
+    skip: existsSync(FULL_DISK) ? false : 'there is no /proc',
+  }, async () => {
     const { bosun } = await startWithFolder({ DIAGNOSTICS_DIR: FULL_DISK });
     const { code, stdout, stderr } = await bosun('heap-snapshot');
     assert.deepEqual([code, stdout], [1, '']);
     assert.match(stderr, /^bosun: a snapshot of worker \d needs about \d+ MiB of disk, and 0 MiB are free in /);
   });
 
-  test('for a worker that drains', async () => {
+  test('a heap snapshot of a draining worker is refused', async () => {
     const { kit, port, bosun, start: run } = await startWithFolder();
     await using client = await RawClient.open(port);
     client.write(requestText('/slow?ms=5000&tell=slow'));
@@ -82,8 +84,8 @@ describe('a diagnosis is refused', { concurrency: CONCURRENCY }, () => {
   });
 });
 
-describe('an operator', { concurrency: CONCURRENCY }, () => {
-  test('who goes away in the middle of the stream leaves no worker busy', async () => {
+describe('the operator of a diagnosis', { concurrency: CONCURRENCY }, () => {
+  test('an operator who disconnects during a streamed snapshot leaves no worker busy', async () => {
     const { kit, socket, bosun } = await startWithFolder();
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const asking = request({ socketPath: socket, path: '/heap-snapshot', method: 'POST' }, response => {
@@ -107,7 +109,7 @@ describe('an operator', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual(kit.all('worker.exit'), []);
   });
 
-  test('whose snapshot outlasts the begin of a drain puts no draining worker back into the rotation', async () => {
+  test('a snapshot that ends after its worker began to drain does not put the worker back into the rotation', async () => {
     const {
       kit,
       port,
@@ -136,7 +138,7 @@ describe('an operator', { concurrency: CONCURRENCY }, () => {
     assert.equal((await restart.ended).code, 0);
   });
 
-  test('who leaves by Ctrl-C during a profile leaves no worker busy after its end', async () => {
+  test('an operator who presses Ctrl-C during a profile leaves no worker busy after its end', async () => {
     const short = await startShort();
     const { kit, start: run, bosun } = short;
     const profile = run('cpu-profile', '--worker', '1', '--seconds', '1', '--output', '-');
@@ -150,7 +152,7 @@ describe('an operator', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual(kit.all('worker.exit'), []);
   });
 
-  test('is told when the worker dies while it is looked into', async () => {
+  test('the operator of a diagnosis gets an error if the worker dies during it', async () => {
     const short = await startShort();
     const { kit, start: run, bosun } = short;
     const pid = pidOf(kit, 1);
@@ -158,12 +160,12 @@ describe('an operator', { concurrency: CONCURRENCY }, () => {
     await busy(short);
     process.kill(pid, 'SIGKILL');
     const { code, stderr } = await profile.ended;
-    assert.deepEqual([code, stderr], [1, 'bosun: worker 1 died meanwhile: signal SIGKILL\n']);
+    assert.deepEqual([code, stderr], [1, 'bosun: worker 1 exited during the diagnosis: signal SIGKILL\n']);
     assert.equal((await bosun('cpu-profile', '--worker', '2', '--seconds', '0.01')).code, 0);
   });
 });
 
-const BUSY = 'bosun: another worker is being looked into: one at a time\n';
+const BUSY = 'bosun: another diagnosis is running; only one can run at a time\n';
 
 /** In a container whose memory is used up, until `room` is called. */
 async function startShort(): Promise<Operated & Folders & { room: () => void }> {
