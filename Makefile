@@ -40,20 +40,20 @@ format: $(INSTALLED) ## put the sources into their format
 	@$(NODE) node_modules/@biomejs/biome/bin/biome check --write .
 
 .PHONY: docs
-docs: $(INSTALLED) ## write the generated parts of the README, its drawn pictures too
+docs: $(INSTALLED) ## write the generated parts of the documentation, and its drawn pictures
 	@$(NODE) --test --test-reporter=dot --test-name-pattern 'timeline and policies' test/pictures/draw.ts
-	@UPDATE_README=1 $(NODE) --test --test-reporter=dot test/readme.test.ts
+	@UPDATE_DOCS=1 $(NODE) --test --test-reporter=dot test/docs.test.ts
 
 .PHONY: image
 image: ## build the image koa-bosun:0.1.0
 	docker build -f docker/Dockerfile -t koa-bosun:0.1.0 --build-arg REVISION=$$(git rev-parse --short HEAD 2>/dev/null || echo unknown) --build-arg CREATED=$$(date -u +%FT%TZ) .
 
 .PHONY: test-readme
-test-readme: $(INSTALLED) ## follow the README: every command block, in a bare clone of HEAD and in an Express project beside it, timed
-	@exec $(NODE) --test --test-timeout=900000 test/readme/follow.ts
+test-readme: $(INSTALLED) ## follow README.md and docs/guide: every command block, in a bare clone of HEAD and an Express project, timed
+	@exec $(NODE) --test --test-timeout=900000 test/docs/follow.ts
 
 .PHONY: pictures
-pictures: $(INSTALLED) ## make the pictures of the README again, in docs/pictures; needs Chromium
+pictures: $(INSTALLED) ## draw the pictures of the documentation again; needs Chromium
 	@REQUIRE_BROWSER=1 exec $(NODE) --test test/pictures/draw.ts
 
 # npm runs no script here (.npmrc), not even the one that compiles what is packed.
@@ -62,7 +62,7 @@ package: $(INSTALLED) ## pack koa-bosun-0.1.0.tgz, to be installed into other pr
 	@npm pack --ignore-scripts=false --loglevel error --pack-destination $(PACKAGE_DIR)
 
 .PHONY: loadtest
-loadtest: $(INSTALLED) ## load the running stack, or one that it starts: SCENARIO, DURATION, RATE, CONNECTIONS, URL, OUT, COMPARE; see the README
+loadtest: $(INSTALLED) ## load the running stack, or one that it starts: SCENARIO, DURATION, RATE, CONNECTIONS, URL, OUT, COMPARE; see docs/guide/load-testing.md
 	@exec $(NODE) src/loadtest/main.ts
 
 .PHONY: bench

@@ -69,7 +69,7 @@ const RULES: Rule[] = [
   },
   {
     says: 'bosun doctor knows how long docker stop waits',
-    source: 'README, In the container',
+    source: 'docs/guide/docker.md',
     keeps: compose => {
       const app = at(compose, 'services.app');
       return at(app, 'stop_grace_period') === `${at(app, 'environment.TERMINATION_GRACE_PERIOD_SECONDS')}s`;

@@ -12,7 +12,7 @@ import { at, type Manifest } from './k8s/rule.ts';
 import { broken, RULES } from './k8s/rules.ts';
 
 const ROOT = join(import.meta.dirname, '..');
-const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
+const PAGE = readFileSync(join(ROOT, 'docs', 'guide', 'kubernetes.md'), 'utf8');
 const NO_CLUSTER = { ...process.env, KUBECONFIG: '/dev/null', KUBERNETES_SERVICE_HOST: '' };
 
 /** With the load of make k8s-rollout. */
@@ -83,18 +83,18 @@ test('the overlay monitoring selects the pods and a port of theirs', { skip: noK
   assert.equal(at(monitor, 'spec.podMetricsEndpoints.0.port'), at(deployment, 'spec.template.spec.containers.0.ports.1.name'));
 });
 
-test('the README adds up what the grace period has to hold as the Deployment says it', () => {
+test('docs/guide/kubernetes.md adds up the grace period of the Deployment', () => {
   const deployment = find(applied(), 'Deployment');
   const env = at(deployment, 'spec.template.spec.containers.0.env') as { name: string; value?: string }[];
   const seconds = (name: string) => Number(env.find(variable => variable.name === name)?.value) / 1000;
   const [delay, timeout] = [seconds('SHUTDOWN_DELAY_MS'), seconds('SHUTDOWN_TIMEOUT_MS')];
   const grace = at(deployment, 'spec.template.spec.terminationGracePeriodSeconds');
   const sum = `${delay} s delay + ${timeout} s timeout + 5 s = ${delay + timeout + 5} s, below the ${grace} s of the manifest`;
-  assert.ok(README.replace(/\s+/g, ' ').includes(sum), `the README must say: ${sum}`);
+  assert.ok(PAGE.replace(/\s+/g, ' ').includes(sum), `docs/guide/kubernetes.md must say: ${sum}`);
 });
 
-test('the resize that the README shows is one that Kubernetes takes, and the pool becomes what it says', () => {
-  const [, patch = '', says = ''] = /--subresource resize -p '([^']+)'[\s\S]*?bosun sizing +# (.+)/.exec(README) ?? [];
+test('Kubernetes accepts the resize of docs/guide/kubernetes.md, and the pool gets the size that the page names', () => {
+  const [, patch = '', says = ''] = /--subresource resize -p '([^']+)'[\s\S]*?bosun sizing +# (.+)/.exec(PAGE) ?? [];
   const container = at(find(applied(), 'Deployment'), 'spec.template.spec.containers.0') as Manifest;
   const resized = at(JSON.parse(patch), 'spec.containers.0') as Manifest;
   assert.equal(resized.name, container.name);

@@ -1,6 +1,6 @@
 /**
  * Events between pods, over a real Redis: each worker of each pod gets them once and in its sender's order, and what happens without
- * Redis is what the README says. A pod is two containers in the first test, later a kit on this machine, which starts sooner.
+ * docs/guide/events.md lists what holds. A pod is two containers in the first test, later a kit on this machine, which starts sooner.
  */
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';

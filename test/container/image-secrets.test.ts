@@ -1,5 +1,5 @@
 /**
- * What is beside an app and must not get into its image: history, secrets, keys. Images built in both of the README's ways are searched in
+ * What is beside an app and must not get into its image: history, secrets, keys. Images built in both ways of docs/guide/adopt.md are searched in
  * every layer.
  */
 import assert from 'node:assert/strict';
@@ -48,13 +48,14 @@ test('an image built from the clone contains none of the secrets in it', withEng
 
 for (const hasIgnoreFile of [true, false]) {
   test(
-    `an image built with the README's Dockerfile contains no secret, ${hasIgnoreFile ? 'with' : 'without'} a .dockerignore`,
+    `an image built with the Dockerfile of docs/guide/adopt.md contains no secret, ${hasIgnoreFile ? 'with' : 'without'} a .dockerignore`,
     withEngine,
     async () => {
       await imageId();
       const folder = temporaryFolder();
       cpSync(ADOPT, folder, { recursive: true });
-      const [, dockerfile = ''] = /```dockerfile\n([\s\S]*?)```/.exec(readFileSync(join(ROOT, 'README.md'), 'utf8')) ?? [];
+      const [, dockerfile = ''] =
+        /```dockerfile\n([\s\S]*?)```/.exec(readFileSync(join(ROOT, 'docs', 'guide', 'adopt.md'), 'utf8')) ?? [];
       writeFileSync(join(folder, 'Dockerfile'), dockerfile.replace('koa-bosun:0.1.0', 'koa-bosun:test'));
       if (hasIgnoreFile) cpSync(join(ROOT, 'docker', 'app.dockerignore'), join(folder, '.dockerignore'));
       const canary = plant(folder, hasIgnoreFile ? [...SECRETS, ...IGNORED] : SECRETS);

@@ -18,7 +18,7 @@ export const SERVING_RULES: Rule[] = [
     'Deployment',
     'grace-period',
     'what the grace period cuts is lost',
-    'README, kubernetes.io pod lifecycle',
+    'docs/guide/shutdown.md, kubernetes.io pod lifecycle',
     deployment => {
       const [container] = containersOf(deployment);
       const waits = (millisecondsOf(container, 'SHUTDOWN_DELAY_MS') + millisecondsOf(container, 'SHUTDOWN_TIMEOUT_MS')) / 1000;

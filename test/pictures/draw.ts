@@ -1,5 +1,5 @@
 /**
- * Makes every picture of the README: those drawn from facts, and screenshots of the real thing in Chromium: the dashboard during a rolling
+ * Makes every picture of the documentation: those drawn from facts, and screenshots of the real thing in Chromium: the dashboard during a rolling
  * restart under load, and the report of a load test.
  */
 import { execFile } from 'node:child_process';

@@ -1,5 +1,5 @@
 /**
- * What the drawn pictures show, from where it is said: the defaults of the variables, compose.yaml, and the README's own table.
+ * What the drawn pictures show, from where it is said: the defaults of the variables, compose.yaml, and the table of docs/guide/balancing.md.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -14,10 +14,10 @@ export function deadlines(): Deadlines {
   return { delaySeconds: shutdownDelayMs / 1000, timeoutSeconds: shutdownTimeoutMs / 1000, graceSeconds: Number(grace) };
 }
 
-/** The table of `make bench-balancing` in the README: a column for each policy, a row for each measurement. */
+/** The table of `make bench-balancing` in docs/guide/balancing.md: a column for each policy, a row for each measurement. */
 export function balancingTable(): { names: string[]; measured: Measurement[] } {
-  const [, section = ''] = /^## Balancing$([\s\S]*?)^## /m.exec(readFileSync(join(ROOT, 'README.md'), 'utf8')) ?? [];
-  const [, table = ''] = /make bench-balancing[\s\S]*?\n\n((?:\|.*\n)+)/.exec(section) ?? [];
+  const page = readFileSync(join(ROOT, 'docs', 'guide', 'balancing.md'), 'utf8');
+  const [, table = ''] = /make bench-balancing[\s\S]*?\n\n((?:\|.*\n)+)/.exec(page) ?? [];
   const [head = [], , ...rows] = table
     .trim()
     .split('\n')

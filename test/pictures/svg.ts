@@ -1,5 +1,5 @@
 /**
- * The drawn pictures of the README, as SVG text: pure. Each is drawn twice, since an SVG in a README can't know the reader's scheme.
+ * The drawn pictures of the documentation, as SVG text: pure. Each is drawn twice, since an SVG on GitHub cannot know the reader's colour scheme.
  */
 
 export type Scheme = 'light' | 'dark';

@@ -25,7 +25,7 @@ async function whole(kit: Kit, without: ReadonlySet<number>): Promise<void> {
   );
 }
 
-// Not rr: a client whose connection was being handed to the killed worker hangs there (README, known limits; draining.md A3.15).
+// Not rr: a client whose connection was being handed to the killed worker hangs there (docs/limits.md).
 for (const policy of ['none', 'least-connections']) {
   test(`15 a worker killed by SIGKILL every second takes nothing with it but what was open on it (${policy})`, async t => {
     const kit = await startKit({

@@ -1,30 +1,35 @@
 /**
- * The README's blocks as something to execute: commands with the output that they are said to print, and changes to a file. Pure.
+ * The blocks of the documentation as something to execute: commands with the output that they print, and changes to a file. Pure.
  */
+import { globSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** The pages with commands, in the order in which a reader follows them. */
+export const PAGES = ['README.md', ...globSync('docs/guide/*.md', { cwd: join(import.meta.dirname, '..', '..') }).sort()];
 
 export interface Block {
   language: string;
   text: string;
-  /** Of its fence in the README, from 1. */
+  /** Line number of its fence, from 1. */
   line: number;
 }
 
 /** In their order. */
-export function blocksOf(readme: string): Block[] {
-  return [...readme.matchAll(/^```(\w+)\n([\s\S]*?)^```$/gm)].map(({ 1: language = '', 2: text = '', index }) => ({
+export function blocksOf(page: string): Block[] {
+  return [...page.matchAll(/^```(\w+)\n([\s\S]*?)^```$/gm)].map(({ 1: language = '', 2: text = '', index }) => ({
     language,
     text,
-    line: readme.slice(0, index).split('\n').length,
+    line: page.slice(0, index).split('\n').length,
   }));
 }
 
 export interface Step {
   command: string;
-  /** What it is said to print. */
+  /** The output that the page shows. */
   output: string;
 }
 
-/** `sh` is one command, without a word on its output; in a `console` each `$` begins one. */
+/** `sh` is one command whose output the page does not show; in a `console` each `$` begins one. */
 export function stepsOf({ language, text }: Block): Step[] {
   if (language === 'sh') return [{ command: text, output: '' }];
   return text

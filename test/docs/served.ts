@@ -1,5 +1,5 @@
 /**
- * A kit that a block of the README has started, in a terminal of its own.
+ * A kit that a block of the documentation has started, in a terminal of its own.
  */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';

@@ -1,6 +1,6 @@
 /**
- * Follows the README as a reader would: a bare clone of HEAD, a project beside it with an Express app that existed before, and every
- * command block in its order; what a console block prints is compared by shape (blocks.ts). Ports are free ones in place of 3000 and 9090.
+ * Follows README.md and docs/guide as a reader would: a bare clone of HEAD, a project beside it with an Express app that existed before, and
+ * every command block in its order, each once; what a console block prints is compared by shape (blocks.ts). Ports are free ones in place of 3000 and 9090.
  * Blocks with docker run where an engine answers, those with kubectl where a cluster does; else they are skipped, with the reason.
  * A bare `bosun` is one in a container: it runs in the stack that docker compose has started.
  */
@@ -13,14 +13,14 @@ import { withEngine } from '../container/engine.ts';
 import { Redis } from '../container/redis.ts';
 import { freePort } from '../free-port.ts';
 import { ROOT } from '../process/kit.ts';
-import { type Block, blocksOf, changesOf, shapeOf, stepsOf } from './blocks.ts';
+import { type Block, blocksOf, changesOf, PAGES, shapeOf, stepsOf } from './blocks.ts';
 import { assertSessionsAreShared, Served } from './served.ts';
 import { clusterAbsent, shell } from './shell.ts';
 
 const ADOPTION_LIMIT_MS = 300_000;
 const SERVES = /^(?:\$ )?(?:make run|npx bosun start)/m;
 
-const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
+const blocks = PAGES.flatMap(page => blocksOf(readFileSync(join(ROOT, page), 'utf8')).map(block => ({ ...block, page })));
 const here = mkdtempSync(join(tmpdir(), 'bosun-readme-'));
 const clone = join(here, 'koa-bosun');
 const project = join(here, 'my-app');
@@ -50,8 +50,9 @@ after(async () => {
   for (const { what, ms } of times) console.log(`${(ms / 1000).toFixed(1).padStart(7)} s  ${what}`);
 });
 
-for (const block of blocksOf(readme).filter(({ language }) => language === 'sh' || language === 'console')) {
-  const name = `README.md:${block.line}: ${block.text.split('\n', 1)[0]}`;
+const commands = blocks.filter(({ language }) => language === 'sh' || language === 'console');
+for (const block of commands.filter(({ text }, index) => commands.findIndex(other => other.text === text) === index)) {
+  const name = `${block.page}:${block.line}: ${block.text.split('\n', 1)[0]}`;
   test(name, async t => {
     const why = whyNot(block);
     if (why !== undefined) return t.skip(why);
@@ -99,10 +100,11 @@ async function composeUp({ text }: Block): Promise<void> {
   assert.equal((await fetch(`http://127.0.0.1:${compose.ADMIN_PORT}/readyz`)).status, 200);
 }
 
-/** From the app as it was to its drain: what the README promises in under five minutes. */
+/** From the unchanged app to its drain: it takes less than five minutes. */
 async function asDependency(block: Block, t: TestContext): Promise<void> {
+  await shell('make package', clone);
   const startedAt = performance.now();
-  const [diff] = blocksOf(readme).filter(({ language }) => language === 'diff');
+  const diff = blocks.find(({ language }) => language === 'diff');
   assert.ok(diff);
   const file = join(project, 'server.js');
   let source = readFileSync(file, 'utf8');

@@ -3,13 +3,13 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { blocksOf, changesOf, PAGES, shapeOf, stepsOf } from './docs/blocks.ts';
 import { applied, find } from './k8s/manifests.ts';
 import { at, containersOf } from './k8s/rule.ts';
 import { problems } from './k8s/schemas.ts';
-import { blocksOf, changesOf, shapeOf, stepsOf } from './readme/blocks.ts';
 
 const ROOT = join(import.meta.dirname, '..');
-const blocks = blocksOf(readFileSync(join(ROOT, 'README.md'), 'utf8'));
+const blocks = PAGES.flatMap(page => blocksOf(readFileSync(join(ROOT, page), 'utf8')));
 
 test('commands and what they print are told apart', () => {
   const [block] = blocksOf('text\n```console\n$ one \\\n  two\nprinted\nmore\n$ three\n```\n');
@@ -28,18 +28,18 @@ test('outputs are compared without what differs from run to run, and with the re
   assert.notDeepEqual(shapeOf(printed), shapeOf(`${printed}\nand more`));
 });
 
-test("the README's change to an Express app fits the app of make test-readme, and is under ten lines", () => {
+test('the change to an Express app fits the app of make test-readme, and has less than ten lines', () => {
   const diff = blocks.find(({ language }) => language === 'diff');
   assert.ok(diff);
-  const app = readFileSync(join(ROOT, 'test', 'readme', 'my-app', 'server.js'), 'utf8');
+  const app = readFileSync(join(ROOT, 'test', 'docs', 'my-app', 'server.js'), 'utf8');
   const changes = changesOf(diff);
   for (const { before } of changes) assert.ok(app.includes(before), before);
   const lines = changes.reduce((sum, { removed, added }) => sum + Math.max(removed, added), 0);
   assert.ok(lines > 0 && lines < 10, `${lines} lines`);
 });
 
-test('what the README tells kubectl, which needs a cluster to be run, is shell and fits the manifests', () => {
-  const block = blocks.find(({ language, text }) => language === 'sh' && text.startsWith('kubectl'));
+test('kubectl blocks, which only a cluster can run, are shell and fit the manifests', () => {
+  const block = blocks.find(({ language, text }) => language === 'sh' && text.includes('--subresource resize'));
   assert.ok(block);
   execFileSync('bash', ['-n'], { input: block.text });
   const deployment = find(applied(), 'Deployment') ?? {};

@@ -26,6 +26,6 @@ export function clusterAbsent(): string | undefined {
     execFileSync('kubectl', ['version', '--request-timeout=5s'], { timeout: LOOK_TIMEOUT_MS, stdio: 'pipe' });
     return undefined;
   } catch {
-    return 'no Kubernetes cluster answers kubectl; test/readme-blocks.test.ts has checked it against the manifests and their schema';
+    return 'no Kubernetes cluster answers kubectl; test/docs-blocks.test.ts has checked it against the manifests and their schema';
   }
 }
