@@ -83,7 +83,7 @@ test('what serves strangers can change nothing of what it runs, and starts from 
     .filter(file => !file.endsWith('.sock'));
   assert.deepEqual(files, ['/tmp']);
   const { output } = await app.exec('env', 'NODE_DEBUG_NATIVE=COMPILE_CACHE', 'bosun', 'sizing');
-  assert.match(output, /V8 code cache for ESM file:\/\/\/app\/src\/config\.ts was accepted/);
+  assert.match(output, /V8 code cache for ESM file:\/\/\/app\/src\/config\/config\.ts was accepted/);
 });
 
 for (const user of [DEFAULT_USER, '54321:54321']) {

@@ -1,5 +1,6 @@
 /**
  * A small virtual machine whose kernel has cgroup v2 throughout, whatever this one has: software emulation, about 20 times slower.
+ * It runs with a lower priority (`nice`), so that it does not starve the tests beside it.
  */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -26,7 +27,7 @@ export async function runInMachine(command: string[], files: string[], { cpus = 
     ...files.map(file => `${join(ROOT, file)}:/app/${file}`),
   ];
   const args = ['-c', String(cpus), '-t', String(seconds), ...copies.flatMap(copy => ['-d', copy]), '--', ...command];
-  const run = promisify(execFile)(V2VM, args, { cwd: ROOT, maxBuffer: OUTPUT_MAX_BYTES });
+  const run = promisify(execFile)('nice', [V2VM, ...args], { cwd: ROOT, maxBuffer: OUTPUT_MAX_BYTES });
   const { stdout, stderr } = await run.catch((error: Error & { stdout?: string; stderr?: string }) => {
     return { stdout: error.stdout ?? '', stderr: `${error.stderr ?? ''}\n${error.message}` };
   });

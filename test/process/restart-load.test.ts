@@ -10,7 +10,7 @@ import { startOperated } from './operator.ts';
 import { POLICIES, SOAKS } from './policies.ts';
 
 const WORKERS = 2;
-const LEAST_REQUESTS = 20_000;
+const LEAST_REQUESTS = SOAKS ? 20_000 : 4000;
 const LEAST_ROLLS = 3;
 /** More rolls than that are not needed by any machine for so many requests. */
 const MOST_ROLLS = 15;
