@@ -39,7 +39,7 @@ before(async () => {
   local = { ...(await ports()), HOST: '127.0.0.1', ADMIN_HOST: '127.0.0.1' };
   compose = { ...(await ports()), COMPOSE_PROJECT_NAME: `bosun-readme-${process.pid}` };
   await shell(`git clone --quiet ${ROOT} ${clone}`, here);
-  cpSync(join(ROOT, 'test', 'readme', 'my-app'), project, { recursive: true });
+  cpSync(join(ROOT, 'test', 'docs', 'my-app'), project, { recursive: true });
   await shell('npm install --loglevel error', project);
 });
 
