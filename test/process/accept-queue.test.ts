@@ -66,7 +66,7 @@ describe('SIGTERM with a deep queue', { concurrency: 2 }, () => {
     test(`at SIGTERM an idle worker answers connections queued at a blocked one, policy ${policy}`, async () => {
       const { kit, port } = await start(policy);
       await using blocking = await RawClient.open(port);
-      blocking.write(requestText('/block?ms=3000&tell=blocked'));
+      blocking.write(requestText('/block?ms=3000&mark=blocked'));
       const { workerPid: blocked } = await kit.begun('blocked');
       const clients = await Promise.all(Array.from({ length: 20 }, () => waiting(port)));
       kit.signal('SIGTERM');
@@ -84,7 +84,7 @@ describe('SIGTERM with a deep queue', { concurrency: 2 }, () => {
   test('a request that a worker reads only after the SIGTERM deadline is cut and counted, not handled', async () => {
     const { kit, port } = await start('none', { NODE_CLUSTER_WORKERS: '1', SHUTDOWN_TIMEOUT_MS: '500' });
     await using blocking = await RawClient.open(port);
-    blocking.write(requestText('/block?ms=1500&tell=blocked'));
+    blocking.write(requestText('/block?ms=1500&mark=blocked'));
     await kit.begun('blocked');
     const clients = await Promise.all(
       Array.from({ length: 20 }, async () => {
@@ -104,7 +104,7 @@ describe('SIGTERM with a deep queue', { concurrency: 2 }, () => {
     const { kit, port } = await start('none', { NODE_CLUSTER_WORKERS: '1', SHUTDOWN_TIMEOUT_MS: '500' });
     const kept = await openAsked(port, 5);
     await using blocking = await RawClient.open(port);
-    blocking.write(requestText('/block?ms=60000&tell=blocked'));
+    blocking.write(requestText('/block?ms=60000&mark=blocked'));
     await kit.begun('blocked');
     for (const client of kept.slice(1)) client.write(requestText('/'));
     const clients = await Promise.all(Array.from({ length: 7 }, () => waiting(port)));

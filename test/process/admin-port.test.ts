@@ -107,7 +107,7 @@ describe('the admin port', { concurrency: CONCURRENCY }, () => {
     await request(port, '/', { method: 'POST', headers: { 'Content-Length': '0' } });
     await request(port, '/', { method: 'PROPFIND' });
     await using open = await RawClient.open(port);
-    open.write('GET /slow?ms=60000&tell=open HTTP/1.1\r\nHost: x\r\n\r\n');
+    open.write('GET /slow?ms=60000&mark=open HTTP/1.1\r\nHost: x\r\n\r\n');
     await kit.begun('open');
     const count = 'http_request_duration_seconds_count';
     await settles(async () => sum(await scrape(kit), count), 15);
@@ -147,7 +147,7 @@ describe('the admin port', { concurrency: CONCURRENCY }, () => {
     const kit = await startKit({ app: 'koa.mjs', env: { ADMIN_PORT: '0' } });
     const { port } = await kit.ready();
     await using client = await RawClient.open(port);
-    client.write('GET /slow?ms=400&tell=slow HTTP/1.1\r\nHost: x\r\n\r\n');
+    client.write('GET /slow?ms=400&mark=slow HTTP/1.1\r\nHost: x\r\n\r\n');
     await kit.begun('slow');
     kit.signal('SIGTERM');
     const { status, headers } = await client.answer();

@@ -52,7 +52,7 @@ describe('connections', { concurrency: 2 }, () => {
       for (let count = 0; count < 10; count++) idle.push(await RawClient.open(port));
       for (const client of idle)
         if ((JSON.parse((await client.request('/')).body) as { pid: number }).pid === blocked) client.close();
-      blocking.write(requestText('/block?ms=4000&tell=blocked'));
+      blocking.write(requestText('/block?ms=4000&mark=blocked'));
       await kit.begun('blocked');
       const since = performance.now();
       for (let count = 0; count < 20; count++) {

@@ -197,7 +197,7 @@ async function connectionTo(pid: number, { kit, port }: Pick<Operated, 'kit' | '
         if (JSON.parse((await client.request('/')).body).pid === pid) return client;
         others.push(client);
         const word = crypto.randomUUID();
-        client.write(requestText(`/block?ms=300&tell=${word}`));
+        client.write(requestText(`/block?ms=300&mark=${word}`));
         await kit.begun(word);
         return undefined;
       },

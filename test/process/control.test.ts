@@ -30,7 +30,7 @@ describe('the control socket', { concurrency: CONCURRENCY }, () => {
   test('the control socket is removed when a second signal ends the primary at once', async () => {
     const { kit, port, socket } = await startOperated({ app: 'koa.mjs' });
     await using client = await RawClient.open(port);
-    client.write(requestText('/slow?ms=20000&tell=slow'));
+    client.write(requestText('/slow?ms=20000&mark=slow'));
     await kit.begun('slow');
     kit.signal('SIGTERM');
     await kit.event('shutdown.drain');
@@ -219,7 +219,7 @@ describe('requests to the control socket', { concurrency: CONCURRENCY }, () => {
     const { kit, port, bosun } = await startOperated({ app: 'koa.mjs' });
     await using client = await RawClient.open(port);
     // Stays open until this test completes its body.
-    client.write(requestText('/upload?tell=upload', { method: 'POST', headers: { 'Content-Length': '2' }, body: 'a' }));
+    client.write(requestText('/upload?mark=upload', { method: 'POST', headers: { 'Content-Length': '2' }, body: 'a' }));
     await kit.begun('upload');
     kit.signal('SIGTERM');
     await kit.event('shutdown.drain');

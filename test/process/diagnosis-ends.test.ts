@@ -72,7 +72,7 @@ describe('a diagnosis', { concurrency: CONCURRENCY }, () => {
   test('a heap snapshot of a draining worker is refused', async () => {
     const { kit, port, bosun, start: run } = await startWithFolder();
     await using client = await RawClient.open(port);
-    client.write(requestText('/slow?ms=5000&tell=slow'));
+    client.write(requestText('/slow?ms=5000&mark=slow'));
     const { workerPid } = await kit.begun('slow');
     const id = (await kit.status()).workers.find(({ pid }) => pid === workerPid)?.id ?? 0;
     const restart = run('restart', '--worker', String(id));
@@ -117,7 +117,7 @@ describe('the operator of a diagnosis', { concurrency: CONCURRENCY }, () => {
       start: run,
     } = await startWithFolder({ NODE_CLUSTER_SCHED_POLICY: 'rr', SHUTDOWN_TIMEOUT_MS: '60000' });
     await using client = await RawClient.open(port);
-    client.write(requestText('/slow?ms=55000&tell=slow'));
+    client.write(requestText('/slow?ms=55000&mark=slow'));
     const { workerPid } = await kit.begun('slow');
     const id = (await kit.status()).workers.find(({ pid }) => pid === workerPid)?.id ?? 0;
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();

@@ -20,7 +20,7 @@ for (const policy of POLICIES) {
       const kit = await start('koa.mjs');
       const { port } = await kit.ready();
       await using slow = await RawClient.open(port);
-      slow.write(requestText('/slow?ms=1500&tell=slow'));
+      slow.write(requestText('/slow?ms=1500&mark=slow'));
       await kit.begun('slow');
       kit.signal('SIGTERM');
       await doorClosed(port);
@@ -53,7 +53,7 @@ for (const policy of POLICIES) {
       const kit = await start('koa.mjs');
       const { port } = await kit.ready();
       await using client = await RawClient.open(port);
-      client.write(requestText('/slow?ms=2500&tell=slow'));
+      client.write(requestText('/slow?ms=2500&mark=slow'));
       const { workerPid } = await kit.begun('slow');
       kit.signal('SIGTERM');
       assert.equal((await client.answer()).status, 200);
@@ -70,7 +70,7 @@ for (const policy of POLICIES) {
       const { port } = await kit.ready();
       await using slow = await RawClient.open(port);
       await using partial = await RawClient.open(port);
-      slow.write(requestText('/slow?ms=20000&tell=slow&token=s3cret'));
+      slow.write(requestText('/slow?ms=20000&mark=slow&token=s3cret'));
       await kit.begun('slow');
       partial.write('GET /never-finished?token=s3cret HTTP/1.1\r\n');
       await kit.statusWhere(({ workers }) => workers.reduce((sum, { connections }) => sum + connections, 0) === 2);
@@ -119,7 +119,7 @@ for (const policy of POLICIES) {
       const kit = await start('koa.mjs', {}, true);
       const { port } = await kit.ready();
       await using client = await RawClient.open(port);
-      client.write(requestText('/slow?ms=600&tell=slow'));
+      client.write(requestText('/slow?ms=600&mark=slow'));
       await kit.begun('slow');
       process.kill(-kit.pid, 'SIGINT');
       assert.equal((await client.answer()).status, 200);

@@ -75,7 +75,7 @@ for (const policy of POLICIES) {
       const idle = await openAsked(port, 3);
       const [blocking] = await openAsked(port, 1);
       assert.ok(blocking);
-      blocking.write(requestText('/block?ms=600&tell=blocked'));
+      blocking.write(requestText('/block?ms=600&mark=blocked'));
       await kit.begun('blocked');
       kit.signal('SIGTERM');
       await kit.event('shutdown.drain'); // the worker will read of it, and then of the requests
@@ -93,7 +93,7 @@ for (const policy of POLICIES) {
       const { port } = await kit.ready();
       const [client] = await openAsked(port, 1);
       assert.ok(client);
-      client.write(requestText('/slow?ms=600&tell=slow'));
+      client.write(requestText('/slow?ms=600&mark=slow'));
       await kit.begun('slow');
       kit.signal('SIGTERM');
       const { status, headers } = await client.answer();
@@ -109,7 +109,7 @@ for (const policy of POLICIES) {
       const { port } = await kit.ready();
       const [client] = await openAsked(port, 1);
       assert.ok(client);
-      client.write(requestText('/throw?ms=600&tell=throw'));
+      client.write(requestText('/throw?ms=600&mark=throw'));
       await kit.begun('throw');
       kit.signal('SIGTERM');
       const { status, headers } = await client.answer();
@@ -161,7 +161,7 @@ for (const policy of POLICIES) {
       const kit = await start('koa.mjs');
       const { port } = await kit.ready();
       await using client = await RawClient.open(port);
-      const paths = ['/slow?ms=600&tell=first', '/slow?ms=800', '/slow?ms=700'];
+      const paths = ['/slow?ms=600&mark=first', '/slow?ms=800', '/slow?ms=700'];
       client.write(paths.map(path => requestText(path)).join(''));
       await kit.begun('first');
       kit.signal('SIGTERM');
@@ -182,7 +182,7 @@ for (const policy of POLICIES) {
       const kit = await start('koa.mjs');
       const { port } = await kit.ready();
       await using client = await RawClient.open(port);
-      client.write(requestText('/slow?ms=600&tell=first') + requestText('/') + requestText('/'));
+      client.write(requestText('/slow?ms=600&mark=first') + requestText('/') + requestText('/'));
       await kit.begun('first');
       kit.signal('SIGTERM');
       const answers = [await client.answer(), await client.answer(), await client.answer()];
@@ -227,7 +227,7 @@ for (const policy of POLICIES) {
       const { port } = await kit.ready();
       await using client = await RawClient.open(port);
       const half = 'x'.repeat(50_000);
-      client.write(requestText('/upload?tell=upload', { method: 'POST', headers: { 'Content-Length': '100000' }, body: half }));
+      client.write(requestText('/upload?mark=upload', { method: 'POST', headers: { 'Content-Length': '100000' }, body: half }));
       await kit.begun('upload');
       kit.signal('SIGTERM');
       await kit.event('shutdown.drain');

@@ -68,9 +68,9 @@ export class Kit {
     return promise.finally(() => clearTimeout(timer));
   }
 
-  /** Resolves when the request with `tell=<word>` has reached its route (fixture koa.mjs). */
+  /** Resolves when the request with `mark=<word>` has reached its route (fixture koa.mjs). */
   async begun(word: string): Promise<LogEvent> {
-    return this.event('test.begun', ({ tell }) => tell === word);
+    return this.event('test.begun', ({ mark }) => mark === word);
   }
 
   all(name: string): LogEvent[] {

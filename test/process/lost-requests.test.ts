@@ -58,7 +58,7 @@ for (const policy of POLICIES) {
     test(`13 ${WAITING} connections that nobody has accepted when the pod is told to go are answered within its delay`, async () => {
       const { kit, port } = await startOne({ SHUTDOWN_DELAY_MS: '4000' });
       await using blocking = await RawClient.open(port);
-      blocking.write(requestText('/block?ms=600&tell=blocked'));
+      blocking.write(requestText('/block?ms=600&mark=blocked'));
       await kit.begun('blocked');
       const waiting = await openWaiting(port);
       kit.signal('SIGTERM');
@@ -72,7 +72,7 @@ for (const policy of POLICIES) {
       const { kit, port } = await startOne();
       await using blocking = await RawClient.open(port);
       // Until after the new worker serves, and the old one is told to go.
-      blocking.write(requestText('/block?ms=3000&tell=blocked'));
+      blocking.write(requestText('/block?ms=3000&mark=blocked'));
       await kit.begun('blocked');
       const waiting = await openWaiting(port);
       kit.signal('SIGHUP');
@@ -132,7 +132,7 @@ describe('with Redis', { concurrency: CONCURRENCY, ...withRedis }, () => {
     const kit = await start();
     const { port } = await kit.ready();
     const visitor = new Visitor();
-    const answer = visitor.request(port, '/?ms=1000&tell=slow');
+    const answer = visitor.request(port, '/?ms=1000&mark=slow');
     await kit.begun('slow');
     kit.signal('SIGTERM');
     const { status, body } = await answer;

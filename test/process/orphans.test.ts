@@ -21,7 +21,7 @@ async function beheadedKit(env: Record<string, string>): Promise<{ kit: Kit; pid
   const kit = await startKit({ app: 'koa.mjs', env });
   const { port } = await kit.ready();
   const client = await RawClient.open(port);
-  client.write(requestText('/block?ms=600000&tell=blocked'));
+  client.write(requestText('/block?ms=600000&mark=blocked'));
   const { workerPid: blocked } = await kit.begun('blocked');
   const { pids, stopped } = { pids: kit.workerPids, stopped: kit.workerPids.find(pid => pid !== blocked) ?? 0 };
   process.kill(stopped, 'SIGSTOP');

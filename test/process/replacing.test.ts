@@ -70,7 +70,7 @@ describe('a worker whose event loop is blocked', () => {
       assert.deepEqual((await usual.stop()).failures, []);
 
       await using blocking = await RawClient.open(port);
-      blocking.write(requestText('/block?ms=60000&tell=blocked'));
+      blocking.write(requestText('/block?ms=60000&mark=blocked'));
       const { workerPid: hung } = await kit.begun('blocked');
       const blockedAt = performance.now();
       const fresh = kit.event('worker.ready', ({ worker }) => worker === 3).then(() => performance.now() - blockedAt);

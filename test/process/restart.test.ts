@@ -112,7 +112,7 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
     const { kit, port, bosun, start } = await startOperated({ app: 'koa.mjs' });
     await using client = await RawClient.open(port);
     // Still open when `bosun status` asks, on a slow machine too.
-    client.write(requestText('/slow?ms=12000&tell=slow&token=secret'));
+    client.write(requestText('/slow?ms=12000&mark=slow&token=secret'));
     const { workerPid } = await kit.begun('slow');
     const restart = start('restart');
     const { worker, requests } = await kit.event('drain.waiting');
@@ -140,7 +140,7 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
   test('in which one worker drains for long lets no other one hang: that is replaced within its time-out', async () => {
     const { kit, port, start } = await startOperated({ app: 'koa.mjs', env: { WORKER_HEARTBEAT_TIMEOUT_MS: '1000' } });
     await using slow = await RawClient.open(port);
-    slow.write(requestText('/slow?ms=10000&tell=slow'));
+    slow.write(requestText('/slow?ms=10000&mark=slow'));
     const { workerPid: draining } = await kit.begun('slow');
     const { workers } = await kit.status();
     // The one with the slow request first, then the other.
@@ -157,7 +157,7 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
       },
       () => `no connection to ${second?.pid}`,
     );
-    blocking.write(requestText('/block?ms=60000&tell=blocked'));
+    blocking.write(requestText('/block?ms=60000&mark=blocked'));
     await kit.begun('blocked');
     const { reason } = await kit.event('worker.exit', ({ workerPid }) => workerPid === second?.pid);
     assert.equal(reason, 'hung');

@@ -87,7 +87,7 @@ describe('SIGTERM', { concurrency: CONCURRENCY }, () => {
       const kit = await startKit({ app: 'koa.mjs', env });
       const { port } = await kit.ready();
       await using blocking = await RawClient.open(port);
-      blocking.write(requestText('/block?ms=1000&tell=blocked'));
+      blocking.write(requestText('/block?ms=1000&mark=blocked'));
       await kit.begun('blocked');
       const clients = await Promise.all(Array.from({ length: 10 }, () => RawClient.open(port)));
       for (const client of clients) client.write(requestText('/'));
@@ -103,7 +103,7 @@ describe('SIGTERM', { concurrency: CONCURRENCY }, () => {
     const kit = await startKit({ app: 'koa.mjs' });
     const { port } = await kit.ready();
     await using client = await RawClient.open(port);
-    client.write(requestText('/slow?ms=600&tell=slow'));
+    client.write(requestText('/slow?ms=600&mark=slow'));
     await kit.begun('slow');
     kit.signal('SIGINT');
     kit.signal('SIGTERM');
@@ -126,7 +126,7 @@ describe('SIGTERM', { concurrency: CONCURRENCY }, () => {
     const kit = await startKit({ app: 'koa.mjs', detached: true });
     const { port } = await kit.ready();
     await using client = await RawClient.open(port);
-    client.write(requestText('/slow?ms=20000&tell=slow'));
+    client.write(requestText('/slow?ms=20000&mark=slow'));
     await kit.begun('slow');
     kit.signal('SIGTERM');
     await pause(200);
@@ -148,7 +148,7 @@ describe('SIGTERM', { concurrency: CONCURRENCY }, () => {
     };
     assert.deepEqual(await probes(), [200, 200, false]);
     await using client = await RawClient.open(port);
-    client.write(requestText('/slow?ms=2000&tell=slow'));
+    client.write(requestText('/slow?ms=2000&mark=slow'));
     await kit.begun('slow');
     kit.signal('SIGTERM');
     await kit.event('shutdown.delay');

@@ -71,7 +71,7 @@ describe('a worker that ends', { concurrency: CONCURRENCY }, () => {
       const { port } = await kit.ready();
       const [crashed = 0] = kit.workerPids;
       await using slow = await RawClient.open(port);
-      slow.write(requestText('/slow?ms=3000&tell=slow'));
+      slow.write(requestText('/slow?ms=3000&mark=slow'));
       assert.equal((await kit.begun('slow')).workerPid, crashed);
       assert.equal((await request(port, '/crash?ms=0')).status, 200);
       const { status, headers, body } = await slow.answer();
@@ -107,7 +107,7 @@ describe('a worker that ends', { concurrency: CONCURRENCY }, () => {
     const kit = await startKit({ app: 'koa.mjs', env: { SHUTDOWN_TIMEOUT_MS: '500' }, detached: true });
     const { port } = await kit.ready();
     await using blocked = await RawClient.open(port);
-    blocked.write(requestText('/block?ms=60000&tell=blocked'));
+    blocked.write(requestText('/block?ms=60000&mark=blocked'));
     const { workerPid } = await kit.begun('blocked');
     const signalledAt = performance.now();
     assert.deepEqual(await kit.stop(), { code: 1, signal: null }, kit.transcript());
@@ -134,7 +134,7 @@ describe('a primary that is killed', { concurrency: CONCURRENCY }, () => {
       const kit = await startKit({ app: 'koa.mjs', env: { NODE_CLUSTER_SCHED_POLICY: policy }, detached: true });
       const { port } = await kit.ready();
       await using client = await RawClient.open(port);
-      client.write(requestText('/slow?ms=60000&tell=slow'));
+      client.write(requestText('/slow?ms=60000&mark=slow'));
       await kit.begun('slow');
       kit.signal('SIGKILL');
       assert.match(await client.ended(), /^(FIN|ECONNRESET)$/);
