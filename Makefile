@@ -5,7 +5,7 @@ PACKAGE_DIR := .
 PEERS := test/bench/peers/node_modules/.package-lock.json
 # Three files at a time on two CPUs: most tests wait for most of their time.
 TEST_CONCURRENCY := 3
-SOAKED := test/container/v2.test.ts test/container/rollout.test.ts $(addprefix test/process/,kills.test.ts restart-load.test.ts balancing.test.ts drain.test.ts drain-end.test.ts lost-requests.test.ts)
+SOAKED := test/container/v2.test.ts test/container/rollout.test.ts $(addprefix test/process/,kills.test.ts metrics.test.ts accept-queue.test.ts restart-load.test.ts balancing.test.ts drain.test.ts drain-end.test.ts lost-requests.test.ts)
 NODE = $(or $(firstword $(wildcard node_modules/node-*/bin/node)),node)
 export NODE_COMPILE_CACHE = $(CURDIR)/node_modules/.cache/koa-bosun
 

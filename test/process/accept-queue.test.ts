@@ -7,9 +7,11 @@ import { until } from '../until.ts';
 import { RawClient, requestText } from './clients.ts';
 import { openAsked } from './drains.ts';
 import { CLEAN, startKit } from './kit.ts';
-import { ALL_POLICIES } from './policies.ts';
+import { ALL_POLICIES, SOAKS } from './policies.ts';
 
 const CLIENTS = 60;
+/** How long each request blocks its worker. */
+const BLOCK_MS = SOAKS ? 15 : 5;
 
 const start = async (policy: string, env: Record<string, string> = {}) => {
   const kit = await startKit({ app: 'koa.mjs', env: { NODE_CLUSTER_SCHED_POLICY: policy, SHUTDOWN_DELAY_MS: '0', ...env } });
@@ -39,7 +41,7 @@ describe('SIGTERM with a deep queue', { concurrency: 2 }, () => {
           }
           await using _ = client;
           try {
-            client.write(requestText('/block?ms=15'));
+            client.write(requestText(`/block?ms=${BLOCK_MS}`));
             assert.equal((await client.answer()).status, 200);
             results.answered++;
           } catch (error) {

@@ -3,9 +3,10 @@ import { test } from 'node:test';
 import { until } from '../until.ts';
 import { request } from './clients.ts';
 import { type Kit, startKit } from './kit.ts';
+import { SOAKS } from './policies.ts';
 import { writtenApp } from './written-app.ts';
 
-const KILLS = 20;
+const KILLS = SOAKS ? 20 : 8;
 
 /** Samples by their name with labels, as the text format has them. */
 type Samples = Map<string, number>;

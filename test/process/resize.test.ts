@@ -23,7 +23,7 @@ async function workerPids(kit: Kit): Promise<number[]> {
   return (await kit.status()).workers.filter(({ state }) => state === 'ready').map(({ pid }) => pid);
 }
 
-describe('the pool follows the limits', () => {
+describe('the pool follows the limits', { concurrency: 3 }, () => {
   test('a quota raised forks, a quota lowered drains one worker at a time, and no request is lost', async () => {
     const root = new FakeRoot({ cpuMax: '50000 100000' });
     const kit = await kitIn(root);
