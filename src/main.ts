@@ -18,9 +18,12 @@ const { ConfigError, inheritedOf, readWorkerConfig, workerIdOf } = await import(
 try {
   if (signals !== undefined) {
     const { startPool } = await import('./pool/pool.ts');
-    const pool = await startPool({ entry: import.meta.filename, compileCache });
+    const { Events } = await import('./primary/events.ts');
+    const events = new Events();
+    const { emit } = events;
+    const pool = await startPool({ entry: import.meta.filename, compileCache, emit, onLog: log => events.logTo(log) });
     const { runPrimary } = await import('./primary/primary.ts');
-    await runPrimary(pool, signals);
+    await runPrimary(pool, events, signals);
   } else {
     const { runWorker } = await import('./worker/worker.ts');
     runWorker(readWorkerConfig(process.env), workerIdOf(process.env), inheritedOf(process.env));

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type SampledPod, type SampledWorker, Sampler } from '../src/admin/sampler.ts';
 import { Totals } from '../src/admin/totals.ts';
+import { exitOf, snapshotOf } from './exited.ts';
 
 const MIB = 2 ** 20;
 const OWN = { user: 0, system: 0 };
@@ -26,20 +27,9 @@ function says(handle: SampledWorker, heardAt: number, told: Snapshot): void {
   Object.assign(handle, { heardAt, snapshot: told });
 }
 
-/** As its handle is when it has ended. */
-function goneOf({ id, snapshot }: SampledWorker): Parameters<Totals['exited']>[0] {
-  const counters = { requests: 0, shed: 0, sessionStoreErrors: 0, http: [], accepted: 0, appMetrics: [], inFlight: 0 };
-  const { cpuSeconds } = snapshot ?? { cpuSeconds: { user: 0, system: 0 } };
-  return {
-    id,
-    reason: 'killed',
-    readyAt: 0,
-    failure: undefined,
-    error: undefined,
-    drain: undefined,
-    snapshot: { ...counters, cpuSeconds },
-  };
-}
+/** Its exit. */
+const exitOfWorker = ({ id, snapshot: { cpuSeconds } = snapshot(0) }: SampledWorker) =>
+  exitOf(id, { snapshot: snapshotOf({ cpuSeconds }) });
 
 const podOf = (handles: SampledWorker[], more: Partial<SampledPod> = {}): SampledPod => ({
   supervisor: { handles },
@@ -91,7 +81,7 @@ test('CPUs and memory are of the primary and all workers, of one that ended mean
   const sampler = new Sampler(podOf([ends, stays], { totals }), OWN, 10_000);
 
   says(ends, 1000, snapshot(0, { cpuSeconds: { user: 1.2, system: 0.5 } }));
-  totals.exited(goneOf(ends));
+  totals.onEvent(exitOfWorker(ends), 0);
   says(stays, 1000, snapshot(0, { cpuSeconds: { user: 2.3, system: 1.1 } }));
   const own = { user: 0.1, system: 0.2 };
   const { cpus, cpuLimit, memoryBytes, limitBytes } = sampler.sample(podOf([stays], { totals }), own, 12_000);
@@ -106,7 +96,7 @@ test('a successor that has not told of its CPU time yet takes none back', () => 
   says(gone, 0, snapshot(0, { cpuSeconds: { user: 5, system: 0 } }));
   const totals = new Totals();
   const sampler = new Sampler(podOf([gone], { totals }), OWN, 0);
-  totals.exited(goneOf(gone));
+  totals.onEvent(exitOfWorker(gone), 0);
   assert.equal(sampler.sample(podOf([successor], { totals }), OWN, 1000).cpus, 0);
   says(successor, 1500, snapshot(0, { cpuSeconds: { user: 0.25, system: 0 } }));
   assert.equal(sampler.sample(podOf([successor], { totals }), OWN, 2000).cpus, 0.25);

@@ -2,14 +2,15 @@
  * The last ten minutes of this pod, a sample a second, bounded: what a dashboard shows that is opened later.
  */
 
-import type { WorkerProcess } from '../pool/worker-process.ts';
 import type { Audience } from '../protocol/audience.ts';
-import { Lifecycle, type LifecycleEvent, type Shown } from './lifecycle.ts';
+import type { EventListener } from '../protocol/events.ts';
+import { type Shown, type ShownEvent, shown } from './lifecycle.ts';
 import { SAMPLE_EVERY_MS, type Sample, Sampler } from './sampler.ts';
 import { type Pod, statusOf } from './status.ts';
 import { ownCpuSeconds } from './totals.ts';
 
 const KEPT_SAMPLES = 600;
+const KEPT_EVENTS = 200;
 
 /** Told of each second and of each event. */
 export interface HistoryListener {
@@ -21,7 +22,7 @@ export class History {
   readonly samples: Sample[] = [];
   readonly listeners = new Set<HistoryListener>();
   readonly #pod: () => Pod;
-  readonly #lifecycle = new Lifecycle(event => this.#tell(listener => listener.happened(event)));
+  readonly #events: Shown[] = [];
   readonly #sampler: Sampler;
 
   constructor(pod: () => Pod) {
@@ -29,11 +30,10 @@ export class History {
     const now = pod();
     this.#sampler = new Sampler(now, ownCpuSeconds(), performance.now());
     setInterval(() => this.#sample(), SAMPLE_EVERY_MS).unref();
-    this.#lifecycle.look(now.supervisor);
   }
 
-  events(audience: Audience): LifecycleEvent[] {
-    return this.#lifecycle.events.map(event => event[audience]);
+  events(audience: Audience): ShownEvent[] {
+    return this.#events.map(event => event[audience]);
   }
 
   /** `/status` as it is now. */
@@ -41,17 +41,16 @@ export class History {
     return statusOf(this.#pod(), audience);
   }
 
-  changed(): void {
-    this.#lifecycle.look(this.#pod().supervisor);
-  }
-
-  exited(handle: WorkerProcess): void {
-    this.#lifecycle.exited(handle);
-  }
+  readonly onEvent: EventListener = (event, at) => {
+    const entry = shown(event, at);
+    if (entry === undefined) return;
+    this.#events.push(entry);
+    if (this.#events.length > KEPT_EVENTS) this.#events.shift();
+    this.#tell(listener => listener.happened(entry));
+  };
 
   #sample(): void {
     const pod = this.#pod();
-    this.#lifecycle.look(pod.supervisor);
     const sample = this.#sampler.sample(pod, ownCpuSeconds(), performance.now());
     this.samples.push(sample);
     if (this.samples.length > KEPT_SAMPLES) this.samples.shift();

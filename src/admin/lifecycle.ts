@@ -1,12 +1,9 @@
 /**
- * The pool's life as a bounded list: started, ready, draining, exited with its reason and ledger, resized, restarted. Found by comparing
- * what is with what was, so that nobody who changes something has to think of it.
+ * The lifecycle events that are shown to people, in words: on the dashboard, in `/events` and in `bosun top`. Pure.
  */
-
 import { isCrash } from '../pool/failures.ts';
-import type { Supervisor } from '../pool/supervisor.ts';
-import type { WorkerProcess, WorkerState } from '../pool/worker-process.ts';
 import type { Audience } from '../protocol/audience.ts';
+import type { EventName, EventOf, LifecycleEvent, WorkerExit } from '../protocol/events.ts';
 import type { Drain, ExitReason } from '../protocol/messages.ts';
 
 export type LifecycleKind =
@@ -22,7 +19,7 @@ export type LifecycleKind =
   | 'restart-refused';
 
 /** `at` is milliseconds since the epoch. `text` is for people. */
-export interface LifecycleEvent {
+export interface ShownEvent {
   at: number;
   kind: LifecycleKind;
   worker?: number;
@@ -30,70 +27,62 @@ export interface LifecycleEvent {
   text: string;
 }
 
-/** The parts of a worker that matter here. */
-export type Life = Pick<WorkerProcess, 'id' | 'pid' | 'state' | 'reason' | 'failure' | 'openFailure' | 'drain'>;
-/** What of the pool is looked at. */
-export type PoolLife = Pick<Supervisor, 'wanted' | 'generation' | 'rolls' | 'lastRefusal'> & { handles: readonly Life[] };
-
-const MOST_EVENTS = 200;
-
 /** One event as each audience may see it. */
-export type Shown = Readonly<Record<Audience, LifecycleEvent>>;
+export type Shown = Readonly<Record<Audience, ShownEvent>>;
 
-export class Lifecycle {
-  readonly events: Shown[] = [];
-  readonly #states = new Map<Life, WorkerState>();
-  readonly #onEvent: (event: Shown) => void;
-  #wanted: number | undefined;
-  #generation = 1;
-  #rolls = { success: 0, failure: 0, refused: 0 };
+/** `operatorText` replaces the text for the operator. */
+type Words = Omit<ShownEvent, 'at'> & { operatorText?: string };
 
-  constructor(onEvent: (event: Shown) => void) {
-    this.#onEvent = onEvent;
-  }
+const stateOf = (
+  state: 'starting' | 'ready' | 'cordoned' | 'draining',
+  { worker, workerPid }: { worker: number; workerPid: number },
+) => ({
+  kind: state,
+  worker,
+  text: `worker ${worker} (process ${workerPid}) is ${state}`,
+});
 
-  /** Compares the pool with what it was at the last look. */
-  look({ handles, wanted, generation, rolls, lastRefusal }: PoolLife): void {
-    if (this.#wanted !== undefined && wanted !== this.#wanted)
-      this.#add({ kind: 'resize', text: `pool of ${this.#wanted} is to have ${wanted} workers` });
-    this.#wanted = wanted;
-    if (generation > this.#generation) this.#add({ kind: 'restart', text: `rolling restart: generation ${generation}` });
-    this.#generation = generation;
-    if (rolls.success > this.#rolls.success) this.#add({ kind: 'restarted', text: `generation ${generation} serves` });
-    if (rolls.failure > this.#rolls.failure) this.#add({ kind: 'restart-failed', text: 'rolling restart failed' });
-    if (rolls.refused > this.#rolls.refused)
-      this.#add({ kind: 'restart-refused', text: `restart refused: ${lastRefusal?.why ?? 'no worker was replaced'}` });
-    this.#rolls = { ...rolls };
-    for (const handle of handles) this.#lookAt(handle);
-  }
+const resizeOf = ({ from, to }: { from: number; to: number }): Words | undefined =>
+  from === to ? undefined : { kind: 'resize', text: `pool of ${from} is to have ${to} workers` };
 
-  exited(handle: Life): void {
-    const { id, reason, failure, openFailure, drain } = handle;
-    this.#states.delete(handle);
-    const isBadEnd = isCrash(reason) || reason === 'killed';
-    const textWith = (words: string | undefined) => {
-      const why = isBadEnd && words !== undefined ? `${reason}: ${words}` : reason;
-      return `worker ${id} is gone (${why})${drain === undefined ? '' : `: ${ledger(drain)}`}`;
-    };
-    this.#add({ kind: 'exit', worker: id, ...(reason && { reason }), text: textWith(openFailure) }, textWith(failure));
-  }
+const WORDS: { readonly [Name in EventName]?: (event: EventOf<Name>) => Words | undefined } = {
+  'worker.starting': event => stateOf('starting', event),
+  'worker.ready': event => stateOf('ready', event),
+  'worker.cordoned': event => stateOf('cordoned', event),
+  'worker.uncordoned': event => stateOf('ready', event),
+  'worker.draining': event => {
+    const state = stateOf('draining', event);
+    return { ...state, text: `${state.text}, ${event.reason}` };
+  },
+  'worker.exit': exitOf,
+  'pool.scale': resizeOf,
+  'pool.scale-failed': resizeOf,
+  'pool.restart': ({ generation }) => ({ kind: 'restart', text: `rolling restart: generation ${generation}` }),
+  'pool.restarted': ({ generation }) => ({ kind: 'restarted', text: `generation ${generation} serves` }),
+  'pool.restart-failed': () => ({ kind: 'restart-failed', text: 'rolling restart failed' }),
+  'pool.restart-refused': ({ why }) => ({ kind: 'restart-refused', text: `restart refused: ${why}` }),
+};
 
-  #lookAt(handle: Life): void {
-    const { id, state, pid, reason } = handle;
-    if (this.#states.get(handle) === state || state === 'exited') return;
-    this.#states.set(handle, state);
-    const why = state === 'draining' && reason !== undefined ? `, ${reason}` : '';
-    this.#add({ kind: state, worker: id, text: `worker ${id} (process ${pid}) is ${state}${why}` });
-  }
+/** Undefined where an event is not shown. */
+export function shown(event: LifecycleEvent, at: number): Shown | undefined {
+  const words = wordsOf(event);
+  if (words === undefined) return undefined;
+  const { operatorText = words.text, ...rest } = words;
+  const open = { at, ...rest };
+  return { open, operator: { ...open, text: operatorText } };
+}
 
-  /** `operatorText` replaces the event's text for the operator. */
-  #add(event: Omit<LifecycleEvent, 'at'>, operatorText = event.text): void {
-    const open = { at: Date.now(), ...event };
-    const shown = { open, operator: { ...open, text: operatorText } };
-    this.events.push(shown);
-    if (this.events.length > MOST_EVENTS) this.events.shift();
-    this.#onEvent(shown);
-  }
+function wordsOf<Name extends EventName>(event: EventOf<Name>): Words | undefined {
+  return WORDS[event.event as Name]?.(event);
+}
+
+function exitOf({ worker, reason, failure, openFailure, drain }: WorkerExit): Words {
+  const isBadEnd = isCrash(reason) || reason === 'killed';
+  const textWith = (words: string | undefined) => {
+    const why = isBadEnd && words !== undefined ? `${reason}: ${words}` : reason;
+    return `worker ${worker} is gone (${why})${drain === undefined ? '' : `: ${ledger(drain)}`}`;
+  };
+  return { kind: 'exit', worker, reason, text: textWith(openFailure), operatorText: textWith(failure) };
 }
 
 function ledger({ finished, cutRequests, handedOver, durationMs }: Drain): string {

@@ -2,13 +2,12 @@
  * What remains of workers that are gone: their counters, so that no total ever goes down, and the ledger of their drains.
  */
 
-import { isFailedStart } from '../pool/failures.ts';
 import type { WorkerProcess } from '../pool/worker-process.ts';
+import type { EventListener, WorkerExit } from '../protocol/events.ts';
 import {
   type AppMetric,
   type CpuSeconds,
   type Drain,
-  type ErrorReport,
   type ErrorSummary,
   type ExitReason,
   type HttpSeries,
@@ -26,7 +25,7 @@ export interface DrainTotals {
   /** Whose clients had not acknowledged the end of their answers when the primary exited. */
   unacknowledgedConnections: number;
   longestRequestMs: number;
-  last: (Drain & { worker: number; reason: ExitReason | undefined }) | null;
+  last: (Drain & { worker: number; reason: ExitReason }) | null;
 }
 
 /** Workers that ended before they were ready. */
@@ -36,7 +35,7 @@ export interface FailedStarts {
     /** Milliseconds since the epoch. */
     at: number;
     worker: number;
-    reason: ExitReason | undefined;
+    reason: ExitReason;
     /** Undefined if nothing was thrown: killed, or timed out. */
     error: ErrorSummary | undefined;
     /** May contain text of the app. */
@@ -46,13 +45,6 @@ export interface FailedStarts {
 
 /** The counters of a snapshot that add up over workers and time. */
 export type Counters = Pick<Snapshot, 'requests' | 'shed' | 'sessionStoreErrors' | 'http' | 'redis'>;
-
-/** What remains of a worker. */
-type Gone = Pick<WorkerProcess, 'id' | 'reason' | 'drain' | 'readyAt' | 'failure'> &
-  Partial<Pick<WorkerProcess, 'lost'>> & {
-    error: Pick<ErrorReport, 'summary'> | undefined;
-    snapshot: (Counters & Pick<Snapshot, 'accepted' | 'appMetrics' | 'cpuSeconds' | 'inFlight'>) | undefined;
-  };
 
 type CpuUser = Pick<WorkerProcess, 'id'> & { snapshot: Pick<Snapshot, 'cpuSeconds'> | undefined };
 
@@ -112,38 +104,48 @@ export class Totals {
     return [...this.#cpu.keys()];
   }
 
-  exited(handle: Gone): void {
-    const { reason, snapshot, drain, lost } = handle;
-    if (isFailedStart(handle)) this.#startFailed(handle);
-    if (reason !== undefined) this.exitsByReason.set(reason, (this.exitsByReason.get(reason) ?? 0) + 1);
+  readonly onEvent: EventListener = (event, at) => {
+    switch (event.event) {
+      case 'worker.exit':
+        this.#exited(event, at);
+        break;
+      case 'worker.malformed-message':
+        this.malformedMessages++;
+        break;
+      // Established connections that no worker has accepted.
+      case 'shutdown.unserved':
+        this.drains.cutRequests += event.connections;
+        break;
+      case 'shutdown.unacknowledged':
+        this.drains.unacknowledgedConnections += event.connections;
+        break;
+    }
+  };
+
+  #exited({ worker, reason, snapshot, drain, lost, error, failure, isFailedStart }: WorkerExit, at: number): void {
+    if (isFailedStart) {
+      this.failedStarts.count++;
+      this.failedStarts.last = { at, worker, reason, error: error?.summary, failure };
+    }
+    this.exitsByReason.set(reason, (this.exitsByReason.get(reason) ?? 0) + 1);
     if (snapshot !== undefined) {
       this.#counters = add(this.#counters, snapshot);
-      this.#accepted.set(handle.id, this.acceptedBy(handle.id, snapshot.accepted));
-      this.#cpu.set(handle.id, addCpu(this.#cpu.get(handle.id), snapshot.cpuSeconds));
+      this.#accepted.set(worker, this.acceptedBy(worker, snapshot.accepted));
+      this.#cpu.set(worker, addCpu(this.#cpu.get(worker), snapshot.cpuSeconds));
       this.appMetrics = this.appMetrics.then(sum => addAppMetrics(sum, snapshot.appMetrics));
     }
-    if (drain !== undefined) this.#drained(drain, handle);
+    if (drain !== undefined) this.#drained(drain, worker, reason);
     // They died with it. If it could not report them, its last report is at most a second old.
     else this.drains.cutRequests += lost?.open ?? snapshot?.inFlight ?? 0;
   }
 
-  #startFailed({ id: worker, reason, error, failure }: Gone): void {
-    this.failedStarts.count++;
-    this.failedStarts.last = { at: Date.now(), worker, reason, error: error?.summary, failure };
-  }
-
-  /** Connections that were established, and that no worker has accepted when the last listener closed. */
-  unserved(connections: number): void {
-    this.drains.cutRequests += connections;
-  }
-
-  #drained(drain: Drain, { id, reason }: Gone): void {
+  #drained(drain: Drain, worker: number, reason: ExitReason): void {
     this.drains.count++;
     this.drains.finishedRequests += drain.finished;
     this.drains.cutRequests += drain.cutRequests;
     this.drains.handedOverConnections += drain.handedOver;
     this.drains.longestRequestMs = Math.max(this.drains.longestRequestMs, drain.longestRequestMs);
-    this.drains.last = { ...drain, worker: id, reason };
+    this.drains.last = { ...drain, worker, reason };
   }
 }
 

@@ -13,6 +13,7 @@ import type { Settings } from '../pool/settings.ts';
 import type { Supervisor } from '../pool/supervisor.ts';
 import type { WorkerProcess } from '../pool/worker-process.ts';
 import { OPERATOR, type Relay } from '../primary/event-bus.ts';
+import type { Emit } from '../protocol/events.ts';
 import type { Broadcast, RedisRefusal } from '../protocol/messages.ts';
 import { fileLimit } from '../resources/usage.ts';
 import { broadcastOf } from '../state/broadcast.ts';
@@ -32,6 +33,7 @@ export interface ControlContext {
   fleet: Relay;
   redis: RedisReports;
   history: History;
+  emit: Emit;
 }
 
 /** What this pod's processes report of Redis. */
@@ -68,7 +70,7 @@ export async function openControlSocket(
 
 /** @param socket the control socket itself, through which workers stream */
 function operations(context: ControlContext, socket: () => ControlSocket): Record<string, Operation> {
-  const { pod, settings, balancing, supervisor, resizer, diagnostics, restarts, fleet, history } = context;
+  const { pod, settings, balancing, supervisor, resizer, diagnostics, restarts, fleet, history, emit } = context;
 
   const diagnose =
     (kind: 'heap-snapshot' | 'cpu-profile'): Operation =>
@@ -122,16 +124,23 @@ function operations(context: ControlContext, socket: () => ControlSocket): Recor
       return { worker: handle.id, state: handle.state };
     }),
     policy: ({ name }) => {
+      const { policy: before } = balancing;
       const objection = balancing.change(String(name));
       if (objection !== undefined) throw new ControlError(409, objection);
-      return { policy: balancing.policy };
+      const { policy } = balancing;
+      if (policy !== before) emit({ event: 'balancing.policy', policy, before });
+      return { policy };
     },
     broadcast: async ({ event, data }) => {
       const { workers, otherPods } = fleet.broadcast(broadcastFrom(event, data), OPERATOR);
       return { workers, otherPods: await otherPods };
     },
     fleet: () => ({ pods: fleet.members }),
-    'rotate-keys': (_, onStep) => rotateKeys(settings.config, fleet, onStep),
+    'rotate-keys': async (_, onStep) => {
+      const { keys } = await rotateKeys(settings.config, fleet, onStep);
+      emit({ event: 'session.keys-rotated', keys });
+      return { keys };
+    },
     'heap-snapshot': diagnose('heap-snapshot'),
     'cpu-profile': diagnose('cpu-profile'),
     doctor: () => diagnoseDeployment(factsOf(context)),

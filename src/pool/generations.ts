@@ -1,7 +1,7 @@
 /**
  * Counts the pool's generations: each rolling restart makes one, and a failed one gives its number back.
  */
-import type { LogSource } from '../log/log.ts';
+import type { Emit } from '../protocol/events.ts';
 import { ReplacementRefusedError, RequestsLostError } from './replacer.ts';
 
 /** A refused restart: every worker went on. */
@@ -12,14 +12,14 @@ export interface Refusal {
 }
 
 export class Generations {
-  readonly #log: LogSource;
+  readonly #emit: Emit;
   /** Rolling restarts so far. */
   readonly rolls = { success: 0, failure: 0, refused: 0 };
   lastRefusal: Refusal | undefined;
   #current = 1;
 
-  constructor(log: LogSource) {
-    this.#log = log;
+  constructor(emit: Emit) {
+    this.#emit = emit;
   }
 
   get current(): number {
@@ -30,11 +30,11 @@ export class Generations {
   async next(workers: number, replace: () => Promise<void>): Promise<void> {
     const before = this.#current++;
     const generation = this.#current;
-    this.#log().info({ event: 'pool.restart', generation, workers });
+    this.#emit({ event: 'pool.restart', generation, workers });
     try {
       await replace();
       this.rolls.success++;
-      this.#log().info({ event: 'pool.restarted', generation: this.#current });
+      this.#emit({ event: 'pool.restarted', generation: this.#current });
     } catch (error) {
       // Unless a later roll has begun meanwhile, or all workers were replaced.
       if (this.#current === generation && !(error instanceof RequestsLostError)) this.#current = before;
@@ -42,7 +42,7 @@ export class Generations {
       if (error instanceof ReplacementRefusedError) this.refused(message);
       else {
         this.rolls.failure++;
-        this.#log().error({ event: 'pool.restart-failed', generation: this.#current, error: message });
+        this.#emit({ event: 'pool.restart-failed', generation: this.#current, error: message });
       }
       throw error;
     }
@@ -52,6 +52,6 @@ export class Generations {
   refused(why: string): void {
     this.rolls.refused++;
     this.lastRefusal = { at: Date.now(), why };
-    this.#log().error({ event: 'pool.restart-refused', why });
+    this.#emit({ event: 'pool.restart-refused', why });
   }
 }

@@ -9,6 +9,7 @@ import type { Config } from '../config/config.ts';
 import { fileIn } from '../config/working-directory.ts';
 import { createLog, type LogSource } from '../log/log.ts';
 import { colourEnvironment, LogOutputs } from '../log/output.ts';
+import type { Emit } from '../protocol/events.ts';
 import { ExitCode } from '../protocol/messages.ts';
 import { readerBelow } from '../resources/cgroup.ts';
 import { readHeadroom } from '../resources/usage.ts';
@@ -25,6 +26,9 @@ export interface Installation {
   entry: string;
   /** Folder of compiled code: a worker then starts without stripping types (see main.ts). */
   compileCache: string;
+  emit: Emit;
+  /** Called with the log once it is there. */
+  onLog: (log: LogSource) => void;
 }
 
 export interface Pool {
@@ -34,6 +38,7 @@ export interface Pool {
   balancing: Balancing;
   retained: Retained;
   log: LogSource;
+  emit: Emit;
   outputs: LogOutputs;
 }
 
@@ -41,15 +46,16 @@ export interface Pool {
  * Reads the settings, sizes the pool, takes the port and forks.
  * @throws ConfigError, PortError
  */
-export async function startPool({ entry, compileCache }: Installation): Promise<Pool> {
+export async function startPool({ entry, compileCache, emit, onLog }: Installation): Promise<Pool> {
   const settings = new Settings();
   const { config, nodeOptions, release: first } = settings;
   const outputs: LogOutputs = new LogOutputs((stream, lines) => log().warn({ event: 'log.dropped', stream, lines }));
   const log = createLog(config.logLevel, { pid: process.pid }, line => outputs.stdout.writeOwn(line));
+  onLog(log);
   const retained = new Retained(config.broadcastRetained);
-  const resizer = new Resizer(config, nodeOptions, entry, log);
+  const resizer = new Resizer(config, nodeOptions, entry, log, emit);
   const balancing = await balance(config, resizer.sizing.workers, log);
-  const supervisor = new Supervisor(config, log, resizer.sizing, {
+  const supervisor = new Supervisor(config, resizer.sizing, {
     fork: (id, generation, listener) => {
       const { release } = settings;
       cluster.setupPrimary({ cwd: release.directory, exec: fileIn(release, first, entry) });
@@ -73,10 +79,11 @@ export async function startPool({ entry, compileCache }: Installation): Promise<
       return new WorkerProcess(start, listener);
     },
     ticked: (handles, wanted) => balancing.follow(handles, wanted),
+    emit,
     headroom: () => readHeadroom(readerBelow(config.sizingRoot), resizer.limits),
   });
   supervisor.tick();
-  return { settings, resizer, supervisor, balancing, retained, log, outputs };
+  return { settings, resizer, supervisor, balancing, retained, log, emit, outputs };
 }
 
 const TAKEN_PORT_RETRY_MS = 200;

@@ -3,6 +3,7 @@
  */
 import type { Config, WorkerCount } from '../config/config.ts';
 import type { LogSource } from '../log/log.ts';
+import type { Emit } from '../protocol/events.ts';
 import { type Limits, readerBelow, resolveLimits } from '../resources/cgroup.ts';
 import type { NodeOptions } from '../resources/node-options.ts';
 import { type Detected, detect, type Sizing, WORKABLE_HEAP_MIB } from '../resources/sizing.ts';
@@ -16,6 +17,7 @@ export class Resizer {
   readonly #root: string;
   #nodeOptions: NodeOptions;
   readonly #log: LogSource;
+  readonly #emit: Emit;
   #asked: WorkerCount;
   /** The last setting with which the pool has started completely, or was started. */
   #settled: WorkerCount;
@@ -24,11 +26,12 @@ export class Resizer {
   /** Changes of the limits that were carried out. */
   resizes = { up: 0, down: 0, heap: 0 };
 
-  constructor({ workers, sizingRoot }: Config, nodeOptions: NodeOptions, entry: string, log: LogSource) {
+  constructor({ workers, sizingRoot }: Config, nodeOptions: NodeOptions, entry: string, log: LogSource, emit: Emit) {
     this.#entry = entry;
     this.#root = sizingRoot;
     this.#nodeOptions = nodeOptions;
     this.#log = log;
+    this.#emit = emit;
     this.#asked = workers;
     this.#settled = workers;
     this.#detected = detect(workers, nodeOptions, sizingRoot);
@@ -122,7 +125,7 @@ export class Resizer {
   #take(limits: Limits, supervisor: Supervisor): Sizing {
     this.#detected = detect(this.#asked, this.#nodeOptions, this.#root, limits);
     const { workers, reason, memory, cpus, warnings } = this.sizing;
-    this.#log().info({
+    this.#emit({
       event: 'sizing.changed',
       workers,
       reason,
@@ -151,7 +154,7 @@ export class Resizer {
 
   #refused(workers: number, { count, memory }: Detected['workable']): ScaleError {
     const why = `${workers} workers do not fit: ${memory} gives ${count} a workable heap of ${WORKABLE_HEAP_MIB} MiB each; use --force to override`;
-    this.#log().warn({ event: 'pool.scale-refused', workers, warning: why });
+    this.#emit({ event: 'pool.scale-refused', workers, warning: why });
     return new ScaleError(why);
   }
 

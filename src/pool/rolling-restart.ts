@@ -3,7 +3,7 @@
  * while one runs, another one follows, once for all that ask.
  */
 import { ConfigError } from '../config/config.ts';
-import type { LogSource } from '../log/log.ts';
+import type { Emit } from '../protocol/events.ts';
 import type { OnStep } from './replacer.ts';
 import type { Resizer } from './resizer.ts';
 import type { Settings } from './settings.ts';
@@ -13,7 +13,7 @@ interface Parts {
   settings: Settings;
   resizer: Resizer;
   supervisor: Supervisor;
-  log: LogSource;
+  emit: Emit;
 }
 
 export class RollingRestart {
@@ -41,7 +41,7 @@ export class RollingRestart {
   }
 
   async #run(onStep: OnStep): Promise<void> {
-    const { settings, resizer, supervisor, log } = this.#parts;
+    const { settings, resizer, supervisor, emit } = this.#parts;
     try {
       const takeBack = settings.reload();
       resizer.reload(settings, supervisor);
@@ -55,7 +55,7 @@ export class RollingRestart {
       });
     } catch (error) {
       if (error instanceof ConfigError) {
-        log().error({ event: 'reload.refused', problems: error.problems });
+        emit({ event: 'reload.refused', problems: error.problems });
         const problems = error.problems.length === 1 ? '1 problem' : `${error.problems.length} problems`;
         supervisor.refused(`bad configuration: ${problems}, see reload.refused in the log`);
       }

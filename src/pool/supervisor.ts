@@ -3,11 +3,11 @@
  * One method, `tick`, looks at the world and does the next thing; every event ends in it.
  */
 import type { Config } from '../config/config.ts';
-import type { LogSource } from '../log/log.ts';
+import { fingerprintOf } from '../protocol/audience.ts';
+import type { Emit } from '../protocol/events.ts';
 import type { ExitReason, ToPrimary } from '../protocol/messages.ts';
 import type { Sizing } from '../resources/sizing.ts';
 import type { Headroom } from '../resources/usage.ts';
-import { Announcer, type SupervisorEvents } from './announcer.ts';
 import { Enlargement } from './enlargement.ts';
 import { Failures, type GiveUpReason, isCrash, isFailedStart } from './failures.ts';
 import { Generations, type Refusal } from './generations.ts';
@@ -27,6 +27,16 @@ export interface Hands {
   ticked(handles: WorkerProcess[], wanted: number): void;
   /** Of the container; undefined without a limit. */
   headroom(): Headroom | undefined;
+  emit: Emit;
+}
+
+/** The primary, which is still being loaded while the first worker starts. */
+export interface SupervisorListener {
+  onMessage(handle: WorkerProcess, message: ToPrimary): void;
+  /** Who has sent the SIGKILL that was not ours. */
+  whoKilled(): 'oom' | 'killed';
+  /** The pool gives up; `last` is the worker that failed last. */
+  gaveUp(why: GiveUpReason, last: WorkerProcess): void;
 }
 
 /** A client waits this long for an answer; after that it should be sent to another pod. */
@@ -34,9 +44,13 @@ const BRIDGED_MS = 10_000;
 
 export class Supervisor implements WorkerListener {
   #config: Config;
-  readonly #log: LogSource;
   readonly #hands: Hands;
-  readonly #announcer: Announcer;
+  readonly emit: Emit;
+  #listener: SupervisorListener | undefined;
+  /** For the listener. */
+  readonly #early: ((listener: SupervisorListener) => void)[] = [];
+  /** Workers that have sent a malformed message. */
+  readonly #malformed = new WeakSet<WorkerProcess>();
   readonly #handles = new Set<WorkerProcess>();
   readonly #replacer = new Replacer<WorkerProcess>({
     isHung: handle => this.#watchdog.isHung(handle),
@@ -61,21 +75,20 @@ export class Supervisor implements WorkerListener {
   #timer: NodeJS.Timeout | undefined;
   readonly #watchdog: Watchdog;
 
-  constructor(config: Config, log: LogSource, sizing: Sizing, hands: Hands) {
+  constructor(config: Config, sizing: Sizing, hands: Hands) {
     this.#config = config;
-    this.#log = log;
-    this.#announcer = new Announcer(log);
     this.#hands = hands;
+    this.emit = hands.emit;
     const now = performance.now();
     this.#failures = new Failures(config, now);
     this.#starts = new Starts(this.#failures, sizing, now);
     this.#wanted = sizing.workers;
-    this.#generations = new Generations(log);
+    this.#generations = new Generations(this.emit);
     this.#memory = new PoolMemory(() => hands.headroom());
     this.#recycling = new Recycling(config, this.#memory.footprints);
-    this.#watchdog = new Watchdog(config, log, this.#handles, () => this.tick());
+    this.#watchdog = new Watchdog(config, this.emit, this.#handles, () => this.tick());
     this.#turnover = new Turnover({
-      log,
+      emit: this.emit,
       watchdog: this.#watchdog,
       recycling: this.#recycling,
       replacer: this.#replacer,
@@ -83,9 +96,10 @@ export class Supervisor implements WorkerListener {
     });
   }
 
-  /** Tells `events` from now on, what happened before first. */
-  attach(events: SupervisorEvents): void {
-    this.#announcer.attach(events);
+  /** Calls `listener` from now on, with what happened before first. */
+  attach(listener: SupervisorListener): void {
+    this.#listener = listener;
+    for (const call of this.#early.splice(0)) call(listener);
   }
 
   get wanted(): number {
@@ -167,8 +181,9 @@ export class Supervisor implements WorkerListener {
   }
 
   #setWanted(wanted: number): void {
-    this.#log().info({ event: 'pool.scale', from: this.#wanted, to: wanted });
+    const from = this.#wanted;
     this.#wanted = wanted;
+    this.emit({ event: 'pool.scale', from, to: wanted });
     this.tick();
   }
 
@@ -207,7 +222,6 @@ export class Supervisor implements WorkerListener {
   /** Records a restart that was refused, and why. */
   refused(why: string): void {
     this.#generations.refused(why);
-    this.#announcer.tell(events => events.changed());
   }
 
   /** The same for those workers only that run with another heap than `heapMb`. */
@@ -269,25 +283,53 @@ export class Supervisor implements WorkerListener {
       this.#starts.ready(performance.now());
     }
     if (message.type === 'crashing') this.#countFailure(handle);
-    this.#announcer.said(handle, message); // logged before its consequences
+    if (message.type === 'ready') {
+      const ms = Math.round(performance.now() - handle.startedAt);
+      this.emit({ event: 'worker.ready', ...fieldsOf(handle), generation: handle.generation, ms }); // before its consequences
+    }
+    this.#callListener(listener => listener.onMessage(handle, message));
     this.#noteStarted(performance.now());
     this.tick();
   }
 
+  /** Logs the first malformed message of each worker; all are counted. */
   malformed(handle: WorkerProcess, error: Error): void {
-    this.#announcer.malformed(handle, error);
+    const isFirst = !this.#malformed.has(handle);
+    this.#malformed.add(handle);
+    this.emit({ event: 'worker.malformed-message', ...fieldsOf(handle), error: error.message, isFirst });
   }
 
   exited(handle: WorkerProcess): void {
     this.#handles.delete(handle);
-    this.#announcer.exited(handle);
+    const { reason = 'crash', failure, openFailure, error, drain, lost, snapshot, missedDeadline } = handle;
+    const isStart = isFailedStart(handle);
+    this.emit({
+      event: 'worker.exit',
+      ...fieldsOf(handle),
+      reason,
+      failure,
+      openFailure,
+      fingerprint: error && fingerprintOf(error.message),
+      error,
+      drain,
+      lost,
+      snapshot,
+      isFailure: isCrash(reason) || isStart || missedDeadline,
+      isFailedStart: isStart,
+      missedDeadline,
+    });
     this.#countFailure(handle);
     if (this.#handles.size === 0) this.#emptied?.resolve();
     this.tick();
   }
 
   whoKilled(): 'oom' | 'killed' {
-    return this.#announcer.whoKilled();
+    return this.#listener?.whoKilled() ?? 'killed';
+  }
+
+  #callListener(call: (listener: SupervisorListener) => void): void {
+    if (this.#listener === undefined) this.#early.push(call);
+    else call(this.#listener);
   }
 
   get #active(): WorkerProcess[] {
@@ -323,7 +365,7 @@ export class Supervisor implements WorkerListener {
   #noteStarted(now: number): void {
     const count = this.#count;
     this.#enlargement.look(count.up);
-    if (this.#starts.note(count, now, this.#config.workerStartTimeoutMs)) this.#announcer.tell(events => events.changed());
+    if (this.#starts.note(count, now, this.#config.workerStartTimeoutMs)) this.emit({ event: 'pool.started' });
   }
 
   #start(): WorkerProcess {
@@ -358,19 +400,20 @@ export class Supervisor implements WorkerListener {
     }
     if (verdict.kind === 'give-up') this.#giveUp(verdict.why);
     if (verdict.kind === 'back-off')
-      this.#log().warn({ event: 'pool.backoff', ms: verdict.ms, failures: this.#failures.failuresInARow });
+      this.emit({ event: 'pool.backoff', ms: verdict.ms, failures: this.#failures.failuresInARow });
   }
 
   #stopEnlarging(handle: WorkerProcess): void {
     const back = this.#enlargement.failed(handle);
     if (back === undefined) return;
-    this.#log().error({ event: 'pool.scale-failed', from: this.#wanted, to: back.wanted, error: back.why });
+    const from = this.#wanted;
     this.#wanted = back.wanted;
+    this.emit({ event: 'pool.scale-failed', from, to: back.wanted, error: back.why });
   }
 
   #giveUp(why: GiveUpReason): void {
     const handle = this.#lastFailure;
-    if (handle !== undefined) this.#announcer.tell(events => events.gaveUp(why, handle));
+    if (handle !== undefined) this.#callListener(listener => listener.gaveUp(why, handle));
   }
 
   #wake(now: number): void {
@@ -386,3 +429,5 @@ export class Supervisor implements WorkerListener {
 }
 
 const isUp = ({ state }: WorkerProcess) => state === 'ready' || state === 'cordoned';
+
+const fieldsOf = ({ id: worker, pid: workerPid }: WorkerProcess) => ({ worker, workerPid });

@@ -1,7 +1,7 @@
 /**
  * Has workers replaced that hang or have done their time.
  */
-import type { LogSource } from '../log/log.ts';
+import type { Emit } from '../protocol/events.ts';
 import type { ExitReason } from '../protocol/messages.ts';
 import type { PoolMemory } from './pool-memory.ts';
 import type { Recycling } from './recycling.ts';
@@ -10,7 +10,7 @@ import type { Watchdog } from './watchdog.ts';
 import type { WorkerProcess } from './worker-process.ts';
 
 interface Parts {
-  log: LogSource;
+  emit: Emit;
   watchdog: Watchdog;
   recycling: Recycling<WorkerProcess>;
   replacer: Replacer<WorkerProcess>;
@@ -46,18 +46,18 @@ export class Turnover {
   }
 
   #sayPointless(why: string | undefined): void {
-    if (why !== undefined && why !== this.#saidPointless) this.#parts.log().warn({ event: 'recycling.pointless', why });
+    if (why !== undefined && why !== this.#saidPointless) this.#parts.emit({ event: 'recycling.pointless', why });
     this.#saidPointless = why;
   }
 
   #replace(handle: WorkerProcess, reason: ExitReason): void {
-    const { log, replacer } = this.#parts;
+    const { emit, replacer } = this.#parts;
     const { id: worker, pid: workerPid } = handle;
-    log()[reason === 'hung' ? 'error' : 'info']({ event: 'worker.replace', worker, workerPid, reason });
+    emit({ event: 'worker.replace', worker, workerPid, reason });
     replacer.request([handle], reason).catch((error: Error) => {
       // Asked for again by the next look, after the back-off.
       if (error instanceof ReplacementRefusedError) this.#refusedUntil.set(handle, performance.now() + REFUSED_FOR_MS);
-      log().error({ event: 'worker.replace-failed', worker, reason, error: error.message });
+      emit({ event: 'worker.replace-failed', worker, reason, error: error.message });
     });
   }
 }

@@ -3,7 +3,7 @@
  * never come up.
  */
 import type { Config } from '../config/config.ts';
-import type { LogSource } from '../log/log.ts';
+import type { Emit } from '../protocol/events.ts';
 import type { WorkerProcess } from './worker-process.ts';
 
 /** Silence is measured in beats: ten in WORKER_HEARTBEAT_TIMEOUT_MS, and an idle primary wakes once a second at most. */
@@ -16,14 +16,14 @@ const STACK_TIMEOUT_MS = 3000;
 export class Watchdog {
   readonly #timeoutMs: number;
   readonly #beatMs: number;
-  readonly #log: LogSource;
+  readonly #emit: Emit;
   readonly #handles: Iterable<WorkerProcess>;
   readonly #beat: NodeJS.Timeout;
 
   /** Counts the silence of `handles`, and calls `onBeat` after it. */
-  constructor({ workerHeartbeatTimeoutMs }: Config, log: LogSource, handles: Iterable<WorkerProcess>, onBeat: () => void) {
+  constructor({ workerHeartbeatTimeoutMs }: Config, emit: Emit, handles: Iterable<WorkerProcess>, onBeat: () => void) {
     this.#timeoutMs = workerHeartbeatTimeoutMs;
-    this.#log = log;
+    this.#emit = emit;
     this.#handles = handles;
     const beatMs = workerHeartbeatTimeoutMs === 0 ? LONGEST_BEAT_MS : workerHeartbeatTimeoutMs / BEATS_PER_TIMEOUT;
     this.#beatMs = Math.min(LONGEST_BEAT_MS, Math.max(SHORTEST_BEAT_MS, beatMs));
@@ -54,7 +54,7 @@ export class Watchdog {
     // Needs no file to load, so it works while the kit is being reinstalled.
     const loaded = await import('./hung-stack.ts').catch(() => undefined);
     const stack = address === undefined ? undefined : await loaded?.stackAt(address, pid, STACK_TIMEOUT_MS);
-    this.#log().error({ event: 'worker.hung', worker: id, workerPid: pid, stack: stack ?? 'unavailable' });
+    this.#emit({ event: 'worker.hung', worker: id, workerPid: pid, stack: stack ?? 'unavailable' });
     if (this.isHung(handle)) handle.kill('hung');
     else if (handle.state !== 'exited') handle.beginDrain('hung', drainTimeoutMs);
   }

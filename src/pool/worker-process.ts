@@ -6,6 +6,7 @@ import type { Worker } from 'node:cluster';
 import { heldBy } from '../balancing/tcp-table.ts';
 import type { LogOutputs } from '../log/output.ts';
 import { describeOpenly } from '../protocol/audience.ts';
+import type { Emit } from '../protocol/events.ts';
 import {
   type Broadcast,
   type Drain,
@@ -51,6 +52,8 @@ export interface WorkerListener {
   /** Who has sent the SIGKILL that was not ours. */
   whoKilled(): 'oom' | 'killed';
   exited(handle: WorkerProcess): void;
+  /** Its changes of state, but for `ready` and `exited`. */
+  emit: Emit;
 }
 
 export interface WorkerStart {
@@ -119,6 +122,7 @@ export class WorkerProcess {
   /** Both undefined where the system refused the fork at once. */
   readonly #worker: Worker | undefined;
   readonly #channel: WorkerChannel | undefined;
+  readonly #emit: Emit;
 
   constructor(start: WorkerStart, listener: WorkerListener) {
     const { id, generation, heapMb, environment, sessionKeys, retained, slots, outputs, isInspected } = start;
@@ -126,6 +130,7 @@ export class WorkerProcess {
     this.generation = generation;
     this.heapMb = heapMb;
     this.isInspected = isInspected;
+    this.#emit = listener.emit;
     const ended = (reason: () => ExitReason, failure: string) => {
       if (this.state === 'exited') return;
       this.state = 'exited';
@@ -146,6 +151,7 @@ export class WorkerProcess {
       return;
     }
     this.#worker = worker;
+    this.#emit({ event: 'worker.starting', ...this.#fields, generation });
     this.#channel = new WorkerChannel(worker, {
       onMessage: message => {
         this.silentMs = 0;
@@ -183,6 +189,10 @@ export class WorkerProcess {
 
   get pid(): number {
     return this.#worker?.process.pid ?? 0;
+  }
+
+  get #fields() {
+    return { worker: this.id, workerPid: this.pid };
   }
 
   get isPermanent(): boolean {
@@ -258,7 +268,10 @@ export class WorkerProcess {
   async setCordoned(cordoned: boolean): Promise<void> {
     if (!this.isActive) return;
     this.#wantsCordon = cordoned;
-    if (cordoned && this.state === 'ready') this.state = 'cordoned';
+    if (cordoned && this.state === 'ready') {
+      this.state = 'cordoned';
+      this.#emit({ event: 'worker.cordoned', ...this.#fields });
+    }
     this.send({ type: cordoned ? 'cordon' : 'uncordon' });
     await this.#acknowledged();
   }
@@ -309,7 +322,10 @@ export class WorkerProcess {
 
   #leaving(reason: ExitReason, deadlineMs: number): void {
     this.#reason ??= reason;
-    this.state = 'draining';
+    if (this.state !== 'draining') {
+      this.state = 'draining';
+      this.#emit({ event: 'worker.draining', ...this.#fields, reason: this.#reason });
+    }
     this.#settleRequests();
     clearTimeout(this.#deadline);
     this.#deadline = setTimeout(() => this.giveUp(reason, `not gone after ${deadlineMs} ms, killed`), deadlineMs);
@@ -368,7 +384,10 @@ export class WorkerProcess {
         this.#requests.shift()?.resolve();
         break;
       case 'uncordoned':
-        if (this.state === 'cordoned' && !this.#wantsCordon) this.state = 'ready';
+        if (this.state === 'cordoned' && !this.#wantsCordon) {
+          this.state = 'ready';
+          this.#emit({ event: 'worker.uncordoned', ...this.#fields });
+        }
         this.#requests.shift()?.resolve();
         break;
       case 'diagnosed':

@@ -16,19 +16,20 @@ import { Diagnostics } from '../control/diagnostics.ts';
 import type { ControlSocket } from '../control/socket.ts';
 import type { LogSource } from '../log/log.ts';
 import type { LogOutputs } from '../log/output.ts';
-import type { SupervisorEvents } from '../pool/announcer.ts';
 import type { GiveUpReason } from '../pool/failures.ts';
 import { OomWatch } from '../pool/oom.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { Resizer } from '../pool/resizer.ts';
 import { RollingRestart } from '../pool/rolling-restart.ts';
 import type { Settings } from '../pool/settings.ts';
-import type { Supervisor } from '../pool/supervisor.ts';
+import type { Supervisor, SupervisorListener } from '../pool/supervisor.ts';
 import type { WorkerProcess } from '../pool/worker-process.ts';
+import type { EventListener, WorkerExit } from '../protocol/events.ts';
 import { ExitCode, type RedisState, type ToPrimary } from '../protocol/messages.ts';
 import { readerBelow } from '../resources/cgroup.ts';
 import { memoryUsage, readUsage } from '../resources/usage.ts';
 import { Relay } from './event-bus.ts';
+import type { Events } from './events.ts';
 import { type Owner, RedisHealth } from './redis-health.ts';
 import { Shutdown } from './shutdown.ts';
 import { type Command, execute, type SignalQueue } from './signals.ts';
@@ -37,8 +38,8 @@ import { type Command, execute, type SignalQueue } from './signals.ts';
 const VERSION = (createRequire(import.meta.url)('../../package.json') as { version: string }).version;
 
 /** Runs this process as the primary of a pool that has begun to start, until a signal or its workers end it. */
-export async function runPrimary(pool: Pool, signals: SignalQueue): Promise<void> {
-  const primary = new Primary(pool);
+export async function runPrimary(pool: Pool, events: Events, signals: SignalQueue): Promise<void> {
+  const primary = new Primary(pool, events);
   pool.supervisor.attach(primary);
   logStart(pool);
   signals.open(command => primary.execute(command));
@@ -48,9 +49,10 @@ export async function runPrimary(pool: Pool, signals: SignalQueue): Promise<void
   await primary.openRelay();
 }
 
-class Primary implements SupervisorEvents {
+class Primary implements SupervisorListener {
   readonly #settings: Settings;
   readonly #log: LogSource;
+  readonly #events: Events;
   readonly #resizer: Resizer;
   readonly #supervisor: Supervisor;
   readonly #balancing: Balancing;
@@ -70,13 +72,15 @@ class Primary implements SupervisorEvents {
   #isListening = false;
   #hasBeenReady = false;
 
-  constructor(pool: Pool) {
+  constructor(pool: Pool, events: Events) {
     const { settings, resizer, supervisor, balancing, retained, log, outputs } = pool;
     this.#settings = settings;
     this.#resizer = resizer;
     this.#supervisor = supervisor;
     this.#balancing = balancing;
     this.#log = log;
+    this.#events = events;
+    const { emit } = events;
     this.#outputs = outputs;
     this.#diagnostics = new Diagnostics({
       root: settings.config.sizingRoot,
@@ -85,7 +89,7 @@ class Primary implements SupervisorEvents {
       mayLeave: handle => supervisor.mayLeave(handle),
       log,
     });
-    this.#restarts = new RollingRestart({ settings, resizer, supervisor, log });
+    this.#restarts = new RollingRestart({ settings, resizer, supervisor, emit });
     this.#shutdown = new Shutdown(pool, this.#totals, {
       closeRedis: () => this.#relay.close(),
       closeControl: () => this.#control?.close(),
@@ -97,13 +101,15 @@ class Primary implements SupervisorEvents {
       pod: () => this.#pod(),
       workers: () => supervisor.handles,
       onState: (state, message) => this.#redisChanged(state, message, 'primary'),
-      onConnected: () => this.changed(),
+      onConnected: () => this.#checkReady(),
     });
     this.#redis = new RedisHealth(log, () => [
       ...this.#relay.redisRefusals,
       ...supervisor.handles.flatMap(({ snapshot }) => snapshot?.redisRefusals ?? []),
     ]);
     this.#history = new History(() => this.#pod());
+    for (const listener of [this.#totals.onEvent, this.#history.onEvent, this.#onEvent]) events.listen(listener);
+    events.forgetPast();
   }
 
   /** Follows the limits of the container while it runs. */
@@ -112,7 +118,7 @@ class Primary implements SupervisorEvents {
   }
 
   execute(command: Command): void {
-    this.#log().info({ event: 'signal', command });
+    this.#events.emit({ event: 'signal', command });
     execute(command, {
       supervisor: this.#supervisor,
       resizer: this.#resizer,
@@ -157,6 +163,7 @@ class Primary implements SupervisorEvents {
       fleet: this.#relay,
       redis: this.#redis,
       history: this.#history,
+      emit: this.#events.emit,
     };
     this.#control = await openControlSocket(path, context, this.#log);
   }
@@ -167,25 +174,30 @@ class Primary implements SupervisorEvents {
     await this.#relay.open();
   }
 
-  changed(): void {
-    this.#history.changed();
+  readonly #onEvent: EventListener = event => {
+    if (event.event === 'worker.exit') this.#exited(event);
+    this.#checkReady();
+  };
+
+  #checkReady(): void {
     if (this.#state !== 'starting' || whyNotStarted(this.#view()) !== undefined) return;
     this.#hasBeenReady = true;
     const ms = Math.round(process.uptime() * 1000);
     const { serving, wanted } = this.#supervisor;
-    this.#log().info({ event: 'pool.ready', workers: serving.length, wanted, ms });
+    this.#events.emit({ event: 'pool.ready', workers: serving.length, wanted, ms });
   }
 
-  said(handle: WorkerProcess, message: ToPrimary): void {
+  onMessage(handle: WorkerProcess, message: ToPrimary): void {
+    const { emit } = this.#events;
     switch (message.type) {
       case 'ready':
         if (!this.#isListening)
-          this.#log().info({ event: 'app.listening', url: `http://${hostAndPort(this.#settings.config.host, message.port)}` });
+          emit({ event: 'app.listening', url: `http://${hostAndPort(this.#settings.config.host, message.port)}` });
         this.#isListening = true;
         this.#port.resolve(message.port);
         break;
       case 'failed':
-        this.#log().error({
+        emit({
           event: 'worker.failed',
           worker: handle.id,
           stage: message.stage,
@@ -200,7 +212,7 @@ class Primary implements SupervisorEvents {
         this.#relay.broadcast({ event: message.event, json: message.json }, handle.id);
         break;
       case 'waiting':
-        this.#log().info({ event: 'drain.waiting', worker: handle.id, open: message.open, requests: message.oldest });
+        emit({ event: 'drain.waiting', worker: handle.id, open: message.open, requests: message.oldest });
         break;
       case 'diagnosed':
         this.#diagnostics.onDiagnosed(message);
@@ -209,22 +221,16 @@ class Primary implements SupervisorEvents {
         void this.#diagnostics.snapshotAll([handle]);
         break;
     }
+    this.#checkReady();
   }
 
-  malformed(): void {
-    this.#totals.malformedMessages++;
-  }
-
-  exited(handle: WorkerProcess): void {
-    this.#totals.exited(handle);
-    this.#redis.forget(handle.id);
-    this.#history.exited(handle);
-    if (!this.#supervisor.handles.some(({ id }) => id === handle.id)) this.#balancing.clear(handle.id);
+  #exited({ worker, drain, lost, missedDeadline }: WorkerExit): void {
+    this.#redis.forget(worker);
+    if (!this.#supervisor.handles.some(({ id }) => id === worker)) this.#balancing.clear(worker);
     // What it had open is lost, and nobody can say how much: its last report knows no request that blocked its loop.
-    if (this.#shutdown.hasBegun && handle.missedDeadline) this.#shutdown.markLost();
-    for (const { method, path, ageMs } of handle.drain?.cut ?? handle.lost?.oldest ?? []) {
-      this.#log().warn({ event: 'request.cut', worker: handle.id, method, path, ageMs });
-    }
+    if (this.#shutdown.hasBegun && missedDeadline) this.#shutdown.markLost();
+    for (const { method, path, ageMs } of drain?.cut ?? lost?.oldest ?? [])
+      this.#log().warn({ event: 'request.cut', worker, method, path, ageMs });
   }
 
   whoKilled(): 'oom' | 'killed' {

@@ -64,7 +64,7 @@ export class Shutdown {
    */
   abort(code: ExitCode, message: string, openMessage = message): void {
     if (this.#hasBegun) return;
-    this.#pool.log().fatal({ event: 'primary.abort', code, error: message });
+    this.#pool.emit({ event: 'primary.abort', code, error: message });
     writeTerminationMessage(openMessage);
     this.#begin(code, 0);
   }
@@ -84,7 +84,7 @@ export class Shutdown {
 
   /** Ends all workers; resolves when the last one has exited and Redis is closed. */
   async drain(): Promise<void> {
-    const { settings, resizer, supervisor, balancing, log } = this.#pool;
+    const { settings, resizer, supervisor, balancing, emit } = this.#pool;
     resizer.close();
     supervisor.stop();
     for (const handle of supervisor.handles) handle.send({ type: 'soft' });
@@ -92,7 +92,7 @@ export class Shutdown {
 
     const { shutdownTimeoutMs } = settings.config;
     const deadline = performance.now() + shutdownTimeoutMs;
-    log().info({ event: 'shutdown.drain', workers: supervisor.handles.length, timeoutMs: shutdownTimeoutMs });
+    emit({ event: 'shutdown.drain', workers: supervisor.handles.length, timeoutMs: shutdownTimeoutMs });
     supervisor.endSilent();
     await this.#emptyAcceptQueues(shutdownTimeoutMs * ACCEPT_SHARE);
     if (supervisor.handles.length === 0) this.#countUnserved();
@@ -128,8 +128,8 @@ export class Shutdown {
   /** Still accepting: load balancers need this time to stop sending new connections. */
   async #delay(): Promise<void> {
     if (this.#delayMs === 0) return;
-    const { supervisor, log } = this.#pool;
-    log().info({ event: 'shutdown.delay', ms: this.#delayMs });
+    const { supervisor, emit } = this.#pool;
+    emit({ event: 'shutdown.delay', ms: this.#delayMs });
     await Promise.race([new Promise(resolve => setTimeout(resolve, this.#delayMs)), supervisor.empty()]);
   }
 
@@ -171,11 +171,10 @@ export class Shutdown {
 
   /** Counts queued connections that no worker will accept: closing the last listener resets them. */
   #countUnserved(): void {
-    const { balancing, log } = this.#pool;
+    const { balancing, emit } = this.#pool;
     const connections = balancing.waiting ?? 0;
     if (connections === 0) return;
-    log().warn({ event: 'shutdown.unserved', connections });
-    this.#totals.unserved(connections);
+    emit({ event: 'shutdown.unserved', connections });
   }
 
   /**
@@ -183,26 +182,25 @@ export class Shutdown {
    * code: otherwise any client could.
    */
   async #untilAcknowledged(deadline: number): Promise<void> {
-    const { balancing, log } = this.#pool;
+    const { balancing, emit } = this.#pool;
     const clock = { look: () => sendQueues(balancing.port), now: () => performance.now(), sleep };
     const left = await untilAcknowledged(clock, Math.max(0, deadline - performance.now()));
     if (left.size === 0) return;
     const bytes = [...left.values()].reduce((sum, each) => sum + each, 0);
-    log().warn({ event: 'shutdown.unacknowledged', connections: left.size, bytes });
-    this.#totals.drains.unacknowledgedConnections += left.size;
+    emit({ event: 'shutdown.unacknowledged', connections: left.size, bytes });
   }
 
   /** Reports the requests aborted since the shutdown began, and `open` ones that end with this process, in the log and the exit code. */
   #reportAborted(open = 0): void {
     const requests = this.#totals.drains.cutRequests - this.#abortedBefore + open;
     if (requests === 0) return;
-    this.#pool.log().warn({ event: 'shutdown.cut', requests });
+    this.#pool.emit({ event: 'shutdown.cut', requests });
     this.markLost();
   }
 
   async #exit(code: ExitCode, stallMs: number): Promise<void> {
     this.#hooks.closeControl();
-    this.#pool.log().info({ event: 'primary.exit', code });
+    this.#pool.emit({ event: 'primary.exit', code });
     await this.#pool.outputs.flush(stallMs);
     process.exit(code);
   }
