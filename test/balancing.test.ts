@@ -2,10 +2,19 @@ import assert from 'node:assert/strict';
 import { closeSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { Distrust } from '../src/balancing/accept-gate.ts';
-import { Balancing, MEANS, Slots } from '../src/balancing/balancing.ts';
-import { averageWith, betterOff, faded, type Gated, type Load, surplus, turnsAfter, weigher } from '../src/balancing/policy.ts';
-import { Board, type Entry } from '../src/balancing/scoreboard.ts';
+import { Suspects } from '../src/balancing/accept-gate.ts';
+import { Balancing, ListenerAssignment } from '../src/balancing/balancing.ts';
+import {
+  averageWith,
+  betterOff,
+  excessConnections,
+  faded,
+  type GatedPolicy,
+  type Load,
+  RULES,
+  turnsAfter,
+} from '../src/balancing/policy.ts';
+import { type Entry, Scoreboard } from '../src/balancing/scoreboard.ts';
 import type { Policy } from '../src/config/config.ts';
 import { temporaryFolder } from './process/operator.ts';
 
@@ -18,7 +27,8 @@ const load = (connections: number, responseMs = 0, averagedAt = 0): Load => ({
   turns: 0,
 });
 
-const shouldLeaveIt = (policy: Gated, own: Load, others: Load[], now: number) => betterOff(policy, own, others, now).length > 0;
+const shouldLeaveIt = (policy: GatedPolicy, own: Load, others: Load[], now: number) =>
+  betterOff(policy, own, others, now).length > 0;
 
 describe('whether a worker leaves a connection to others', () => {
   test('never where it is the only one, or with policy none', () => {
@@ -118,7 +128,7 @@ describe('whether a worker leaves a connection to others', () => {
   });
 
   test('with response-time: differences that may be chance count for nothing', () => {
-    const weights = (...loads: Load[]) => loads.map(weigher('response-time', loads, 0));
+    const weights = (...loads: Load[]) => loads.map(RULES['response-time'].weigh(loads, 0));
     assert.deepEqual(weights(load(9, 20), load(9, 45), load(9, 21)), [10, 10, 10]);
     assert.deepEqual(weights(load(9, 0.1), load(9, 8)), [10, 10], 'both fast');
     assert.deepEqual(weights(load(9, 20), load(9, 100), load(9, 20)), [10, 50, 10]);
@@ -126,7 +136,7 @@ describe('whether a worker leaves a connection to others', () => {
 
   test('a worker gives away what it has far beyond its share, a tenth a second at most', () => {
     const given = (own: number, ...others: number[]) =>
-      surplus(
+      excessConnections(
         load(own),
         others.map(n => load(n)),
       );
@@ -144,88 +154,91 @@ describe('whether a worker leaves a connection to others', () => {
 });
 
 test('a worker that left a connection waiting is not waited for until it says something, longer each time', () => {
-  const distrust = new Distrust();
+  const suspects = new Suspects();
   const silent: Entry = { ...load(0), id: 2, pid: 2, state: 'open' };
-  distrust.remember([silent]);
-  assert.deepEqual(distrust.silentAmong([silent, { ...silent, id: 3 }]), [silent]);
-  assert.deepEqual(distrust.silentAmong([{ ...silent, sequence: 2 }]), []);
-  distrust.add(silent, 1000);
+  suspects.remember([silent]);
+  assert.deepEqual(suspects.silentAmong([silent, { ...silent, id: 3 }]), [silent]);
+  assert.deepEqual(suspects.silentAmong([{ ...silent, sequence: 2 }]), []);
+  suspects.add(silent, 1000);
   assert.deepEqual(
-    [1049, 1050].map(now => distrust.trusts(silent, now)),
-    [false, true],
+    [1049, 1050].map(now => suspects.has(silent, now)),
+    [true, false],
   );
-  distrust.add(silent, 1050);
-  assert.equal(distrust.trusts(silent, 1149), false);
-  assert.equal(distrust.trusts({ ...silent, sequence: 2 }, 1149), true);
+  suspects.add(silent, 1050);
+  assert.equal(suspects.has(silent, 1149), true);
+  assert.equal(suspects.has({ ...silent, sequence: 2 }, 1149), false);
 });
 
 const asked = (policy: Policy) => ({ policy, address: '127.0.0.1', port: 0, workers: 2 });
 
-describe('the board', () => {
-  test('the board has a name that no other user can create first', () => {
+describe('the scoreboard', () => {
+  test('the scoreboard has a name that no other user can create first', () => {
     const folder = temporaryFolder();
-    writeFileSync(join(folder, `bosun-board-${process.pid}`), '');
-    closeSync(Board.create(folder).fd);
+    writeFileSync(join(folder, `bosun-scoreboard-${process.pid}`), '');
+    closeSync(Scoreboard.create(folder).fd);
     assert.equal(readdirSync(folder).length, 1, 'and none once it is open');
   });
 
   test('shows each worker what the others have written, the policy, and nobody who has gone', () => {
-    const primary = Board.create();
-    const [first, last] = [new Board(primary.fd), new Board(primary.fd)];
+    const primary = Scoreboard.create();
+    const [first, last] = [new Scoreboard(primary.fd), new Scoreboard(primary.fd)];
     primary.setPolicy('least-connections');
     for (const id of [1, 1025]) primary.clear(id);
     const open: Entry = { ...load(3, 12.5, 99), id: 1, pid: 77, state: 'open' };
-    const shut: Entry = { ...load(7), id: 1025, pid: 78, state: 'shut' };
+    const shut: Entry = { ...load(7), id: 1025, pid: 78, state: 'closed' };
     first.report(open);
     last.report(shut);
-    assert.deepEqual(first.look(), { policy: 'least-connections', entries: [open, shut] });
+    assert.deepEqual(first.read(), { policy: 'least-connections', entries: [open, shut] });
     primary.setPolicy('response-time');
     primary.clear(1025);
-    assert.deepEqual(last.look(), { policy: 'response-time', entries: [open] });
-    first.report({ ...open, state: 'away' });
-    assert.deepEqual(last.look().entries, []);
+    assert.deepEqual(last.read(), { policy: 'response-time', entries: [open] });
+    first.report({ ...open, state: 'stopped' });
+    assert.deepEqual(last.read().entries, []);
     closeSync(primary.fd);
   });
 
-  test('a board that cannot be created makes the policy none, with a warning', () => {
+  test('a scoreboard that cannot be created makes the policy none, with a warning', () => {
     for (const folder of ['/proc/no-such-folder', '/dev/full']) {
-      const balancing = new Balancing(asked('least-connections'), { ...MEANS, createBoard: () => Board.create(folder) });
+      const balancing = new Balancing(asked('least-connections'), { createScoreboard: () => Scoreboard.create(folder) });
       assert.equal(balancing.policy, 'none');
       assert.match(
         String(balancing.warning),
-        /^the policy is none instead of least-connections: no file in memory .*(ENOENT|ENOTDIR)/,
+        /^the policy is none instead of least-connections: cannot create the scoreboard in memory: .*(ENOENT|ENOTDIR)/,
       );
-      assert.match(String(balancing.change('least-connections')), /the policy is none, and it can't be taken while/);
+      assert.match(
+        String(balancing.change('least-connections')),
+        /^cannot switch from none at run time; set NODE_CLUSTER_SCHED_POLICY and restart$/,
+      );
     }
   });
 });
 
 test('if Node.js cannot pause a listener the policy is none, with a warning', () => {
-  const balancing = new Balancing(asked('rr'), { ...MEANS, canPause: () => false });
+  const balancing = new Balancing(asked('rr'), { canPause: () => false });
   assert.equal(balancing.policy, 'none');
-  assert.match(String(balancing.warning), /^the policy is none instead of rr: Node\.js v[\d.]+ can't pause a listening socket$/);
+  assert.match(String(balancing.warning), /^the policy is none instead of rr: Node\.js v[\d.]+ cannot pause a listening socket$/);
 });
 
 test('reuseport where the system has no SO_REUSEPORT is bad configuration', () => {
-  const manySockets = () => {
+  const bindMany = () => {
     throw new Error('bind ENOTSUP');
   };
-  assert.throws(() => new Balancing(asked('reuseport'), { ...MEANS, manySockets }), {
+  assert.throws(() => new Balancing(asked('reuseport'), { bindMany }), {
     name: 'ConfigError',
     message:
-      /NODE_CLUSTER_SCHED_POLICY: reuseport is not to be had here \(bind ENOTSUP\): expected one of rr, none, least-connections/,
+      /NODE_CLUSTER_SCHED_POLICY must be one of rr, none, least-connections, response-time, got "reuseport", which is not supported on this platform \(bind ENOTSUP\)/,
   });
 });
 
 describe('slots', () => {
   /** Each step: the ids that serve, and the size of the pool. */
   const follow = (most: number, ...steps: [number[], number][]) => {
-    const slots = new Slots(most);
+    const slots = new ListenerAssignment(most);
     return steps.map(([serving, wanted]) => Object.fromEntries(slots.assign(serving, wanted)));
   };
 
   test('are one for each worker, whatever the order in which they come', () => {
-    assert.deepEqual(new Slots(4).forNewcomer(3), [0, 1, 2], 'the first one serves all');
+    assert.deepEqual(new ListenerAssignment(4).forNewcomer(3), [0, 1, 2], 'the first one serves all');
     assert.deepEqual(follow(4, [[2], 3], [[2, 1], 3], [[1, 2, 3], 3]), [
       { 2: [0, 1, 2] },
       { 1: [2], 2: [0, 1] },
@@ -264,7 +277,7 @@ describe('slots', () => {
   test('never lack a server, and no worker lacks a slot, over any history', () => {
     for (let history = 0; history < 200; history++) {
       const most = 1 + (history % 5);
-      const slots = new Slots(most);
+      const slots = new ListenerAssignment(most);
       let opened = 0;
       for (let step = 0; step < 30; step++) {
         const wanted = 1 + Math.floor(Math.random() * 8);

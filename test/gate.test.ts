@@ -3,45 +3,45 @@ import { EventEmitter, once } from 'node:events';
 import { Socket } from 'node:net';
 import { after, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
-import { Gate } from '../src/balancing/accept-gate.ts';
-import { Board, type GateState } from '../src/balancing/scoreboard.ts';
+import { AcceptGate } from '../src/balancing/accept-gate.ts';
+import { type GateState, Scoreboard } from '../src/balancing/scoreboard.ts';
 
 /** No process has this id: nobody is woken. */
 const NOBODY = 2 ** 30;
 const SOON = { signal: AbortSignal.timeout(20_000) };
 
-/** Worker 1's gate, shut: it has three connections, and the board says that worker 2 has none. */
-function shutGate(state: GateState) {
-  const board = Board.create();
-  board.setPolicy('least-connections');
-  board.clear(2);
+/** Worker 1's gate, shut: it has three connections, and the scoreboard says that worker 2 has none. */
+function closedGate(state: GateState) {
+  const scoreboard = Scoreboard.create();
+  scoreboard.setPolicy('least-connections');
+  scoreboard.clear(2);
   let sequence = 0;
   const other = { id: 2, pid: NOBODY, connections: 0, responseMs: 0, averagedAt: 0, takenAt: 0, turns: 0 };
-  const otherSays = () => board.report({ ...other, state, sequence: ++sequence });
+  const otherSays = () => scoreboard.report({ ...other, state, sequence: ++sequence });
   otherSays();
   const news = new EventEmitter();
   let isOpen = false;
-  const gate = new Gate(1, board);
+  const gate = new AcceptGate(1, scoreboard);
   const change = (open: boolean) => () => {
     isOpen = open;
     news.emit(open ? 'released' : 'held');
   };
-  gate.open({ hold: change(false), release: change(true) });
-  for (let count = 0; count < 3; count++) gate.accepted(new Socket());
+  gate.start({ hold: change(false), release: change(true) });
+  for (let count = 0; count < 3; count++) gate.onConnection(new Socket());
   assert.equal(isOpen, false, 'it leaves the next one to the idle worker');
-  after(() => gate.retire());
+  after(() => gate.stop());
   return { news, otherSays, isOpen: () => isOpen };
 }
 
-for (const state of ['open', 'shut'] as const) {
+for (const state of ['open', 'closed'] as const) {
   test(`a gate opens where the better worker says nothing any more, its own gate being ${state}`, async () => {
-    const { news } = shutGate(state);
+    const { news } = closedGate(state);
     await once(news, 'released', SOON);
   });
 }
 
 test('a gate stays shut while the better worker says something, and opens when it falls silent', async () => {
-  const { news, otherSays, isOpen } = shutGate('open');
+  const { news, otherSays, isOpen } = closedGate('open');
   let opened = 0;
   news.on('released', () => opened++);
   let [longestMs, lastAt] = [0, performance.now()];

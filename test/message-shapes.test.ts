@@ -52,9 +52,9 @@ const TO_PRIMARY: { [T in ToPrimary['type']]: Extract<ToPrimary, { type: T }> } 
 };
 
 const TO_WORKER: { [T in ToWorker['type']]: Extract<ToWorker, { type: T }> } = {
-  start: { type: 'start', sessionKeys: ['a'], retained: [{ event: 'news', json: '1' }], slots: [0] },
-  serve: { type: 'serve', slots: [] },
-  'take-all': { type: 'take-all', slots: [0, 1] },
+  start: { type: 'start', sessionKeys: ['a'], retained: [{ event: 'news', json: '1' }], listeners: [0] },
+  serve: { type: 'serve', listeners: [] },
+  'take-all': { type: 'take-all', listeners: [0, 1] },
   soft: { type: 'soft' },
   drain: { type: 'drain', sentAt: 81_000.5, timeoutMs: 25_000, quietMs: 300, endStalled: true },
   cordon: { type: 'cordon' },

@@ -12,7 +12,7 @@ const line = (local: string, state: string, txQueue: number, remotePort: string)
 async function wait(left: (ms: number) => Record<string, number>, timeoutMs: number): Promise<[number, SendQueues]> {
   let now = 0;
   const world = {
-    look: () => new Map(Object.entries(left(now))),
+    poll: () => new Map(Object.entries(left(now))),
     now: () => now,
     sleep: async (ms: number) => {
       now += ms;
@@ -61,15 +61,15 @@ test('the wait ends at the deadline', async () => {
 });
 
 test('slow polling uses a tenth of the time', async () => {
-  let [now, looks] = [0, 0];
-  const look = () => {
+  let [now, polls] = [0, 0];
+  const poll = () => {
     now += 100;
-    looks++;
+    polls++;
     return new Map([['slow', 1_000_000 - now]]);
   };
   const sleep = async (ms: number) => {
     now += ms;
   };
-  await untilAcknowledged({ look, now: () => now, sleep }, 10_000);
-  assert.ok(looks <= 11, `${looks} looks in 10 s`);
+  await untilAcknowledged({ poll, now: () => now, sleep }, 10_000);
+  assert.ok(polls <= 11, `${polls} polls in 10 s`);
 });

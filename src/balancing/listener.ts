@@ -1,17 +1,97 @@
 /**
- * How a worker gets its connections: it accepts them from inherited listening sockets.
+ * The app's listening sockets. The primary binds them and never accepts from them; every worker inherits them, so that a socket and the
+ * connections in its queue outlive each worker. A worker accepts from those that are assigned to it.
  */
-
 import { fstatSync } from 'node:fs';
 import { BoundSocket, createServer, isIP, Server as NetServer, type Server, Socket } from 'node:net';
 import { hostAndPort, LOOPBACK_ADDRESS } from '../config/parse.ts';
 
-/** Connections that may wait; the kernel allows net.core.somaxconn (4096). With Node's 511 a burst of 1,000 makes clients try again after 1 s. */
+/** The app cannot listen on HOST:PORT. The message says why. */
+export class PortError extends Error {
+  /** By another process. */
+  readonly isTaken: boolean;
+
+  constructor(host: string, port: number, cause: unknown) {
+    super(`${hostAndPort(host, port)}: cannot listen: ${(cause as Error).message} (HOST, PORT)`, { cause });
+    this.name = 'PortError';
+    this.isTaken = (cause as NodeJS.ErrnoException).code === 'EADDRINUSE';
+  }
+}
+
+/** @throws PortError if `host` is a name that does not resolve */
+export async function addressOf(host: string, port: number): Promise<string> {
+  if (isIP(host) !== 0) return host;
+  try {
+    // Loading it costs 6 ms at each start, which an address does without.
+    const { lookup } = await import('node:dns/promises');
+    return (await lookup(host)).address;
+  } catch (error) {
+    throw new PortError(host, port, error);
+  }
+}
+
+/** The primary's side. */
+export class ListeningSockets {
+  readonly #sockets: BoundSocket[];
+
+  private constructor(sockets: BoundSocket[]) {
+    this.#sockets = sockets;
+  }
+
+  /** One socket that all workers share. @throws PortError */
+  static shared(host: string, port: number): ListeningSockets {
+    return new ListeningSockets([bind(host, port, false)]);
+  }
+
+  /** Several with SO_REUSEPORT, over which the kernel spreads connections. @throws PortError; the system's error if it has no SO_REUSEPORT */
+  static many(host: string, port: number, count: number): ListeningSockets {
+    // With SO_REUSEPORT alone, two servers of one user would share a port without noticing.
+    const alone = bind(host, port, false);
+    const { port: real = port } = addressIn(alone);
+    alone.close();
+    return new ListeningSockets(Array.from({ length: count }, () => bind(host, real, true)));
+  }
+
+  get fds(): number[] {
+    return this.#sockets.map(socket => socket.fd());
+  }
+
+  /** Of all of them; the real one if 0 was given. */
+  get port(): number {
+    const [first] = this.#sockets;
+    return (first && addressIn(first).port) ?? 0;
+  }
+
+  /** Their numbers in /proc. */
+  get inodes(): number[] {
+    return this.fds.map(fd => fstatSync(fd).ino);
+  }
+
+  close(): void {
+    for (const socket of this.#sockets) socket.close();
+  }
+}
+
+function bind(host: string, port: number, reusePort: boolean): BoundSocket {
+  try {
+    return new BoundSocket({ host, port, reusePort });
+  } catch (error) {
+    if (reusePort && (error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
+    throw new PortError(host, port, error);
+  }
+}
+
+function addressIn(socket: BoundSocket): { port?: number } {
+  const address = socket.address();
+  return typeof address === 'string' ? {} : address;
+}
+
+/** Connections that may queue; the kernel allows net.core.somaxconn (4096). With Node's 511, clients of a burst of 1,000 try again after 1 s. */
 const BACKLOG = 4096;
 
 /**
- * What libuv offers and Node's net.Server does not: to stop and start polling a listening socket. readStop and readStart are what
- * net.Socket calls on the same class of handle. The one place in the kit that relies on it; the primary takes `none` where it is missing.
+ * The methods of libuv's handle that start and stop polling a listening socket; Node's net.Server does not offer them. net.Socket calls them
+ * on the same class of handle. Only this file relies on them, and the primary falls back to the policy `none` if they are missing.
  */
 interface Pausable {
   readStart(): number;
@@ -25,7 +105,7 @@ function pausableOf(server: Server): Pausable | undefined {
   return hasBoth ? (handle as Pausable) : undefined;
 }
 
-/** Whether this Node.js can pause accepting, which an intake needs to leave connections to others. Tested on a socket of its own. */
+/** Whether this Node.js can pause a listener, which an accept gate needs. Tries it on a socket of its own. */
 export function canPause(): boolean {
   const server = createServer().listen(new BoundSocket({ host: LOOPBACK_ADDRESS }));
   const can = pausableOf(server) !== undefined;
@@ -33,43 +113,43 @@ export function canPause(): boolean {
   return can;
 }
 
-/** All sockets are known from the start; the primary decides which of them it serves. */
-export class Intake {
+/** A worker's side: the inherited sockets by their index. It polls those that are assigned to it, unless it is paused or held. */
+export class Listeners {
   readonly #http: Server;
   readonly #fds: readonly number[];
-  /** By slot. A socket that this worker has never served is only a descriptor. */
-  readonly #listeners = new Map<number, { server: Server; handle: Pausable | undefined }>();
-  #served: number[];
+  /** By index. A socket that was never assigned is only a descriptor. */
+  readonly #opened = new Map<number, { server: Server; handle: Pausable | undefined }>();
+  #assigned: readonly number[];
   #isPaused = false;
   #isHeld = false;
   #isClosed = false;
 
-  constructor(http: Server, fds: readonly number[], served: number[]) {
+  constructor(http: Server, fds: readonly number[], assigned: readonly number[]) {
     this.#http = http;
     this.#fds = fds;
-    this.#served = served;
+    this.#assigned = assigned;
   }
 
-  /** Begins to take connections; resolves with the port. @throws what `listen` reports */
+  /** Begins to accept; resolves with the port. @throws the error of `listen` */
   async open(): Promise<number> {
-    // The first one is the http server's own: it begins to watch its time-outs when it listens.
+    // The first is the http server's own: it begins to enforce its time-outs when it listens.
     await listening(this.#http, () => this.#listen(0, this.#http));
     this.#poll();
     return portOf(this.#http);
   }
 
-  /** False where Node.js has changed: then every gate is open, always. */
+  /** False if Node.js has no such methods: then accept gates have no effect. */
   get canPause(): boolean {
-    return [...this.#listeners.values()].every(({ handle }) => handle !== undefined);
+    return [...this.#opened.values()].every(({ handle }) => handle !== undefined);
   }
 
-  /** From now on these slots and no others. */
-  serve(slots: number[]): void {
-    this.#served = slots;
-    if (this.#listeners.size > 0 && !this.#isClosed) this.#poll();
+  /** Accepts from these sockets and no others. */
+  serve(assigned: readonly number[]): void {
+    this.#assigned = assigned;
+    if (this.#opened.size > 0) this.#poll();
   }
 
-  /** Leaves connections to others until `resume`. */
+  /** Accepts nothing until `resume`. */
   pause(): void {
     this.#isPaused = true;
     this.#poll();
@@ -80,7 +160,7 @@ export class Intake {
     this.#poll();
   }
 
-  /** For the moment others should take what comes. */
+  /** For the accept gate: leaves connections to other workers until `release`. */
   hold(): void {
     this.#isHeld = true;
     this.#poll();
@@ -94,30 +174,30 @@ export class Intake {
   /** Closes the listening sockets permanently; open connections go on. */
   close(): void {
     this.#isClosed = true;
-    for (const { server } of this.#listeners.values()) closeListener(server);
-    // A descriptor that stayed open would keep its queue open when all others have closed theirs.
-    for (const [slot, fd] of this.#fds.entries()) if (!this.#listeners.has(slot)) adopt(fd).destroy();
+    for (const { server } of this.#opened.values()) closeListener(server);
+    // A descriptor that stayed open would keep its queue open after all other workers have closed theirs.
+    for (const [index, fd] of this.#fds.entries()) if (!this.#opened.has(index)) adopt(fd).destroy();
   }
 
   #poll(): void {
     if (this.#isClosed) return;
-    const polled = this.#isPaused || this.#isHeld ? [] : this.#served;
-    for (const slot of polled) if (!this.#listeners.has(slot)) this.#listen(slot, this.#sideServer());
-    for (const [slot, { handle }] of this.#listeners) {
-      if (polled.includes(slot)) handle?.readStart();
+    const polled = this.#isPaused || this.#isHeld ? [] : this.#assigned;
+    for (const index of polled) if (!this.#opened.has(index)) this.#listen(index, this.#sideServer());
+    for (const [index, { handle }] of this.#opened) {
+      if (polled.includes(index)) handle?.readStart();
       else handle?.readStop();
     }
   }
 
-  #listen(slot: number, server: Server): void {
-    server.listen(adopt(this.#fds[slot] ?? -1), BACKLOG);
+  #listen(index: number, server: Server): void {
+    server.listen(adopt(this.#fds[index] ?? -1), BACKLOG);
     const handle = pausableOf(server);
-    // Polls already since listen(): this tells libuv that there is something to stop.
+    // Polled since listen(): libuv stops only what was started this way.
     const isPausable = handle?.readStart() === 0;
-    this.#listeners.set(slot, { server, handle: isPausable ? handle : undefined });
+    this.#opened.set(index, { server, handle: isPausable ? handle : undefined });
   }
 
-  /** Gives what it accepts to the http server, which documents that. The option is the one that http gives to net. */
+  /** Passes what it accepts to the http server, which documents that. The options are those that http gives to net. */
   #sideServer(): Server {
     const server = createServer({ allowHalfOpen: true, noDelay: true }, socket => this.#http.emit('connection', socket));
     return server.on('error', error => this.#http.emit('error', error));
@@ -144,88 +224,4 @@ async function listening(server: Server, listen: () => void): Promise<void> {
 function portOf(server: Server): number {
   const address = server.address();
   return typeof address === 'object' && address !== null ? address.port : 0;
-}
-
-/**
- * The app's listening sockets, held by the primary and inherited by every worker, so that a socket and the connections in its queue
- * outlive each worker. The primary never accepts from them.
- */
-
-/** HOST:PORT can't be had. The message says why. */
-export class PortError extends Error {
-  /** By another process. */
-  readonly isTaken: boolean;
-
-  constructor(host: string, port: number, cause: unknown) {
-    super(`${hostAndPort(host, port)}: cannot listen: ${(cause as Error).message} (HOST, PORT)`, { cause });
-    this.name = 'PortError';
-    this.isTaken = (cause as NodeJS.ErrnoException).code === 'EADDRINUSE';
-  }
-}
-
-/** @throws PortError where `host` is a name that does not resolve */
-export async function addressOf(host: string, port: number): Promise<string> {
-  if (isIP(host) !== 0) return host;
-  try {
-    // 6 ms of each start, which an address does without.
-    const { lookup } = await import('node:dns/promises');
-    return (await lookup(host)).address;
-  } catch (error) {
-    throw new PortError(host, port, error);
-  }
-}
-
-export class Sockets {
-  readonly #bound: BoundSocket[];
-
-  private constructor(bound: BoundSocket[]) {
-    this.#bound = bound;
-  }
-
-  /** One socket that all workers share. @throws PortError */
-  static shared(host: string, port: number): Sockets {
-    return new Sockets([bind(host, port, false)]);
-  }
-
-  /** Several with SO_REUSEPORT, over which the kernel spreads connections. @throws PortError; what the system says where it has no SO_REUSEPORT */
-  static many(host: string, port: number, count: number): Sockets {
-    // With SO_REUSEPORT alone, two servers of one user would share a port without noticing.
-    const alone = bind(host, port, false);
-    const { port: real = port } = addressIn(alone);
-    alone.close();
-    return new Sockets(Array.from({ length: count }, () => bind(host, real, true)));
-  }
-
-  get fds(): number[] {
-    return this.#bound.map(socket => socket.fd());
-  }
-
-  /** Of all of them; the real one where 0 was asked for. */
-  get port(): number {
-    const [first] = this.#bound;
-    return (first && addressIn(first).port) ?? 0;
-  }
-
-  /** By which /proc names them. */
-  get inodes(): number[] {
-    return this.fds.map(fd => fstatSync(fd).ino);
-  }
-
-  close(): void {
-    for (const socket of this.#bound) socket.close();
-  }
-}
-
-function bind(host: string, port: number, reusePort: boolean): BoundSocket {
-  try {
-    return new BoundSocket({ host, port, reusePort });
-  } catch (error) {
-    if (reusePort && (error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
-    throw new PortError(host, port, error);
-  }
-}
-
-function addressIn(socket: BoundSocket): { port?: number } {
-  const address = socket.address();
-  return typeof address === 'string' ? {} : address;
 }

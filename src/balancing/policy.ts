@@ -1,79 +1,147 @@
 /**
- * Whether a worker should take the next connection or leave it to another, given what all workers say of their load.
- * Pure: no file, no socket, no clock.
+ * The balancing policies, a row of rules for each: whether a worker should take the next connection or leave it to another, given the
+ * loads that all workers report. Pure: no file, no socket, no clock.
  */
+import type { Policy } from '../config/variables.ts';
 
-/** What a worker says of itself on the board. */
+/** What a worker reports on the scoreboard. Times are on the machine's monotonic clock, in ms. */
 export interface Load {
-  /** Counts its reports; the same number twice: it has said nothing in between. */
+  /** Number of the report. If it is unchanged, the worker has not reported in between. */
   sequence: number;
   connections: number;
-  /** Peak-sensitive moving average of its response times, in ms, as it was at `averagedAt`. */
+  /** Peak-sensitive moving average of its response times, in ms, as of `averagedAt`. */
   responseMs: number;
-  /** On the machine's monotonic clock, in ms. */
   averagedAt: number;
-  /** When it last took a connection, by that clock. */
+  /** When it last accepted a connection. */
   takenAt: number;
   /** Connections accepted, for `rr`: see `turnsAfter`. */
   turns: number;
 }
 
-/** The policies that use a gate, by their number on the board; 0 means no board yet. */
-export const GATED = ['none', 'least-connections', 'response-time', 'rr'] as const;
-export type Gated = (typeof GATED)[number];
+/** @returns those of `others` that should take the next connection instead of a worker with the load `own`, the best first */
+type BetterOff = <Other extends Load>(own: Load, others: readonly Other[], now: number, margins: number) => Other[];
+/** @returns how much work one of `all` would have with one more connection */
+type Weigh = (all: readonly Load[], now: number) => (load: Load) => number;
+
+/** All that differs between the policies. */
+interface PolicyRules {
+  /** `shared`: the workers accept from one listener, each behind an accept gate. `own`: each worker has its own listener and no gate. */
+  listener: 'shared' | 'own';
+  betterOff: BetterOff;
+  weigh: Weigh;
+  /** What a worker accepts while it wakes a slightly better one: new connections, or only those that are queued already. */
+  whileWaking: 'new' | 'queued';
+  /** Whether a worker ends excess keep-alive connections (REBALANCE_KEEPALIVE). */
+  rebalances: boolean;
+}
 
 /** A response time counts for e^-1 after this long. */
 const FORGET_MS = 2000;
-/** A worker is slow where its response times exceed the typical worker's by this factor: less is noise, above all in a burst. */
+/** A worker is slow if its response times exceed the median worker's by this factor; smaller differences are noise. */
 const SLOW_FACTOR = 2.5;
-/** Response times below this are all the same. */
+/** Response times below this count as equal. */
 const FAST_MS = 4;
-/** With many connections a difference of one says nothing: one more is allowed for each that many. */
+/** With many connections a difference of one is noise: the margin grows by one for each this many. */
 const CONNECTIONS_PER_MARGIN = 32;
-/** With this few every single one counts, and equals are told apart, too. */
+/** Up to this many, every connection counts, and equal workers are ranked too. */
 const FEW = 4;
-/** With `rr`, a blocked worker that has missed more turns than this does not make up for them. */
+/** With `rr`, a blocked worker catches up on at most this many missed turns. */
 const MAX_MISSED_TURNS = 3;
+/** A worker has excess connections above this multiple of its fair share, plus one. */
+const UNFAIR_FACTOR = 1.2;
+/** Share of its connections that a worker ends per second at most. */
+const MAX_ENDED_SHARE = 0.1;
+
+const weighConnections: Weigh =
+  () =>
+  ({ connections }) =>
+    connections + 1;
+
+/** At a slow worker, connections count as many times as it is slower than the median worker. */
+const weighResponseTimes: Weigh = (all, now) => {
+  const times = all.map(load => faded(load, now)).sort((a, b) => a - b);
+  const medianMs = Math.max(FAST_MS, times[(times.length - 1) >> 1] ?? 0);
+  return load => {
+    const factor = faded(load, now) / medianMs;
+    return (load.connections + 1) * (factor > SLOW_FACTOR ? factor : 1);
+  };
+};
+
+const nobody: BetterOff = () => [];
+
+/** Whose turn comes before this worker's; with two `margins`, by more than one turn. */
+const withFewerTurns: BetterOff = (own, others, _now, margins) =>
+  others.filter(other => (margins > 1 ? other.turns + 1 < own.turns : compareTurns(other, own) < 0)).sort(compareTurns);
+
+const withLessWeight =
+  (weigh: Weigh): BetterOff =>
+  (own, others, now, margins) => {
+    const weightOf = weigh([own, ...others], now);
+    const ownWeight = weightOf(own);
+    const better = others.filter(other => {
+      const weight = weightOf(other);
+      if (own.connections <= FEW && margins === 1) return weight < ownWeight || (weight === ownWeight && comesBefore(other, own));
+      return ownWeight > weight + margins * (1 + Math.floor(weight / CONNECTIONS_PER_MARGIN));
+    });
+    return better.sort((a, b) => weightOf(a) - weightOf(b) || Number(comesBefore(b, a)) - Number(comesBefore(a, b)));
+  };
+
+/** The order gives the gated policies their numbers on the scoreboard. `none` comes first: an empty scoreboard holds zeros. */
+export const RULES = {
+  none: { listener: 'shared', betterOff: nobody, weigh: weighConnections, whileWaking: 'new', rebalances: false },
+  'least-connections': {
+    listener: 'shared',
+    betterOff: withLessWeight(weighConnections),
+    weigh: weighConnections,
+    whileWaking: 'new',
+    rebalances: true,
+  },
+  'response-time': {
+    listener: 'shared',
+    betterOff: withLessWeight(weighResponseTimes),
+    weigh: weighResponseTimes,
+    whileWaking: 'new',
+    rebalances: false,
+  },
+  rr: { listener: 'shared', betterOff: withFewerTurns, weigh: weighConnections, whileWaking: 'queued', rebalances: false },
+  reuseport: { listener: 'own', betterOff: nobody, weigh: weighConnections, whileWaking: 'new', rebalances: false },
+} as const satisfies Record<Policy, PolicyRules>;
+
+/** The policies that the workers' accept gates apply, and that can be changed while the pool runs. */
+export type GatedPolicy = { [P in Policy]: (typeof RULES)[P]['listener'] extends 'shared' ? P : never }[Policy];
+
+export const isGated = (policy: string): policy is GatedPolicy =>
+  Object.hasOwn(RULES, policy) && RULES[policy as Policy].listener === 'shared';
+
+export const GATED_POLICIES: readonly GatedPolicy[] = Object.keys(RULES).filter(isGated);
 
 /**
- * Those of `others` that are so much better off that a worker with the load `own` should leave the next connection to them, best first;
- * by at least so many `margins`.
+ * Those of `others` that are so much better off that a worker with the load `own` should leave the next connection to them, the best first.
+ * @param margins how many times the usual difference it must be
  */
 export function betterOff<Other extends Load>(
-  policy: Gated,
+  policy: GatedPolicy,
   own: Load,
   others: readonly Other[],
   now: number,
   margins = 1,
 ): Other[] {
-  if (policy === 'none') return [];
-  if (policy === 'rr') return others.filter(other => isNext(other, own, margins)).sort(byTurn);
-  const weightOf = weigher(policy, [own, ...others], now);
-  const ownWeight = weightOf(own);
-  const better = others.filter(other => {
-    const weight = weightOf(other);
-    if (own.connections <= FEW && margins === 1) return weight < ownWeight || (weight === ownWeight && comesBefore(other, own));
-    return ownWeight > weight + margins * (1 + Math.floor(weight / CONNECTIONS_PER_MARGIN));
-  });
-  return better.sort((a, b) => weightOf(a) - weightOf(b) || Number(comesBefore(b, a)) - Number(comesBefore(a, b)));
+  return RULES[policy].betterOff(own, others, now, margins);
 }
 
 /**
- * Of two with the same weight. Idle ones take turns. Of busy ones it is the one that has answered last, since the other may be waiting for
- * something long: with turns, the short requests of `make bench-balancing`'s pool would have a p99 twice as high (simulated: 314 and 140 ms).
+ * Ranks two workers of the same weight. Idle workers take turns. Of busy ones, the one that responded last comes first: the other may be in the
+ * middle of a long wait. With turns instead, short requests of `make bench-balancing`'s pool had a p99 twice as high (simulated: 314 and 140 ms).
  */
 function comesBefore(a: Load, b: Load): boolean {
   return a.connections === 0 || b.connections === 0 ? a.takenAt < b.takenAt : a.averagedAt > b.averagedAt;
 }
 
-/** Whether the next turn is `other`'s and not `own`'s; by more than one turn with two `margins`. */
-function isNext(other: Load, own: Load, margins: number): boolean {
-  return margins > 1 ? other.turns + 1 < own.turns : byTurn(other, own) < 0;
+function compareTurns(a: Load, b: Load): number {
+  return a.turns - b.turns || a.takenAt - b.takenAt;
 }
 
-const byTurn = (a: Load, b: Load) => a.turns - b.turns || a.takenAt - b.takenAt;
-
-/** `turns` of a worker that takes one more connection. */
+/** `turns` of a worker that accepts one more connection. */
 export function turnsAfter(own: Load, others: readonly Load[]): number {
   return Math.max(own.turns, lastTurn(others) - MAX_MISSED_TURNS) + 1;
 }
@@ -83,36 +151,26 @@ export function lastTurn(loads: readonly Load[]): number {
   return Math.max(0, ...loads.map(({ turns }) => turns));
 }
 
-/** How much one of `all` would have to do with the next connection: their number, at a slow worker as often as it is slower than the typical one. */
-export function weigher(policy: Gated, all: readonly Load[], now: number): (load: Load) => number {
-  if (policy !== 'response-time') return ({ connections }) => connections + 1;
-  const times = all.map(load => faded(load, now)).sort((a, b) => a - b);
-  const typicalMs = Math.max(FAST_MS, times[(times.length - 1) >> 1] ?? 0);
-  return load => {
-    const factor = faded(load, now) / typicalMs;
-    return (load.connections + 1) * (factor > SLOW_FACTOR ? factor : 1);
-  };
+/** How many keep-alive connections a worker should end in the next second, so that other workers get them. */
+export function excessConnections(own: Load, others: readonly Load[]): number {
+  const fairShare = [own, ...others].reduce((sum, { connections }) => sum + connections, 0) / (others.length + 1);
+  const excess = Math.floor(own.connections - fairShare * UNFAIR_FACTOR - 1);
+  return Math.max(0, Math.min(excess, Math.ceil(own.connections * MAX_ENDED_SHARE)));
 }
 
-/** A worker that has this much more than its fair share, and one connection besides, has too many. */
-const UNFAIR_FACTOR = 1.2;
-const MOST_GIVEN_AWAY = 0.1;
-
-/** How many of its connections a worker should end in the next second, so that others get them. */
-export function surplus(own: Load, others: readonly Load[]): number {
-  const fair = [own, ...others].reduce((sum, { connections }) => sum + connections, 0) / (others.length + 1);
-  const tooMany = Math.floor(own.connections - fair * UNFAIR_FACTOR - 1);
-  return Math.max(0, Math.min(tooMany, Math.ceil(own.connections * MOST_GIVEN_AWAY)));
-}
-
-/** The average as it counts now: what lies back fades, so that a worker which gets nothing any more is tried again. */
+/** The average response time as it counts now. Old averages fade, so that a worker without connections is tried again. */
 export function faded({ responseMs, averagedAt }: Load, now: number): number {
-  return responseMs * Math.exp(-Math.max(0, now - averagedAt) / FORGET_MS);
+  return responseMs * decay(now - averagedAt);
 }
 
-/** The average after another response time: a peak counts at once, better times come in slowly (peak-EWMA). */
-export function averageWith(load: Load, milliseconds: number, now: number): number {
-  if (milliseconds >= load.responseMs) return milliseconds;
-  const weight = Math.exp(-Math.max(0, now - load.averagedAt) / FORGET_MS);
-  return load.responseMs * weight + milliseconds * (1 - weight);
+/** The average after another response time: a peak counts at once, better times gradually (peak-EWMA). */
+export function averageWith(load: Load, responseMs: number, now: number): number {
+  if (responseMs >= load.responseMs) return responseMs;
+  const weight = decay(now - load.averagedAt);
+  return load.responseMs * weight + responseMs * (1 - weight);
+}
+
+/** The part of an average that is left after `ms`. Clocks of two processes may differ slightly: a negative time counts as none. */
+function decay(ms: number): number {
+  return Math.exp(-Math.max(0, ms) / FORGET_MS);
 }

@@ -1,109 +1,109 @@
 /**
- * The board on which workers write their load for each other: an unlinked file in memory that they inherit as a descriptor. A slot
- * per worker id, written only by that worker and, when it is gone, cleared by the primary; slot 0 is the primary's and names the
- * policy. One pwrite per report, one pread per look. A torn read costs one odd decision and no connection.
+ * The scoreboard, on which workers publish their load to each other: an unlinked file in memory that they inherit as a descriptor. Each worker
+ * id has a row, written only by that worker and cleared by the primary once it has exited; row 0 is the primary's and names the policy. A report
+ * is one pwrite, a look at all rows one pread. A torn read costs one odd decision and no connection.
  */
 import { closeSync, existsSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { GATED, type Gated, type Load } from './policy.ts';
+import { GATED_POLICIES, type GatedPolicy, type Load } from './policy.ts';
 
-/** Of a worker's gate, by number on the board: takes no connections at all, takes them, leaves them to others for now. */
-const STATES = ['away', 'open', 'shut'] as const;
+/**
+ * The state of a worker's accept gate, by its number in the file. `stopped`: the worker accepts no connections; also an empty row.
+ * `open`: it accepts. `closed`: it leaves connections to others for now.
+ */
+const STATES = ['stopped', 'open', 'closed'] as const;
 export type GateState = (typeof STATES)[number];
 
-/** What a worker has written on the board. */
+/** A worker's row. */
 export interface Entry extends Load {
   id: number;
   pid: number;
   state: GateState;
 }
 
-/** Worker ids go up to this: NODE_CLUSTER_WORKERS to half of it, and draining workers keep their ids for a while. */
-const MOST_SLOTS = 2048;
-const NUMBERS_PER_SLOT = 8;
-const SLOT_BYTES = NUMBERS_PER_SLOT * 8;
-
-/** What a look at the board has found. */
 export interface View {
-  policy: Gated;
-  /** Of every worker that is not away. */
+  policy: GatedPolicy;
+  /** Of every worker that is not stopped. */
   entries: Entry[];
 }
 
-export class Board {
+/** Worker ids go up to this: NODE_CLUSTER_WORKERS to half of it, and draining workers keep their ids for a while. */
+const MAX_ID = 2048;
+const NUMBERS_PER_ROW = 8;
+const ROW_BYTES = NUMBERS_PER_ROW * 8;
+const FILE_BYTES = ROW_BYTES * (MAX_ID + 1);
+
+export class Scoreboard {
   readonly fd: number;
-  readonly #slot = new Float64Array(NUMBERS_PER_SLOT);
-  /** Grows with the highest id that the primary has named. */
-  #view = new Float64Array(2 * NUMBERS_PER_SLOT);
-  #highest = 0;
-  #policy: Gated = 'none';
+  readonly #row = new Float64Array(NUMBERS_PER_ROW);
+  /** As many rows as were needed so far. */
+  #rows = new Float64Array(2 * NUMBERS_PER_ROW);
+  #highestId = 0;
+  #policy: GatedPolicy = 'none';
 
   constructor(fd: number) {
     this.fd = fd;
   }
 
-  /** @throws what the file system says: no such folder, read-only, full */
-  static create(folder = existsSync('/dev/shm') ? '/dev/shm' : tmpdir()): Board {
+  /** @throws the system's error: no such folder, read-only, full */
+  static create(folder = existsSync('/dev/shm') ? '/dev/shm' : tmpdir()): Scoreboard {
     // In a folder with a random name and mode 0700: no other user can create it first.
-    const own = mkdtempSync(join(folder, 'bosun-board-'));
+    const own = mkdtempSync(join(folder, 'bosun-scoreboard-'));
     let fd: number;
     try {
-      fd = openSync(join(own, 'board'), 'wx+', 0o600);
+      fd = openSync(join(own, 'scoreboard'), 'wx+', 0o600);
     } finally {
       rmSync(own, { recursive: true });
     }
-    // All of it now: a full file system must show here.
-    const size = SLOT_BYTES * (MOST_SLOTS + 1);
-    const written = writeSync(fd, new Uint8Array(size), 0, size, 0);
-    if (written < size) {
+    // Write all of it now, so that a full file system shows here.
+    const written = writeSync(fd, new Uint8Array(FILE_BYTES), 0, FILE_BYTES, 0);
+    if (written < FILE_BYTES) {
       closeSync(fd);
-      throw new Error(`ENOSPC: ${folder} has room for ${written} bytes, ${size} needed`);
+      throw new Error(`ENOSPC: ${folder} has room for ${written} bytes, ${FILE_BYTES} needed`);
     }
-    return new Board(fd);
+    return new Scoreboard(fd);
   }
 
-  /** The primary's: the policy, from the next look of each worker on. */
-  setPolicy(policy: Gated): void {
+  /** For the primary. Workers apply the policy from their next read on. */
+  setPolicy(policy: GatedPolicy): void {
     this.#policy = policy;
-    this.#write(0, GATED.indexOf(policy), this.#highest);
+    this.#write(0, GATED_POLICIES.indexOf(policy), this.#highestId);
   }
 
-  /** The primary's: before a worker with that id starts, and when it is gone. */
+  /** For the primary: before a worker with that id starts, and after it has exited. */
   clear(id: number): void {
-    this.#highest = Math.max(this.#highest, id);
+    this.#highestId = Math.max(this.#highestId, id);
     this.setPolicy(this.#policy);
     this.#write(id);
   }
 
-  /** A worker's own. */
+  /** For a worker: publishes its row. */
   report({ id, pid, state, sequence, connections, responseMs, averagedAt, takenAt, turns }: Entry): void {
     this.#write(id, STATES.indexOf(state), sequence, connections, responseMs, averagedAt, pid, takenAt, turns);
   }
 
-  look(): View {
-    readSync(this.fd, this.#view, 0, this.#view.byteLength, 0);
-    const [policy = 0, highest = 0] = this.#view;
-    const needed = (highest + 1) * NUMBERS_PER_SLOT;
-    if (needed > this.#view.length && highest <= MOST_SLOTS) {
-      this.#view = new Float64Array(needed);
-      return this.look();
+  read(): View {
+    readSync(this.fd, this.#rows, 0, this.#rows.byteLength, 0);
+    const [policy = 0, highestId = 0] = this.#rows;
+    const needed = (highestId + 1) * NUMBERS_PER_ROW;
+    if (needed > this.#rows.length && highestId <= MAX_ID) {
+      this.#rows = new Float64Array(needed);
+      return this.read();
     }
     const entries: Entry[] = [];
-    for (let id = 1; id <= highest; id++) {
-      const at = id * NUMBERS_PER_SLOT;
-      const numbers = this.#view.subarray(at, at + NUMBERS_PER_SLOT);
-      const [number = 0, sequence = 0, connections = 0, responseMs = 0, averagedAt = 0, pid = 0, takenAt = 0, turns = 0] =
-        numbers;
-      const state = STATES[number] ?? 'away';
-      if (state !== 'away') entries.push({ id, pid, state, sequence, connections, responseMs, averagedAt, takenAt, turns });
+    for (let id = 1; id <= highestId; id++) {
+      const row = this.#rows.subarray(id * NUMBERS_PER_ROW, (id + 1) * NUMBERS_PER_ROW);
+      const [number = 0, sequence = 0, connections = 0, responseMs = 0, averagedAt = 0, pid = 0, takenAt = 0, turns = 0] = row;
+      const state = STATES[number] ?? 'stopped';
+      if (state !== 'stopped') entries.push({ id, pid, state, sequence, connections, responseMs, averagedAt, takenAt, turns });
     }
-    return { policy: GATED[policy] ?? 'none', entries };
+    return { policy: GATED_POLICIES[policy] ?? 'none', entries };
   }
 
   #write(id: number, ...numbers: number[]): void {
-    this.#slot.fill(0);
-    this.#slot.set(numbers);
-    writeSync(this.fd, this.#slot, 0, SLOT_BYTES, id * SLOT_BYTES);
+    this.#row.fill(0);
+    this.#row.set(numbers);
+    writeSync(this.fd, this.#row, 0, ROW_BYTES, id * ROW_BYTES);
   }
 }

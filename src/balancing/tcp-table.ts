@@ -1,6 +1,6 @@
 /**
- * The TCP sockets of this network namespace, as Linux lists them in /proc/net/tcp and tcp6 (Documentation/networking/proc_net_tcp.rst).
- * Listening ones come first.
+ * The kernel's TCP tables: the sockets of this network namespace, as Linux lists them in /proc/net/tcp and tcp6, listening ones first
+ * (Documentation/networking/proc_net_tcp.rst). From them: how long accept queues are, what clients have not acknowledged, what a process has not read.
  */
 import { closeSync, openSync, readdirSync, readlinkSync, readSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,7 +8,7 @@ import { join } from 'node:path';
 const OWN_NETWORK = '/proc/self/net';
 const CHUNK_BYTES = 16_384;
 
-/** A state as the table has it: hexadecimal, from the kernel's enum. */
+/** States as the table prints them: in hexadecimal, from the kernel's enum. */
 export const TcpState = {
   established: '01',
   finWait1: '04',
@@ -48,7 +48,7 @@ function* tcpTable(file: 'tcp' | 'tcp6', folder = OWN_NETWORK): Generator<TcpLin
 }
 
 /**
- * Calls `visit` with each line of both tables. `false` from it ends the table at hand.
+ * Calls `visit` with each line of both tables. If it returns `false`, the rest of the current table is skipped.
  * @returns whether the system reports any of them
  */
 export function eachTcpLine(visit: (line: TcpLine) => unknown, folder?: string): boolean {
@@ -90,12 +90,9 @@ function* linesOf(path: string): Generator<string> {
 }
 
 /**
- * How many connections wait in the queues of listening sockets, established and not yet accepted.
- */
-
-/**
- * The sum over the sockets with these inodes; 0 once they are all closed. Undefined if the system does not report it.
- * It takes 18 ms of CPU with 38,000 sockets: without a listening socket, as usual in tcp6, the kernel scans all of them.
+ * Connections in the accept queues of the listening sockets with these inodes: established and not yet accepted. 0 once the sockets are closed,
+ * undefined if the system does not report it. It takes 18 ms of CPU with 38,000 sockets: without a listening socket, as usual in tcp6, the
+ * kernel scans all of them.
  */
 export function waitingConnections(inodes: ReadonlySet<number>, folder?: string): number | undefined {
   let waiting = 0;
@@ -106,22 +103,20 @@ export function waitingConnections(inodes: ReadonlySet<number>, folder?: string)
   return isReported ? waiting : undefined;
 }
 
-/**
- * Connections that this process or its workers have closed, and whose clients have not acknowledged all data yet. The kernel keeps sending, but
- * a container's network ends with its first process: data still in flight then never arrives.
- */
-
 /** We have sent our FIN, after all data, and it is not acknowledged. */
 const CLOSED_BY_US: readonly string[] = [TcpState.finWait1, TcpState.lastAck, TcpState.closing];
 
 /** The wait ends for a client that acknowledges nothing for this long. */
 export const STALL_MS = 5000;
-const SOONEST_LOOK_MS = 10;
-const LATEST_LOOK_MS = 250;
+const MIN_POLL_MS = 10;
+const MAX_POLL_MS = 250;
 /** Polling may use a tenth of the time: with very many sockets each poll is slow. */
 export const MAX_LOOKING_PART = 0.1;
 
-/** Unacknowledged bytes, FIN included, by connection. */
+/**
+ * Unacknowledged bytes, FIN included, by connection that this process or its workers have closed. The kernel goes on sending them, but a container's
+ * network ends with its first process: data that is still in flight then never arrives.
+ */
 export type SendQueues = ReadonlyMap<string, number>;
 
 /** Of the closed connections to this port; empty if the system does not report it. */
@@ -133,49 +128,47 @@ export function sendQueues(port: number, folder?: string): SendQueues {
   return found;
 }
 
-export interface World {
-  look: () => SendQueues;
+/** The system, or a test's. */
+interface System {
+  poll: () => SendQueues;
   now: () => number;
   sleep: (ms: number) => Promise<unknown>;
 }
 
 /**
- * Waits until every client has acknowledged everything, for at most `timeoutMs`. Clients that acknowledge nothing for 5 s are not waited for.
+ * Waits until every client has acknowledged everything, for at most `timeoutMs`. It does not wait for clients that acknowledge nothing for 5 s.
  * @returns what is still unacknowledged
  */
-export async function untilAcknowledged({ look, now, sleep }: World, timeoutMs: number): Promise<SendQueues> {
+export async function untilAcknowledged({ poll, now, sleep }: System, timeoutMs: number): Promise<SendQueues> {
   const deadline = now() + timeoutMs;
   const progress = new Map<string, { bytes: number; at: number }>();
-  for (let pauseMs = SOONEST_LOOK_MS; ; pauseMs = Math.min(LATEST_LOOK_MS, pauseMs * 2)) {
-    const lookedAt = now();
-    const left = look();
+  for (let pauseMs = MIN_POLL_MS; ; pauseMs = Math.min(MAX_POLL_MS, pauseMs * 2)) {
+    const polledAt = now();
+    const left = poll();
     for (const [connection, bytes] of left) {
       const last = progress.get(connection);
-      if (last === undefined || bytes < last.bytes) progress.set(connection, { bytes, at: lookedAt });
+      if (last === undefined || bytes < last.bytes) progress.set(connection, { bytes, at: polledAt });
     }
-    const isStalled = (connection: string) => lookedAt - (progress.get(connection)?.at ?? lookedAt) >= STALL_MS;
-    if ([...left.keys()].every(isStalled) || lookedAt >= deadline) return left;
-    const lookMs = now() - lookedAt;
-    await sleep(Math.min(Math.max(pauseMs, lookMs / MAX_LOOKING_PART), Math.max(0, deadline - now())));
+    const isStalled = (connection: string) => polledAt - (progress.get(connection)?.at ?? polledAt) >= STALL_MS;
+    if ([...left.keys()].every(isStalled) || polledAt >= deadline) return left;
+    const pollMs = now() - polledAt;
+    await sleep(Math.min(Math.max(pauseMs, pollMs / MAX_LOOKING_PART), Math.max(0, deadline - now())));
   }
 }
-
-/**
- * The connections of a process that does not answer, and how many of them hold data it has not read.
- */
 
 /** The kernel counts a client's FIN as one unread byte. */
 const FIN = 1;
 
-export interface Held {
+/** Of a process that does not respond. */
+export interface HeldConnections {
   /** Open at both ends. */
   connections: number;
   /** Connections with data that the process has not read, half-closed ones included. */
   unread: number;
 }
 
-/** Of the connections to this port; both 0 if /proc is unavailable. */
-export function heldBy(pid: number, port: number): Held {
+/** The connections of that process to this port; none if /proc is unavailable. */
+export function connectionsHeldBy(pid: number, port: number): HeldConnections {
   const held = { connections: 0, unread: 0 };
   const sockets = socketsOf(pid);
   eachTcpLine(({ localPort, state, inode, rxQueue }) => {
@@ -188,13 +181,13 @@ export function heldBy(pid: number, port: number): Held {
   return held;
 }
 
-/** Their inodes. */
+/** The inodes of a process's sockets. */
 function socketsOf(pid: number): Set<number> {
   const inodes = new Set<number>();
   try {
     for (const fd of readdirSync(`/proc/${pid}/fd`)) inodes.add(socketAt(`/proc/${pid}/fd/${fd}`));
   } catch {
-    /* gone, another user's, or no /proc */
+    /* it has exited, is another user's, or there is no /proc */
   }
   return inodes;
 }

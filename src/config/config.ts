@@ -238,14 +238,14 @@ export function workerIdOf(environment: Environment): number {
 
 /** Descriptors that a worker inherits from its primary. */
 export interface Inherited {
-  /** The board on which workers share their load, where the policy needs one. */
-  board: number | undefined;
+  /** The scoreboard on which workers share their load, where the policy needs one. */
+  scoreboard: number | undefined;
   /** The app's listening sockets. */
   sockets: number[];
 }
 
-export function inheritedOf({ BOSUN_BOARD: board, BOSUN_SOCKETS: sockets }: Environment): Inherited {
-  return { board: board ? Number(board) : undefined, sockets: sockets ? sockets.split(',').map(Number) : [] };
+export function inheritedOf({ BOSUN_SCOREBOARD: scoreboard, BOSUN_SOCKETS: sockets }: Environment): Inherited {
+  return { scoreboard: scoreboard ? Number(scoreboard) : undefined, sockets: sockets ? sockets.split(',').map(Number) : [] };
 }
 
 /** The address and login in REDIS_URL; undefined if it is not set. */

@@ -56,9 +56,17 @@ export const optional = <T>(name: string, parse: Parser<T>, help: string, extra:
   ...extra,
 });
 
-export const POLICIES = ['rr', 'none', 'reuseport', 'least-connections', 'response-time'] as const;
+/** The balancing policies: where a new connection goes. Their rules are in balancing/policy.ts. */
+export const POLICY_HELP = {
+  rr: 'to each worker in turn',
+  none: 'to whichever worker the kernel wakes',
+  reuseport: 'to a worker the kernel picks by hashing the connection (SO_REUSEPORT)',
+  'least-connections': 'to a worker with the fewest connections',
+  'response-time': 'to a worker with about the shortest wait',
+} as const;
+export type Policy = keyof typeof POLICY_HELP;
+export const POLICIES = Object.keys(POLICY_HELP) as Policy[];
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
-export type Policy = (typeof POLICIES)[number];
 
 const DEMO_APP = join(import.meta.dirname, '..', 'demo', `app${extname(import.meta.filename)}`);
 
@@ -77,7 +85,7 @@ export const variables = {
     'NODE_CLUSTER_SCHED_POLICY',
     'least-connections',
     anyOf(POLICIES),
-    'how connections reach the workers: `rr`, `none`, `reuseport`, `least-connections`, `response-time` (see Balancing)',
+    `how connections reach the workers: ${POLICIES.map(name => `\`${name}\``).join(', ')} (see Balancing)`,
   ),
   rebalanceKeepalive: variable(
     'REBALANCE_KEEPALIVE',

@@ -72,7 +72,7 @@ export async function startPool({ entry, compileCache, emit, onLog }: Installati
         },
         sessionKeys: () => settings.sessionKeys(),
         retained: () => retained.forWorkers,
-        slots: balancing.enter(id, resizer.sizing.workers),
+        listeners: balancing.enter(id, resizer.sizing.workers),
         outputs,
         isInspected: resizer.isInspected,
       };

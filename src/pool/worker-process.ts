@@ -3,7 +3,7 @@
  * of its drain with SIGKILL, and knows at the end why it ended.
  */
 import type { Worker } from 'node:cluster';
-import { heldBy } from '../balancing/tcp-table.ts';
+import { connectionsHeldBy } from '../balancing/tcp-table.ts';
 import type { LogOutputs } from '../log/output.ts';
 import { describeOpenly } from '../protocol/audience.ts';
 import type { Emit } from '../protocol/events.ts';
@@ -67,7 +67,7 @@ export interface WorkerStart {
   /** Likewise: the last event of each retained name. */
   retained: () => Broadcast[];
   /** The listening sockets that it serves at first. */
-  slots: number[];
+  listeners: number[];
   /** Where its lines go. */
   outputs: LogOutputs;
   /** The user has opened its inspector. */
@@ -125,7 +125,7 @@ export class WorkerProcess {
   readonly #emit: Emit;
 
   constructor(start: WorkerStart, listener: WorkerListener) {
-    const { id, generation, heapMb, environment, sessionKeys, retained, slots, outputs, isInspected } = start;
+    const { id, generation, heapMb, environment, sessionKeys, retained, listeners, outputs, isInspected } = start;
     this.id = id;
     this.generation = generation;
     this.heapMb = heapMb;
@@ -184,7 +184,7 @@ export class WorkerProcess {
       // A worker that dies while we write to it: its exit is what counts. One that the system did not start has none, and no process id.
       if (this.pid === 0) notStarted(error);
     });
-    this.send({ type: 'start', sessionKeys: sessionKeys(), retained: retained(), slots });
+    this.send({ type: 'start', sessionKeys: sessionKeys(), retained: retained(), listeners });
   }
 
   get pid(): number {
@@ -277,9 +277,9 @@ export class WorkerProcess {
   }
 
   /** Makes it accept what is queued at these listeners, or at its own; resolves when the queues are empty, or when it is ending. */
-  async takeAll(slots: number[] | undefined): Promise<void> {
+  async takeAll(listeners: number[] | undefined): Promise<void> {
     if (!this.isActive) return;
-    this.send({ type: 'take-all', ...(slots && { slots }) });
+    this.send({ type: 'take-all', ...(listeners && { listeners }) });
     await this.#acknowledged();
   }
 
@@ -333,7 +333,7 @@ export class WorkerProcess {
 
   /** An estimate for a worker that does not answer: its last report, or the one request that blocks it, and the requests it has not read. */
   get openRequests(): number {
-    const { connections, unread } = heldBy(this.pid, this.#port);
+    const { connections, unread } = connectionsHeldBy(this.pid, this.#port);
     const told = Math.max(this.snapshot?.inFlight ?? 0, this.waitingFor.open);
     return unread + Math.max(told, Math.min(1, Math.max(0, connections - unread)));
   }

@@ -140,16 +140,16 @@ export class Shutdown {
   async #emptyAcceptQueues(timeoutMs: number): Promise<void> {
     const { balancing } = this.#pool;
     balancing.balanceByConnections();
-    const { slots } = balancing;
-    if (slots.length > 1) await this.#takeAll(undefined, OWN_SOCKET_MS);
-    await this.#takeAll(slots, timeoutMs);
+    const { listeners } = balancing;
+    if (listeners.length > 1) await this.#takeAll(undefined, OWN_SOCKET_MS);
+    await this.#takeAll(listeners, timeoutMs);
   }
 
   /** Resolves when every worker has seen the queues empty, or after `timeoutMs`, since a worker may be blocked. */
-  async #takeAll(slots: number[] | undefined, timeoutMs: number): Promise<void> {
+  async #takeAll(listeners: number[] | undefined, timeoutMs: number): Promise<void> {
     const timer = new AbortController();
     const timeout = sleep(timeoutMs, undefined, { signal: timer.signal }).catch(() => undefined);
-    await Promise.race([Promise.all(this.#pool.supervisor.handles.map(handle => handle.takeAll(slots))), timeout]);
+    await Promise.race([Promise.all(this.#pool.supervisor.handles.map(handle => handle.takeAll(listeners))), timeout]);
     timer.abort();
   }
 
@@ -183,7 +183,7 @@ export class Shutdown {
    */
   async #untilAcknowledged(deadline: number): Promise<void> {
     const { balancing, emit } = this.#pool;
-    const clock = { look: () => sendQueues(balancing.port), now: () => performance.now(), sleep };
+    const clock = { poll: () => sendQueues(balancing.port), now: () => performance.now(), sleep };
     const left = await untilAcknowledged(clock, Math.max(0, deadline - performance.now()));
     if (left.size === 0) return;
     const bytes = [...left.values()].reduce((sum, each) => sum + each, 0);

@@ -44,7 +44,7 @@ const MAX_STACK = 16_384;
 const MAX_PATH = 2048;
 const MAX_NAME = 256;
 const MAX_PORT = 65_535;
-const MAX_SLOTS = 1024;
+const MAX_LISTENERS = 1024;
 const MAX_SESSION_KEYS = 100;
 const MAX_RETAINED = 1000;
 /** Requests of a drain that are named (worker/server.ts names no more than 100). */
@@ -196,7 +196,7 @@ const TO_PRIMARY = {
   broadcast: appBroadcast,
 } satisfies { [T in ToPrimary['type']]: Parser<Fields<ToPrimary, T>> };
 
-const slots = list(integer(0, MAX_SLOTS), MAX_SLOTS);
+const listeners = list(integer(0, MAX_LISTENERS), MAX_LISTENERS);
 
 const diagnosis: Parser<Diagnosis> = (value, at) => {
   const kind = oneOf('heap-snapshot', 'cpu-profile')(record(value, at).kind, `${at}.kind`);
@@ -212,10 +212,10 @@ const TO_WORKER = {
   start: object<Fields<ToWorker, 'start'>>({
     sessionKeys: list(string(MAX_TEXT), MAX_SESSION_KEYS),
     retained: list(broadcast, MAX_RETAINED),
-    slots,
+    listeners,
   }),
-  serve: object<Fields<ToWorker, 'serve'>>({ slots }),
-  'take-all': object<Fields<ToWorker, 'take-all'>>({ slots: optional(slots) }),
+  serve: object<Fields<ToWorker, 'serve'>>({ listeners }),
+  'take-all': object<Fields<ToWorker, 'take-all'>>({ listeners: optional(listeners) }),
   soft: object({}),
   drain: object<Fields<ToWorker, 'drain'>>({ sentAt: number(), timeoutMs: count, quietMs: count, endStalled: boolean }),
   cordon: object({}),

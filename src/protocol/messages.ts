@@ -21,16 +21,16 @@ export type ToWorker =
    * First message to every worker, sent at the fork: `sessionKeys` where the primary made them (no Redis, none given), the last event
    * of each retained name, and the listening sockets that it serves at first (`Slots`).
    */
-  | { type: 'start'; sessionKeys: string[]; retained: Broadcast[]; slots: number[] }
+  | { type: 'start'; sessionKeys: string[]; retained: Broadcast[]; listeners: number[] }
   /** Accept from these listening sockets, and no others. */
-  | { type: 'serve'; slots: number[] }
+  | { type: 'serve'; listeners: number[] }
   /** From now on every response ends its connection; the listener stays open. */
   | { type: 'soft' }
   /**
    * The pod is shutting down: accept what is queued at these listening sockets (default: those served now), and go on accepting.
    * Answered by `took-all` when the queues are empty.
    */
-  | { type: 'take-all'; slots?: number[] }
+  | { type: 'take-all'; listeners?: number[] }
   /** Close the listener, finish what is open, report, exit. */
   /** `sentAt` is monotonic time: a busy worker reads the message late, and the deadline must not move. */
   | ({ type: 'drain'; sentAt: number } & DrainTimes)

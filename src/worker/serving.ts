@@ -1,13 +1,13 @@
 /**
- * What a worker serves with: the http server, the intake of its connections, and the gate where the policy has one. It knows neither the
+ * What a worker serves with: the http server, the listeners of its connections, and the accept gate where the policy has one. It knows neither the
  * app, only its listener, nor the primary.
  */
 import type { IncomingMessage, RequestListener, Server } from 'node:http';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Gate } from '../balancing/accept-gate.ts';
-import { Intake, PortError } from '../balancing/listener.ts';
-import { Board } from '../balancing/scoreboard.ts';
+import { AcceptGate } from '../balancing/accept-gate.ts';
+import { Listeners, PortError } from '../balancing/listener.ts';
+import { Scoreboard } from '../balancing/scoreboard.ts';
 import type { Config, Inherited } from '../config/config.ts';
 import type { LogSource } from '../log/log.ts';
 import type { Drain, DrainTimes } from '../protocol/messages.ts';
@@ -16,7 +16,7 @@ import type { Stats } from './stats.ts';
 
 const REBALANCE_EVERY_MS = 1000;
 /** At the pod's shutdown: a gate that stays closed this long leaves the rest of the queue to others. */
-const SHUT_MS = 20;
+const CLOSED_MS = 20;
 /** Likewise: a turn of the loop in which hardly anything but the look at the queue can have happened. */
 const SHORT_TURN_MS = 1;
 /** The limit for an app that has only long turns. */
@@ -34,12 +34,12 @@ export class Serving {
   readonly #stats: Stats;
   readonly #sockets: number[];
   /** Which of the sockets to serve. */
-  #slots: number[] = [];
-  /** Undefined with `reuseport`, where the kernel spreads connections, and without a board. */
-  readonly #gate: Gate | undefined;
+  #assigned: number[] = [];
+  /** Undefined with `reuseport`, where the kernel spreads connections, and without a scoreboard. */
+  readonly #gate: AcceptGate | undefined;
   /** Undefined until it is open. */
   #server: AppServer | undefined;
-  #intake: Intake | undefined;
+  #listeners: Listeners | undefined;
   #accepted = 0;
   #takesAll = false;
   /** How many callers are emptying the queues. */
@@ -47,18 +47,18 @@ export class Serving {
   /** Accepted and not read from yet. */
   #held: Socket[] | undefined;
 
-  constructor(config: Config, id: number, { board, sockets }: Inherited, stats: Stats, log: LogSource) {
+  constructor(config: Config, id: number, { scoreboard, sockets }: Inherited, stats: Stats, log: LogSource) {
     this.#config = config;
-    this.#gate = board === undefined ? undefined : new Gate(id, new Board(board));
+    this.#gate = scoreboard === undefined ? undefined : new AcceptGate(id, new Scoreboard(scoreboard));
     this.#sockets = sockets;
     this.#stats = stats;
     this.#log = log;
   }
 
   /** Serves these of the inherited sockets, now or once it is open. */
-  serve(slots: number[]): void {
-    this.#slots = slots;
-    this.#intake?.serve(slots);
+  serve(listeners: number[]): void {
+    this.#assigned = listeners;
+    this.#listeners?.serve(listeners);
   }
 
   /** Begins to serve; resolves with the port. `listens` is told of the server before it listens. @throws PortError */
@@ -73,7 +73,7 @@ export class Serving {
     const server = new AppServer(guarded, this.#config, (request, status, ms) => this.#answered(request, status, ms));
     server.http.on('connection', socket => {
       this.#accepted++;
-      this.#gate?.accepted(socket);
+      this.#gate?.onConnection(socket);
       if (this.#held !== undefined) hold(socket, this.#held);
     });
     if (upgradeListener !== undefined) server.upgradeWith(upgradeListener);
@@ -81,7 +81,7 @@ export class Serving {
     const port = await this.#take(server.http);
     this.#server = server;
     if (rebalanceKeepalive && this.#gate !== undefined)
-      setInterval(() => server.giveAway(this.#gate?.surplus ?? 0), REBALANCE_EVERY_MS).unref();
+      setInterval(() => server.giveAway(this.#gate?.excessConnections ?? 0), REBALANCE_EVERY_MS).unref();
     return port;
   }
 
@@ -107,24 +107,24 @@ export class Serving {
 
   /** No new connections until `resume`. */
   pause(): void {
-    this.#gate?.retire();
-    this.#intake?.pause();
+    this.#gate?.stop();
+    this.#listeners?.pause();
   }
 
   resume(): void {
-    if (this.#intake === undefined) return;
-    this.#intake.resume();
-    this.#gate?.open(this.#intake);
+    if (this.#listeners === undefined) return;
+    this.#listeners.resume();
+    this.#gate?.start(this.#listeners);
   }
 
   /** The pod is shutting down: accepts what is queued at these sockets, or at those that it serves, and goes on accepting. Resolves when the queues are empty. */
-  async takeAll(slots: number[] | undefined): Promise<void> {
-    if (this.#intake === undefined) return;
+  async takeAll(listeners: number[] | undefined): Promise<void> {
+    if (this.#listeners === undefined) return;
     this.#takesAll = true;
-    if (slots !== undefined) this.serve(slots);
-    this.#intake.resume();
-    if (this.#gate === undefined) this.#intake.release();
-    else this.#gate.open(this.#intake);
+    if (listeners !== undefined) this.serve(listeners);
+    this.#listeners.resume();
+    if (this.#gate === undefined) this.#listeners.release();
+    else this.#gate.start(this.#listeners);
     this.#holdTaken();
     await this.#emptyQueues(Number.POSITIVE_INFINITY);
     this.#resumeTaken();
@@ -135,15 +135,15 @@ export class Serving {
    * connections are accepted first. Those accepted after the deadline are cut with the rest, and counted.
    */
   async close(timeoutMs: number, inOrder: boolean): Promise<void> {
-    this.#gate?.retire();
+    this.#gate?.stop();
     this.#server?.cutAfter(timeoutMs);
     this.#holdTaken();
     if (this.#takesAll && inOrder) {
-      this.#intake?.release();
+      this.#listeners?.release();
       await this.#emptyQueues(timeoutMs + LATE_TAKING_MS);
     }
     // Nothing may run between the last check of the queue and this: connections that arrive in between are reset.
-    this.#intake?.close();
+    this.#listeners?.close();
     this.#holders = 1; // a `takeAll` still under way ends with the listeners
     this.#resumeTaken();
   }
@@ -156,9 +156,9 @@ export class Serving {
     let lastTakenAt = performance.now();
     const until = lastTakenAt + timeoutMs;
     for (;;) {
-      if (this.#gate?.isShut) {
-        await sleep(SHUT_MS);
-        if (this.#gate.isShut) return;
+      if (this.#gate?.isClosed) {
+        await sleep(CLOSED_MS);
+        if (this.#gate.isClosed) return;
       }
       const before = this.#accepted;
       const [startedAt, endedAt] = await turn();
@@ -189,11 +189,11 @@ export class Serving {
   async #take(http: Server): Promise<number> {
     const { host, port } = this.#config;
     try {
-      const intake = new Intake(http, this.#sockets, this.#slots);
-      this.#intake = intake;
-      const real = await intake.open();
-      if (!intake.canPause) this.#log().warn({ event: 'balancing.no-gate', node: process.version });
-      this.#gate?.open(intake);
+      const listeners = new Listeners(http, this.#sockets, this.#assigned);
+      this.#listeners = listeners;
+      const real = await listeners.open();
+      if (!listeners.canPause) this.#log().warn({ event: 'balancing.no-gate', node: process.version });
+      this.#gate?.start(listeners);
       return real;
     } catch (error) {
       throw new PortError(host, port, error);
@@ -204,7 +204,7 @@ export class Serving {
     this.#stats.answered(request.method ?? '', status, ms);
     const { logRequests } = this.#config;
     if (logRequests > 0 && Math.random() < logRequests) this.#logRequest(request, status, ms);
-    this.#gate?.answered(ms);
+    this.#gate?.onResponse(ms);
   }
 
   #logRequest({ method, url = '' }: IncomingMessage, status: number, ms: number): void {

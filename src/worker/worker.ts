@@ -70,11 +70,11 @@ class Worker implements ChannelHandler {
   #receive(message: ToWorker): void {
     switch (message.type) {
       case 'start':
-        this.#serving.serve(message.slots);
+        this.#serving.serve(message.listeners);
         void this.#start(message.sessionKeys, message.retained);
         break;
       case 'serve':
-        this.#serving.serve(message.slots);
+        this.#serving.serve(message.listeners);
         break;
       case 'soft':
         this.#serving.endConnections();
@@ -82,7 +82,7 @@ class Worker implements ChannelHandler {
         break;
       case 'take-all':
         if (this.shutdown.hasBegun) break;
-        void this.#serving.takeAll(message.slots).then(() => sendToPrimary({ type: 'took-all' }));
+        void this.#serving.takeAll(message.listeners).then(() => sendToPrimary({ type: 'took-all' }));
         break;
       case 'drain':
         this.shutdown.drain({ ...message, timeoutMs: Math.max(0, message.timeoutMs - (monotonicMs() - message.sentAt)) });

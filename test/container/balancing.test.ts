@@ -16,7 +16,7 @@ for (const [title, flags, why] of [
     const app = await runLimited([...flags], POLICY);
     const { warning } = await app.event('balancing.fallback');
     assert.match(String(warning), why);
-    assert.match(String(warning), /^the policy is none instead of least-connections: no file in memory for the workers' loads: /);
+    assert.match(String(warning), /^the policy is none instead of least-connections: cannot create the scoreboard in memory: /);
     const status = JSON.parse((await app.probe('/status')).body) as { policy: string; workers: { state: string }[] };
     assert.equal(status.policy, 'none');
     assert.equal((await app.request('/')).status, 200);
