@@ -1,8 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { broadcastOf, type Envelope, MOST_BROADCAST_BYTES } from '../src/state/broadcast.ts';
-import { Inbox, type InboxOptions } from '../src/state/inbox.ts';
-import { Retained } from '../src/state/retained.ts';
+import {
+  broadcastOf,
+  type Envelope,
+  MAX_BROADCAST_BYTES,
+  Receiver,
+  type ReceiverOptions,
+  Retained,
+} from '../src/state/broadcast.ts';
 
 const textOf = (origin: string, seq: number, more: Partial<Envelope> = {}) =>
   JSON.stringify({ origin, sender: 1, seq, event: 'news', json: String(seq), ...more });
@@ -10,19 +15,19 @@ const textOf = (origin: string, seq: number, more: Partial<Envelope> = {}) =>
 const NONE = { received: 0, duplicates: 0, missed: 0, malformed: 0, unauthenticated: 0, stale: 0 };
 const MINUTE_MS = 60_000;
 
-const inboxOf = (options: Partial<InboxOptions> = {}) =>
-  new Inbox('us', { isSigned: () => false, isDurable: false, now: () => 0, ...options });
+const receiverOf = (options: Partial<ReceiverOptions> = {}) =>
+  new Receiver('us', { isSigned: () => false, isDurable: false, now: () => 0, ...options });
 
-describe('the inbox of a pod', () => {
+describe('the receiver of a pod', () => {
   test('passes each event on once, in the order of its sender; what comes twice or late is dropped, what never came is counted', () => {
-    const inbox = inboxOf();
-    const passed = [7, 8, 8, 9, 12, 11, 7, 13].flatMap(seq => inbox.accept(textOf('them', seq))?.seq ?? []);
+    const receiver = receiverOf();
+    const passed = [7, 8, 8, 9, 12, 11, 7, 13].flatMap(seq => receiver.accept(textOf('them', seq))?.seq ?? []);
     assert.deepEqual(passed, [7, 8, 9, 12, 13]);
-    assert.deepEqual(inbox.counts, { ...NONE, received: 5, duplicates: 3, missed: 2 });
+    assert.deepEqual(receiver.counts, { ...NONE, received: 5, duplicates: 3, missed: 2 });
   });
 
   test('counts for each pod apart, and hears nothing of its own', () => {
-    const inbox = inboxOf();
+    const receiver = receiverOf();
     for (const [origin, seq] of [
       ['a', 1],
       ['b', 5],
@@ -30,44 +35,44 @@ describe('the inbox of a pod', () => {
       ['a', 2],
       ['b', 6],
     ] as const)
-      assert.equal(inbox.accept(textOf(origin, seq))?.origin, origin === 'us' ? undefined : origin);
-    assert.deepEqual(inbox.counts, { ...NONE, received: 4 });
+      assert.equal(receiver.accept(textOf(origin, seq))?.origin, origin === 'us' ? undefined : origin);
+    assert.deepEqual(receiver.counts, { ...NONE, received: 4 });
   });
 
   test('drops what is no event', () => {
-    const inbox = inboxOf();
+    const receiver = receiverOf();
     const nonsense = [
       ...['', '{', 'null', '[]', '7', '{"origin":"a"}', textOf('a', 1.5), textOf('a', 1, { event: 7 as never })],
       ...[textOf('a', 0), textOf('a', -1), textOf('a', 2 ** 53), textOf('a\n', 1), textOf('a'.repeat(400), 1), textOf('', 1)],
       ...[textOf('a', 1, { event: 'bosun:other' }), textOf('a', 1, { event: '' }), textOf('a', 1, { event: 'x'.repeat(300) })],
-      ...[textOf('a', 1, { json: '{' }), textOf('a', 1, { json: `"${'x'.repeat(MOST_BROADCAST_BYTES)}"` })],
+      ...[textOf('a', 1, { json: '{' }), textOf('a', 1, { json: `"${'x'.repeat(MAX_BROADCAST_BYTES)}"` })],
       ...[textOf('a', 1, { sender: -1 }), textOf('a', 1, { stamp: 7 as never }), textOf('a', 1, { at: 'now' as never })],
     ];
-    for (const text of nonsense) assert.equal(inbox.accept(text), undefined, text);
-    assert.equal(inbox.counts.malformed, nonsense.length);
-    assert.equal(inbox.counts.received, 0);
+    for (const text of nonsense) assert.equal(receiver.accept(text), undefined, text);
+    assert.equal(receiver.counts.malformed, nonsense.length);
+    assert.equal(receiver.counts.received, 0);
   });
 
   test('drops a stamp that is malformed, or further in the future than clocks may differ', () => {
-    const inbox = inboxOf({ now: () => 1_000_000 });
+    const receiver = receiverOf({ now: () => 1_000_000 });
     const stampOf = (at: number) => `${String(at).padStart(15, '0')}-0123456789ab`;
     const stamps = ['zzzz', '', '999999999999999-0123456789ab', stampOf(1_000_001 + 5 * MINUTE_MS), `${stampOf(1)}\n`];
     for (const [index, stamp] of stamps.entries())
-      assert.equal(inbox.accept(textOf('a', index + 1, { stamp })), undefined, stamp);
-    assert.equal(inbox.counts.stale, stamps.length);
-    assert.equal(inbox.accept(textOf('a', 9, { stamp: stampOf(1_000_000 + 5 * MINUTE_MS - 1) }))?.seq, 9);
+      assert.equal(receiver.accept(textOf('a', index + 1, { stamp })), undefined, stamp);
+    assert.equal(receiver.counts.stale, stamps.length);
+    assert.equal(receiver.accept(textOf('a', 9, { stamp: stampOf(1_000_000 + 5 * MINUTE_MS - 1) }))?.seq, 9);
   });
 
   test('drops replayed signed events: from before its start, too old, or of a forgotten pod', () => {
     let now = 100 * MINUTE_MS;
     const options = { isSigned: () => true, now: () => now };
-    const [atOnce, durable] = [inboxOf(options), inboxOf({ ...options, isDurable: true })];
+    const [atOnce, durable] = [receiverOf(options), receiverOf({ ...options, isDurable: true })];
     const old = textOf('a', 1, { at: 94 * MINUTE_MS });
-    for (const inbox of [atOnce, durable]) assert.equal(inbox.accept(old), undefined);
-    for (const inbox of [atOnce, durable]) assert.equal(inbox.accept(textOf('a', 2)), undefined, 'without a time');
+    for (const receiver of [atOnce, durable]) assert.equal(receiver.accept(old), undefined);
+    for (const receiver of [atOnce, durable]) assert.equal(receiver.accept(textOf('a', 2)), undefined, 'without a time');
     now = 200 * MINUTE_MS;
-    for (const inbox of [atOnce, durable])
-      assert.equal(inbox.accept(textOf('a', 2, { at: 206 * MINUTE_MS })), undefined, 'from the future');
+    for (const receiver of [atOnce, durable])
+      assert.equal(receiver.accept(textOf('a', 2, { at: 206 * MINUTE_MS })), undefined, 'from the future');
     const late = textOf('a', 2, { at: 110 * MINUTE_MS });
     assert.equal(atOnce.accept(late), undefined);
     assert.equal(durable.accept(late)?.seq, 2, 'it was kept for a pod that was cut off');
@@ -77,22 +82,22 @@ describe('the inbox of a pod', () => {
   });
 
   test('a number far ahead does not count as a billion missed', () => {
-    const inbox = inboxOf();
-    inbox.accept(textOf('a', 1));
-    assert.equal(inbox.accept(textOf('a', Number.MAX_SAFE_INTEGER)), undefined);
-    assert.deepEqual(inbox.counts, { ...NONE, received: 1, malformed: 1 });
+    const receiver = receiverOf();
+    receiver.accept(textOf('a', 1));
+    assert.equal(receiver.accept(textOf('a', Number.MAX_SAFE_INTEGER)), undefined);
+    assert.deepEqual(receiver.counts, { ...NONE, received: 1, malformed: 1 });
   });
 
   test('remembers a bounded number of pods, and forgets those that have been silent for longest', () => {
-    const inbox = inboxOf();
-    inbox.accept(textOf('busy', 1));
+    const receiver = receiverOf();
+    receiver.accept(textOf('busy', 1));
     for (let pod = 0; pod < 2000; pod++) {
-      inbox.accept(textOf(`pod-${pod}`, 1));
-      inbox.accept(textOf('busy', pod + 2));
+      receiver.accept(textOf(`pod-${pod}`, 1));
+      receiver.accept(textOf('busy', pod + 2));
     }
-    assert.equal(inbox.accept(textOf('busy', 1)), undefined, 'known: a duplicate');
-    assert.equal(inbox.accept(textOf('pod-0', 1))?.seq, 1, 'forgotten');
-    assert.equal(inbox.counts.missed, 0);
+    assert.equal(receiver.accept(textOf('busy', 1)), undefined, 'known: a duplicate');
+    assert.equal(receiver.accept(textOf('pod-0', 1))?.seq, 1, 'forgotten');
+    assert.equal(receiver.counts.missed, 0);
   });
 });
 
@@ -110,10 +115,10 @@ describe('an event', () => {
     assert.throws(() => broadcastOf('news', () => 1), /the data of event "news" must be JSON, got a function/);
     assert.throws(() => broadcastOf('news', circular), TypeError);
     assert.throws(
-      () => broadcastOf('news', 'é'.repeat(MOST_BROADCAST_BYTES / 2)),
+      () => broadcastOf('news', 'é'.repeat(MAX_BROADCAST_BYTES / 2)),
       new RangeError(`the data of event "news" must be at most 262144 bytes of JSON, got 262146`),
     );
-    broadcastOf('news', 'x'.repeat(MOST_BROADCAST_BYTES - 2));
+    broadcastOf('news', 'x'.repeat(MAX_BROADCAST_BYTES - 2));
   });
 });
 

@@ -30,11 +30,8 @@ const MAY_IMPORT: Record<string, string[]> = {
 /** Imports against that order which are still to be removed. */
 const KNOWN = new Set([
   'admin/admin-port.ts -> primary/connection-limit.ts',
-  'admin/admin-port.ts -> primary/peers.ts',
   'admin/admin-port.ts -> primary/shutdown.ts',
   'admin/server.ts -> primary/connection-limit.ts',
-  'control/operations.ts -> primary/event-bus.ts',
-  'control/rotate-keys.ts -> primary/event-bus.ts',
   'control/socket.ts -> primary/connection-limit.ts',
 ]);
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHmac, hkdfSync } from 'node:crypto';
 import { describe, test } from 'node:test';
-import { Seal } from '../src/state/seal.ts';
+import { Seal } from '../src/state/session-keys.ts';
 
 const seal = new Seal(['new', 'old']);
 

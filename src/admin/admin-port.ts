@@ -4,11 +4,11 @@
 import { hostAndPort } from '../config/parse.ts';
 import type { LogSource } from '../log/log.ts';
 import { adminConnections } from '../primary/connection-limit.ts';
-import type { Member } from '../primary/peers.ts';
 import type { Shutdown } from '../primary/shutdown.ts';
 import { audienceOf } from '../protocol/audience.ts';
 import { ExitCode } from '../protocol/messages.ts';
 import { fileLimit } from '../resources/usage.ts';
+import type { Peer } from '../state/peers.ts';
 import type { History } from './history.ts';
 import type { Readiness } from './readiness.ts';
 import { openAdmin, SHUTDOWN } from './server.ts';
@@ -27,16 +27,16 @@ export interface Parts {
   readiness: () => Readiness;
   /** Why not; undefined for yes. */
   notStarted: () => string | undefined;
-  members: () => Member[];
+  peers: () => Peer[];
 }
 
 /** Opens it, or begins to end the primary where it can't. */
 export async function openAdminPort(parts: Parts): Promise<void> {
-  const { host, port, token, log, history, shutdown, pod, readiness, notStarted, members } = parts;
+  const { host, port, token, log, history, shutdown, pod, readiness, notStarted, peers } = parts;
   const descriptors = fileLimit()?.soft ?? Number.POSITIVE_INFINITY;
   const mostConnections = () => adminConnections(descriptors, pod().supervisor.wanted);
   const mostReaders = () => Math.min(MOST_READERS, Math.floor(mostConnections() / 2));
-  const events = new EventStream({ history, fleet: members, token, mostReaders });
+  const events = new EventStream({ history, fleet: peers, token, mostReaders });
   const refusals = new Refusals(log);
   const renamed = new Renamed(log);
   try {

@@ -152,7 +152,7 @@ function addBroadcasts(Counter: typeof import('prom-client').Counter, own: Regis
     bosun_heartbeats_ignored_total: {
       help: 'Heartbeats of other pods that were ignored: malformed, unauthenticated, stale, or of more pods than are tracked (crowded).',
       labelNames: ['reason'],
-      values: broadcasts.ignoredBeats,
+      values: broadcasts.ignoredHeartbeats,
     },
   };
   for (const [name, { help, labelNames, values }] of Object.entries(counters)) {

@@ -54,7 +54,7 @@ export interface Pod {
     malformed: number;
     unauthenticated: number;
     stale: number;
-    ignoredBeats: Readonly<Record<string, number>>;
+    ignoredHeartbeats: Readonly<Record<string, number>>;
   };
   /** Since the start, on both outputs. */
   droppedLogLines: number;

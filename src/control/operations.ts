@@ -12,11 +12,11 @@ import type { RollingRestart } from '../pool/rolling-restart.ts';
 import type { Settings } from '../pool/settings.ts';
 import type { Supervisor } from '../pool/supervisor.ts';
 import type { WorkerProcess } from '../pool/worker-process.ts';
-import { OPERATOR, type Relay } from '../primary/event-bus.ts';
 import type { Emit } from '../protocol/events.ts';
 import type { Broadcast, RedisRefusal } from '../protocol/messages.ts';
 import { fileLimit } from '../resources/usage.ts';
 import { broadcastOf } from '../state/broadcast.ts';
+import { type EventBus, OPERATOR } from '../state/event-bus.ts';
 import type { Diagnostics } from './diagnostics.ts';
 import { diagnoseDeployment, type Facts } from './doctor.ts';
 import { rotateKeys } from './rotate-keys.ts';
@@ -30,7 +30,7 @@ export interface ControlContext {
   resizer: Resizer;
   diagnostics: Diagnostics;
   restarts: RollingRestart;
-  fleet: Relay;
+  eventBus: EventBus;
   redis: RedisReports;
   history: History;
   emit: Emit;
@@ -70,7 +70,7 @@ export async function openControlSocket(
 
 /** @param socket the control socket itself, through which workers stream */
 function operations(context: ControlContext, socket: () => ControlSocket): Record<string, Operation> {
-  const { pod, settings, balancing, supervisor, resizer, diagnostics, restarts, fleet, history, emit } = context;
+  const { pod, settings, balancing, supervisor, resizer, diagnostics, restarts, eventBus, history, emit } = context;
 
   const diagnose =
     (kind: 'heap-snapshot' | 'cpu-profile'): Operation =>
@@ -132,12 +132,12 @@ function operations(context: ControlContext, socket: () => ControlSocket): Recor
       return { policy };
     },
     broadcast: async ({ event, data }) => {
-      const { workers, otherPods } = fleet.broadcast(broadcastFrom(event, data), OPERATOR);
+      const { workers, otherPods } = eventBus.broadcast(broadcastFrom(event, data), OPERATOR);
       return { workers, otherPods: await otherPods };
     },
-    fleet: () => ({ pods: fleet.members }),
+    fleet: () => ({ pods: eventBus.peers }),
     'rotate-keys': async (_, onStep) => {
-      const { keys } = await rotateKeys(settings.config, fleet, onStep);
+      const { keys } = await rotateKeys(settings.config, eventBus, onStep);
       emit({ event: 'session.keys-rotated', keys });
       return { keys };
     },

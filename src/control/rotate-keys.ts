@@ -5,8 +5,8 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config/config.ts';
-import { OPERATOR, type Relay } from '../primary/event-bus.ts';
 import { KEYS_EVENT } from '../protocol/messages.ts';
+import { type EventBus, OPERATOR } from '../state/event-bus.ts';
 import { addSessionKey, promoteSessionKey } from '../state/session-keys.ts';
 import { ControlError, type OnStep } from './socket.ts';
 
@@ -20,22 +20,22 @@ const POLL_EVERY_MS = 100;
 let isRotating = false;
 
 /** @throws ControlError if the keys come from SESSION_KEYS, are not in Redis, or Redis is unavailable */
-export async function rotateKeys(config: Config, fleet: Relay, onStep: OnStep): Promise<{ keys: number }> {
+export async function rotateKeys(config: Config, eventBus: EventBus, onStep: OnStep): Promise<{ keys: number }> {
   if (config.sessionKeys !== undefined)
     throw new ControlError(
       409,
       'the session keys come from SESSION_KEYS: add the new one at its end, restart every pod, then move it to the front',
     );
-  const { redis } = fleet;
+  const { redis } = eventBus;
   if (redis === undefined) throw new ControlError(409, 'session keys are generated at each start; rotation needs Redis');
   if (isRotating) throw new ControlError(409, 'another rotation is running');
   isRotating = true;
   try {
     const key = await addSessionKey(redis, config.sessionCookie);
-    await untilAllHaveRead(fleet, 'nothing has changed yet');
+    await untilAllHaveRead(eventBus, 'nothing has changed yet');
     onStep('every worker verifies with the new key');
     const keys = await promoteSessionKey(redis, config.sessionCookie, key);
-    await untilAllHaveRead(fleet, 'it verifies with the new key and signs with the old one');
+    await untilAllHaveRead(eventBus, 'it verifies with the new key and signs with the old one');
     onStep(`every worker signs with it; ${keys - 1} older ${keys === 2 ? 'one verifies' : 'ones verify'}`);
     return { keys };
   } finally {
@@ -49,20 +49,20 @@ export async function rotateKeys(config: Config, fleet: Relay, onStep: OnStep): 
  * @param otherwise what holds if a pod does not confirm
  * @throws ControlError
  */
-async function untilAllHaveRead(fleet: Relay, otherwise: string): Promise<void> {
+async function untilAllHaveRead(eventBus: EventBus, otherwise: string): Promise<void> {
   const json = JSON.stringify(randomUUID());
   const deadline = performance.now() + DEADLINE_MS;
   // Remembered here, because another pod's rotation replaces what the heartbeats confirm of this one.
   const haveRead = new Set<string>();
   for (;;) {
-    const { otherPods } = fleet.broadcast({ event: KEYS_EVENT, json }, OPERATOR);
+    const { otherPods } = eventBus.broadcast({ event: KEYS_EVENT, json }, OPERATOR);
     if ((await otherPods) !== 'sent') throw new ControlError(409, 'Redis is unavailable; retry once it has recovered');
     const resendAt = performance.now() + RESEND_EVERY_MS;
     while (performance.now() < resendAt) {
       await sleep(POLL_EVERY_MS);
-      for (const { origin, keysRead } of fleet.members) if (keysRead === json) haveRead.add(origin);
+      for (const { origin, keysRead } of eventBus.peers) if (keysRead === json) haveRead.add(origin);
     }
-    const missing = fleet.members.find(({ origin }) => !haveRead.has(origin));
+    const missing = eventBus.peers.find(({ origin }) => !haveRead.has(origin));
     if (missing === undefined) return;
     if (performance.now() > deadline)
       throw new ControlError(409, `${missing.pod} has not read the keys: ${otherwise}; retry once it has recovered`);

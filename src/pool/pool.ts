@@ -13,7 +13,7 @@ import type { Emit } from '../protocol/events.ts';
 import { ExitCode } from '../protocol/messages.ts';
 import { readerBelow } from '../resources/cgroup.ts';
 import { readHeadroom } from '../resources/usage.ts';
-import { Retained } from '../state/retained.ts';
+import { Retained } from '../state/broadcast.ts';
 import { endOrphans, PRIMARY_VARIABLE, primaryMark } from './orphans.ts';
 import { Resizer } from './resizer.ts';
 import { Settings } from './settings.ts';

@@ -7,7 +7,7 @@ import { createRequire } from 'node:module';
 import { History } from '../admin/history.ts';
 import { MemorySum } from '../admin/memory-sum.ts';
 import { readiness, type View, whyNotStarted } from '../admin/readiness.ts';
-import type { MemoryFacts, Pod, PodState } from '../admin/status.ts';
+import { type MemoryFacts, type Pod, type PodState, slowestP99Ms } from '../admin/status.ts';
 import { Totals } from '../admin/totals.ts';
 import type { Balancing } from '../balancing/balancing.ts';
 import { controlSocketOf } from '../config/config.ts';
@@ -28,7 +28,8 @@ import type { EventListener, WorkerExit } from '../protocol/events.ts';
 import { ExitCode, type RedisState, type ToPrimary } from '../protocol/messages.ts';
 import { readerBelow } from '../resources/cgroup.ts';
 import { memoryUsage, readUsage } from '../resources/usage.ts';
-import { Relay } from './event-bus.ts';
+import { EventBus } from '../state/event-bus.ts';
+import type { OwnPod } from '../state/peers.ts';
 import type { Events } from './events.ts';
 import { type Owner, RedisHealth } from './redis-health.ts';
 import { Shutdown } from './shutdown.ts';
@@ -46,7 +47,7 @@ export async function runPrimary(pool: Pool, events: Events, signals: SignalQueu
   await primary.openAdmin();
   await primary.follow();
   await primary.openControl();
-  await primary.openRelay();
+  await primary.openEventBus();
 }
 
 class Primary implements SupervisorListener {
@@ -61,7 +62,7 @@ class Primary implements SupervisorListener {
   readonly #restarts: RollingRestart;
   readonly #shutdown: Shutdown;
   readonly #oom: OomWatch;
-  readonly #relay: Relay;
+  readonly #eventBus: EventBus;
   readonly #redis: RedisHealth;
   readonly #outputs: LogOutputs;
   #control: ControlSocket | undefined;
@@ -91,20 +92,20 @@ class Primary implements SupervisorListener {
     });
     this.#restarts = new RollingRestart({ settings, resizer, supervisor, emit });
     this.#shutdown = new Shutdown(pool, this.#totals, {
-      closeRedis: () => this.#relay.close(),
+      closeRedis: () => this.#eventBus.close(),
       closeControl: () => this.#control?.close(),
     });
     this.#oom = new OomWatch(readerBelow(), resizer.limits.usage);
-    this.#relay = new Relay({
+    this.#eventBus = new EventBus({
       config: () => settings.config,
       retained,
-      pod: () => this.#pod(),
+      ownPod: () => this.#ownPod(),
       workers: () => supervisor.handles,
       onState: (state, message) => this.#redisChanged(state, message, 'primary'),
       onConnected: () => this.#checkReady(),
     });
     this.#redis = new RedisHealth(log, () => [
-      ...this.#relay.redisRefusals,
+      ...this.#eventBus.redisRefusals,
       ...supervisor.handles.flatMap(({ snapshot }) => snapshot?.redisRefusals ?? []),
     ]);
     this.#history = new History(() => this.#pod());
@@ -142,7 +143,7 @@ class Primary implements SupervisorListener {
       pod: () => this.#pod(),
       readiness: () => readiness(this.#view()),
       notStarted: () => whyNotStarted(this.#view()),
-      members: () => this.#relay.members,
+      peers: () => this.#eventBus.peers,
     });
   }
 
@@ -160,7 +161,7 @@ class Primary implements SupervisorListener {
       resizer: this.#resizer,
       diagnostics: this.#diagnostics,
       restarts: this.#restarts,
-      fleet: this.#relay,
+      eventBus: this.#eventBus,
       redis: this.#redis,
       history: this.#history,
       emit: this.#events.emit,
@@ -169,9 +170,9 @@ class Primary implements SupervisorListener {
   }
 
   /** Joins the other pods, where there is a Redis. */
-  async openRelay(): Promise<void> {
+  async openEventBus(): Promise<void> {
     this.#redis.start();
-    await this.#relay.open();
+    await this.#eventBus.open();
   }
 
   readonly #onEvent: EventListener = event => {
@@ -209,7 +210,7 @@ class Primary implements SupervisorListener {
         this.#redisChanged(message.state, message.message, handle.id);
         break;
       case 'broadcast':
-        this.#relay.broadcast({ event: message.event, json: message.json }, handle.id);
+        this.#eventBus.broadcast({ event: message.event, json: message.json }, handle.id);
         break;
       case 'waiting':
         emit({ event: 'drain.waiting', worker: handle.id, open: message.open, requests: message.oldest });
@@ -261,13 +262,20 @@ class Primary implements SupervisorListener {
       supervisor: this.#supervisor,
       totals: this.#totals,
       resizes: this.#resizer.resizes,
-      broadcasts: this.#relay.counts,
-      redis: this.#relay.redisCounters,
+      broadcasts: this.#eventBus.counts,
+      redis: this.#eventBus.redisCounters,
       redisRefusals: this.#redis.refusals,
       droppedLogLines: this.#outputs.droppedLines,
       memory: () => this.#memoryFacts(),
       throttledSeconds: readUsage(readerBelow(), this.#resizer.limits.usage).throttledSeconds,
     };
+  }
+
+  #ownPod(): OwnPod {
+    const { generation, serving, wanted, handles } = this.#supervisor;
+    const { requests } = this.#totals.countersWith(handles);
+    const p99Ms = slowestP99Ms(handles);
+    return { version: VERSION, state: this.#state, generation, workers: serving.length, wanted, requests, p99Ms };
   }
 
   #memoryFacts(): MemoryFacts {
@@ -285,7 +293,7 @@ class Primary implements SupervisorListener {
   #view(): View {
     const { config } = this.#settings;
     const { failedStarts } = this.#totals;
-    return { state: this.#state, pool: this.#supervisor, config, isJoined: this.#relay.hasBeenConnected, failedStarts };
+    return { state: this.#state, pool: this.#supervisor, config, isJoined: this.#eventBus.hasBeenConnected, failedStarts };
   }
 }
 

@@ -1,104 +1,100 @@
 /**
- * The way between the primaries of all pods: Redis' publish and subscribe (sharded in a Cluster), on two connections of the primary's own.
- * What is published while Redis is away is lost, and the caller is told; unless events are durable (journal.ts).
+ * The connection between the primaries of all pods: Redis' pub/sub (sharded in a Cluster), on two connections of the primary's own.
+ * What is published during a Redis outage is lost, and the caller gets an error; unless events are durable (stored-events.ts).
  */
 import { type Config, redisDatabase } from '../config/config.ts';
 import type { RedisState } from '../protocol/messages.ts';
-import { MOST_ENVELOPE_LENGTH } from './inbox.ts';
-import { KeptEvents } from './kept.ts';
+import { MAX_ENVELOPE_LENGTH } from './broadcast.ts';
 import { closeRedis, connectRedis, isCluster, isRefusal, MAX_MESSAGE, type RedisClient } from './redis.ts';
 import { isFailingOver, printable, replaceConnection } from './redis-health.ts';
 import { limitReplies } from './redis-protocol.ts';
-import { Seal } from './seal.ts';
-import { Journal } from './stream.ts';
+import { Seal } from './session-keys.ts';
+import { RetainedStore, StreamConsumer } from './stored-events.ts';
 
-/** What waits for Redis to take it: 10,000 events of 1 KB and some; above this it is as good as away. */
-const MOST_UNSENT_BYTES = 16 << 20;
-/** What comes late has come, and dead connections are found by the beats that do not come back (relay.ts): far more than for a request. */
-const ANSWER_TIMEOUT_MS = 10_000;
-
-/** The most that a primary reads at once: a batch of the journal, or the retained events. */
+/** Characters of messages that Redis has not accepted yet, 10,000 events of 1 KB: above this the caller gets an error. */
+const MAX_UNSENT = 16 << 20;
+/** Far more than for a request: a late reply is still a reply, and heartbeats that do not come back reveal dead connections (event-bus.ts). */
+const COMMAND_TIMEOUT_MS = 10_000;
+/** The most that a primary reads at once: a batch of the stream, or the retained events. */
 const REPLY_LIMITS = { maxBytes: 32 << 20, maxElements: 100_000 };
 
-export const CHANNELS = ['broadcast', 'fleet'] as const;
+const CHANNELS = ['broadcast', 'fleet'] as const;
 export type Channel = (typeof CHANNELS)[number];
 
-export interface LinkListener {
-  heard(channel: Channel, text: string): void;
+export interface PubSubListener {
+  onMessage(channel: Channel, text: string): void;
   /** A message that is malformed or not signed with our keys. */
-  ignored(channel: Channel, reason: 'unauthenticated' | 'malformed'): void;
-  /** Both connections work, the channels are subscribed: from now on nothing is missed. */
-  connected(): void;
-  changed(state: RedisState, message: string): void;
+  onIgnored(channel: Channel, reason: 'unauthenticated' | 'malformed'): void;
+  /** Both connections work and the channels are subscribed: from now on no message is missed. */
+  onConnected(): void;
+  onState(state: RedisState, message: string): void;
 }
 
-export class Link {
-  readonly #listener: LinkListener;
+export class PubSub {
+  /** The retained events in Redis. */
+  readonly retained: RetainedStore;
+  readonly #listener: PubSubListener;
   readonly #publisher: RedisClient;
   readonly #subscriber: RedisClient;
-  /** Channels by their name in Redis. */
-  readonly #channels: ReadonlyMap<string, Channel>;
+  /** Their names in Redis. */
   readonly #names: Readonly<Record<Channel, string>>;
-  /** The retained events in Redis. */
-  readonly kept: KeptEvents;
   readonly #seal: Seal;
   /** A key that never exists. */
   readonly #probe: string;
-  /** A failure of the subscriber was reported that ends when it subscribes. */
+  /** Carries the events if they are durable. */
+  readonly #stream: StreamConsumer | undefined;
+  /** A reported failure of the subscriber ends when it subscribes. */
   #hasSubscriberFailed = false;
-  /** Carries the events where they are durable. */
-  readonly #journal: Journal | undefined;
-  #unsentBytes = 0;
+  #unsent = 0;
   #isPublisherReady = false;
   #isSubscribed = false;
 
   /** Undefined where no Redis is configured. */
-  static open(config: Config, pod: string, listener: LinkListener): Link | undefined {
+  static open(config: Config, pod: string, listener: PubSubListener): PubSub | undefined {
     limitReplies(REPLY_LIMITS);
-    let link: Link | undefined;
-    const published = (state: RedisState, message: string) => {
-      if (link !== undefined) link.#changed(state === 'ready', undefined);
-      listener.changed(state, message);
+    let pubsub: PubSub | undefined;
+    const onPublisherState = (state: RedisState, message: string) => {
+      if (pubsub !== undefined) pubsub.#changed({ isPublisherReady: state === 'ready' });
+      listener.onState(state, message);
     };
-    const subscribed = (state: RedisState, message: string) => {
-      if (link === undefined) return;
-      if (state === 'ready') void link.#subscribe();
-      else link.#changed(undefined, false);
-      // That Redis is there again is the publisher's news.
-      if (state === 'refused' || state === 'faulty') link.#subscriberFailed(state, message);
+    const onSubscriberState = (state: RedisState, message: string) => {
+      if (pubsub === undefined) return;
+      if (state === 'ready') void pubsub.#subscribe();
+      else pubsub.#changed({ isSubscribed: false });
+      // An outage and its end are reported by the publisher.
+      if (state === 'refused' || state === 'faulty') pubsub.#subscriberFailed(state, message);
     };
-    const commandTimeoutMs = ANSWER_TIMEOUT_MS;
-    const publisher = connectRedis(config, `bosun:${pod}:primary`, published, { commandTimeoutMs });
-    const subscriber = connectRedis(config, `bosun:${pod}:subscriber`, subscribed, { subscribes: true, commandTimeoutMs });
+    const commandTimeoutMs = COMMAND_TIMEOUT_MS;
+    const publisher = connectRedis(config, `bosun:${pod}:primary`, onPublisherState, { commandTimeoutMs });
+    const subscriber = connectRedis(config, `bosun:${pod}:subscriber`, onSubscriberState, { subscribes: true, commandTimeoutMs });
     if (publisher === undefined || subscriber === undefined) return undefined;
-    link = new Link(config, pod, publisher, subscriber, listener);
-    return link;
+    pubsub = new PubSub(config, pod, publisher, subscriber, listener);
+    return pubsub;
   }
 
-  private constructor(config: Config, pod: string, publisher: RedisClient, subscriber: RedisClient, listener: LinkListener) {
+  private constructor(config: Config, pod: string, publisher: RedisClient, subscriber: RedisClient, listener: PubSubListener) {
     this.#publisher = publisher;
     this.#subscriber = subscriber;
     this.#listener = listener;
-    // Channels know no databases: two apps in two databases of one Redis must not hear each other.
+    // Channels are not part of a database: two apps in two databases of one Redis must not receive each other's messages.
     const database = redisDatabase(config);
     const nameOf = (channel: string) => `${config.sessionCookie}:${channel}${database === 0 ? '' : `@${database}`}`;
     this.#names = { broadcast: nameOf('broadcast'), fleet: nameOf('fleet') };
-    this.#channels = new Map(CHANNELS.map(channel => [this.#names[channel], channel]));
     this.#seal = new Seal(config.sessionKeys);
-    this.kept = new KeptEvents(publisher, {
+    this.retained = new RetainedStore(publisher, {
       key: `${config.sessionCookie}:retained`,
       label: nameOf('retained'),
       names: config.broadcastRetained,
       seal: this.#seal,
-      onIgnored: reason => listener.ignored('broadcast', reason),
+      onIgnored: reason => listener.onIgnored('broadcast', reason),
     });
     this.#probe = `${config.sessionCookie}:retained:probe`;
-    if (config.broadcastDurable)
-      this.#journal = new Journal(config, nameOf('journal'), pod, publisher, sealed =>
-        this.#received('broadcast', nameOf('journal'), sealed),
-      );
+    if (config.broadcastDurable) {
+      const name = nameOf('journal');
+      this.#stream = new StreamConsumer(config, name, pod, publisher, text => this.#received('broadcast', name, text));
+    }
     subscriber.on(isCluster(subscriber) ? 'smessage' : 'message', (name: string, text: string) => {
-      const channel = this.#channels.get(name);
+      const channel = CHANNELS.find(each => this.#names[each] === name);
       if (channel !== undefined) this.#received(channel, name, text);
     });
   }
@@ -112,103 +108,100 @@ export class Link {
     return this.#isPublisherReady && this.#isSubscribed;
   }
 
-  /** Says it to every primary that listens, this one included. @throws where Redis does not take it; one that is durable waits for Redis then */
-  async publish(channel: Channel, text: string): Promise<void> {
-    if (channel === 'broadcast' && this.#journal !== undefined) {
-      this.#journal.append(this.#seal.sign(this.#journal.name, text));
-      if (!this.isConnected) throw new Error('Redis is away');
-      return;
-    }
-    if (this.#unsentBytes + text.length > MOST_UNSENT_BYTES)
-      throw new Error(`${MOST_UNSENT_BYTES} bytes wait for Redis to take them`);
-    this.#unsentBytes += text.length;
-    try {
-      const name = this.#names[channel];
-      const sealed = this.#seal.sign(name, text);
-      await (isCluster(this.#publisher) ? this.#publisher.spublish(name, sealed) : this.#publisher.publish(name, sealed));
-    } finally {
-      this.#unsentBytes -= text.length;
-    }
-  }
-
-  #received(channel: Channel, name: string, sealed: string): void {
-    if (sealed.length > MOST_ENVELOPE_LENGTH) {
-      this.#listener.ignored(channel, 'malformed');
-      return;
-    }
-    const text = this.#seal.open(name, sealed);
-    if (text === undefined) this.#listener.ignored(channel, 'unauthenticated');
-    else this.#listener.heard(channel, text);
-  }
-
   /** Whether received messages are signed. */
   get isSigned(): boolean {
     return this.#seal.isSigned;
   }
 
+  /** Events that other pods will never get. */
+  get dropped(): number {
+    return this.#stream?.dropped ?? 0;
+  }
+
+  /** Sends to every primary that listens, this one included. @throws if Redis does not accept it; a durable event is then sent later */
+  async publish(channel: Channel, text: string): Promise<void> {
+    if (channel === 'broadcast' && this.#stream !== undefined) {
+      this.#stream.append(this.#seal.sign(this.#stream.name, text));
+      if (!this.isConnected) throw new Error('Redis outage');
+      return;
+    }
+    if (this.#unsent + text.length > MAX_UNSENT) throw new Error(`more than ${MAX_UNSENT} characters wait to be sent to Redis`);
+    this.#unsent += text.length;
+    try {
+      const name = this.#names[channel];
+      const sealed = this.#seal.sign(name, text);
+      await (isCluster(this.#publisher) ? this.#publisher.spublish(name, sealed) : this.#publisher.publish(name, sealed));
+    } finally {
+      this.#unsent -= text.length;
+    }
+  }
+
+  #received(channel: Channel, name: string, sealed: string): void {
+    if (sealed.length > MAX_ENVELOPE_LENGTH) {
+      this.#listener.onIgnored(channel, 'malformed');
+      return;
+    }
+    const text = this.#seal.open(name, sealed);
+    if (text === undefined) this.#listener.onIgnored(channel, 'unauthenticated');
+    else this.#listener.onMessage(channel, text);
+  }
+
   /**
-   * A replica accepts a PUBLISH and passes it only to its own subscribers, without an error; only a write
-   * reveals that it is no longer the master. The deleted key never exists.
+   * Reconnects if the server is no longer the master. A replica accepts a PUBLISH without an error and passes it to its own subscribers only;
+   * just a write reveals it. The key to delete never exists.
    */
   async findMaster(): Promise<void> {
     try {
       await this.#publisher.unlink(this.#probe);
     } catch {
-      // Logged as a refusal, or Redis is unreachable. The publisher reconnects by itself.
+      // Logged as a refusal, or an outage. The publisher reconnects by itself.
       if (!isFailingOver(this.#publisher)) return;
       this.#subscriber.disconnect(true);
-      this.#journal?.reconnect();
+      this.#stream?.reconnect();
     }
   }
 
-  /** Connects anew: for connections that look well, and over which nothing comes. */
+  /** For connections that look healthy, but over which nothing arrives. */
   reconnect(): void {
     this.#publisher.disconnect(true);
     this.#subscriber.disconnect(true);
-    this.#journal?.reconnect();
-  }
-
-  /** Events that other pods will never get. */
-  get dropped(): number {
-    return this.#journal?.dropped ?? 0;
+    this.#stream?.reconnect();
   }
 
   async close(): Promise<void> {
-    await this.#journal?.close();
+    await this.#stream?.close();
     await Promise.all([closeRedis(this.#publisher), closeRedis(this.#subscriber)]);
   }
 
   async #subscribe(): Promise<void> {
-    const names = [...this.#channels.keys()];
+    const names = Object.values(this.#names);
     try {
-      // Of a Cluster's channels each may be another node's.
+      // In a Cluster each channel may be on another node.
       if (isCluster(this.#subscriber)) for (const name of names) await this.#subscriber.ssubscribe(name);
       else await this.#subscriber.subscribe(...names);
-      await this.#journal?.begun;
-      if (this.#hasSubscriberFailed) this.#listener.changed('ready', 'subscribed to Redis again');
+      await this.#stream?.started;
+      if (this.#hasSubscriberFailed) this.#listener.onState('ready', 'subscribed to Redis again');
       this.#hasSubscriberFailed = false;
-      this.#changed(undefined, true);
+      this.#changed({ isSubscribed: true });
     } catch (error) {
       const { message } = error as Error;
-      this.#subscriberFailed(
-        isRefusal(message) ? 'refused' : 'unreachable',
-        printable(`Redis refuses the subscription: ${message}`, MAX_MESSAGE),
-      );
+      const state = isRefusal(message) ? 'refused' : 'unreachable';
+      this.#subscriberFailed(state, printable(`Redis refuses the subscription: ${message}`, MAX_MESSAGE));
       replaceConnection(this.#subscriber);
     }
   }
 
   #subscriberFailed(state: RedisState, message: string): void {
     this.#hasSubscriberFailed = true;
-    this.#listener.changed(state, message);
+    this.#listener.onState(state, message);
   }
 
-  #changed(isPublisherReady = this.#isPublisherReady, isSubscribed = this.#isSubscribed): void {
+  #changed({ isPublisherReady = this.#isPublisherReady, isSubscribed = this.#isSubscribed }): void {
     const wasConnected = this.isConnected;
     this.#isPublisherReady = isPublisherReady;
     this.#isSubscribed = isSubscribed;
     if (!this.isConnected || wasConnected) return;
-    this.#journal?.flush();
-    this.#listener.connected();
+    this.#stream?.flush();
+    this.#listener.onConnected();
   }
 }

@@ -1,9 +1,10 @@
 /**
- * The keys that sign session cookies: given, made for one start, or made once and shared by every pod through Redis.
+ * The keys that sign session cookies: given, generated for one start, or generated once and shared by every pod through Redis. If they are
+ * given, they sign the messages between pods too.
  */
 import type { RedisClient } from './redis.ts';
 
-/** Newest first: the first one signs, all of them verify. Empty until Redis has told them. */
+/** Newest first: the first one signs, all of them verify. Empty until they have been read from Redis. */
 export interface SessionKeys {
   current: string[];
 }
@@ -14,8 +15,8 @@ export function generateSessionKey(): string {
 }
 
 /**
- * One set of keys for every worker of every pod: the first to come stores its own, everybody takes what is stored.
- * Called on each connect: a Redis that came back empty gets the keys that are in use, so that nobody is logged out.
+ * Reads the keys of every worker of every pod; the first worker stores its own. Called on each connect: a Redis that has lost its data gets
+ * the keys that are in use, so that nobody is logged out.
  */
 export async function shareSessionKeys(redis: RedisClient, sessionCookie: string, keys: SessionKeys): Promise<void> {
   const name = nameOf(sessionCookie);
@@ -32,29 +33,29 @@ function keysOf(shared: unknown): string[] {
   throw new Error(`the session keys in Redis must be 1 to ${MAX_SHARED} valid keys, got another value`);
 }
 
-/** Those that generateSessionKey makes have 43 characters; two rotations at a time leave one more each. */
+/** Generated keys have 43 characters; concurrent rotations leave one more each. */
 const KEY = /^[^\s,\p{C}]{1,256}$/u;
 const MAX_SHARED = 20;
 const MAX_SHARED_LENGTH = MAX_SHARED * 257;
 
-/** A session whose key has fallen out is gone; one that is used is signed anew with the first key each time. */
-const MOST_KEYS = 10;
+/** A session signed with a removed key is lost; each use of a session signs it with the first key again. */
+const MAX_KEYS = 10;
 
-/** First step of a rotation: at the end, where a key verifies and does not sign. */
+/** First step of a rotation: the last place, where a key verifies but does not sign. */
 const ADD_KEY = `local keys = redis.call('GET', KEYS[1])
 if not keys then return 0 end
 redis.call('SET', KEYS[1], keys .. ',' .. ARGV[1])
 return 1`;
 
-/** Second step: to the front, where it signs. */
+/** Second step: the first place, where it signs. */
 const PROMOTE_KEY = `local kept, count = ARGV[1], 1
 for key in string.gmatch(redis.call('GET', KEYS[1]) or '', '[^,]+') do
-  if key ~= ARGV[1] and count < ${MOST_KEYS} then kept, count = kept .. ',' .. key, count + 1 end
+  if key ~= ARGV[1] and count < ${MAX_KEYS} then kept, count = kept .. ',' .. key, count + 1 end
 end
 redis.call('SET', KEYS[1], kept)
 return count`;
 
-/** Makes a new key that every worker which reads the keys from now on will verify. @throws Error where none are shared */
+/** Adds a new key: workers that read the keys from now on verify with it. @throws Error if no keys are stored */
 export async function addSessionKey(redis: RedisClient, sessionCookie: string): Promise<string> {
   const key = generateSessionKey();
   const found = await redis.eval(ADD_KEY, 1, nameOf(sessionCookie), key);
@@ -62,9 +63,60 @@ export async function addSessionKey(redis: RedisClient, sessionCookie: string): 
   return key;
 }
 
-/** Has that key sign from now on. @returns how many keys verify */
+/** Makes that key the one that signs. @returns how many keys verify */
 export async function promoteSessionKey(redis: RedisClient, sessionCookie: string, key: string): Promise<number> {
   return Number(await redis.eval(PROMOTE_KEY, 1, nameOf(sessionCookie), key));
 }
 
 const nameOf = (sessionCookie: string) => `${sessionCookie}:keys`;
+
+/** Loaded late: it takes 8 ms, and the first worker is forked before. */
+const nodeCrypto = () => process.getBuiltinModule('node:crypto');
+
+/** Derives a separate key from the one that signs cookies: a signature of one is invalid for the other. */
+const PURPOSE = 'koa-bosun messages v1';
+/** SHA-256 in base64url. */
+const MAC_LENGTH = 43;
+
+/**
+ * Signs and verifies messages between pods. Their author is unknown, so they carry an HMAC if the operator sets SESSION_KEYS. Keys that Redis
+ * itself stores would not help: anyone who can forge a message could read them.
+ */
+export class Seal {
+  /** Newest first; undefined: nothing is signed. */
+  readonly #keys: readonly Buffer[] | undefined;
+
+  /** `sessionKeys` are the operator's keys, newest first: the first one signs, all of them verify. */
+  constructor(sessionKeys: readonly string[] | undefined) {
+    this.#keys = sessionKeys?.map(key => Buffer.from(nodeCrypto().hkdfSync('sha256', key, '', PURPOSE, 32)));
+  }
+
+  get isSigned(): boolean {
+    return this.#keys !== undefined;
+  }
+
+  /** `label` is the kind and place of the text: a signature for one label is invalid for another. */
+  sign(label: string, text: string): string {
+    const [newest] = this.#keys ?? [];
+    return newest === undefined ? text : `${text}\n${macOf(newest, label, text).toString('base64url')}`;
+  }
+
+  /** The text; undefined if it is not signed with one of the keys for this label. */
+  open(label: string, sealed: string): string | undefined {
+    if (this.#keys === undefined) return sealed;
+    const end = sealed.length - MAC_LENGTH - 1;
+    if (end < 0 || sealed[end] !== '\n') return undefined;
+    const mac = Buffer.from(sealed.slice(end + 1), 'base64url');
+    const text = sealed.slice(0, end);
+    const isGenuine = this.#keys.some(key => {
+      const expected = macOf(key, label, text);
+      return mac.length === expected.length && nodeCrypto().timingSafeEqual(mac, expected);
+    });
+    return isGenuine ? text : undefined;
+  }
+}
+
+/** The length keeps label and text apart. */
+function macOf(key: Buffer, label: string, text: string): Buffer {
+  return nodeCrypto().createHmac('sha256', key).update(`${label.length}:${label}`).update(text).digest();
+}

@@ -5,7 +5,7 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
-import { Seal } from '../../src/state/seal.ts';
+import { Seal } from '../../src/state/session-keys.ts';
 import { LocalRedis } from '../process/redis.ts';
 import { Server, spread } from './servers.ts';
 

@@ -1,0 +1,112 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { renderFleet } from '../src/cli/fleet.ts';
+import { Peers } from '../src/state/peers.ts';
+
+const heartbeat = (origin: string, more: object = {}) =>
+  JSON.stringify({
+    origin,
+    pod: `pod-${origin}`,
+    version: '0.1.0',
+    state: 'ready',
+    generation: 1,
+    workers: 2,
+    wanted: 2,
+    requestsPerSecond: 12.5,
+    p99Ms: 3,
+    ...more,
+  });
+
+function peersAt(clock: { ms: number }): Peers {
+  const ownPod = () => {
+    throw new Error('not called');
+  };
+  return new Peers('self', ownPod, () => clock.ms);
+}
+
+test('a silent peer is shown as such, and forgotten after 30 seconds; one that said goodbye, at once', () => {
+  const clock = { ms: 0 };
+  const peers = peersAt(clock);
+  for (const origin of ['b', 'a', 'c']) peers.onMessage(heartbeat(origin));
+  clock.ms = 5000;
+  peers.onMessage(heartbeat('a', { workers: 1 }));
+  peers.onMessage(heartbeat('c', { state: 'gone' }));
+  assert.deepEqual(
+    peers.all.map(({ pod, workers, silentSeconds }) => [pod, workers, silentSeconds]),
+    [
+      ['pod-a', 1, 0],
+      ['pod-b', 2, 5],
+    ],
+  );
+  const [, silent = ''] = renderFleet(peers.all).split('\n').slice(1);
+  assert.match(silent, /^pod-b +0\.1\.0 +ready +1 +2 of 2 +12\.5 +3 ms +silent for 5 s$/);
+  clock.ms = 31_000;
+  assert.deepEqual(
+    peers.all.map(({ pod }) => pod),
+    ['pod-a'],
+  );
+});
+
+test('malformed heartbeats, and those with our own origin, are ignored', () => {
+  const peers = peersAt({ ms: 0 });
+  for (const text of [
+    '',
+    'null',
+    '[]',
+    '{}',
+    heartbeat('a', { state: 'fine' }),
+    heartbeat('a', { workers: '2' }),
+    heartbeat('self'),
+  ])
+    peers.onMessage(text);
+  assert.deepEqual(peers.all, []);
+});
+
+test('what a peer reports about itself is bounded and printable, without unknown fields', () => {
+  const peers = peersAt({ ms: 0 });
+  peers.onMessage(heartbeat('a', { pod: '\x1b[2J\u202epod\n', version: 'v'.repeat(1000), more: 'x'.repeat(100) }));
+  peers.onMessage(heartbeat('b', { pod: 'x'.repeat(100_000) }));
+  for (const more of [{ workers: -1 }, { p99Ms: null }, { generation: '1' }, { keysRead: 7 }])
+    peers.onMessage(heartbeat('c', more));
+  peers.onMessage(heartbeat('d\x07'));
+  const [member, ...others] = peers.all;
+  assert.deepEqual(others, []);
+  assert.equal(member?.pod, '?[2J?pod?');
+  assert.equal(member?.version.length, 65);
+  assert.ok(!('more' in (member ?? {})));
+  assert.equal(peers.ignored.malformed, 6);
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they must not occur
+  assert.doesNotMatch(renderFleet(peers.all).replaceAll('\n', ''), /[\0-\x1f]/);
+});
+
+test('at most a thousand peers are remembered', () => {
+  const peers = peersAt({ ms: 0 });
+  for (let i = 0; i < 1500; i++) peers.onMessage(heartbeat(`pod-${i}`));
+  assert.equal(peers.all.length, 1000);
+  assert.equal(peers.ignored.crowded, 500);
+});
+
+test('a replayed signed heartbeat is ignored', () => {
+  let now = 1_000_000;
+  const peers = new Peers(
+    'self',
+    () => {
+      throw new Error('not called');
+    },
+    () => now,
+    () => now,
+  );
+  const recorded = heartbeat('a', { beat: 7, at: now });
+  peers.onMessage(recorded, true);
+  assert.equal(peers.all.length, 1);
+  now += 31_000;
+  assert.deepEqual(peers.all, []);
+  peers.onMessage(recorded, true);
+  peers.onMessage(heartbeat('a', { beat: 6, at: now }), true);
+  peers.onMessage(heartbeat('b', { beat: 1, at: now - 301_000 }), true);
+  peers.onMessage(heartbeat('c'), true);
+  assert.deepEqual(peers.all, []);
+  assert.equal(peers.ignored.stale, 4);
+  peers.onMessage(heartbeat('a', { beat: 8, at: now + 299_000 }), true);
+  assert.equal(peers.all.length, 1, 'the clocks of two pods differ');
+});
