@@ -27,7 +27,7 @@ function problems(environment: Record<string, string>): string {
   return '';
 }
 
-describe('surroundings of a secret are removed', () => {
+describe('what surrounds a secret', () => {
   const SURROUNDED = {
     'a line end of an editor': 'p4ss\n',
     'a line end of Windows': 'p4ss\r\n',
@@ -38,7 +38,7 @@ describe('surroundings of a secret are removed', () => {
     'a byte order mark, quotes and a line end': '\uFEFF"p4ss"\r\n',
   };
   for (const [what, text] of Object.entries(SURROUNDED)) {
-    test(`with ${what} around it, in a variable and in a file`, () => {
+    test(`${what} around a secret is removed, in a variable and in a file`, () => {
       const nodes = { REDIS_CLUSTER_NODES: 'a:1', REDIS_USERNAME: text };
       const expected = ['p4ss', 'p4ss', ['p4ss']];
       for (const environment of [
@@ -56,7 +56,7 @@ describe('surroundings of a secret are removed', () => {
       assert.deepEqual(readConfig({ SESSION_KEYS: text }).sessionKeys, ['new', 'old'], JSON.stringify(text));
   });
 
-  test('quotes, spaces and special characters within a password are part of it', () => {
+  test('quotes, spaces and special characters within a password are part of the password', () => {
     for (const password of [`it's "quoted"`, '"', `a"b'c`, '100%', 'a b', '#@/:?', 'pässwörd', '-'])
       assert.equal(credential(password), password);
   });
@@ -107,7 +107,7 @@ describe('an invalid secret is refused and not printed', () => {
     ['\uFEFF\r\n', /non-empty text/],
   ];
   for (const [text, problem] of REFUSED) {
-    test(`${JSON.stringify(text)}`, () => {
+    test(`the secret ${JSON.stringify(text)} is refused and not printed`, () => {
       for (const name of ['REDIS_PASSWORD', 'REDIS_SENTINEL_PASSWORD', 'REDIS_URL']) {
         const said = problems({ [name]: text });
         assert.match(said, problem);
@@ -140,34 +140,35 @@ describe('an invalid secret is refused and not printed', () => {
     '"redis://h',
     'redis://h"',
   ])
-    test(`REDIS_URL=${url}`, () => assert.match(problems({ REDIS_URL: url }), /^REDIS_URL must be .*, got a value that is not/));
+    test(`REDIS_URL=${url} is refused and not printed`, () =>
+      assert.match(problems({ REDIS_URL: url }), /^REDIS_URL must be .*, got a value that is not/));
 
-  test('a % that is not an escape gets the hint to write %25', () => {
+  test('a % in REDIS_URL that is not an escape causes the hint to write %25', () => {
     assert.match(problems({ REDIS_URL: 'redis://:pa%ss@h' }), /each % in user and password written as %25/);
   });
 
   const unreadable: [string, string, RegExp][] = [
     ['a folder', folder, /: EISDIR \(environment\)$/],
     ['an empty file', fileOf(''), /non-empty text, got a value/],
-    ['a file of line ends', fileOf('\n\r\n'), /non-empty text, got a value/],
+    ['a file of line ends only', fileOf('\n\r\n'), /non-empty text, got a value/],
     ['a large file', fileOf('c4nary'.repeat(MAX_SECRET_BYTES)), /at most 16384 bytes .* which is larger/],
     ['a file without an end', '/dev/zero', /\/dev\/zero": not a regular file/],
-    ['a file that is no UTF-8', fileOf(Buffer.from('c4n\xe4ry', 'latin1')), /: not UTF-8/],
-    ['what PowerShell writes', fileOf(Buffer.from('\uFEFFc4nary', 'utf16le')), /: not UTF-8/],
-    ['a file with a NUL', fileOf('c4\0nary'), /without control characters/],
-    ['no file', join(folder, 'c4nary'), /a path that does not exist below ".*bosun-secrets-.*": ENOENT/],
-    ['the secret itself', 'redis://:c4nary@h', /a path that does not exist below/],
-    ['the secret, a long one', `/${'c4nary'.repeat(1000)}`, /more than 4096 characters/],
+    ['not UTF-8', fileOf(Buffer.from('c4n\xe4ry', 'latin1')), /: not UTF-8/],
+    ['UTF-16, as PowerShell writes it', fileOf(Buffer.from('\uFEFFc4nary', 'utf16le')), /: not UTF-8/],
+    ['a file with a NUL character', fileOf('c4\0nary'), /without control characters/],
+    ['missing', join(folder, 'c4nary'), /a path that does not exist below ".*bosun-secrets-.*": ENOENT/],
+    ['named by the secret itself', 'redis://:c4nary@h', /a path that does not exist below/],
+    ['named by a long secret', `/${'c4nary'.repeat(1000)}`, /more than 4096 characters/],
   ];
   for (const [what, path, problem] of unreadable) {
-    test(`in X_FILE, ${what}`, () => {
+    test(`a secret file that is ${what} is refused, and its content not printed`, () => {
       const said = problems({ REDIS_PASSWORD_FILE: path, REDIS_CLUSTER_NODES: 'a:1' });
       assert.match(said, problem);
       assert.doesNotMatch(said, /c4|nary/);
     });
   }
 
-  test('a REDIS_CA_FILE without a certificate', () => {
+  test('a REDIS_CA_FILE without a certificate is refused', () => {
     const environment = { REDIS_URL: 'rediss://h' };
     assert.match(
       problems({ ...environment, REDIS_CA_FILE: fileOf('no PEM') }),

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { until } from '../until.ts';
 import { RawClient, requestText } from './clients.ts';
-import { openAsked } from './drains.ts';
+import { openKeepAlive } from './drains.ts';
 import { CLEAN, startKit } from './kit.ts';
 import { ALL_POLICIES, SOAKS } from './policies.ts';
 
@@ -104,7 +104,7 @@ describe('SIGTERM with a deep queue', { concurrency: 2 }, () => {
 
   test('connections and requests not accepted or read before the SIGTERM deadline are counted, exit code 1', async () => {
     const { kit, port } = await start('none', { NODE_CLUSTER_WORKERS: '1', SHUTDOWN_TIMEOUT_MS: '500' });
-    const kept = await openAsked(port, 5);
+    const kept = await openKeepAlive(port, 5);
     await using blocking = await RawClient.open(port);
     blocking.write(requestText('/block?ms=60000&mark=blocked'));
     await kit.begun('blocked');

@@ -115,7 +115,7 @@ describe("an app's own signal listener", { concurrency: 3 }, () => {
     ['is for SIGHUP', "process.on('SIGHUP', () => note('SIGHUP'));", []],
     ['emits it', "process.on('SIGTERM', () => note('SIGTERM')); process.emit('SIGTERM', 'SIGTERM');", ['SIGTERM 0']],
   ] as const) {
-    test(`a signal listener that ${how} neither cuts a request nor delays the exit`, async () => {
+    test(`a signal listener of the app that ${how} neither aborts a request nor delays the exit`, async () => {
       const preload = join(temporaryFolder(), 'preload.mjs');
       writeFileSync(
         preload,

@@ -16,7 +16,7 @@ const BAD_CONFIG = { code: 78, signal: null };
 const CONCURRENCY = 3;
 
 describe('bad configuration', { concurrency: CONCURRENCY }, () => {
-  test('38 ends with code 78, all problems on standard error, and nothing started', async () => {
+  test('bad configuration exits with 78, lists all problems on standard error and starts nothing (case 38)', async () => {
     const kit = await startKit({
       app: 'koa.mjs',
       env: {
@@ -52,7 +52,7 @@ describe('bad configuration', { concurrency: CONCURRENCY }, () => {
     await kit.workersGone();
   });
 
-  test('shows no secret', async () => {
+  test('the error about bad configuration shows no secret', async () => {
     const kit = await startKit({ env: { REDIS_URL: 'http://user:s3cret@127.0.0.1', ADMIN_PORT: 'x' } });
     assert.deepEqual(await kit.exit(), BAD_CONFIG);
     assert.match(kit.stderr, /REDIS_URL must be /);
@@ -60,7 +60,7 @@ describe('bad configuration', { concurrency: CONCURRENCY }, () => {
     assert.doesNotMatch(kit.stderr, /s3cret/);
   });
 
-  test('is found where two settings contradict each other', async () => {
+  test('two settings that contradict each other are bad configuration', async () => {
     const port = String(await freePort());
     const kit = await startKit({ app: 'koa.mjs', env: { PORT: port, ADMIN_PORT: port } });
     assert.deepEqual(await kit.exit(), BAD_CONFIG);
@@ -71,7 +71,7 @@ describe('bad configuration', { concurrency: CONCURRENCY }, () => {
 
 describe('a port in use', { concurrency: CONCURRENCY }, () => {
   for (const policy of ['rr', 'none', 'reuseport']) {
-    test(`as PORT ends with a clear error and code 1, and leaves nobody, policy ${policy}`, async () => {
+    test(`a PORT in use causes a clear error and exit code 1, and leaves no process, policy ${policy}`, async () => {
       await using other = await listening();
       const env = { PORT: String(other.port), NODE_CLUSTER_SCHED_POLICY: policy };
       const kit = await startKit({ app: 'koa.mjs', env, detached: true });
@@ -84,7 +84,7 @@ describe('a port in use', { concurrency: CONCURRENCY }, () => {
     });
   }
 
-  test('as ADMIN_PORT ends with a clear error and code 1, and leaves nobody', async () => {
+  test('an ADMIN_PORT in use causes a clear error and exit code 1, and leaves no process', async () => {
     await using other = await listening();
     const kit = await startKit({ app: 'koa.mjs', env: { ADMIN_PORT: String(other.port) }, detached: true });
     assert.deepEqual(await kit.exit(), { code: 1, signal: null }, kit.transcript());
@@ -95,7 +95,7 @@ describe('a port in use', { concurrency: CONCURRENCY }, () => {
 });
 
 describe('.env', { concurrency: CONCURRENCY }, () => {
-  test('of the working directory is loaded, and real variables win', async () => {
+  test('.env of the working directory is loaded, and real variables win', async () => {
     const cwd = await folderWith({
       'app.mjs': 'export default (_req, res) => res.end(JSON.stringify(process.env.GREETING));',
       '.env': 'APP_MODULE=app.mjs\nGREETING="hello from .env"\nRESPONSE_TIME_HEADER=false\nNODE_CLUSTER_WORKERS=7\n',
@@ -108,7 +108,7 @@ describe('.env', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });
 
-  test('is named by the errors that it causes', async () => {
+  test('an error about a variable from .env names that file', async () => {
     const cwd = await folderWith({ '.env': 'KEEP_ALIVE_TIMEOUT_MS=soon\nPORT=nowhere\n' });
     const kit = await startKit({ cwd, env: { LOG_LEVEL: 'loud' } });
     assert.deepEqual(await kit.exit(), BAD_CONFIG);
@@ -117,7 +117,7 @@ describe('.env', { concurrency: CONCURRENCY }, () => {
     assert.doesNotMatch(kit.stderr, /PORT must/, 'PORT=0 is in the environment');
   });
 
-  test('is not loaded in production', async () => {
+  test('.env is not loaded in production', async () => {
     const cwd = await folderWith({
       'app.mjs': 'export default (_req, res) => res.end(JSON.stringify(process.env.GREETING ?? null));',
       '.env': 'GREETING=hello\nPORT=nowhere\nLOG_LEVEL=loud\n',

@@ -15,7 +15,7 @@ import { assertReceived } from './received.ts';
 const CONCURRENCY = 4;
 
 describe('bosun scale, policy, broadcast, doctor and sizing', { concurrency: CONCURRENCY }, () => {
-  test('scale takes a number, auto, max and a share, and says why', async () => {
+  test('bosun scale accepts a number, auto, max and a share, and prints the reason', async () => {
     const env = { SIZING_ROOT: new FakeRoot({ cpuMax: '220000 100000' }).path, NODE_CLUSTER_WORKERS: 'auto' };
     const { kit, bosun } = await startOperated({ app: 'koa.mjs', env });
     const from = '2.2 CPUs';
@@ -41,7 +41,7 @@ describe('bosun scale, policy, broadcast, doctor and sizing', { concurrency: CON
     assert.equal((await kit.statusWhere(({ workers }) => workers.length === 2)).workers.length, 2);
   });
 
-  test('policy says which one it is, changes it where no connection is lost by it, and says where it needs a new start', async () => {
+  test('bosun policy changes the policy if that loses no connection, and otherwise says that a restart is needed', async () => {
     const { kit, bosun } = await startOperated({ app: 'koa.mjs', env: { NODE_CLUSTER_SCHED_POLICY: 'none' } });
     assert.deepEqual(normalised(await bosun('policy', 'none')), { code: 0, stdout: 'the policy is none\n', stderr: '' });
     assert.equal((await bosun('policy', 'response-time', '--json')).stdout, '{"policy":"response-time"}\n');
@@ -58,7 +58,7 @@ describe('bosun scale, policy, broadcast, doctor and sizing', { concurrency: CON
     assert.equal((await kit.status()).policy, 'rr');
   });
 
-  test('broadcast reaches the app in each worker', async () => {
+  test('bosun broadcast reaches the app in each worker', async () => {
     const { kit, port, bosun } = await startOperated({ app: 'factory.ts' });
     assert.deepEqual(normalised(await bosun('broadcast', 'news', '{"text":"land ahoy"}')).stdout, 'sent to # workers\n');
     assert.equal((await bosun('broadcast', 'news', '--json')).stdout, '{"workers":2}\n');
@@ -67,7 +67,7 @@ describe('bosun scale, policy, broadcast, doctor and sizing', { concurrency: CON
     assert.deepEqual([...pids].sort(), kit.workerPids.sort());
   });
 
-  test('doctor finds no problem in a good deployment', async () => {
+  test('bosun doctor finds no problem in a good deployment', async () => {
     const env = {
       SIZING_ROOT: smallContainer().path,
       DIAGNOSTICS_DIR: '/tmp',
@@ -93,7 +93,7 @@ describe('bosun scale, policy, broadcast, doctor and sizing', { concurrency: CON
     ]);
   });
 
-  test('doctor names the problems of a bad deployment and exits with 1', async () => {
+  test('bosun doctor names the problems of a bad deployment and exits with 1 (case 28)', async () => {
     const env = {
       NODE_ENV: 'production',
       SHUTDOWN_DELAY_MS: '5000',
@@ -128,7 +128,7 @@ describe('bosun scale, policy, broadcast, doctor and sizing', { concurrency: CON
     assert.equal(text.stdout.trimEnd().split('\n').length, findings.length);
   });
 
-  test('sizing explains the number of workers without a primary, and as a primary shows it', async () => {
+  test('bosun sizing explains the number of workers without a primary, in the same words as a primary', async () => {
     const root = smallContainer();
     const env = { NODE_CLUSTER_WORKERS: '2' };
     const { code, stdout } = normalised(await new Running(['sizing', '--root', root.path], { env }).ended);
@@ -154,7 +154,7 @@ describe('bosun cordon', { concurrency: CONCURRENCY }, () => {
     ['reuseport', freePort],
     ['least-connections', async () => 0],
   ] as const) {
-    test(`takes a worker out for new connections only, and uncordon brings it back, policy ${policy}, ${portOf === freePort ? 'a port' : 'any port'}`, async () => {
+    test(`bosun cordon stops new connections to a worker and keeps open ones, and uncordon resumes them, policy ${policy}, ${portOf === freePort ? 'fixed port' : 'PORT=0'}`, async () => {
       const env = { NODE_CLUSTER_SCHED_POLICY: policy, PORT: String(await portOf()) };
       const operated = await startOperated({ app: 'koa.mjs', env });
       const { kit, port, bosun } = operated;

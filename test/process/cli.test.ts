@@ -11,7 +11,7 @@ const CONCURRENCY = 4;
 const EX_USAGE = 64;
 
 describe('bosun', { concurrency: CONCURRENCY }, () => {
-  test('refuses what it does not understand with a clear message, and changes nothing', async () => {
+  test('bosun refuses wrong usage with a clear message, and changes nothing', async () => {
     const { kit, socket, bosun } = await startOperated({ app: 'koa.mjs' });
     for (const [args, code, message] of [
       ['nonsense', EX_USAGE, /^bosun: there is no command "nonsense"\n\nusage: bosun <command>/],
@@ -56,7 +56,7 @@ describe('bosun', { concurrency: CONCURRENCY }, () => {
     assert.equal((await bosun('status')).code, 0);
   });
 
-  test('explains itself: with help on request, without a command as an error', async () => {
+  test('bosun prints its help on request, and as an error without a command', async () => {
     const help = await new Running(['help']).ended;
     const option = await new Running(['--help']).ended;
     const nothing = await new Running([]).ended;
@@ -82,7 +82,7 @@ describe('bosun', { concurrency: CONCURRENCY }, () => {
       assert.ok(help.stdout.includes(`${command}`), `${command} expected in ${help.stdout}`);
   });
 
-  test('says that no primary runs, exit code 69', async () => {
+  test('bosun reports that no primary is running, and exits with 69', async () => {
     const socket = join(temporaryFolder(), 'nobody.sock');
     for (const command of ['status', 'restart', 'doctor', 'heap-snapshot']) {
       const { code, stdout, stderr } = await bosun(socket, [command]);
@@ -94,7 +94,7 @@ describe('bosun', { concurrency: CONCURRENCY }, () => {
     }
   });
 
-  test('says so when the primary ends in the middle of a command', async () => {
+  test('bosun reports a primary that exits during a command', async () => {
     const { kit, start } = await startOperated({ app: 'koa.mjs' });
     const restart = start('restart');
     await restart.printed(/^starting worker/);

@@ -19,7 +19,7 @@ const CONCURRENCY = 2;
 const PATIENCE_MS = 40_000;
 
 describe('bosun heap-snapshot', { concurrency: CONCURRENCY }, () => {
-  test('writes to DIAGNOSTICS_DIR, named by pid and time, readable by nobody else', async () => {
+  test('bosun heap-snapshot writes a file of mode 0600 to DIAGNOSTICS_DIR, named by pid and time', async () => {
     const { kit, folder, bosun } = await startWithFolder();
     const { code, stdout, stderr } = await bosun('heap-snapshot', '--worker', '2', '--json');
     assert.deepEqual([code, stderr], [0, '']);
@@ -39,7 +39,7 @@ describe('bosun heap-snapshot', { concurrency: CONCURRENCY }, () => {
     );
   });
 
-  test('writes to the file that --output names, seen from where the operator is', async () => {
+  test('bosun heap-snapshot writes to --output, relative to the working directory of the operator', async () => {
     const { socket, folder } = await startWithFolder();
     const options = { cwd: folder };
     const args = ['heap-snapshot', '--socket', socket, '--output'];
@@ -74,7 +74,7 @@ describe('bosun heap-snapshot', { concurrency: CONCURRENCY }, () => {
     await kit.statusWhere(({ workers }) => workers.every(({ state }) => state === 'ready'));
   });
 
-  test('streams to standard output with --output -, and leaves no file', async () => {
+  test('bosun heap-snapshot --output - streams to standard output and leaves no file', async () => {
     const { folder, bosun } = await startWithFolder({ DIAGNOSTICS_DIR: '/nowhere' });
     const { code, stdout, stderr } = await bosun('heap-snapshot', '--output', '-');
     assert.deepEqual([code, stderr], [0, '']);
@@ -83,7 +83,7 @@ describe('bosun heap-snapshot', { concurrency: CONCURRENCY }, () => {
   });
 
   // With rr: see SIGUSR2.
-  test('loses no request: the others answer while one writes, policy none', async () => {
+  test('a heap snapshot loses no request: the other workers answer meanwhile, policy none', async () => {
     const { kit, port, bosun } = await startWithFolder({ NODE_CLUSTER_SCHED_POLICY: 'none' });
     const loads = [keepAliveLoad(port), freshLoad(port), keepAliveLoad(port, { path: '/slow?ms=100' })];
     for (const load of loads) await load.answered(20);
@@ -109,7 +109,7 @@ describe('bosun heap-snapshot', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });
 
-  test('of the only worker makes its clients wait, and refuses none', async () => {
+  test('a heap snapshot of the only worker delays its clients and refuses none', async () => {
     const { kit, port, bosun } = await startWithFolder({ NODE_CLUSTER_WORKERS: '1', PORT: String(await freePort()) });
     const load = freshLoad(port, { everyMs: 5 });
     await load.answered(20);
@@ -120,7 +120,7 @@ describe('bosun heap-snapshot', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual(kit.all('worker.exit'), []);
   });
 
-  test('is no hang, however long it takes', async t => {
+  test('a worker that writes a heap snapshot does not count as hung, however long it takes', async t => {
     // A heap with so many objects blocks the loop for longer than that.
     const timeoutMs = 1000;
     const env = { APP_MODULE: 'big.mjs', WORKER_HEARTBEAT_TIMEOUT_MS: String(timeoutMs), NODE_CLUSTER_WORKERS: '1' };
@@ -151,7 +151,7 @@ describe('bosun heap-snapshot', { concurrency: CONCURRENCY }, () => {
 });
 
 describe('bosun cpu-profile', { concurrency: CONCURRENCY }, () => {
-  test('writes a profile with the samples of that time', async () => {
+  test('bosun cpu-profile writes a profile with the samples of --seconds', async () => {
     const { kit, folder, port, bosun } = await startWithFolder();
     const load = keepAliveLoad(port, { pauseMs: 0 });
     await load.answered(10);
@@ -166,7 +166,7 @@ describe('bosun cpu-profile', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual(failures, []);
   });
 
-  test('streams with --output -, and the worker takes connections meanwhile', async () => {
+  test('bosun cpu-profile --output - streams, and the worker accepts connections meanwhile', async () => {
     const { kit, port, bosun } = await startWithFolder();
     const load = freshLoad(port, { everyMs: 5 });
     const profile = bosun('cpu-profile', '--worker', '1', '--seconds', '1', '--output', '-');
@@ -184,7 +184,7 @@ describe('bosun cpu-profile', { concurrency: CONCURRENCY }, () => {
 });
 
 describe('SIGUSR2', { concurrency: CONCURRENCY }, () => {
-  test('to the primary snapshots every worker, one at a time', async () => {
+  test('SIGUSR2 to the primary writes a heap snapshot of every worker, one at a time', async () => {
     const { kit, folder, port } = await startWithFolder({ NODE_CLUSTER_WORKERS: '3' });
     const load = freshLoad(port);
     await load.answered(5);
@@ -211,7 +211,7 @@ describe('SIGUSR2', { concurrency: CONCURRENCY }, () => {
     await kit.statusWhere(({ workers }) => workers.every(({ state }) => state === 'ready'));
   });
 
-  test('to a worker snapshots that one', async () => {
+  test('SIGUSR2 to a worker writes a heap snapshot of that worker', async () => {
     const { kit, folder } = await startWithFolder();
     process.kill(pidOf(kit, 2), 'SIGUSR2');
     const { worker, file } = await kit.event('worker.diagnosed');

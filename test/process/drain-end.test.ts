@@ -1,40 +1,40 @@
 /**
- * How a drain ends: what it waits for, what it cuts, and when the exit comes. The numbers are those of docs/draining.md.
+ * The end of a drain: what it waits for, what it aborts, and when the primary exits. The case numbers are those of docs/draining.md.
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { SOON_MS } from '../until.ts';
 import { RawClient, requestText } from './clients.ts';
-import { doorClosed, handedOver, openAsked, starterWith, stopsSoon } from './drains.ts';
+import { closedGracefully, listenersClosed, openKeepAlive, starterWith, stopsSoon } from './drains.ts';
 import { CLEAN } from './kit.ts';
 import { POLICIES } from './policies.ts';
 
-/** Most of a test is waiting: a few at a time, and their timings hold on two cores. */
+/** Most of a test is waiting; with more at a time the timings would not hold on two cores. */
 const CONCURRENCY = 3;
 
 for (const policy of POLICIES) {
   const start = starterWith(policy);
 
   describe(`the end of a drain with policy ${policy}`, { concurrency: CONCURRENCY }, () => {
-    test('the drain closes the door: a new connection is refused while a request in flight is waited for', async () => {
+    test(`the drain refuses new connections while a request is in flight, policy ${policy}`, async () => {
       const kit = await start('koa.mjs');
       const { port } = await kit.ready();
       await using slow = await RawClient.open(port);
       slow.write(requestText('/slow?ms=1500&mark=slow'));
       await kit.begun('slow');
       kit.signal('SIGTERM');
-      await doorClosed(port);
+      await listenersClosed(port);
       assert.equal(slow.unread, '', 'the request is still in flight');
       assert.equal((await slow.answer()).status, 200);
       assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
     });
 
-    test('idle keep-alive clients get a FIN, and the exit comes within the delay and a second', async t => {
+    test(`the drain closes idle keep-alive connections with FIN, and exits within a second after the delay, policy ${policy}`, async t => {
       const delayMs = 300;
       const end = async () => {
         const kit = await start('koa.mjs', { SHUTDOWN_DELAY_MS: String(delayMs) });
         const { port } = await kit.ready();
-        const clients = await openAsked(port, 6);
+        const clients = await openKeepAlive(port, 6);
         const signalledAt = performance.now();
         kit.signal('SIGTERM');
         assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
@@ -42,14 +42,14 @@ for (const policy of POLICIES) {
         for (const client of clients) assert.equal(await client.ended(), 'FIN');
         return tookMs;
       };
-      // Whatever else the machine does can only add to it: one of a few must come in time.
+      // A busy machine can only add time: one of a few runs must be fast.
       const tookMs: number[] = [];
       while (tookMs.length < 5 && !tookMs.some(ms => ms < delayMs + 1000)) tookMs.push(await end());
       t.diagnostic(`${tookMs.map(Math.round).join(', ')} ms`);
       assert.ok(Math.min(...tookMs) < delayMs + 1000, `${tookMs} ms`);
     });
 
-    test('9 a handler of 2.5 s is waited for', async () => {
+    test(`the drain waits for a handler of 2.5 s (case 9), policy ${policy}`, async () => {
       const kit = await start('koa.mjs');
       const { port } = await kit.ready();
       await using client = await RawClient.open(port);
@@ -65,7 +65,7 @@ for (const policy of POLICIES) {
       assert.ok(drain.longestRequestMs >= 2400, String(drain.longestRequestMs));
     });
 
-    test('10 a handler beyond SHUTDOWN_TIMEOUT_MS is cut, counted, named without its query, and the exit code says so', async () => {
+    test(`a request beyond SHUTDOWN_TIMEOUT_MS is aborted, counted and logged without its query, and the exit code is 1 (case 10), policy ${policy}`, async () => {
       const kit = await start('koa.mjs', { SHUTDOWN_TIMEOUT_MS: '500' });
       const { port } = await kit.ready();
       await using slow = await RawClient.open(port);
@@ -91,11 +91,11 @@ for (const policy of POLICIES) {
       );
       assert.ok(Number(cut[1]?.ageMs) >= 500, String(cut[1]?.ageMs));
       assert.equal((await kit.event('shutdown.cut')).requests, 2);
-      assert.equal(handedOver(kit), 0);
+      assert.equal(closedGracefully(kit), 0);
       assert.doesNotMatch(kit.transcript(), /s3cret/);
     });
 
-    test('11 a stream of events ends within a second of the drain', async () => {
+    test(`server-sent events end within a second of the drain (case 11), policy ${policy}`, async () => {
       const kit = await start(undefined, { SHUTDOWN_DELAY_MS: '300' });
       const { port } = await kit.ready();
       const clients = [await RawClient.open(port), await RawClient.open(port)];
@@ -115,7 +115,7 @@ for (const policy of POLICIES) {
       assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
     });
 
-    test('19 Ctrl-C, which reaches every process of the group, drains', async () => {
+    test(`Ctrl-C, which signals the whole process group, drains (case 19), policy ${policy}`, async () => {
       const kit = await start('koa.mjs', {}, true);
       const { port } = await kit.ready();
       await using client = await RawClient.open(port);
@@ -127,7 +127,7 @@ for (const policy of POLICIES) {
       await kit.workersGone();
     });
 
-    test('22 before any worker listens: exits 0 quickly, however long the delay', async () => {
+    test(`SIGTERM before any worker listens exits with 0 at once, without SHUTDOWN_DELAY_MS (case 22), policy ${policy}`, async () => {
       const kit = await start('never-ready.mjs', { SHUTDOWN_DELAY_MS: '20000' }, true);
       await kit.event('primary.start');
       await stopsSoon(kit);

@@ -1,26 +1,25 @@
 /**
- * What SIGTERM promises to clients that have sent something, or are about to. The numbers are those of docs/draining.md: each is a way to
- * lose a request.
+ * SIGTERM loses no request of clients that have sent something, or are about to. The case numbers are those of docs/draining.md.
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { RawClient, requestText } from './clients.ts';
-import { doorClosed, openAsked, starterWith } from './drains.ts';
+import { listenersClosed, openKeepAlive, starterWith } from './drains.ts';
 import { CLEAN } from './kit.ts';
 import { freshLoad, keepAliveLoad } from './loads.ts';
 import { POLICIES } from './policies.ts';
 
-/** Most of a test is waiting: a few at a time, and their timings hold on two cores. */
+/** Most of a test is waiting; with more at a time the timings would not hold on two cores. */
 const CONCURRENCY = 3;
-/** Time in which what was opened before the signal is surely accepted when the drain begins. */
+/** Enough for connections opened before the signal to be accepted before the drain. */
 const SHORT_DELAY_MS = 200;
 
 for (const policy of POLICIES) {
   const start = starterWith(policy);
 
   describe(`SIGTERM with policy ${policy}`, { concurrency: CONCURRENCY }, () => {
-    test('keep-alive clients under load lose nothing', async () => {
+    test(`SIGTERM under load loses no request of keep-alive clients, policy ${policy}`, async () => {
       const delayMs = 1000;
       const kit = await start('koa.mjs', { SHUTDOWN_DELAY_MS: String(delayMs) });
       const { port } = await kit.ready();
@@ -34,14 +33,14 @@ for (const policy of POLICIES) {
         const { failures, refused, lastOnConnection, answered } = await load.stop();
         assert.deepEqual(failures, []);
         assert.equal(refused, 0);
-        assert.ok(lastOnConnection >= 4, `every connection is told its end, ${lastOnConnection} were`);
+        assert.ok(lastOnConnection >= 4, `every connection gets Connection: close, ${lastOnConnection} did`);
         const since = answered - Number(before[index]);
         assert.ok(since >= 10, `${since} answers after the signal`);
       }
       assert.deepEqual(kit.all('request.cut'), []);
     });
 
-    test('1 a new connection every 20 ms is answered until 200 ms before the end of the delay', async () => {
+    test(`new connections are answered through SHUTDOWN_DELAY_MS (case 1), policy ${policy}`, async () => {
       const delayMs = 1000;
       const kit = await start('koa.mjs', { SHUTDOWN_DELAY_MS: String(delayMs) });
       const { port } = await kit.ready();
@@ -58,10 +57,10 @@ for (const policy of POLICIES) {
       assert.ok(lastOnConnection >= 25, `${lastOnConnection} answers ended their connection`);
     });
 
-    test('2 a request written in the same tick as the signal on an idle connection is answered', async () => {
+    test(`a request on an idle connection, written in the same tick as SIGTERM, is answered (case 2), policy ${policy}`, async () => {
       const kit = await start('koa.mjs');
       const { port } = await kit.ready();
-      const clients = await openAsked(port, 8);
+      const clients = await openKeepAlive(port, 8);
       kit.signal('SIGTERM');
       for (const client of clients) client.write(requestText('/'));
       for (const client of clients) assert.equal((await client.answer()).status, 200);
@@ -69,16 +68,16 @@ for (const policy of POLICIES) {
       for (const client of clients) assert.equal(await client.ended(), 'FIN');
     });
 
-    test('2 a request that waits in the kernel of an idle connection while the drain begins is answered', async () => {
+    test(`a request that waits in the kernel when the drain begins is answered (case 2), policy ${policy}`, async () => {
       const kit = await start('koa.mjs', { NODE_CLUSTER_WORKERS: '1' });
       const { port } = await kit.ready();
-      const idle = await openAsked(port, 3);
-      const [blocking] = await openAsked(port, 1);
+      const idle = await openKeepAlive(port, 3);
+      const [blocking] = await openKeepAlive(port, 1);
       assert.ok(blocking);
       blocking.write(requestText('/block?ms=600&mark=blocked'));
       await kit.begun('blocked');
       kit.signal('SIGTERM');
-      await kit.event('shutdown.drain'); // the worker will read of it, and then of the requests
+      await kit.event('shutdown.drain'); // the worker reads this message before the requests
       for (const client of idle) client.write(requestText('/'));
       for (const client of [blocking, ...idle]) {
         const { status, headers } = await client.answer();
@@ -88,10 +87,10 @@ for (const policy of POLICIES) {
       assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
     });
 
-    test('3 a slow request in flight is answered with Connection: close, then FIN', async () => {
+    test(`a slow request in flight is answered with Connection: close, then FIN (case 3), policy ${policy}`, async () => {
       const kit = await start('koa.mjs');
       const { port } = await kit.ready();
-      const [client] = await openAsked(port, 1);
+      const [client] = await openKeepAlive(port, 1);
       assert.ok(client);
       client.write(requestText('/slow?ms=600&mark=slow'));
       await kit.begun('slow');
@@ -104,10 +103,10 @@ for (const policy of POLICIES) {
       assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
     });
 
-    test('4 a route that throws during the drain is answered with 500 and Connection: close, then FIN', async () => {
+    test(`a route that throws during the drain is answered with 500 and Connection: close, then FIN (case 4), policy ${policy}`, async () => {
       const kit = await start('koa.mjs');
       const { port } = await kit.ready();
-      const [client] = await openAsked(port, 1);
+      const [client] = await openKeepAlive(port, 1);
       assert.ok(client);
       client.write(requestText('/throw?ms=600&mark=throw'));
       await kit.begun('throw');
@@ -120,10 +119,10 @@ for (const policy of POLICIES) {
       assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
     });
 
-    test('5 half a request head before the signal, the rest 600 ms into the drain', async () => {
+    test(`a request whose head is half sent before SIGTERM is answered during the drain (case 5), policy ${policy}`, async () => {
       const kit = await start('koa.mjs', { SHUTDOWN_DELAY_MS: String(SHORT_DELAY_MS) });
       const { port } = await kit.ready();
-      const [used] = await openAsked(port, 1);
+      const [used] = await openKeepAlive(port, 1);
       assert.ok(used);
       const clients = [used, await RawClient.open(port)];
       for (const client of clients) client.write('GET / HTTP/1.1\r\nHost: 127');
@@ -140,13 +139,13 @@ for (const policy of POLICIES) {
       assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
     });
 
-    test('6 a connection that has said nothing before the drain is still received', async () => {
+    test(`a first request that a connection sends during the drain is answered (case 6), policy ${policy}`, async () => {
       const kit = await start('koa.mjs', { SHUTDOWN_DELAY_MS: String(SHORT_DELAY_MS) });
       const { port } = await kit.ready();
       const clients = [await RawClient.open(port), await RawClient.open(port)];
       kit.signal('SIGTERM');
-      await doorClosed(port);
-      await pause(75); // a quarter of the time for which a quiet connection is listened to
+      await listenersClosed(port);
+      await pause(75); // a quarter of the time for which an idle connection stays open
       for (const client of clients) client.write(requestText('/'));
       for (const client of clients) {
         const { status, headers } = await client.answer();
@@ -157,7 +156,7 @@ for (const policy of POLICIES) {
       assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
     });
 
-    test('7 of three pipelined requests in one write, the first slow, all are answered and only the last ends the connection', async () => {
+    test(`pipelined requests are all answered during the drain, and only the last response ends the connection (case 7), policy ${policy}`, async () => {
       const kit = await start('koa.mjs');
       const { port } = await kit.ready();
       await using client = await RawClient.open(port);
@@ -178,7 +177,7 @@ for (const policy of POLICIES) {
       assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
     });
 
-    test('7 pipelined answers that were ready before the signal still go out behind the slow one', async () => {
+    test(`pipelined responses that were ready before SIGTERM are sent after the slow one (case 7), policy ${policy}`, async () => {
       const kit = await start('koa.mjs');
       const { port } = await kit.ready();
       await using client = await RawClient.open(port);
@@ -198,15 +197,15 @@ for (const policy of POLICIES) {
       assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
     });
 
-    test('7b a listener that answers at once answers three pipelined requests during the drain', async () => {
+    test(`a synchronous listener answers three pipelined requests during the drain (case 7), policy ${policy}`, async () => {
       const kit = await start('listener.mjs', { SHUTDOWN_DELAY_MS: String(SHORT_DELAY_MS) });
       const { port } = await kit.ready();
       await using client = await RawClient.open(port);
       const requests = ['/1', '/2', '/3'].map(path => requestText(path)).join('');
-      // Begun, so that the connection is not at rest: it might be ended before a busy machine lets us write.
+      // With a partial request: an idle connection might be closed before a busy machine lets us write.
       client.write(requests.slice(0, 5));
       kit.signal('SIGTERM');
-      await doorClosed(port);
+      await listenersClosed(port);
       client.write(requests.slice(5));
       const answers = [await client.answer(), await client.answer(), await client.answer()];
       assert.deepEqual(
@@ -222,7 +221,7 @@ for (const policy of POLICIES) {
       assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
     });
 
-    test('8 half an upload before the signal, the rest 600 ms into the drain', async () => {
+    test(`an upload that is half sent before SIGTERM is answered during the drain (case 8), policy ${policy}`, async () => {
       const kit = await start('koa.mjs');
       const { port } = await kit.ready();
       await using client = await RawClient.open(port);

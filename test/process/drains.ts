@@ -1,5 +1,5 @@
 /**
- * What the tests of drains look at.
+ * Helpers for the tests of drains.
  */
 import assert from 'node:assert/strict';
 import { SOON_MS, until } from '../until.ts';
@@ -12,8 +12,8 @@ export function starterWith(policy: string) {
     startKit({ ...(app && { app }), env: { NODE_CLUSTER_SCHED_POLICY: policy, ...env }, detached });
 }
 
-/** Connections that have had one answer each, and are promised that they stay open. */
-export async function openAsked(port: number, count: number): Promise<RawClient[]> {
+/** Opens connections that have had one response each, with `Connection: keep-alive`. */
+export async function openKeepAlive(port: number, count: number): Promise<RawClient[]> {
   const clients = await Promise.all(Array.from({ length: count }, () => RawClient.open(port)));
   for (const client of clients) {
     const { status, headers } = await client.request('/');
@@ -23,11 +23,11 @@ export async function openAsked(port: number, count: number): Promise<RawClient[
   return clients;
 }
 
-/** Resolves when no worker listens any more: the drain has begun, and quiet connections have 300 ms left. */
-export async function doorClosed(port: number): Promise<void> {
+/** Resolves when no worker listens any more: the drain has begun, and idle connections close 300 ms later. */
+export async function listenersClosed(port: number): Promise<void> {
   await until(
     async () => (await isRefused(port)) || undefined,
-    () => 'connections are still taken',
+    () => 'connections are still accepted',
   );
 }
 
@@ -36,21 +36,21 @@ async function isRefused(port: number): Promise<boolean> {
     (await RawClient.open(port)).close();
     return false;
   } catch (error) {
-    // Reset: it came between the last look of a worker and the end of the listener.
+    // Reset: it came between a worker's last accept and the end of the listener.
     assert.match((error as NodeJS.ErrnoException).code ?? '', /^(?:ECONNREFUSED|ECONNRESET)$/);
     return true;
   }
 }
 
-/** Connections that the drains of all workers ended in peace, by their ledgers. */
-export function handedOver(kit: Kit): number {
+/** How many connections the drains of all workers closed gracefully. */
+export function closedGracefully(kit: Kit): number {
   return kit
     .all('worker.exit')
     .map(({ drain }) => (drain as { handedOver: number }).handedOver)
     .reduce((sum, count) => sum + count, 0);
 }
 
-/** SIGTERM ends it cleanly, and nothing is waited for; `signal` sends it. */
+/** Asserts that SIGTERM ends the kit cleanly and at once; `signal` sends it. */
 export async function stopsSoon(kit: Kit, signal = () => kit.signal('SIGTERM')): Promise<void> {
   const signalledAt = performance.now();
   signal();

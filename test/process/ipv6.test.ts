@@ -19,10 +19,10 @@ const withNamespace = {
 
 describe('on a system without IPv4', { concurrency: 2 }, () => {
   for (const [what, network] of [
-    ['beyond loopback', NETWORK],
-    ['at all', WITHOUT_LOOPBACK],
+    ['no IPv4 beyond loopback', NETWORK],
+    ['no IPv4 at all', WITHOUT_LOOPBACK],
   ] as const)
-    test(`${what}, app, admin port and HEALTHCHECK work over IPv6`, withNamespace, async () => {
+    test(`with ${what}, app, admin port and HEALTHCHECK work over IPv6`, withNamespace, async () => {
       const [port, adminPort] = [3000, 9090];
       const main = join(ROOT, 'src', 'main.ts');
       const kit = await startKit({

@@ -19,7 +19,7 @@ export default kit => {
   };
 };`;
 
-test('a pool serves on without its own files while workers end, and recovers when the files are back', async () => {
+test('a pool keeps serving while its own files are missing and workers exit, and recovers when they are back', async () => {
   const folder = temporaryFolder();
   for (const name of ['src', 'package.json']) cpSync(join(ROOT, name), join(folder, name), { recursive: true });
   symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'));

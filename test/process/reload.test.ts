@@ -16,7 +16,7 @@ import { startOperated, temporaryFolder } from './operator.ts';
 const CONCURRENCY = 4;
 
 describe('a rolling restart reads the settings again', { concurrency: CONCURRENCY }, () => {
-  test('reads .env again, refuses what is malformed or fixed before it touches a worker, and goes on with what is mended', async () => {
+  test('a rolling restart reads .env again and refuses malformed or fixed settings before it replaces a worker', async () => {
     const folder = temporaryFolder();
     const file = join(folder, 'app.mjs');
     writeFileSync(file, 'export default (req, res) => res.end(String(process.env.GREETING));');
@@ -66,7 +66,7 @@ describe('a rolling restart reads the settings again', { concurrency: CONCURRENC
     assert.match(stderr, /PORT cannot change/);
   });
 
-  test('reads secret files again: sessions go on with an older key that is kept, and end without', async () => {
+  test('a rolling restart reads secret files again: sessions survive if their key is kept, and end without it', async () => {
     const file = join(temporaryFolder(), 'keys');
     const setKeys = (keys: string) => writeFileSync(file, `${keys}\n`);
     setKeys('first-key');
@@ -88,7 +88,7 @@ describe('a rolling restart reads the settings again', { concurrency: CONCURRENC
     }
   });
 
-  test('takes limits for workers from .env that were not there before', async () => {
+  test('a rolling restart applies worker limits newly added to .env', async () => {
     const folder = temporaryFolder();
     const { kit, bosun } = await startOperated({ app: 'koa.mjs', cwd: folder });
     writeFileSync(join(folder, '.env'), 'WORKER_MAX_AGE_MS=1500');

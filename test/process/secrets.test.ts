@@ -27,7 +27,7 @@ const assertHidden = (output: string) => {
     assert.ok(!output.includes(form), `${form} in ${output.slice(Math.max(0, output.indexOf(form) - 300))}`);
 };
 
-test('a REDIS_URL with a raw % ends with code 78, a line that names the fault, and no stack', async () => {
+test('a REDIS_URL with a raw % exits with 78 and one line that names the problem, without a stack', async () => {
   const kit = await startKit({ app: 'koa.mjs', env: { REDIS_URL: 'redis://:c4n%ry@127.0.0.1:1' } });
   assert.deepEqual(await kit.exit(), { code: 78, signal: null });
   assert.deepEqual(kit.stderr.split('\n'), [

@@ -1,33 +1,33 @@
 /**
- * SIGTERM where the policy does not matter: what holds up no drain, what the signals mean, what the probes say. The numbers are those of
- * docs/draining.md.
+ * SIGTERM, independent of the policy: what does not delay a drain, what the signals mean, what the probes answer. The case numbers are
+ * those of docs/draining.md.
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { SOON_MS } from '../until.ts';
 import { RawClient, requestText } from './clients.ts';
-import { doorClosed, handedOver, openAsked, stopsSoon } from './drains.ts';
+import { closedGracefully, listenersClosed, openKeepAlive, stopsSoon } from './drains.ts';
 import { CLEAN, startKit } from './kit.ts';
 import { hearsSignals } from './processes.ts';
 
-/** Most of a test is waiting: a few at a time, and their timings hold on two cores. */
+/** Most of a test is waiting; with more at a time the timings would not hold on two cores. */
 const CONCURRENCY = 3;
-/** Time in which what was opened before the signal is surely accepted when the drain begins. */
+/** Enough for connections opened before the signal to be accepted before the drain. */
 const SHORT_DELAY_MS = 200;
 
 describe('SIGTERM', { concurrency: CONCURRENCY }, () => {
-  test('idle connections are no cut requests, however short SHUTDOWN_TIMEOUT_MS is', async () => {
+  test('a drain counts no idle connection as an aborted request, however short SHUTDOWN_TIMEOUT_MS is', async () => {
     const kit = await startKit({ app: 'koa.mjs', env: { SHUTDOWN_TIMEOUT_MS: '100' } });
     const { port } = await kit.ready();
-    const clients = await openAsked(port, 4);
+    const clients = await openKeepAlive(port, 4);
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
     assert.equal(clients.length, 4);
     assert.deepEqual(kit.all('request.cut'), []);
-    assert.equal(handedOver(kit), 4);
+    assert.equal(closedGracefully(kit), 4);
   });
 
-  test('a body that came after its answer does not hold up the drain', async () => {
+  test('a request body that arrives after its response does not delay the drain', async () => {
     const kit = await startKit({ app: 'koa.mjs' });
     const { port } = await kit.ready();
     await using client = await RawClient.open(port);
@@ -40,7 +40,7 @@ describe('SIGTERM', { concurrency: CONCURRENCY }, () => {
     await stopsSoon(kit);
   });
 
-  test('a request that Node.js has answered by itself does not hold up the drain', async () => {
+  test('a request that Node.js itself has answered does not delay the drain', async () => {
     const kit = await startKit({ app: 'koa.mjs' });
     const { port } = await kit.ready();
     await using client = await RawClient.open(port);
@@ -52,7 +52,7 @@ describe('SIGTERM', { concurrency: CONCURRENCY }, () => {
     await stopsSoon(kit);
   });
 
-  test('of many requests that it waits for and then cuts, a drain counts all and names the oldest hundred', async () => {
+  test('a drain that waits for 250 requests and then aborts them counts all and logs the oldest 100', async () => {
     const kit = await startKit({ app: 'koa.mjs', env: { NODE_CLUSTER_WORKERS: '1', SHUTDOWN_TIMEOUT_MS: '3500' } });
     const { port } = await kit.ready();
     await using younger = await RawClient.open(port);
@@ -78,11 +78,11 @@ describe('SIGTERM', { concurrency: CONCURRENCY }, () => {
       ages,
       ages.toSorted((a, b) => b - a),
     );
-    assert.ok(Math.min(...ages) >= 3550, `those that came 50 ms later are not among them: ${Math.min(...ages)}`);
+    assert.ok(Math.min(...ages) >= 3550, `requests sent 50 ms later are not among them: ${Math.min(...ages)}`);
   });
 
   for (const policy of ['none', 'least-connections', 'rr']) {
-    test(`13 connections that wait for a blocked worker are served, though SIGTERM overtakes them, policy ${policy}`, async () => {
+    test(`connections that wait for a blocked worker are served although SIGTERM overtakes them (case 13), policy ${policy}`, async () => {
       const env = { NODE_CLUSTER_SCHED_POLICY: policy, NODE_CLUSTER_WORKERS: '1', SHUTDOWN_DELAY_MS: '0' };
       const kit = await startKit({ app: 'koa.mjs', env });
       const { port } = await kit.ready();
@@ -99,7 +99,7 @@ describe('SIGTERM', { concurrency: CONCURRENCY }, () => {
     });
   }
 
-  test('two signals in one moment are one: npm passes a Ctrl-C on to a process that has had it', async () => {
+  test('two shutdown signals within 100 ms count as one, because npm forwards Ctrl-C', async () => {
     const kit = await startKit({ app: 'koa.mjs' });
     const { port } = await kit.ready();
     await using client = await RawClient.open(port);
@@ -112,17 +112,21 @@ describe('SIGTERM', { concurrency: CONCURRENCY }, () => {
   });
 
   for (const afterMs of [0, 50, 150, 250, 350, 450, 600]) {
-    const options = { skip: process.platform !== 'linux' && 'needs /proc to see when the primary hears signals' };
-    test(`22 ${afterMs} ms after the primary can hear it: exits 0 quickly and leaves nobody`, options, async () => {
-      const kit = await startKit({ app: 'koa.mjs', detached: true });
-      await hearsSignals(kit.pid);
-      await pause(afterMs);
-      await stopsSoon(kit);
-      await kit.workersGone();
-    });
+    const options = { skip: process.platform !== 'linux' && 'needs /proc to see when the primary handles signals' };
+    test(
+      `SIGTERM ${afterMs} ms after the primary can handle it exits with 0 at once and leaves no process (case 22)`,
+      options,
+      async () => {
+        const kit = await startKit({ app: 'koa.mjs', detached: true });
+        await hearsSignals(kit.pid);
+        await pause(afterMs);
+        await stopsSoon(kit);
+        await kit.workersGone();
+      },
+    );
   }
 
-  test('a second one, 200 ms after the first, exits at once with code 1, counts what is open and leaves no worker', async () => {
+  test('a second SIGTERM exits at once with code 1, counts open requests and leaves no worker', async () => {
     const kit = await startKit({ app: 'koa.mjs', detached: true });
     const { port } = await kit.ready();
     await using client = await RawClient.open(port);
@@ -139,7 +143,7 @@ describe('SIGTERM', { concurrency: CONCURRENCY }, () => {
     await kit.workersGone();
   });
 
-  test('29 /livez says 200 and /readyz 503 "draining", through the delay and the drain', async () => {
+  test('/livez answers 200 and /readyz 503 "draining" through the delay and the drain (case 29)', async () => {
     const kit = await startKit({ app: 'koa.mjs', env: { SHUTDOWN_DELAY_MS: '500' } });
     const { port } = await kit.ready();
     const probes = async () => {
@@ -161,14 +165,14 @@ describe('SIGTERM', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
   });
 
-  test('an app that exchanges the prototype of its responses gets X-Response-Time and Connection: close too', async () => {
+  test('an app that replaces the prototype of its responses gets X-Response-Time and Connection: close too', async () => {
     const kit = await startKit({ app: 'express-style.cjs', env: { SHUTDOWN_DELAY_MS: String(SHORT_DELAY_MS) } });
     const { port } = await kit.ready();
-    const [slow, quick] = await openAsked(port, 2);
+    const [slow, quick] = await openKeepAlive(port, 2);
     assert.ok(slow && quick);
     slow.write(requestText('/?ms=800'));
     kit.signal('SIGTERM');
-    await doorClosed(port);
+    await listenersClosed(port);
     quick.write(requestText('/'));
     for (const client of [quick, slow]) {
       const { status, headers } = await client.answer();
