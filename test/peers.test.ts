@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { renderFleet } from '../src/cli/fleet.ts';
+import { renderFleet } from '../src/cli/render.ts';
 import { Peers } from '../src/state/peers.ts';
 
 const heartbeat = (origin: string, more: object = {}) =>

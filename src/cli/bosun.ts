@@ -1,60 +1,67 @@
 #!/usr/bin/env node
 /**
- * The operator's command line. It imports nothing of the primary or the workers: it asks the primary over its control socket, and
- * `bosun start` becomes one by way of main.ts.
+ * The operator's command line: parses arguments and prints results. It imports nothing of the primary or the workers: commands run in
+ * the primary, over its control socket, and `bosun start` becomes a primary through main.ts.
  */
-import { existsSync } from 'node:fs';
-import { resolve } from 'node:path';
-import { parseArgs } from 'node:util';
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { styleText } from 'node:util';
+import { Argument, Command, CommanderError, Option } from 'commander';
 import { ConfigError, controlSocketOf, readConfig, readEnvironment } from '../config/config.ts';
-import { workingDirectory } from '../config/working-directory.ts';
 import { CommandError, call, stream } from './client.ts';
-import { type Member, renderFleet } from './fleet.ts';
-import { sizingCommand } from './sizing.ts';
-import { renderStatus, type Status } from './status.ts';
-import { table } from './table.ts';
-import { watchStatus } from './watch.ts';
-
-const USAGE = `usage: bosun <command> [options]
-
-  start [MODULE]                serve the app, in the foreground; MODULE is as APP_MODULE
-  status [--watch]              the pool and its workers; watched, what the dashboard shows
-  restart [--worker N]          replace all workers, or one, the new one first where memory allows; 0 only when the new ones serve
-  scale N|auto|max|P% [--force] another number of workers, as in NODE_CLUSTER_WORKERS; 0 only when they serve
-  cordon N, uncordon N          no new connections for worker N, or again
-  policy NAME                   the balancing policy
-  broadcast EVENT [JSON]        an event for every worker of every pod
-  fleet                         the pods of this deployment, as they tell over Redis
-  keys rotate                   a new session key for every pod; nobody is logged out
-  heap-snapshot [--worker N] [--output FILE|-]
-  cpu-profile [--worker N] [--seconds S] [--output FILE|-]
-  doctor                        what is wrong with this deployment, or will be
-  sizing [--root DIR]           how many workers this container should run, and why; needs no primary
-
---json for machines, everywhere. --socket PATH where PORT or CONTROL_SOCKET of the environment are not the primary's.
-`;
+import { type Finding, type Pod, renderFindings, renderFleet, renderSizing, renderStatus, type Status } from './render.ts';
 
 /** As in sysexits. */
 const EX_USAGE = 64;
 const EX_CONFIG = 78;
 
-interface Options {
-  json: boolean;
-  socket: string;
-  watch: boolean;
-  force: boolean;
-  worker: number | undefined;
-  seconds: number | undefined;
-  output: string | undefined;
-  root: string;
+/** The options of every command. */
+interface Common {
+  json?: true;
+  socket?: string;
 }
 
-/** A command prints, and gives its exit code. */
-type Command = (options: Options, operands: string[]) => Promise<number>;
+const { version } = JSON.parse(readFileSync(join(import.meta.dirname, '..', '..', 'package.json'), 'utf8')) as {
+  version: string;
+};
 
-const COMMANDS: Record<string, Command> = {
-  start: async (_options, [module]) => {
+const program = new Command('bosun')
+  .description('Operates a koa-bosun deployment: the primary on this machine, over its control socket.')
+  .usage('<command> [options]')
+  .version(version, '-V, --version', 'print the version')
+  .helpOption('-h, --help', 'print this help')
+  .helpCommand('help [command]', 'print the help of a command')
+  .commandsGroup('More:')
+  .configureHelp({
+    styleTitle: title => styleText('bold', title, { validateStream: false }),
+    styleCommandText: name => styleText('bold', name, { validateStream: false }),
+    styleSubcommandTerm: term => styleText('bold', term, { validateStream: false }),
+  })
+  .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'bosun: ')) })
+  .showHelpAfterError('Run "bosun --help" or "bosun help COMMAND".')
+  .exitOverride()
+  .addHelpText(
+    'after',
+    '\nExit codes: 0 success, 1 failure, 64 wrong usage, 69 no primary, 77 not permitted, 78 bad configuration.',
+  );
+
+/** Declares a command with the options that all commands have. */
+function command(group: string, usage: string, summary: string, examples: string[] = []): Command {
+  const declared = program
+    .command(usage)
+    .description(summary)
+    .helpGroup(`${group}:`)
+    .option('--json', 'print JSON')
+    .option('--socket <PATH>', 'control socket (default: from PORT or CONTROL_SOCKET)');
+  return examples.length === 0 ? declared : declared.addHelpText('after', `\nExamples:\n  ${examples.join('\n  ')}`);
+}
+
+const worker = new Option('--worker <N>', 'only this worker').argParser(workerNumber);
+
+command('Run', 'start [MODULE]', 'serve the app in the foreground; MODULE is as APP_MODULE', ['bosun start ./server.js']).action(
+  async (module: string | undefined) => {
     if (module !== undefined) {
+      const { workingDirectory } = await import('../config/working-directory.ts');
       const file = resolve(workingDirectory(), module);
       if (!existsSync(file))
         throw new CommandError(`start needs the file of a module, got "${module}": there is no ${file}`, EX_CONFIG);
@@ -62,162 +69,172 @@ const COMMANDS: Record<string, Command> = {
     }
     process.argv.splice(2); // workers get a copy, and the app in them may read it
     await import('../main.ts');
-    return Number(process.exitCode ?? 0);
   },
-  status: async ({ json, socket, watch }) => {
-    if (watch) return watchStatus(socket, json);
-    const status = (await call(socket, 'status')) as Status;
+);
+
+command('Inspect', 'status', 'print the pool and its workers', ['bosun status --watch', 'bosun status --json | jq .workers'])
+  .option('--watch', 'refresh every second, with what the dashboard shows')
+  .action(async ({ watch, json, ...options }: Common & { watch?: true }) => {
+    if (watch) return (await import('./watch.ts')).watchStatus(socketOf(options), json === true);
+    const status = (await call(socketOf(options), 'status')) as Status;
     print(json ? JSON.stringify(status) : renderStatus(status));
-    return 0;
+  });
+
+command('Inspect', 'fleet', "list this deployment's pods (needs Redis)").action(async ({ json, ...options }: Common) => {
+  const fleet = (await call(socketOf(options), 'fleet')) as { pods: Pod[] };
+  print(json ? JSON.stringify(fleet) : renderFleet(fleet.pods));
+});
+
+command('Inspect', 'doctor', 'check this deployment; exit code 1 if there is a problem').action(
+  async ({ json, ...options }: Common) => {
+    const findings = (await call(socketOf(options), 'doctor')) as Finding[];
+    print(json ? JSON.stringify(findings) : renderFindings(findings));
+    if (findings.some(({ verdict }) => verdict === 'problem')) process.exitCode = 1;
   },
-  restart: async ({ json, socket, worker }) => {
+);
+
+command('Inspect', 'sizing', 'explain how many workers this container should run; needs no primary', [
+  'docker run --rm --cpus 1.5 -m 512m koa-bosun:0.1.0 bosun sizing',
+])
+  .option('--root <DIR>', 'read proc and sys below this folder', '/')
+  .action(async ({ json, root }: Common & { root: string }) => {
+    if (!statSync(root, { throwIfNoEntry: false })?.isDirectory())
+      throw new CommandError(`--root must be a folder that holds proc and sys, got ${JSON.stringify(root)}`, EX_USAGE);
+    const [{ detect }, { splitNodeOptions }] = await Promise.all([
+      import('../resources/sizing.ts'),
+      import('../config/parse.ts'),
+    ]);
+    const { environment, fromDotenv } = readEnvironment();
+    const { workers, workerNodeOptions } = readConfig(environment, fromDotenv);
+    const nodeOptions = {
+      environment: splitNodeOptions(environment.NODE_OPTIONS ?? ''),
+      commandLine: [],
+      workers: workerNodeOptions ?? [],
+    };
+    const detected = detect(workers, nodeOptions, root);
+    print(json ? JSON.stringify(detected.sizing) : renderSizing(detected));
+  });
+
+command('Change', 'restart', 'replace all workers without dropping a request; exit code 0 once the new ones serve', [
+  'bosun restart',
+  'bosun restart --worker 2',
+])
+  .addOption(worker)
+  .action(async ({ json, worker, ...options }: Common & { worker?: number }) => {
     const steps = json ? () => undefined : print;
-    const { generation } = (await call(socket, 'restart', { worker }, steps)) as { generation: number };
+    const { generation } = (await call(socketOf(options), 'restart', { worker }, steps)) as { generation: number };
     const done = worker === undefined ? `generation ${generation} serves` : `worker ${worker} is replaced`;
     print(json ? JSON.stringify({ generation }) : `done: ${done}`);
-    return 0;
-  },
-  scale: async ({ json, socket, force }, [workers]) => {
-    const result = (await call(socket, 'scale', { workers: operand(workers, 'N|auto|max|P%'), force })) as {
-      workers: number;
-      reason: string;
-      warnings?: string[];
-    };
+  });
+
+command('Change', 'scale <N|auto|max|P%>', 'change the number of workers; exit code 0 once they serve', [
+  'bosun scale 4',
+  'bosun scale auto',
+  'bosun scale 50%',
+])
+  .option('--force', 'even if memory does not hold a workable heap for each')
+  .action(async (workers: string, { json, force = false, ...options }: Common & { force?: boolean }) => {
+    const result = (await call(socketOf(options), 'scale', { workers, force })) as { reason: string; warnings?: string[] };
     print(json ? JSON.stringify(result) : result.reason);
     if (!json) for (const warning of result.warnings ?? []) process.stderr.write(`bosun: warning: ${warning}\n`);
-    return 0;
-  },
-  cordon: async ({ json, socket }, [worker]) => {
-    const result = (await call(socket, 'cordon', { worker: workerNumber(worker) })) as { worker: number };
-    print(json ? JSON.stringify(result) : `worker ${result.worker} takes no new connections`);
-    return 0;
-  },
-  uncordon: async ({ json, socket }, [worker]) => {
-    const result = (await call(socket, 'uncordon', { worker: workerNumber(worker) })) as { worker: number };
-    print(json ? JSON.stringify(result) : `worker ${result.worker} takes connections again`);
-    return 0;
-  },
-  policy: async ({ json, socket }, [name]) => {
-    const result = (await call(socket, 'policy', { name: operand(name, 'NAME') })) as { policy: string };
-    print(json ? JSON.stringify(result) : `the policy is ${result.policy}`);
-    return 0;
-  },
-  broadcast: async ({ json, socket }, [event, data]) => {
-    const result = (await call(socket, 'broadcast', { event: operand(event, 'EVENT'), data: parseJson(data) })) as {
-      workers: number;
-      otherPods?: 'sent' | 'later' | 'never';
-    };
-    const remote = result.otherPods === undefined ? '' : OTHER_PODS[result.otherPods];
-    print(json ? JSON.stringify(result) : `sent to ${result.workers} workers${remote}`);
-    return result.otherPods === undefined || result.otherPods === 'sent' ? 0 : 1;
-  },
-  fleet: async ({ json, socket }) => {
-    const fleet = (await call(socket, 'fleet')) as { pods: Member[] };
-    print(json ? JSON.stringify(fleet) : renderFleet(fleet.pods));
-    return 0;
-  },
-  keys: async ({ json, socket }, [action]) => {
-    if (operand(action, 'rotate') !== 'rotate')
-      throw new CommandError(`keys takes "rotate", got "${action}"\n\n${USAGE}`, EX_USAGE);
-    const result = await call(socket, 'rotate-keys', {}, json ? () => undefined : print);
-    if (json) print(JSON.stringify(result));
-    return 0;
-  },
-  'heap-snapshot': options => diagnose('heap-snapshot', options),
-  'cpu-profile': options => diagnose('cpu-profile', options),
-  doctor: async ({ json, socket }) => {
-    const findings = (await call(socket, 'doctor')) as { check: string; verdict: string; detail: string }[];
-    print(json ? JSON.stringify(findings) : table(findings.map(({ check, verdict, detail }) => [verdict, check, detail])));
-    return findings.some(({ verdict }) => verdict === 'problem') ? 1 : 0;
-  },
-  sizing: async ({ json, root }) => {
-    print(sizingCommand({ json, root }));
-    return 0;
-  },
-};
+  });
 
+for (const [name, summary, done] of [
+  ['cordon', 'stop sending new connections to worker N', 'takes no new connections'],
+  ['uncordon', 'resume sending new connections to worker N', 'takes connections again'],
+] as const) {
+  command('Change', name, summary, [`bosun ${name} 2`])
+    .argument('<N>', 'the worker', workerNumber)
+    .action(async (worker: number, { json, ...options }: Common) => {
+      const result = (await call(socketOf(options), name, { worker })) as { worker: number };
+      print(json ? JSON.stringify(result) : `worker ${result.worker} ${done}`);
+    });
+}
+
+command('Change', 'policy <NAME>', 'change the balancing policy', ['bosun policy least-connections']).action(
+  async (name: string, { json, ...options }: Common) => {
+    const result = (await call(socketOf(options), 'policy', { name })) as { policy: string };
+    print(json ? JSON.stringify(result) : `the policy is ${result.policy}`);
+  },
+);
+
+/** Whether the other pods receive a broadcast. */
 const OTHER_PODS = {
   sent: ', and to the other pods',
-  later: '; Redis is away: the other pods get it when it is back',
-  never: '; Redis is away: the other pods do not get it',
+  later: '; Redis is unavailable: the other pods receive it once it is back',
+  never: '; Redis is unavailable: the other pods do not receive it',
 };
 
-/** How many operands a command takes, where it takes any. */
-const OPERANDS: Record<string, number> = { start: 1, scale: 1, cordon: 1, uncordon: 1, policy: 1, broadcast: 2, keys: 1 };
+command('Change', 'broadcast <EVENT> [JSON]', 'send an event to every worker of every pod; exit code 1 if other pods miss it', [
+  `bosun broadcast configUpdate '{"greeting":"Ahoy"}'`,
+]).action(async (event: string, data: string | undefined, { json, ...options }: Common) => {
+  const result = (await call(socketOf(options), 'broadcast', { event, data: parseJson(data) })) as {
+    workers: number;
+    otherPods?: keyof typeof OTHER_PODS;
+  };
+  const { workers, otherPods } = result;
+  print(json ? JSON.stringify(result) : `sent to ${workers} workers${otherPods === undefined ? '' : OTHER_PODS[otherPods]}`);
+  if (otherPods === 'later' || otherPods === 'never') process.exitCode = 1;
+});
 
-async function diagnose(command: string, { json, socket, worker, seconds, output }: Options): Promise<number> {
+command('Change', 'keys', 'introduce a new session key in every pod; nobody is logged out', ['bosun keys rotate'])
+  .addArgument(new Argument('<ACTION>', 'what to do').choices(['rotate']))
+  .action(async (_action: string, { json, ...options }: Common) => {
+    const result = await call(socketOf(options), 'rotate-keys', {}, json ? () => undefined : print);
+    if (json) print(JSON.stringify(result));
+  });
+
+const output = new Option('--output <FILE>', 'where to write it; "-" streams it to standard output');
+
+command('Diagnose', 'heap-snapshot', 'write a heap snapshot of a worker, out of rotation', [
+  'bosun heap-snapshot --worker 2',
+  'kubectl exec deploy/app -- bosun heap-snapshot --output - > app.heapsnapshot',
+])
+  .addOption(worker)
+  .addOption(output)
+  .action((options: Diagnosis) => diagnose('heap-snapshot', options));
+
+command('Diagnose', 'cpu-profile', 'profile the CPU of a worker', ['bosun cpu-profile --worker 2 --seconds 10'])
+  .addOption(worker)
+  .addOption(output)
+  .option('--seconds <S>', 'how long to profile', secondsOf)
+  .action((options: Diagnosis) => diagnose('cpu-profile', options));
+
+interface Diagnosis extends Common {
+  worker?: number;
+  seconds?: number;
+  output?: string;
+}
+
+async function diagnose(name: string, { json, worker, seconds, output, ...options }: Diagnosis): Promise<void> {
   const parameters = { worker, seconds };
-  if (output === '-') {
-    await stream(socket, command, parameters, process.stdout);
-    return 0;
-  }
+  if (output === '-') return stream(socketOf(options), name, parameters, process.stdout);
   // The worker that writes it may have another working directory.
   const file = output === undefined ? undefined : resolve(output);
-  const result = (await call(socket, command, { ...parameters, output: file })) as { worker: number; file: string };
+  const result = (await call(socketOf(options), name, { ...parameters, output: file })) as { worker: number; file: string };
   print(json ? JSON.stringify(result) : `worker ${result.worker}: ${result.file}`);
-  return 0;
 }
 
-async function run(args: string[]): Promise<number> {
-  const [name = '', ...rest] = args;
-  if (name === 'help' || name === '--help') {
-    print(USAGE.trimEnd());
-    return 0;
-  }
-  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
-  if (command === undefined) throw new CommandError(name === '' ? USAGE : `there is no command "${name}"\n\n${USAGE}`, EX_USAGE);
-  const { values, positionals } = parse(rest);
-  // `restart 3` is not `restart --worker 3`.
-  const surplus = positionals[OPERANDS[name] ?? 0];
-  if (surplus !== undefined) throw new CommandError(`${name} does not take "${surplus}"\n\n${USAGE}`, EX_USAGE);
-  const options = {
-    json: values.json ?? false,
-    watch: values.watch ?? false,
-    force: values.force ?? false,
-    worker: values.worker === undefined ? undefined : workerNumber(values.worker),
-    seconds: values.seconds === undefined ? undefined : secondsOf(values.seconds),
-    output: values.output,
-    root: values.root ?? '/',
-    socket: values.socket ?? defaultSocket(),
-  };
-  return command(options, positionals);
-}
+program
+  .command('completion')
+  .description('print the completion script for a shell')
+  .addArgument(new Argument('<SHELL>', 'the shell').choices(['bash', 'zsh', 'fish']))
+  .addHelpText(
+    'after',
+    '\nExamples:\n  source <(bosun completion bash)\n  bosun completion fish > ~/.config/fish/completions/bosun.fish',
+  )
+  .action(async (shell: string) => (await import('./completion.ts')).printScript(shell));
 
-function parse(args: string[]) {
-  try {
-    return parseArgs({
-      args,
-      allowPositionals: true,
-      options: {
-        json: { type: 'boolean' },
-        watch: { type: 'boolean' },
-        force: { type: 'boolean' },
-        worker: { type: 'string' },
-        seconds: { type: 'string' },
-        output: { type: 'string' },
-        root: { type: 'string' },
-        socket: { type: 'string' },
-      },
-    });
-  } catch (error) {
-    throw new CommandError(`${(error as Error).message}\n\n${USAGE}`, EX_USAGE);
-  }
-}
-
-/** Where a primary with this environment listens. */
-function defaultSocket(): string {
+/** The control socket of a primary with this environment. */
+function socketOf({ socket }: Common): string {
+  if (socket !== undefined) return socket;
   const { environment, fromDotenv } = readEnvironment();
   const config = readConfig(environment, fromDotenv);
   return controlSocketOf(config, config.port);
 }
 
-function operand(value: string | undefined, name: string): string {
-  if (value === undefined) throw new CommandError(`${name} is missing\n\n${USAGE}`, EX_USAGE);
-  return value;
-}
-
-function workerNumber(value: string | undefined): number {
-  const number = Number(operand(value, 'N'));
+function workerNumber(value: string): number {
+  const number = Number(value);
   if (!Number.isSafeInteger(number) || number < 1)
     throw new CommandError(`a worker is a whole number of at least 1, got "${value}"`, EX_USAGE);
   return number;
@@ -241,10 +258,20 @@ function print(text: string): void {
   process.stdout.write(`${text}\n`);
 }
 
-try {
-  process.exitCode = await run(process.argv.slice(2));
-} catch (error) {
-  const { message } = error as Error;
-  process.stderr.write(`bosun: ${message}\n`);
+/** Sets the exit code of an error, and prints it unless commander has. */
+function fail(error: unknown): void {
+  if (error instanceof CommanderError) {
+    process.exitCode = error.exitCode === 0 ? 0 : EX_USAGE;
+    return;
+  }
+  process.stderr.write(`bosun: ${(error as Error).message}\n`);
   process.exitCode = error instanceof CommandError ? error.exitCode : error instanceof ConfigError ? EX_CONFIG : 1;
+}
+
+try {
+  // The shell scripts call `bosun complete -- WORDS`.
+  if (process.argv[2] === 'complete') await (await import('./completion.ts')).complete(program, process.argv.slice(4), socketOf);
+  else await program.parseAsync();
+} catch (error) {
+  fail(error);
 }

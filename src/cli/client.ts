@@ -1,5 +1,5 @@
 /**
- * Speaks to a running primary over its control socket.
+ * The client of the control socket: sends a command to the running primary and reads its answer.
  */
 import type { IncomingMessage } from 'node:http';
 import { createInterface } from 'node:readline';
@@ -9,7 +9,7 @@ import { connectTrusted, UntrustedSocketError } from '../protocol/trusted-socket
 
 const http = process.getBuiltinModule('node:http');
 
-/** The primary refused, or could not be asked. `exitCode` is the command's. */
+/** The command failed. `exitCode` is that of `bosun`. */
 export class CommandError extends Error {
   readonly exitCode: number;
   constructor(message: string, exitCode = 1) {
@@ -26,7 +26,7 @@ const ENDED = 'the primary ended before it answered';
 
 type Line = { step: string } | { result: unknown } | { error: string };
 
-/** Has a command carried out; `onStep` is told what happens meanwhile. @throws CommandError */
+/** Runs a command in the primary; `onStep` receives a description of each step. @throws CommandError */
 export async function call(
   socket: string,
   command: string,
@@ -42,7 +42,7 @@ export async function call(
   throw new CommandError(ENDED);
 }
 
-/** Has a command's bytes written to `sink`. @throws CommandError */
+/** Runs a command that answers with bytes, and writes them to `sink`. @throws CommandError */
 export async function stream(
   socket: string,
   command: string,
@@ -54,7 +54,7 @@ export async function stream(
     try {
       await pipeline(response, sink, { end: false });
     } catch (error) {
-      throw new CommandError(`what came is not complete: ${(error as Error).message}`);
+      throw new CommandError(`the response was truncated: ${(error as Error).message}`);
     }
     return;
   }
@@ -78,11 +78,11 @@ async function post(path: string, command: string, parameters: Record<string, un
     request.once('error', reject).end(JSON.stringify(parameters));
     return await promise;
   } catch (error) {
-    throw explain(error as NodeJS.ErrnoException, path);
+    throw connectionError(error as NodeJS.ErrnoException, path);
   }
 }
 
-function explain(error: NodeJS.ErrnoException, socket: string): CommandError {
+function connectionError(error: NodeJS.ErrnoException, socket: string): CommandError {
   const { code, message } = error;
   if (error instanceof UntrustedSocketError) return new CommandError(message, EX_NOPERM);
   if (code === 'EACCES' || code === 'EPERM') {
@@ -94,5 +94,5 @@ function explain(error: NodeJS.ErrnoException, socket: string): CommandError {
       EX_UNAVAILABLE,
     );
   }
-  return new CommandError(`the primary at ${socket} can't be asked: ${message}`, EX_UNAVAILABLE);
+  return new CommandError(`cannot connect to the primary at ${socket}: ${message}`, EX_UNAVAILABLE);
 }

@@ -3,7 +3,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Status } from '../cli/status.ts';
+import type { Status } from '../cli/render.ts';
 import { type Recorder, rounded } from './recorder.ts';
 import type { Run, Usage, WorkerShare } from './result.ts';
 import type { Stack } from './stack.ts';

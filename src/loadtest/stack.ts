@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { call } from '../cli/client.ts';
-import type { Status } from '../cli/status.ts';
+import type { Status } from '../cli/render.ts';
 import { ConfigError, controlSocketOf, type Environment } from '../config/config.ts';
 import { get } from './generator.ts';
 import type { Settings } from './settings.ts';

@@ -1,7 +1,7 @@
 /**
  * A result on a terminal. Pure.
  */
-import { table } from '../cli/table.ts';
+import { table } from '../cli/render.ts';
 import { failuresOf, type Result, type Run } from './result.ts';
 
 export function renderText(result: Result): string {

@@ -130,7 +130,10 @@ test('events between pods', { ...withEngine, concurrency: 3 }, async t => {
     assert.equal((await bosun('broadcast', 'news')).stdout, sent);
     assert.equal(wire.swallow(':primary'), 1);
     const lost = await bosun('broadcast', 'news');
-    assert.deepEqual([lost.code, lost.stdout], [1, 'sent to 2 workers; Redis is away: the other pods do not get it\n']);
+    assert.deepEqual(
+      [lost.code, lost.stdout],
+      [1, 'sent to 2 workers; Redis is unavailable: the other pods do not receive it\n'],
+    );
     await kit.event('redis.unreachable', ({ connection }) => connection === 'primary');
     await until(
       async () => (await bosun('broadcast', 'news')).stdout === sent || undefined,
@@ -202,9 +205,12 @@ async function isAway(): Promise<void> {
   await redis.stop();
   for (const { kit } of operated) await kit.event('redis.unreachable', ({ connection }) => connection === 'primary');
   const ran = await one.bosun('broadcast', 'news', '1');
-  assert.deepEqual([ran.code, ran.stdout], [1, 'sent to 2 workers; Redis is away: the other pods do not get it\n']);
+  assert.deepEqual([ran.code, ran.stdout], [1, 'sent to 2 workers; Redis is unavailable: the other pods do not receive it\n']);
   const kept = await one.bosun('broadcast', 'load', '{"from":"operator","n":1}');
-  assert.deepEqual([kept.code, kept.stdout], [1, 'sent to 2 workers; Redis is away: the other pods get it when it is back\n']);
+  assert.deepEqual(
+    [kept.code, kept.stdout],
+    [1, 'sent to 2 workers; Redis is unavailable: the other pods receive it once it is back\n'],
+  );
   await everybodyHears([podOf(one)], { operator: 1 });
   for (const { received } of (await accounts([podOf(other)])).values()) assert.deepEqual(received, {});
   assert.equal(await metric(podOf(one), 'bosun_broadcasts_lost_total{reason="unsent"}'), 2);
@@ -243,7 +249,10 @@ async function isDurable(): Promise<void> {
   await redis.stop();
   await send(300);
   const ran = await one.bosun('broadcast', 'news', '1');
-  assert.deepEqual([ran.code, ran.stdout], [1, 'sent to 2 workers; Redis is away: the other pods get it when it is back\n']);
+  assert.deepEqual(
+    [ran.code, ran.stdout],
+    [1, 'sent to 2 workers; Redis is unavailable: the other pods receive it once it is back\n'],
+  );
   await redis.startAgain();
   await everybodyHears(pods, sent);
   for (const each of operated) {

@@ -1,46 +1,60 @@
 /**
- * `bosun` on the command line: what it refuses, how it explains itself, and what it says without a primary.
+ * `bosun` on the command line: wrong usage, help, colors, and what it prints without a primary.
  */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { stripVTControlCharacters } from 'node:util';
+import packageJson from '../../package.json' with { type: 'json' };
 import { bosun, Running, startOperated, temporaryFolder } from './operator.ts';
 
 /** Most of a test is waiting. */
 const CONCURRENCY = 4;
 const EX_USAGE = 64;
+const NAMES =
+  'start status fleet doctor sizing restart scale cordon uncordon policy broadcast keys heap-snapshot cpu-profile completion help'.split(
+    ' ',
+  );
 
 describe('bosun', { concurrency: CONCURRENCY }, () => {
-  test('bosun refuses wrong usage with a clear message, and changes nothing', async () => {
+  test('bosun exits with 64 after wrong usage and with 1 after another failure, with a message, and changes nothing', async () => {
     const { kit, socket, bosun } = await startOperated({ app: 'koa.mjs' });
     for (const [args, code, message] of [
-      ['nonsense', EX_USAGE, /^bosun: there is no command "nonsense"\n\nusage: bosun <command>/],
-      ['constructor', EX_USAGE, /^bosun: there is no command "constructor"/],
-      ['status --nonsense', EX_USAGE, /^bosun: Unknown option '--nonsense'.*\n\nusage: bosun/],
-      ['status extra', EX_USAGE, /^bosun: status does not take "extra"/],
-      ['restart 2', EX_USAGE, /^bosun: restart does not take "2"/],
-      ['scale', EX_USAGE, /^bosun: N\|auto\|max\|P% is missing/],
-      ['scale 3 4', EX_USAGE, /^bosun: scale does not take "4"/],
-      ['cordon', EX_USAGE, /^bosun: N is missing/],
+      ['nonsense', EX_USAGE, /^bosun: unknown command 'nonsense'\nRun "bosun --help"/],
+      ['statsu', EX_USAGE, /^bosun: unknown command 'statsu'\n\(Did you mean status\?\)/],
+      ['constructor', EX_USAGE, /^bosun: unknown command 'constructor'/],
+      ['status --nonsense', EX_USAGE, /^bosun: unknown option '--nonsense'\n/],
+      ['status --wach', EX_USAGE, /^bosun: unknown option '--wach'\n\(Did you mean --watch\?\)/],
+      ['status --force', EX_USAGE, /^bosun: unknown option '--force'\n/],
+      ['status extra', EX_USAGE, /^bosun: too many arguments for 'status'. Expected 0 arguments but got 1/],
+      ['restart 2', EX_USAGE, /^bosun: too many arguments for 'restart'/],
+      ['scale', EX_USAGE, /^bosun: missing required argument 'N\|auto\|max\|P%'/],
+      ['scale 3 4', EX_USAGE, /^bosun: too many arguments for 'scale'/],
+      ['cordon', EX_USAGE, /^bosun: missing required argument 'N'/],
       ['cordon x', EX_USAGE, /^bosun: a worker is a whole number of at least 1, got "x"\n$/],
       ['cordon 9', 1, /^bosun: there is no worker 9; there is 1, 2\n$/],
       ['uncordon 0', EX_USAGE, /^bosun: a worker is a whole number of at least 1, got "0"\n$/],
       ['restart --worker 7', 1, /^bosun: there is no worker 7; there is 1, 2\n$/],
       ['restart --worker 1.5', EX_USAGE, /^bosun: a worker is a whole number of at least 1, got "1.5"\n$/],
-      ['restart --worker', EX_USAGE, /^bosun: Option '--worker.*' argument /],
+      ['restart --worker', EX_USAGE, /^bosun: option '--worker <N>' argument missing/],
       ['heap-snapshot --worker 3', 1, /^bosun: there is no worker 3; there is 1, 2\n$/],
       ['cpu-profile --seconds soon', EX_USAGE, /^bosun: --seconds must be a number above 0, got "soon"\n$/],
       ['cpu-profile --seconds 301', 1, /^bosun: seconds must be above 0 and at most 300, got 301\n$/],
-      ['policy', EX_USAGE, /^bosun: NAME is missing/],
-      ['broadcast', EX_USAGE, /^bosun: EVENT is missing/],
+      ['policy', EX_USAGE, /^bosun: missing required argument 'NAME'/],
+      ['broadcast', EX_USAGE, /^bosun: missing required argument 'EVENT'/],
       ['broadcast bosun:keys', 1, /^bosun: the name of an event must not begin with "bosun:", got "bosun:keys"\n$/],
-      ['keys', EX_USAGE, /^bosun: rotate is missing/],
+      ['keys', EX_USAGE, /^bosun: missing required argument 'ACTION'/],
+      [
+        'keys forge',
+        EX_USAGE,
+        /^bosun: command-argument value 'forge' is invalid for argument 'ACTION'\. Allowed choices are rotate\./,
+      ],
       ['keys rotate', 1, /^bosun: session keys are generated at each start; rotation needs Redis\n$/],
-      ['fleet 3', EX_USAGE, /^bosun: fleet does not take "3"/],
+      ['fleet 3', EX_USAGE, /^bosun: too many arguments for 'fleet'/],
       ['broadcast news {text', EX_USAGE, /^bosun: the data of an event must be JSON: /],
       ['sizing --root /nowhere', EX_USAGE, /^bosun: --root must be a folder that holds proc and sys, got "\/nowhere"\n$/],
     ] as const) {
-      // The option first: behind a missing argument it would be taken for it.
+      // The option first: after a missing argument it would be read as that argument.
       const [name = '', ...rest] = args.split(' ');
       const ran = await new Running([name, '--socket', socket, ...rest]).ended;
       assert.deepEqual([ran.code, ran.stdout], [code, ''], args);
@@ -56,30 +70,51 @@ describe('bosun', { concurrency: CONCURRENCY }, () => {
     assert.equal((await bosun('status')).code, 0);
   });
 
-  test('bosun prints its help on request, and as an error without a command', async () => {
-    const help = await new Running(['help']).ended;
-    const option = await new Running(['--help']).ended;
-    const nothing = await new Running([]).ended;
-    assert.deepEqual([help.code, help.stderr], [0, '']);
+  test('bosun --help prints every command, and without a command the same goes to stderr with exit code 64', async () => {
+    const [help, option, nothing] = await Promise.all([['help'], ['--help'], []].map(async args => new Running(args).ended));
+    assert.deepEqual([help?.code, help?.stderr], [0, '']);
     assert.deepEqual(option, help);
-    assert.deepEqual([nothing.code, nothing.stdout], [EX_USAGE, '']);
-    assert.ok(nothing.stderr.includes(help.stdout.trimEnd()));
-    for (const command of [
-      'status [--watch]',
-      'restart [--worker N]',
-      'scale N|auto',
-      'cordon N',
-      'uncordon N',
-      'policy NAME',
-      'broadcast EVENT [JSON]',
-      'fleet',
-      'keys rotate',
-      'heap-snapshot [--worker N] [--output FILE|-]',
-      'cpu-profile [--worker N] [--seconds S] [--output FILE|-]',
-      'doctor',
-      'sizing [--root DIR]',
-    ])
-      assert.ok(help.stdout.includes(`${command}`), `${command} expected in ${help.stdout}`);
+    assert.deepEqual([nothing?.code, nothing?.stdout, nothing?.stderr], [EX_USAGE, '', help?.stdout]);
+    for (const name of NAMES) assert.match(String(help?.stdout), new RegExp(`^  ${name} `, 'm'));
+  });
+
+  test('bosun COMMAND --help and bosun help COMMAND print arguments, options and examples, without a primary', async () => {
+    for (const [name, ...expected] of [
+      ['status', '--watch', '--json', '--socket <PATH>', 'bosun status --watch'],
+      ['scale', '<N|auto|max|P%>', '--force', 'bosun scale 50%'],
+      ['restart', '--worker <N>', 'bosun restart --worker 2'],
+      ['heap-snapshot', '--worker <N>', '--output <FILE>', '--output - >'],
+      ['cpu-profile', '--seconds <S>', '--output <FILE>'],
+      ['broadcast', '<EVENT> [JSON]', 'bosun broadcast configUpdate'],
+      ['sizing', '--root <DIR>'],
+      ['start', '[MODULE]', 'bosun start ./server.js'],
+    ] as const) {
+      const { code, stdout, stderr } = await new Running([name, '--help']).ended;
+      assert.deepEqual([code, stderr], [0, ''], name);
+      for (const text of expected) assert.ok(stdout.includes(text), `${text} expected in ${stdout}`);
+    }
+    const [long, short] = [await new Running(['help', 'scale']).ended, await new Running(['scale', '-h']).ended];
+    assert.deepEqual(long, short);
+  });
+
+  test('bosun --version prints the version of the package', async () => {
+    const { code, stdout, stderr } = await new Running(['--version']).ended;
+    assert.deepEqual([code, stdout, stderr], [0, `${packageJson.version}\n`, '']);
+  });
+
+  test('bosun prints colors with FORCE_COLOR, and none with NO_COLOR or into a pipe', async () => {
+    const { socket } = await startOperated({ app: 'koa.mjs' });
+    for (const args of [['--help'], ['status', '--socket', socket], ['doctor', '--socket', socket]]) {
+      const run = async (env: Record<string, string>) => (await new Running(args, { env }).ended).stdout;
+      const [piped, none, forced] = [await run({}), await run({ NO_COLOR: '1' }), await run({ FORCE_COLOR: '1' })];
+      for (const plain of [piped, none]) assert.equal(plain, stripVTControlCharacters(plain));
+      assert.notEqual(forced, stripVTControlCharacters(forced));
+      const shape = (text: string) =>
+        stripVTControlCharacters(text)
+          .replace(/\d+(\.\d+)?/g, '#')
+          .replace(/ +/g, ' ');
+      assert.equal(shape(forced), shape(piped));
+    }
   });
 
   test('bosun reports that no primary is running, and exits with 69', async () => {

@@ -4,9 +4,11 @@
  */
 import { writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { sizingCommand } from '../../../src/cli/sizing.ts';
 import { readerBelow, resolveLimits } from '../../../src/resources/cgroup.ts';
+import { detect } from '../../../src/resources/sizing.ts';
 import { readHeadroom } from '../../../src/resources/usage.ts';
+
+const NO_OPTIONS = { environment: [], commandLine: [], workers: [] };
 
 // NAME=CGROUP
 for (const argument of process.argv.slice(2)) {
@@ -14,5 +16,5 @@ for (const argument of process.argv.slice(2)) {
   writeFileSync(`/sys/fs/cgroup/${cgroup}/cgroup.procs`, String(process.pid));
   const node = { cpus: availableParallelism(), memory: process.constrainedMemory() };
   const headroom = readHeadroom(readerBelow(), resolveLimits(readerBelow()));
-  console.log(JSON.stringify({ name, sizing: JSON.parse(sizingCommand({ json: true, root: '/' })), headroom, node }));
+  console.log(JSON.stringify({ name, sizing: detect({ kind: 'auto' }, NO_OPTIONS).sizing, headroom, node }));
 }

@@ -5,8 +5,8 @@ process.env.TZ = 'UTC'; // events are told in the operator's time
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Status } from '../src/cli/status.ts';
-import { bars, renderWatched, type Sample, type Watched } from '../src/cli/watched.ts';
+import type { Status } from '../src/cli/render.ts';
+import { bars, renderWatch, type Sample, type Watched } from '../src/cli/watch.ts';
 
 type Worker = Status['workers'][number];
 
@@ -77,7 +77,7 @@ test('a watched pool: CPU against the quota with throttling, memory against the 
     waitingForCount: 1,
   });
   assert.equal(
-    renderWatched({ status: status([worker(1), draining]), samples, events: EVENTS }, SCREEN),
+    renderWatch({ status: status([worker(1), draining]), samples, events: EVENTS }, SCREEN),
     `koa-bosun 0.1.0, pid 1, ready, up 12 min, generation 2, rr
 2 workers: 1.5 CPUs, rounded half up (cpu.max); 128 MiB of heap each
 
@@ -105,7 +105,7 @@ test('without a limit, without a quota file, before the first second', () => {
   const free = status([worker(1)], { sizing: { reason: '1 worker: 1 CPU', memory: { heapPerWorkerMb: null } } });
   const unlimited = sample([0], { limitBytes: null, throttled: null, cpuLimit: 2 });
   assert.equal(
-    renderWatched({ status: free, samples: [unlimited], events: [] }, { columns: 100, rows: 24 }),
+    renderWatch({ status: free, samples: [unlimited], events: [] }, { columns: 100, rows: 24 }),
     `koa-bosun 0.1.0, pid 1, ready, up 12 min, generation 2, rr
 1 worker: 1 CPU; V8's default heap each
 
@@ -119,12 +119,12 @@ id  pid   state  gen  up   conns  open  req/s  p50    p99     loop  late   rss  
 ended workers: 3 (1 crash, 2 restart); drains: 2, 7 requests finished in them, 1 cut, 9 connections
 handed over, longest 812 ms`,
   );
-  assert.match(renderWatched({ status: free, samples: [], events: [] }, SCREEN), /\n\nthe first second is not over yet\n/);
+  assert.match(renderWatch({ status: free, samples: [], events: [] }, SCREEN), /\n\nthe first second is not over yet\n/);
 });
 
 test('more workers than rows: those that are not ready are shown, the others are counted, events keep their place', () => {
   const workers = Array.from({ length: 32 }, (_, index) => worker(index + 1, index === 30 ? { state: 'cordoned' } : {}));
-  const lines = renderWatched({ status: status(workers), samples: [sample([1])], events: EVENTS }, SCREEN).split('\n');
+  const lines = renderWatch({ status: status(workers), samples: [sample([1])], events: EVENTS }, SCREEN).split('\n');
   assert.equal(lines.length, 23);
   assert.deepEqual(
     lines.slice(8, 16).map(line => line.slice(0, 16)),
@@ -172,15 +172,15 @@ test('the longest figures fit every screen, and what an app or a client says mov
     events: Array.from({ length: 30 }, () => ({ at: NOON, text: `worker 1 is gone (crash: ${evil})` })),
   };
   for (const screen of [SCREEN, { columns: 40, rows: 12 }, { columns: 200, rows: 60 }, { columns: 20, rows: 4 }]) {
-    const text = renderWatched(watched, screen);
+    const text = renderWatch(watched, screen);
     const lines = text.split('\n');
     assert.ok(lines.length < screen.rows, `${lines.length} lines of ${screen.rows}`);
     for (const line of lines) assert.ok(line.length <= screen.columns, line);
     assert.doesNotMatch(text, /(?!\n)\p{Cc}/u);
   }
   // Complete but for the heap: 80 columns are what most terminals have.
-  assert.match(renderWatched(watched, SCREEN), /^99 4194304 draining 100 119s 10000 9999 100000 9999ms 30s 100% 9999ms 9999M$/m);
-  assert.match(renderWatched(watched, SCREEN), /^19996 more requests that are waited for$/m);
+  assert.match(renderWatch(watched, SCREEN), /^99 4194304 draining 100 119s 10000 9999 100000 9999ms 30s 100% 9999ms 9999M$/m);
+  assert.match(renderWatch(watched, SCREEN), /^and 19996 more pending requests$/m);
 });
 
 test('bars show shares of what is full, or of the highest, and nothing where there is nothing', () => {

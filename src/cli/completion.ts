@@ -1,0 +1,78 @@
+/**
+ * Shell completion: the scripts of `bosun completion SHELL`, and the candidates of `bosun complete -- WORDS`, which they call. The
+ * protocol, the candidates from commander's declarations, and the scripts of zsh and fish are those of @bomb.sh/tab.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { script } from '@bomb.sh/tab';
+import tab from '@bomb.sh/tab/commander';
+import type { Command } from 'commander';
+import { POLICIES } from '../config/variables.ts';
+import { call } from './client.ts';
+import type { Status } from './render.ts';
+
+/** How long the user waits for the numbers of workers. */
+const MAX_WAIT_MS = 500;
+
+/**
+ * Instead of tab's: that one needs the package bash-completion, evaluates what is typed (`bosun status $(reboot) <Tab>` would
+ * reboot), cannot be sourced twice, and never completes a file. `:4`, the last line of the candidates, means no files.
+ */
+const BASH = `_bosun() {
+  local line
+  COMPREPLY=()
+  while IFS= read -r line; do
+    case $line in
+      :4) compopt +o default 2>/dev/null ;;
+      :*) ;;
+      *) COMPREPLY+=("\${line%%$'\\t'*}") ;;
+    esac
+  done < <(bosun complete -- "\${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
+}
+complete -o default -F _bosun bosun`;
+
+export function printScript(shell: string): void {
+  if (shell === 'bash') console.log(BASH);
+  else script(shell, 'bosun', 'bosun');
+}
+
+/** Prints the candidates for the last of the words after `bosun`, which may be empty. */
+export async function complete(
+  program: Command,
+  words: string[],
+  socketOf: (options: { socket?: string }) => string,
+): Promise<void> {
+  if (isFile(words)) {
+    console.log(':0');
+    return;
+  }
+  const model = tab(program, { completionCommandName: UNUSED });
+  model.commands.delete(UNUSED); // `bosun completion` is declared with the other commands
+  model.commands.get('policy')?.argument('NAME', add => POLICIES.forEach(policy => void add(policy, '')));
+  const command = model.commands.get(words[0] ?? '');
+  const ids = command?.options.has('worker') || command?.arguments.has('N') ? await workerIds(socketOf) : [];
+  const addIds = (add: (value: string, description: string) => void) => ids.forEach(id => void add(String(id), ''));
+  if (command?.arguments.has('N')) command.argument('N', addIds);
+  const option = command?.options.get('worker');
+  if (option !== undefined) option.handler = addIds;
+  model.parse(words);
+}
+
+const UNUSED = 'tab';
+
+const FILE_OPTIONS = ['--output', '--socket', '--root'];
+
+function isFile(words: readonly string[]): boolean {
+  if (FILE_OPTIONS.includes(words.at(-2) ?? '')) return true;
+  return words[0] === 'start' && words.length === 2 && words[1]?.startsWith('-') !== true;
+}
+
+/** The workers of the running primary; none where it does not answer at once. */
+async function workerIds(socketOf: (options: { socket?: string }) => string): Promise<number[]> {
+  try {
+    const status = call(socketOf({}), 'status') as Promise<Status>;
+    const late = sleep(MAX_WAIT_MS, undefined, { ref: false }).then(() => undefined);
+    return (await Promise.race([status, late]))?.workers.map(({ id }) => id) ?? [];
+  } catch {
+    return []; // no primary, or a bad configuration: completion stays silent
+  }
+}

@@ -1,0 +1,211 @@
+/**
+ * What `bosun` prints: pure functions from what the primary answers to text.
+ */
+import { stripVTControlCharacters, styleText } from 'node:util';
+import type { Detected } from '../resources/sizing.ts';
+
+/** What of `/status` is shown here. */
+export interface Status {
+  version: string;
+  pid: number;
+  state: string;
+  generation: number;
+  uptimeSeconds: number;
+  policy: string;
+  sizing: { reason: string; memory: { heapPerWorkerMb: number | null } };
+  workers: {
+    id: number;
+    pid: number;
+    state: string;
+    generation: number;
+    uptimeSeconds: number;
+    connections: number;
+    inFlight: number;
+    requests: number;
+    responseTimeMs: { p50: number; p99: number };
+    eventLoopUtilization: number;
+    eventLoopDelayMs: number;
+    memory: { rss: number; heapUsed: number };
+    /** The oldest of `waitingForCount`. */
+    waitingFor?: { method: string; path: string; ageMs: number; bytesSent: number }[];
+    waitingForCount?: number;
+  }[];
+  /** `at` is milliseconds since the epoch. */
+  failedStarts?: { count: number; last: { at: number; worker: number; reason: string; failure?: string } | null };
+  restarts: { total: number; byReason: Record<string, number> };
+  drains: {
+    count: number;
+    finishedRequests: number;
+    cutRequests: number;
+    handedOverConnections: number;
+    longestRequestMs: number;
+  };
+}
+
+export function renderStatus(status: Status): string {
+  const { version, pid, state, generation, uptimeSeconds, policy, sizing, workers } = status;
+  return [
+    `koa-bosun ${version}, process ${pid}, ${colored(state)} for ${duration(uptimeSeconds)}, generation ${generation}, policy ${policy}`,
+    sizing.reason,
+    '',
+    table([
+      heading('worker', 'pid', 'state', 'gen', 'up', 'conns', 'open', 'requests', 'p50', 'p99', 'loop', 'late', 'rss'),
+      ...workers.map(worker => [
+        String(worker.id),
+        String(worker.pid),
+        colored(worker.state),
+        String(worker.generation),
+        duration(worker.uptimeSeconds),
+        String(worker.connections),
+        String(worker.inFlight),
+        String(worker.requests),
+        `${worker.responseTimeMs.p50} ms`,
+        `${worker.responseTimeMs.p99} ms`,
+        `${Math.round(worker.eventLoopUtilization * 100)} %`,
+        `${worker.eventLoopDelayMs} ms`,
+        `${mebibytes(worker.memory.rss)} MiB`,
+      ]),
+    ]),
+    ...pendingRequests(status, Number.POSITIVE_INFINITY),
+    '',
+    ...failedStarts(status),
+    endedWorkers(status),
+  ].join('\n');
+}
+
+/** The requests that draining workers wait for, one per line: at most `limit` of them, and a count of the rest. */
+export function pendingRequests({ workers }: Status, limit: number): string[] {
+  const named = workers.flatMap(({ id, waitingFor = [] }) =>
+    waitingFor.map(
+      ({ method, path, ageMs, bytesSent }) =>
+        `worker ${id} waits for ${method} ${path}, ${duration(ageMs / 1000)} old, ${bytesSent} bytes sent`,
+    ),
+  );
+  const shown = named.slice(0, limit);
+  const left = workers.reduce((sum, { waitingForCount = 0 }) => sum + waitingForCount, 0) - shown.length;
+  return left > 0 ? [...shown, `and ${left} more pending requests`] : shown;
+}
+
+function failedStarts({ failedStarts: failed }: Status): string[] {
+  if (!failed?.last) return [];
+  const { at, worker, reason, failure = '' } = failed.last;
+  const ago = duration((Date.now() - at) / 1000);
+  return [`failed starts: ${failed.count}; the last ${ago} ago, worker ${worker} (${reason}): ${failure}`];
+}
+
+/** How many workers have exited, why, and what their drains did. */
+export function endedWorkers({ restarts, drains }: Status): string {
+  const reasons = Object.entries(restarts.byReason).map(([reason, count]) => `${count} ${reason}`);
+  return `ended workers: ${restarts.total}${reasons.length > 0 ? ` (${reasons.join(', ')})` : ''}; drains: ${drains.count}, ${drains.finishedRequests} requests finished in them, ${drains.cutRequests} cut, ${drains.handedOverConnections} connections handed over, longest ${drains.longestRequestMs} ms`;
+}
+
+/** A pod of the deployment, as `bosun fleet` receives it. */
+export interface Pod {
+  pod: string;
+  version: string;
+  state: string;
+  generation: number;
+  workers: number;
+  wanted: number;
+  requestsPerSecond: number;
+  p99Ms: number;
+  silentSeconds: number;
+  isSelf: boolean;
+}
+
+/** Pods send a heartbeat every second. */
+const MAX_SILENCE_S = 3;
+
+export function renderFleet(pods: readonly Pod[]): string {
+  return table([
+    heading('pod', 'version', 'state', 'gen', 'workers', 'req/s', 'p99', ''),
+    ...pods.map(pod => [
+      pod.pod,
+      pod.version,
+      colored(pod.state),
+      String(pod.generation),
+      `${pod.workers} of ${pod.wanted}`,
+      pod.requestsPerSecond.toFixed(1),
+      `${pod.p99Ms} ms`,
+      pod.isSelf ? 'this pod' : pod.silentSeconds > MAX_SILENCE_S ? `silent for ${Math.round(pod.silentSeconds)} s` : '',
+    ]),
+  ]);
+}
+
+/** A finding of `bosun doctor`. */
+export interface Finding {
+  check: string;
+  verdict: string;
+  detail: string;
+}
+
+export function renderFindings(findings: readonly Finding[]): string {
+  return table(findings.map(({ check, verdict, detail }) => [colored(verdict), check, detail]));
+}
+
+/** `bosun sizing`: the files that were read, what they say, and what follows. */
+export function renderSizing({ limits, sizing }: Detected): string {
+  const levels = limits.levels.map(({ controller, file, text, value }) => [
+    controller,
+    file,
+    text,
+    value === null ? 'no limit' : String(value),
+  ]);
+  const { cpus, memory } = sizing;
+  const { limitBytes, heapPerWorkerMb } = memory;
+  const results = [
+    ['CPU quota', cpus.quota === null ? 'none' : `${cpus.quota} cores`],
+    ['CPU set', cpus.cpuset === null ? 'unknown' : `${cpus.cpuset} CPUs`],
+    ['effective CPUs', `${cpus.effective} (${cpus.source})`],
+    ['memory limit', limitBytes === null ? 'none' : `${mebibytes(limitBytes)} MiB (${memory.source})`],
+    ['heap per worker', heapPerWorkerMb === null ? "V8's default" : `${heapPerWorkerMb} MiB (--max-old-space-size)`],
+    ['workers', String(sizing.workers)],
+  ];
+  return [
+    table([heading('controller', 'file', 'says', 'limit'), ...levels]),
+    '',
+    table(results),
+    '',
+    sizing.reason,
+    ...sizing.warnings.map(warning => `warning: ${warning}`),
+    ...limits.skipped.map(({ file, why }) => `skipped: ${file}: ${why}`),
+  ].join('\n');
+}
+
+/** Columns as wide as needed, numbers aligned to the right, `gap` between them. */
+export function table(rows: readonly (readonly string[])[], gap = '  '): string {
+  const width = (cell = '') => stripVTControlCharacters(cell).length;
+  const widths = rows[0]?.map((_, column) => Math.max(...rows.map(row => width(row[column])))) ?? [];
+  const isNumber = (cell: string) => /^[\d.,]+( ?[a-zA-Z%]+)?$/.test(stripVTControlCharacters(cell));
+  const padded = (cell: string, column: number) => {
+    const padding = ' '.repeat((widths[column] ?? 0) - width(cell));
+    return isNumber(cell) ? padding + cell : cell + padding;
+  };
+  return rows.map(row => row.map(padded).join(gap).trimEnd()).join('\n');
+}
+
+const heading = (...cells: string[]) => cells.map(cell => styleText('bold', cell));
+
+const COLORS = new Map<string, 'green' | 'yellow' | 'red'>([
+  ['ready', 'green'],
+  ['ok', 'green'],
+  ['starting', 'yellow'],
+  ['cordoned', 'yellow'],
+  ['draining', 'yellow'],
+  ['warning', 'yellow'],
+  ['problem', 'red'],
+]);
+
+/** A state or verdict in its color: on a terminal without NO_COLOR, and with FORCE_COLOR. */
+function colored(word: string): string {
+  const color = COLORS.get(word);
+  return color === undefined ? word : styleText(color, word);
+}
+
+export function duration(seconds: number): string {
+  if (seconds < 120) return `${Math.round(seconds)} s`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
+  return `${Math.round(seconds / 3600)} h`;
+}
+
+export const mebibytes = (bytes: number) => Math.round(bytes / 2 ** 20);
