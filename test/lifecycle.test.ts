@@ -14,7 +14,7 @@ const DRAIN = {
   finished: 7,
   cutRequests: 1,
   cut: [{ method: 'GET', path: '/', ageMs: 1, bytesSent: 0 }],
-  handedOver: 9,
+  closedGracefully: 9,
   longestRequestMs: 5,
   durationMs: 12,
 };
@@ -83,9 +83,10 @@ test('the log has each event at its level, with its public fields only', () => {
   events.emit({ ...malformed, isFirst: false });
   events.emit(exitOf(1, { isFailure: true, reason: 'crash', failure: 'Error: no', snapshot: snapshotOf(), fingerprint: '#1' }));
   events.emit(exitOf(2, { reason: 'restart', drain: DRAIN }));
+  const { closedGracefully: handedOver, ...rest } = DRAIN;
   const logged = lines.map(line => {
-    const { time: _, ...rest } = JSON.parse(line);
-    return rest;
+    const { time: _, ...fields } = JSON.parse(line);
+    return fields;
   });
   assert.deepEqual(logged, [
     { level: 'info', event: 'pool.scale', from: 1, to: 3 },
@@ -99,7 +100,7 @@ test('the log has each event at its level, with its public fields only', () => {
       failure: 'Error: no',
       fingerprint: '#1',
     },
-    { level: 'info', event: 'worker.exit', worker: 2, workerPid: 102, reason: 'restart', drain: DRAIN },
+    { level: 'info', event: 'worker.exit', worker: 2, workerPid: 102, reason: 'restart', drain: { ...rest, handedOver } },
   ]);
 });
 
@@ -136,7 +137,7 @@ test('an exit is shown with its reason, the error of a bad one, and the ledger o
     ),
     [
       'exit: worker 1 is gone (crash: Error: no)',
-      'exit: worker 2 is gone (restart): 7 requests finished while draining, 1 cut, 9 connections handed over, 12 ms',
+      'exit: worker 2 is gone (restart): 7 requests finished while draining, 1 cut, 9 connections closed gracefully, 12 ms',
       'exit: worker 3 is gone (killed: signal SIGKILL)',
     ],
   );

@@ -17,7 +17,7 @@ stats.answered('GET', 200, 3);
 stats.answered('PROPFIND', 499, 3000);
 const snapshot = stats.snapshot({ connections: 1, accepted: 2, load: 0.5, inFlight: 1 }, []);
 const open = { method: 'GET', path: '/', ageMs: 12, bytesSent: 0 };
-const drain = { finished: 1, cutRequests: 1, cut: [open], handedOver: 1, longestRequestMs: 3, durationMs: 4 };
+const drain = { finished: 1, cutRequests: 1, cut: [open], closedGracefully: 1, longestRequestMs: 3, durationMs: 4 };
 
 const report = {
   message: 'in use',
@@ -30,7 +30,7 @@ const TO_PRIMARY: { [T in ToPrimary['type']]: Extract<ToPrimary, { type: T }> } 
   ready: { type: 'ready', port: 3000 },
   failed: { type: 'failed', stage: 'listen', ...report },
   crashing: { type: 'crashing', ...report },
-  exiting: { type: 'exiting', message: 'process.exit(3)', open: 1, oldest: [open] },
+  'app-exit': { type: 'app-exit', message: 'process.exit(3)', open: 1, oldest: [open] },
   redis: { type: 'redis', state: 'ready', message: 'is ready', evictionPolicy: 'noeviction' },
   'keys-read': { type: 'keys-read', change: '"7"' },
   stats: {
@@ -47,7 +47,7 @@ const TO_PRIMARY: { [T in ToPrimary['type']]: Extract<ToPrimary, { type: T }> } 
   uncordoned: { type: 'uncordoned' },
   diagnosed: { type: 'diagnosed', id: 1, error: 'no room' },
   'snapshot-wanted': { type: 'snapshot-wanted' },
-  bye: { type: 'bye' },
+  exiting: { type: 'exiting' },
   broadcast: { type: 'broadcast', event: 'news', json: '{"a":1}' },
 };
 
@@ -55,7 +55,7 @@ const TO_WORKER: { [T in ToWorker['type']]: Extract<ToWorker, { type: T }> } = {
   start: { type: 'start', sessionKeys: ['a'], retained: [{ event: 'news', json: '1' }], listeners: [0] },
   serve: { type: 'serve', listeners: [] },
   'take-all': { type: 'take-all', listeners: [0, 1] },
-  soft: { type: 'soft' },
+  'disable-keepalive': { type: 'disable-keepalive' },
   drain: { type: 'drain', sentAt: 81_000.5, timeoutMs: 25_000, quietMs: 300, endStalled: true },
   cordon: { type: 'cordon' },
   uncordon: { type: 'uncordon' },
@@ -98,7 +98,7 @@ describe('a message of the kit', () => {
 const LONG = 'x'.repeat(300_000);
 const ODD: unknown[] = [
   null, undefined, true, 0, -1, Number.NaN, Number.POSITIVE_INFINITY, 1e308, '', 'stats', LONG, [], {}, [[]], { type: 'stats' },
-  { __proto__: null }, { toString: null }, { length: 1e9 }, new Array(5000).fill({}), Object.create({ type: 'bye' }), new Date(0), () => 0, 7n,
+  { __proto__: null }, { toString: null }, { length: 1e9 }, new Array(5000).fill({}), Object.create({ type: 'exiting' }), new Date(0), () => 0, 7n,
   JSON.parse('{"__proto__":{"x":1},"constructor":1}'),
 ]; // biome-ignore format: a list to read as one
 

@@ -8,7 +8,7 @@ import type { Plan } from '../src/pool/surge.ts';
 
 type Fake = { -readonly [Key in keyof Replaceable]: Replaceable[Key] } & { isHung: boolean };
 
-const LEDGER = { finished: 1, cutRequests: 0, cut: [], handedOver: 0, longestRequestMs: 1, durationMs: 5 };
+const LEDGER = { finished: 1, cutRequests: 0, cut: [], closedGracefully: 0, longestRequestMs: 1, durationMs: 5 };
 const OLD_FIRST: Plan = { kind: 'old-first', why: 'no room' };
 
 /** A pool of fakes, in place of the supervisor. */

@@ -85,6 +85,6 @@ function exitOf({ worker, reason, failure, openFailure, drain }: WorkerExit): Wo
   return { kind: 'exit', worker, reason, text: textWith(openFailure), operatorText: textWith(failure) };
 }
 
-function ledger({ finished, cutRequests, handedOver, durationMs }: Drain): string {
-  return `${finished} requests finished while draining, ${cutRequests} cut, ${handedOver} connections handed over, ${durationMs} ms`;
+function ledger({ finished, cutRequests, closedGracefully, durationMs }: Drain): string {
+  return `${finished} requests finished while draining, ${cutRequests} cut, ${closedGracefully} connections closed gracefully, ${durationMs} ms`;
 }

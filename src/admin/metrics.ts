@@ -50,7 +50,7 @@ export async function metricsText(
   counter('bosun_drained_requests_total', 'Requests that draining workers answered.', totals.drains.finishedRequests);
   counter(
     'bosun_handed_over_connections_total',
-    'Connections that draining workers ended in peace: their clients go to other workers.',
+    'Connections that draining workers closed between two requests.',
     totals.drains.handedOverConnections,
   );
   counter(

@@ -5,6 +5,7 @@ import type { Policy } from '../config/config.ts';
 import type { Supervisor } from '../pool/supervisor.ts';
 import type { Plan } from '../pool/surge.ts';
 import type { WorkerProcess } from '../pool/worker-process.ts';
+import { reportOf } from '../protocol/api.ts';
 import { type Audience, requestsFor } from '../protocol/audience.ts';
 import type { RedisCounters, RedisRefusal } from '../protocol/messages.ts';
 import type { Sizing } from '../resources/sizing.ts';
@@ -87,7 +88,7 @@ export function statusOf({ version, policy, sizing, state, supervisor, totals, r
     sizing,
     workers: supervisor.handles.map(handle => workerStatus(handle, audience)),
     restarts: { total: totals.exits, byReason: Object.fromEntries(totals.exitsByReason) },
-    drains: { ...totals.drains, last: last && { ...last, cut: requestsFor(audience, last.cut) } },
+    drains: { ...totals.drains, last: last && { ...reportOf(last), cut: requestsFor(audience, last.cut) } },
     failedStarts: failedStartsOf(totals, audience),
     rollingRestarts: { ...supervisor.rolls, lastRefused: supervisor.lastRefusal ?? null },
     memory: memory(),

@@ -143,7 +143,7 @@ export class Totals {
     this.drains.count++;
     this.drains.finishedRequests += drain.finished;
     this.drains.cutRequests += drain.cutRequests;
-    this.drains.handedOverConnections += drain.handedOver;
+    this.drains.handedOverConnections += drain.closedGracefully;
     this.drains.longestRequestMs = Math.max(this.drains.longestRequestMs, drain.longestRequestMs);
     this.drains.last = { ...drain, worker, reason };
   }

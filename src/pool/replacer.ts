@@ -245,9 +245,9 @@ export class Replacer<Worker extends Replaceable> {
 
   #stepDone(batch: Batch<Worker>, { old, fresh }: Step<Worker>, now: number): void {
     batch.step = undefined;
-    const { finished = 0, handedOver = 0 } = old.drain ?? {};
+    const { finished = 0, closedGracefully = 0 } = old.drain ?? {};
     // An idle worker leaves no load to warm up on.
-    if (finished + handedOver === 0) this.#restUntil = now;
+    if (finished + closedGracefully === 0) this.#restUntil = now;
     else if (fresh?.readyAt !== undefined) this.#restUntil = Math.max(this.#restUntil, fresh.readyAt + WARM_UP_MS);
   }
 

@@ -358,7 +358,7 @@ export class WorkerProcess {
         // One that drains goes on with it, and with its time.
         if (this.isActive) this.#leaving('crash', CRASH_DEADLINE_MS);
         break;
-      case 'exiting':
+      case 'app-exit':
         this.failure = message.message;
         this.lost = { open: message.open, oldest: message.oldest };
         break;
@@ -393,7 +393,7 @@ export class WorkerProcess {
       case 'diagnosed':
       case 'snapshot-wanted':
       case 'broadcast':
-      case 'bye':
+      case 'exiting':
         break;
       default:
         message satisfies never;

@@ -58,12 +58,5 @@ function writeLine<Name extends EventName>(log: LogSource, event: EventOf<Name>)
   if (logged === false) return;
   const level = typeof logged.level === 'function' ? logged.level(event) : logged.level;
   if (level === undefined) return;
-  const line = logged.fields === undefined ? event : pick(event, ['event', ...logged.fields]);
-  log()[level](line);
-}
-
-function pick<T extends object>(value: T, names: readonly (keyof T)[]): Partial<T> {
-  const picked: Partial<T> = {};
-  for (const name of names) picked[name] = value[name];
-  return picked;
+  log()[level](logged.line?.(event) ?? event);
 }

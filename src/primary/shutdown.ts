@@ -87,7 +87,7 @@ export class Shutdown {
     const { settings, resizer, supervisor, balancing, emit } = this.#pool;
     resizer.close();
     supervisor.stop();
-    for (const handle of supervisor.handles) handle.send({ type: 'soft' });
+    for (const handle of supervisor.handles) handle.send({ type: 'disable-keepalive' });
     await this.#delay();
 
     const { shutdownTimeoutMs } = settings.config;

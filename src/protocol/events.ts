@@ -3,6 +3,7 @@
  * listen. An event's name is that of its log line, where it has one.
  */
 import type { Policy } from '../config/config.ts';
+import { reportOf } from './api.ts';
 import type { Drain, ErrorReport, ExitCode, ExitReason, OpenRequest, Snapshot } from './messages.ts';
 
 /** A worker by its number and its process. */
@@ -102,8 +103,8 @@ type Level = 'debug' | 'info' | 'warn' | 'error' | 'fatal';
 interface Logged<Name extends EventName> {
   /** Undefined: this one is not logged. */
   level: Level | ((event: EventOf<Name>) => Level | undefined);
-  /** Fields of the line; all where it is missing. */
-  fields?: readonly (keyof EventOf<Name>)[];
+  /** Makes the line; where it is missing, the line is the event itself. */
+  line?: (event: EventOf<Name>) => object;
 }
 
 /** How each fact is logged; `false`: not at all. */
@@ -115,12 +116,20 @@ export const LOGGED: { readonly [Name in EventName]: Logged<Name> | false } = {
   'worker.draining': false,
   'worker.exit': {
     level: ({ isFailure }) => (isFailure ? 'error' : 'info'),
-    fields: ['worker', 'workerPid', 'reason', 'failure', 'fingerprint', 'drain'],
+    line: ({ event, worker, workerPid, reason, failure, fingerprint, drain }) => ({
+      event,
+      worker,
+      workerPid,
+      reason,
+      failure,
+      fingerprint,
+      ...(drain && { drain: reportOf(drain) }),
+    }),
   },
   'worker.hung': { level: 'error' },
   'worker.malformed-message': {
     level: ({ isFirst }) => (isFirst ? 'warn' : undefined),
-    fields: ['worker', 'workerPid', 'error'],
+    line: ({ isFirst: _, ...line }) => line,
   },
   'worker.failed': { level: 'error' },
   'worker.replace': { level: ({ reason }) => (reason === 'hung' ? 'error' : 'info') },

@@ -98,7 +98,7 @@ const drain = object<Drain>({
   finished: count,
   cutRequests: count,
   cut: openRequests,
-  handedOver: count,
+  closedGracefully: count,
   longestRequestMs: count,
   durationMs: count,
 });
@@ -177,7 +177,7 @@ const TO_PRIMARY = {
     ...errorReport,
   }),
   crashing: object<Fields<ToPrimary, 'crashing'>>(errorReport),
-  exiting: object<Fields<ToPrimary, 'exiting'>>({ message: text(MAX_TEXT), open: count, oldest: openRequests }),
+  'app-exit': object<Fields<ToPrimary, 'app-exit'>>({ message: text(MAX_TEXT), open: count, oldest: openRequests }),
   redis: object<Fields<ToPrimary, 'redis'>>({
     state: oneOf('ready', 'unreachable', 'refused', 'faulty'),
     message: text(MAX_TEXT),
@@ -192,7 +192,7 @@ const TO_PRIMARY = {
   uncordoned: object({}),
   diagnosed: object<Fields<ToPrimary, 'diagnosed'>>({ id: integer(0, Number.MAX_SAFE_INTEGER), error: optional(text(MAX_TEXT)) }),
   'snapshot-wanted': object({}),
-  bye: object({}),
+  exiting: object({}),
   broadcast: appBroadcast,
 } satisfies { [T in ToPrimary['type']]: Parser<Fields<ToPrimary, T>> };
 
@@ -216,7 +216,7 @@ const TO_WORKER = {
   }),
   serve: object<Fields<ToWorker, 'serve'>>({ listeners }),
   'take-all': object<Fields<ToWorker, 'take-all'>>({ listeners: optional(listeners) }),
-  soft: object({}),
+  'disable-keepalive': object({}),
   drain: object<Fields<ToWorker, 'drain'>>({ sentAt: number(), timeoutMs: count, quietMs: count, endStalled: boolean }),
   cordon: object({}),
   uncordon: object({}),

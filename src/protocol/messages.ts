@@ -25,7 +25,7 @@ export type ToWorker =
   /** Accept from these listening sockets, and no others. */
   | { type: 'serve'; listeners: number[] }
   /** From now on every response ends its connection; the listener stays open. */
-  | { type: 'soft' }
+  | { type: 'disable-keepalive' }
   /**
    * The pod is shutting down: accept what is queued at these listening sockets (default: those served now), and go on accepting.
    * Answered by `took-all` when the queues are empty.
@@ -49,7 +49,7 @@ export type ToPrimary =
   /** An exception that nobody caught: the worker drains itself and exits with code 1. */
   | ({ type: 'crashing' } & ErrorReport)
   /** The app ends its process at once: these requests are lost. `open` of them, and the oldest. */
-  | { type: 'exiting'; message: string; open: number; oldest: OpenRequest[] }
+  | { type: 'app-exit'; message: string; open: number; oldest: OpenRequest[] }
   /** `evictionPolicy` is Redis' maxmemory-policy, where it may be asked. */
   | { type: 'redis'; state: RedisState; message: string; evictionPolicy?: string }
   /** This worker goes by the session keys that are in Redis since the KEYS_EVENT of that name. */
@@ -65,7 +65,7 @@ export type ToPrimary =
   /** Somebody has sent SIGUSR2 to this worker. */
   | { type: 'snapshot-wanted' }
   /** The last message: all before it has arrived. */
-  | { type: 'bye' }
+  | { type: 'exiting' }
   | ({ type: 'broadcast' } & Broadcast);
 
 /** An error of a worker, for the log. */
@@ -209,8 +209,8 @@ export interface Drain {
   cutRequests: number;
   /** The oldest of them. */
   cut: OpenRequest[];
-  /** Connections that were open when the drain began and ended in peace: their clients' next requests go to other workers. */
-  handedOver: number;
+  /** Connections that were open when the drain began and ended between two requests: their clients' next ones go to other workers. */
+  closedGracefully: number;
   longestRequestMs: number;
   durationMs: number;
 }

@@ -82,7 +82,7 @@ export function sendToPrimary(message: ToPrimary, onWritten: () => void = () => 
 
 /** Exits once all messages and log lines are in the pipes. */
 export function exitAfterOutput(code: ExitCode): void {
-  sendToPrimary({ type: 'bye' }, () => void flushWorkerOutput().then(() => process.exit(code)));
+  sendToPrimary({ type: 'exiting' }, () => void flushWorkerOutput().then(() => process.exit(code)));
 }
 
 /**

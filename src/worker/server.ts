@@ -160,7 +160,7 @@ export class AppServer {
       finished: this.#answered - answeredBefore,
       cutRequests: cut.requests.length,
       cut: oldestOf(cut.requests),
-      handedOver: Math.max(0, connectionsAtStart - cut.connections - stalledCount),
+      closedGracefully: Math.max(0, connectionsAtStart - cut.connections - stalledCount),
       longestRequestMs: Math.round(openAtStart.length === 0 ? 0 : endedAt - oldest),
       durationMs: Math.round(endedAt - startedAt),
     };

@@ -107,7 +107,7 @@ export class Shutdown implements ExitHandler {
     if (this.#mayExit) return;
     const { open, oldest } = this.#resources.serving.waiting;
     const requests = open === 1 ? '1 open request' : `${open} open requests`;
-    sendToPrimary({ type: 'exiting', message: `the app called process.exit(${code}) with ${requests}`, open, oldest });
+    sendToPrimary({ type: 'app-exit', message: `the app called process.exit(${code}) with ${requests}`, open, oldest });
   }
 
   onListenerFailed(name: string, error: unknown): void {

@@ -76,7 +76,7 @@ class Worker implements ChannelHandler {
       case 'serve':
         this.#serving.serve(message.listeners);
         break;
-      case 'soft':
+      case 'disable-keepalive':
         this.#serving.endConnections();
         if (this.#serving.isOpen) void this.#report(); // what is open now, in case the shutdown ends at once
         break;

@@ -41,7 +41,7 @@ const APP = `
         const socket = connect(server.address().port, '127.0.0.1');
         await once(socket, 'connect');
         process.send({ with: 'a socket' }, socket);
-        process.send({ cmd: 'NODE_BOSUN', message: { type: 'bye' } }, server);
+        process.send({ cmd: 'NODE_BOSUN', message: { type: 'exiting' } }, server);
         server.close();
       }
     },
