@@ -10,12 +10,13 @@ import { type Envelope, Receiver, type Retained, type RetainedEvent } from './br
 import { type Heartbeat, type OwnPod, type Peer, Peers } from './peers.ts';
 import type { Channel, PubSub, PubSubListener } from './pubsub.ts';
 import type { RedisClient } from './redis.ts';
+import { redisCounters, redisRefusals } from './redis-health.ts';
 
 /** The sender of events that no worker sends. */
 export const OPERATOR = 0;
 const HEARTBEAT_EVERY_MS = 1000;
 const STORE_AGAIN_EVERY_HEARTBEATS = 60;
-/** We receive our own heartbeats; after three missing ones the connections are dead, however healthy they look. A number, not a time: this process may have been too busy to read. */
+/** We receive our own heartbeats; after three missing ones the connections are dead. A number, not a time: this process may have been too busy to read. */
 const MAX_LOST_HEARTBEATS = 3;
 
 /** A worker of this pod. */
@@ -46,8 +47,19 @@ export interface Delivery {
   otherPods: Promise<'sent' | 'later' | 'never'> | undefined;
 }
 
+/** What the bus uses of pub/sub. */
+export type Connection = Pick<
+  PubSub,
+  'redis' | 'retained' | 'isConnected' | 'isSigned' | 'dropped' | 'publish' | 'findMaster' | 'reconnect' | 'close'
+>;
+
+/** Loaded late, since no fork and no first response waits for it. */
+const openPubSub = async (config: Config, pod: string, listener: PubSubListener): Promise<Connection | undefined> =>
+  (await import('./pubsub.ts')).PubSub.open(config, pod, listener);
+
 export class EventBus implements PubSubListener {
   readonly #options: EventBusOptions;
+  readonly #openPubSub: typeof openPubSub;
   readonly #origin = `${hostname().replace(/[^\w.-]/g, '_')}:${randomBytes(6).toString('hex')}`;
   /** How each of our own messages to the other pods begins. */
   readonly #ownPrefix = JSON.stringify({ origin: this.#origin }).slice(0, -1);
@@ -56,10 +68,8 @@ export class EventBus implements PubSubListener {
   readonly #counts = { sent: 0, droppedCopies: 0 };
   #unsent = 0;
   #seq = 0;
-  #pubsub: PubSub | undefined;
+  #pubsub: Connection | undefined;
   #openedWith = '';
-  /** Loaded with pub/sub. */
-  #health: typeof import('./redis-health.ts') | undefined;
   /** Heartbeats since we last received a message of our own. */
   #lostHeartbeats = 0;
   #heartbeats = 0;
@@ -69,8 +79,9 @@ export class EventBus implements PubSubListener {
   /** The last change of the session keys, and the workers that were notified of it. */
   #keys: { change: string; workers: readonly Recipient[] } | undefined;
 
-  constructor(options: EventBusOptions) {
+  constructor(options: EventBusOptions, open = openPubSub) {
     this.#options = options;
+    this.#openPubSub = open;
     this.#peers = new Peers(this.#origin, options.ownPod);
     this.#receiver = new Receiver(this.#origin, {
       isSigned: () => this.#pubsub?.isSigned === true,
@@ -79,7 +90,7 @@ export class EventBus implements PubSubListener {
     });
   }
 
-  /** Connects to the other pods if Redis is configured; its code is loaded late, since no fork and no first response waits for it. */
+  /** Connects to the other pods if Redis is configured. */
   async open(): Promise<void> {
     await this.#open();
     setInterval(() => this.#tick(), HEARTBEAT_EVERY_MS).unref();
@@ -98,12 +109,12 @@ export class EventBus implements PubSubListener {
 
   /** Of the primary's own connections; undefined where no Redis is configured. */
   get redisCounters(): RedisCounters | undefined {
-    return this.#health?.redisCounters();
+    return usesRedis(this.#options.config()) ? redisCounters() : undefined;
   }
 
   /** What Redis currently refuses to the primary. */
   get redisRefusals(): RedisRefusal[] {
-    return this.#health?.redisRefusals() ?? [];
+    return redisRefusals();
   }
 
   /** Events and copies of them, since the start. */
@@ -233,9 +244,7 @@ export class EventBus implements PubSubListener {
     const config = this.#options.config();
     this.#openedWith = redisSettings(config);
     if (!usesRedis(config)) return;
-    const { PubSub } = await import('./pubsub.ts');
-    this.#health = await import('./redis-health.ts');
-    this.#pubsub = PubSub.open(config, hostname(), this);
+    this.#pubsub = await this.#openPubSub(config, hostname(), this);
   }
 
   /** With new settings of Redis: the workers that a rolling restart starts already have them. */
