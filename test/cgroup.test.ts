@@ -73,7 +73,7 @@ test('numbers: only what the kernel prints counts', () => {
   }
   for (const text of ['', '-1', '1024k', '0x400', '1 2', '9'.repeat(21)]) {
     const { memory, skipped } = v2('/', { '/c/memory.max': text });
-    assert.deepEqual([memory, skipped[0]?.why], [null, `makes no sense: ${JSON.stringify(text)}`]);
+    assert.deepEqual([memory, skipped[0]?.why], [null, `is malformed: ${JSON.stringify(text)}`]);
   }
 });
 

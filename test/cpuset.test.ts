@@ -54,7 +54,7 @@ test('lists are parsed as sets', () => {
   ]) {
     const limits = v2('/', { '/sys/devices/system/cpu/online': list });
     assert.equal(limits.cpuset, null, list);
-    assert.match(limits.skipped[0]?.why ?? '', /^makes no sense: "/, list);
+    assert.match(limits.skipped[0]?.why ?? '', /^is malformed: "/, list);
   }
 });
 

@@ -4,7 +4,14 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
-import { ConfigError, describeRedis, handOver, readConfig, readSettings, readWorkerConfig } from '../src/config/config.ts';
+import {
+  ConfigError,
+  describeRedis,
+  readConfig,
+  readSettings,
+  readWorkerConfig,
+  secretsEnvironment,
+} from '../src/config/config.ts';
 import { credential, MAX_SECRET_BYTES, parseRedisUrl } from '../src/config/secrets.ts';
 import { variables } from '../src/config/variables.ts';
 import { seededRandom } from './random.ts';
@@ -250,10 +257,10 @@ test('a worker uses the secrets that its primary has read, even if the files hav
   const path = fileOf('redis://:p4ss@h\n');
   const { config, fromFiles } = readSettings({ REDIS_URL_FILE: path }, new Set());
   writeFileSync(path, 'redis://:new%pass@h');
-  const environment: Record<string, string | undefined> = { REDIS_URL_FILE: path, ...handOver(fromFiles) };
+  const environment: Record<string, string | undefined> = { REDIS_URL_FILE: path, ...secretsEnvironment(fromFiles) };
   assert.equal(readWorkerConfig(environment).redisUrl, config.redisUrl);
   assert.deepEqual(environment, { REDIS_URL_FILE: path }, 'what the app and its children find');
   rmSync(path);
   mkdirSync(path);
-  assert.equal(readWorkerConfig({ ...environment, ...handOver(fromFiles) }).redisUrl, config.redisUrl);
+  assert.equal(readWorkerConfig({ ...environment, ...secretsEnvironment(fromFiles) }).redisUrl, config.redisUrl);
 });

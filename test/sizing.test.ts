@@ -3,8 +3,8 @@ import { describe, test } from 'node:test';
 import type { WorkerCount } from '../src/config/config.ts';
 import { splitNodeOptions } from '../src/config/parse.ts';
 import { type Limits, resolveLimits } from '../src/resources/cgroup.ts';
-import { takeHeapChoice } from '../src/resources/node-options.ts';
-import { type HeapChoice, size } from '../src/resources/sizing.ts';
+import { type HeapChoice, takeHeapChoice } from '../src/resources/node-options.ts';
+import { size } from '../src/resources/sizing.ts';
 
 const MIB = 2 ** 20;
 const MACHINE = { cpus: 8, totalMemoryBytes: 64 * 1024 * MIB };

@@ -28,7 +28,7 @@ else if (ownNode === undefined)
     `Node.js ${NEEDED_NODE} or newer is needed, got ${process.version}, and there is none among the packages for ` +
       `${process.platform}-${process.arch}: install them without --omit=optional`,
   );
-else handOver(ownNode, [command, ...process.argv.slice(2)]);
+else secretsEnvironment(ownNode, [command, ...process.argv.slice(2)]);
 
 /** The Node.js among the optional dependencies, if this platform has one. */
 function packagedNode() {
@@ -43,7 +43,7 @@ function packagedNode() {
   return undefined;
 }
 
-function handOver(node, args) {
+function secretsEnvironment(node, args) {
   // Takes this process over (Node.js 22.15 and newer): one process less, and signals and exit codes are the kit's own.
   if (process.execve !== undefined) process.execve(node, [node, ...args], process.env);
   const child = spawn(node, args, { stdio: 'inherit' });

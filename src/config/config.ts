@@ -54,10 +54,10 @@ export function readEnvironment(
 export type SecretTexts = Readonly<Record<string, string>>;
 
 /** In the environment of a worker: the secrets that its primary has read from files, as JSON. */
-const HANDED = 'BOSUN_SECRETS';
+const INHERITED_SECRETS = 'BOSUN_SECRETS';
 
-/** Settings as a primary reads them, with the file contents that let its workers read the same ones even if the files change. */
-export interface Read {
+/** The settings of a primary, and the contents of its secret files: its workers use these even if the files change. */
+export interface LoadedSettings {
   config: Config;
   fromFiles: SecretTexts;
 }
@@ -70,26 +70,30 @@ export function readConfig(environment: Environment, fromDotenv: ReadonlySet<str
   return readSettings(environment, fromDotenv).config;
 }
 
-/** The secrets from files for a worker; the files may have changed since its primary read them. */
-export function handOver(fromFiles: SecretTexts): Environment {
-  return { [HANDED]: JSON.stringify(fromFiles) };
+/** What a worker's environment adds for the secrets that its primary has read from files. */
+export function secretsEnvironment(fromFiles: SecretTexts): Environment {
+  return { [INHERITED_SECRETS]: JSON.stringify(fromFiles) };
 }
 
-/** As readConfig, in a worker. The app and its child processes see only the secrets that the operator put into the environment. */
+/** Like readConfig, in a worker. Removes its secrets from the environment: the app and its child processes see only those that the operator put there. */
 export function readWorkerConfig(environment: Record<string, string | undefined>): Config {
-  const handed = JSON.parse(environment[HANDED] ?? '{}') as SecretTexts;
-  delete environment[HANDED];
-  return readSettings(environment, new Set(), handed).config;
+  const inherited = JSON.parse(environment[INHERITED_SECRETS] ?? '{}') as SecretTexts;
+  delete environment[INHERITED_SECRETS];
+  return readSettings(environment, new Set(), inherited).config;
 }
 
-/** As readConfig. */
-export function readSettings(environment: Environment, fromDotenv: ReadonlySet<string>, handed: SecretTexts = {}): Read {
+/** Like readConfig. */
+export function readSettings(
+  environment: Environment,
+  fromDotenv: ReadonlySet<string>,
+  inherited: SecretTexts = {},
+): LoadedSettings {
   const problems: string[] = [];
   const fromFiles: Record<string, string> = {};
   const production = environment.NODE_ENV === 'production';
   const values: Record<string, unknown> = { production };
   for (const [key, row] of Object.entries<Variable<unknown>>(variables)) {
-    const value = given(row, environment, fromDotenv, handed, problems);
+    const value = given(row, environment, fromDotenv, inherited, problems);
     const fallback = production ? row.fallback : (row.development ?? row.fallback);
     const source = value?.text ?? fallback;
     if (source === undefined) continue;
@@ -127,7 +131,7 @@ function given(
   row: Variable<unknown>,
   environment: Environment,
   fromDotenv: ReadonlySet<string>,
-  handed: SecretTexts,
+  inherited: SecretTexts,
   problems: string[],
 ): Given | undefined {
   const origin = (name: string) => (fromDotenv.has(name) ? '.env' : 'environment');
@@ -140,7 +144,7 @@ function given(
     return undefined;
   }
   if (text !== undefined) return { name: row.name, text, from: origin(row.name) };
-  const known = handed[row.name];
+  const known = inherited[row.name];
   if (known !== undefined) return { name: row.name, text: known, from: 'the primary', isFromFile: true };
   if (file) {
     try {
@@ -156,7 +160,7 @@ function given(
     : undefined;
 }
 
-/** What no single variable can see. */
+/** Problems that no variable has alone. */
 function contradictions(config: Config): string[] {
   const found: string[] = [];
   if (config.requestTimeoutMs > 0 && config.headersTimeoutMs > config.requestTimeoutMs) {
@@ -231,7 +235,7 @@ export function environmentTable(): string {
   return ['| name | default | meaning |', '|---|---|---|', ...rows].join('\n');
 }
 
-/** The number that the primary gave this worker at the fork. */
+/** The id that the primary gave this worker. */
 export function workerIdOf(environment: Environment): number {
   return Number(environment.BOSUN_WORKER_ID ?? 0);
 }
@@ -253,7 +257,7 @@ export function addressOf({ redisUrl }: Pick<Config, 'redisUrl'>): RedisAddress 
   return redisUrl === undefined ? undefined : parseRedisUrl(redisUrl);
 }
 
-/** Where Redis is, for people, without user and password. */
+/** The address of Redis as text, without user and password. */
 export function describeRedis(config: Config): string {
   const address = addressOf(config);
   if (address !== undefined) {
@@ -264,7 +268,7 @@ export function describeRedis(config: Config): string {
   return nodes.map(({ host, port }) => `${host}:${port}`).join(',');
 }
 
-/** The number of Redis' database; a Cluster has only 0. */
+/** The number of the Redis database; a Cluster has only 0. */
 export function redisDatabase(config: Config): number {
   return addressOf(config)?.db ?? 0;
 }
@@ -273,7 +277,7 @@ export function usesRedis(config: Config): boolean {
   return (config.redisUrl ?? config.redisSentinels ?? config.redisClusterNodes) !== undefined;
 }
 
-/** Where the primary of the app on that port is controlled. */
+/** The control socket of the primary whose app listens on that port. */
 export function controlSocketOf({ controlSocket }: Pick<Config, 'controlSocket'>, port: number): string {
   return controlSocket ?? join(tmpdir(), `bosun-${port}.sock`);
 }

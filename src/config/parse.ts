@@ -1,24 +1,23 @@
 /**
- * From a variable's text to its value. Each parser throws an Expected whose message completes the sentence "X must be …".
+ * Parsers: from a variable's text to its value. Each throws an Expected whose message completes the sentence "X must be …".
  */
-
 import { type NetworkInterfaceInfo, networkInterfaces } from 'node:os';
 
-/** What a value should have been. */
+/** The message names what was expected of a value. */
 export class Expected extends Error {}
 
 /** @throws Expected */
 export type Parser<T> = (text: string) => T;
 
-/** How many workers were asked for (NODE_CLUSTER_WORKERS). `share` is above 0 and at most 1. */
+/** The configured number of workers (NODE_CLUSTER_WORKERS). `share` is above 0 and at most 1. */
 export type WorkerCount =
   | { kind: 'auto' }
   | { kind: 'max' }
   | { kind: 'share'; share: number }
   | { kind: 'count'; count: number };
 
-/** Each worker is a process of about 60 MiB; above this it is a slip of the keyboard. */
-const MOST_WORKERS = 1024;
+/** Each worker is a process of about 60 MiB; a larger number is a typing error. */
+const MAX_WORKERS = 1024;
 
 export const workerCount: Parser<WorkerCount> = text => {
   if (text === 'auto' || text === 'max') return { kind: text };
@@ -30,11 +29,11 @@ export const workerCount: Parser<WorkerCount> = text => {
   }
   const count = /^\d+$/.test(text) ? Number(text) : 0;
   if (count < 1) throw new Expected('"auto", "max", a percentage or a whole number of at least 1');
-  if (count > MOST_WORKERS) throw new Expected(`a number of workers of at most ${MOST_WORKERS}`);
+  if (count > MAX_WORKERS) throw new Expected(`a number of workers of at most ${MAX_WORKERS}`);
   return { kind: 'count', count };
 };
 
-/** Any text; the empty one counts as unset and never comes here. */
+/** Any text. An empty value counts as unset and is never parsed. */
 export const text: Parser<string> = value => value;
 
 /**
@@ -82,25 +81,25 @@ export const nodeOptions: Parser<string[]> = value => {
   return options;
 };
 
-export function wholeNumber(least: number, most: number = Number.MAX_SAFE_INTEGER): Parser<number> {
-  const range = most === Number.MAX_SAFE_INTEGER ? `of at least ${least}` : `from ${least} to ${most}`;
+export function wholeNumber(min: number, max: number = Number.MAX_SAFE_INTEGER): Parser<number> {
+  const range = max === Number.MAX_SAFE_INTEGER ? `of at least ${min}` : `from ${min} to ${max}`;
   return value => {
     const number = /^\d{1,16}$/.test(value) ? Number(value) : Number.NaN;
-    if (!(number >= least && number <= most)) throw new Expected(`a whole number ${range}`);
+    if (!(number >= min && number <= max)) throw new Expected(`a whole number ${range}`);
     return number;
   };
 }
 
 /** setTimeout fires at once above this (Node.js, timers). */
-const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
+const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 
 export const milliseconds =
-  (least = 0): Parser<number> =>
+  (min = 0): Parser<number> =>
   value => {
     try {
-      return wholeNumber(least, LONGEST_TIMEOUT_MS)(value);
+      return wholeNumber(min, MAX_TIMEOUT_MS)(value);
     } catch {
-      throw new Expected(`a whole number of milliseconds from ${least} to ${LONGEST_TIMEOUT_MS}`);
+      throw new Expected(`a whole number of milliseconds from ${min} to ${MAX_TIMEOUT_MS}`);
     }
   };
 
@@ -144,10 +143,10 @@ export const list: Parser<string[]> = value => {
   return items;
 };
 
-/** A name that a cookie or header may have (RFC 9110, token); koa-session's own default has the colon. */
+/** A token of RFC 9110; the colon is in koa-session's default. */
 export const cookieName: Parser<string> = value => {
   if (!/^[\w!#$%&'*+.^`|~:-]+$/.test(value)) throw new Expected('a cookie name without spaces, commas, semicolons or quotes');
-  // Only where the connection is secure: over a plain one koa-session would fail with each request that sets it.
+  // Valid only over TLS: over plain HTTP koa-session would fail with each request that sets it.
   if (/^__(Host|Secure)-/i.test(value)) throw new Expected('a cookie name without __Host- or __Secure-, which is added over TLS');
   return value;
 };
@@ -167,10 +166,6 @@ export const hostPorts: Parser<HostPort[]> = value =>
     return { host, port: number };
   });
 
-/**
- * Addresses: the one that means all interfaces, and how to write one with a port.
- */
-
 type Interfaces = NodeJS.Dict<Pick<NetworkInterfaceInfo, 'family' | 'address' | 'internal'>[]>;
 
 /**
@@ -187,7 +182,7 @@ export function isIpv6Only(interfaces: Interfaces): boolean {
 
 const IS_IPV6_ONLY = isIpv6Only(networkInterfaces());
 
-/** With IPv4 it stays `0.0.0.0`: with `::`, clients appear as `::ffff:10.0.0.1`, which does not match lists of allowed addresses. */
+/** All interfaces. Not `::` if there is IPv4: clients would appear as `::ffff:10.0.0.1`, which does not match lists of allowed addresses. */
 export const ANY_ADDRESS = IS_IPV6_ONLY ? '::' : '0.0.0.0';
 
 export const LOOPBACK_ADDRESS = IS_IPV6_ONLY ? '::1' : '127.0.0.1';

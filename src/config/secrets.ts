@@ -1,5 +1,6 @@
 /**
- * Secrets from variables and files: a byte order mark, line endings and quotes around a value are removed, and invalid values are refused.
+ * Secrets from variables and files, and REDIS_URL, which contains one. A byte order mark, line endings and quotes around a value are removed, and
+ * invalid values are refused.
  * No error message of this file contains any part of a secret, or a path that does not exist: it may be a secret in the wrong variable.
  */
 import { closeSync, constants, existsSync, fstatSync, openSync, readSync } from 'node:fs';
@@ -8,7 +9,7 @@ import { Expected, type Parser } from './parse.ts';
 
 /** Secrets from files reach the workers in one environment variable, and Linux takes 128 KiB for each. */
 export const MAX_SECRET_BYTES = 16 << 10;
-/** Linux' PATH_MAX. */
+/** PATH_MAX of Linux. */
 const MAX_PATH_LENGTH = 4096;
 
 /** Removes a byte order mark, surrounding line endings, and one pair of quotes, which `docker --env-file` and YAML leave. */
@@ -89,14 +90,9 @@ function visible(path: string): string {
   return `a path that does not exist below ${JSON.stringify(folder)}`;
 }
 
-/**
- * REDIS_URL: `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS. Read here and not by ioredis, which takes an unknown scheme for a
- * file path and a non-numeric path for database 0, and puts the whole URL with its password into its errors.
- */
-
 const DEFAULT_PORT = 6379;
 
-/** The address of a Redis, and its login; undefined if the URL has none. */
+/** The address of a Redis server, and its login if the URL has one. */
 export interface RedisAddress {
   tls: boolean;
   username: string | undefined;
@@ -112,7 +108,11 @@ export interface RedisAddress {
 const SHAPE =
   /^(?<scheme>rediss?):\/\/(?:(?<login>.*)@)?(?:\[(?<v6>[\da-f:.]+)\]|(?<host>[\p{L}\p{N}._-]+))(?::(?<port>\d{1,5}))?(?:\/(?<db>\d{0,5}))?(?:\?family=(?<family>[046]))?$/iu;
 
-/** @throws Expected */
+/**
+ * Parses `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS. ioredis does not: it would take an unknown scheme for a file path
+ * and a non-numeric path for database 0, and its errors would contain the whole URL with its password.
+ * @throws Expected
+ */
 export function parseRedisUrl(text: string): RedisAddress {
   const { scheme, login, v6, host = v6, port, db, family } = SHAPE.exec(credential(text))?.groups ?? {};
   if (scheme === undefined || host === undefined || Number(port ?? DEFAULT_PORT) < 1 || Number(port ?? 0) > 65535)

@@ -23,14 +23,14 @@ import { bearerToken, credential, keyList, redisUrl } from './secrets.ts';
 
 export interface Variable<T> {
   name: string;
-  /** Parsed like a given value; `undefined` where unset means something of its own. */
+  /** Parsed like a given value; `undefined` if the variable may be unset. */
   fallback: string | undefined;
   parse: Parser<T>;
   /** One line for the README's table. */
   help: string;
-  /** What the README's table shows where the fallback alone would not be clear. */
+  /** The default in the README's table, if the fallback alone would not be clear. */
   shown?: string;
-  /** Read where `name` is unset. */
+  /** Read if `name` is unset. */
   alias?: string;
   /** May be given as `<name>_FILE`, and its value is never printed. */
   secret?: true;
@@ -39,7 +39,8 @@ export interface Variable<T> {
 }
 
 type Extra = Pick<Variable<unknown>, 'shown' | 'alias' | 'secret' | 'development'>;
-/** One that always has a value. */
+
+/** A variable that always has a value. */
 export const variable = <T>(name: string, fallback: string, parse: Parser<T>, help: string, extra: Extra = {}): Variable<T> => ({
   name,
   fallback,
@@ -47,7 +48,8 @@ export const variable = <T>(name: string, fallback: string, parse: Parser<T>, he
   help,
   ...extra,
 });
-/** One whose absence means something of its own. */
+
+/** A variable that may be unset. */
 export const optional = <T>(name: string, parse: Parser<T>, help: string, extra: Extra = {}): Variable<T | undefined> => ({
   name,
   fallback: undefined,

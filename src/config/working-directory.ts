@@ -1,6 +1,6 @@
 /**
- * Where the app is deployed, by the operator's path. The kernel only knows the directory that a link named when this process started;
- * a deployment that switches the link (`current -> releases/2`) is visible only through the path, for which unicorn uses $PWD.
+ * Where the app is deployed, by the operator's path. The kernel knows only the directory that a link named when this process started. A deployment
+ * that switches the link (`current -> releases/2`) is visible only through the path; as in unicorn, that is $PWD.
  */
 import { readFileSync, realpathSync, type Stats, statSync } from 'node:fs';
 import { dirname, isAbsolute, join, relative, resolve } from 'node:path';
@@ -19,7 +19,7 @@ export function workingDirectory({ PWD = '', APP_MODULE = '' }: NodeJS.ProcessEn
   }
 }
 
-/** Of an absolute path, the nearest first. */
+/** The folders of an absolute path, the nearest first. */
 function foldersOf(path: string): string[] {
   const folder = dirname(path);
   return isAbsolute(path) && folder !== path ? [folder, ...foldersOf(folder)] : [];
@@ -30,10 +30,10 @@ function isSame(a: string, b: string): boolean {
   return one !== undefined && other !== undefined && one.dev === other.dev && one.ino === other.ino;
 }
 
-/** What the workers of one generation run: paths without links, which stay the same until the next generation. */
+/** What the workers of one generation run: real paths, which stay the same until the next generation. */
 export interface Release {
   directory: string;
-  /** Absolute; as given if this user cannot find such a file, for the error of the worker that loads it. */
+  /** Absolute. As configured if this user cannot find the file: the worker that loads it reports the error. */
   module: string;
 }
 
@@ -79,7 +79,7 @@ function withoutLinks(file: string): string {
 
 const exists = (path: string) => find(path) !== undefined;
 
-/** Undefined if this user cannot find it, for any reason: the worker that loads it gets the error. */
+/** Undefined if this user cannot find it, for any reason. */
 function find(path: string): Stats | undefined {
   try {
     return statSync(path, { throwIfNoEntry: false });

@@ -6,10 +6,10 @@ import {
   type Config,
   ConfigError,
   type Environment,
-  handOver,
   readEnvironment,
   readSettings,
   type SecretTexts,
+  secretsEnvironment,
   usesRedis,
 } from '../config/config.ts';
 import { nodeOptions } from '../config/parse.ts';
@@ -84,7 +84,7 @@ export class Settings {
       APP_MODULE: this.release.module,
       NODE_OPTIONS: nodeOptions,
       BOSUN_WORKER_ID: String(id),
-      ...handOver(this.#loaded.fromFiles),
+      ...secretsEnvironment(this.#loaded.fromFiles),
     };
     return { NODE_COMPILE_CACHE: compileCache, ...this.#loaded.environment, ...own };
   }

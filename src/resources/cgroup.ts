@@ -1,22 +1,23 @@
-// What this container may use: CPU quota, CPU set and memory limits, read from the cgroup files themselves (v1, v2, hybrid,
-// nested). Pure over an injected reader; it decides no worker count and watches nothing. The rules and the reasons for them:
-// os.availableParallelism() of Node 26 misreads v1, takes the outermost quota instead of the tightest on nested v2, and knows
-// no memory limit of a parent.
+/**
+ * What this container may use: CPU quota, CPU set and memory limits, read from the cgroup files themselves (v1, v2, hybrid, nested). Pure over
+ * the reader that is passed in; it decides no worker count and watches nothing. os.availableParallelism() of Node 26 misreads v1, takes the
+ * outermost quota instead of the tightest on nested v2, and does not see a parent's memory limit.
+ */
 import { readFileSync } from 'node:fs';
 import { join, normalize } from 'node:path';
 import { type CpuList, countCpus, intersectCpus, locate, type Place, type Places, parseCpuList, type Skipped } from './mounts.ts';
 
-/** What this process may use. null: no limit, or none that can be seen. */
+/** What this process may use. null: no limit, or none that is visible. */
 export interface Limits {
   /** Cores: the least quota/period of all levels. Never 0, often a fraction. */
   quota: Bound | null;
-  /** How many CPUs this process may run on: at least 1, or null where no file tells. */
+  /** How many CPUs this process may run on: at least 1, or null if no file lists them. */
   cpuset: Bound | null;
   /** Bytes above which the kernel kills. 0 is a legal limit: never divide by it. */
   memory: Bound | null;
   /** Bytes above which cgroup v2 throttles and reclaims (memory.high). */
   memoryHigh: Bound | null;
-  /** Every level that was looked at, per controller and mount, this process's own cgroup first. */
+  /** Every level that was read, per controller and mount, this process's own cgroup first. */
   levels: Level[];
   /** Every level that could not be used, and why. */
   skipped: Skipped[];
@@ -25,7 +26,7 @@ export interface Limits {
   usage: UsageFiles;
 }
 
-/** The files of this process's own cgroup that tell what it has used, null where there is none. For usage.ts. */
+/** The files of this process's own cgroup that report what it has used (usage.ts), null for those that do not exist. */
 export interface UsageFiles {
   cpuStat: string | null;
   cpuStatLocal: string | null;
@@ -41,10 +42,10 @@ const STATUS = '/proc/self/status';
 /** v1 writes "no limit" as the largest number of whole pages in a long: 2^63 - 4096 or, with larger pages, a little less. */
 const UNLIMITED_BYTES = 2 ** 62;
 
-/** Eight times the largest NR_CPUS there is: a count above comes from a broken file and must not become a worker count. */
-const CPUS_MAX = 65_536;
+/** Eight times the largest NR_CPUS there is: a higher count comes from a broken file and must not become a worker count. */
+const MAX_CPUS = 65_536;
 
-/** Reads the limits of the current process. Never throws as long as `read` does not; unusable files are named in `skipped`. */
+/** The limits of this process. Throws only if `read` does; `skipped` names the files that are unusable. */
 export function resolveLimits(read: ReadText): Limits {
   const survey: Survey = { read, levels: [], skipped: [], files: new Set() };
   const places = locate(readText(survey, '/proc/self/cgroup') ?? '', readMounts(survey));
@@ -57,7 +58,7 @@ export function resolveLimits(read: ReadText): Limits {
   return { quota, cpuset, memory, memoryHigh, levels, skipped, files: [...files], usage: findUsageFiles(survey, places) };
 }
 
-/** A reader of real files. With another root it replays a support case, and no path leads out of that folder. */
+/** Reads real files. With another root it replays a support case, and no path leads out of that folder. */
 export function readerBelow(root = '/'): ReadText {
   return path => {
     try {
@@ -69,7 +70,7 @@ export function readerBelow(root = '/'): ReadText {
   };
 }
 
-/** mountinfo, or where it cannot be read (some sandboxes) the one mount that every cgroup v2 system has. */
+/** mountinfo, or if it cannot be read (some sandboxes) the one mount that every cgroup v2 system has. */
 function readMounts(survey: Survey): string {
   const text = readText(survey, '/proc/self/mountinfo');
   if (text !== undefined) return text;
@@ -102,7 +103,7 @@ function readQuotaV1(survey: Survey, directory: string): Bound | null {
 
 /** The CPUs that are online, allowed for this process, and in the nearest CPU set that is not empty. */
 function findCpuset(survey: Survey, place: Place): Bound | null {
-  // The kernel's own answer for this process first: where one of the others contradicts it, it is the other that is wrong.
+  // The kernel's own list for this process comes first: if another source contradicts it, that source is wrong.
   const sources = [readAllowedCpus(survey), ...place.walks.map(walk => nearestCpuset(survey, walk, place.version))];
   sources.push(readCpuList(survey, ONLINE, readText(survey, ONLINE)));
 
@@ -112,7 +113,7 @@ function findCpuset(survey: Survey, place: Place): Bound | null {
     if (source === undefined) continue;
     const both = cpus === undefined ? source.cpus : intersectCpus(cpus, source.cpus);
     if (both.length === 0) {
-      // LXCFS numbers the online CPUs from 0, whichever CPUs they really are.
+      // LXCFS numbers the online CPUs from 0, whatever their real numbers are.
       survey.skipped.push({ file: source.file, why: 'has no CPU in common with the other lists' });
       continue;
     }
@@ -121,8 +122,8 @@ function findCpuset(survey: Survey, place: Place): Bound | null {
     cpus = both;
   }
   if (cpus === undefined) return null;
-  if (countCpus(cpus) <= CPUS_MAX) return { value: countCpus(cpus), file: decided };
-  survey.skipped.push({ file: decided, why: `lists more than ${CPUS_MAX} CPUs` });
+  if (countCpus(cpus) <= MAX_CPUS) return { value: countCpus(cpus), file: decided };
+  survey.skipped.push({ file: decided, why: `lists more than ${MAX_CPUS} CPUs` });
   return null;
 }
 
@@ -144,7 +145,7 @@ function nearestCpuset(survey: Survey, walk: string[], version: 1 | 2) {
 function readCpuList(survey: Survey, file: string, text: string | undefined): { file: string; cpus: CpuList } | undefined {
   if (text === undefined) return undefined;
   const cpus = parseCpuList(text);
-  // An empty list says nothing: the parent's applies.
+  // If the list is empty, the parent's applies.
   judge(survey, 'cpuset', file, text.trim(), cpus?.length === 0 ? null : cpus && countCpus(cpus));
   return cpus === undefined || cpus.length === 0 ? undefined : { file, cpus };
 }
@@ -177,14 +178,14 @@ function readBytes(survey: Survey, file: string): Bound | null {
   return text === undefined ? null : judge(survey, 'memory', file, text, parseBytes(text));
 }
 
-/** v1 only: the tightest limit of all ancestors, also of those that a container cannot see. */
+/** v1 only: the tightest limit of all ancestors, including those that are invisible in a container. */
 function readHierarchicalLimit(survey: Survey, file: string): Bound | null {
   const [text, value] = /^hierarchical_memory_limit[ \t]+(.*)$/m.exec(readText(survey, file) ?? '') ?? [];
   return text === undefined || value === undefined ? null : judge(survey, 'memory', file, text.trim(), parseBytes(value.trim()));
 }
 
 function findUsageFiles(survey: Survey, { cpu, memory, unified }: Places): UsageFiles {
-  // A leaf without the controller has no counters of its own; those of the nearest level that has it are this process's.
+  // A leaf without the controller has no counters of its own; those of the nearest level with the controller apply.
   const homeOf = (walks: string[][], limitFile: string) =>
     walks.flat().find(directory => survey.files.has(`${directory}/${limitFile}`)) ?? walks[0]?.[0];
   const existing = (directory: string | undefined, name: string) =>
@@ -224,10 +225,7 @@ function parseWhole(text: string): number | undefined {
   return /^\d{1,20}$/.test(text) ? Number(text) : undefined;
 }
 
-// The notebook of one resolve: reads files, and writes down what each level says, what could not be used and what to watch.
-// It knows nothing of cgroups.
-
-/** Reads one file by absolute path: its text, undefined where it is absent, or the error code where it is there but unreadable. */
+/** Reads a file by absolute path: its text, undefined if it does not exist, or the error code if it is unreadable. */
 export type ReadText = (path: string) => string | { error: string } | undefined;
 
 /** A value and the file that decided it. */
@@ -236,20 +234,21 @@ export interface Bound {
   file: string;
 }
 
-/** One level that was looked at. `value` is null where it says "no limit". */
+/** One level that was read. `value` is null for "no limit". */
 export interface Level {
   controller: 'cpu' | 'memory' | 'cpuset';
   file: string;
-  /** What the file says; a v1 quota and its period are joined the way cpu.max prints them. */
+  /** The file's content; a v1 quota and its period are joined as in cpu.max. */
   text: string;
   /** Cores, bytes or a count of CPUs. */
   value: number | null;
 }
 
-/** What one file says: a number, null for "no limit", undefined for something that the kernel does not write. */
-export type Reading = number | null | undefined;
+/** A file's value: a number, null for "no limit", undefined for something that the kernel does not write. */
+type Reading = number | null | undefined;
 
-export interface Survey {
+/** The record of one reading of the limits. */
+interface Survey {
   read: ReadText;
   levels: Level[];
   skipped: Skipped[];
@@ -257,25 +256,25 @@ export interface Survey {
   files: Set<string>;
 }
 
-/** Reads any file, as it is. */
-export function readText(survey: Survey, file: string): string | undefined {
-  const answer = survey.read(file);
-  if (answer === undefined || typeof answer === 'string') return answer;
-  survey.skipped.push({ file, why: `cannot be read (${answer.error})` });
+/** Any file, unchanged. */
+function readText(survey: Survey, file: string): string | undefined {
+  const found = survey.read(file);
+  if (found === undefined || typeof found === 'string') return found;
+  survey.skipped.push({ file, why: `cannot be read (${found.error})` });
   return undefined;
 }
 
-/** Reads a limit file, trimmed, and remembers it as one to watch. */
-export function readLimit(survey: Survey, file: string): string | undefined {
+/** A limit file, trimmed; it is recorded as one to watch. */
+function readLimit(survey: Survey, file: string): string | undefined {
   const text = readText(survey, file)?.trim();
   if (text !== undefined) survey.files.add(file);
   return text;
 }
 
-/** Writes down what a level says; a bound if it is one. */
-export function judge(survey: Survey, controller: Level['controller'], file: string, text: string, value: Reading): Bound | null {
+/** Records a level's value. @returns the bound, if it is one */
+function judge(survey: Survey, controller: Level['controller'], file: string, text: string, value: Reading): Bound | null {
   if (value === undefined) {
-    survey.skipped.push({ file, why: `makes no sense: ${JSON.stringify(text.slice(0, 80))}` });
+    survey.skipped.push({ file, why: `is malformed: ${JSON.stringify(text.slice(0, 80))}` });
     return null;
   }
   survey.levels.push({ controller, file, text: text.slice(0, 200), value });

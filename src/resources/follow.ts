@@ -1,28 +1,28 @@
 /**
- * Says when the limits of this container have changed and have stayed so: inotify on the limit files, a poll for what it misses
- * (a hidden parent, a file system without events), and a pause in which a burst of changes ends. It changes nothing by itself.
+ * Reports when the limits of this container have changed and are stable: inotify on the limit files, a poll for what inotify misses (a hidden
+ * parent, a file system without events), and a settling time in which a burst of changes ends. It applies nothing by itself.
  */
 import { closeSync, type FSWatcher, openSync, readSync, watch } from 'node:fs';
 import { join } from 'node:path';
 import type { Limits } from './cgroup.ts';
 
 const TIMES = {
-  /** How long a change must last before it is told. */
+  /** How long a change must last. */
   settleMs: 2000,
   /** Longer for fewer CPUs: workers are drained for it. */
   settleFewerCpusMs: 10_000,
   pollMs: 10_000,
 };
-/** Every so many polls everything is resolved anew: some changes show in no limit file (CPUs that come or go, hidden parents). */
-const FULL_LOOK_EVERY = 6;
-/** A flood of connections may leave no descriptor to read the limits with: they are what they were. */
+/** Every so many polls the limits are resolved anyway: some changes show in no limit file (CPUs that come or go, hidden parents). */
+const RESOLVE_EVERY_POLLS = 6;
+/** A flood of connections may leave no descriptor to read the limits with; they have not changed because of that. */
 const OUT_OF_FILES = /\b(?:EMFILE|ENFILE)\b/;
 
 export interface FollowOptions {
   resolve: () => Limits;
-  /** The limits are not those last told any more, and have been the same for the settling time. */
+  /** The limits differ from the last reported ones, and have been stable for the settling time. */
   changed: (limits: Limits) => void;
-  /** Folder that the limit files are below; `/` but for a replay. */
+  /** The folder with the limit files; `/` except for a replay. */
   root: string;
   times?: typeof TIMES;
 }
@@ -30,7 +30,7 @@ export interface FollowOptions {
 export class LimitFollower {
   readonly #options: FollowOptions;
   readonly #times: typeof TIMES;
-  #told: Limits;
+  #reported: Limits;
   #pending: { limits: Limits; timer: NodeJS.Timeout } | undefined;
   #files: readonly string[] = [];
   #watchers: FSWatcher[] = [];
@@ -38,62 +38,62 @@ export class LimitFollower {
   #polls = 0;
   readonly #timer: NodeJS.Timeout;
 
-  /** Follows the limits from `start` on, those in force. */
+  /** @param start the limits in force */
   constructor(start: Limits, options: FollowOptions) {
     this.#options = options;
     this.#times = options.times ?? TIMES;
-    this.#told = start;
+    this.#reported = start;
     this.#timer = setInterval(() => this.#onPoll(), this.#times.pollMs).unref();
-    this.#observe(start.files);
-    this.#look(); // something may have happened between the start and the watching
+    this.#watch(start.files);
+    this.#resolve(); // they may have changed before they were watched
   }
 
   close(): void {
     clearInterval(this.#timer);
-    this.#forget();
+    this.#dropPending();
     this.#closeFiles();
   }
 
   #onPoll(): void {
     this.#polls++;
-    if (this.#poll.changed() || this.#polls % FULL_LOOK_EVERY === 0) this.#look();
+    if (this.#poll.changed() || this.#polls % RESOLVE_EVERY_POLLS === 0) this.#resolve();
   }
 
-  #look(): void {
+  #resolve(): void {
     const limits = this.#options.resolve();
-    if (limits.skipped.some(({ why }) => OUT_OF_FILES.test(why))) return; // the next look tells
-    if (limits.files.join() !== this.#files.join()) this.#observe(limits.files);
+    if (limits.skipped.some(({ why }) => OUT_OF_FILES.test(why))) return; // a later poll reads them
+    if (limits.files.join() !== this.#files.join()) this.#watch(limits.files);
     if (this.#pending !== undefined && areEqual(limits, this.#pending.limits)) return;
-    this.#forget();
-    if (areEqual(limits, this.#told)) return;
+    this.#dropPending();
+    if (areEqual(limits, this.#reported)) return;
     const { settleMs, settleFewerCpusMs } = this.#times;
-    const ms = hasFewerCpus(limits, this.#told) ? settleFewerCpusMs : settleMs;
-    this.#pending = { limits, timer: setTimeout(() => this.#tell(limits), ms).unref() };
+    const ms = cpusOf(limits) < cpusOf(this.#reported) ? settleFewerCpusMs : settleMs;
+    this.#pending = { limits, timer: setTimeout(() => this.#report(limits), ms).unref() };
   }
 
-  #tell(limits: Limits): void {
+  #report(limits: Limits): void {
     this.#pending = undefined;
-    this.#told = limits;
+    this.#reported = limits;
     this.#options.changed(limits);
   }
 
-  #forget(): void {
+  #dropPending(): void {
     clearTimeout(this.#pending?.timer);
     this.#pending = undefined;
   }
 
-  #observe(files: readonly string[]): void {
+  #watch(files: readonly string[]): void {
     this.#closeFiles();
     this.#files = files;
     const paths = files.map(file => join(this.#options.root, file));
     this.#poll = new Poll(paths);
     this.#watchers = paths.flatMap(path => {
       try {
-        const watcher = watch(path, { persistent: false }, () => this.#look());
+        const watcher = watch(path, { persistent: false }, () => this.#resolve());
         watcher.on('error', () => watcher.close()); // the poll goes on
         return [watcher];
       } catch {
-        return []; // out of inotify watches, or gone already: the poll sees it
+        return []; // out of inotify watches, or removed: the poll sees it
       }
     });
   }
@@ -108,64 +108,59 @@ function areEqual(a: Limits, b: Limits): boolean {
   return (['quota', 'cpuset', 'memory', 'memoryHigh'] as const).every(limit => a[limit]?.value === b[limit]?.value);
 }
 
-function hasFewerCpus(now: Limits, before: Limits): boolean {
-  const cpus = ({ quota, cpuset }: Limits) =>
-    Math.min(quota?.value ?? Number.POSITIVE_INFINITY, cpuset?.value ?? Number.POSITIVE_INFINITY);
-  return cpus(now) < cpus(before);
+function cpusOf({ quota, cpuset }: Limits): number {
+  return Math.min(quota?.value ?? Number.POSITIVE_INFINITY, cpuset?.value ?? Number.POSITIVE_INFINITY);
 }
 
-// Says cheaply whether limit files changed: keeps them open and reads them again. It does not know what they mean; a change
-// asks for a full resolve. Reading a kept descriptor costs about 2 µs, opening the file each time about 20 µs.
-
-/** Longer files are compared up to here; a kernel's limit files are a few bytes, CPU sets a few hundred. */
+/** Longer files are compared up to here. The kernel's limit files have a few bytes, CPU sets a few hundred. */
 const COMPARED_BYTES = 4096;
 
-interface Kept {
+interface OpenFile {
   descriptor: number;
-  before: Buffer;
+  content: Buffer;
 }
 
-/** Limit files held open. Close it before you open one for other files. */
+/** Compares limit files with what they were: 2 µs for each on a kept descriptor, 20 µs if it were opened each time. Close it before you open another. */
 export class Poll {
-  readonly #kept: Kept[] = [];
+  readonly #files: OpenFile[] = [];
   readonly #scratch = Buffer.alloc(COMPARED_BYTES);
-  #stale = false;
+  #isStale = false;
 
-  /** @param files absolute paths, `Limits.files`. One that cannot be opened any more counts as changed. */
+  /** @param files absolute paths (`Limits.files`). A file that cannot be opened any more counts as changed. */
   constructor(files: readonly string[]) {
     for (const file of files) {
       try {
-        this.#kept.push({ descriptor: openSync(file, 'r'), before: Buffer.alloc(0) });
+        this.#files.push({ descriptor: openSync(file, 'r'), content: Buffer.alloc(0) });
       } catch {
-        this.#stale = true; // gone since it was resolved: only a new resolve can tell what is there now
+        this.#isStale = true; // removed since it was resolved: only another resolve finds what replaced it
       }
     }
-    for (const kept of this.#kept) this.#readAgain(kept);
+    for (const file of this.#files) this.#hasChanged(file);
   }
 
-  /** Whether any file differs from the last call (or from the opening), or can no longer be read. */
+  /** Whether any file differs from the last call (or from its opening), or can no longer be read. */
   changed(): boolean {
-    // Every file, also after the first difference: the next call compares with this one.
-    const differing = this.#kept.filter(kept => this.#readAgain(kept));
-    return this.#stale || differing.length > 0;
+    // Every file, even after the first difference: the next call compares with this one.
+    const differing = this.#files.filter(file => this.#hasChanged(file));
+    return this.#isStale || differing.length > 0;
   }
 
   close(): void {
-    for (const { descriptor } of this.#kept.splice(0)) closeSync(descriptor);
+    for (const { descriptor } of this.#files.splice(0)) closeSync(descriptor);
   }
 
   [Symbol.dispose](): void {
     this.close();
   }
 
-  #readAgain(kept: Kept): boolean {
+  #hasChanged(file: OpenFile): boolean {
     try {
-      const now = this.#scratch.subarray(0, readSync(kept.descriptor, this.#scratch, 0, COMPARED_BYTES, 0));
-      if (now.equals(kept.before)) return false;
-      kept.before = Buffer.from(now);
+      const content = this.#scratch.subarray(0, readSync(file.descriptor, this.#scratch, 0, COMPARED_BYTES, 0));
+      if (content.equals(file.content)) return false;
+      file.content = Buffer.from(content);
       return true;
     } catch {
-      this.#stale = true; // ENODEV: the cgroup was removed or its controller moved away
+      this.#isStale = true; // ENODEV: the cgroup was removed or its controller moved away
       return true;
     }
   }

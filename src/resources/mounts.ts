@@ -1,14 +1,16 @@
-// Where this process stands in the cgroup trees: turns the text of /proc/self/cgroup and /proc/self/mountinfo into the
-// directories to look into. It reads no file and knows no limit. Formats: proc_pid_cgroup(5), proc_pid_mountinfo(5), and the
-// kernel's proc_cgroup_show() and show_mountinfo().
+/**
+ * Parsers of what the kernel prints about cgroups: from the text of /proc/self/cgroup and /proc/self/mountinfo to the directories that hold this
+ * process's limits, and lists of CPUs. Reads no file. Formats: proc_pid_cgroup(5), proc_pid_mountinfo(5), the kernel's proc_cgroup_show() and
+ * show_mountinfo().
+ */
 
-/** One controller: the cgroup version that rules it and, per usable mount, the directories from this process's own cgroup up to the mount point. */
+/** A controller's cgroup version and, per usable mount, the directories from this process's own cgroup up to the mount point. */
 export interface Place {
   version: 1 | 2;
   walks: string[][];
 }
 
-/** What was left out of an answer, and why. */
+/** A file that was not used, and why. */
 export interface Skipped {
   file: string;
   why: string;
@@ -18,7 +20,7 @@ export interface Places {
   cpu: Place;
   memory: Place;
   cpuset: Place;
-  /** The cgroup2 tree, whichever controllers it has: pressure files are there in a hybrid set-up, too. */
+  /** The cgroup2 tree, whatever controllers it has: it has the pressure files in a hybrid set-up too. */
   unified: Place;
   skipped: Skipped[];
 }
@@ -30,17 +32,17 @@ interface Mount {
   options: string[];
 }
 
-/** The kernel gives no longer cgroup path than this (it answers ENAMETOOLONG), and opens no longer path. */
-const PATH_MAX = 4096;
+/** The kernel prints and opens no longer path (ENAMETOOLONG). */
+const MAX_PATH_LENGTH = 4096;
 
-/** Far more than any real tree has: the longest path has 2,048 levels. Bounds the work on a hostile mountinfo. */
-const DIRECTORIES_MAX = 4096;
+/** The longest path has 2,048 levels. Bounds the work on a hostile mountinfo. */
+const MAX_DIRECTORIES = 4096;
 
 /**
  * Finds the directories that hold the limits of this process.
  *
- * Each controller for itself: one that is listed with a v1 hierarchy is looked up in v1 mounts only, any other in cgroup2 mounts
- * only. A v1 controller without a usable mount stays unknown: a cgroup2 file of the same process does not rule it.
+ * Each controller separately: one with a v1 hierarchy is looked up in v1 mounts only, any other in cgroup2 mounts only. A v1 controller
+ * without a usable mount stays unknown: cgroup2 files of the same process do not apply to it.
  *
  * @param cgroup text of /proc/self/cgroup
  * @param mountinfo text of /proc/self/mountinfo
@@ -73,11 +75,11 @@ export function locate(cgroup: string, mountinfo: string): Places {
 function parsePaths(text: string): Map<string, string> {
   const paths = new Map<string, string>();
   for (const line of linesOf(text)) {
-    // Only the first two colons separate: systemd unit names may hold more. No escapes here: a backslash is a backslash.
+    // Only the first two colons separate: systemd unit names may contain more. There are no escapes.
     const [, id, controllers, path] = /^(\d+):([^:]*):(\/.*)$/s.exec(line) ?? [];
     if (controllers === undefined || path === undefined) continue;
 
-    // The kernel appends this to a cgroup2 path whose directory is gone; its parents still rule.
+    // The kernel appends this to a cgroup2 path whose directory was removed; its parents still apply.
     const present = path.replace(/ \(deleted\)$/, '');
     if (id === '0') {
       if (controllers === '') paths.set('', present);
@@ -90,24 +92,24 @@ function parsePaths(text: string): Map<string, string> {
   return paths;
 }
 
-/** The visible mounts by mount point: of several on one point the last covers the others, whatever their types. */
+/** The visible mounts by mount point: of several on one point the last hides the others, whatever their types. */
 function parseMounts(text: string): Map<string, Mount> {
   const mounts = new Map<string, Mount>();
   for (const line of linesOf(text)) {
-    // One space each: a field can be empty (mount -t cgroup2 "" /mnt), and any other white space belongs to a path.
+    // Separated by one space: a field can be empty (mount -t cgroup2 "" /mnt), and other white space belongs to a path.
     const fields = line.split(' ');
     const [root = '', point = ''] = fields.slice(3, 5).map(unescapeOctal);
     const dash = fields.indexOf('-', 6); // after six fixed fields and any number of optional ones
     const [type, , options] = dash < 0 ? [] : fields.slice(dash + 1);
     if (type === undefined || options === undefined) continue;
-    if (!root.startsWith('/') || !point.startsWith('/') || point.length > PATH_MAX) continue;
+    if (!root.startsWith('/') || !point.startsWith('/') || point.length > MAX_PATH_LENGTH) continue;
     mounts.set(point, { root, point, type, options: options.split(',') });
   }
   return mounts;
 }
 
 function linesOf(text: string): string[] {
-  // CRLF: a support case that went through Windows.
+  // CRLF: a support case that was copied through Windows.
   return text.split('\n').map(line => (line.endsWith('\r') ? line.slice(0, -1) : line));
 }
 
@@ -126,13 +128,13 @@ function findWalks(
   wanted: (mount: Mount) => boolean,
 ): string[][] {
   const walks: string[][] = [];
-  let room = DIRECTORIES_MAX;
+  let room = MAX_DIRECTORIES;
   for (const mount of mounts.values()) {
     if (!wanted(mount) || !shows(mount.root, path)) continue;
     const walk = walkUp(mount, path, mounts);
     room -= walk.length;
     if (room < 0) {
-      reasons.add(`more than ${DIRECTORIES_MAX} directories; the rest was not looked at`);
+      reasons.add(`more than ${MAX_DIRECTORIES} directories; the rest was not read`);
       break;
     }
     walks.push(walk);
@@ -142,7 +144,7 @@ function findWalks(
 
 /** Whether a mount of this root shows this cgroup. A path with ".." lies outside this process's cgroup namespace, a root with ".." begins no other. */
 function shows(root: string, path: string): boolean {
-  if (path === '' || path.length > PATH_MAX || /(?:^|\/)\.\.(?:\/|$)/.test(path)) return false;
+  if (path === '' || path.length > MAX_PATH_LENGTH || /(?:^|\/)\.\.(?:\/|$)/.test(path)) return false;
   return root === '/' || path === root || path.startsWith(`${root}/`);
 }
 
@@ -160,19 +162,17 @@ function walkUp(mount: Mount, path: string, mounts: Map<string, Mount>): string[
   return walk.reverse();
 }
 
-// Lists of CPU numbers as the kernel prints them ("0-3,8"), kept as ranges: "0-4294967295" costs no more than "0".
-
-/** Sorted ranges that neither overlap nor are empty. */
+/** A list of CPU numbers ("0-3,8") as sorted ranges that neither overlap nor are empty: "0-4294967295" costs no more than "0". */
 export type CpuList = readonly { first: number; last: number }[];
 
-/** A kernel with the largest NR_CPUS (8192) prints 20 KiB for every other CPU; what is longer is no list of CPUs. */
-const LENGTH_MAX = 65_536;
+/** A kernel with the largest NR_CPUS (8192) prints 20 KiB for every other CPU; longer text is not a list of CPUs. */
+const MAX_LIST_LENGTH = 65_536;
 
-/** Reads a list; [] for an empty one, undefined for anything that the kernel does not print. */
+/** [] for an empty list, undefined for anything that the kernel does not print. */
 export function parseCpuList(text: string): CpuList | undefined {
   const list = text.trim();
   if (list === '') return [];
-  if (list.length > LENGTH_MAX) return undefined;
+  if (list.length > MAX_LIST_LENGTH) return undefined;
 
   const ranges: { first: number; last: number }[] = [];
   for (const item of list.split(',')) {
@@ -184,12 +184,11 @@ export function parseCpuList(text: string): CpuList | undefined {
   return mergeRanges(ranges.sort((a, b) => a.first - b.first));
 }
 
-/** How many CPUs a list holds. */
 export function countCpus(list: CpuList): number {
   return list.reduce((sum, { first, last }) => sum + last - first + 1, 0);
 }
 
-/** The CPUs that are in both lists. */
+/** The CPUs in both lists. */
 export function intersectCpus(a: CpuList, b: CpuList): CpuList {
   const both: { first: number; last: number }[] = [];
   for (let i = 0, j = 0; ; ) {

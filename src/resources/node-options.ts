@@ -5,7 +5,6 @@
  * has the same table; a test compares the two.
  */
 import { tmpdir } from 'node:os';
-import type { HeapChoice } from './sizing.ts';
 
 export interface NodeOptions {
   /** NODE_OPTIONS. */
@@ -14,6 +13,15 @@ export interface NodeOptions {
   commandLine: readonly string[];
   /** WORKER_NODE_OPTIONS. */
   workers: readonly string[];
+}
+
+/** A heap limit that the user has set with a Node.js option. It overrides the kit's. */
+export interface HeapChoice {
+  sizeMb?: number;
+  /** `sizeMb` is --max-heap-size, and not the old generation alone. */
+  isWhole?: boolean;
+  /** Of the memory limit, all workers together. */
+  percent?: number;
 }
 
 /** What a worker starts with. */
@@ -49,7 +57,7 @@ export const heapOption = (mb: number, { isWhole = false }: HeapChoice): string 
   `--${isWhole ? 'max-heap-size' : 'max-old-space-size'}=${mb}`;
 
 /** An option by its documented name: Node.js also accepts underscores for dashes. The value if it is given with `=`. */
-export function parsed(option: string): { name: string; value?: string } {
+function parsed(option: string): { name: string; value?: string } {
   const [, dashes = '', flag = '', value] = /^(-{0,2})([^=]*)(?:=(.*))?$/s.exec(option) ?? [];
   if (dashes === '') return { name: '' };
   const name = dashes === '-' ? (SHORT[flag] ?? flag) : flag.replaceAll('_', '-');
@@ -58,7 +66,7 @@ export function parsed(option: string): { name: string; value?: string } {
 
 const SHORT: Record<string, string> = { r: 'require', C: 'conditions', i: 'interactive' };
 
-/** As splitNodeOptions reads it. */
+/** The inverse of splitNodeOptions. */
 export function joinNodeOptions(options: readonly string[]): string {
   return options.map(option => (/[ "\\]/.test(option) ? `"${option.replace(/["\\]/g, '\\$&')}"` : option)).join(' ');
 }

@@ -1,33 +1,33 @@
 /**
- * From what the container may use and what was asked for to the number of workers and each worker's heap, with the reason in words.
- * Pure; why they are these rules: docs/decisions/1-cgroup-files.md.
+ * The number of workers and each worker's heap, from the container's limits and the configured count, with the reason in words. `size` is pure;
+ * `detect` applies it to the real files. The reasons for the rules: docs/decisions/1-cgroup-files.md.
  */
 
 import { availableParallelism, totalmem } from 'node:os';
 import type { WorkerCount } from '../config/config.ts';
 import { type Bound, type Limits, type ReadText, readerBelow, resolveLimits } from './cgroup.ts';
-import { heapOption, type NodeOptions, takeHeapChoice } from './node-options.ts';
+import { type HeapChoice, heapOption, type NodeOptions, takeHeapChoice } from './node-options.ts';
 
 const MIB = 1024 * 1024;
 /** The primary's own resident memory. */
 const PRIMARY_MIB = 64;
 /**
- * For a worker that starts beside the one that it replaces: 38 to 44 MiB of private pages with a small Koa app (the program itself is shared).
- * Kept free, so that a pool sized by `auto` can be restarted without interruption.
+ * Kept free for a worker that starts beside the one that it replaces, so that a pool sized by `auto` restarts without interruption: a small
+ * Koa app has 38 to 44 MiB of private pages (the program itself is shared).
  */
 const STARTING_WORKER_MIB = 48;
-/** What is left free for the kernel's share: page cache, sockets, page tables. */
+/** The rest is left to the kernel: page cache, sockets, page tables. */
 const USABLE_SHARE = 0.92;
 /** The part of a worker's memory that its old generation may fill; buffers, code and stacks need the rest. */
 const OLD_SPACE_SHARE = 0.75;
 /** V8's young generation: three semi-spaces of 8 MiB on top of --max-old-space-size. */
 const YOUNG_SPACE_MIB = 24;
-/** A Koa app with its dependencies runs in this, with room for requests. */
+/** Enough for a Koa app with its dependencies and its requests. */
 export const WORKABLE_HEAP_MIB = 64;
 /** Below this Node.js itself does not start well. */
-const LEAST_HEAP_MIB = 32;
+const MIN_HEAP_MIB = 32;
 
-/** What the machine says of itself, where the container says nothing. */
+/** The machine's resources, for a container without limits. */
 export interface Machine {
   cpus: number;
   totalMemoryBytes: number;
@@ -37,9 +37,9 @@ export interface Machine {
 export interface Sizing {
   /** How many workers to run. */
   workers: number;
-  /** How many the CPUs or the setting ask for, before memory lowered them. */
+  /** How many the CPUs or the setting call for, before memory lowered the number. */
   wanted: number;
-  /** Which limit decided, at which file, and how it was rounded. */
+  /** Which limit decided, in which file, and how it was rounded. */
   reason: string;
   cpus: {
     /** In cores; null without a quota. */
@@ -58,25 +58,16 @@ export interface Sizing {
     /** Passed as --max-old-space-size; null leaves V8's own default. */
     heapPerWorkerMb: number | null;
   };
-  /** What an operator should know: asked for more than there is. */
+  /** For the operator: more was requested than there is. */
   warnings: string[];
 }
 
-/** A heap limit that the user has set with a Node.js option. It overrides ours. */
-export interface HeapChoice {
-  sizeMb?: number;
-  /** `sizeMb` is --max-heap-size, and not the old generation alone. */
-  isWhole?: boolean;
-  /** Of the memory limit, all workers together. */
-  percent?: number;
-}
-
 /** Decides on the number of workers and the heap of each. */
-export function size(limits: Limits, asked: WorkerCount, machine: Machine, choice: HeapChoice = {}): Sizing {
+export function size(limits: Limits, requested: WorkerCount, machine: Machine, choice: HeapChoice = {}): Sizing {
   const cpus = effectiveCpus(limits, machine);
   const bound = memoryBound(limits, machine);
-  const { count: wanted, words } = countFor(asked, cpus.effective);
-  const mayShrink = asked.kind === 'auto' || asked.kind === 'share';
+  const { count: wanted, words } = countFor(requested, cpus.effective);
+  const mayShrink = requested.kind === 'auto' || requested.kind === 'share';
   const workers = mayShrink ? mostWithWorkableHeap(wanted, bound, choice) : wanted;
   const heapPerWorkerMb = heapPerWorker(workers, bound, choice);
   return {
@@ -94,7 +85,7 @@ export function size(limits: Limits, asked: WorkerCount, machine: Machine, choic
     cpus,
     memory: { limitBytes: limits.memory?.value ?? null, source: limits.memory?.file ?? null, heapPerWorkerMb },
     warnings: [
-      ...(asked.kind === 'count' && workers > cpus.effective
+      ...(requested.kind === 'count' && workers > cpus.effective
         ? [`${count(workers)} on ${cores(cpus.effective)}: they will wait for each other`]
         : []),
       ...(heapPerWorkerMb !== null && heapPerWorkerMb < WORKABLE_HEAP_MIB
@@ -106,7 +97,7 @@ export function size(limits: Limits, asked: WorkerCount, machine: Machine, choic
   };
 }
 
-/** The largest number of workers for which memory holds a workable heap each, whatever heap NODE_OPTIONS set; and the source of the limit. */
+/** The largest number of workers with a workable heap each, whatever heap NODE_OPTIONS set; and the memory limit in words. */
 export function workableWorkers(limits: Limits, machine: Machine): { count: number; memory: string } {
   const bound = memoryBound(limits, machine) ?? { value: machine.totalMemoryBytes, file: "the machine's memory" };
   const perWorkerMib = (WORKABLE_HEAP_MIB + YOUNG_SPACE_MIB) / OLD_SPACE_SHARE;
@@ -125,7 +116,7 @@ function effectiveCpus({ quota, cpuset }: Limits, machine: Machine): Sizing['cpu
   };
 }
 
-/** The memory that counts: the smallest of limit, memory.high and the machine's own. A limit of 0 is none; none means leave V8 alone. */
+/** The smaller of the limit and memory.high, if it is below the machine's memory; 0 is no limit. Without one, V8's default heap stays. */
 function memoryBound({ memory, memoryHigh }: Limits, machine: Machine): Bound | undefined {
   const bounds = [memory, memoryHigh].filter(
     bound => bound !== null && bound.value > 0 && bound.value < machine.totalMemoryBytes,
@@ -133,22 +124,22 @@ function memoryBound({ memory, memoryHigh }: Limits, machine: Machine): Bound | 
   return bounds.sort((a, b) => a.value - b.value)[0];
 }
 
-function countFor(asked: WorkerCount, effective: number): { count: number; words: string } {
-  switch (asked.kind) {
+function countFor(requested: WorkerCount, effective: number): { count: number; words: string } {
+  switch (requested.kind) {
     case 'auto':
-      // Half up is near the least loss: the floor wastes what is above it, the ceiling stalls everybody at the quota.
+      // Half up loses least: the floor wastes the rest, the ceiling makes all workers stall at the quota.
       return { count: Math.max(1, Math.floor(effective + 0.5)), words: `${cores(effective)}, rounded half up` };
     case 'max':
       return { count: Math.max(1, Math.ceil(effective)), words: `${cores(effective)}, rounded up` };
     case 'share':
       return {
-        count: Math.max(1, Math.floor(effective * asked.share + 0.5)),
-        words: `${asked.share * 100}% of ${cores(effective)}, rounded half up`,
+        count: Math.max(1, Math.floor(effective * requested.share + 0.5)),
+        words: `${requested.share * 100}% of ${cores(effective)}, rounded half up`,
       };
     case 'count':
-      return { count: asked.count, words: `as set; ${cores(effective)}` };
+      return { count: requested.count, words: `as set; ${cores(effective)}` };
     default:
-      return asked satisfies never;
+      return requested satisfies never;
   }
 }
 
@@ -159,54 +150,50 @@ function mostWithWorkableHeap(wanted: number, bound: Bound | undefined, choice: 
   return workers;
 }
 
-/** In MiB; null where V8's default is to stay. */
+/** In MiB; null to keep V8's default. */
 function heapPerWorker(workers: number, bound: Bound | undefined, choice: HeapChoice): number | null {
   const chosen = chosenHeap(workers, bound, choice);
   if (chosen !== undefined || bound === undefined) return chosen ?? null;
-  // With more workers than fit, a workable heap comes before the reserve.
+  // If more workers run than fit, a workable heap is worth more than the reserve.
   return Math.max(shareOf(bound, workers, STARTING_WORKER_MIB), Math.min(shareOf(bound, workers, 0), WORKABLE_HEAP_MIB));
 }
 
-/** What the user has set; undefined if the kit decides. */
+/** The heap set in NODE_OPTIONS, in MiB; undefined if the kit decides. */
 function chosenHeap(workers: number, bound: Bound | undefined, { sizeMb, percent }: HeapChoice): number | undefined {
   if (sizeMb !== undefined || percent === undefined || bound === undefined) return sizeMb;
-  return Math.max(LEAST_HEAP_MIB, Math.floor((mib(bound.value) * percent) / 100 / workers));
+  return Math.max(MIN_HEAP_MIB, Math.floor((mib(bound.value) * percent) / 100 / workers));
 }
 
-/** Each worker's heap where so much memory is left free, in MiB. */
+/** Each worker's heap in MiB, if `reservedMib` stay free. */
 function shareOf(bound: Bound, workers: number, reservedMib: number): number {
   const share = (mib(bound.value) * USABLE_SHARE - PRIMARY_MIB - reservedMib) / workers;
-  return Math.max(LEAST_HEAP_MIB, Math.floor(share * OLD_SPACE_SHARE - YOUNG_SPACE_MIB));
+  return Math.max(MIN_HEAP_MIB, Math.floor(share * OLD_SPACE_SHARE - YOUNG_SPACE_MIB));
 }
 
 const mib = (bytes: number) => Math.floor(bytes / MIB);
 const count = (workers: number) => `${workers} worker${workers === 1 ? '' : 's'}`;
 const cores = (number: number) => `${Math.round(number * 1000) / 1000} CPU${number === 1 ? '' : 's'}`;
 
-/**
- * From the real files and settings to a sizing: what the primary runs on and what `bosun sizing` explains.
- */
-
 export interface Detected {
   limits: Limits;
   sizing: Sizing;
-  /** The most workers with a workable heap each. */
+  /** The largest number of workers with a workable heap each. */
   workable: { count: number; memory: string };
   /** NODE_OPTIONS for the workers, without heap options, which are on their command line. */
   nodeOptions: string;
   workerCommandLine: string[];
 }
 
-/** Sizes for this container, or for the one whose /proc and /sys were copied below `root`; `limits` where they are known already. */
+/** Sizes the pool for this container, or for the one whose /proc and /sys were copied below `root`. @param limits if they are already known */
 export function detect(
-  asked: WorkerCount,
+  requested: WorkerCount,
   nodeOptions: NodeOptions,
   root = '/',
   limits: Limits = resolveLimits(readerBelow(root)),
 ): Detected {
   const { choice, environment, commandLine } = takeHeapChoice(nodeOptions);
   const machine = machineOf(readerBelow(root), root);
-  const sizing = size(limits, asked, machine, choice);
+  const sizing = size(limits, requested, machine, choice);
   const { heapPerWorkerMb } = sizing.memory;
   return {
     limits,

@@ -1,16 +1,17 @@
-// What this container has consumed and suffered: throttling, pressure, kills. Reads the files that cgroup.ts found, keeps no
-// state and computes no rates. Formats: sched-bwc.rst, psi.rst and cgroup-v2.rst of the kernel.
-
+/**
+ * What this container and its processes use: throttling, pressure, kills, free memory, the memory of a process, the limit of open files.
+ * Reads the files that cgroup.ts found, and /proc; computes no rates. Formats: the kernel's sched-bwc.rst, psi.rst and cgroup-v2.rst.
+ */
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Limits, ReadText, UsageFiles } from './cgroup.ts';
 
-/** Counters since the cgroup was made, and gauges. null: no file of this cgroup tells. */
+/** Counters since the cgroup was created, and gauges. null: not reported. */
 export interface Usage {
-  /** Time that CPUs were withheld because this cgroup's own quota was used up; summed over CPUs. */
+  /** Time for which CPUs were withheld because this cgroup had used up its own quota; summed over CPUs. */
   throttledSeconds: number | null;
-  /** The same because of a parent's quota, which this container may not be able to see (kernel 6.6 and newer). */
+  /** The same for a parent's quota, which this container may not be able to see (kernel 6.6 and newer). */
   parentThrottledSeconds: number | null;
   /** Tasks of this cgroup waiting for a CPU. */
   cpuPressure: Pressure | null;
@@ -30,7 +31,7 @@ export interface Pressure {
   totalSeconds: number;
 }
 
-/** Reads usage. Never throws as long as `read` does not: what is absent, unreadable or garbage is null. */
+/** Throws only if `read` does: what is missing, unreadable or malformed is null. */
 export function readUsage(read: ReadText, files: UsageFiles): Usage {
   const textOf = (file: string | null): string => {
     const text = file === null ? undefined : read(file);
@@ -38,11 +39,11 @@ export function readUsage(read: ReadText, files: UsageFiles): Usage {
   };
 
   const throttledSeconds = parseThrottled(textOf(files.cpuStat));
-  const everyThrottledSeconds = parseThrottled(textOf(files.cpuStatLocal));
+  const allThrottledSeconds = parseThrottled(textOf(files.cpuStatLocal));
   const events = textOf(files.memoryEvents);
   return {
     throttledSeconds,
-    parentThrottledSeconds: throttledByParents(everyThrottledSeconds, throttledSeconds),
+    parentThrottledSeconds: throttledByParents(allThrottledSeconds, throttledSeconds),
     cpuPressure: parsePressure(textOf(files.cpuPressure)),
     memoryPressure: parsePressure(textOf(files.memoryPressure)),
     oomKills: counterOf(events, 'oom_kill') ?? counterOf(textOf(files.memoryOomControl), 'oom_kill'),
@@ -61,10 +62,10 @@ function parseThrottled(text: string): number | null {
 
 /**
  * cpu.stat.local counts throttling by this cgroup and by all above it, cpu.stat only its own. A cgroup without the cpu controller
- * has no own count. The two clocks differ a little (local runs only while something wants to run), hence never below 0.
+ * has no own count. The two clocks differ slightly (local runs only while a task is runnable), so the difference is clamped at 0.
  */
-function throttledByParents(every: number | null, own: number | null): number | null {
-  return every === null || own === null ? null : Math.max(0, every - own);
+function throttledByParents(all: number | null, own: number | null): number | null {
+  return all === null || own === null ? null : Math.max(0, all - own);
 }
 
 function parsePressure(text: string): Pressure | null {
@@ -84,23 +85,19 @@ export function parseCounter(text: string): number | null {
   return /^\d{1,20}$/.test(text) ? Number(text) : null;
 }
 
-/**
- * How much memory this container may still take before the kernel kills (or, above memory.high, throttles): the least that any level
- * leaves. Reads the files of the levels that cgroup.ts found; keeps no state.
- */
-
+/** Memory that this container can still take before the kernel kills (or, above memory.high, throttles): the least that any level leaves. */
 export interface Headroom {
-  /** The limit less what is in use. Below 0 where a limit was lowered below it. */
+  /** The limit less what is in use. Below 0 if a limit was lowered below it. */
   bytes: number;
   limitBytes: number;
-  /** The file of the limit that leaves least. */
+  /** The limit that leaves least. */
   file: string;
 }
 
 /**
  * Page cache that the kernel reclaims first does not count as used. A limit of an invisible ancestor (v1, hierarchical_memory_limit)
  * is compared with what this cgroup uses.
- * @returns undefined without a limit, or if no file has the use
+ * @returns undefined without a limit, or if no file reports the use
  */
 export function readHeadroom(read: ReadText, { levels }: Pick<Limits, 'levels'>): Headroom | undefined {
   let least: Headroom | undefined;
@@ -124,7 +121,7 @@ function usedBelow(read: ReadText, directory: string): number | null {
 }
 
 /**
- * Files that were read or written stay in memory, and count as used until memory is needed. Mapped pages (programs
+ * Subtracts the page cache: files that were read or written stay in memory, and count as used until memory is needed. Mapped pages (programs
  * and libraries) are not subtracted: without them the processes would read their code from disk repeatedly. tmpfs does not count as page cache.
  * @param stat memory.stat; in v1 only the lines with `total_` include children
  */
@@ -137,14 +134,7 @@ export function withoutPageCache(usedBytes: number | null, stat: string): number
   return Math.max(0, usedBytes - Math.max(inactive, inactive + active - mapped));
 }
 
-/**
- * The memory of a process as the kernel counts it. Linux only; elsewhere, or if /proc hides the process, nothing can be read.
- *
- * /proc/PID/status costs 60 µs whatever the size. /proc/PID/smaps_rollup walks the page tables: 5 ms at 100 MiB, 8 ms at 260 MiB, 31 ms
- * at 2 GiB (kernel 6.18), and it locks the process' memory map. So decisions use the first, and sums for people the second.
- */
-
-/** In bytes. */
+/** The memory of a process as the kernel counts it, in bytes. Linux only. */
 export interface ProcessMemory {
   /** Pages of this process alone: what another such process would use. */
   privateBytes: number;
@@ -152,7 +142,7 @@ export interface ProcessMemory {
   sharedBytes: number;
 }
 
-/** Undefined if the process has ended or is hidden, or if the kernel does not report it. */
+/** Costs 60 µs, whatever the size. Undefined if the process has exited or is hidden, or if the kernel does not report it. */
 export function readProcessMemory(pid: number): ProcessMemory | undefined {
   try {
     return parseStatus(readFileSync(`/proc/${pid}/status`, 'latin1'));
@@ -171,7 +161,11 @@ export function parseStatus(text: string): ProcessMemory | undefined {
   return resident === undefined ? undefined : { privateBytes: resident, sharedBytes: 0 };
 }
 
-/** The proportional set size: private pages, and of each shared one its share. Undefined as above, and before kernel 4.14. */
+/**
+ * The proportional set size in bytes: private pages, and its share of each shared one. Undefined as above, and before kernel 4.14.
+ * The kernel walks the page tables and locks the process's memory map for it: 5 ms at 100 MiB, 8 ms at 260 MiB, 31 ms at 2 GiB (kernel 6.18).
+ * So it serves displayed sums, not decisions.
+ */
 export async function readPss(pid: number): Promise<number | undefined> {
   try {
     return kibOf(await readFile(`/proc/${pid}/smaps_rollup`, 'latin1'), 'Pss');
@@ -185,30 +179,22 @@ function kibOf(text: string, name: string): number | undefined {
   return kib === undefined ? undefined : Number(kib) * 1024;
 }
 
-/**
- * The memory of this process.
- */
-
 let last: NodeJS.MemoryUsage = { rss: 0, heapTotal: 0, heapUsed: 0, external: 0, arrayBuffers: 0 };
 
 /**
- * As `process.memoryUsage()`, in bytes. That opens a file of /proc, and throws without /proc, or if a flood of connections has left no descriptor:
- * then the last reading is used.
+ * `process.memoryUsage()` of this process, in bytes. That opens a file of /proc, and throws without /proc or when a flood of connections has
+ * used up the descriptors: then it is the previous reading.
  */
 export function memoryUsage(): NodeJS.MemoryUsage {
   try {
     last = process.memoryUsage();
   } catch {
-    // It is read again in a second.
+    /* the caller reads it again in a second */
   }
   return last;
 }
 
-/**
- * How many files and sockets this process may have open, according to the kernel.
- */
-
-/** RLIMIT_NOFILE. Node.js raises the soft limit to the hard one at its start. `Infinity` if unlimited. */
+/** How many files and sockets this process may have open (RLIMIT_NOFILE). Node.js raises the soft limit to the hard one at its start. `Infinity` if unlimited. */
 export interface FileLimit {
   soft: number;
   hard: number;
