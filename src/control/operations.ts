@@ -34,6 +34,7 @@ export interface ControlContext {
   redis: RedisReports;
   history: History;
   emit: Emit;
+  log: LogSource;
 }
 
 /** What this pod's processes report of Redis. */
@@ -49,11 +50,8 @@ const WATCHED_SAMPLES = 60;
 const WATCHED_EVENTS = 30;
 
 /** Opens the control socket. If that fails, logs the reason and returns undefined: the pool serves without it. */
-export async function openControlSocket(
-  path: string,
-  context: ControlContext,
-  log: LogSource,
-): Promise<ControlSocket | undefined> {
+export async function openControlSocket(path: string, context: ControlContext): Promise<ControlSocket | undefined> {
+  const { log } = context;
   const socket: ControlSocket = new ControlSocket(
     path,
     operations(context, () => socket),

@@ -1,30 +1,22 @@
 /**
- * The primary: sizes the pool, starts and supervises the workers, answers the admin port, and ends it all in good order.
- * It runs no code of the app. The first worker is forked before this file is loaded (pool.ts).
+ * The primary: wires the pool that pool.ts has started to what listens to it, in the order admin port, limits, control socket, Redis.
+ * It runs no code of the app. The first worker is forked before this file is loaded.
  */
-
 import { createRequire } from 'node:module';
 import { History } from '../admin/history.ts';
 import { MemorySum } from '../admin/memory-sum.ts';
 import { readiness, type View, whyNotStarted } from '../admin/readiness.ts';
 import { type MemoryFacts, type Pod, type PodState, slowestP99Ms } from '../admin/status.ts';
 import { Totals } from '../admin/totals.ts';
-import type { Balancing } from '../balancing/balancing.ts';
 import { controlSocketOf } from '../config/config.ts';
 import { hostAndPort } from '../config/parse.ts';
 import { Diagnostics } from '../control/diagnostics.ts';
 import type { ControlSocket } from '../control/socket.ts';
-import type { LogSource } from '../log/log.ts';
-import type { LogOutputs } from '../log/output.ts';
-import type { GiveUpReason } from '../pool/failures.ts';
 import { OomWatch } from '../pool/oom.ts';
 import type { Pool } from '../pool/pool.ts';
-import type { Resizer } from '../pool/resizer.ts';
 import { RollingRestart } from '../pool/rolling-restart.ts';
-import type { Settings } from '../pool/settings.ts';
-import type { Supervisor, SupervisorListener } from '../pool/supervisor.ts';
 import type { WorkerProcess } from '../pool/worker-process.ts';
-import type { EventListener, WorkerExit } from '../protocol/events.ts';
+import type { LifecycleEvent, WorkerExit } from '../protocol/events.ts';
 import { ExitCode, type RedisState, type ToPrimary } from '../protocol/messages.ts';
 import { readerBelow } from '../resources/cgroup.ts';
 import { memoryUsage, readUsage } from '../resources/usage.ts';
@@ -35,54 +27,39 @@ import { type Owner, RedisHealth } from './redis-health.ts';
 import { Shutdown } from './shutdown.ts';
 import { type Command, execute, type SignalQueue } from './signals.ts';
 
-// Not imported: it lies outside of what the package compiles.
+// Not imported: the file is outside of what the package compiles.
 const VERSION = (createRequire(import.meta.url)('../../package.json') as { version: string }).version;
 
-/** Runs this process as the primary of a pool that has begun to start, until a signal or its workers end it. */
+/** Runs this process as the primary of a pool that has begun to start, until a signal or a failure ends it. */
 export async function runPrimary(pool: Pool, events: Events, signals: SignalQueue): Promise<void> {
   const primary = new Primary(pool, events);
-  pool.supervisor.attach(primary);
   logStart(pool);
   signals.open(command => primary.execute(command));
   await primary.openAdmin();
-  await primary.follow();
+  await pool.resizer.follow(pool.supervisor);
   await primary.openControl();
   await primary.openEventBus();
 }
 
-class Primary implements SupervisorListener {
-  readonly #settings: Settings;
-  readonly #log: LogSource;
-  readonly #events: Events;
-  readonly #resizer: Resizer;
-  readonly #supervisor: Supervisor;
-  readonly #balancing: Balancing;
+class Primary {
+  readonly #pool: Pool;
   readonly #totals = new Totals();
+  readonly #history: History;
+  readonly #eventBus: EventBus;
+  readonly #redis: RedisHealth;
   readonly #diagnostics: Diagnostics;
   readonly #restarts: RollingRestart;
   readonly #shutdown: Shutdown;
-  readonly #oom: OomWatch;
-  readonly #eventBus: EventBus;
-  readonly #redis: RedisHealth;
-  readonly #outputs: LogOutputs;
-  #control: ControlSocket | undefined;
-  readonly #history: History;
   readonly #memorySum = new MemorySum();
-  /** Resolves with the app's real port. */
+  /** Resolves with the app's actual port. */
   readonly #port = Promise.withResolvers<number>();
+  #control: ControlSocket | undefined;
   #isListening = false;
   #hasBeenReady = false;
 
   constructor(pool: Pool, events: Events) {
-    const { settings, resizer, supervisor, balancing, retained, log, outputs } = pool;
-    this.#settings = settings;
-    this.#resizer = resizer;
-    this.#supervisor = supervisor;
-    this.#balancing = balancing;
-    this.#log = log;
-    this.#events = events;
-    const { emit } = events;
-    this.#outputs = outputs;
+    this.#pool = pool;
+    const { settings, resizer, supervisor, retained, log } = pool;
     this.#diagnostics = new Diagnostics({
       root: settings.config.sizingRoot,
       limits: () => resizer.limits,
@@ -90,18 +67,17 @@ class Primary implements SupervisorListener {
       mayLeave: handle => supervisor.mayLeave(handle),
       log,
     });
-    this.#restarts = new RollingRestart({ settings, resizer, supervisor, emit });
+    this.#restarts = new RollingRestart(pool);
     this.#shutdown = new Shutdown(pool, this.#totals, {
       closeRedis: () => this.#eventBus.close(),
       closeControl: () => this.#control?.close(),
     });
-    this.#oom = new OomWatch(readerBelow(), resizer.limits.usage);
     this.#eventBus = new EventBus({
       config: () => settings.config,
       retained,
       ownPod: () => this.#ownPod(),
       workers: () => supervisor.handles,
-      onState: (state, message) => this.#redisChanged(state, message, 'primary'),
+      onState: (state, message) => this.#onRedisState(state, message, 'primary'),
       onConnected: () => this.#checkReady(),
     });
     this.#redis = new RedisHealth(log, () => [
@@ -109,20 +85,23 @@ class Primary implements SupervisorListener {
       ...supervisor.handles.flatMap(({ snapshot }) => snapshot?.redisRefusals ?? []),
     ]);
     this.#history = new History(() => this.#pod());
-    for (const listener of [this.#totals.onEvent, this.#history.onEvent, this.#onEvent]) events.listen(listener);
-    events.forgetPast();
-  }
 
-  /** Follows the limits of the container while it runs. */
-  async follow(): Promise<void> {
-    await this.#resizer.follow(this.#supervisor);
+    events.listen(this.#totals.onEvent);
+    events.listen(this.#history.onEvent);
+    events.listen(event => this.#onEvent(event));
+    events.forgetPast();
+    const oom = new OomWatch(readerBelow(), resizer.limits.usage);
+    supervisor.attach({
+      onMessage: (handle, message) => this.#onMessage(handle, message),
+      whoKilled: () => oom.whoKilled(),
+      gaveUp: (reason, last) => this.#shutdown.giveUp(reason, last),
+    });
   }
 
   execute(command: Command): void {
-    this.#events.emit({ event: 'signal', command });
+    this.#pool.emit({ event: 'signal', command });
     execute(command, {
-      supervisor: this.#supervisor,
-      resizer: this.#resizer,
+      ...this.#pool,
       restarts: this.#restarts,
       diagnostics: this.#diagnostics,
       shutdown: this.#shutdown,
@@ -130,14 +109,15 @@ class Primary implements SupervisorListener {
   }
 
   async openAdmin(): Promise<void> {
-    const { adminHost: host, adminPort: port } = this.#settings.config;
+    const { settings, log } = this.#pool;
+    const { adminHost: host, adminPort: port } = settings.config;
     if (port === 0) return this.#shutdown.runBy();
     const { openAdminPort } = await import('../admin/admin-port.ts');
     await openAdminPort({
       host,
       port,
-      token: () => this.#settings.config.adminToken,
-      log: this.#log,
+      token: () => settings.config.adminToken,
+      log,
       history: this.#history,
       shutdown: this.#shutdown,
       pod: () => this.#pod(),
@@ -148,72 +128,64 @@ class Primary implements SupervisorListener {
   }
 
   async openControl(): Promise<void> {
-    const { config } = this.#settings;
-    // Before anybody serves, an operator asks why: only a path that is made of the port has to wait for one.
+    const { config } = this.#pool.settings;
+    // Operators need the socket of a pool that does not start: only a path with the actual port waits for a worker.
     const isPortNeeded = config.controlSocket === undefined && config.port === 0;
     const path = controlSocketOf(config, isPortNeeded ? await this.#port.promise : config.port);
     const { openControlSocket } = await import('../control/operations.ts');
-    const context = {
+    this.#control = await openControlSocket(path, {
+      ...this.#pool,
       pod: () => this.#pod(),
-      settings: this.#settings,
-      balancing: this.#balancing,
-      supervisor: this.#supervisor,
-      resizer: this.#resizer,
       diagnostics: this.#diagnostics,
       restarts: this.#restarts,
       eventBus: this.#eventBus,
       redis: this.#redis,
       history: this.#history,
-      emit: this.#events.emit,
-    };
-    this.#control = await openControlSocket(path, context, this.#log);
+    });
   }
 
-  /** Joins the other pods, where there is a Redis. */
+  /** Joins the other pods, if Redis is configured. */
   async openEventBus(): Promise<void> {
     this.#redis.start();
     await this.#eventBus.open();
   }
 
-  readonly #onEvent: EventListener = event => {
-    if (event.event === 'worker.exit') this.#exited(event);
+  #onEvent(event: LifecycleEvent): void {
+    if (event.event === 'worker.exit') this.#onExit(event);
     this.#checkReady();
-  };
-
-  #checkReady(): void {
-    if (this.#state !== 'starting' || whyNotStarted(this.#view()) !== undefined) return;
-    this.#hasBeenReady = true;
-    const ms = Math.round(process.uptime() * 1000);
-    const { serving, wanted } = this.#supervisor;
-    this.#events.emit({ event: 'pool.ready', workers: serving.length, wanted, ms });
   }
 
-  onMessage(handle: WorkerProcess, message: ToPrimary): void {
-    const { emit } = this.#events;
+  #onExit({ worker, drain, lost, missedDeadline }: WorkerExit): void {
+    const { supervisor, balancing, log } = this.#pool;
+    this.#redis.forget(worker);
+    if (!supervisor.handles.some(({ id }) => id === worker)) balancing.clear(worker);
+    // Its open requests are lost, and their number is unknown: a blocked event loop has not reported them.
+    if (this.#shutdown.hasBegun && missedDeadline) this.#shutdown.markLost();
+    for (const { method, path, ageMs } of drain?.cut ?? lost?.oldest ?? [])
+      log().warn({ event: 'request.cut', worker, method, path, ageMs });
+  }
+
+  #onMessage(handle: WorkerProcess, message: ToPrimary): void {
+    const { settings, emit } = this.#pool;
+    const { id: worker } = handle;
     switch (message.type) {
       case 'ready':
         if (!this.#isListening)
-          emit({ event: 'app.listening', url: `http://${hostAndPort(this.#settings.config.host, message.port)}` });
+          emit({ event: 'app.listening', url: `http://${hostAndPort(settings.config.host, message.port)}` });
         this.#isListening = true;
         this.#port.resolve(message.port);
         break;
       case 'failed':
-        emit({
-          event: 'worker.failed',
-          worker: handle.id,
-          stage: message.stage,
-          error: message.message,
-          stack: message.stack,
-        });
+        emit({ event: 'worker.failed', worker, stage: message.stage, error: message.message, stack: message.stack });
         break;
       case 'redis':
-        this.#redisChanged(message.state, message.message, handle.id);
+        this.#onRedisState(message.state, message.message, worker);
         break;
       case 'broadcast':
-        this.#eventBus.broadcast({ event: message.event, json: message.json }, handle.id);
+        this.#eventBus.broadcast({ event: message.event, json: message.json }, worker);
         break;
       case 'waiting':
-        emit({ event: 'drain.waiting', worker: handle.id, open: message.open, requests: message.oldest });
+        emit({ event: 'drain.waiting', worker, open: message.open, requests: message.oldest });
         break;
       case 'diagnosed':
         this.#diagnostics.onDiagnosed(message);
@@ -225,27 +197,18 @@ class Primary implements SupervisorListener {
     this.#checkReady();
   }
 
-  #exited({ worker, drain, lost, missedDeadline }: WorkerExit): void {
-    this.#redis.forget(worker);
-    if (!this.#supervisor.handles.some(({ id }) => id === worker)) this.#balancing.clear(worker);
-    // What it had open is lost, and nobody can say how much: its last report knows no request that blocked its loop.
-    if (this.#shutdown.hasBegun && missedDeadline) this.#shutdown.markLost();
-    for (const { method, path, ageMs } of drain?.cut ?? lost?.oldest ?? [])
-      this.#log().warn({ event: 'request.cut', worker, method, path, ageMs });
-  }
-
-  whoKilled(): 'oom' | 'killed' {
-    return this.#oom.whoKilled();
-  }
-
-  gaveUp(why: GiveUpReason, last: WorkerProcess): void {
-    this.#shutdown.giveUp(why, last);
-  }
-
-  /** Where it is bad configuration, waiting does not help a pod that starts. */
-  #redisChanged(state: RedisState, message: string, owner: Owner): void {
+  /** While the pod starts, a login that Redis refuses is bad configuration: waiting would not help. */
+  #onRedisState(state: RedisState, message: string, owner: Owner): void {
     this.#redis.changed(state, message, owner);
     if (state === 'refused' && this.#state === 'starting') this.#shutdown.abort(ExitCode.badConfig, message);
+  }
+
+  #checkReady(): void {
+    if (this.#state !== 'starting' || whyNotStarted(this.#view()) !== undefined) return;
+    this.#hasBeenReady = true;
+    const { supervisor, emit } = this.#pool;
+    const ms = Math.round(process.uptime() * 1000);
+    emit({ event: 'pool.ready', workers: supervisor.serving.length, wanted: supervisor.wanted, ms });
   }
 
   get #state(): PodState {
@@ -253,47 +216,51 @@ class Primary implements SupervisorListener {
     return this.#hasBeenReady ? 'ready' : 'starting';
   }
 
+  /** For the probes. */
+  #view(): View {
+    const { config } = this.#pool.settings;
+    const { failedStarts } = this.#totals;
+    return { state: this.#state, pool: this.#pool.supervisor, config, isJoined: this.#eventBus.hasBeenConnected, failedStarts };
+  }
+
+  /** For `/status`, `/metrics` and `/events`. */
   #pod(): Pod {
+    const { balancing, resizer, supervisor, outputs } = this.#pool;
     return {
       version: VERSION,
-      policy: this.#balancing.policy,
-      sizing: this.#resizer.sizing,
+      policy: balancing.policy,
+      sizing: resizer.sizing,
       state: this.#state,
-      supervisor: this.#supervisor,
+      supervisor,
       totals: this.#totals,
-      resizes: this.#resizer.resizes,
+      resizes: resizer.resizes,
       broadcasts: this.#eventBus.counts,
       redis: this.#eventBus.redisCounters,
       redisRefusals: this.#redis.refusals,
-      droppedLogLines: this.#outputs.droppedLines,
+      droppedLogLines: outputs.droppedLines,
       memory: () => this.#memoryFacts(),
-      throttledSeconds: readUsage(readerBelow(), this.#resizer.limits.usage).throttledSeconds,
+      throttledSeconds: readUsage(readerBelow(), resizer.limits.usage).throttledSeconds,
     };
   }
 
+  /** For the heartbeat to the other pods. */
   #ownPod(): OwnPod {
-    const { generation, serving, wanted, handles } = this.#supervisor;
+    const { generation, serving, wanted, handles } = this.#pool.supervisor;
     const { requests } = this.#totals.countersWith(handles);
     const p99Ms = slowestP99Ms(handles);
     return { version: VERSION, state: this.#state, generation, workers: serving.length, wanted, requests, p99Ms };
   }
 
   #memoryFacts(): MemoryFacts {
-    const { headroom, freshWorkerBytes, restart } = this.#supervisor.memoryView;
-    const workers = this.#supervisor.handles.map(({ pid, snapshot }) => ({ pid, rssBytes: snapshot?.memory.rss ?? 0 }));
+    const { handles, memoryView } = this.#pool.supervisor;
+    const workers = handles.map(({ pid, snapshot }) => ({ pid, rssBytes: snapshot?.memory.rss ?? 0 }));
     const processes = [{ pid: process.pid, rssBytes: memoryUsage().rss }, ...workers];
     return {
       usedBytes: this.#memorySum.of(processes, performance.now()),
-      headroomBytes: headroom?.bytes ?? null,
-      freshWorkerBytes: freshWorkerBytes ?? null,
-      restart: restart.kind,
+      headroomBytes: memoryView.headroom?.bytes ?? null,
+      freshWorkerBytes: memoryView.freshWorkerBytes ?? null,
+      restart: memoryView.restart.kind,
     };
-  }
-
-  #view(): View {
-    const { config } = this.#settings;
-    const { failedStarts } = this.#totals;
-    return { state: this.#state, pool: this.#supervisor, config, isJoined: this.#eventBus.hasBeenConnected, failedStarts };
   }
 }
 
@@ -314,8 +281,7 @@ function logStart({ settings, resizer, balancing, log }: Pool): void {
   for (const { file, why } of resizer.limits.skipped) log().debug({ event: 'sizing.skipped', file, why });
   for (const warning of settings.nodeOptionWarnings) log().warn({ event: 'node-options.warning', warning });
   if (settings.areSessionKeysGenerated) {
-    const warning =
-      'SESSION_KEYS is not set and there is no Redis: sessions end with this start, and other pods do not know them';
+    const warning = 'SESSION_KEYS and Redis are not configured: a restart ends all sessions, and other pods cannot verify them';
     log().warn({ event: 'session.keys-generated', warning });
   }
 }
