@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { findKnee, type Verdict } from '../src/loadtest/knee.ts';
+import { findKnee, type Verdict } from '../src/loadtest/saturate.ts';
 
 /** A server that holds every rate up to its knee. */
 const holdingUpTo =
@@ -22,23 +22,23 @@ for (const knee of [1, 7, 90, 250, 251, 613, 4_000, 30_000]) {
   });
 }
 
-test('a server that holds nothing has no knee', async () => {
+test('a server that holds no rate has no knee', async () => {
   assert.deepEqual(await findKnee(250, holdingUpTo(0)), { held: 0, broken: { rate: 1, why: '1 is too much' } });
 });
 
-test('one bad moment is no knee', async () => {
+test('one failed attempt at a rate is not the knee', async () => {
   let bad = true;
   const knee = await findKnee(250, async rate => {
     if (rate === 375 && bad) {
       bad = false;
-      return { holds: false, why: 'somebody else had the CPU' };
+      return { holds: false, why: 'another process had the CPU' };
     }
     return holdingUpTo(1000)(rate);
   });
   assert.ok(knee.held >= 950 && knee.held <= 1000, `${knee.held}`);
 });
 
-test('what was found so far is told where the time ends', async () => {
+test('the search reports the highest rate so far when the time is over', async () => {
   let steps = 3;
   assert.deepEqual(await findKnee(100, async rate => (steps-- > 0 ? holdingUpTo(1000)(rate) : undefined)), { held: 225 });
 });

@@ -1,6 +1,6 @@
 /**
  * The renderers of `make loadtest` on fixed samples: against golden files, and in a real browser.
- * UPDATE_GOLDEN=1 writes the golden files anew.
+ * UPDATE_GOLDEN=1 rewrites the golden files.
  */
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -8,9 +8,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
-import { renderHtml } from '../src/loadtest/report.ts';
+import { renderHtml, renderText } from '../src/loadtest/report.ts';
 import type { Result, Run } from '../src/loadtest/result.ts';
-import { renderText } from '../src/loadtest/text.ts';
 import { screenshot, visit, withBrowser } from './browser.ts';
 
 const GOLDEN = join(import.meta.dirname, 'fixtures', 'loadtest');
@@ -85,21 +84,21 @@ const MANY = sample(['rr', 'none', 'third', 'fourth', 'fifth'].map((label, index
 const GOLDENS = { 'one.html': renderHtml(ONE), 'compared.html': renderHtml(ONE, OLDER), 'one.txt': `${renderText(ONE)}\n` };
 
 for (const [name, rendered] of Object.entries(GOLDENS)) {
-  test(`the samples of a load test render as ${name} says`, () => {
+  test(`a sample result renders as the golden file ${name}`, () => {
     const file = join(GOLDEN, name);
     if (process.env.UPDATE_GOLDEN === '1') writeFileSync(file, rendered);
-    assert.equal(rendered, readFileSync(file, 'utf8'), `look at what changed, then UPDATE_GOLDEN=1`);
+    assert.equal(rendered, readFileSync(file, 'utf8'), 'review the change, then run with UPDATE_GOLDEN=1');
   });
 }
 
-test('the report names nothing outside itself, runs no script, and shows text as text', () => {
+test('the report loads nothing, runs no script and escapes text', () => {
   const html = renderHtml(ONE, OLDER);
   assert.doesNotMatch(html, /<script|<link[^>]+href="(?!data:)|src=|url\(|NaN|undefined|Infinity/);
   assert.match(html, /status 503 &#60;b&#62;/);
   assert.doesNotMatch(html, /<x>/);
 });
 
-test('a load test in which nothing was answered renders too', () => {
+test('a load test without a response renders', () => {
   const nothing = { requests: 0, rate: 0, curve: [], slices: [], usage: [], workers: [], events: [], restarts: {} };
   const empty: Run = { ...sampleRun('steady', 1), ...nothing, throttledSeconds: null };
   const html = renderHtml(sample([empty]), sample([empty]));
@@ -118,7 +117,7 @@ const PAGES = [
 const STROKES = `[...document.querySelectorAll('svg.plot path.line')].map(line => getComputedStyle(line).stroke)`;
 const SIDEWAYS = 'document.documentElement.scrollWidth - document.documentElement.clientWidth';
 
-test('in a browser, every plot of the report draws, light and dark, wide and narrow', withBrowser, async () => {
+test('every plot of the report is drawn in a browser, light and dark, wide and narrow', withBrowser, async () => {
   const folder = mkdtempSync(join(tmpdir(), 'bosun-report-'));
   after(() => rmSync(folder, { recursive: true }));
   for (const { name, html, colorScheme, width, lines } of PAGES) {

@@ -8,37 +8,35 @@ import { join } from 'node:path';
 import { ConfigError, type Environment, readEnvironment } from '../config/config.ts';
 import { POLICIES } from '../config/variables.ts';
 import type { Context } from './measure.ts';
-import { Progress } from './progress.ts';
-import { renderHtml } from './report.ts';
-import { failuresOf, type Result, type Run } from './result.ts';
+import { renderHtml, renderText } from './report.ts';
+import { failuresOf, type Recorder, type Result, type Run } from './result.ts';
 import { type Scenario, scenarios } from './scenarios.ts';
 import { commandOf, readSettings, type Settings } from './settings.ts';
 import { openStack, type Stack, startLocal } from './stack.ts';
-import { renderText } from './text.ts';
 
-/** As a shell tells of a program that Ctrl-C ended. */
+/** As a shell reports a program that Ctrl-C ended. */
 const EXIT_INTERRUPTED = 130;
 
-const say = (line: string) => void process.stderr.write(`${line}\n`);
+const log = (line: string) => void process.stderr.write(`${line}\n`);
 
 async function main(): Promise<number> {
   const { environment } = readEnvironment();
   const settings = readSettings(environment);
-  const scenario = scenarios[settings.scenario];
-  refuse(settings, scenario);
+  const scenario: Scenario = scenarios[settings.scenario];
+  checkSettings(settings, scenario);
   const compared = settings.compare === undefined ? undefined : await readResult(settings.compare);
   const stopped = stopOnSignal();
 
   const stacks = new Map<string, Stack>();
-  const progress = new Progress(process.stderr, process.stderr.isTTY === true);
+  const progress = new Progress(process.stderr);
   try {
     await open(settings, environment, stacks);
     const [stack] = stacks.values();
     if (stack === undefined) throw new Error('there is no stack to load');
     if (scenario.needsControl && stack.control === undefined) {
-      const wanted =
+      const needed =
         'one whose control socket is on this machine (set PORT or CONTROL_SOCKET as it has them), or the compose stack';
-      throw new ConfigError([`SCENARIO=${settings.scenario} needs ${wanted}; got ${stack.description}`]);
+      throw new ConfigError([`SCENARIO=${settings.scenario} needs ${needed}; got ${stack.description}`]);
     }
     const startedAt = new Date();
     const status = await stack.status();
@@ -75,28 +73,28 @@ async function main(): Promise<number> {
   }
 }
 
-/** What can be known to be wrong before anything is started. */
-function refuse({ url, scenario: name }: Settings, { needsDemo }: Scenario): void {
+/** Refuses what cannot work before anything is started. */
+function checkSettings({ url, scenario: name }: Settings, { needsDemo }: Scenario): void {
   if (name === 'policies' && url !== undefined)
     throw new ConfigError(['SCENARIO=policies starts a local cluster for each policy: it takes no URL']);
   if (needsDemo && url !== undefined && url.pathname !== '/')
-    throw new ConfigError([`SCENARIO=${name} asks for the demo app's routes: URL must have no path, got ${url.href}`]);
+    throw new ConfigError([`SCENARIO=${name} requests routes of the demo app: URL must have no path, got ${url.href}`]);
 }
 
-/** A stack, or one per policy, all up at once. What was opened is in `stacks` even where a later one fails. */
+/** Opens a stack, or one per policy at the same time. `stacks` has those that were opened even if a later one fails. */
 async function open(settings: Settings, environment: Environment, stacks: Map<string, Stack>): Promise<void> {
   if (settings.scenario !== 'policies') {
-    stacks.set(settings.scenario, await openStack(settings, environment, say));
+    stacks.set(settings.scenario, await openStack(settings, environment, log));
     return;
   }
   for (const policy of POLICIES) {
     const ports = { port: await freePort(), adminPort: await freePort(), controlSocket: undefined };
     const extra = { NODE_CLUSTER_SCHED_POLICY: policy, CONTROL_SOCKET: '' };
-    stacks.set(policy, await startLocal({ ...settings, ...ports }, environment, extra, say));
+    stacks.set(policy, await startLocal({ ...settings, ...ports }, environment, extra, log));
   }
 }
 
-/** Failures fail a strict scenario; a run without any answer fails all. */
+/** A strict scenario fails with any failed request, every scenario without a successful one. */
 function problemsOf({ strict }: Scenario, runs: readonly Run[]): string[] {
   return runs.flatMap(run => {
     if (run.requests === 0) return [`${run.label}: no request was answered`];
@@ -118,19 +116,19 @@ async function readResult(path: string): Promise<Result> {
   try {
     const result = JSON.parse(await readFile(path, 'utf8')) as Partial<Result>;
     if (result.format === 1 && Array.isArray(result.runs)) return result as Result;
-    throw new Error('it is JSON, but not of a load test');
+    throw new Error('not the result of a load test');
   } catch (error) {
     throw new ConfigError([`COMPARE must be an earlier result.json, got ${JSON.stringify(path)}: ${(error as Error).message}`]);
   }
 }
 
-/** The first signal ends the load, which is then reported; the second one ends this process. */
+/** The first signal ends the load, which is then reported; the second one exits. */
 function stopOnSignal(): AbortSignal {
   const controller = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(signal, () => {
       if (controller.signal.aborted) process.exit(EXIT_INTERRUPTED);
-      say('\nstopping; once more to leave at once');
+      log('\nstopping; press Ctrl-C again to exit at once');
       controller.abort();
     });
   }
@@ -146,9 +144,49 @@ async function freePort(): Promise<number> {
   return address.port;
 }
 
+const BAR_INTERVAL_MS = 250;
+const LINE_INTERVAL_MS = 2_000;
+const BAR_WIDTH = 24;
+
+/** Shows the progress of a run: a bar on a terminal, a line every two seconds elsewhere. */
+class Progress {
+  readonly #out: NodeJS.WriteStream;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(out: NodeJS.WriteStream) {
+    this.#out = out;
+  }
+
+  watch(label: string, recorder: Recorder, seconds: number): void {
+    this.end();
+    const show = () => this.#show(progressLine(label, recorder, seconds));
+    this.#timer = setInterval(show, this.#out.isTTY ? BAR_INTERVAL_MS : LINE_INTERVAL_MS);
+    if (!this.#out.isTTY) this.#out.write(`${label}: ${seconds} s\n`);
+  }
+
+  end(): void {
+    clearInterval(this.#timer);
+    if (this.#out.isTTY && this.#timer !== undefined) this.#out.write('\r\u001b[K');
+    this.#timer = undefined;
+  }
+
+  #show(line: string): void {
+    this.#out.write(this.#out.isTTY ? `\r\u001b[K${line}` : `${line}\n`);
+  }
+}
+
+function progressLine(label: string, recorder: Recorder, seconds: number): string {
+  const { latest } = recorder;
+  const done = Math.min(1, recorder.seconds / seconds);
+  const bar = '█'.repeat(Math.round(done * BAR_WIDTH)).padEnd(BAR_WIDTH, '░');
+  const failed = Object.values(recorder.failures).reduce((sum, count) => sum + count, 0);
+  const p99 = latest?.p99Ms == null ? '–' : `${latest.p99Ms.toFixed(1)} ms`;
+  return `${label} ${bar} ${recorder.seconds.toFixed(0)}/${seconds.toFixed(0)} s  ${latest?.rate ?? 0} per second  p99 ${p99}  failed ${failed}`;
+}
+
 try {
   process.exitCode = await main();
 } catch (error) {
-  say(`loadtest: ${(error as Error).message}`);
+  log(`loadtest: ${(error as Error).message}`);
   process.exitCode = error instanceof ConfigError ? 78 : 1;
 }

@@ -1,10 +1,26 @@
 /**
- * A result as a page of its own: no script, no other file. Pure. Beside an older result, its lines are dashed and the table says what changed.
+ * Renders a result: as a page of its own, without scripts and other files, and as text for the terminal. Compared with an older result,
+ * its lines are dashed and a table shows the changes.
  */
-import { escapeHtml, legend, linePlot, type Mark, type Series, shareBar } from './plots.ts';
-import { failuresOf, type Result, type Run } from './result.ts';
-import { STYLE } from './style.ts';
-import { comparison, count, environment, figures, milliseconds } from './tables.ts';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { table } from '../cli/render.ts';
+import {
+  comparison,
+  count,
+  environment,
+  escapeHtml,
+  figures,
+  legend,
+  linePlot,
+  milliseconds,
+  type PlotMark,
+  type Series,
+  shareBar,
+} from './figures.ts';
+import { failuresOf, type Mark, type Result, type Run } from './result.ts';
+
+const STYLE = readFileSync(join(import.meta.dirname, 'report.css'), 'utf8');
 
 export function renderHtml(result: Result, compared?: Result): string {
   const { scenario, target, startedAt, runs, problems, interrupted } = result;
@@ -27,8 +43,8 @@ ${overTime(lines)}</section>
 ${card('Latency by percentile', 'Milliseconds, logarithmic. Each nine of 90, 99, 99.9 is as wide as the one before.', curves(lines))}
 ${card('CPU', 'Cores used by the primary and its workers (left out where they run elsewhere), and how busy the workers’ event loops are.', usage(lines) + throttling(runs))}
 </div>
-${card('Requests per worker', 'Who answered how much. A replaced worker is a part of its own.', shares(runs))}
-${compared ? card('Beside the older result', `${escapeHtml(compared.startedAt)}: <code>${escapeHtml(compared.command)}</code>`, comparison(runs, compared.runs)) : ''}
+${card('Requests per worker', 'The share of each worker. A replacement counts as another worker.', shares(runs))}
+${compared ? card('Compared with the older result', `${escapeHtml(compared.startedAt)}: <code>${escapeHtml(compared.command)}</code>`, comparison(runs, compared.runs)) : ''}
 ${card('All figures', '', figures(runs))}
 ${card('Environment', '', environment(result))}
 </main>
@@ -65,7 +81,7 @@ function tile(name: string, value: string, unit = '', bad = false): string {
   return `<div class="tile${bad ? ' bad' : ''}"><span>${name}</span><b>${value}${unit && ` <small>${unit}</small>`}</b></div>`;
 }
 
-/** What a reader must not miss. */
+/** Problems, failures and notes. */
 function findings({ problems, runs }: Result): string {
   const named = (run: Run, text: string) => (runs.length > 1 ? `${run.label}: ${text}` : text);
   const limited = runs.filter(({ generatorUtilization }) => generatorUtilization > 0.9);
@@ -75,7 +91,7 @@ function findings({ problems, runs }: Result): string {
       Object.entries(run.failures).map(([kind, times]) => `<li>${escapeHtml(named(run, `${times} × ${kind}`))}</li>`),
     ),
     ...limited.map(
-      run => `<li>${escapeHtml(named(run, 'the load generator was busy all the time: the server could do more'))}</li>`,
+      run => `<li>${escapeHtml(named(run, 'the load generator was busy all the time: the server can do more'))}</li>`,
     ),
     ...[...new Set(runs.flatMap(({ notes }) => notes))].map(note => `<li>${escapeHtml(note)}</li>`),
   ];
@@ -88,7 +104,7 @@ function about(runs: readonly Run[]): string {
   return legends || 'p99 and p50 of each slice of time; failures in red, where there are any.';
 }
 
-const KINDS: Record<Run['events'][number]['kind'], string> = {
+const KINDS: Record<Mark['kind'], string> = {
   restart: 'rolling restart',
   ready: 'worker ready',
   draining: 'worker draining',
@@ -99,7 +115,7 @@ const KINDS: Record<Run['events'][number]['kind'], string> = {
 
 function overTime(lines: readonly Line[]): string {
   const single = lines.length === 1;
-  const marks: Mark[] = lines.flatMap(({ run, older }) =>
+  const marks: PlotMark[] = lines.flatMap(({ run, older }) =>
     older ? [] : run.events.map(({ atSeconds, kind, text }) => ({ x: atSeconds, kind, text: `${atSeconds} s: ${text}` })),
   );
   const latency: Series[] = lines.flatMap(({ name, run, color, older }) => [
@@ -142,7 +158,7 @@ function usage(lines: readonly Line[]): string {
     const all: Series[] = [];
     const measured = run.usage.some(({ cores }) => cores !== null);
     if (measured) all.push({ name: label('cores'), color, dashed: older, points: cores });
-    // With many lines, what matters is what they cost.
+    // With many lines, only the cores.
     if (!measured || lines.length <= 2)
       all.push({ name: label('event loops'), color: (color + 4) % 8, dashed: older, points: loops });
     return all;
@@ -152,7 +168,7 @@ function usage(lines: readonly Line[]): string {
 
 function throttling(runs: readonly Run[]): string {
   const texts = runs.map(({ label, throttledSeconds }) => {
-    const text = throttledSeconds === null ? 'no quota is set here' : `${throttledSeconds} s withheld by the quota`;
+    const text = throttledSeconds === null ? 'no quota is set' : `${throttledSeconds} s withheld by the quota`;
     return runs.length > 1 ? `${label}: ${text}` : text;
   });
   return `<p class="about">Throttling: ${escapeHtml([...new Set(texts)].join('; '))}.</p>`;
@@ -169,11 +185,60 @@ function shares(runs: readonly Run[]): string {
         }));
       const names = parts.map(({ name, value }, color) => ({ name: `${name}: ${count(value)}`, color: color % 8 }));
       const title = `Requests per worker, ${label}`;
-      return `<p class="about">${escapeHtml(label)}</p>${shareBar(title, parts) || '<p class="nothing">not known: no admin port was in reach</p>'}${legend(names)}`;
+      return `<p class="about">${escapeHtml(label)}</p>${shareBar(title, parts) || '<p class="nothing">unknown: the admin port was not reachable</p>'}${legend(names)}`;
     })
     .join('');
 }
 
 function card(title: string, explanation: string, content: string): string {
   return `<section><h2>${title}</h2>${explanation && `<p class="about">${explanation}</p>`}${content}</section>`;
+}
+
+export function renderText(result: Result): string {
+  const { scenario, target, runs, problems, interrupted } = result;
+  return [
+    `${scenario} on ${target}${interrupted ? ', ended early by Ctrl-C' : ''}`,
+    '',
+    table([
+      ['run', 'requests', 'per second', 'p50', 'p90', 'p99', 'p99.9', 'max', 'failed'],
+      ...runs.map(run => [
+        run.label,
+        String(run.requests),
+        run.rate.toFixed(0),
+        ...[run.latencyMs.p50, run.latencyMs.p90, run.latencyMs.p99, run.latencyMs.p99_9, run.latencyMs.max].map(
+          ms => `${ms.toFixed(ms < 10 ? 2 : 0)} ms`,
+        ),
+        String(failuresOf(run)),
+      ]),
+    ]),
+    ...runs.flatMap(run => details(run, runs.length > 1)),
+    '',
+    ...(problems.length > 0 ? problems.map(problem => `FAILED: ${problem}`) : ['passed']),
+  ].join('\n');
+}
+
+function details(run: Run, named: boolean): string[] {
+  const total = run.workers.reduce((sum, { requests }) => sum + requests, 0);
+  const failures = Object.entries(run.failures).map(([kind, count]) => `${count} × ${kind}`);
+  const restarts = Object.entries(run.restarts).map(([reason, count]) => `${count} ${reason}`);
+  const { count, finishedRequests, cutRequests } = run.drains;
+  return [
+    '',
+    ...(named ? [run.label] : []),
+    ...(failures.length > 0 ? [`failures: ${failures.join(', ')}`] : []),
+    ...(total > 0
+      ? [`workers: ${run.workers.map(({ id, pid, requests }) => `${id} (${pid}) ${percent(requests / total)}`).join(', ')}`]
+      : []),
+    ...(restarts.length > 0 ? [`ended workers: ${restarts.join(', ')}`] : []),
+    ...(count > 0 ? [`drains: ${count}, ${finishedRequests} requests finished in them, ${cutRequests} cut`] : []),
+    ...(run.throttledSeconds ? [`CPU withheld by the quota: ${run.throttledSeconds} s`] : []),
+    ...(run.generatorUtilization > 0.9
+      ? [`the load generator was ${percent(run.generatorUtilization)} busy: the server could do more`]
+      : []),
+    ...run.notes,
+  ];
+}
+
+function percent(share: number): string {
+  return `${Math.round(share * 100)} %`;
 }

@@ -1,20 +1,17 @@
 /**
- * What is done to the stack: one function per scenario.
+ * What each scenario does to the stack: one function each.
  */
-import type { Load } from './generator.ts';
-import { type Body, type Context, holding, keepAlive, loadOf, measure, pause, warmUp } from './measure.ts';
-import { Observer } from './observer.ts';
-import { Recorder, rounded } from './recorder.ts';
-import type { Run } from './result.ts';
+import { type Load, pause, users } from './generator.ts';
+import { type Body, type Context, holding, keepAlive, loadOf, measure, Observer, warmUp } from './measure.ts';
+import { Recorder, type Run, rounded } from './result.ts';
 import { saturate } from './saturate.ts';
 import type { ScenarioName } from './settings.ts';
 import type { Control } from './stack.ts';
-import { users } from './users.ts';
 
 export interface Scenario {
   run(context: Context): Promise<Run[]>;
   needsControl: boolean;
-  /** Routes of the demo app, where no URL names another. */
+  /** Requests routes of the demo app. */
   needsDemo: boolean;
   /** A single failed request fails the test. */
   strict: boolean;
@@ -22,7 +19,7 @@ export interface Scenario {
 
 const simple = { needsControl: false, needsDemo: false, strict: false };
 
-export const scenarios: Record<ScenarioName, Scenario> = {
+export const scenarios = {
   steady: { ...simple, run: held('steady', keepAlive) },
   newconn: { ...simple, run: held('newconn', (context, recorder) => loadOf(context, recorder, { fresh: true })) },
   mixed: { ...simple, needsDemo: true, run: held('mixed', (context, recorder) => loadOf(context, recorder, { next: mix() })) },
@@ -33,9 +30,9 @@ export const scenarios: Record<ScenarioName, Scenario> = {
   rollout: { ...simple, needsDemo: true, strict: true, run: held('rollout', everyKind) },
   spike: { ...simple, run: spike },
   saturate: { ...simple, run: saturate },
-};
+} satisfies Record<ScenarioName, Scenario>;
 
-/** A run in which nothing but the load happens here. */
+/** A run with a load and nothing else. */
 function held(label: string, load: (context: Context, recorder: Recorder) => Load): Scenario['run'] {
   return context =>
     measure(
@@ -49,7 +46,7 @@ function visitors({ stack, settings }: Context, recorder: Recorder, rate = setti
   return users(stack.origin, settings.connections, rate, recorder);
 }
 
-/** Kept connections, new ones, and users: while somebody else rolls the deployment out. Each kind has a third of the rate. */
+/** Keep-alive connections, new ones, and users, for a rollout of the deployment by something else. Each kind has a third of the rate. */
 function everyKind(context: Context, recorder: Recorder): Load {
   const kind = { next: () => '/cpu?ms=0', rate: context.settings.rate / 3 };
   return together(
@@ -59,26 +56,25 @@ function everyKind(context: Context, recorder: Recorder): Load {
   );
 }
 
-/** Kept connections and new ones, half of the rate each. */
+/** Keep-alive connections and new ones, with half of the rate each. */
 function keptAndFresh(context: Context, recorder: Recorder): Load {
   const rate = context.settings.rate / 2;
   return together(loadOf(context, recorder, { rate }), loadOf(context, recorder, { rate, fresh: true }));
 }
 
-/** Time between two rolls, and between two kills. */
 const ROLL_EVERY_MS = 3_000;
 const KILL_EVERY_MS = 1_000;
-/** Of another's stack: fewer than make its primary give up (RESTART_INTENSITY, 10 a minute). */
-const MOST_KILLS = 8;
+/** On a stack that this test has not started: too few for its primary to give up (RESTART_INTENSITY, 10 a minute). */
+const MAX_KILLS = 8;
 
 async function rollingRestart(context: Context): Promise<Run[]> {
   const control = controlOf(context);
   const notes: string[] = [];
   const body = holding(
     recorder => keptAndFresh(context, recorder),
-    async (recorder, over) => {
-      for (let roll = 1; !over.aborted; roll++) {
-        recorder.event('restart', `rolling restart ${roll}`);
+    async (recorder, signal) => {
+      for (let roll = 1; !signal.aborted; roll++) {
+        recorder.mark('restart', `rolling restart ${roll}`);
         const startedAt = performance.now();
         try {
           await control.restart();
@@ -86,7 +82,7 @@ async function rollingRestart(context: Context): Promise<Run[]> {
         } catch (error) {
           recorder.failed(`rolling restart: ${(error as Error).message}`);
         }
-        await pause(ROLL_EVERY_MS, over);
+        await pause(ROLL_EVERY_MS, signal);
       }
     },
   );
@@ -95,19 +91,19 @@ async function rollingRestart(context: Context): Promise<Run[]> {
 
 async function crash(context: Context): Promise<Run[]> {
   const control = controlOf(context);
-  const notes = ['a killed worker loses the requests that it was answering: failures are expected here'];
+  const notes = ['a killed worker loses its open requests: failures are expected'];
   const body = holding(
     recorder => loadOf(context, recorder),
-    async (recorder, over) => {
+    async (recorder, signal) => {
       for (let kills = 0; ; kills++) {
-        await pause(KILL_EVERY_MS, over);
-        if (over.aborted) return;
-        if (!context.stack.own && kills === MOST_KILLS)
-          return void notes.push(`stopped after ${MOST_KILLS} kills: the stack is yours`);
+        await pause(KILL_EVERY_MS, signal);
+        if (signal.aborted) return;
+        if (!context.stack.own && kills === MAX_KILLS)
+          return void notes.push(`stopped after ${MAX_KILLS} kills: the stack is yours`);
         const ready = (await context.stack.status())?.workers.filter(({ state }) => state === 'ready') ?? [];
         const victim = ready[kills % Math.max(1, ready.length)];
         if (victim === undefined) continue;
-        recorder.event('killed', `worker ${victim.id} killed`);
+        recorder.mark('killed', `worker ${victim.id} killed`);
         await control.kill(victim.pid);
       }
     },
@@ -117,11 +113,11 @@ async function crash(context: Context): Promise<Run[]> {
 
 const POLICY_ROUNDS = 3;
 
-/** A B C, A B C, …: what the machine does meanwhile happens to all of them. */
+/** In turns (A B C, A B C, …), so that other work on the machine affects all policies. */
 async function policies(context: Context): Promise<Run[]> {
   const { settings, byPolicy, stopped } = context;
   const seconds = settings.durationSeconds / POLICY_ROUNDS;
-  const wish = { next: mix(), fresh: true };
+  const mixed = { next: mix(), fresh: true };
   const parts = new Map([...byPolicy].map(([name, stack]) => [name, { stack, recorder: new Recorder(), busy: [] as number[] }]));
   for (const { stack, recorder } of parts.values()) {
     await warmUp({ ...context, stack });
@@ -136,7 +132,7 @@ async function policies(context: Context): Promise<Run[]> {
       observers.set(name, observer);
       context.watch(`policies: ${name}, round ${round} of ${POLICY_ROUNDS}`, recorder, settings.durationSeconds);
       const before = performance.eventLoopUtilization();
-      const load = loadOf({ ...context, stack }, recorder, wish);
+      const load = loadOf({ ...context, stack }, recorder, mixed);
       await pause(seconds * 1000, stopped);
       await load.stop();
       recorder.pause();
@@ -161,16 +157,16 @@ const SPIKE = [
 
 async function spike(context: Context): Promise<Run[]> {
   const { durationSeconds, connections, rate } = context.settings;
-  const body: Body = async (recorder, over) => {
+  const body: Body = async (recorder, signal) => {
     const startedAt = performance.now();
     let endsAtShare = 0;
     for (const { share, factor, text } of SPIKE) {
-      if (over.aborted) return;
-      recorder.event('load', text);
+      if (signal.aborted) return;
+      recorder.mark('load', text);
       const load = loadOf(context, recorder, { connections: connections * factor, rate: rate * factor });
-      // By the clock: what the last answers of a step take is not added to the whole.
+      // By the clock: the last responses of a step do not extend the whole.
       endsAtShare += share;
-      await pause(startedAt + durationSeconds * 1000 * endsAtShare - performance.now(), over);
+      await pause(startedAt + durationSeconds * 1000 * endsAtShare - performance.now(), signal);
       await load.stop();
     }
   };
@@ -179,7 +175,7 @@ async function spike(context: Context): Promise<Run[]> {
 
 const MIX = '90 % of the requests take 1 ms of CPU, 6 % wait for 100 ms, 4 % take 30 ms of CPU';
 
-/** Paths, in an order that is the same every hundred requests. */
+/** Paths, in the same order every hundred requests. */
 function mix(): () => string {
   let count = 0;
   return () => {

@@ -1,5 +1,5 @@
 /**
- * What `make loadtest` may be told: a table of variables, read with the same care as the kit's own.
+ * The settings of `make loadtest`: a table of variables, validated like the kit's own.
  */
 import { ConfigError, type Environment, readConfig } from '../config/config.ts';
 import { anyOf, Expected, type Parser, text, wholeNumber } from '../config/parse.ts';
@@ -32,11 +32,11 @@ export interface Settings {
   out: string;
   /** An earlier result.json. */
   compare: string | undefined;
-  /** What `saturate` holds p99 below. */
+  /** `saturate`: the limit of p99. */
   p99TargetMs: number;
   port: number;
   adminPort: number;
-  /** ADMIN_TOKEN of the stack, where it has one. */
+  /** The stack's ADMIN_TOKEN, if it has one. */
   adminToken: string | undefined;
   controlSocket: string | undefined;
 }
@@ -92,12 +92,12 @@ export function readSettings(environment: Environment): Settings {
     controlSocket: environment.CONTROL_SOCKET || undefined,
   };
   if (problems.length > 0) throw new ConfigError(problems);
-  // A stack started here would reject invalid settings; report them before the load begins.
+  // A stack started here would reject an invalid environment: report that before anything is started.
   const { adminToken } = readConfig(environment);
   return { ...settings, adminToken } as Settings;
 }
 
-/** The command that gives this run again. */
+/** The command that repeats this run. */
 export function commandOf(environment: Environment): string {
   const names = [...Object.keys(rows), 'URL', 'COMPARE', 'NODE_CLUSTER_WORKERS', 'NODE_CLUSTER_SCHED_POLICY', 'APP_MODULE'];
   const given = names.flatMap(name => (environment[name] ? [`${name}=${quote(environment[name])}`] : []));

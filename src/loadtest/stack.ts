@@ -1,6 +1,6 @@
 /**
- * The stack under load: one that runs already, or one that is started here and stopped in the end. Every answer of its admin port
- * is only read; what changes it goes through its control socket, as an operator's command would.
+ * The stack under load: one that is running, or one that is started here and stopped at the end. Its admin port is only read; changes go
+ * through its control socket, like an operator's command.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -34,36 +34,36 @@ export interface Stack {
   origin: string;
   /** For people. */
   description: string;
-  /** Started here, so that it may be treated roughly. */
+  /** Started here: may be treated roughly. */
   own: boolean;
-  /** Undefined where nobody answers: a plain URL, or a stack that is gone. */
+  /** Undefined if nothing answers: a plain URL, or a stack that has exited. */
   status(): Promise<Status | undefined>;
   throttledSeconds(): Promise<number | null>;
   control: Control | undefined;
-  /** Whether the pids of `/status` are this machine's. */
+  /** Whether the pids of `/status` are processes of this machine. */
   local: boolean;
   stop(): Promise<void>;
 }
 
-/** The stack that the settings mean. @throws where none runs and none can be started */
-export async function openStack(settings: Settings, environment: Environment, say: (line: string) => void): Promise<Stack> {
+/** Finds or starts the stack of the settings. @throws if none is running and none can be started */
+export async function openStack(settings: Settings, environment: Environment, log: (line: string) => void): Promise<Stack> {
   if (settings.url !== undefined) return remote(settings, settings.url);
-  const running = await found(settings);
+  const running = await findRunning(settings);
   if (running !== undefined) return running;
   if (settings.stack !== 'local') {
     const reason = await composeMissing();
     if (reason === undefined) {
       try {
-        return await startCompose(settings, environment, say);
+        return await startCompose(settings, environment, log);
       } catch (error) {
         if (settings.stack === 'compose') throw error;
-        say(`docker compose could not start the stack, so the local cluster is used: ${lastLine((error as Error).message)}`);
+        log(`docker compose could not start the stack, so the local cluster is used: ${lastLine((error as Error).message)}`);
       }
     } else if (settings.stack === 'compose') throw new Error(`STACK=compose, but ${reason}`);
   }
-  // After this many kills in a row the pool would back off.
+  // So many kills must not make the primary give up.
   const extra = settings.scenario === 'crash' ? { RESTART_INTENSITY: '1000' } : {};
-  return startLocal(settings, environment, extra, say);
+  return startLocal(settings, environment, extra, log);
 }
 
 /** A cluster of this clone on these ports. `extra` wins over the environment. */
@@ -71,16 +71,16 @@ export async function startLocal(
   settings: Settings,
   environment: Environment,
   extra: Record<string, string>,
-  say: (line: string) => void,
+  log: (line: string) => void,
 ): Promise<Stack> {
-  say(`starting the local cluster on 127.0.0.1:${settings.port}, admin port ${settings.adminPort}`);
+  log(`starting the local cluster on 127.0.0.1:${settings.port}, admin port ${settings.adminPort}`);
   let output = '';
   const child = spawn(process.execPath, [join(ROOT, 'src', 'main.ts')], {
-    detached: true, // the terminal's Ctrl-C is for us; we stop it in our order
+    detached: true, // Ctrl-C in the terminal goes to this process alone, which stops the cluster after the load
     stdio: ['ignore', 'pipe', 'pipe'],
     env: {
       LOG_LEVEL: 'error',
-      RESTART_INTENSITY: '1000000', // `crash` kills more workers than an accident would
+      RESTART_INTENSITY: '1000000', // `crash` kills many workers
       ...environment,
       HOST: '127.0.0.1',
       ADMIN_HOST: '127.0.0.1',
@@ -94,7 +94,7 @@ export async function startLocal(
   };
   child.stdout.on('data', keep);
   child.stderr.on('data', keep);
-  process.once('exit', () => child.kill('SIGTERM')); // where we leave at once, without `stop`
+  process.once('exit', () => child.kill('SIGTERM')); // after a second Ctrl-C, without `stop`
   const stop = () => stopChild(child);
   try {
     const status = await whenReady(settings, () => child.exitCode === null && child.signalCode === null);
@@ -126,17 +126,17 @@ async function whenReady(settings: Settings, alive: () => boolean): Promise<Stat
   return undefined;
 }
 
-/** Only for what another machine, or another kind of stack, can be asked. */
+/** A stack of which only the URL is known, unless it is the one on these ports. */
 async function remote(settings: Settings, { origin, hostname }: URL): Promise<Stack> {
   const here = hostname === '127.0.0.1' || hostname === 'localhost';
-  const known = here ? await found(settings) : undefined;
+  const known = here ? await findRunning(settings) : undefined;
   const nothing = { status: async () => undefined, throttledSeconds: async () => null, control: undefined };
   if (known !== undefined && new URL(origin).port === String(settings.port)) return { ...known, origin };
   return { origin, description: origin, own: false, local: false, ...nothing, stop: async () => undefined };
 }
 
-/** What answers on the ports of the settings. */
-async function found(settings: Settings): Promise<Stack | undefined> {
+/** The stack that answers on these ports. */
+async function findRunning(settings: Settings): Promise<Stack | undefined> {
   const status = await readStatus(settings);
   if (status === undefined) return undefined;
   const local = await isLocal(settings, status.pid);
@@ -159,31 +159,31 @@ const common = (settings: Settings) => ({
   throttledSeconds: () => readThrottled(settings),
 });
 
-function askAdmin({ adminPort, adminToken }: Settings, path: string): ReturnType<typeof get> {
+function getAdmin({ adminPort, adminToken }: Settings, path: string): ReturnType<typeof get> {
   const headers = adminToken === undefined ? {} : { Authorization: `Bearer ${adminToken}` };
   return get(`http://127.0.0.1:${adminPort}${path}`, false, headers);
 }
 
 async function readStatus(settings: Settings): Promise<Status | undefined> {
-  const answer = await askAdmin(settings, '/status').catch(() => undefined);
+  const answer = await getAdmin(settings, '/status').catch(() => undefined);
   if (answer?.status === 401)
-    throw new ConfigError(['ADMIN_TOKEN must be the token of the running stack: its admin port answered 401']);
+    throw new ConfigError(['ADMIN_TOKEN must be that of the running stack, whose admin port answered 401']);
   if (answer?.status !== 200) return undefined;
   try {
     const parsed = JSON.parse(answer.body) as Partial<Status>;
     return Array.isArray(parsed.workers) && typeof parsed.pid === 'number' ? (parsed as Status) : undefined;
   } catch {
-    return undefined; // not ours
+    return undefined; // another server
   }
 }
 
 async function readThrottled(settings: Settings): Promise<number | null> {
   try {
-    const { body } = await askAdmin(settings, '/metrics');
+    const { body } = await getAdmin(settings, '/metrics');
     const value = /^bosun_cpu_throttled_seconds_total (\S+)$/m.exec(body)?.[1];
     return value === undefined ? null : Number(value);
   } catch {
-    return null; // gone meanwhile; the failures tell
+    return null; // exited; the failures show it
   }
 }
 
@@ -205,7 +205,7 @@ function socketControl(settings: Settings): Control {
   };
 }
 
-/** Why docker compose can't be used here; undefined where it can. */
+/** Why docker compose cannot be used here; undefined if it can. */
 async function composeMissing(): Promise<string | undefined> {
   try {
     await run('docker', ['compose', 'version'], { timeout: PROBE_TIMEOUT_MS });
@@ -225,8 +225,8 @@ async function isCompose({ port }: Settings): Promise<boolean> {
   }
 }
 
-async function startCompose(settings: Settings, environment: Environment, say: (line: string) => void): Promise<Stack> {
-  say('starting the compose stack (the first time, its image is built)');
+async function startCompose(settings: Settings, environment: Environment, log: (line: string) => void): Promise<Stack> {
+  log('starting the compose stack (the first time, its image is built)');
   const env = { ...environment, PORT: String(settings.port), ADMIN_PORT: String(settings.adminPort) };
   const stop = async () => {
     await run('docker', ['compose', 'down'], { cwd: ROOT, env, timeout: COMMAND_TIMEOUT_MS });

@@ -6,8 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { exact, fullSpeed } from '../../src/loadtest/generator.ts';
-import { Recorder } from '../../src/loadtest/recorder.ts';
-import { failuresOf } from '../../src/loadtest/result.ts';
+import { failuresOf, Recorder } from '../../src/loadtest/result.ts';
 import { PEERS } from './servers.ts';
 
 const run = promisify(execFile);

@@ -3,7 +3,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fullSpeed } from '../../src/loadtest/generator.ts';
-import { Recorder } from '../../src/loadtest/recorder.ts';
+import { Recorder } from '../../src/loadtest/result.ts';
 import { Server, spread } from './servers.ts';
 
 const ROUNDS = Number(process.env.ROUNDS ?? 5);

@@ -1,6 +1,6 @@
 /**
- * `make loadtest` for real: each scenario for a second or two against a local cluster. What a busy machine makes of the figures is
- * no matter here; that they are there, add up, and that failures are found is.
+ * `make loadtest`: each scenario for a second or two against a local cluster. The figures depend on how busy the machine is; the tests
+ * check that they exist, add up, and that failures are found.
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -21,7 +21,7 @@ interface Ran {
   stdout: string;
   stderr: string;
   folder: string;
-  /** Throws where there is none. */
+  /** Throws if there is none. */
   result(): Result;
 }
 
@@ -74,7 +74,7 @@ async function freePorts(): Promise<{ PORT: string; ADMIN_PORT: string }> {
   return { PORT: String(await freePort()), ADMIN_PORT: String(await freePort()) };
 }
 
-/** A result that makes sense, of a run that nothing failed in. */
+/** The result of runs that passed, after its figures were checked for consistency. */
 function assertSound({ code, stdout, stderr, folder, result }: Ran, runs = 1): Result {
   assert.equal(code, 0, `${stdout}${stderr}`);
   const found = result();
@@ -96,9 +96,9 @@ function assertSound({ code, stdout, stderr, folder, result }: Ran, runs = 1): R
 
 describe('make loadtest', { concurrency: 3 }, () => {
   for (const SCENARIO of ['steady', 'newconn', 'mixed', 'spike', 'sessions', 'rollout'] as const) {
-    test(`${SCENARIO} loads the cluster that it starts, and stops it`, async () => {
+    test(`scenario ${SCENARIO} loads the cluster that it starts, and stops it`, async () => {
       const ports = await freePorts();
-      const ran = await loadtest({ SCENARIO, ...ports, ...(SCENARIO === 'spike' && { DURATION: '4' }) }); // three steps, and what each leaves open
+      const ran = await loadtest({ SCENARIO, ...ports, ...(SCENARIO === 'spike' && { DURATION: '4' }) }); // three steps
       const { runs } = assertSound(ran);
       assert.equal(runs.map(failuresOf).join(), '0', ran.stdout);
       if (SCENARIO === 'spike') assert.equal(runs[0]?.events.filter(({ kind }) => kind === 'load').length, 3);
@@ -106,38 +106,38 @@ describe('make loadtest', { concurrency: 3 }, () => {
     });
   }
 
-  test('a rate is kept, and latency counts from the time at which a request was due', async () => {
+  test('scenario steady keeps a rate', async () => {
     const ran = await loadtest({ SCENARIO: 'steady', RATE: '100', DURATION: '2', ...(await freePorts()) });
     const [run] = assertSound(ran).runs;
     assert.ok(run && run.requests > 150 && run.requests <= 105 * run.seconds, ran.stdout);
   });
 
   for (const SCENARIO of ['rolling-restart', 'sessions', 'rollout'] as const) {
-    test(`${SCENARIO} keeps a rate over all that it sends`, async () => {
+    test(`scenario ${SCENARIO} keeps a rate over all its requests`, async () => {
       const ran = await loadtest({ SCENARIO, RATE: '90', DURATION: '3', ...(await freePorts()) });
       const [run] = assertSound(ran).runs;
       assert.ok(run && run.requests > 180 && run.requests <= 95 * run.seconds, ran.stdout);
     });
   }
 
-  test('saturate finds the knee of a server whose knee is known', async () => {
+  test('scenario saturate finds the known knee of a server', async () => {
     const APP_MODULE = join(APPS, 'paced.mjs');
     const knee = { APP_MODULE, RATE_HELD: '400', NODE_CLUSTER_WORKERS: '1', P99_TARGET_MS: '50' };
-    // Half a second of 450 per second leaves 25 requests waiting, for 62 ms: what is 12 % too much is seen, not always what is less.
-    const [most, least] = [450, 100];
-    // Whatever else the machine does can only lower it, to 150 beside three busy loops.
+    // At 450 per second, half a second leaves 25 requests waiting for 62 ms: 12 % too much is found, less not always.
+    const [max, min] = [450, 100];
+    // Other work on the machine only lowers the result: to 150 beside three busy loops.
     const found: number[] = [];
-    while (found.length < 3 && !found.some(held => held > least)) {
+    while (found.length < 3 && !found.some(held => held > min)) {
       const ran = await loadtest({ SCENARIO: 'saturate', DURATION: '6', ...knee, ...(await freePorts()) });
       assertSound(ran);
       const [, held, broken] = /the knee: (\d+) per second held, at (\d+) (?:p99 was|only \d+ per second)/.exec(ran.stdout) ?? [];
-      assert.ok(Number(held) <= most && Number(broken) > Number(held), ran.stdout);
+      assert.ok(Number(held) <= max && Number(broken) > Number(held), ran.stdout);
       found.push(Number(held));
     }
-    assert.ok(Math.max(...found) > least, `${found} per second held`);
+    assert.ok(Math.max(...found) > min, `${found} per second held`);
   });
 
-  test('rolling-restart rolls the workers, fails nothing, and shows the ledger of the drains', async () => {
+  test('scenario rolling-restart replaces the workers without a failed request, and reports their drains', async () => {
     const ran = await loadtest({ SCENARIO: 'rolling-restart', ...(await freePorts()) });
     const [run] = assertSound(ran).runs;
     assert.ok(run);
@@ -147,7 +147,7 @@ describe('make loadtest', { concurrency: 3 }, () => {
     assert.match(ran.stdout, /drains: \d+, \d+ requests finished in them, 0 cut/);
   });
 
-  test('rolling-restart fails, with exit code 1, when an app drops requests while it drains', async () => {
+  test('scenario rolling-restart exits with 1 if an app drops requests while it drains', async () => {
     const APP_MODULE = join(APPS, 'drops-when-draining.mjs');
     const ran = await loadtest({ SCENARIO: 'rolling-restart', APP_MODULE, ...(await freePorts()) });
     assert.equal(ran.code, 1, ran.stdout);
@@ -155,21 +155,21 @@ describe('make loadtest', { concurrency: 3 }, () => {
     assert.ok(ran.result().problems.length > 0);
   });
 
-  test('sessions fails, with exit code 1, when an app mixes its users up', async () => {
+  test('scenario sessions exits with 1 if an app confuses its users', async () => {
     const APP_MODULE = join(APPS, 'mixes-up-sessions.mjs');
     const ran = await loadtest({ SCENARIO: 'sessions', APP_MODULE, ...(await freePorts()) });
     assert.equal(ran.code, 1, ran.stdout);
     assert.match(ran.stdout, /session mixed up/);
   });
 
-  test('crash kills workers, and tells what was lost', async () => {
+  test('scenario crash kills workers, and reports them', async () => {
     const ran = await loadtest({ SCENARIO: 'crash', DURATION: '2', ...(await freePorts()) });
     const [run] = assertSound(ran).runs;
     assert.ok((run?.restarts.killed ?? 0) >= 1, ran.stdout);
     assert.ok(run?.events.some(({ kind }) => kind === 'killed'));
   });
 
-  test('policies loads every policy with the same mix, in turns', async () => {
+  test('scenario policies loads every policy', async () => {
     const { POLICIES } = await import('../../src/config/variables.ts');
     const ran = await loadtest({ SCENARIO: 'policies', DURATION: '2' });
     const { runs } = assertSound(ran, POLICIES.length);
@@ -179,11 +179,11 @@ describe('make loadtest', { concurrency: 3 }, () => {
     );
   });
 
-  test('Ctrl-C ends the load, which is reported, and stops what was started', async () => {
+  test('Ctrl-C ends the load, reports it, and stops the cluster', async () => {
     const ports = await freePorts();
     const running = new Running({ SCENARIO: 'steady', DURATION: '600', ...ports });
     await until(
-      // Twice: at the first one, after 2 s, a busy machine may have no second that is complete.
+      // Twice: on a busy machine no second may be complete at the first one.
       () => (running.stderr.match(/steady .* per second/g) ?? []).length >= 2 || undefined,
       () => running.stderr,
       PATIENCE_MS,
@@ -195,7 +195,7 @@ describe('make loadtest', { concurrency: 3 }, () => {
     await assert.rejects(fetch(`http://127.0.0.1:${ports.ADMIN_PORT}/livez`), 'it still runs');
   });
 
-  test('a stack that runs already is loaded, and goes on', async () => {
+  test('make loadtest loads a running stack, and leaves it running', async () => {
     const ports = await freePorts();
     const kit = await startKit({ env: ports });
     await kit.event('pool.ready');
@@ -204,7 +204,7 @@ describe('make loadtest', { concurrency: 3 }, () => {
     assert.equal((await fetch(`http://127.0.0.1:${ports.ADMIN_PORT}/readyz`)).status, 200);
   });
 
-  test('settings that make no sense are refused together, before anything is started', async () => {
+  test('make loadtest reports all invalid settings together, before it starts anything', async () => {
     const ran = await loadtest({ SCENARIO: 'flood', DURATION: '0', RATE: '-1', CONNECTIONS: 'many', URL: 'ftp://x', PORT: '0' });
     assert.equal(ran.code, 78);
     for (const name of ['SCENARIO', 'DURATION', 'RATE', 'CONNECTIONS', 'URL', 'PORT'])
@@ -214,7 +214,7 @@ describe('make loadtest', { concurrency: 3 }, () => {
     assert.match(compare.stderr, /COMPARE must be an earlier result\.json, got .*package\.json/);
   });
 
-  test('a server without a control socket in reach is not rolled', async () => {
+  test('scenario rolling-restart needs a control socket, and exits with 78 without one', async () => {
     const ran = await loadtest({ SCENARIO: 'rolling-restart', URL: `http://127.0.0.1:${await freePort()}` });
     assert.equal(ran.code, 78, ran.stderr);
     assert.match(ran.stderr, /needs one whose control socket/);

@@ -1,6 +1,6 @@
 /**
- * The kit as a dependency: the tarball of this tree, installed by npm into projects that know nothing of its sources. No registry is asked:
- * what the package depends on is linked from this tree's own packages.
+ * The kit as a dependency: the tarball of this tree, installed by npm into other projects. No registry is contacted: the package's
+ * dependencies are links to the packages of this tree.
  */
 import assert from 'node:assert/strict';
 import { type ExecFileException, execFile } from 'node:child_process';
@@ -14,7 +14,7 @@ import { adopterOf, type Kit, ROOT, startKit } from './kit.ts';
 
 const run = promisify(execFile);
 const PACKAGES = join(ROOT, 'node_modules');
-/** What the projects have besides the kit. */
+/** The other dependencies of the projects. */
 const BESIDE = ['express', 'koa', '@types/koa', '@types/node'];
 
 const TYPED_APP = `
@@ -43,7 +43,7 @@ suite('the kit as a dependency', { concurrency: 4 }, () => {
     cpSync(ADOPT, folder, { recursive: true, filter: file => !file.endsWith('package-lock.json') });
     await run('make', ['package', `PACKAGE_DIR=${folder}`], { cwd: ROOT });
     linkPackages(join(folder, 'node_modules'));
-    // npm would take away what nothing depends on.
+    // npm would remove what nothing depends on.
     const dependencies = Object.fromEntries(BESIDE.map(name => [name, '*']));
     writeFileSync(join(folder, 'package.json'), JSON.stringify({ private: true, dependencies }));
     const [tarball] = readdirSync(folder).filter(name => name.endsWith('.tgz'));
@@ -60,33 +60,33 @@ suite('the kit as a dependency', { concurrency: 4 }, () => {
   const bin = () => join(folder, 'node_modules', '.bin', 'bosun');
 
   for (const project of ['express-esm', 'koa-cjs', 'http-cjs'] as const) {
-    test(`bosun start sizes, serves and drains an app that existed before: ${project}`, async () => {
+    test(`bosun start of the package sizes, serves and drains the existing app ${project}`, async () => {
       const kit = await start(project, [bin(), 'start', './server.js']);
       await assertAdopted(await adopterOf(kit, () => kit.signal('SIGTERM')), project);
-      // Whatever Node.js npx has found, and handed over to the kit's own.
+      // With any Node.js that npx finds: the launcher runs the kit on its own.
       assert.deepEqual(await kit.exit(), { code: 0, signal: null });
     });
   }
 
-  test('Ctrl-C in the terminal of npx bosun start drains', async () => {
+  test('Ctrl-C in the terminal of npx bosun start drains the app', async () => {
     const kit = await start('express-cjs', ['npx', 'bosun', 'start', './server.js']);
     await assertAdopted(await adopterOf(kit, () => process.kill(-kit.pid, 'SIGINT')), 'express-cjs');
   });
 
-  test('an app in TypeScript finds the types of the kit', async () => {
+  test('an app in TypeScript finds the types of the package', async () => {
     const file = join(folder, 'app.mts');
     writeFileSync(file, TYPED_APP);
     const options = '--noEmit --strict --module nodenext --target es2025 --types node --skipLibCheck false'.split(' ');
     await run(process.execPath, [join(PACKAGES, 'typescript', 'bin', 'tsc'), ...options, file], { cwd: folder });
   });
 
-  test('a module that is not there is told at once, with exit code 78', async () => {
+  test('bosun start of the package exits with 78 if the module does not exist', async () => {
     const error = await failure(run(bin(), ['start', './nothing.js'], { cwd: folder }));
     assert.equal(error.code, 78);
     assert.match(error.stderr, /^bosun: start needs the file of a module, got "\.\/nothing\.js": there is no .*nothing\.js$/m);
   });
 
-  test('a package without its compiled code says how it should have been packed', async () => {
+  test('a package without compiled code reports how to pack it', async () => {
     const bare = join(folder, 'bare');
     cpSync(join(folder, 'node_modules', 'koa-bosun'), bare, { recursive: true });
     rmSync(join(bare, 'dist'), { recursive: true });
@@ -96,7 +96,7 @@ suite('the kit as a dependency', { concurrency: 4 }, () => {
   });
 });
 
-/** What the package and its types depend on, and what the apps do. */
+/** The dependencies of the package, of its types and of the apps. */
 function linkPackages(target: string): void {
   const { dependencies } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
     dependencies: Record<string, string>;

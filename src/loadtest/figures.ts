@@ -1,34 +1,36 @@
 /**
- * Plots as SVG text: pure, static, so that they print and need no script. Colours come from the page's style (`--s0` and so on).
+ * The plots and tables of the report, as SVG and HTML text: pure and static, so that they print and need no script. Colors come from
+ * report.css (`--s0` and so on).
  */
+import { failuresOf, type Result, type Run } from './result.ts';
 
 export interface Series {
   name: string;
-  /** Which colour of the page, 0 to 7. */
+  /** Index of the page's colors, 0 to 7. */
   color: number;
   /** x and y; null leaves a gap. */
   points: readonly (readonly [number, number | null])[];
   dashed?: boolean;
-  /** Shades what is below it. */
+  /** Shades the area below it. */
   area?: boolean;
 }
 
-export interface Mark {
+export interface PlotMark {
   x: number;
   kind: string;
   text: string;
 }
 
 export interface PlotOptions {
-  /** What screen readers say. */
+  /** For screen readers. */
   title: string;
   xLabel: string;
   yLabel: string;
   series: readonly Series[];
-  marks?: readonly Mark[];
-  /** Bars from the bottom, in a scale of their own: failures. */
+  marks?: readonly PlotMark[];
+  /** Failures: bars from the bottom, on their own scale. */
   bars?: readonly (readonly [number, number])[];
-  /** `percentile`: each nine of 90, 99, 99.9 … is as wide as the one before. */
+  /** `percentile`: each nine of 90, 99, 99.9 … takes the same width. */
   x?: 'linear' | 'percentile';
   y?: 'linear' | 'log';
 }
@@ -70,7 +72,7 @@ export function linePlot(options: PlotOptions): string {
   ].join('');
 }
 
-/** The names of the lines, in their colours. */
+/** The names of the lines, in their colors. */
 export function legend(series: readonly Pick<Series, 'name' | 'color' | 'dashed'>[]): string {
   const entries = series.map(
     ({ name, color, dashed }) =>
@@ -79,7 +81,7 @@ export function legend(series: readonly Pick<Series, 'name' | 'color' | 'dashed'
   return `<p class="legend">${entries.join('')}</p>`;
 }
 
-/** One bar of parts, as wide as their share. */
+/** One bar, divided by share. */
 export function shareBar(title: string, parts: readonly { name: string; value: number }[]): string {
   const total = parts.reduce((sum, { value }) => sum + value, 0);
   if (total === 0) return '';
@@ -109,7 +111,7 @@ function lineOf({ name, color, points, dashed, area }: Series, x: Scale, y: Scal
   return `${shade && `<path class="area f${color}" d="${shade}"/>`}<path class="line c${color}${dashed ? ' dashed' : ''}" d="${line}"><title>${escapeHtml(name)}</title></path>`;
 }
 
-function markAt({ kind, text: what }: Mark, x: number): string {
+function markAt({ kind, text: what }: PlotMark, x: number): string {
   const title = `<title>${escapeHtml(what)}</title>`;
   return `<g class="mark ${escapeHtml(kind)}">${title}<path d="M${n(x)} 0V${INNER.height}"/><circle cx="${n(x)}" cy="0" r="4"/></g>`;
 }
@@ -178,4 +180,83 @@ function n(value: number): string {
 
 export function escapeHtml(content: string): string {
   return content.replace(/[&<>"']/g, character => `&#${character.charCodeAt(0)};`);
+}
+
+export function comparison(runs: readonly Run[], older: readonly Run[]): string {
+  const rows = runs.flatMap((run, index) => {
+    const old = older.find(({ label }) => label === run.label) ?? older[index];
+    if (old === undefined) return [];
+    const cells = (name: string, before: number, after: number, more: 'better' | 'worse', shown = number) => {
+      const change = before === 0 ? Number.NaN : (after / before - 1) * 100;
+      const verdict = Math.abs(change) < 5 || Number.isNaN(change) ? '' : change > 0 === (more === 'better') ? 'better' : 'worse';
+      const sign = Number.isNaN(change) ? '–' : `${change > 0 ? '+' : ''}${change.toFixed(1)} %`;
+      return [escapeHtml(`${run.label}, ${name}`), shown(before), shown(after), `<span class="${verdict}">${sign}</span>`];
+    };
+    const latency = (['p50', 'p90', 'p99', 'max'] as const).map(name =>
+      cells(`${name}, ms`, old.latencyMs[name], run.latencyMs[name], 'worse'),
+    );
+    return [
+      cells('requests per second', old.rate, run.rate, 'better'),
+      ...latency,
+      cells('failed', failuresOf(old), failuresOf(run), 'worse', count),
+    ];
+  });
+  return htmlTable(['', 'older', 'this', 'change'], rows);
+}
+
+export function figures(runs: readonly Run[]): string {
+  return htmlTable(
+    [
+      'run',
+      'answered',
+      'per second',
+      'mean',
+      'p50',
+      'p90',
+      'p99',
+      'p99.9',
+      'slowest',
+      'failed',
+      'ended workers',
+      'drains',
+      'cut',
+    ],
+    runs.map(({ label, requests, rate, latencyMs: { mean, p50, p90, p99, p99_9, max }, failures, restarts, drains }) => [
+      escapeHtml(label),
+      count(requests),
+      count(rate),
+      ...[mean, p50, p90, p99, p99_9, max].map(ms => `${number(ms)} ms`),
+      count(failuresOf({ failures })),
+      escapeHtml(
+        Object.entries(restarts)
+          .map(([reason, times]) => `${times} ${reason}`)
+          .join(', ') || '0',
+      ),
+      count(drains.count),
+      count(drains.cutRequests),
+    ]),
+  );
+}
+
+export function environment({ environment: values, command }: Result): string {
+  const rows = Object.entries(values).map(([name, value]) => `<dt>${escapeHtml(name)}</dt><dd>${escapeHtml(value)}</dd>`);
+  return `<dl>${rows.join('')}</dl><pre>${escapeHtml(command)}</pre>`;
+}
+
+/** Cells are HTML. */
+function htmlTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const body = rows.map(row => `<tr>${row.map(cell => `<td>${cell}</td>`).join('')}</tr>`);
+  return `<div class="scroll"><table><tr>${head.map(cell => `<th>${cell}</th>`).join('')}</tr>${body.join('')}</table></div>`;
+}
+
+export function count(value: number): string {
+  return Math.round(value).toLocaleString('en-US');
+}
+
+function number(value: number): string {
+  return value < 10 ? value.toFixed(2) : value < 100 ? value.toFixed(1) : count(value);
+}
+
+export function milliseconds(value: number): [string, string] {
+  return value < 1000 ? [number(value), 'ms'] : [number(value / 1000), 's'];
 }
