@@ -2,11 +2,7 @@
  * The primary: wires the pool that pool.ts has started to what listens to it, in the order admin port, limits, control socket, Redis.
  * It runs no code of the app. The first worker is forked before this file is loaded.
  */
-import { createRequire } from 'node:module';
 import { History } from '../admin/history.ts';
-import { MemorySum } from '../admin/memory-sum.ts';
-import { readiness, type View, whyNotStarted } from '../admin/readiness.ts';
-import { type MemoryFacts, type Pod, type PodState, slowestP99Ms } from '../admin/status.ts';
 import { Totals } from '../admin/totals.ts';
 import { controlSocketOf } from '../config/config.ts';
 import { hostAndPort } from '../config/parse.ts';
@@ -19,16 +15,12 @@ import type { WorkerProcess } from '../pool/worker-process.ts';
 import type { LifecycleEvent, WorkerExit } from '../protocol/events.ts';
 import { ExitCode, type RedisState, type ToPrimary } from '../protocol/messages.ts';
 import { readerBelow } from '../resources/cgroup.ts';
-import { memoryUsage, readUsage } from '../resources/usage.ts';
 import { EventBus } from '../state/event-bus.ts';
-import type { OwnPod } from '../state/peers.ts';
 import type { Events } from './events.ts';
+import { PodView, VERSION } from './pod-view.ts';
 import { type Owner, RedisHealth } from './redis-health.ts';
 import { Shutdown } from './shutdown.ts';
 import { type Command, execute, type SignalQueue } from './signals.ts';
-
-// Not imported: the file is outside of what the package compiles.
-const VERSION = (createRequire(import.meta.url)('../../package.json') as { version: string }).version;
 
 /** Runs this process as the primary of a pool that has begun to start, until a signal or a failure ends it. */
 export async function runPrimary(pool: Pool, events: Events, signals: SignalQueue): Promise<void> {
@@ -44,18 +36,17 @@ export async function runPrimary(pool: Pool, events: Events, signals: SignalQueu
 class Primary {
   readonly #pool: Pool;
   readonly #totals = new Totals();
+  readonly #view: PodView;
   readonly #history: History;
   readonly #eventBus: EventBus;
   readonly #redis: RedisHealth;
   readonly #diagnostics: Diagnostics;
   readonly #restarts: RollingRestart;
   readonly #shutdown: Shutdown;
-  readonly #memorySum = new MemorySum();
   /** Resolves with the app's actual port. */
   readonly #port = Promise.withResolvers<number>();
   #control: ControlSocket | undefined;
   #isListening = false;
-  #hasBeenReady = false;
 
   constructor(pool: Pool, events: Events) {
     this.#pool = pool;
@@ -75,16 +66,23 @@ class Primary {
     this.#eventBus = new EventBus({
       config: () => settings.config,
       retained,
-      ownPod: () => this.#ownPod(),
+      ownPod: () => this.#view.ownPod(),
       workers: () => supervisor.handles,
       onState: (state, message) => this.#onRedisState(state, message, 'primary'),
-      onConnected: () => this.#checkReady(),
+      onConnected: () => this.#view.checkReady(),
     });
     this.#redis = new RedisHealth(log, () => [
       ...this.#eventBus.redisRefusals,
       ...supervisor.handles.flatMap(({ snapshot }) => snapshot?.redisRefusals ?? []),
     ]);
-    this.#history = new History(() => this.#pod());
+    this.#view = new PodView({
+      pool,
+      totals: this.#totals,
+      shutdown: this.#shutdown,
+      eventBus: this.#eventBus,
+      redis: this.#redis,
+    });
+    this.#history = new History(() => this.#view.pod());
 
     events.listen(this.#totals.onEvent);
     events.listen(this.#history.onEvent);
@@ -120,9 +118,9 @@ class Primary {
       log,
       history: this.#history,
       shutdown: this.#shutdown,
-      pod: () => this.#pod(),
-      readiness: () => readiness(this.#view()),
-      notStarted: () => whyNotStarted(this.#view()),
+      pod: () => this.#view.pod(),
+      readiness: () => this.#view.readiness(),
+      notStarted: () => this.#view.whyNotStarted(),
       peers: () => this.#eventBus.peers,
     });
   }
@@ -135,7 +133,7 @@ class Primary {
     const { openControlSocket } = await import('../control/operations.ts');
     this.#control = await openControlSocket(path, {
       ...this.#pool,
-      pod: () => this.#pod(),
+      pod: () => this.#view.pod(),
       diagnostics: this.#diagnostics,
       restarts: this.#restarts,
       eventBus: this.#eventBus,
@@ -152,7 +150,7 @@ class Primary {
 
   #onEvent(event: LifecycleEvent): void {
     if (event.event === 'worker.exit') this.#onExit(event);
-    this.#checkReady();
+    this.#view.checkReady();
   }
 
   #onExit({ worker, drain, lost, missedDeadline }: WorkerExit): void {
@@ -194,73 +192,13 @@ class Primary {
         void this.#diagnostics.snapshotAll([handle]);
         break;
     }
-    this.#checkReady();
+    this.#view.checkReady();
   }
 
   /** While the pod starts, a login that Redis refuses is bad configuration: waiting would not help. */
   #onRedisState(state: RedisState, message: string, owner: Owner): void {
     this.#redis.changed(state, message, owner);
-    if (state === 'refused' && this.#state === 'starting') this.#shutdown.abort(ExitCode.badConfig, message);
-  }
-
-  #checkReady(): void {
-    if (this.#state !== 'starting' || whyNotStarted(this.#view()) !== undefined) return;
-    this.#hasBeenReady = true;
-    const { supervisor, emit } = this.#pool;
-    const ms = Math.round(process.uptime() * 1000);
-    emit({ event: 'pool.ready', workers: supervisor.serving.length, wanted: supervisor.wanted, ms });
-  }
-
-  get #state(): PodState {
-    if (this.#shutdown.hasBegun) return 'draining';
-    return this.#hasBeenReady ? 'ready' : 'starting';
-  }
-
-  /** For the probes. */
-  #view(): View {
-    const { config } = this.#pool.settings;
-    const { failedStarts } = this.#totals;
-    return { state: this.#state, pool: this.#pool.supervisor, config, isJoined: this.#eventBus.hasBeenConnected, failedStarts };
-  }
-
-  /** For `/status`, `/metrics` and `/events`. */
-  #pod(): Pod {
-    const { balancing, resizer, supervisor, outputs } = this.#pool;
-    return {
-      version: VERSION,
-      policy: balancing.policy,
-      sizing: resizer.sizing,
-      state: this.#state,
-      supervisor,
-      totals: this.#totals,
-      resizes: resizer.resizes,
-      broadcasts: this.#eventBus.counts,
-      redis: this.#eventBus.redisCounters,
-      redisRefusals: this.#redis.refusals,
-      droppedLogLines: outputs.droppedLines,
-      memory: () => this.#memoryFacts(),
-      throttledSeconds: readUsage(readerBelow(), resizer.limits.usage).throttledSeconds,
-    };
-  }
-
-  /** For the heartbeat to the other pods. */
-  #ownPod(): OwnPod {
-    const { generation, serving, wanted, handles } = this.#pool.supervisor;
-    const { requests } = this.#totals.countersWith(handles);
-    const p99Ms = slowestP99Ms(handles);
-    return { version: VERSION, state: this.#state, generation, workers: serving.length, wanted, requests, p99Ms };
-  }
-
-  #memoryFacts(): MemoryFacts {
-    const { handles, memoryView } = this.#pool.supervisor;
-    const workers = handles.map(({ pid, snapshot }) => ({ pid, rssBytes: snapshot?.memory.rss ?? 0 }));
-    const processes = [{ pid: process.pid, rssBytes: memoryUsage().rss }, ...workers];
-    return {
-      usedBytes: this.#memorySum.of(processes, performance.now()),
-      headroomBytes: memoryView.headroom?.bytes ?? null,
-      freshWorkerBytes: memoryView.freshWorkerBytes ?? null,
-      restart: memoryView.restart.kind,
-    };
+    if (state === 'refused' && this.#view.state === 'starting') this.#shutdown.abort(ExitCode.badConfig, message);
   }
 }
 

@@ -1,0 +1,109 @@
+/**
+ * The state of this pod, and the views of it: for the probes, for `/status`, `/metrics` and `/events`, and for the other pods.
+ */
+import { createRequire } from 'node:module';
+import { MemorySum } from '../admin/memory-sum.ts';
+import { type Readiness, readiness, type View, whyNotStarted } from '../admin/readiness.ts';
+import { type MemoryFacts, type Pod, type PodState, slowestP99Ms } from '../admin/status.ts';
+import type { Totals } from '../admin/totals.ts';
+import type { Pool } from '../pool/pool.ts';
+import { readerBelow } from '../resources/cgroup.ts';
+import { memoryUsage, readUsage } from '../resources/usage.ts';
+import type { EventBus } from '../state/event-bus.ts';
+import type { OwnPod } from '../state/peers.ts';
+import type { RedisHealth } from './redis-health.ts';
+import type { Shutdown } from './shutdown.ts';
+
+// Not imported: the file is outside of what the package compiles.
+export const VERSION = (createRequire(import.meta.url)('../../package.json') as { version: string }).version;
+
+export interface PodViewContext {
+  pool: Pool;
+  totals: Totals;
+  shutdown: Shutdown;
+  eventBus: EventBus;
+  redis: RedisHealth;
+}
+
+export class PodView {
+  readonly #context: PodViewContext;
+  readonly #memorySum = new MemorySum();
+  #hasBeenReady = false;
+
+  constructor(context: PodViewContext) {
+    this.#context = context;
+  }
+
+  get state(): PodState {
+    if (this.#context.shutdown.hasBegun) return 'draining';
+    return this.#hasBeenReady ? 'ready' : 'starting';
+  }
+
+  /** To be called after every change: becomes ready once nothing is missing, and remains so until the shutdown. */
+  checkReady(): void {
+    if (this.state !== 'starting' || this.whyNotStarted() !== undefined) return;
+    this.#hasBeenReady = true;
+    const { supervisor, emit } = this.#context.pool;
+    const ms = Math.round(process.uptime() * 1000);
+    emit({ event: 'pool.ready', workers: supervisor.serving.length, wanted: supervisor.wanted, ms });
+  }
+
+  /** The answer of `/readyz`. */
+  readiness(): Readiness {
+    return readiness(this.#view());
+  }
+
+  /** Why `/startupz` says no; undefined if it says yes. */
+  whyNotStarted(): string | undefined {
+    return whyNotStarted(this.#view());
+  }
+
+  /** For `/status`, `/metrics` and `/events`. */
+  pod(): Pod {
+    const { pool, totals, eventBus, redis } = this.#context;
+    const { balancing, resizer, supervisor, outputs } = pool;
+    return {
+      version: VERSION,
+      policy: balancing.policy,
+      sizing: resizer.sizing,
+      state: this.state,
+      supervisor,
+      totals,
+      resizes: resizer.resizes,
+      broadcasts: eventBus.counts,
+      redis: eventBus.redisCounters,
+      redisRefusals: redis.refusals,
+      droppedLogLines: outputs.droppedLines,
+      memory: () => this.#memory(),
+      throttledSeconds: readUsage(readerBelow(), resizer.limits.usage).throttledSeconds,
+    };
+  }
+
+  /** For the heartbeat to the other pods. */
+  ownPod(): OwnPod {
+    const { pool, totals } = this.#context;
+    const { generation, serving, wanted, handles } = pool.supervisor;
+    const { requests } = totals.countersWith(handles);
+    const p99Ms = slowestP99Ms(handles);
+    return { version: VERSION, state: this.state, generation, workers: serving.length, wanted, requests, p99Ms };
+  }
+
+  #view(): View {
+    const { pool, totals, eventBus } = this.#context;
+    const { config } = pool.settings;
+    const { failedStarts } = totals;
+    return { state: this.state, pool: pool.supervisor, config, isJoined: eventBus.hasBeenConnected, failedStarts };
+  }
+
+  #memory(): MemoryFacts {
+    const { handles, memoryView } = this.#context.pool.supervisor;
+    const workers = handles.map(({ pid, snapshot }) => ({ pid, rssBytes: snapshot?.memory.rss ?? 0 }));
+    const processes = [{ pid: process.pid, rssBytes: memoryUsage().rss }, ...workers];
+    return {
+      usedBytes: this.#memorySum.of(processes, performance.now()),
+      headroomBytes: memoryView.headroom?.bytes ?? null,
+      freshWorkerBytes: memoryView.freshWorkerBytes ?? null,
+      restart: memoryView.restart.kind,
+    };
+  }
+}
