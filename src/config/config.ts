@@ -6,9 +6,9 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Expected } from './parse.ts';
-import { MAX_SECRET_BYTES, parseRedisUrl, type RedisAddress, readSmallFile } from './secrets.ts';
-import { type Config, type Variable, variables } from './variables.ts';
+import type { Expected, Variable } from './parse.ts';
+import { certificatesOf, MAX_SECRET_BYTES, parseRedisUrl, type RedisAddress, readSmallFile } from './secrets.ts';
+import { type Config, variables } from './variables.ts';
 
 export type { WorkerCount } from './parse.ts';
 export type { Config, Policy } from './variables.ts';
@@ -160,6 +160,14 @@ function given(
     : undefined;
 }
 
+/** The names of the variables that differ between two configurations and cannot change at run time. */
+export function fixedChanges(before: Config, after: Config): string[] {
+  const rows = Object.entries<Variable<unknown>>(variables) as [keyof Config, Variable<unknown>][];
+  return rows
+    .filter(([key, { fixed }]) => fixed && JSON.stringify(before[key]) !== JSON.stringify(after[key]))
+    .map(([, { name }]) => name);
+}
+
 /** Problems that no variable has alone. */
 function contradictions(config: Config): string[] {
   const found: string[] = [];
@@ -199,22 +207,6 @@ function loginProblems(config: Config): string[] {
   if (redisCaFile !== undefined && !(url?.tls || (redisTls && url === undefined)))
     found.push('REDIS_CA_FILE must go with a REDIS_URL of rediss://, or with REDIS_TLS, got neither');
   return found;
-}
-
-/** A bundle of all public authorities has about 220 KB. */
-const MAX_CA_BYTES = 1 << 20;
-
-/** @throws Expected */
-function certificatesOf(path: string): string {
-  const pem = readSmallFile(path, MAX_CA_BYTES);
-  // Loaded only here: most primaries need no certificate.
-  const { X509Certificate } = process.getBuiltinModule('node:crypto');
-  try {
-    new X509Certificate(pem);
-    return pem;
-  } catch {
-    throw new Expected(`a file of PEM certificates, got ${JSON.stringify(path)}, which has none`);
-  }
 }
 
 function readText(path: string): string | NodeJS.ErrnoException {

@@ -9,6 +9,46 @@ export class Expected extends Error {}
 /** @throws Expected */
 export type Parser<T> = (text: string) => T;
 
+/** A row of the table of environment variables (variables.ts). */
+export interface Variable<T> {
+  name: string;
+  /** Parsed like a given value; `undefined` if the variable may be unset. */
+  fallback: string | undefined;
+  parse: Parser<T>;
+  /** One line for the README's table. */
+  help: string;
+  /** The default in the README's table, if the fallback alone would not be clear. */
+  shown?: string;
+  /** Read if `name` is unset. */
+  alias?: string;
+  /** May be given as `<name>_FILE`, and its value is never printed. */
+  secret?: true;
+  /** A rolling restart cannot change it: the primary's sockets, its log and its event bus exist already. */
+  fixed?: true;
+  /** Fallback outside production. */
+  development?: string;
+}
+
+type Extra = Pick<Variable<unknown>, 'shown' | 'alias' | 'secret' | 'fixed' | 'development'>;
+
+/** A variable that always has a value. */
+export const variable = <T>(name: string, fallback: string, parse: Parser<T>, help: string, extra: Extra = {}): Variable<T> => ({
+  name,
+  fallback,
+  parse,
+  help,
+  ...extra,
+});
+
+/** A variable that may be unset. */
+export const optional = <T>(name: string, parse: Parser<T>, help: string, extra: Extra = {}): Variable<T | undefined> => ({
+  name,
+  fallback: undefined,
+  parse,
+  help,
+  ...extra,
+});
+
 /** The configured number of workers (NODE_CLUSTER_WORKERS). `share` is above 0 and at most 1. */
 export type WorkerCount =
   | { kind: 'auto' }

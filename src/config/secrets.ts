@@ -90,6 +90,22 @@ function visible(path: string): string {
   return `a path that does not exist below ${JSON.stringify(folder)}`;
 }
 
+/** A bundle of all public authorities has about 220 KB. */
+const MAX_CA_BYTES = 1 << 20;
+
+/** The content of a file of PEM certificates. @throws Expected */
+export function certificatesOf(path: string): string {
+  const pem = readSmallFile(path, MAX_CA_BYTES);
+  // Loaded only here: most primaries need no certificate.
+  const { X509Certificate } = process.getBuiltinModule('node:crypto');
+  try {
+    new X509Certificate(pem);
+    return pem;
+  } catch {
+    throw new Expected(`a file of PEM certificates, got ${JSON.stringify(path)}, which has none`);
+  }
+}
+
 const DEFAULT_PORT = 6379;
 
 /** The address of a Redis server, and its login if the URL has one. */

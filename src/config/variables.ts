@@ -12,51 +12,16 @@ import {
   list,
   milliseconds,
   nodeOptions,
-  type Parser,
+  optional,
   port,
   sampled,
   text,
+  type Variable,
+  variable,
   wholeNumber,
   workerCount,
 } from './parse.ts';
 import { bearerToken, credential, keyList, redisUrl } from './secrets.ts';
-
-export interface Variable<T> {
-  name: string;
-  /** Parsed like a given value; `undefined` if the variable may be unset. */
-  fallback: string | undefined;
-  parse: Parser<T>;
-  /** One line for the README's table. */
-  help: string;
-  /** The default in the README's table, if the fallback alone would not be clear. */
-  shown?: string;
-  /** Read if `name` is unset. */
-  alias?: string;
-  /** May be given as `<name>_FILE`, and its value is never printed. */
-  secret?: true;
-  /** Fallback outside production. */
-  development?: string;
-}
-
-type Extra = Pick<Variable<unknown>, 'shown' | 'alias' | 'secret' | 'development'>;
-
-/** A variable that always has a value. */
-export const variable = <T>(name: string, fallback: string, parse: Parser<T>, help: string, extra: Extra = {}): Variable<T> => ({
-  name,
-  fallback,
-  parse,
-  help,
-  ...extra,
-});
-
-/** A variable that may be unset. */
-export const optional = <T>(name: string, parse: Parser<T>, help: string, extra: Extra = {}): Variable<T | undefined> => ({
-  name,
-  fallback: undefined,
-  parse,
-  help,
-  ...extra,
-});
 
 /** The balancing policies: where a new connection goes. Their rules are in balancing/policy.ts. */
 export const POLICY_HELP = {
@@ -88,6 +53,7 @@ export const variables = {
     'least-connections',
     anyOf(POLICIES),
     `how connections reach the workers: ${POLICIES.map(name => `\`${name}\``).join(', ')} (see Balancing)`,
+    { fixed: true },
   ),
   rebalanceKeepalive: variable(
     'REBALANCE_KEEPALIVE',
@@ -104,10 +70,15 @@ export const variables = {
       shown: 'the demo app',
     },
   ),
-  host: variable('HOST', ANY_ADDRESS, text, 'address the app listens on', { shown: SHOWN_ANY_ADDRESS }),
-  port: variable('PORT', '3000', port, 'port the app listens on'),
-  adminHost: variable('ADMIN_HOST', ANY_ADDRESS, text, 'address of the read-only admin port', { shown: SHOWN_ANY_ADDRESS }),
-  adminPort: variable('ADMIN_PORT', '9090', port, 'read-only admin port (probes, metrics, status); `0` turns it off'),
+  host: variable('HOST', ANY_ADDRESS, text, 'address the app listens on', { shown: SHOWN_ANY_ADDRESS, fixed: true }),
+  port: variable('PORT', '3000', port, 'port the app listens on', { fixed: true }),
+  adminHost: variable('ADMIN_HOST', ANY_ADDRESS, text, 'address of the read-only admin port', {
+    shown: SHOWN_ANY_ADDRESS,
+    fixed: true,
+  }),
+  adminPort: variable('ADMIN_PORT', '9090', port, 'read-only admin port (probes, metrics, status); `0` turns it off', {
+    fixed: true,
+  }),
   adminToken: optional(
     'ADMIN_TOKEN',
     bearerToken,
@@ -120,6 +91,7 @@ export const variables = {
     'Unix socket of the control plane, mode 0600; nothing that changes state is reachable over TCP',
     {
       shown: '`bosun-<port>.sock` in the temp dir',
+      fixed: true,
     },
   ),
   shutdownDelayMs: variable(
@@ -156,6 +128,7 @@ export const variables = {
     '30000',
     milliseconds(),
     'a worker whose event loop is blocked this long is replaced; `0` off',
+    { fixed: true },
   ),
   workerNodeOptions: optional(
     'WORKER_NODE_OPTIONS',
@@ -250,12 +223,14 @@ export const variables = {
     'false',
     flag,
     'events go through a Redis Stream: a pod that was cut off gets the last 10,000 of them when it is back; the same for every pod',
+    { fixed: true },
   ),
   broadcastRetained: variable(
     'BROADCAST_RETAINED',
     'configUpdate',
     list,
     'names of the events whose last value new workers and pods begin with',
+    { fixed: true },
   ),
   sessionKeys: optional(
     'SESSION_KEYS',
@@ -287,15 +262,17 @@ export const variables = {
     wholeNumber(1, 400 * 86400),
     'a session that is not used for this long is gone',
   ),
-  diagnosticsDir: variable('DIAGNOSTICS_DIR', tmpdir(), text, 'heap snapshots, CPU profiles', { shown: 'temp dir' }),
-  sizingRoot: variable('SIZING_ROOT', '/', text, 'reads `/proc` and `/sys` below another folder: to replay a support case'),
+  diagnosticsDir: variable('DIAGNOSTICS_DIR', tmpdir(), text, 'heap snapshots, CPU profiles', { shown: 'temp dir', fixed: true }),
+  sizingRoot: variable('SIZING_ROOT', '/', text, 'reads `/proc` and `/sys` below another folder: to replay a support case', {
+    fixed: true,
+  }),
   logRequests: variable(
     'LOG_REQUESTS',
     'false',
     sampled,
     'a log line for each answered request (`true`), or for a share of them (`5%`); never its query',
   ),
-  logLevel: variable('LOG_LEVEL', 'info', anyOf(LOG_LEVELS), 'pino levels'),
+  logLevel: variable('LOG_LEVEL', 'info', anyOf(LOG_LEVELS), 'pino levels', { fixed: true }),
 } satisfies Record<string, Variable<unknown>>;
 
 type Values = { [K in keyof typeof variables]: (typeof variables)[K] extends Variable<infer T> ? T : never };

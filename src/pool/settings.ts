@@ -6,6 +6,7 @@ import {
   type Config,
   ConfigError,
   type Environment,
+  fixedChanges,
   readEnvironment,
   readSettings,
   type SecretTexts,
@@ -16,22 +17,6 @@ import { nodeOptions } from '../config/parse.ts';
 import { isThere, type Release, releaseAt, workingDirectory } from '../config/working-directory.ts';
 import { judgeNodeOptions, type NodeOptions } from '../resources/node-options.ts';
 import { generateSessionKey } from '../state/session-keys.ts';
-
-/** What a running primary can't change: its sockets are open, and its log is. */
-const FIXED = {
-  host: 'HOST',
-  port: 'PORT',
-  adminHost: 'ADMIN_HOST',
-  adminPort: 'ADMIN_PORT',
-  policy: 'NODE_CLUSTER_SCHED_POLICY',
-  controlSocket: 'CONTROL_SOCKET',
-  diagnosticsDir: 'DIAGNOSTICS_DIR',
-  sizingRoot: 'SIZING_ROOT',
-  logLevel: 'LOG_LEVEL',
-  broadcastRetained: 'BROADCAST_RETAINED',
-  broadcastDurable: 'BROADCAST_DURABLE',
-  workerHeartbeatTimeoutMs: 'WORKER_HEARTBEAT_TIMEOUT_MS',
-} as const satisfies Partial<Record<keyof Config, string>>;
 
 /** Everything that a generation of workers starts with. */
 interface Loaded {
@@ -110,12 +95,8 @@ export class Settings {
     const before = this.#loaded;
     enter(this.#directory);
     const loaded = this.#load();
-    const changed = Object.entries(FIXED).filter(
-      ([key]) =>
-        JSON.stringify(loaded.config[key as keyof typeof FIXED]) !== JSON.stringify(this.config[key as keyof typeof FIXED]),
-    );
-    if (changed.length > 0)
-      throw new ConfigError(changed.map(([, name]) => `${name} cannot change at run time; restart the primary`));
+    const changed = fixedChanges(this.config, loaded.config);
+    if (changed.length > 0) throw new ConfigError(changed.map(name => `${name} cannot change at run time; restart the primary`));
     this.#loaded = loaded;
     return () => {
       this.#loaded = before;
