@@ -23,7 +23,7 @@ const MAY_IMPORT: Record<string, string[]> = {
   demo: ['index.ts'],
   'index.ts': LEAVES,
   protocol: ['config'],
-  log: ['config'],
+  log: ['config', 'protocol'],
   config: [],
 };
 

@@ -4,6 +4,7 @@
  */
 import { createRequire } from 'node:module';
 import type { DestinationStream, Logger } from 'pino';
+import type { EventLog } from '../protocol/log-events.ts';
 
 const SECRET_FIELDS = ['password', 'secret', 'token', 'authorization', 'cookie', 'redisUrl', 'sessionKeys'];
 /** ioredis' errors carry the command that failed: sessions, and what else the app keeps in Redis. */
@@ -17,15 +18,16 @@ const MAX_BUFFERED_BYTES = 8 << 20;
 /** The longest time that an exit waits for output which is still buffered in this process. */
 const FLUSH_TIMEOUT_MS = 1000;
 
+/** The app's logger, for any line. */
 export type Log = Logger;
-/** Returns the logger of the process. */
-export type LogSource = () => Log;
+/** Returns the logger of the process, for the kit's own events. */
+export type LogSource = () => EventLog;
 
 /**
  * Makes a logger whose lines carry `fields` and go to `write`. pino is loaded with the first line: this saves 14 ms in each fork and in a quiet
  * worker.
  */
-export function createLog(level: string, fields: Record<string, unknown>, write: DestinationStream['write']): LogSource {
+export function createLog(level: string, fields: Record<string, unknown>, write: DestinationStream['write']): () => Log {
   let log: Log | undefined;
   return () => {
     log ??= openLog(level, fields, write);
@@ -40,7 +42,7 @@ function openLog(level: string, fields: Record<string, unknown>, write: Destinat
 }
 
 /** The logger of worker number `worker`. Opens standard output with the first line: this saves a quiet worker 4 ms. */
-export function createWorkerLog(level: string, worker: number): LogSource {
+export function createWorkerLog(level: string, worker: number): () => Log {
   let dropped = 0;
   let isOpen = false;
   const log = createLog(level, { pid: process.pid, worker }, line => {

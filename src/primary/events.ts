@@ -3,7 +3,9 @@
  * loaded after the first fork. An event that a listener emits comes after the current one.
  */
 import type { LogSource } from '../log/log.ts';
-import { type Emit, type EventListener, type EventName, type EventOf, type LifecycleEvent, LOGGED } from '../protocol/events.ts';
+import { reportOf } from '../protocol/api.ts';
+import type { Emit, EventListener, LifecycleEvent } from '../protocol/events.ts';
+import { type Level, LOG_EVENTS, type LogEvent, type LogEventName } from '../protocol/log-events.ts';
 
 interface Entry {
   event: LifecycleEvent;
@@ -53,10 +55,34 @@ export class Events {
   }
 }
 
-function writeLine<Name extends EventName>(log: LogSource, event: EventOf<Name>): void {
-  const logged = LOGGED[event.event as Name];
-  if (logged === false) return;
-  const level = typeof logged.level === 'function' ? logged.level(event) : logged.level;
-  if (level === undefined) return;
-  log()[level](logged.line?.(event) ?? event);
+/** Writes the events that LOG_EVENTS has, with the fields that they have there. */
+function writeLine(log: LogSource, event: LifecycleEvent): void {
+  switch (event.event) {
+    case 'worker.exit': {
+      const { worker, workerPid, reason, failure, fingerprint, drain, isFailure } = event;
+      const fields = { worker, workerPid, reason, failure, fingerprint, ...(drain && { drain: reportOf(drain) }) };
+      log()[isFailure ? 'error' : 'info']({ event: event.event, ...fields });
+      break;
+    }
+    case 'worker.replace':
+      log()[event.reason === 'hung' ? 'error' : 'info'](event);
+      break;
+    case 'worker.malformed-message': {
+      const { isFirst, ...line } = event;
+      if (isFirst) log().warn(line);
+      break;
+    }
+    default:
+      if (isLogged(event)) writeAsItIs(log, event);
+  }
+}
+
+type Logged = LogEvent<LogEventName>;
+
+const isLogged = (event: { event: string }): event is Logged => Object.hasOwn(LOG_EVENTS, event.event);
+
+function writeAsItIs(log: LogSource, event: Logged): void {
+  const [level] = LOG_EVENTS[event.event].levels;
+  const logger: Readonly<Record<Level, (line: never) => void>> = log();
+  logger[level](event as never); // its type is that of the table's entry, and so is its level
 }

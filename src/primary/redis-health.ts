@@ -95,7 +95,8 @@ export class RedisHealth {
 
   #write(owner: Owner, { state, message }: Known): void {
     const whose = owner === 'primary' ? { connection: owner } : { worker: owner };
-    this.#log()[state === 'ready' ? 'info' : 'warn']({ event: `redis.${state}`, ...whose, message });
+    if (state === 'ready') this.#log().info({ event: 'redis.ready', ...whose, message });
+    else this.#log().warn({ event: `redis.${state}`, ...whose, message });
   }
 }
 

@@ -1,10 +1,9 @@
 /**
- * The facts of a pod's life, each emitted once (primary/events.ts). The log, the history with `/events`, the totals and the shutdown
- * listen. An event's name is that of its log line, where it has one.
+ * The facts of a pool's life, each emitted once (primary/events.ts). The log, the history with `/events`, the totals and the shutdown
+ * listen. An event with a name of log-events.ts is logged, with the fields that it has there.
  */
-import type { Policy } from '../config/config.ts';
-import { reportOf } from './api.ts';
-import type { Drain, ErrorReport, ExitCode, ExitReason, OpenRequest, Snapshot } from './messages.ts';
+import type { LogEvent } from './log-events.ts';
+import type { Drain, ErrorReport, ExitReason, OpenRequest, Snapshot } from './messages.ts';
 
 /** A worker by its number and its process. */
 interface WorkerFields {
@@ -37,57 +36,45 @@ export interface WorkerExit extends WorkerFields {
 
 export type LifecycleEvent =
   | ({ event: 'worker.starting'; generation: number } & WorkerFields)
-  | ({ event: 'worker.ready'; generation: number; ms: number } & WorkerFields)
+  | LogEvent<'worker.ready'>
   | ({ event: 'worker.cordoned' } & WorkerFields)
   | ({ event: 'worker.uncordoned' } & WorkerFields)
   | ({ event: 'worker.draining'; reason: ExitReason } & WorkerFields)
   | WorkerExit
-  /** `stack` has a line per frame, or is `unavailable`. */
-  | ({ event: 'worker.hung'; stack: string[] | string } & WorkerFields)
-  /** A message of the worker was dropped; `isFirst`: of this worker. */
-  | ({ event: 'worker.malformed-message'; error: string; isFirst: boolean } & WorkerFields)
-  /** A worker that cannot start says why. */
-  | { event: 'worker.failed'; worker: number; stage: 'app' | 'listen'; error: string; stack: string }
-  /** The pool replaces a worker by its own decision. */
-  | ({ event: 'worker.replace'; reason: ExitReason } & WorkerFields)
-  | { event: 'worker.replace-failed'; worker: number; reason: ExitReason; error: string }
+  | LogEvent<'worker.hung'>
+  /** `isFirst`: of this worker. */
+  | (LogEvent<'worker.malformed-message'> & { isFirst: boolean })
+  | LogEvent<'worker.failed'>
+  | LogEvent<'worker.replace'>
+  | LogEvent<'worker.replace-failed'>
   /** A step of a replacement, in words for the operator. */
   | { event: 'replacement.step'; reason: ExitReason; text: string }
-  | { event: 'recycling.pointless'; why: string }
+  | LogEvent<'recycling.pointless'>
   /** All wanted workers served at the same time for the first time, or some did and the others went on failing. */
   | { event: 'pool.started' }
-  /** The pod is ready: it has started, and is connected to Redis where one is configured. */
-  | { event: 'pool.ready'; workers: number; wanted: number; ms: number }
-  | { event: 'pool.scale'; from: number; to: number }
-  | { event: 'pool.scale-failed'; from: number; to: number; error: string }
-  | { event: 'pool.scale-refused'; workers: number; warning: string }
-  | { event: 'pool.backoff'; ms: number; failures: number }
-  | { event: 'pool.restart'; generation: number; workers: number }
-  | { event: 'pool.restarted'; generation: number }
-  | { event: 'pool.restart-failed'; generation: number; error: string }
-  | { event: 'pool.restart-refused'; why: string }
-  | { event: 'reload.refused'; problems: readonly string[] }
-  | {
-      event: 'sizing.changed';
-      workers: number;
-      reason: string;
-      heapPerWorkerMb: number | null;
-      quota: number | null;
-      memoryLimitBytes: number | null;
-    }
-  | { event: 'balancing.policy'; policy: Policy; before: Policy }
-  | { event: 'session.keys-rotated'; keys: number }
-  | { event: 'signal'; command: string }
-  | { event: 'app.listening'; url: string }
-  | { event: 'shutdown.delay'; ms: number }
-  | { event: 'shutdown.drain'; workers: number; timeoutMs: number }
-  | { event: 'drain.waiting'; worker: number; open: number; requests: OpenRequest[] }
-  /** Connections that no worker has accepted. */
-  | { event: 'shutdown.unserved'; connections: number }
-  | { event: 'shutdown.unacknowledged'; connections: number; bytes: number }
-  | { event: 'shutdown.cut'; requests: number }
-  | { event: 'primary.abort'; code: ExitCode; error: string }
-  | { event: 'primary.exit'; code: ExitCode };
+  | LogEvent<'pool.ready'>
+  | LogEvent<'pool.scale'>
+  | LogEvent<'pool.scale-failed'>
+  | LogEvent<'pool.scale-refused'>
+  | LogEvent<'pool.backoff'>
+  | LogEvent<'pool.restart'>
+  | LogEvent<'pool.restarted'>
+  | LogEvent<'pool.restart-failed'>
+  | LogEvent<'pool.restart-refused'>
+  | LogEvent<'reload.refused'>
+  | LogEvent<'sizing.changed'>
+  | LogEvent<'balancing.policy'>
+  | LogEvent<'session.keys-rotated'>
+  | LogEvent<'signal'>
+  | LogEvent<'app.listening'>
+  | LogEvent<'shutdown.delay'>
+  | LogEvent<'shutdown.drain'>
+  | LogEvent<'drain.waiting'>
+  | LogEvent<'shutdown.unserved'>
+  | LogEvent<'shutdown.unacknowledged'>
+  | LogEvent<'shutdown.cut'>
+  | LogEvent<'primary.abort'>
+  | LogEvent<'primary.exit'>;
 
 export type EventName = LifecycleEvent['event'];
 export type EventOf<Name extends EventName> = Extract<LifecycleEvent, { event: Name }>;
@@ -97,67 +84,3 @@ export type Emit = (event: LifecycleEvent) => void;
 
 /** Called with each fact in order; `at` is milliseconds since the epoch. */
 export type EventListener = (event: LifecycleEvent, at: number) => void;
-
-type Level = 'debug' | 'info' | 'warn' | 'error' | 'fatal';
-
-interface Logged<Name extends EventName> {
-  /** Undefined: this one is not logged. */
-  level: Level | ((event: EventOf<Name>) => Level | undefined);
-  /** Makes the line; where it is missing, the line is the event itself. */
-  line?: (event: EventOf<Name>) => object;
-}
-
-/** How each fact is logged; `false`: not at all. */
-export const LOGGED: { readonly [Name in EventName]: Logged<Name> | false } = {
-  'worker.starting': false,
-  'worker.ready': { level: 'info' },
-  'worker.cordoned': false,
-  'worker.uncordoned': false,
-  'worker.draining': false,
-  'worker.exit': {
-    level: ({ isFailure }) => (isFailure ? 'error' : 'info'),
-    line: ({ event, worker, workerPid, reason, failure, fingerprint, drain }) => ({
-      event,
-      worker,
-      workerPid,
-      reason,
-      failure,
-      fingerprint,
-      ...(drain && { drain: reportOf(drain) }),
-    }),
-  },
-  'worker.hung': { level: 'error' },
-  'worker.malformed-message': {
-    level: ({ isFirst }) => (isFirst ? 'warn' : undefined),
-    line: ({ isFirst: _, ...line }) => line,
-  },
-  'worker.failed': { level: 'error' },
-  'worker.replace': { level: ({ reason }) => (reason === 'hung' ? 'error' : 'info') },
-  'worker.replace-failed': { level: 'error' },
-  'replacement.step': false,
-  'recycling.pointless': { level: 'warn' },
-  'pool.started': false,
-  'pool.ready': { level: 'info' },
-  'pool.scale': { level: 'info' },
-  'pool.scale-failed': { level: 'error' },
-  'pool.scale-refused': { level: 'warn' },
-  'pool.backoff': { level: 'warn' },
-  'pool.restart': { level: 'info' },
-  'pool.restarted': { level: 'info' },
-  'pool.restart-failed': { level: 'error' },
-  'pool.restart-refused': { level: 'error' },
-  'reload.refused': { level: 'error' },
-  'sizing.changed': { level: 'info' },
-  'balancing.policy': { level: 'info' },
-  'session.keys-rotated': { level: 'info' },
-  signal: { level: 'info' },
-  'app.listening': { level: 'info' },
-  'shutdown.delay': { level: 'info' },
-  'shutdown.drain': { level: 'info' },
-  'drain.waiting': { level: 'info' },
-  'shutdown.unserved': { level: 'warn' },
-  'shutdown.unacknowledged': { level: 'warn' },
-  'shutdown.cut': { level: 'warn' },
-  'primary.abort': { level: 'fatal' },
-  'primary.exit': { level: 'info' },
-};

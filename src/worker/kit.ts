@@ -5,8 +5,9 @@ import { createRequire } from 'node:module';
 import type Koa from 'koa';
 import type { Config } from '../config/config.ts';
 import type { Kit } from '../index.ts';
-import type { Log, LogSource } from '../log/log.ts';
+import type { Log } from '../log/log.ts';
 import { MAX_METRICS, MAX_VALUES } from '../protocol/app-metric-shapes.ts';
+import type { EventLog } from '../protocol/log-events.ts';
 import type { AppMetric, Broadcast } from '../protocol/messages.ts';
 import { broadcastOf } from '../state/broadcast.ts';
 import type { RedisClient } from '../state/redis.ts';
@@ -21,9 +22,14 @@ const COLLECT_TIMEOUT_MS = 500;
 
 type Handler = (data: unknown) => unknown;
 
+/** The event that is logged when code of the app throws. */
+type Failed =
+  | { event: 'upgrade.handler-failed' | 'worker.close-handler-failed' }
+  | { event: 'broadcast.handler-failed'; name: string };
+
 interface Parts {
   config: Config;
-  log: LogSource;
+  log: () => Log;
   workerId: number;
   redis: RedisClient | undefined;
   sessionKeys: SessionKeys;
@@ -58,6 +64,11 @@ export class WorkerKit implements Kit {
 
   get log(): Log {
     return this.#parts.log();
+  }
+
+  /** The same for the kit's own events. */
+  get #log(): EventLog {
+    return this.log;
   }
 
   get session(): Koa.Middleware {
@@ -128,7 +139,7 @@ export class WorkerKit implements Kit {
       this.#warnOfTooMany(this.#lastMetrics);
       this.#collectFails = false;
     } catch (error) {
-      if (!this.#collectFails) this.log.error({ event: 'metrics.collect-failed', err: loggable(error) });
+      if (!this.#collectFails) this.#log.error({ event: 'metrics.collect-failed', err: loggable(error) });
       this.#collectFails = true;
     }
   }
@@ -138,7 +149,7 @@ export class WorkerKit implements Kit {
     if (this.#hasTooMany || (metrics.length <= MAX_METRICS && values <= MAX_VALUES)) return;
     this.#hasTooMany = true;
     const warning = `/metrics shows the first ${MAX_METRICS} metrics of the app, with ${MAX_VALUES} values in all, and drops the rest`;
-    this.log.warn({ event: 'metrics.too-many', metrics: metrics.length, values, warning });
+    this.#log.warn({ event: 'metrics.too-many', metrics: metrics.length, values, warning });
   }
 
   deliver(event: string, json: string): void {
@@ -154,12 +165,12 @@ export class WorkerKit implements Kit {
   }
 
   /** Runs code of the app, at once: where it throws or rejects, `failed` is logged, and that costs nobody else anything. False then. */
-  async #guarded(failed: { event: string; name?: string }, run: () => unknown): Promise<boolean> {
+  async #guarded(failed: Failed, run: () => unknown): Promise<boolean> {
     try {
       await run();
       return true;
     } catch (error) {
-      this.log.error({ ...failed, err: loggable(error) });
+      this.#log.error({ ...failed, err: loggable(error) });
       return false;
     }
   }

@@ -207,8 +207,8 @@ export class Serving {
     this.#gate?.onResponse(ms);
   }
 
-  #logRequest({ method, url = '' }: IncomingMessage, status: number, ms: number): void {
-    const path = url.split('?', 1)[0]; // the query may hold secrets
+  #logRequest({ method = '', url = '' }: IncomingMessage, status: number, ms: number): void {
+    const [path = ''] = url.split('?', 1); // the query may hold secrets
     this.#log().info({ event: 'request', method, path, status, ms: Math.round(ms * 10) / 10 });
   }
 }

@@ -5,7 +5,7 @@
 import type { RequestListener } from 'node:http';
 import { PortError } from '../balancing/listener.ts';
 import { type Config, type Inherited, usesRedis } from '../config/config.ts';
-import { createWorkerLog, type LogSource } from '../log/log.ts';
+import { createWorkerLog, type Log } from '../log/log.ts';
 import { isEnvelope } from '../protocol/envelope.ts';
 import { parseToWorker } from '../protocol/message-shapes.ts';
 import { type Broadcast, type Diagnosis, type DiagnosisTarget, KEYS_EVENT, type ToWorker } from '../protocol/messages.ts';
@@ -32,7 +32,7 @@ export function runWorker(config: Config, id: number, inherited: Inherited): voi
 class Worker implements ChannelHandler {
   readonly #config: Config;
   readonly #id: number;
-  readonly #log: LogSource;
+  readonly #log: () => Log;
   readonly #stats = new Stats();
   /** The last event of each retained name, as JSON. */
   readonly #retained = new Map<string, string>();

@@ -1,0 +1,252 @@
+/**
+ * Every event that the kit logs: its level, what it means, its fields. The log calls are typed by it (`EventLog`), and docs/log-events.md
+ * is made of it. Each line also has `level`, `time` and `pid`, and `worker` where a worker writes it.
+ */
+import type { Policy } from '../config/config.ts';
+import type { DrainReport } from './api.ts';
+import type { ExitCode, ExitReason, OpenRequest } from './messages.ts';
+
+export type Level = 'debug' | 'info' | 'warn' | 'error' | 'fatal';
+
+/** `T` is the type of its value, `type` the same in words. */
+interface Field<T, Optional extends boolean = false> {
+  meaning: string;
+  type: string;
+  isOptional: Optional;
+  /** Never set. */
+  value?: T;
+}
+type Fields = Record<string, Field<unknown, boolean>>;
+
+interface Entry<L extends Level, F extends Fields> {
+  /** More than one where it depends on the fields; the first is the usual one. */
+  levels: readonly [L, ...L[]];
+  meaning: string;
+  fields: F;
+}
+
+const field =
+  <T>(type: string) =>
+  (meaning: string): Field<T> => ({ meaning, type, isOptional: false });
+const optional = <T>({ meaning, type }: Field<T>): Field<T, true> => ({ meaning, type, isOptional: true });
+const count = field<number>('number');
+const text = field<string>('string');
+const error = text('the message of the error');
+const err = field<unknown>('error')('type, message and stack of the error');
+const worker = count('number of the worker');
+const workerPid = count('its process id');
+const reason = field<ExitReason>('string')('why it ends: see exit reasons');
+const generation = count('1, and one more with each rolling restart');
+const warning = text('what is wrong, and what to do');
+const stage = field<'app' | 'listen'>('string')('`app` while the app is loaded, `listen` when the port is opened');
+const requests = field<readonly OpenRequest[]>('list')('the oldest: method, path without query, age in ms, bytes sent');
+const redis = {
+  worker: optional(worker),
+  connection: optional(field<'primary'>('string')("`primary` for the primary's own connection")),
+  message: text('the state in words'),
+};
+
+const at =
+  <const L extends Level>(...levels: [L, ...L[]]) =>
+  <F extends Fields>(meaning: string, fields: F): Entry<L, F> => ({ levels, meaning, fields });
+const [debug, info, warn, failure, fatal] = [at('debug'), at('info'), at('warn'), at('error'), at('fatal')];
+
+export const LOG_EVENTS = {
+  // The primary: start and settings
+  'primary.start': info('The primary starts.', {
+    version: text('of koa-bosun'),
+    node: text('version of Node.js'),
+    workers: count('size of the pool'),
+    reason: text('what decided the size'),
+    heapPerWorkerMb: field<number | null>('number or null')('heap limit of each worker in MiB; null: the default of V8'),
+    policy: field<Policy>('string')('the balancing policy'),
+  }),
+  'balancing.fallback': warn('The policy is not the one that was set.', { warning }),
+  'balancing.policy': info('An operator has changed the policy.', {
+    policy: field<Policy>('string')('the new one'),
+    before: field<Policy>('string')('the old one'),
+  }),
+  'sizing.warning': warn('The size of the pool is questionable.', { warning }),
+  'sizing.skipped': debug('A file with limits was not used.', { file: text('its path'), why: text('the reason') }),
+  'sizing.changed': info('The limits of the container, or the setting, have changed.', {
+    workers: count('new size of the pool'),
+    reason: text('what decided the size'),
+    heapPerWorkerMb: field<number | null>('number or null')('heap limit of each worker in MiB'),
+    quota: field<number | null>('number or null')('CPU quota in CPUs'),
+    memoryLimitBytes: field<number | null>('number or null')('memory limit'),
+  }),
+  'node-options.warning': warn('An option in NODE_OPTIONS has no effect, or an unwanted one.', { warning }),
+  'session.keys-generated': warn('The session keys were generated for this start.', { warning }),
+  'session.keys-rotated': info('Every worker signs sessions with a new key.', { keys: count('how many keys are valid now') }),
+  'reload.refused': failure('A rolling restart found bad settings; the workers keep the old ones.', {
+    problems: field<readonly string[]>('list')('one sentence for each'),
+  }),
+  signal: info('The primary received a signal.', { command: text('what it means: `shutdown`, `restart`, …') }),
+  'admin.listening': info('The admin port is open.', { host: text('its address'), port: count('its port') }),
+  'admin.failed': failure('The admin port could not answer a request.', { err }),
+  'admin.connections-refused': warn('Connections to the admin port were refused; logged once a minute at most.', {
+    count: count('since the last such line'),
+    why: text('the reason of the last one'),
+  }),
+  'control.listening': info('The control socket is open.', { path: text('its path') }),
+  'control.unavailable': warn('The control socket cannot be opened; the pool runs without it.', {
+    path: text('its path'),
+    error,
+  }),
+  'metrics.renamed': warn("Metrics of the app have names of the kit's metrics.", {
+    metrics: field<readonly string[]>('list')('their names'),
+    warning,
+  }),
+  'log.dropped': warn('Log lines were dropped because their reader was too slow.', {
+    stream: field<'stdout' | 'stderr'>('string')('`stdout` or `stderr`'),
+    lines: count('since the last such line'),
+  }),
+  'orphan.ended': warn('A worker whose primary had died was ended, because it held the port.', {
+    workerPid,
+    primaryPid: count('process id of its primary'),
+  }),
+
+  // The pool
+  'app.listening': info('The first worker serves.', { url: text('the address of the app') }),
+  'pool.ready': info('The pod is ready.', {
+    workers: count('how many serve'),
+    wanted: count('size of the pool'),
+    ms: count('milliseconds since the start of the primary'),
+  }),
+  'pool.scale': info('The size of the pool changes.', { from: count('old size'), to: count('new size') }),
+  'pool.scale-failed': failure('A new worker did not start; the pool returns to its old size.', {
+    from: count('the size that failed'),
+    to: count('the size again'),
+    error,
+  }),
+  'pool.scale-refused': warn('More workers do not fit into memory.', { workers: count('the size that was refused'), warning }),
+  'pool.backoff': warn('Workers fail; the next start waits.', {
+    ms: count('milliseconds until the next start'),
+    failures: count('failures in a row'),
+  }),
+  'pool.restart': info('A rolling restart begins.', { generation, workers: count('how many workers are replaced') }),
+  'pool.restarted': info('A rolling restart has ended well.', { generation }),
+  'pool.restart-failed': failure('A rolling restart has failed.', { generation, error }),
+  'pool.restart-refused': failure('A restart was refused; every worker goes on.', { why: text('the reason') }),
+  'recycling.pointless': warn('Replacing workers for their memory frees none.', { why: text('the numbers') }),
+
+  // Workers, as the primary sees them
+  'worker.ready': info('A worker serves.', { worker, workerPid, generation, ms: count('milliseconds since its fork') }),
+  'worker.failed': failure('A worker cannot start.', { worker, stage, error, stack: text('with the causes') }),
+  'worker.exit': at('info', 'error')('A worker has exited; level `error` where it failed.', {
+    worker,
+    workerPid,
+    reason,
+    failure: optional(text('what happened')),
+    fingerprint: optional(text('of the message of its error, as on the admin port')),
+    drain: optional(field<DrainReport>('object')('requests finished and cut, connections handed over, times in ms')),
+  }),
+  'worker.hung': failure('A worker has not reported for WORKER_HEARTBEAT_TIMEOUT_MS, and is replaced.', {
+    worker,
+    workerPid,
+    stack: field<readonly string[] | string>('list or string')('what it was doing, a line per frame; or `unavailable`'),
+  }),
+  'worker.malformed-message': warn('A message of a worker was dropped; the first of each worker is logged.', {
+    worker,
+    workerPid,
+    error,
+  }),
+  'worker.replace': at('info', 'error')('The pool replaces a worker; level `error` where it hangs.', {
+    worker,
+    workerPid,
+    reason,
+  }),
+  'worker.replace-failed': failure('A worker could not be replaced, and goes on.', { worker, reason, error }),
+  'worker.diagnosed': info('A heap snapshot or CPU profile is complete.', {
+    worker,
+    kind: field<'heap-snapshot' | 'cpu-profile'>('string')('`heap-snapshot` or `cpu-profile`'),
+    file: optional(text('where it was written')),
+  }),
+  'worker.snapshot-refused': failure('A heap snapshot was refused or failed.', { worker, error }),
+  'request.cut': warn('A request ended without an answer, with its worker or at a deadline.', {
+    worker,
+    method: text('`UPGRADE` for a WebSocket; empty where the request had not fully arrived'),
+    path: text('without its query'),
+    ageMs: count('milliseconds since it began'),
+  }),
+
+  // The shutdown
+  'shutdown.delay': info('The shutdown begins: still accepting for SHUTDOWN_DELAY_MS.', { ms: count('milliseconds') }),
+  'shutdown.drain': info('The workers drain.', {
+    workers: count('how many'),
+    timeoutMs: count('milliseconds until the rest is aborted'),
+  }),
+  'drain.waiting': info('A draining worker still has open requests.', { worker, open: count('how many'), requests }),
+  'shutdown.unserved': warn('Connections that no worker has accepted were reset.', { connections: count('how many') }),
+  'shutdown.unacknowledged': warn('Clients have not acknowledged the end of their answers.', {
+    connections: count('how many'),
+    bytes: count('sent and not acknowledged'),
+  }),
+  'shutdown.cut': warn('Requests were aborted by the shutdown: the exit code is 1.', { requests: count('how many') }),
+  'primary.abort': fatal('The primary gives up.', {
+    code: field<ExitCode>('number')('the exit code that follows'),
+    error: text('why'),
+  }),
+  'primary.exit': info('The last line of the primary.', { code: field<ExitCode>('number')('its exit code') }),
+
+  // Redis
+  'redis.ready': info('A connection to Redis works.', redis),
+  'redis.unreachable': warn('Redis does not answer.', redis),
+  'redis.refused': warn('Redis rejects the password or the database.', redis),
+  'redis.faulty': warn('Redis breaks its protocol, or sends too much.', redis),
+  'redis.refusing': warn('Redis refuses a command; logged when it begins.', {
+    code: text('`READONLY`, `OOM`, `MISCONF`, `NOPERM`, …'),
+    command: text('its name'),
+    error: text('the answer of Redis'),
+  }),
+  'redis.accepting': info('Redis accepts that command again.', {
+    code: text('the refusal that has ended'),
+    command: text('its name'),
+  }),
+
+  // Written by workers
+  request: info('A request was answered (LOG_REQUESTS).', {
+    method: text('as sent'),
+    path: text('without its query'),
+    status: count('status code'),
+    ms: count('milliseconds from its headers to the end of the answer'),
+  }),
+  'balancing.no-gate': warn('This version of Node.js cannot pause a listener: the policy has no effect.', {
+    node: text('version of Node.js'),
+  }),
+  'primary.malformed-message': warn('A message to a worker was dropped; the first is logged.', { error }),
+  'worker.uncaught-exception': fatal('The app threw an error that nobody caught: the worker drains and exits.', { err }),
+  'worker.leaves': failure('The app ends its process: the worker drains and exits.', { call: text('what the app called') }),
+  'worker.close-handler-failed': failure('A handler of `kit.onClose` failed.', { err }),
+  'app.listens': warn('The app listens on another port than PORT.', { port: count('that port'), warning }),
+  'app.sends-message': info('The app sends messages with process.send.', { note: text('what becomes of them') }),
+  'app.listener-failed': failure('A listener of the app on a process event failed.', { name: text('of the process event'), err }),
+  'session.store-failed': debug('The session store failed a request.', { err }),
+  'upgrade.handler-failed': failure('The listener of `kit.onUpgrade` failed.', { err }),
+  'broadcast.handler-failed': failure('A handler of `kit.on` failed.', { name: text('of the broadcast event'), err }),
+  'metrics.collect-failed': failure("The app's metrics could not be collected; logged once until they can.", { err }),
+  'metrics.too-many': warn('The app has too many metrics; the rest is dropped.', {
+    metrics: count('how many metrics'),
+    values: count('how many values'),
+    warning,
+  }),
+} as const satisfies Record<string, Entry<Level, Fields>>;
+
+export type LogEventName = keyof typeof LOG_EVENTS;
+
+type FieldsOf<Name extends LogEventName> = (typeof LOG_EVENTS)[Name]['fields'];
+type ValueOf<F> = F extends Field<infer T, boolean> ? T : never;
+type Line<Name, F> = { event: Name } & { [K in keyof F as F[K] extends Field<unknown> ? K : never]: ValueOf<F[K]> } & {
+  [K in keyof F as F[K] extends Field<unknown> ? never : K]?: ValueOf<F[K]> | undefined;
+};
+type Flat<T> = { [K in keyof T]: T[K] };
+
+/** What a log call has to give. */
+export type LogEvent<Name extends LogEventName> = Flat<Line<Name, FieldsOf<Name>>>;
+
+type EventsAt<L extends Level> = {
+  [Name in LogEventName]: L extends (typeof LOG_EVENTS)[Name]['levels'][number] ? LogEvent<Name> : never;
+}[LogEventName];
+
+/** The kit's view of its logger: an unknown event, field or level does not compile. */
+export type EventLog = { readonly [L in Level]: (line: EventsAt<L>) => void };
