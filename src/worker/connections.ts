@@ -1,67 +1,70 @@
 /**
- * The open connections of a worker and the requests on them that are not answered yet.
+ * The open connections of a worker, the requests on them that have no full response yet, and the clients that hold a response up.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { eachTcpLine, MAX_LOOKING_PART, STALL_MS } from '../balancing/tcp-table.ts';
 import type { OpenRequest } from '../protocol/messages.ts';
 
-const LOOK_EVERY_MS = 1000;
+/** How often the kernel's send queues are read. */
+const POLL_EVERY_MS = 1000;
 
-/** A request on its way to an answer. */
+/** A request and its response, until the last byte is handed to the kernel. */
 export interface Exchange {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
+  /** Monotonic time in milliseconds. */
   readonly startedAt: number;
   readonly connection: Connection;
 }
 
 export class Connection {
   readonly socket: Socket;
-  /** Without an answer yet, oldest first: several where the client pipelines. */
-  open: Exchange[] = [];
-  /** The request that made this a WebSocket, or another protocol's connection. */
-  upgrade: Omit<Exchange, 'response'> | undefined;
+  /** Without a full response, oldest first: several where the client pipelines. */
+  exchanges: Exchange[] = [];
+  /** The request that made this a WebSocket. */
+  upgrade: Pick<Exchange, 'request' | 'startedAt'> | undefined;
+  /** Ticks of the drain, in a row, at which it was idle. */
+  idleTicks = 0;
   isClosing = false;
-  /** Looks of the drain at which it was at rest, in a row. */
-  quietSweeps = 0;
-  #quietSince = performance.now();
-  /** `socket.bytesRead` when the last answer ended: whatever is above it is the beginning of a request. */
-  #bytesAtRest = 0;
+  #idleSince = performance.now();
+  /** `socket.bytesRead` when the last request ended: more bytes are the beginning of another request. */
+  #idleBytesRead = 0;
 
   constructor(socket: Socket) {
     this.socket = socket;
   }
 
-  get quietSince(): number {
-    return this.#quietSince;
+  /** Monotonic time at which the last response ended; at first, at which the connection was accepted. */
+  get idleSince(): number {
+    return this.#idleSince;
   }
 
   /** No request is open, and none has begun. */
-  get isAtRest(): boolean {
-    return this.open.length === 0 && this.upgrade === undefined && this.socket.bytesRead === this.#bytesAtRest;
+  get isIdle(): boolean {
+    return this.exchanges.length === 0 && this.upgrade === undefined && this.socket.bytesRead === this.#idleBytesRead;
   }
 
-  /** The app has written all its answers, and they have not left this process. */
-  get isUnsent(): boolean {
-    return this.open.length > 0 && this.open.every(({ response }) => response.writableEnded);
+  /** The app has written every response in full, and the client does not take them. */
+  get awaitsClient(): boolean {
+    return this.exchanges.length > 0 && this.exchanges.every(({ response }) => response.writableEnded);
   }
 
-  /** Called when the answer to `request` has ended. */
-  rest(request: IncomingMessage): void {
-    this.#rest();
+  /** To be called when the response to `request` has ended. */
+  onResponseEnd(request: IncomingMessage): void {
+    this.#becomeIdle();
     if (request.complete) return;
-    // The rest of a body that the app did not wait for is not the beginning of a request. Nobody may be reading it any more.
-    request.once('end', () => this.#rest()).resume();
+    // The rest of a body that the app did not wait for is not the beginning of a request. It must be read, which nobody else may do any more.
+    request.once('end', () => this.#becomeIdle()).resume();
   }
 
-  #rest(): void {
-    this.#quietSince = performance.now();
-    this.#bytesAtRest = this.socket.bytesRead;
-    this.quietSweeps = 0;
+  #becomeIdle(): void {
+    this.#idleSince = performance.now();
+    this.#idleBytesRead = this.socket.bytesRead;
+    this.idleTicks = 0;
   }
 
-  /** What the client of this connection waits for. */
+  /** What the client of this connection waits for, at the monotonic time `now`. */
   openRequests(now: number): OpenRequest[] {
     const describe = (method: string, path: string, since: number): OpenRequest => ({
       method,
@@ -70,14 +73,14 @@ export class Connection {
       bytesSent: this.socket.bytesWritten,
     });
     if (this.upgrade !== undefined) return [describe('UPGRADE', pathOf(this.upgrade.request.url), this.upgrade.startedAt)];
-    if (this.open.length > 0) {
-      return this.open.map(({ request, startedAt }) => describe(request.method ?? '', pathOf(request.url), startedAt));
+    if (this.exchanges.length > 0) {
+      return this.exchanges.map(({ request, startedAt }) => describe(request.method ?? '', pathOf(request.url), startedAt));
     }
-    return this.isAtRest ? [] : [describe('', '(incomplete request)', this.#quietSince)];
+    return this.isIdle ? [] : [describe('', '(incomplete request)', this.#idleSince)];
   }
 }
 
-/** Without the query: it may hold secrets. */
+/** Without the query, which may contain secrets. */
 function pathOf(url: string | undefined): string {
   return (url ?? '').split('?', 1)[0] ?? '';
 }
@@ -85,7 +88,7 @@ function pathOf(url: string | undefined): string {
 /** Bytes in the kernel's send queues, by the client's port; clients of several addresses with one port count together. */
 export type KernelQueues = ReadonlyMap<number, number>;
 
-/** The kernel's send queues; undefined where the system does not report them. */
+/** Reads the kernel's send queues of clients with these ports; undefined where the system does not report them. */
 export function kernelQueues(ports: ReadonlySet<number>): KernelQueues | undefined {
   const found = new Map<number, number>();
   const isReported = eachTcpLine(({ addresses, txQueue }) => {
@@ -95,14 +98,16 @@ export function kernelQueues(ports: ReadonlySet<number>): KernelQueues | undefin
   return isReported ? found : undefined;
 }
 
-type Waiting = Pick<Socket, 'remotePort' | 'writableLength'>;
-
-export class StalledClients<Client extends Waiting> {
+/**
+ * Finds clients that take nothing of a response which the app has written in full. The kernel's send buffer is full, so the response cannot
+ * end. A shutdown does not wait for them; otherwise any client could delay it and set its exit code.
+ */
+export class StalledClients<Client extends Pick<Socket, 'remotePort' | 'writableLength'>> {
   readonly #queues: typeof kernelQueues;
   readonly #now: () => number;
-  /** What was unsent at the last change, in this process and in the kernel. */
+  /** The unsent bytes of this process and of the kernel, and the time of their last change. */
   #unsent = new Map<Client, { bytes: string; at: number }>();
-  #lookAt = 0;
+  #nextPollAt = 0;
 
   /** `now` is a monotonic clock in milliseconds. */
   constructor(queues = kernelQueues, now = () => performance.now()) {
@@ -111,15 +116,15 @@ export class StalledClients<Client extends Waiting> {
   }
 
   /**
-   * To be called again and again, at most a look a second follows.
-   * @param waiting the clients whose whole answer is written
+   * May be called at any rate: the queues are read at most once a second.
+   * @param waiting the clients whose responses are written in full
    * @returns those that have taken nothing for 5 s
    */
   among(waiting: readonly Client[]): Client[] {
     const now = this.#now();
-    if (waiting.length === 0 || now < this.#lookAt) return [];
+    if (waiting.length === 0 || now < this.#nextPollAt) return [];
     const queues = this.#queues(new Set(waiting.map(({ remotePort = 0 }) => remotePort)));
-    this.#lookAt = now + Math.max(LOOK_EVERY_MS, (this.#now() - now) / MAX_LOOKING_PART);
+    this.#nextPollAt = now + Math.max(POLL_EVERY_MS, (this.#now() - now) / MAX_LOOKING_PART);
     if (queues === undefined) return [];
     const before = this.#unsent;
     this.#unsent = new Map();

@@ -11,7 +11,7 @@ import { Scoreboard } from '../balancing/scoreboard.ts';
 import type { Config, Inherited } from '../config/config.ts';
 import type { LogSource } from '../log/log.ts';
 import type { Drain, DrainTimes } from '../protocol/messages.ts';
-import { AppServer, type OnWaiting, type UpgradeListener } from './server.ts';
+import { AppServer, type OnProgress, type UpgradeListener } from './server.ts';
 import type { Stats } from './stats.ts';
 
 const REBALANCE_EVERY_MS = 1000;
@@ -70,7 +70,7 @@ export class Serving {
     const { maxEventLoopDelayMs, rebalanceKeepalive } = this.#config;
     const guarded =
       maxEventLoopDelayMs > 0 ? sheddingWhenLate(listener, maxEventLoopDelayMs, () => this.#stats.shedOne()) : listener;
-    const server = new AppServer(guarded, this.#config, (request, status, ms) => this.#answered(request, status, ms));
+    const server = new AppServer(guarded, this.#config, (request, status, ms) => this.#onResponse(request, status, ms));
     server.http.on('connection', socket => {
       this.#accepted++;
       this.#gate?.onConnection(socket);
@@ -81,7 +81,7 @@ export class Serving {
     const port = await this.#take(server.http);
     this.#server = server;
     if (rebalanceKeepalive && this.#gate !== undefined)
-      setInterval(() => server.giveAway(this.#gate?.excessConnections ?? 0), REBALANCE_EVERY_MS).unref();
+      setInterval(() => server.closeAfterResponse(this.#gate?.excessConnections ?? 0), REBALANCE_EVERY_MS).unref();
     return port;
   }
 
@@ -100,9 +100,9 @@ export class Serving {
     return this.#server?.waiting ?? { open: 0, oldest: [] };
   }
 
-  /** From now on every answer ends its connection. */
-  endConnections(): void {
-    this.#server?.endConnections();
+  /** From now on every response ends its connection. */
+  disableKeepAlive(): void {
+    this.#server?.disableKeepAlive();
   }
 
   /** No new connections until `resume`. */
@@ -136,7 +136,7 @@ export class Serving {
    */
   async close(timeoutMs: number, inOrder: boolean): Promise<void> {
     this.#gate?.stop();
-    this.#server?.cutAfter(timeoutMs);
+    this.#server?.refuseAfter(timeoutMs);
     this.#holdTaken();
     if (this.#takesAll && inOrder) {
       this.#listeners?.release();
@@ -182,8 +182,8 @@ export class Serving {
   }
 
   /** See AppServer; undefined where it never was open. */
-  async drain(times: DrainTimes, onWaiting: OnWaiting): Promise<Drain | undefined> {
-    return this.#server?.drain(times, onWaiting);
+  async drain(times: DrainTimes, onProgress: OnProgress): Promise<Drain | undefined> {
+    return this.#server?.drain(times, onProgress);
   }
 
   async #take(http: Server): Promise<number> {
@@ -200,7 +200,7 @@ export class Serving {
     }
   }
 
-  #answered(request: IncomingMessage, status: number, ms: number): void {
+  #onResponse(request: IncomingMessage, status: number, ms: number): void {
     this.#stats.answered(request.method ?? '', status, ms);
     const { logRequests } = this.#config;
     if (logRequests > 0 && Math.random() < logRequests) this.#logRequest(request, status, ms);

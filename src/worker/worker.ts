@@ -77,7 +77,7 @@ class Worker implements ChannelHandler {
         this.#serving.serve(message.listeners);
         break;
       case 'disable-keepalive':
-        this.#serving.endConnections();
+        this.#serving.disableKeepAlive();
         if (this.#serving.isOpen) void this.#report(); // what is open now, in case the shutdown ends at once
         break;
       case 'take-all':
