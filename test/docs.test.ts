@@ -4,6 +4,7 @@ import { existsSync, globSync, readdirSync, readFileSync, statSync, writeFileSyn
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { environmentTable } from '../src/config/config.ts';
+import { EXIT_REASONS } from '../src/protocol/exit.ts';
 import { LOG_EVENTS } from '../src/protocol/log-events.ts';
 import { resolveLimits } from '../src/resources/cgroup.ts';
 import { size } from '../src/resources/sizing.ts';
@@ -41,6 +42,11 @@ test('docs/reference/log-events.md shows every event that the kit logs, and its 
     'log events',
     ['| event | level | meaning | fields |', '|---|---|---|---|', ...rows].join('\n'),
   );
+});
+
+test('docs/reference/log-events.md shows every exit reason', () => {
+  const rows = Object.entries(EXIT_REASONS).map(([name, { kind, meaning }]) => `| \`${name}\` | ${kind} | ${meaning} |`);
+  checkGenerated('docs/reference/log-events.md', 'exit reasons', ['| reason | | meaning |', '|---|---|---|', ...rows].join('\n'));
 });
 
 test('every log event in the table is logged somewhere', () => {

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Ended, Failures, type Life, type Verdict } from '../src/pool/failures.ts';
-import type { ExitReason } from '../src/protocol/messages.ts';
+import type { ExitReason } from '../src/protocol/exit.ts';
 
 const LIMITS = { restartIntensity: 10, restartPeriodMs: 60_000, startTimeoutMs: 60_000 };
 

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Ended, Failures } from '../src/pool/failures.ts';
 import { Starts } from '../src/pool/starts.ts';
-import type { ExitReason } from '../src/protocol/messages.ts';
+import type { ExitReason } from '../src/protocol/exit.ts';
 import { seededRandom } from './random.ts';
 
 const RUNS = 300;

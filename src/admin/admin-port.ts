@@ -6,7 +6,7 @@ import type { LogSource } from '../log/log.ts';
 import { adminConnections } from '../primary/connection-limit.ts';
 import type { Shutdown } from '../primary/shutdown.ts';
 import { audienceOf } from '../protocol/audience.ts';
-import { ExitCode } from '../protocol/messages.ts';
+import { ExitCode } from '../protocol/exit.ts';
 import { fileLimit } from '../resources/usage.ts';
 import type { Peer } from '../state/peers.ts';
 import type { History } from './history.ts';

@@ -6,9 +6,12 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
+import { EXIT_REASONS, type ExitReason, isFailure } from '../protocol/exit.ts';
 import type { Answer } from './server.ts';
 
 const FOLDER = join(import.meta.dirname, 'dashboard');
+/** Exits that the page shows in the colour of a failure. */
+const BAD_ENDS = Object.keys(EXIT_REASONS).filter(reason => isFailure(reason as ExitReason));
 /** In the order in which they run. */
 const SCRIPTS = ['format.js', 'workers.js', 'fleet.js', 'plots.js', 'page.js'];
 
@@ -25,7 +28,7 @@ function assemble(): Answer {
   const style = `${readFileSync(join(uplot, 'dist', 'uPlot.min.css'), 'utf8')}\n${own('style.css')}`;
   const script = [
     readFileSync(join(uplot, 'dist', 'uPlot.iife.min.js'), 'utf8'),
-    `(() => {\n'use strict';\n${SCRIPTS.map(own).join('\n')}\n})();`,
+    `(() => {\n'use strict';\nconst BAD_ENDS = ${JSON.stringify(BAD_ENDS)};\n${SCRIPTS.map(own).join('\n')}\n})();`,
   ].join('\n');
   const policy = [
     "default-src 'none'",

@@ -1,10 +1,10 @@
 /**
  * The lifecycle events that are shown to people, in words: on the dashboard, in `/events` and in `bosun top`. Pure.
  */
-import { isCrash } from '../pool/failures.ts';
 import type { Audience } from '../protocol/audience.ts';
 import type { EventName, EventOf, LifecycleEvent, WorkerExit } from '../protocol/events.ts';
-import type { Drain, ExitReason } from '../protocol/messages.ts';
+import { type ExitReason, isFailure } from '../protocol/exit.ts';
+import type { Drain } from '../protocol/messages.ts';
 
 export type LifecycleKind =
   | 'starting'
@@ -77,9 +77,8 @@ function wordsOf<Name extends EventName>(event: EventOf<Name>): Words | undefine
 }
 
 function exitOf({ worker, reason, failure, openFailure, drain }: WorkerExit): Words {
-  const isBadEnd = isCrash(reason) || reason === 'killed';
   const textWith = (words: string | undefined) => {
-    const why = isBadEnd && words !== undefined ? `${reason}: ${words}` : reason;
+    const why = isFailure(reason) && words !== undefined ? `${reason}: ${words}` : reason;
     return `worker ${worker} is gone (${why})${drain === undefined ? '' : `: ${ledger(drain)}`}`;
   };
   return { kind: 'exit', worker, reason, text: textWith(openFailure), operatorText: textWith(failure) };

@@ -4,12 +4,12 @@
 
 import type { WorkerProcess } from '../pool/worker-process.ts';
 import type { EventListener, WorkerExit } from '../protocol/events.ts';
+import type { ExitReason } from '../protocol/exit.ts';
 import {
   type AppMetric,
   type CpuSeconds,
   type Drain,
   type ErrorSummary,
-  type ExitReason,
   type HttpSeries,
   REDIS_BUCKETS_S,
   type RedisCounters,

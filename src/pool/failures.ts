@@ -8,12 +8,7 @@
  *   without a break in the last 10 s.
  */
 import type { Config } from '../config/config.ts';
-import type { ExitReason } from '../protocol/messages.ts';
-
-/** Of a worker that is up: failures of the app. An external `kill` is not a crash. */
-const CRASHES: ReadonlySet<ExitReason> = new Set(['crash', 'oom', 'hung', 'start-timeout']);
-/** Of a worker that is starting: every end except a decision of the primary. */
-const FAILED_STARTS: ReadonlySet<ExitReason> = new Set([...CRASHES, 'killed']);
+import { type ExitReason, isCrash, isFailure } from '../protocol/exit.ts';
 
 /** The first failure costs no time; then 0.1 s, doubled up to 5 s. */
 const BACKOFF_FIRST_MS = 100;
@@ -48,14 +43,9 @@ export type Verdict =
 
 const GO_ON: Verdict = { kind: 'go-on' };
 
-/** Whether such an exit is the app's failure. */
-export function isCrash(reason: ExitReason | undefined): boolean {
-  return reason !== undefined && CRASHES.has(reason);
-}
-
 /** Whether this worker ended unexpectedly before it was ready. */
 export function isFailedStart({ readyAt, reason }: Pick<Ended, 'readyAt' | 'reason'>): boolean {
-  return readyAt === undefined && reason !== undefined && FAILED_STARTS.has(reason);
+  return readyAt === undefined && isFailure(reason);
 }
 
 export class Failures {

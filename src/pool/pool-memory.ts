@@ -4,7 +4,7 @@
  * The primary reads /proc itself: a worker's own report is up to a second old, and a hung worker reports nothing. If /proc has nothing
  * about a worker, its last reported resident size is used.
  */
-import type { ExitReason } from '../protocol/messages.ts';
+import type { ExitReason } from '../protocol/exit.ts';
 import { type Headroom, readProcessMemory } from '../resources/usage.ts';
 import { Footprints } from './footprints.ts';
 import { type Plan, planReplacement, type Replacement } from './surge.ts';

@@ -10,7 +10,7 @@ import { fileIn } from '../config/working-directory.ts';
 import { createLog, type LogSource } from '../log/log.ts';
 import { colourEnvironment, LogOutputs } from '../log/output.ts';
 import type { Emit } from '../protocol/events.ts';
-import { ExitCode } from '../protocol/messages.ts';
+import { ExitCode } from '../protocol/exit.ts';
 import { readerBelow } from '../resources/cgroup.ts';
 import { readHeadroom } from '../resources/usage.ts';
 import { Retained } from '../state/broadcast.ts';

@@ -6,7 +6,7 @@
  * there is room at all. A worker no larger than a new one is never recycled: its successor would be as large.
  */
 import type { Config } from '../config/config.ts';
-import type { ExitReason } from '../protocol/messages.ts';
+import type { ExitReason } from '../protocol/exit.ts';
 import type { Headroom } from '../resources/usage.ts';
 import type { Footprint, Footprints, Fresh } from './footprints.ts';
 import { reserveOf } from './surge.ts';

@@ -4,8 +4,7 @@
  * do not fit, the old one ends first, and the pool starts the new one like any missing worker; connections wait in the listening socket.
  * Only a hung worker is ended at once.
  */
-import type { ExitReason } from '../protocol/messages.ts';
-import { isCrash } from './failures.ts';
+import { type ExitReason, isCrash } from '../protocol/exit.ts';
 import type { Plan } from './surge.ts';
 import type { WorkerProcess } from './worker-process.ts';
 

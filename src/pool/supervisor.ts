@@ -5,11 +5,12 @@
 import type { Config } from '../config/config.ts';
 import { fingerprintOf } from '../protocol/audience.ts';
 import type { Emit } from '../protocol/events.ts';
-import type { ExitReason, ToPrimary } from '../protocol/messages.ts';
+import { type ExitReason, isCrash } from '../protocol/exit.ts';
+import type { ToPrimary } from '../protocol/messages.ts';
 import type { Sizing } from '../resources/sizing.ts';
 import type { Headroom } from '../resources/usage.ts';
 import { Enlargement } from './enlargement.ts';
-import { Failures, type GiveUpReason, isCrash, isFailedStart } from './failures.ts';
+import { Failures, type GiveUpReason, isFailedStart } from './failures.ts';
 import { Generations, type Refusal } from './generations.ts';
 import { type MemoryView, PoolMemory } from './pool-memory.ts';
 import { Recycling } from './recycling.ts';

@@ -2,7 +2,7 @@
  * Has workers replaced that hang or have done their time.
  */
 import type { Emit } from '../protocol/events.ts';
-import type { ExitReason } from '../protocol/messages.ts';
+import type { ExitReason } from '../protocol/exit.ts';
 import type { PoolMemory } from './pool-memory.ts';
 import type { Recycling } from './recycling.ts';
 import { ReplacementRefusedError, type Replacer } from './replacer.ts';

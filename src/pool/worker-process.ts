@@ -7,12 +7,12 @@ import { connectionsHeldBy } from '../balancing/tcp-table.ts';
 import type { LogOutputs } from '../log/output.ts';
 import { describeOpenly } from '../protocol/audience.ts';
 import type { Emit } from '../protocol/events.ts';
+import type { ExitReason } from '../protocol/exit.ts';
 import {
   type Broadcast,
   type Drain,
   type ErrorReport,
   EXIT_SLACK_MS,
-  type ExitReason,
   type OpenRequest,
   type RedisState,
   type Snapshot,

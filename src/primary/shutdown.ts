@@ -9,7 +9,8 @@ import { sendQueues, untilAcknowledged } from '../balancing/tcp-table.ts';
 import type { Config } from '../config/config.ts';
 import type { GiveUpReason } from '../pool/failures.ts';
 import type { Pool } from '../pool/pool.ts';
-import { EXIT_SLACK_MS, ExitCode } from '../protocol/messages.ts';
+import { ExitCode } from '../protocol/exit.ts';
+import { EXIT_SLACK_MS } from '../protocol/messages.ts';
 
 /** The share of SHUTDOWN_TIMEOUT_MS that emptying the accept queues may take while a worker is blocked. The rest is for open requests. */
 const ACCEPT_SHARE = 0.5;

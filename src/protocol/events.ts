@@ -2,8 +2,10 @@
  * The facts of a pool's life, each emitted once (primary/events.ts). The log, the history with `/events`, the totals and the shutdown
  * listen. An event with a name of log-events.ts is logged, with the fields that it has there.
  */
+
+import type { ExitReason } from './exit.ts';
 import type { LogEvent } from './log-events.ts';
-import type { Drain, ErrorReport, ExitReason, OpenRequest, Snapshot } from './messages.ts';
+import type { Drain, ErrorReport, OpenRequest, Snapshot } from './messages.ts';
 
 /** A worker by its number and its process. */
 interface WorkerFields {

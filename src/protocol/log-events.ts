@@ -4,7 +4,8 @@
  */
 import type { Policy } from '../config/config.ts';
 import type { DrainReport } from './api.ts';
-import type { ExitCode, ExitReason, OpenRequest } from './messages.ts';
+import type { ExitCode, ExitReason } from './exit.ts';
+import type { OpenRequest } from './messages.ts';
 
 export type Level = 'debug' | 'info' | 'warn' | 'error' | 'fatal';
 
@@ -35,7 +36,7 @@ const error = text('the message of the error');
 const err = field<unknown>('error')('type, message and stack of the error');
 const worker = count('number of the worker');
 const workerPid = count('its process id');
-const reason = field<ExitReason>('string')('why it ends: see exit reasons');
+const reason = field<ExitReason>('string')('why it ends: see [exit reasons](#exit-reasons)');
 const generation = count('1, and one more with each rolling restart');
 const warning = text('what is wrong, and what to do');
 const stage = field<'app' | 'listen'>('string')('`app` while the app is loaded, `listen` when the port is opened');

@@ -1,20 +1,7 @@
 /**
- * What the primary and its workers say to each other, and how a process of this kit ends.
- * Both sides meet here and nowhere else: `primary/` and `worker/` never import each other.
+ * The messages between the primary and its workers. Both sides meet here: `primary/` and `worker/` never import each other.
  */
 import type { Registry } from 'prom-client';
-
-/** Exit codes of the primary (README, What happens). Workers use OK and FAILED. */
-export const ExitCode = {
-  ok: 0,
-  /** A drain ended with requests cut, a second signal came, or the port is taken. */
-  failed: 1,
-  /** EX_SOFTWARE: the workers keep crashing. */
-  crashLoop: 70,
-  /** EX_CONFIG: bad configuration. */
-  badConfig: 78,
-} as const;
-export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 
 export type ToWorker =
   /**
@@ -229,17 +216,3 @@ export type Diagnosis = { kind: 'heap-snapshot' } | { kind: 'cpu-profile'; secon
 
 /** A file, or a request to the control socket whose body it becomes. */
 export type DiagnosisTarget = { file: string } | { socket: string; path: string };
-
-/** Why a worker ended. Every exit has exactly one reason. */
-export type ExitReason =
-  | 'crash'
-  | 'oom'
-  | 'hung'
-  | 'start-timeout'
-  | 'recycled-requests'
-  | 'recycled-rss'
-  | 'recycled-age'
-  | 'restart'
-  | 'scale-down'
-  | 'shutdown'
-  | 'killed';

@@ -4,7 +4,8 @@
  */
 import { constants } from 'node:os';
 import type { LogSource } from '../log/log.ts';
-import { type DrainTimes, ExitCode, type ToPrimary } from '../protocol/messages.ts';
+import { ExitCode } from '../protocol/exit.ts';
+import type { DrainTimes, ToPrimary } from '../protocol/messages.ts';
 import { loggable, reportOf } from './error-report.ts';
 import type { WorkerKit } from './kit.ts';
 import { appListeners, type ExitHandler, exitAfterOutput, type Listener, type OwnedSignal, sendToPrimary } from './process.ts';

@@ -12,7 +12,6 @@ const MARKS = {
   cordoned: 'warn',
   'restart-failed': 'bad',
 };
-const BAD_ENDS = ['crash', 'oom', 'hung', 'start-timeout', 'killed'];
 
 let samples = [];
 let events = [];

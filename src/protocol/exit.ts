@@ -1,0 +1,49 @@
+/**
+ * How processes of the kit end: the exit codes of the primary and its workers, and why a worker exits.
+ */
+
+/** Exit codes of the primary (docs/reference/signals.md). Workers use `ok` and `failed`. */
+export const ExitCode = {
+  ok: 0,
+  /** A drain ended with requests cut, a second signal came, or the port is taken. */
+  failed: 1,
+  /** EX_SOFTWARE: the workers keep crashing. */
+  crashLoop: 70,
+  /** EX_CONFIG: bad configuration. */
+  badConfig: 78,
+} as const;
+export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
+
+interface ReasonFacts {
+  /** `planned`: the primary decided it. */
+  kind: 'planned' | 'failure';
+  /** The app's failure: such exits use up RESTART_INTENSITY. */
+  isCrash: boolean;
+  meaning: string;
+}
+
+const planned = (meaning: string): ReasonFacts => ({ kind: 'planned', isCrash: false, meaning });
+const crash = (meaning: string): ReasonFacts => ({ kind: 'failure', isCrash: true, meaning });
+
+/** Why a worker exits: every exit has exactly one reason. */
+export const EXIT_REASONS = {
+  crash: crash('the app threw an error that nobody caught, ended its process, or could not be started'),
+  oom: crash('the kernel killed it for lack of memory'),
+  hung: crash('it did not report for WORKER_HEARTBEAT_TIMEOUT_MS'),
+  'start-timeout': crash('it was not ready within WORKER_START_TIMEOUT_MS'),
+  'recycled-requests': planned('it has answered WORKER_MAX_REQUESTS'),
+  'recycled-rss': planned('it used more memory than WORKER_MAX_RSS_MB, or the pool is short of memory'),
+  'recycled-age': planned('it is older than WORKER_MAX_AGE_MS'),
+  restart: planned('a restart replaced it'),
+  'scale-down': planned('the pool became smaller'),
+  shutdown: planned('the pod shuts down'),
+  killed: { kind: 'failure', isCrash: false, meaning: 'somebody sent it SIGKILL or SIGTERM' },
+} as const satisfies Record<string, ReasonFacts>;
+export type ExitReason = keyof typeof EXIT_REASONS;
+
+/** Whether such an exit is the app's failure. */
+export const isCrash = (reason: ExitReason | undefined): boolean => reason !== undefined && EXIT_REASONS[reason].isCrash;
+
+/** Whether the primary did not decide such an exit. */
+export const isFailure = (reason: ExitReason | undefined): boolean =>
+  reason !== undefined && EXIT_REASONS[reason].kind === 'failure';
