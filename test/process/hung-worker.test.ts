@@ -69,7 +69,6 @@ test('with --inspect no worker is considered hung, and the primary goes on', asy
   const env = {
     WORKER_HEARTBEAT_TIMEOUT_MS: '300',
     NODE_OPTIONS: `--inspect=127.0.0.1:${await freePort()}`,
-    SHUTDOWN_TIMEOUT_MS: '100',
   };
   const kit = await startKit({ app: 'koa.mjs', env });
   const { port } = await kit.ready();

@@ -4,6 +4,7 @@
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import { RawClient, requestText } from './clients.ts';
+import { SOAKS } from './policies.ts';
 
 export interface LoadResult {
   answered: number;
@@ -30,6 +31,8 @@ export interface Load {
 
 const MOST_REQUESTS = 20_000;
 const LONGEST_MS = 30_000;
+/** 300 requests a second of four clients, beside other tests; `make soak` sends 1,000. */
+const PAUSE_MS = SOAKS ? 3 : 12;
 
 /** How long a load goes on at most, where it is not stopped. */
 export interface LoadBounds {
@@ -38,7 +41,10 @@ export interface LoadBounds {
 }
 
 /** `clients` connections, each used again and again with `pauseMs` between; a connection that ends is replaced. */
-export function keepAliveLoad(port: number, { path = '/', clients = 4, pauseMs = 3, ...bounds }: KeepAliveOptions = {}): Load {
+export function keepAliveLoad(
+  port: number,
+  { path = '/', clients = 4, pauseMs = PAUSE_MS, ...bounds }: KeepAliveOptions = {},
+): Load {
   return reusingLoad(port, clients, pauseMs, bounds, (client, result) => exchange(client, path, result));
 }
 
@@ -78,7 +84,7 @@ export interface UploadOptions extends LoadBounds {
 /** `depth` requests in one write, then all their answers, again and again. */
 export function pipelineLoad(
   port: number,
-  { path = '/', clients = 2, depth = 5, pauseMs = 3, ...bounds }: PipelineOptions = {},
+  { path = '/', clients = 2, depth = 5, pauseMs = PAUSE_MS, ...bounds }: PipelineOptions = {},
 ): Load {
   const batch = requestText(path).repeat(depth);
   return reusingLoad(port, clients, pauseMs, bounds, (client, result) =>

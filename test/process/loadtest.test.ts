@@ -171,7 +171,7 @@ describe('make loadtest', { concurrency: 3 }, () => {
 
   test('scenario policies loads every policy', async () => {
     const { POLICIES } = await import('../../src/config/variables.ts');
-    const ran = await loadtest({ SCENARIO: 'policies', DURATION: '2' });
+    const ran = await loadtest({ SCENARIO: 'policies', RATE: '100' });
     const { runs } = assertSound(ran, POLICIES.length);
     assert.deepEqual(
       runs.map(({ label }) => label),

@@ -22,7 +22,7 @@ describe('a rolling restart under mixed load', () => {
       const capacity = watchCapacity(kit);
       const bounds = { mostRequests: 1e6, longestMs: 180_000 };
       const loads = [
-        keepAliveLoad(port, { clients: 4, pauseMs: 0, ...bounds }),
+        keepAliveLoad(port, { clients: 4, pauseMs: SOAKS ? 0 : 10, ...bounds }),
         keepAliveLoad(port, { clients: 8, pauseMs: 0, path: '/slow?ms=500', ...bounds }),
         freshLoad(port, { everyMs: 10, ...bounds }),
         uploadLoad(port, bounds),
