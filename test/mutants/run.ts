@@ -1,15 +1,22 @@
 /**
  * Mutation testing with Stryker (make mutants): which small changes of the sources does no test see?
- * Only the tests run that import a changed file, themselves or through others; FILES, SAMPLE, SEED and CONCURRENCY are read from the environment.
+ * Only the unit tests run that import a changed file, themselves or through others, and test files that are named: those of TESTS, and for some
+ * sources those of FORKING. FILES, TESTS, SAMPLE, SEED and CONCURRENCY are read from the environment.
  */
-import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { globSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { Stryker } from '@stryker-mutator/core';
 import { seededRandom } from '../random.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
+const FORKS = join(import.meta.dirname, 'forks.cjs');
 const MUTATED = ['src/pool/*.ts', 'src/balancing/*.ts', 'src/state/*.ts', 'src/worker/server.ts', 'src/worker/connections.ts'];
+
+/** Tests that run these sources in processes of their own. A mutant that they reach takes seconds, not one. */
+const FORKING: Record<string, string[]> = {
+  'src/worker/server.ts': ['drain', 'sigterm', 'slow-client'],
+};
 
 const words = (text: string | undefined) => text?.split(/[\s,]+/).filter(Boolean) ?? [];
 
@@ -42,13 +49,25 @@ function sampleOf(sources: string[], count: number): string[] {
   return Array.from({ length: Math.min(count, lines.length) }, () => lines.splice(Math.floor(random() * lines.length), 1)).flat();
 }
 
+/** Ends processes that run files below `folder`: what a test has started that was itself ended for its time. */
+function killFrom(folder: string, { orphans = false } = {}): void {
+  for (const pid of readdirSync('/proc').filter(name => /^\d+$/.test(name))) {
+    try {
+      const isFrom = readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(`${folder}/`);
+      const parent = /^\d+ \(.*\) \S (\d+)/s.exec(readFileSync(`/proc/${pid}/stat`, 'utf8'))?.[1];
+      if (isFrom && (!orphans || parent === '1')) process.kill(Number(pid), 'SIGKILL');
+    } catch {} // it has ended
+  }
+}
+
 const sources = globSync(words(process.env.FILES).length > 0 ? words(process.env.FILES) : MUTATED, { cwd: ROOT })
   .filter(file => !file.endsWith('.d.ts'))
   .sort();
 const unit = globSync('test/*.test.ts', { cwd: ROOT }).sort();
-const tests = testsOf(unit, new Set(sources));
+const forking = sources.flatMap(file => FORKING[file] ?? []).map(name => `test/process/${name}.test.ts`);
+const tests = [...new Set([...testsOf(unit, new Set(sources)), ...forking, ...words(process.env.TESTS)])];
 if (sources.length === 0 || tests.length === 0) {
-  console.error(sources.length === 0 ? 'no such file: FILES' : 'no test of test/*.test.ts imports these files');
+  console.error(sources.length === 0 ? 'no such file: FILES' : 'no unit test imports these files: name others with TESTS');
   process.exit(64);
 }
 console.log(`${sources.length} files, ${tests.length} test files:\n  ${tests.join('\n  ')}`);
@@ -58,11 +77,16 @@ process.env.PATH = [dirname(process.execPath), process.env.PATH].join(delimiter)
 process.chdir(ROOT);
 const copy = mkdtempSync(join(tmpdir(), 'mutants-'));
 process.env.NODE_COMPILE_CACHE = join(copy, 'compiled');
+const sweeping = setInterval(() => killFrom(copy, { orphans: true }), 5000);
 try {
   await new Stryker({
     testRunner: 'tap',
     plugins: ['@stryker-mutator/tap-runner'],
-    tap: { testFiles: tests, nodeArgs: ['-r', '{{hookFile}}', '--test-reporter=tap', '{{testFile}}'] },
+    tap: {
+      testFiles: tests,
+      forceBail: false,
+      nodeArgs: ['-r', FORKS, '-r', '{{hookFile}}', '--test-reporter=tap', '{{testFile}}'],
+    },
     mutate: process.env.SAMPLE ? sampleOf(sources, Number(process.env.SAMPLE)) : sources,
     mutator: { excludedMutations: ['StringLiteral'] },
     concurrency: Number(process.env.CONCURRENCY ?? 1),
@@ -79,6 +103,8 @@ try {
     allowEmpty: true,
   } as ConstructorParameters<typeof Stryker>[0]).runMutationTest();
 } finally {
+  clearInterval(sweeping);
+  killFrom(copy);
   rmSync(copy, { recursive: true, force: true });
 }
 console.log('the same with the sources: test/output/mutants.html');
