@@ -92,7 +92,7 @@ try {
     concurrency: Number(process.env.CONCURRENCY ?? 1),
     coverageAnalysis: 'perTest',
     timeoutMS: 10_000,
-    reporters: ['clear-text', 'html', ...(process.stdout.isTTY ? ['progress'] : [])],
+    reporters: ['clear-text', 'html', process.stdout.isTTY ? 'progress' : 'progress-append-only'],
     clearTextReporter: { allowColor: process.stdout.isTTY, logTests: false, reportTests: false, allowEmojis: false },
     htmlReporter: { fileName: 'test/output/mutants.html' },
     // Stryker's own handling of tsconfig.json needs an older TypeScript; nothing here needs it.
