@@ -39,7 +39,7 @@ test('the kernel reports how many connections are not accepted yet', {
   const bound = new BoundSocket({ host: '127.0.0.1' });
   const inode = fstatSync(bound.fd()).ino;
   const { port } = bound.address() as { port: number };
-  // As in intake.ts: libuv stops only what it was told to start, and starts only a descriptor that it has opened.
+  // As in intake.ts: libuv stops only what it has started, and starts only a descriptor that it has opened.
   const server = createServer().listen(new Socket({ fd: bound.fd(), readable: false, writable: false }));
   const handle = Reflect.get(server, '_handle') as { readStart(): number; readStop(): number };
   assert.deepEqual([handle.readStart(), handle.readStop()], [0, 0]);

@@ -75,9 +75,9 @@ test('the admin port answers a new client when clients that do not read their an
   for (let i = 0; i < MOST; i++) {
     const silent = await RawClient.open(port);
     silent.pause();
-    const asked = once(server, 'request');
+    const requested = once(server, 'request');
     silent.write(requestText('/long'));
-    await asked;
+    await requested;
   }
   assert.equal((await request(port, '/livez')).status, 200);
 });

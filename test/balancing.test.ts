@@ -169,7 +169,7 @@ test('a worker that left a connection waiting is not waited for until it says so
   assert.equal(suspects.has({ ...silent, sequence: 2 }, 1149), false);
 });
 
-const asked = (policy: Policy) => ({ policy, address: '127.0.0.1', port: 0, workers: 2 });
+const requested = (policy: Policy) => ({ policy, address: '127.0.0.1', port: 0, workers: 2 });
 
 describe('the scoreboard', () => {
   test('the scoreboard has a name that no other user can create first', () => {
@@ -199,7 +199,7 @@ describe('the scoreboard', () => {
 
   test('a scoreboard that cannot be created makes the policy none, with a warning', () => {
     for (const folder of ['/proc/no-such-folder', '/dev/full']) {
-      const balancing = new Balancing(asked('least-connections'), { createScoreboard: () => Scoreboard.create(folder) });
+      const balancing = new Balancing(requested('least-connections'), { createScoreboard: () => Scoreboard.create(folder) });
       assert.equal(balancing.policy, 'none');
       assert.match(
         String(balancing.warning),
@@ -214,7 +214,7 @@ describe('the scoreboard', () => {
 });
 
 test('if Node.js cannot pause a listener the policy is none, with a warning', () => {
-  const balancing = new Balancing(asked('rr'), { canPause: () => false });
+  const balancing = new Balancing(requested('rr'), { canPause: () => false });
   assert.equal(balancing.policy, 'none');
   assert.match(String(balancing.warning), /^the policy is none instead of rr: Node\.js v[\d.]+ cannot pause a listening socket$/);
 });
@@ -223,7 +223,7 @@ test('reuseport where the system has no SO_REUSEPORT is bad configuration', () =
   const bindMany = () => {
     throw new Error('bind ENOTSUP');
   };
-  assert.throws(() => new Balancing(asked('reuseport'), { bindMany }), {
+  assert.throws(() => new Balancing(requested('reuseport'), { bindMany }), {
     name: 'ConfigError',
     message:
       /NODE_CLUSTER_SCHED_POLICY must be one of rr, none, least-connections, response-time, got "reuseport", which is not supported on this platform \(bind ENOTSUP\)/,

@@ -125,7 +125,7 @@ const RULES: Rule[] = [
     fault: ['services.redis.logging'],
   },
   {
-    says: 'health is asked often while a service starts',
+    says: 'health is requested often while a service starts',
     source: 'compose 2.20, engine 25',
     keeps: compose =>
       eachOwn(compose, service =>

@@ -11,7 +11,7 @@ import { problems } from './k8s/schemas.ts';
 const ROOT = join(import.meta.dirname, '..');
 const blocks = PAGES.flatMap(page => blocksOf(readFileSync(join(ROOT, page), 'utf8')));
 
-test('commands and what they print are told apart', () => {
+test('a block is split into commands and their output', () => {
   const [block] = blocksOf('text\n```console\n$ one \\\n  two\nprinted\nmore\n$ three\n```\n');
   assert.ok(block);
   assert.equal(block.line, 2);

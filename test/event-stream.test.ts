@@ -11,7 +11,7 @@ import { EventStream } from '../src/admin/sse.ts';
 
 const MIB = 2 ** 20;
 const FILLER = 'x'.repeat(64 * 1024);
-const MOST_SAMPLES = 2000;
+const MAX_SAMPLES = 2000;
 
 async function serving() {
   const responses: ServerResponse[] = [];
@@ -62,7 +62,7 @@ test('one that does not read is ended at 4 MiB, and one that does gets every sam
   assert.ok(unread);
   let most = 0;
   let sent = 0;
-  while (!unread.destroyed && sent < MOST_SAMPLES) {
+  while (!unread.destroyed && sent < MAX_SAMPLES) {
     stream.sampled({ number: ++sent, FILLER });
     most = Math.max(most, unread.writableLength);
     const wanted = sent;
@@ -85,7 +85,7 @@ test('the first that one hears is the history, then what is now', async () => {
   );
 });
 
-test('50 may listen; the next one is told to come again, and may when one has gone', async () => {
+test('50 readers are served; the next one gets 503 with Retry-After until one has closed', async () => {
   const { responses, port } = await serving();
   const readers = await Promise.all(Array.from({ length: 50 }, () => listen(port)));
   for (const reader of readers) reader.on('error', () => undefined).resume();

@@ -90,9 +90,9 @@ test('the sum uses proportional sizes, follows private pages between two reading
     [2, 74],
   ]);
   const processes = [1, 2, 3].map(pid => ({ pid, rssBytes: 100 }));
-  const told: number[] = [];
+  const reported: number[] = [];
   const pssOf = async (pid: number) => {
-    told.push(pid);
+    reported.push(pid);
     return pss.get(pid);
   };
   const sum = new MemorySum({ memoryOf: pid => memories.get(pid), pssOf });
@@ -103,7 +103,7 @@ test('the sum uses proportional sizes, follows private pages between two reading
   );
   memories.set(1, { privateBytes: 140, sharedBytes: 60 });
   assert.equal(sum.of(processes, 2000), 170 + 74 + 100);
-  assert.deepEqual(told, [1, 2], 'no page table is walked again within ten seconds');
+  assert.deepEqual(reported, [1, 2], 'no page table is walked again within ten seconds');
 
   const without = new MemorySum({ memoryOf: pid => memories.get(pid), pssOf: async () => undefined });
   assert.equal(without.of(processes, 0), 140 + 45 + 60 + 100);

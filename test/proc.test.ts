@@ -18,7 +18,7 @@ test('the memory of this process is reported as 0 without /proc', async t => {
 
 const withProc = { skip: !existsSync('/proc/self/limits') };
 
-test('open files are counted, and what may be open is told', withProc, () => {
+test('open files are counted, and what may be open is reported', withProc, () => {
   const before = procFacts(process.pid);
   const files = Array.from({ length: 10 }, () => openSync('/dev/null', 'r'));
   const after = procFacts(process.pid);

@@ -29,7 +29,7 @@ function limits({ quota, cpuset, memoryMib, highMib }: Case): Limits {
 }
 
 const AUTO: WorkerCount = { kind: 'auto' };
-const of = (given: Case, asked: WorkerCount = AUTO, choice?: HeapChoice) => size(limits(given), asked, MACHINE, choice);
+const of = (given: Case, requested: WorkerCount = AUTO, choice?: HeapChoice) => size(limits(given), requested, MACHINE, choice);
 
 describe('the number of workers', () => {
   for (const [quota, auto, max] of [
@@ -78,8 +78,8 @@ describe('memory', () => {
   });
 
   test('never lowers max or a number: it warns', () => {
-    for (const asked of [{ kind: 'max' }, { kind: 'count', count: 4 }] as const) {
-      const sizing = of({ quota: 4, memoryMib: 256 }, asked);
+    for (const requested of [{ kind: 'max' }, { kind: 'count', count: 4 }] as const) {
+      const sizing = of({ quota: 4, memoryMib: 256 }, requested);
       assert.equal(sizing.workers, 4);
       assert.match(sizing.warnings.join(), /less than a workable 64 MiB/);
     }

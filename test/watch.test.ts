@@ -1,7 +1,7 @@
 /**
  * What `bosun status --watch` draws: golden screens, and what never happens on any of them.
  */
-process.env.TZ = 'UTC'; // events are told in the operator's time
+process.env.TZ = 'UTC'; // events are reported in the operator's time
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

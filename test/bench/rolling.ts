@@ -23,7 +23,7 @@ interface Sample {
   at: number;
 }
 
-/** Everything that was asked and how it ended. */
+/** Everything that was requested and how it ended. */
 class Tally {
   requests = 0;
   readonly failures = new Map<string, number>();

@@ -1,10 +1,10 @@
 /**
- * A container of the kit's image: how it is started, and what a test asks of it. Its log lines are events.
+ * A container of the kit's image: how it is started, and how a test uses it. Its log lines are events.
  */
 import { EventEmitter, once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { type ContainerRuntimeClient, type ExecResult, GenericContainer, type StartedNetwork, Wait } from 'testcontainers';
-import { type Answer, type RequestParts, request, requestJson } from '../process/clients.ts';
+import { type Answer, type RequestOptions, request, requestJson } from '../process/clients.ts';
 import type { LogEvent, Status } from '../process/kit.ts';
 import { engine, imageId, loopbackBindings, removeContainerAtEnd, uniqueName } from './engine.ts';
 
@@ -152,7 +152,7 @@ export class App {
   }
 
   /** On a connection of its own: the workers take turns. */
-  async request(path: string, parts?: RequestParts): Promise<Answer> {
+  async request(path: string, parts?: RequestOptions): Promise<Answer> {
     return request(this.port, path, parts);
   }
 

@@ -1,5 +1,5 @@
 /**
- * HAProxy in front of app containers, as Services and ingress controllers are in front of pods: it asks each pod's /readyz itself, so
+ * HAProxy in front of app containers, as Services and ingress controllers are in front of pods: it checks each pod's /readyz itself, so
  * that one that says no is left out only after two checks, and it never repeats a request. Endpoints come and go by its runtime API.
  */
 import { connect } from 'node:net';
@@ -10,7 +10,7 @@ import { type App, AppContainer } from './app.ts';
 import { removeContainerAtEnd, uniqueName } from './engine.ts';
 
 export const HAPROXY_IMAGE = 'haproxy:3.0';
-const SLOTS = 9;
+const SERVERS = 9;
 const CONTROL_PORT = 9999;
 /** A busy machine is late with its checks. */
 const STATE_TIMEOUT_MS = 30_000;
@@ -46,7 +46,7 @@ ${Object.entries(WAYS)
 listen ${name}
   bind :${port}
   ${settings.join('\n  ')}
-  server-template pod 1-${SLOTS} 0.0.0.0:3000 disabled`,
+  server-template pod 1-${SERVERS} 0.0.0.0:3000 disabled`,
   )
   .join('\n')}
 `;
@@ -55,7 +55,7 @@ export class Balancer {
   /** On 127.0.0.1. */
   readonly port: Record<Way, number>;
   readonly #controlPort: number;
-  readonly #slots = new Map<App, number>();
+  readonly #servers = new Map<App, number>();
   #taken = 0;
 
   static async start(network: StartedNetwork): Promise<Balancer> {
@@ -82,21 +82,21 @@ export class Balancer {
   async add(app: App): Promise<void> {
     const [address] = Object.values((await app.inspect()).NetworkSettings.Networks);
     if (!address?.IPAddress) throw new Error(`container ${app.id} must have an address on the balancer's network`);
-    const slot = ++this.#taken;
-    if (slot > SLOTS) throw new Error(`the balancer has room for ${SLOTS} pods`);
-    this.#slots.set(app, slot);
+    const server = ++this.#taken;
+    if (server > SERVERS) throw new Error(`the balancer has room for ${SERVERS} pods`);
+    this.#servers.set(app, server);
     for (const way of Object.keys(WAYS)) {
-      await this.#command(`set server ${way}/pod${slot} addr ${address.IPAddress} port 3000`);
+      await this.#command(`set server ${way}/pod${server} addr ${address.IPAddress} port 3000`);
       // A new endpoint has to pass its check first; HAProxy takes one that comes out of maintenance for healthy, so it comes by way of a drain.
-      await this.#command(`set server ${way}/pod${slot} state drain`);
-      await this.#command(`set server ${way}/pod${slot} health stopping`);
-      await this.#command(`set server ${way}/pod${slot} state ready`);
+      await this.#command(`set server ${way}/pod${server} state drain`);
+      await this.#command(`set server ${way}/pod${server} health stopping`);
+      await this.#command(`set server ${way}/pod${server} state ready`);
     }
   }
 
   /** Nothing more for it. Its address may be another container's next. */
   async remove(app: App): Promise<void> {
-    for (const way of Object.keys(WAYS)) await this.#command(`set server ${way}/pod${this.#slots.get(app)} state maint`);
+    for (const way of Object.keys(WAYS)) await this.#command(`set server ${way}/pod${this.#servers.get(app)} state maint`);
   }
 
   /** Resolves when every way in sends it connections. */
@@ -113,7 +113,7 @@ export class Balancer {
   async waysTo(app: App): Promise<number> {
     const rows = (await this.#command('show stat')).split('\n').map(line => line.split(','));
     const status = rows[0]?.indexOf('status') ?? -1;
-    return rows.filter(row => row[1] === `pod${this.#slots.get(app)}` && row[status]?.startsWith('UP')).length;
+    return rows.filter(row => row[1] === `pod${this.#servers.get(app)}` && row[status]?.startsWith('UP')).length;
   }
 
   async #waysUp(app: App, wanted: number): Promise<void> {
@@ -128,7 +128,7 @@ export class Balancer {
     const socket = connect(this.#controlPort, '127.0.0.1');
     socket.end(`${line}\n`);
     const answer = (await text(socket)).trim();
-    // Of what changes something, only its failure is told; the rest begins with a comment.
+    // A change prints something only if it fails; other output begins with a comment.
     if (line.startsWith('set ') && /^(?!IP changed|no need|nothing)\S/i.test(answer))
       throw new Error(`HAProxy, "${line}": ${answer}`);
     return answer;

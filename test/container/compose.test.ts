@@ -28,7 +28,7 @@ test('docker compose up --wait', withEngine, async t => {
   const redisId = await compose('ps', '--quiet', 'redis');
   const { container, network } = await engine();
 
-  await t.test('returns when app and Redis are healthy, on the ports that were asked for', async () => {
+  await t.test('returns when app and Redis are healthy, on the given ports', async () => {
     assert.equal((await app.probe('/readyz')).status, 200);
     assert.deepEqual([app.port, app.adminPort], [port, adminPort]);
     const redis = await container.getById(redisId).inspect();
@@ -97,7 +97,7 @@ test('make loadtest starts the stack where none runs, and takes it down again', 
   assert.equal(await isOpen(Number(PORT)), false);
 });
 
-/** Asks Redis from inside the app's container. */
+/** Queries Redis from inside the app's container. */
 const PING = `
   const socket = require('node:net').connect(${REDIS_PORT}, 'redis', () => socket.write('PING\\r\\n'));
   socket.on('data', data => { process.stdout.write(data); socket.destroy(); });

@@ -1,5 +1,5 @@
 /**
- * Customers: each has a session, and knows what the counter must say, which it asks every fourth time; in between it asks for nothing
+ * Customers: each has a session, and knows the value of its counter, which every fourth request reads; the others request nothing
  * much. Most of them keep their connections, every fourth takes a new one for each request. Nothing is ever repeated.
  */
 import { setTimeout as pause } from 'node:timers/promises';
@@ -9,7 +9,7 @@ import { type Count, Visitor } from '../visitor.ts';
 const NOTHING_MUCH = '/cpu?ms=0';
 const COUNTER = '/api/counter';
 const LONGEST_MS = 200_000;
-const MOST_FAILURES = 1000;
+const MAX_FAILURES = 1000;
 
 export interface Failure {
   message: string;
@@ -55,21 +55,21 @@ export class Customers {
   }
 
   get #isGoingOn(): boolean {
-    return this.#goesOn && performance.now() < this.#deadline && this.result.failures.length < MOST_FAILURES;
+    return this.#goesOn && performance.now() < this.#deadline && this.result.failures.length < MAX_FAILURES;
   }
 
   async #live(port: number, keepsConnection: boolean, pauseMs: number): Promise<void> {
     const visitor = new Visitor();
     let client: RawClient | undefined;
     let [counter, uncertain] = [0, 0];
-    for (let asked = 0; this.#isGoingOn; asked++) {
+    for (let sent = 0; this.#isGoingOn; sent++) {
       const sentAt = performance.now();
       try {
         if (client?.isOpen !== true) client = await RawClient.open(port);
-        const asksCounter = asked % 4 === 0;
-        const { status, headers, body } = await visitor.requestOn(client, asksCounter ? COUNTER : NOTHING_MUCH);
+        const readsCounter = sent % 4 === 0;
+        const { status, headers, body } = await visitor.requestOn(client, readsCounter ? COUNTER : NOTHING_MUCH);
         if (status !== 200) throw new Error(`status ${status}: ${body}`);
-        if (asksCounter) {
+        if (readsCounter) {
           const seen = JSON.parse(body) as Count;
           // Of a request that failed nobody knows whether it was counted.
           const isRight = seen.counter > counter && seen.counter <= counter + 1 + uncertain;

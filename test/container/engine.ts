@@ -47,7 +47,7 @@ export async function docker(args: string[], env: Record<string, string> = {}): 
 let built: Promise<string> | undefined;
 
 /**
- * The id of the image of this tree. Each test file asks the engine to build it: 0.3 s where its cache has everything, and of two builds
+ * The id of the image of this tree. Each test file makes the engine build it: 0.3 s where its cache has everything, and of two builds
  * at the same time one waits for the other's layers. Tests go by the id; the tag only keeps the image from being pruned.
  */
 export async function imageId(): Promise<string> {
@@ -59,7 +59,7 @@ export async function imageId(): Promise<string> {
 export const uniqueName = () => `bosun-test-${randomBytes(6).toString('hex')}`;
 
 /**
- * What Docker is asked for to publish ports on 127.0.0.1, each of the container on one of this machine, 0 being a free one. Never on every
+ * Docker's options that publish ports on 127.0.0.1, each of the container on one of this machine, 0 being a free one. Never on every
  * address: the engine counts the free ports of 0.0.0.0 and those of 127.0.0.1 apart, offers one twice, and gives up after ten such.
  */
 export const loopbackBindings = (ports: readonly { container: number; host: number }[]) =>

@@ -58,13 +58,13 @@ const routes: Record<string, Route> = {
 
 type Options = Parameters<typeof koaSession>[0] & object;
 
-/** An app with a session on every route; what the app is told about sessions. */
+/** An app with a session on every route; the session events that the app receives. */
 async function serve(store: SessionStore, options: Options = {}) {
   const app = new Koa();
   app.silent = true;
   app.keys = ['a key'];
-  const told: string[] = [];
-  for (const event of ['missed', 'expired', 'invalid']) app.on(`session:${event}`, () => told.push(event));
+  const reported: string[] = [];
+  for (const event of ['missed', 'expired', 'invalid']) app.on(`session:${event}`, () => reported.push(event));
   app.use(koaSession({ key: COOKIE, maxAge: DAY_S * 1000, store, ...options }, app));
   app.use(async context => {
     const ctx = context as Context;
@@ -77,7 +77,7 @@ async function serve(store: SessionStore, options: Options = {}) {
   const server = app.listen(0, '127.0.0.1');
   after(() => server.close());
   await once(server, 'listening');
-  return { port: (server.address() as AddressInfo).port, told };
+  return { port: (server.address() as AddressInfo).port, reported };
 }
 
 interface Read extends Pick<Session, 'isNew' | 'maxAge' | 'externalKey'> {
@@ -116,7 +116,7 @@ async function holdsWith(writes: string, redis: Redis, t: TestContext): Promise<
   const cases: Promise<void>[] = [];
   const promise = (name: string, run: () => Promise<void>) => void cases.push(t.test(name, run));
 
-  promise('a session that nobody fills is not kept, but where save() says so; isNew tells', async () => {
+  promise('a session that nobody fills is not kept, unless save() is called; isNew shows it', async () => {
     const { port } = await serve(store);
     const visitor = new Visitor();
     assert.deepEqual([(await look(visitor, port, '/read')).setCookie, visitor.cookies.size], ['', 0]);
@@ -125,21 +125,24 @@ async function holdsWith(writes: string, redis: Redis, t: TestContext): Promise<
     assert.equal((await look(visitor, port, '/read')).isNew, false);
   });
 
-  promise('rolling: every answer sets the cookie, and the store counts anew; without it neither', async () => {
-    for (const rolling of [true, false]) {
-      const { port } = await serve(store, { rolling });
-      const visitor = new Visitor();
-      await look(visitor, port, '/visit');
-      const id = idOf(visitor);
-      await client.expire(keyOf(visitor), 5);
-      const { setCookie } = await look(visitor, port, '/read');
-      assert.equal(setCookie.includes(`${COOKIE}=${id};`), rolling);
-      if (rolling) await assertFresh(visitor);
-      else assert.ok((await ttlOf(visitor)) <= 5);
-    }
-  });
+  promise(
+    'rolling: every answer sets the cookie, and the TTL in the store starts again; without it neither happens',
+    async () => {
+      for (const rolling of [true, false]) {
+        const { port } = await serve(store, { rolling });
+        const visitor = new Visitor();
+        await look(visitor, port, '/visit');
+        const id = idOf(visitor);
+        await client.expire(keyOf(visitor), 5);
+        const { setCookie } = await look(visitor, port, '/read');
+        assert.equal(setCookie.includes(`${COOKIE}=${id};`), rolling);
+        if (rolling) await assertFresh(visitor);
+        else assert.ok((await ttlOf(visitor)) <= 5);
+      }
+    },
+  );
 
-  promise('renew: in its second half the cookie is set again and the store counts anew, and not before', async () => {
+  promise('renew: in its second half the cookie is set again and the TTL starts again, and not before', async () => {
     const { port } = await serve(store, { renew: true });
     const visitor = new Visitor();
     await look(visitor, port, '/visit');
@@ -152,38 +155,41 @@ async function holdsWith(writes: string, redis: Redis, t: TestContext): Promise<
     await assertFresh(visitor);
   });
 
-  promise('one that has expired, is missed or invalid is told to the app, and a new one begins with another id', async () => {
-    const { port, told } = await serve(store, { valid: (_: unknown, { visits }: { visits?: number }) => visits !== 2 });
-    const spoil: Record<string, (visitor: Visitor) => Promise<unknown>> = {
-      expired: visitor => age(visitor, -1),
-      missed: visitor => client.del(keyOf(visitor)),
-      invalid: visitor => look(visitor, port, '/visit'),
-    };
-    for (const [event, run] of Object.entries(spoil)) {
-      const visitor = new Visitor();
-      await look(visitor, port, '/visit');
-      const id = idOf(visitor);
-      await run(visitor);
-      const { isNew, visits } = await look(visitor, port, '/visit');
-      assert.deepEqual([isNew, visits], [true, 1], event);
-      assert.notEqual(idOf(visitor), id);
-      await until(
-        () => told.at(-1) === event || undefined,
-        () => `${event} expected, told ${told}`,
-      );
-    }
-    assert.equal(told.length, 3);
-  });
+  promise(
+    'a session that has expired, is missed or invalid is reported to the app, and a new one begins with another id',
+    async () => {
+      const { port, reported } = await serve(store, { valid: (_: unknown, { visits }: { visits?: number }) => visits !== 2 });
+      const spoil: Record<string, (visitor: Visitor) => Promise<unknown>> = {
+        expired: visitor => age(visitor, -1),
+        missed: visitor => client.del(keyOf(visitor)),
+        invalid: visitor => look(visitor, port, '/visit'),
+      };
+      for (const [event, run] of Object.entries(spoil)) {
+        const visitor = new Visitor();
+        await look(visitor, port, '/visit');
+        const id = idOf(visitor);
+        await run(visitor);
+        const { isNew, visits } = await look(visitor, port, '/visit');
+        assert.deepEqual([isNew, visits], [true, 1], event);
+        assert.notEqual(idOf(visitor), id);
+        await until(
+          () => reported.at(-1) === event || undefined,
+          () => `${event} expected, received ${reported}`,
+        );
+      }
+      assert.equal(reported.length, 3);
+    },
+  );
 
   promise('destroyed, the browser forgets it, and its id is worth nothing', async () => {
-    const { port, told } = await serve(store);
+    const { port, reported } = await serve(store);
     const visitor = new Visitor();
     await look(visitor, port, '/visit');
     const thief = new Visitor(visitor.cookies);
     assert.match((await look(visitor, port, '/end')).setCookie, new RegExp(`^${COOKIE}=; path=/; expires=Thu, 01 Jan 1970`));
     assert.equal(visitor.cookies.size, 0);
     const id = idOf(thief);
-    assert.deepEqual([(await look(thief, port, '/visit')).isNew, told], [true, ['missed']]);
+    assert.deepEqual([(await look(thief, port, '/visit')).isNew, reported], [true, ['missed']]);
     assert.notEqual(idOf(thief), id);
   });
 

@@ -20,7 +20,7 @@ import { exits, sizingOf } from './sized.ts';
 const LEAK_EVERY_MS = 100;
 const DEVELOPMENT = { NODE_ENV: 'development' };
 
-for (const [asked, workers, reason, warnings] of [
+for (const [requested, workers, reason, warnings] of [
   ['auto', 1, /^1 worker: 2 CPUs, .*; lowered from 2 for memory: 256 MiB \(\/sys\/fs\/cgroup\//, []],
   ['100%', 1, /^1 worker: 100% of 2 CPUs, .*; lowered from 2 for memory: 256 MiB \(\/sys\/fs\/cgroup\//, []],
   ['max', 2, /^2 workers: 2 CPUs, rounded up/, [/^a heap of \d+ MiB per worker is less than a workable 64 MiB/]],
@@ -31,36 +31,40 @@ for (const [asked, workers, reason, warnings] of [
     [/^4 workers on 2 CPUs: they will wait for each other$/, /^a heap of \d+ MiB per worker is less than a workable 64 MiB/],
   ],
 ] as const) {
-  test(`${asked} in 256 MiB: ${workers} on 2 CPUs, says why, and takes 60 MiB more without an OOM kill`, withEngine, async t => {
-    if (!(await hasCpus(2))) return t.skip('this machine has fewer than 2 CPUs');
-    const env = { ...DEVELOPMENT, NODE_CLUSTER_WORKERS: asked, NODE_CLUSTER_SCHED_POLICY: 'rr' }; // an even share for each
-    const app = await runLimited(['--cpus', '2', ...memory(256)], env);
-    const sizing = await sizingOf(app);
-    assert.equal(sizing.workers, workers);
-    assert.match(sizing.reason, reason);
-    assert.equal(sizing.warnings.length, warnings.length, sizing.warnings.join('\n'));
-    for (const [index, warning] of warnings.entries()) assert.match(sizing.warnings[index] ?? '', warning);
-    assert.deepEqual(
-      app.all('sizing.warning').map(({ warning }) => warning),
-      sizing.warnings,
-    );
-    const pids = await readyPids(app);
-    assert.equal(pids.length, workers);
+  test(
+    `NODE_CLUSTER_WORKERS=${requested} in 256 MiB starts ${workers} on 2 CPUs, logs the reason, and takes 60 MiB more without an OOM kill`,
+    withEngine,
+    async t => {
+      if (!(await hasCpus(2))) return t.skip('this machine has fewer than 2 CPUs');
+      const env = { ...DEVELOPMENT, NODE_CLUSTER_WORKERS: requested, NODE_CLUSTER_SCHED_POLICY: 'rr' }; // an even share for each
+      const app = await runLimited(['--cpus', '2', ...memory(256)], env);
+      const sizing = await sizingOf(app);
+      assert.equal(sizing.workers, workers);
+      assert.match(sizing.reason, reason);
+      assert.equal(sizing.warnings.length, warnings.length, sizing.warnings.join('\n'));
+      for (const [index, warning] of warnings.entries()) assert.match(sizing.warnings[index] ?? '', warning);
+      assert.deepEqual(
+        app.all('sizing.warning').map(({ warning }) => warning),
+        sizing.warnings,
+      );
+      const pids = await readyPids(app);
+      assert.equal(pids.length, workers);
 
-    const leaked = new Map<number, number>();
-    for (let i = 0; i < 20; i++) {
-      const { worker, leakedMb } = await leak(app, 3);
-      leaked.set(worker, leakedMb);
-    }
-    assert.equal(leaked.size, workers, 'every worker has taken some');
-    assert.equal(
-      [...leaked.values()].reduce((sum, mb) => sum + mb),
-      60,
-    );
-    assert.deepEqual(await readyPids(app), pids);
-    assert.deepEqual(await exits(app), {});
-    assert.equal(await kernelKills(app), 0);
-  });
+      const leaked = new Map<number, number>();
+      for (let i = 0; i < 20; i++) {
+        const { worker, leakedMb } = await leak(app, 3);
+        leaked.set(worker, leakedMb);
+      }
+      assert.equal(leaked.size, workers, 'every worker has taken some');
+      assert.equal(
+        [...leaked.values()].reduce((sum, mb) => sum + mb),
+        60,
+      );
+      assert.deepEqual(await readyPids(app), pids);
+      assert.deepEqual(await exits(app), {});
+      assert.equal(await kernelKills(app), 0);
+    },
+  );
 }
 
 test('a worker that leaks is replaced before the kernel kills it, and no request fails', withEngine, async t => {

@@ -1,6 +1,6 @@
 /**
  * The profile `observability` at work: a real Prometheus with the files of docker/ finds two app containers by DNS, scrapes them, evaluates
- * the alert rules, and has an answer to everything that the Grafana dashboard asks.
+ * the alert rules, and answers every query of the Grafana dashboard.
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -161,9 +161,9 @@ test('Prometheus', withEngine, async t => {
     const { panels } = JSON.parse(readFileSync(docker('grafana/dashboard.json'), 'utf8')) as {
       panels: { title: string; targets: { expr: string }[] }[];
     };
-    const asked = panels.flatMap(({ title, targets }) => targets.map(({ expr }) => ({ title, expr })));
-    assert.ok(asked.length > 15);
-    for (const { title, expr } of asked) {
+    const requested = panels.flatMap(({ title, targets }) => targets.map(({ expr }) => ({ title, expr })));
+    assert.ok(requested.length > 15);
+    for (const { title, expr } of requested) {
       const expression = expr.replaceAll('$instance', '.*').replaceAll('$__range', '15m');
       assert.doesNotMatch(expression, /\$/, `${title}: a variable that this test does not know`);
       assertFinite(await query(expression), `${title}: ${expression}`);

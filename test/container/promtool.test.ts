@@ -50,17 +50,17 @@ test('promtool takes the alert rules of the monitoring overlay', withEngine, asy
   assert.match(said, /SUCCESS: 4 rules found/);
 });
 
-test('every metric that alerts and Grafana ask for is on /metrics', withEngine, async () => {
+test('every metric that alerts and Grafana use is on /metrics', withEngine, async () => {
   const kit = await startKit();
   await kit.ready();
   const { body } = await kit.probe('/metrics');
-  const asked = ['docker/alerts.yml', 'docker/grafana/dashboard.json', OVERLAY_RULES].flatMap(file =>
+  const requested = ['docker/alerts.yml', 'docker/grafana/dashboard.json', OVERLAY_RULES].flatMap(file =>
     [...readFileSync(join(ROOT, file), 'utf8').matchAll(/\b(?:bosun|http|nodejs|process)_[a-z_]+\b/g)].map(([name]) => name),
   );
-  assert.ok(asked.length > 15);
+  assert.ok(requested.length > 15);
   // Only where the container has such a limit.
   const limits = ['bosun_cpu_limit_cores', 'bosun_memory_limit_bytes', 'bosun_cpu_throttled_seconds_total'];
-  for (const name of new Set(asked)) {
+  for (const name of new Set(requested)) {
     if (limits.includes(name)) continue;
     assert.ok(body.includes(`# TYPE ${name.replace(/_(bucket|count|sum)$/, '')} `), name);
   }

@@ -20,7 +20,7 @@ import { Redis } from './redis.ts';
 const { REQUESTS, PAUSE_MS } = SOAKS ? { REQUESTS: 20_000, PAUSE_MS: 1 } : { REQUESTS: 4000, PAUSE_MS: 20 };
 /** The kit's default: above the lag, also where a busy machine adds to it. */
 const DELAY_MS = 5000;
-/** As progressDeadlineSeconds of a Deployment, in the small: the balancer asks once a second. */
+/** As progressDeadlineSeconds of a Deployment, in the small: the balancer checks once a second. */
 const PROGRESS_DEADLINE_MS = 3000;
 
 test('rollouts behind a balancer that lags', withEngine, async t => {

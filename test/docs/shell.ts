@@ -20,7 +20,7 @@ export async function shell(command: string, cwd: string, env: Record<string, st
   return stdout;
 }
 
-/** Why nothing can be asked of a Kubernetes cluster here; undefined where one answers. */
+/** Why no Kubernetes cluster can be used here; undefined if one answers. */
 export function clusterAbsent(): string | undefined {
   try {
     execFileSync('kubectl', ['version', '--request-timeout=5s'], { timeout: LOOK_TIMEOUT_MS, stdio: 'pipe' });

@@ -15,8 +15,8 @@ import {
   WORKLOADS,
 } from './rule.ts';
 
-const LEAST_ID = 10_000;
-const MOST_PORT_NAME = 15;
+const MIN_ID = 10_000;
+const MAX_PORT_NAME = 15;
 const LABELS = ['name', 'instance', 'component', 'part-of'].map(name => `app.kubernetes.io/${name}`);
 
 const probesOf = (container: Manifest) =>
@@ -43,7 +43,7 @@ export const POD_RULES: Rule[] = [
   podSays('non-root', 'securityContext.runAsNonRoot', true, 'root in a container is root', PSS),
   podSays('seccomp', 'securityContext.seccompProfile.type', 'RuntimeDefault', 'fewer system calls', PSS),
   podKeeps('high-id', 'low ids are users of the node', 'kube-score container-security-context', pod =>
-    ['runAsUser', 'runAsGroup', 'fsGroup'].every(name => Number(at(pod, `securityContext.${name}`)) >= LEAST_ID),
+    ['runAsUser', 'runAsGroup', 'fsGroup'].every(name => Number(at(pod, `securityContext.${name}`)) >= MIN_ID),
   ),
   podKeeps('no-host', 'a pod has nothing of its node', PSS, pod => hasNo(pod, 'hostNetwork', 'hostPID', 'hostIPC', 'hostUsers')),
   podKeeps('small-volumes', 'a full /tmp must not fill the node', 'kube-linter, PSS volume types', pod =>
@@ -90,7 +90,7 @@ export const POD_RULES: Rule[] = [
     const ports = listAt(container, 'ports');
     const names = ports.map(({ name }) => String(name ?? ''));
     const isFit = ({ containerPort, hostPort }: Manifest) => Number(containerPort) > 1024 && hostPort === undefined;
-    const isName = (name: string) => name.length > 0 && name.length <= MOST_PORT_NAME;
+    const isName = (name: string) => name.length > 0 && name.length <= MAX_PORT_NAME;
     return ports.every(isFit) && names.every(isName) && new Set(names).size === names.length;
   }),
   containerKeeps(

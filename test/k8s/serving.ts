@@ -77,7 +77,7 @@ export const SERVING_RULES: Rule[] = [
   kindKeeps('Service', 'admin-inside', 'the admin port is for probes and Prometheus', 'facts: manifests 43', service =>
     listAt(service, 'spec.ports').every(({ targetPort }) => targetPort !== 'admin'),
   ),
-  kindKeeps('Deployment', 'gives-up', 'a rollout that hangs must be told', 'facts: draining 38', deployment => {
+  kindKeeps('Deployment', 'gives-up', 'a rollout that hangs must be reported', 'facts: draining 38', deployment => {
     const seconds = Number(at(deployment, 'spec.progressDeadlineSeconds'));
     return seconds >= 60 && seconds <= 600 && Number(at(deployment, 'spec.revisionHistoryLimit')) > 0;
   }),

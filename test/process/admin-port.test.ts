@@ -1,5 +1,5 @@
 /**
- * The admin port tells the truth, and no secret.
+ * The admin port's answers are true, and contain no secret.
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
@@ -43,14 +43,14 @@ describe('the admin port', { concurrency: CONCURRENCY }, () => {
     const kit = await startKit({ app: 'koa.mjs' });
     const { port } = await kit.ready();
     const answeredBy = new Map<number, number>();
-    let asked = 0;
+    let requested = 0;
     await everyWorker(port, 2, async client => {
       const { pid } = await client.requestJson<{ pid: number }>('/');
-      asked++;
+      requested++;
       answeredBy.set(pid, (answeredBy.get(pid) ?? 0) + 1);
       return pid;
     });
-    const status = await kit.statusWhere(({ workers }) => workers.reduce((all, { requests }) => all + requests, 0) === asked);
+    const status = await kit.statusWhere(({ workers }) => workers.reduce((all, { requests }) => all + requests, 0) === requested);
     const worker = {
       id: 'number',
       pid: 'number',
@@ -131,7 +131,7 @@ describe('the admin port', { concurrency: CONCURRENCY }, () => {
     assert.match((await kit.probe('/metrics')).headers['content-type'] ?? '', /^text\/plain; version=0\.0\.4/);
   });
 
-  test('tells no secret', async () => {
+  test('the admin port shows no secret', async () => {
     const kit = await startKit({ env: { SESSION_KEYS: 's3cret-key' } });
     const { port } = await kit.ready();
     assert.equal((await request(port, '/api/counter')).status, 200);

@@ -42,7 +42,7 @@ const ENDS: Record<string, [act: string, failure: RegExp]> = {
     /^in warning$/,
   ],
   'has an uncaughtException listener that exits': [
-    "process.on('uncaughtException', error => { kit.log.info({ event: 'test.told', of: error.message }); setTimeout(() => process.exit(7), 50); }); throw new Error('first')",
+    "process.on('uncaughtException', error => { kit.log.info({ event: 'test.reported', of: error.message }); setTimeout(() => process.exit(7), 50); }); throw new Error('first')",
     /^first$/,
   ],
   'has an unhandledRejection listener that exits': [
@@ -103,7 +103,7 @@ describe('a worker that its app ends answers its open requests, and the log has 
         assert.match(String(exit.failure), failure, name);
         assert.equal((exit.drain as { finished: number } | undefined)?.finished, 1, `${name}: ${JSON.stringify(exit)}`);
       }
-      if (policy === 'rr') await kit.event('test.told', ({ of }) => of === 'first');
+      if (policy === 'rr') await kit.event('test.reported', ({ of }) => of === 'first');
       assert.ok(
         kit.all('worker.uncaught-exception').length < mine.length + 15,
         'one that throws for ever is not logged for ever',

@@ -80,9 +80,9 @@ test('no message of an app to its parent ends the primary or a worker, or leaves
   // The worker itself may die of what Node.js makes of these; it is replaced.
   await client.request('/node');
   await kit.statusWhere(({ workers }) => workers.some(({ state, requests }) => state === 'ready' && requests >= 0));
-  assert.equal(kit.all('worker.malformed-message').length, 1, 'told once');
+  assert.equal(kit.all('worker.malformed-message').length, 1, 'reported once');
   assert.ok(sum(await scrape(kit), 'bosun_malformed_messages_total') >= 6);
-  assert.equal(kit.all('app.sends-message').length, 1, 'told once');
+  assert.equal(kit.all('app.sends-message').length, 1, 'reported once');
   const rssKb = Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${kit.pid}/status`, 'utf8'))?.[1]);
   assert.ok(rssKb < 300_000, `the primary has ${rssKb} KiB`);
   assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());

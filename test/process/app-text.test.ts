@@ -90,7 +90,8 @@ test('with ADMIN_TOKEN the admin port shows the text to clients with the token, 
   const { kit, port, socket } = await startOperated({
     env: { APP_MODULE: writtenApp(APP), ADMIN_TOKEN_FILE: tokenFile },
   });
-  const asked = (path: string, token: string) => request(kit.adminPort, path, { headers: { Authorization: `Bearer ${token}` } });
+  const requested = (path: string, token: string) =>
+    request(kit.adminPort, path, { headers: { Authorization: `Bearer ${token}` } });
   for (const path of ['/status', '/metrics', '/events', '/', '/nothing']) assert.equal((await kit.probe(path)).status, 401, path);
   for (const path of ['/livez', '/readyz', '/startupz']) assert.equal((await kit.probe(path)).status, 200, path);
   const bearer = { headers: { Authorization: 'Bearer first' } };
@@ -100,11 +101,11 @@ test('with ADMIN_TOKEN the admin port shows the text to clients with the token, 
     () => SECRETS.test(events()) || undefined,
     () => events().slice(-500),
   );
-  assert.equal((await asked('/status', 'first')).status, 200);
+  assert.equal((await requested('/status', 'first')).status, 200);
 
   writeFileSync(tokenFile, 'second');
   await postControl(socket, '/restart', '{}');
-  assert.equal((await asked('/status', 'first')).status, 401);
-  assert.equal((await asked('/status', 'second')).status, 200);
+  assert.equal((await requested('/status', 'first')).status, 401);
+  assert.equal((await requested('/status', 'second')).status, 200);
   assert.doesNotMatch(kit.transcript(), /first|second/);
 });

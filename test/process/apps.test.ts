@@ -94,7 +94,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
       const { stage, error, stack } = await kit.event('worker.failed');
       assert.equal(stage, 'app');
       const [ownFrames = ''] = String(stack).split('\ncaused by: ');
-      assert.doesNotMatch(ownFrames, /^ {4}at /m, 'frames of the kit tell nothing about the app');
+      assert.doesNotMatch(ownFrames, /^ {4}at /m, 'frames of the kit do not concern the app');
       const abort = await kit.event('primary.abort');
       for (const words of [String(error), String(abort.error)]) {
         assert.ok(words.includes(join(APPS, file)), `${words} must name the file`);
@@ -122,7 +122,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
       ['while loaded', 'nothing'],
       ['later', 'app'],
     ] as const)
-      test(`that listens on PORT ${LISTEN_WHEN}, and exports ${LISTEN_EXPORT}, is told to leave that to the kit, policy ${policy}`, async () => {
+      test(`that listens on PORT ${LISTEN_WHEN}, and exports ${LISTEN_EXPORT}, fails with an error that says to leave that to the kit, policy ${policy}`, async () => {
         const PORT = String(await freePort());
         const env = {
           PORT,

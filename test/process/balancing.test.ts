@@ -115,15 +115,15 @@ describe('connections', { concurrency: 2 }, () => {
       const { kit, port } = await start(policy);
       const [killed = 0, other = 0] = (await kit.status()).workers.map(({ pid }) => pid);
       for (const pid of [killed, other]) process.kill(pid, 'SIGSTOP');
-      const asked = Array.from({ length: 20 }, () => request(port, '/'));
+      const requested = Array.from({ length: 20 }, () => request(port, '/'));
       await Promise.race(
-        asked
+        requested
           .map(answer => answer.then(() => assert.fail('answered by a stopped worker')))
           .concat(kit.probe('/livez').then(() => undefined as never)),
       );
       process.kill(killed, 'SIGKILL');
       process.kill(other, 'SIGCONT');
-      for (const answer of asked) assert.equal((await answer).status, 200);
+      for (const answer of requested) assert.equal((await answer).status, 200);
     });
   }
 

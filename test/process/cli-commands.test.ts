@@ -19,24 +19,24 @@ describe('bosun scale, policy, broadcast, doctor and sizing', { concurrency: CON
     const env = { SIZING_ROOT: new FakeRoot({ cpuMax: '220000 100000' }).path, NODE_CLUSTER_WORKERS: 'auto' };
     const { kit, bosun } = await startOperated({ app: 'koa.mjs', env });
     const from = '2.2 CPUs';
-    for (const [asked, count, reason] of [
+    for (const [requested, count, reason] of [
       ['4', 4, `4 workers: as set; ${from} (/sys/fs/cgroup/cpu.max)`],
       ['auto', 2, `2 workers: ${from}, rounded half up (/sys/fs/cgroup/cpu.max)`],
       ['max', 3, `3 workers: ${from}, rounded up (/sys/fs/cgroup/cpu.max)`],
       ['50%', 1, `1 worker: 50% of ${from}, rounded half up (/sys/fs/cgroup/cpu.max)`],
     ] as const) {
-      const { code, stdout, stderr } = await bosun('scale', asked);
+      const { code, stdout, stderr } = await bosun('scale', requested);
       const warning =
-        count > 2.2 && asked !== 'max' ? `bosun: warning: ${count} workers on ${from}: they will wait for each other\n` : '';
+        count > 2.2 && requested !== 'max' ? `bosun: warning: ${count} workers on ${from}: they will wait for each other\n` : '';
       assert.deepEqual([code, stdout, stderr], [0, `${reason}\n`, warning]);
       await kit.statusWhere(({ workers }) => workers.length === count && workers.every(({ state }) => state === 'ready'));
     }
     const json = await bosun('scale', '2', '--json');
     assert.deepEqual(JSON.parse(json.stdout), { workers: 2, reason: `2 workers: as set; ${from} (/sys/fs/cgroup/cpu.max)` });
-    for (const asked of ['0', 'two', '1.5', '200%', '5000']) {
-      const { code, stdout, stderr } = await bosun('scale', asked);
-      assert.deepEqual([code, stdout], [1, ''], asked);
-      assert.match(stderr, new RegExp(`^bosun: the number of workers must be .+, got "${asked}"\n$`));
+    for (const requested of ['0', 'two', '1.5', '200%', '5000']) {
+      const { code, stdout, stderr } = await bosun('scale', requested);
+      assert.deepEqual([code, stdout], [1, ''], requested);
+      assert.match(stderr, new RegExp(`^bosun: the number of workers must be .+, got "${requested}"\n$`));
     }
     assert.equal((await kit.statusWhere(({ workers }) => workers.length === 2)).workers.length, 2);
   });

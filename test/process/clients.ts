@@ -14,20 +14,20 @@ export interface Answer {
   body: string;
 }
 
-export function requestText(path: string, { method = 'GET', headers = {}, body = '' }: RequestParts = {}): string {
+export function requestText(path: string, { method = 'GET', headers = {}, body = '' }: RequestOptions = {}): string {
   const lines = [`${method} ${path} HTTP/1.1`, 'Host: 127.0.0.1'];
   for (const [name, value] of Object.entries(headers)) lines.push(`${name}: ${value}`);
   return `${lines.join('\r\n')}\r\n\r\n${body}`;
 }
 
-export interface RequestParts {
+export interface RequestOptions {
   method?: string;
   headers?: Record<string, string>;
   body?: string;
 }
 
 /** A connection of its own for one request. */
-export async function request(port: number, path: string, parts?: RequestParts): Promise<Answer> {
+export async function request(port: number, path: string, parts?: RequestOptions): Promise<Answer> {
   await using client = await RawClient.open(port);
   return await client.request(path, parts);
 }
@@ -60,7 +60,7 @@ export class RawClient {
     this.#closed = promise;
     socket.on('data', (chunk: Buffer) => {
       this.#unread = Buffer.concat([this.#unread, chunk]);
-      this.#tell();
+      this.#notify();
     });
     socket.on('error', (error: NodeJS.ErrnoException) => {
       this.#error = error.code ?? error.message;
@@ -68,11 +68,11 @@ export class RawClient {
     // The FIN itself, and not the close that follows it.
     socket.on('end', () => {
       this.#end ??= 'FIN';
-      this.#tell();
+      this.#notify();
     });
     socket.on('close', () => {
       this.#end = this.#error ?? this.#end ?? 'closed by this client';
-      this.#tell();
+      this.#notify();
       resolve();
     });
   }
@@ -92,7 +92,7 @@ export class RawClient {
     this.#socket.write(bytes);
   }
 
-  async request(path: string, parts?: RequestParts): Promise<Answer> {
+  async request(path: string, parts?: RequestOptions): Promise<Answer> {
     this.write(requestText(path, parts));
     return this.answer();
   }
@@ -160,12 +160,12 @@ export class RawClient {
   }
 
   async #newsBefore(deadline: number): Promise<void> {
-    const timer = setTimeout(() => this.#tell(), Math.max(0, deadline - performance.now()));
+    const timer = setTimeout(() => this.#notify(), Math.max(0, deadline - performance.now()));
     await this.#news.promise;
     clearTimeout(timer);
   }
 
-  #tell(): void {
+  #notify(): void {
     this.#news.resolve();
     this.#news = Promise.withResolvers<void>();
   }

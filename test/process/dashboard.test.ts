@@ -60,7 +60,7 @@ test('with ADMIN_TOKEN the dashboard works with the token as password', withBrow
   assert.deepEqual(problems, []);
 });
 
-test('the numbers move under load, in both sizes and schemes, and nobody else is asked', withBrowser, async () => {
+test('the numbers move under load, in both sizes and schemes, and no request goes to another host', withBrowser, async () => {
   const kit = await startKit();
   const { port } = await kit.ready();
   const admin = `http://127.0.0.1:${kit.adminPort}/`;

@@ -88,14 +88,14 @@ describe('the operator of a diagnosis', { concurrency: CONCURRENCY }, () => {
   test('an operator who disconnects during a streamed snapshot leaves no worker busy', async () => {
     const { kit, socket, bosun } = await startWithFolder();
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const asking = request({ socketPath: socket, path: '/heap-snapshot', method: 'POST' }, response => {
+    const pending = request({ socketPath: socket, path: '/heap-snapshot', method: 'POST' }, response => {
       // The first bytes, and then nobody reads any more: several MiB are left.
       response.once('readable', () => {
         response.destroy();
         resolve();
       });
     });
-    asking.once('error', reject).end(JSON.stringify({ worker: 1, stream: true }));
+    pending.once('error', reject).end(JSON.stringify({ worker: 1, stream: true }));
     await promise;
     await kit.statusWhere(({ workers }) => workers.every(({ state }) => state === 'ready'));
     const again = await until(
@@ -121,8 +121,8 @@ describe('the operator of a diagnosis', { concurrency: CONCURRENCY }, () => {
     const { workerPid } = await kit.begun('slow');
     const id = (await kit.status()).workers.find(({ pid }) => pid === workerPid)?.id ?? 0;
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
-    const asking = request({ socketPath: socket, path: '/heap-snapshot', method: 'POST' }, resolve);
-    asking.once('error', reject).end(JSON.stringify({ worker: id, stream: true }));
+    const pending = request({ socketPath: socket, path: '/heap-snapshot', method: 'POST' }, resolve);
+    pending.once('error', reject).end(JSON.stringify({ worker: id, stream: true }));
     const stream = await promise; // and nobody reads it yet: most of it is still in the worker
     const restart = run('restart', '--worker', String(id));
     await restart.printed(/^draining worker/m);

@@ -233,11 +233,11 @@ export const environmentOf = (adminPort: number, app: string | undefined, env: K
   ...env,
 });
 
-/** A kit once all its workers serve, for assertAdopted; `tell` says to it that it is to drain. */
-export async function adopterOf(kit: Kit, tell: () => void) {
+/** A kit once all its workers serve, for assertAdopted; `drain` makes it drain. */
+export async function adopterOf(kit: Kit, drain: () => void) {
   const { port } = await kit.ready();
   const stop = async () => {
-    tell();
+    drain();
     await kit.exit();
     return Number((await kit.event('primary.exit')).code);
   };

@@ -18,7 +18,7 @@ export interface LoadResult {
   byPid: Map<number, number>;
 }
 
-/** Requests on their way until it is stopped, `MOST_REQUESTS` at most. */
+/** Sends requests until it is stopped, at most `MAX_REQUESTS` in flight. */
 export interface Load {
   readonly result: LoadResult;
   /** No new connection from then on, as behind a load balancer that has taken this server out; open ones go on. */
@@ -29,7 +29,7 @@ export interface Load {
   answered(count: number): Promise<void>;
 }
 
-const MOST_REQUESTS = 20_000;
+const MAX_REQUESTS = 20_000;
 const LONGEST_MS = 30_000;
 /** 300 requests a second of four clients, beside other tests; `make soak` sends 1,000. */
 const PAUSE_MS = SOAKS ? 3 : 12;
@@ -150,7 +150,7 @@ interface LoadState {
 
 function startLoad(
   clients: number,
-  { mostRequests = MOST_REQUESTS, longestMs = LONGEST_MS }: LoadBounds,
+  { mostRequests = MAX_REQUESTS, longestMs = LONGEST_MS }: LoadBounds,
   run: (state: LoadState, result: LoadResult) => Promise<void>,
 ): Load {
   const state = { goesOn: true, opensUntil: Number.POSITIVE_INFINITY, until: performance.now() + longestMs, mostRequests };

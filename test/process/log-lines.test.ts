@@ -37,7 +37,7 @@ test('20,000 unread lines a second block no process; they are counted, and the r
     () => 'no line was dropped',
     30_000,
   );
-  for (let asked = 0; asked < 20; asked++) {
+  for (let requested = 0; requested < 20; requested++) {
     assert.equal((await kit.probe('/livez')).status, 200);
     assert.equal((await request(port, '/')).status, 200);
   }

@@ -29,7 +29,7 @@ test('when nobody reads its log any more the server goes on, with the same worke
   const { port } = await kit.ready();
   const before = (await kit.status()).workers.map(({ pid }) => pid);
   kit.process.stdout?.destroy();
-  for (let asked = 0; asked < 50; asked++) assert.equal((await request(port, '/')).status, 200);
+  for (let requested = 0; requested < 50; requested++) assert.equal((await request(port, '/')).status, 200);
   assert.deepEqual(
     (await kit.status()).workers.map(({ pid }) => pid),
     before,
@@ -45,7 +45,7 @@ test('a reader that stands still holds up neither the requests nor the exit', as
   kit.process.stdout?.pause();
   // Above what a pipe and the reader's own buffer hold.
   const path = `/${'x'.repeat(4000)}`;
-  for (let asked = 0; asked < 100; asked++) assert.equal((await request(port, path)).status, 404);
+  for (let requested = 0; requested < 100; requested++) assert.equal((await request(port, path)).status, 404);
   kit.signal('SIGTERM');
   const ended = once(kit.process, 'exit').then(([code]) => code);
   assert.equal(await Promise.race([ended, pause(20_000, 'still there', { ref: false })]), 0);

@@ -15,7 +15,7 @@ import { RawClient, requestJson, requestText } from './clients.ts';
 import { stopsSoon } from './drains.ts';
 import { CLEAN, environmentOf, Kit, ROOT, startKit } from './kit.ts';
 import { POLICIES } from './policies.ts';
-import { childrenOf, hearsSignals } from './processes.ts';
+import { childrenOf, handlesSignals } from './processes.ts';
 import { LocalRedis, withRedis } from './redis.ts';
 
 /** Most of a test is waiting. */
@@ -55,7 +55,7 @@ for (const policy of POLICIES) {
       return { kit, ...(await kit.ready()) };
     };
 
-    test(`13 ${WAITING} connections that nobody has accepted when the pod is told to go are answered within its delay`, async () => {
+    test(`13 ${WAITING} connections that no worker has accepted at SIGTERM are answered within the delay`, async () => {
       const { kit, port } = await startOne({ SHUTDOWN_DELAY_MS: '4000' });
       await using blocking = await RawClient.open(port);
       blocking.write(requestText('/block?ms=600&mark=blocked'));
@@ -71,7 +71,7 @@ for (const policy of POLICIES) {
     test(`14 ${WAITING} connections that nobody has accepted while a worker is replaced are answered`, async () => {
       const { kit, port } = await startOne();
       await using blocking = await RawClient.open(port);
-      // Until after the new worker serves, and the old one is told to go.
+      // Until after the new worker serves, and the old one drains.
       blocking.write(requestText('/block?ms=3000&mark=blocked'));
       await kit.begun('blocked');
       const waiting = await openWaiting(port);
@@ -84,7 +84,7 @@ for (const policy of POLICIES) {
       assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
     });
 
-    test('27 an idle connection is kept for KEEP_ALIVE_TIMEOUT_MS, 75 s by default, and clients are told', async () => {
+    test('27 an idle connection is kept for KEEP_ALIVE_TIMEOUT_MS, 75 s by default, and clients see it in a header', async () => {
       const [short, usual] = await Promise.all([startOne({ KEEP_ALIVE_TIMEOUT_MS: '2000' }), startOne()]);
       await using client = await RawClient.open(short.port);
       assert.equal((await client.request('/')).headers['keep-alive'], 'timeout=2');
@@ -113,7 +113,7 @@ describe('as PID 1', { concurrency: CONCURRENCY, skip: whyNotPid1() }, () => {
 
   test('21 a SIGTERM before anything serves ends it with code 0, however long the delay', async () => {
     const { kit, primary } = await startAsPid1('never-ready.mjs', { SHUTDOWN_DELAY_MS: '20000' });
-    await hearsSignals(primary);
+    await handlesSignals(primary);
     await stopsSoon(kit, () => process.kill(primary, 'SIGTERM'));
   });
 });

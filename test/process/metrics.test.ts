@@ -38,16 +38,16 @@ test(`no counter goes down over ${KILLS} killed workers, and every answered requ
   const kit = await startKit({ app: 'koa.mjs', env: { WORKER_HEARTBEAT_TIMEOUT_MS: '2000' } });
   const { port } = await kit.ready();
   let before = await scrape(kit);
-  let asked = 0;
+  let requested = 0;
   for (let kill = 1; kill <= KILLS; kill++) {
     await kit.statusWhere(({ workers }) => workers.filter(({ state }) => state === 'ready').length === 2);
     const { status } = await request(port, '/');
     assert.equal(status, 200);
-    asked++;
+    requested++;
     // What a worker has not reported dies with it: up to a second.
     await until(
-      async () => (answered((await scrape(kit)).samples) >= asked ? true : undefined),
-      () => `${asked} requests were answered`,
+      async () => (answered((await scrape(kit)).samples) >= requested ? true : undefined),
+      () => `${requested} requests were answered`,
     );
     const { workers } = await kit.status();
     const victim = workers.find(({ state }) => state === 'ready');
@@ -59,7 +59,7 @@ test(`no counter goes down over ${KILLS} killed workers, and every answered requ
       if (isCounter(key, before.counters))
         assert.ok((now.samples.get(key) ?? -1) >= value, `${key}: ${value} before, now ${now.samples.get(key)}`);
     }
-    assert.equal(answered(now.samples), asked);
+    assert.equal(answered(now.samples), requested);
     before = now;
   }
   assert.equal(before.samples.get('bosun_worker_exits_total{reason="killed"}'), KILLS);
@@ -114,7 +114,7 @@ test("app metrics whose names the kit uses, such as prom-client's default ones, 
   const names = [...text.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name);
   assert.deepEqual(names, [...new Set(names)]);
   assert.ok(names.includes('nodejs_gc_duration_seconds') && names.includes('app_process_cpu_user_seconds_total'));
-  const told = kit.all('metrics.renamed').flatMap(({ metrics }) => metrics as string[]);
-  assert.ok(told.includes('http_request_duration_seconds') && told.includes('nodejs_eventloop_lag_seconds'));
-  assert.equal(new Set(told).size, told.length, 'once');
+  const reported = kit.all('metrics.renamed').flatMap(({ metrics }) => metrics as string[]);
+  assert.ok(reported.includes('http_request_duration_seconds') && reported.includes('nodejs_eventloop_lag_seconds'));
+  assert.equal(new Set(reported).size, reported.length, 'once');
 });

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
 import { RawClient } from './clients.ts';
 
-/** Between two requests of a client: eight of them ask for about half of what two workers could answer. */
+/** Between two requests of a client: eight of them send about half of what two workers can answer. */
 const THINK_MS = 4;
 
 /** What one client has lost: its connection's worker, where an answer has named it. */

@@ -1,5 +1,5 @@
 /**
- * The operator of a kit: runs `bosun` as a process of its own, and hears what it prints and how it ends.
+ * The operator of a kit: runs `bosun` as a process of its own, and collects its output and exit code.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -51,7 +51,7 @@ function listProcesses(): string[][] {
 const SIGTTOU_BIT = 1n << 21n;
 
 /** Resolves when this primary's handlers are installed. SIGTTOU's comes after SIGTERM's, for which Node itself has one from the start. */
-export async function hearsSignals(pid: number): Promise<void> {
+export async function handlesSignals(pid: number): Promise<void> {
   await until(
     () => {
       const caught = /^SigCgt:\s*([0-9a-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];

@@ -6,7 +6,7 @@ import { until } from '../until.ts';
 import { everyWorker } from './clients.ts';
 import type { Kit } from './kit.ts';
 
-/** Each of so many workers hears these events of `factory.ts`, in this order, and no other; the workers' pids. */
+/** Each of so many workers receives these events of `factory.ts`, in this order, and no other; the workers' pids. */
 export async function assertReceived(kit: Kit, port: number, workers: number, events: unknown[]): Promise<Set<number>> {
   return await everyWorker(port, workers, async client => {
     const { pid, received } = await until(

@@ -11,9 +11,9 @@ import { temporaryFolder } from './operator.ts';
 
 const APP = `import { Counter } from 'prom-client';
 export default kit => {
-  const asked = new Counter({ name: 'asked_total', help: 'Requests.', registers: [kit.metrics] });
+  const requested = new Counter({ name: 'requested_total', help: 'Requests.', registers: [kit.metrics] });
   return (req, res) => {
-    asked.inc();
+    requested.inc();
     if (req.url === '/block') for (;;);
     res.end(String(process.pid));
   };
@@ -52,7 +52,7 @@ test('a pool keeps serving while its own files are missing and workers exit, and
   move('.away', '');
   await kit.event('worker.exit', ({ reason }) => reason === 'hung');
   await kit.statusWhere(({ workers }) => workers.filter(({ state }) => state === 'ready').length === 3);
-  const counted = Number(/^asked_total (\d+)$/m.exec((await kit.probe('/metrics')).body)?.[1]);
+  const counted = Number(/^requested_total (\d+)$/m.exec((await kit.probe('/metrics')).body)?.[1]);
   assert.ok(counted >= 30, `${counted} requests are counted`);
   assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
 });

@@ -75,14 +75,14 @@ describe('a worker whose event loop is blocked', () => {
       const blockedAt = performance.now();
       const fresh = kit.event('worker.ready', ({ worker }) => worker === 3).then(() => performance.now() - blockedAt);
       const gone = kit.event('worker.exit', ({ workerPid }) => workerPid === hung).then(() => performance.now() - blockedAt);
-      const asked: { answered: boolean }[] = [];
+      const requested: { answered: boolean }[] = [];
       let isGone = false;
       void gone.finally(() => {
         isGone = true;
       });
       while (!isGone) {
         const one = { answered: false };
-        asked.push(one);
+        requested.push(one);
         void requestJson<{ pid: number }>(port, '/').then(
           ({ pid }) => {
             one.answered = pid !== hung;
@@ -95,12 +95,12 @@ describe('a worker whose event loop is blocked', () => {
       t.diagnostic(`the new one served after ${Math.round(readyMs)} ms, the old one was gone after ${Math.round(goneMs)} ms`);
       // 1.6 s after the blocking on an idle machine, of the 3 s that are promised; other tests run beside this one.
       assert.ok(readyMs <= timeoutMs + 6000, `took ${readyMs} ms`);
-      const unanswered = () => asked.filter(({ answered }) => !answered).length;
+      const unanswered = () => requested.filter(({ answered }) => !answered).length;
       await until(
         () => unanswered() === 0 || undefined,
-        () => `${unanswered()} of ${asked.length} unanswered`,
+        () => `${unanswered()} of ${requested.length} unanswered`,
       );
-      assert.ok(asked.length >= 20, `${asked.length} asked meanwhile`);
+      assert.ok(requested.length >= 20, `${requested.length} requested meanwhile`);
 
       assert.equal((await kit.event('worker.exit')).reason, 'hung');
       assert.deepEqual((await kit.status()).restarts, { total: 1, byReason: { hung: 1 } });

@@ -10,14 +10,14 @@ import { startOperated } from './operator.ts';
 import { POLICIES, SOAKS } from './policies.ts';
 
 const WORKERS = 2;
-const LEAST_REQUESTS = SOAKS ? 20_000 : 4000;
-const LEAST_ROLLS = 3;
+const MIN_REQUESTS = SOAKS ? 20_000 : 4000;
+const MIN_ROLLS = 3;
 /** More rolls than that are not needed by any machine for so many requests. */
-const MOST_ROLLS = 15;
+const MAX_ROLLS = 15;
 
 describe('a rolling restart under mixed load', () => {
   for (const policy of SOAKS ? POLICIES : ['least-connections']) {
-    test(`18 of ${LEAST_ROLLS} rolls and more loses none of ${LEAST_REQUESTS} requests, policy ${policy}`, async t => {
+    test(`18 of ${MIN_ROLLS} rolls and more loses none of ${MIN_REQUESTS} requests, policy ${policy}`, async t => {
       const { kit, port, bosun } = await startOperated({ app: 'koa.mjs', env: { NODE_CLUSTER_SCHED_POLICY: policy } });
       const capacity = watchCapacity(kit);
       const bounds = { mostRequests: 1e6, longestMs: 180_000 };
@@ -31,7 +31,7 @@ describe('a rolling restart under mixed load', () => {
       const answered = () => loads.reduce((sum, { result }) => sum + result.answered, 0);
       const startedAt = performance.now();
       let rolls = 0;
-      while (rolls < LEAST_ROLLS || (answered() < LEAST_REQUESTS && rolls < MOST_ROLLS)) {
+      while (rolls < MIN_ROLLS || (answered() < MIN_REQUESTS && rolls < MAX_ROLLS)) {
         const before = loads.map(({ result }) => result.answered);
         if (rolls++ % 2 === 0) {
           kit.signal('SIGHUP');
@@ -52,7 +52,7 @@ describe('a rolling restart under mixed load', () => {
       );
 
       for (const { failures, refused } of results) assert.deepEqual({ failures, refused }, { failures: [], refused: 0 });
-      assert.ok(answered() >= LEAST_REQUESTS, `${answered()} answers`);
+      assert.ok(answered() >= MIN_REQUESTS, `${answered()} answers`);
       assert.equal(least, WORKERS, 'never fewer workers than wanted');
       assert.ok(samples >= rolls * 20, `${samples} looks at the pool`);
       const { generation, workers, restarts, drains } = await kit.status();

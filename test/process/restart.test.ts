@@ -1,5 +1,5 @@
 /**
- * What a rolling restart promises: what fails leaves the old workers alone, and clients, connections and operators are told in time.
+ * A rolling restart that fails leaves the old workers alone, and clients and operators see it in time.
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -80,7 +80,7 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
     );
   });
 
-  test('asked for while one runs follows it, once for all that ask', async () => {
+  test('a restart requested while one runs follows it, once for all requests', async () => {
     const { kit, bosun, start } = await startOperated({ app: 'koa.mjs', env: { NODE_CLUSTER_WORKERS: '1' } });
     const first = start('restart');
     await first.printed(/^starting worker 2 to replace worker 1$/m);
@@ -88,7 +88,7 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
     await Promise.all([second, third].map(command => command.printed(/^a rolling restart is under way: this one follows it$/m)));
     assert.equal((await kit.status()).generation, 2, 'the first one is not over');
     assert.equal((await first.ended).stdout.trimEnd().split('\n').at(-1), 'done: generation 2 serves');
-    // One that asks while the second runs gets a third.
+    // A request while the second runs gets a third.
     await until(
       () => kit.all('pool.restart').find(({ generation }) => generation === 3),
       () => kit.transcript(),
@@ -102,7 +102,7 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
     const { code, stdout } = await fourth.ended;
     assert.deepEqual([code, stdout.trimEnd().split('\n').at(-1)], [0, 'done: generation 4 serves']);
     assert.equal(kit.all('pool.restart').length, 3);
-    // And one that asks when all is over gets its own at once.
+    // A request after the last one starts its own at once.
     const last = await bosun('restart');
     assert.match(last.stdout, /^starting worker/);
     assert.deepEqual((await kit.status()).restarts.byReason, { restart: 4 });
@@ -111,7 +111,7 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
   test('names a slow request that a drain waits for in the log and to the operator, without its query', async () => {
     const { kit, port, bosun, start } = await startOperated({ app: 'koa.mjs' });
     await using client = await RawClient.open(port);
-    // Still open when `bosun status` asks, on a slow machine too.
+    // Still open when `bosun status` reads it, on a slow machine too.
     client.write(requestText('/slow?ms=12000&mark=slow&token=secret'));
     const { workerPid } = await kit.begun('slow');
     const restart = start('restart');

@@ -35,7 +35,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
       await kit.statusWhere(({ workers }) => workers.some(({ requests }) => requests === 1));
       await pause(3000); // reports, and the time-out of the heartbeat
       assert.deepEqual([...kit.all('worker.exit'), ...kit.all('worker.replace')], []);
-      if (how === 'fails') assert.equal(kit.all('metrics.collect-failed').length, 2, 'told once by each');
+      if (how === 'fails') assert.equal(kit.all('metrics.collect-failed').length, 2, 'logged once by each');
       assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
     });
   }
@@ -54,7 +54,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
       kit.signal('SIGTERM');
       await kit.event('shutdown.delay');
       let { headers } = await client.request('/');
-      // A worker may hear of it a moment after the log.
+      // A worker may receive it a moment after the log.
       for (; headers.connection !== 'close'; { headers } = await client.request('/')) await pause(50);
       assert.equal(await client.ended(), 'FIN');
       assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
@@ -78,7 +78,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
 
   test('whose client resets while it decides on an upgrade goes on', async () => {
     const app = writtenApp(`kit.onUpgrade(async (req, socket) => {
-        kit.log.info({ event: 'test.asked' });
+        kit.log.info({ event: 'test.requested' });
         await sleep(1000);
         if (req.url === '/throws') throw new Error('not allowed');
         socket.end();
@@ -89,7 +89,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
     const socket = connect(port, '127.0.0.1');
     await once(socket, 'connect');
     socket.write(requestText('/', { headers: UPGRADE }));
-    await kit.event('test.asked');
+    await kit.event('test.requested');
     socket.resetAndDestroy();
     await using refused = await RawClient.open(port);
     refused.write(requestText('/throws', { headers: UPGRADE }));
@@ -117,7 +117,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
     }
   });
 
-  test('that is still loaded when its worker is told to go does not begin to serve', async () => {
+  test('that is still loading when its worker drains does not begin to serve', async () => {
     const app = writtenApp(`if (kit.workerId === 1) return (req, res) => res.end('{}');
       kit.onClose(() => sleep(950));
       kit.log.info({ event: 'test.loading' });

@@ -9,7 +9,7 @@ import { SOON_MS } from '../until.ts';
 import { RawClient, requestText } from './clients.ts';
 import { closedGracefully, listenersClosed, openKeepAlive, stopsSoon } from './drains.ts';
 import { CLEAN, startKit } from './kit.ts';
-import { hearsSignals } from './processes.ts';
+import { handlesSignals } from './processes.ts';
 
 /** Most of a test is waiting; with more at a time the timings would not hold on two cores. */
 const CONCURRENCY = 3;
@@ -118,7 +118,7 @@ describe('SIGTERM', { concurrency: CONCURRENCY }, () => {
       options,
       async () => {
         const kit = await startKit({ app: 'koa.mjs', detached: true });
-        await hearsSignals(kit.pid);
+        await handlesSignals(kit.pid);
         await pause(afterMs);
         await stopsSoon(kit);
         await kit.workersGone();

@@ -21,10 +21,10 @@ describe('a worker that ends', { concurrency: CONCURRENCY }, () => {
     assert.equal(exit.reason, 'killed');
     const replacement = replacementOf([killed, other], kit);
     let isReplaced = false;
-    const stopAsking = () => {
+    const stopSending = () => {
       isReplaced = true;
     };
-    replacement.then(stopAsking, stopAsking);
+    replacement.then(stopSending, stopSending);
     const meanwhile: number[] = [];
     while (!isReplaced) {
       meanwhile.push(await pidOf(port));

@@ -196,7 +196,7 @@ async function talkNonsense({ redis, port }: Soaked): Promise<void> {
   for (const socket of sockets) socket.destroy();
   await new Promise(resolve => server.close(resolve));
   await redis.startAgain();
-  assert.ok(count > 0, 'somebody has asked');
+  assert.ok(count > 0, 'somebody has requested');
   assert.deepEqual([...statuses], [503], 'a session route answers 503 meanwhile');
 }
 

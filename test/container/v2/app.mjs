@@ -1,4 +1,4 @@
-// A Koa app that tells which process answers, and takes as much memory as it is asked to.
+// A Koa app that returns which process answers, and allocates the requested amount of memory.
 import Koa from 'koa';
 
 const kept = [];

@@ -89,7 +89,7 @@ class Kit {
   }
 }
 
-/** Nothing is ever asked twice: whatever goes wrong is a failure. */
+/** No request is retried: every error is a failure. */
 async function request(port: number, path: string, agent: Agent | false = false): Promise<string> {
   const signal = AbortSignal.timeout(PATIENCE_MS);
   const request = get({ port, path, host: '127.0.0.1', agent, signal });
@@ -140,7 +140,7 @@ class Load {
 }
 
 const limit = (file: string, value: string) => writeFileSync(`${CGROUP}/${file}`, value);
-const tell = (name: string, facts: object) => console.log(JSON.stringify({ name, ...facts }));
+const report = (name: string, facts: object) => console.log(JSON.stringify({ name, ...facts }));
 
 async function warmUp(): Promise<void> {
   const kit = new Kit('/sys/fs/cgroup', { NODE_CLUSTER_WORKERS: '1' });
@@ -157,7 +157,7 @@ async function follow(): Promise<void> {
   const kit = new Kit(CGROUP, {});
   await kit.ready();
   limit('cpu.max', '50000 100000');
-  tell('started', { status: await kit.status() });
+  report('started', { status: await kit.status() });
 
   const whileRaised = new Load();
   await whileRaised.answeredBy(1);
@@ -168,7 +168,7 @@ async function follow(): Promise<void> {
   await kit.serving(3);
   const raisedMs = performance.now() - raisedAt;
   await whileRaised.answeredBy(3);
-  tell('raised', { noticedMs, ms: raisedMs, load: await whileRaised.stop() });
+  report('raised', { noticedMs, ms: raisedMs, load: await whileRaised.stop() });
 
   const whileLowered = new Load();
   await whileLowered.answeredBy(3);
@@ -179,7 +179,7 @@ async function follow(): Promise<void> {
   const loweredMs = performance.now() - loweredAt;
   await kit.serving(1);
   await whileLowered.answeredBy(3);
-  tell('lowered', { ms: loweredMs, load: await whileLowered.stop() });
+  report('lowered', { ms: loweredMs, load: await whileLowered.stop() });
 
   const whileRolled = new Load();
   await whileRolled.answeredBy(1);
@@ -190,16 +190,16 @@ async function follow(): Promise<void> {
   const rolled = await kit.status();
   await whileRolled.answeredBy(2);
   const commandLines = rolled.workers.map(({ pid }) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0'));
-  tell('rolled', { ms: rolledMs, status: rolled, commandLines, load: await whileRolled.stop() });
+  report('rolled', { ms: rolledMs, status: rolled, commandLines, load: await whileRolled.stop() });
 
   const lost = await request(PORT, '/leak?mb=300').catch(String);
   await kit.event('worker.exit', ({ reason }) => reason === 'oom');
   await kit.serving(1);
   await request(PORT, '/');
   const [, kernelKills] = /^oom_kill (\d+)$/m.exec(readFileSync(`${CGROUP}/memory.events`, 'utf8')) ?? [];
-  tell('out of memory', { lost, status: await kit.status(), kernelKills: Number(kernelKills) });
+  report('out of memory', { lost, status: await kit.status(), kernelKills: Number(kernelKills) });
 
-  tell('stopped', { code: await kit.stop(), exits: kit.events.filter(({ event }) => event === 'worker.exit') });
+  report('stopped', { code: await kit.stop(), exits: kit.events.filter(({ event }) => event === 'worker.exit') });
 }
 
 await (process.argv[2] === 'warm-up' ? warmUp() : follow());
