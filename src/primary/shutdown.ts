@@ -5,7 +5,7 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Totals } from '../admin/totals.ts';
-import { sendQueues, untilAcknowledged } from '../balancing/tcp-table.ts';
+import { type SendQueues, sendQueues, untilAcknowledged } from '../balancing/tcp-table.ts';
 import type { Config } from '../config/config.ts';
 import type { GiveUpReason } from '../pool/failures.ts';
 import type { Pool } from '../pool/pool.ts';
@@ -28,10 +28,29 @@ export interface ShutdownHooks {
   closeControl: () => void;
 }
 
+/** Tests replace it. */
+export interface ShutdownEnvironment {
+  /** A monotonic clock in milliseconds. */
+  now: () => number;
+  /** Resolves after `ms`, or when `signal` aborts. */
+  sleep: (ms: number, signal?: AbortSignal) => Promise<unknown>;
+  /** Closed connections to the app's port whose clients have not acknowledged all data. */
+  sendQueues: (port: number) => SendQueues;
+  exit: (code: ExitCode) => void;
+}
+
+const ENVIRONMENT: ShutdownEnvironment = {
+  now: () => performance.now(),
+  sleep: (ms, signal) => sleep(ms, undefined, signal && { signal }).catch(() => undefined),
+  sendQueues,
+  exit: code => process.exit(code),
+};
+
 export class Shutdown {
   readonly #pool: Pool;
-  readonly #totals: Totals;
+  readonly #totals: Pick<Totals, 'drains'>;
   readonly #hooks: ShutdownHooks;
+  readonly #environment: ShutdownEnvironment;
   /** Runs `drain`, then `exit`; known once the admin port is open, or turned off. */
   readonly #runner = Promise.withResolvers<() => void>();
   #hasBegun = false;
@@ -39,10 +58,11 @@ export class Shutdown {
   #delayMs = 0;
   #abortedBefore = 0;
 
-  constructor(pool: Pool, totals: Totals, hooks: ShutdownHooks) {
+  constructor(pool: Pool, totals: Pick<Totals, 'drains'>, hooks: ShutdownHooks, environment = ENVIRONMENT) {
     this.#pool = pool;
     this.#totals = totals;
     this.#hooks = hooks;
+    this.#environment = environment;
   }
 
   get hasBegun(): boolean {
@@ -92,13 +112,13 @@ export class Shutdown {
     await this.#delay();
 
     const { shutdownTimeoutMs } = settings.config;
-    const deadline = performance.now() + shutdownTimeoutMs;
+    const deadline = this.#environment.now() + shutdownTimeoutMs;
     emit({ event: 'shutdown.drain', workers: supervisor.handles.length, timeoutMs: shutdownTimeoutMs });
     supervisor.endSilent();
     await this.#emptyAcceptQueues(shutdownTimeoutMs * ACCEPT_SHARE);
     if (supervisor.handles.length === 0) this.#countUnserved();
     balancing.close();
-    await this.#drainWorkers(Math.max(0, Math.round(deadline - performance.now())));
+    await this.#drainWorkers(Math.max(0, Math.round(deadline - this.#environment.now())));
 
     await Promise.all([this.#untilAcknowledged(deadline), this.#hooks.closeRedis()]);
     this.#reportAborted();
@@ -131,7 +151,7 @@ export class Shutdown {
     if (this.#delayMs === 0) return;
     const { supervisor, emit } = this.#pool;
     emit({ event: 'shutdown.delay', ms: this.#delayMs });
-    await Promise.race([new Promise(resolve => setTimeout(resolve, this.#delayMs)), supervisor.empty()]);
+    await Promise.race([this.#environment.sleep(this.#delayMs), supervisor.empty()]);
   }
 
   /**
@@ -148,19 +168,22 @@ export class Shutdown {
 
   /** Resolves when every worker has seen the queues empty, or after `timeoutMs`, since a worker may be blocked. */
   async #takeAll(listeners: number[] | undefined, timeoutMs: number): Promise<void> {
-    const timer = new AbortController();
-    const timeout = sleep(timeoutMs, undefined, { signal: timer.signal }).catch(() => undefined);
-    await Promise.race([Promise.all(this.#pool.supervisor.handles.map(handle => handle.takeAll(listeners))), timeout]);
-    timer.abort();
+    const done = new AbortController();
+    const taken = Promise.all(this.#pool.supervisor.handles.map(handle => handle.takeAll(listeners)));
+    await Promise.race([taken, this.#environment.sleep(timeoutMs, done.signal)]);
+    done.abort();
   }
 
   /** Each worker aborts what is open at the deadline, and is killed soon after. */
   async #drainWorkers(timeoutMs: number): Promise<void> {
     const { supervisor } = this.#pool;
     for (const handle of supervisor.handles) if (handle.isActive) handle.beginDrain('shutdown', timeoutMs);
-    const atDeadline = setTimeout(() => this.#endBlocked(), timeoutMs + BLOCKED_SLACK_MS);
+    const done = new AbortController();
+    void this.#environment.sleep(timeoutMs + BLOCKED_SLACK_MS, done.signal).then(() => {
+      if (!done.signal.aborted) this.#endBlocked();
+    });
     await supervisor.empty();
-    clearTimeout(atDeadline);
+    done.abort();
   }
 
   /** Kills blocked workers once their queued connections are counted. */
@@ -184,8 +207,8 @@ export class Shutdown {
    */
   async #untilAcknowledged(deadline: number): Promise<void> {
     const { balancing, emit } = this.#pool;
-    const clock = { poll: () => sendQueues(balancing.port), now: () => performance.now(), sleep };
-    const left = await untilAcknowledged(clock, Math.max(0, deadline - performance.now()));
+    const { now, sleep, sendQueues } = this.#environment;
+    const left = await untilAcknowledged({ poll: () => sendQueues(balancing.port), now, sleep }, Math.max(0, deadline - now()));
     if (left.size === 0) return;
     const bytes = [...left.values()].reduce((sum, each) => sum + each, 0);
     emit({ event: 'shutdown.unacknowledged', connections: left.size, bytes });
@@ -203,7 +226,7 @@ export class Shutdown {
     this.#hooks.closeControl();
     this.#pool.emit({ event: 'primary.exit', code });
     await this.#pool.outputs.flush(stallMs);
-    process.exit(code);
+    this.#environment.exit(code);
   }
 }
 

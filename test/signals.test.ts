@@ -1,0 +1,61 @@
+/**
+ * From signals to commands, with a clock of the test's own.
+ */
+import assert from 'node:assert/strict';
+import { EventEmitter } from 'node:events';
+import { test } from 'node:test';
+import { type Command, type CommandContext, execute, SignalQueue } from '../src/primary/signals.ts';
+
+function queue() {
+  const source = new EventEmitter();
+  const clock = { now: 1000 };
+  const commands: Command[] = [];
+  const signals = new SignalQueue(source as unknown as NodeJS.Process, () => clock.now);
+  const open = () => signals.open(command => commands.push(command));
+  const signal = async (name: NodeJS.Signals, ms = 0) => {
+    clock.now += ms;
+    source.emit(name);
+    await new Promise(setImmediate);
+  };
+  return { open, signal, commands };
+}
+
+test('each signal of the contract names its command', async () => {
+  const { open, signal, commands } = queue();
+  open();
+  for (const name of ['SIGHUP', 'SIGTTIN', 'SIGTTOU', 'SIGUSR2', 'SIGUSR1', 'SIGTERM'] as const) await signal(name);
+  assert.deepEqual(commands, ['restart', 'one-more', 'one-fewer', 'heap-snapshot', 'ignore', 'shutdown']);
+});
+
+test('signals that arrive before the primary is loaded are carried out in order', async () => {
+  const { open, signal, commands } = queue();
+  await signal('SIGHUP');
+  await signal('SIGINT');
+  assert.deepEqual(commands, []);
+  open();
+  assert.deepEqual(commands, ['restart', 'shutdown']);
+});
+
+test('a second shutdown signal within 100 ms is the same one, and a later one exits at once', async () => {
+  const { open, signal, commands } = queue();
+  open();
+  await signal('SIGINT');
+  await signal('SIGTERM', 100);
+  assert.deepEqual(commands, ['shutdown']);
+  await signal('SIGTERM', 1);
+  assert.deepEqual(commands, ['shutdown', 'exit-now']);
+});
+
+test('SIGTTIN asks for one worker more, and SIGTTOU for one fewer but at least one', () => {
+  const counts: unknown[] = [];
+  const context = {
+    supervisor: { wanted: 1 },
+    resizer: { scale: async (workers: { count: number }, isForced: boolean) => counts.push([workers.count, isForced]) },
+  } as unknown as CommandContext;
+  execute('one-more', context);
+  execute('one-fewer', context);
+  assert.deepEqual(counts, [
+    [2, false],
+    [1, false],
+  ]);
+});
