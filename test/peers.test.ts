@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { hostname } from 'node:os';
 import { test } from 'node:test';
 import { renderFleet } from '../src/cli/render.ts';
 import { Peers } from '../src/state/peers.ts';
@@ -109,4 +110,92 @@ test('a replayed signed heartbeat is ignored', () => {
   assert.equal(peers.ignored.stale, 4);
   peers.onMessage(heartbeat('a', { beat: 8, at: now + 299_000 }), true);
   assert.equal(peers.all.length, 1, 'the clocks of two pods differ');
+});
+
+test('a heartbeat reports this pod with its request rate since the last one, and is numbered and dated', () => {
+  let now = 5000;
+  let requests = 100;
+  const numbers = { version: '1', state: 'ready', generation: 2, workers: 3, wanted: 4, p99Ms: 5 } as const;
+  const peers = new Peers(
+    'self',
+    () => ({ ...numbers, requests }),
+    () => now,
+    () => 1_000_000 + now,
+  );
+  const rate = () => peers.heartbeat().requestsPerSecond;
+  assert.equal(rate(), 0, 'no time has passed');
+  now += 2000;
+  requests += 25;
+  assert.equal(rate(), 12.5);
+  now += 1500;
+  requests += 1;
+  assert.equal(rate(), 0.7, 'one decimal');
+  now += 1000;
+  requests -= 50;
+  assert.equal(rate(), 0, 'never negative');
+  const self = { origin: 'self', pod: hostname(), ...numbers, requestsPerSecond: 0 };
+  assert.deepEqual(peers.heartbeat(), self);
+  assert.deepEqual(peers.heartbeat('change'), { ...self, keysRead: 'change' });
+  assert.deepEqual(peers.all, [{ ...self, keysRead: 'change', silentSeconds: 0, isSelf: true }]);
+  assert.deepEqual(JSON.parse(peers.textOf(self)), { ...self, beat: 1, at: 1_009_500 });
+  assert.deepEqual(JSON.parse(peers.textOf(self)), { ...self, beat: 2, at: 1_009_500 });
+  assert.deepEqual(peers.goodbye(), { ...self, state: 'gone' });
+});
+
+test('the list of pods begins with this one, then the others by name', () => {
+  const ownPod = { version: '1', state: 'ready', generation: 1, workers: 1, wanted: 1, p99Ms: 1, requests: 0 } as const;
+  const peers = new Peers('self', () => ownPod);
+  for (const origin of ['b', 'c']) peers.onMessage(heartbeat(origin, { pod: `zz-${origin}` }));
+  peers.heartbeat();
+  peers.onMessage(heartbeat('a', { pod: '0' }));
+  assert.deepEqual(
+    peers.all.map(({ origin }) => origin),
+    ['self', 'a', 'b', 'c'],
+  );
+});
+
+test('a peer is forgotten after 30 seconds, not before', () => {
+  const clock = { ms: 0 };
+  const peers = peersAt(clock);
+  peers.onMessage(heartbeat('a'));
+  clock.ms = 30_000;
+  assert.equal(peers.all.length, 1);
+  clock.ms = 30_001;
+  assert.equal(peers.all.length, 0);
+});
+
+test('the numbers of signed heartbeats are remembered for 2,000 pods, those silent for longest forgotten first', () => {
+  const now = 1_000_000;
+  const peers = new Peers(
+    'self',
+    () => assert.fail('not called'),
+    () => now,
+    () => now,
+  );
+  const receive = (origin: string, beat: number, at = now) => {
+    const { stale } = peers.ignored;
+    peers.onMessage(heartbeat(origin, { beat, at, state: 'gone' }), true);
+    return peers.ignored.stale === stale;
+  };
+  assert.ok(receive('first', 5));
+  assert.ok(receive('second', 5));
+  for (let i = 0; i < 1998; i++) receive(`pod-${i}`, 1);
+  assert.ok(!receive('first', 5), '2,000 are remembered');
+  assert.ok(receive('first', 6));
+  receive('one-more', 1);
+  assert.ok(!receive('first', 6), 'heard of lately');
+  assert.ok(receive('second', 5), 'forgotten');
+  assert.ok(receive('clock-behind', 1, now - 300_000));
+  assert.ok(receive('clock-ahead', 1, now + 300_000));
+  assert.ok(!receive('clock-further-behind', 1, now - 300_001));
+});
+
+test('a heartbeat is at most 4,096 characters long', () => {
+  const peers = peersAt({ ms: 0 });
+  const long = (length: number) => heartbeat('a', { version: '' }).replace('"version":""', `"version":"${'x'.repeat(length)}"`);
+  const rest = long(0).length;
+  peers.onMessage(long(4096 - rest));
+  assert.equal(peers.all.length, 1);
+  peers.onMessage(long(4097 - rest));
+  assert.deepEqual([peers.ignored.malformed, peers.all.length], [1, 1]);
 });

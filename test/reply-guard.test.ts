@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { randomInt } from 'node:crypto';
 import { describe, test } from 'node:test';
-import { ProtocolError, ReplyGuard } from '../src/state/reply-guard.ts';
+import { APP_LIMITS, ProtocolError, ReplyGuard } from '../src/state/reply-guard.ts';
 import { seededRandom } from './random.ts';
 
 const LIMITS = { maxBytes: 1000, maxElements: 50 };
@@ -31,6 +31,8 @@ describe('replies of Redis', () => {
     ',inf\r\n',
     '(123456789012345678901234567890\r\n',
     '=7\r\ntxt:abc\r\n',
+    '=4\r\ntxt:\r\n',
+    `:${'1'.repeat(20)}\r\n`,
     '!5\r\nERR x\r\n',
     '~1\r\n+a\r\n',
     '%1\r\n+a\r\n%0\r\n',
@@ -64,6 +66,14 @@ describe('replies of Redis', () => {
     ['$3\r\nabc\n\r', /longer than its announced length/],
     ['+OK\r+', /not terminated by CR LF/],
     [':one\r\n', /malformed value of type ":"/],
+    [':x1\r\n', /malformed value of type ":"/],
+    [':1x\r\n', /malformed value of type ":"/],
+    [`:${'1'.repeat(21)}\r\n`, /malformed value of type ":"/],
+    ['#tt\r\n', /malformed value of type "#"/],
+    ['#xt\r\n', /malformed value of type "#"/],
+    ['$3\r\nabc\rx', /longer than its announced length/],
+    ['$0\r\nxx', /longer than its announced length/],
+    ['!-1\r\n', /malformed length of type "!"/],
     ['#x\r\n', /malformed value of type "#"/],
     ['_x\r\n', /malformed value of type "_"/],
     ['=3\r\ntxt\r\n', /malformed value of type "="/],
@@ -78,6 +88,37 @@ describe('replies of Redis', () => {
   test('replies deeper than 64 levels are refused before ioredis parses them', () => {
     const guard = new ReplyGuard({ maxBytes: 1 << 20, maxElements: 1 << 20 });
     assert.throws(() => guard.check(Buffer.from('*1\r\n'.repeat(65))), /more than 64 levels/);
+  });
+
+  test('each limit is inclusive, counts the framing, and is reported as too large', () => {
+    const tooLarge = { name: 'ProtocolError', isTooLarge: true };
+    for (const bytes of [991, 992]) {
+      const reply = `$${bytes}\r\n${'x'.repeat(bytes)}\r\n`;
+      if (reply.length <= 1000) check(reply);
+      else assert.throws(() => check(reply), tooLarge);
+    }
+    check(`+${'x'.repeat(997)}\r\n`);
+    assert.throws(() => check(`+${'x'.repeat(998)}\r\n`), tooLarge);
+    check(`*50\r\n${':1\r\n'.repeat(50)}`);
+    assert.throws(() => check('*51\r\n'), tooLarge);
+    const generous = () => new ReplyGuard({ maxBytes: 1 << 20, maxElements: 1000 });
+    generous().check(Buffer.from(`${'*1\r\n'.repeat(64)}:1\r\n`));
+    assert.throws(() => generous().check(Buffer.from('*1\r\n'.repeat(65))), {
+      message: /more than 64 levels/,
+      isTooLarge: false,
+    });
+    generous().check(Buffer.from(`+${'x'.repeat(65_536)}\r\n`));
+    assert.throws(() => generous().check(Buffer.from(`+${'x'.repeat(65_537)}`)), tooLarge);
+    assert.throws(() => check('$0000000000000995\r\n'), tooLarge);
+    assert.throws(() => check('$00000000000000000\r\n'), { message: /malformed length/, isTooLarge: false });
+  });
+
+  test('the limits of an app allow a value of 64 MiB and a list of four million elements', () => {
+    const guard = () => new ReplyGuard(APP_LIMITS);
+    guard().check(Buffer.from(`$${(64 << 20) - 30}\r\n`));
+    assert.throws(() => guard().check(Buffer.from(`$${64 << 20}\r\n`)), /more than 67108864 bytes/);
+    guard().check(Buffer.from(`*${4 << 20}\r\n`));
+    assert.throws(() => guard().check(Buffer.from(`*${(4 << 20) + 1}\r\n`)), /more than 4194304 elements/);
   });
 
   test('a limit applies to each reply separately', () => {
