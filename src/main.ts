@@ -1,16 +1,17 @@
 /**
- * The entry of the primary and of each worker.
+ * The entry of the primary and of each worker. Order matters: signal handlers first, then the compile cache, then the first worker's fork,
+ * and only then the rest of the primary.
  */
 import cluster from 'node:cluster';
 import { enableCompileCache } from 'node:module';
 import { join } from 'node:path';
 import { SignalQueue } from './primary/signals.ts';
 
-// Before anything that takes time: as PID 1, a process without a handler never sees SIGTERM.
+// PID 1 ignores SIGTERM until it has a handler.
 const signals = cluster.isPrimary ? new SignalQueue() : undefined;
 
-// Stripping types costs 45 ms once per process; compiled code is kept beside the packages, and not in the temp dir,
-// where other users could leave theirs for us. NODE_COMPILE_CACHE wins where it is set.
+// Stripping types costs 45 ms in each process. The compiled code is cached beside the packages, because in the temp dir other users could
+// plant code. NODE_COMPILE_CACHE takes precedence.
 const compileCache = join(import.meta.dirname, '..', 'node_modules', '.cache', 'koa-bosun');
 enableCompileCache(compileCache);
 
@@ -33,7 +34,7 @@ try {
   if (!(error instanceof ConfigError || error instanceof PortError)) throw error;
   const { writeTerminationMessage } = await import('./primary/shutdown.ts');
   writeTerminationMessage(error.message);
-  // What concerns the port has been logged, like every failure of a start whose settings are good.
+  // An unusable port has been logged already.
   if (error instanceof ConfigError) process.stderr.write(`${error.message}\n`);
   process.exitCode = error instanceof ConfigError ? 78 : 1;
 }

@@ -198,7 +198,7 @@ class Primary {
 
   /** While the pod starts, a login that Redis refuses is bad configuration: waiting would not help. */
   #onRedisState(state: RedisState, message: string, owner: Owner): void {
-    this.#redis.changed(state, message, owner);
+    this.#redis.onState(state, message, owner);
     if (state === 'refused' && this.#view.state === 'starting') this.#shutdown.abort(ExitCode.badConfig, message);
   }
 }

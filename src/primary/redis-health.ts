@@ -1,23 +1,23 @@
 /**
- * What Redis refuses to this pod, over all its processes: logged when a refusal begins and when it ends, not in between.
+ * The state of Redis as all processes of this pod report it. Changes are logged, repetitions are not: a refused command when the refusal
+ * begins and when it ends, and each reason for a lost connection once until Redis is ready again.
  */
 import type { LogSource } from '../log/log.ts';
 import type { RedisRefusal, RedisState } from '../protocol/messages.ts';
 
-const EVERY_MS = 1000;
-/** How many reasons one process may log until Redis answers: more are noise. */
+const POLL_EVERY_MS = 1000;
+/** How many reasons are logged for one process until Redis is ready. */
 const MAX_REASONS = 5;
-
-/** A server that breaks the protocol is logged once, until it has been clean for this long. */
+/** A server that breaks the protocol is logged once, until it has kept to it for this long. */
 const EPISODE_MS = 60_000;
 
 /** Whose connection: a worker's id, or `primary`. */
 export type Owner = number | 'primary';
 
-interface Known {
-  /** Logged since it was last ready. */
+interface Connection {
+  /** Reasons logged since it was last ready. */
   reasons: Set<string>;
-  /** When it broke the protocol last, within an episode. */
+  /** When the server last broke the protocol; undefined outside of an episode. */
   faultyAt: number | undefined;
   state: RedisState;
   message: string;
@@ -26,9 +26,9 @@ interface Known {
 export class RedisHealth {
   readonly #log: LogSource;
   readonly #refused: () => readonly RedisRefusal[];
-  readonly #owners = new Map<Owner, Known>();
+  readonly #connections = new Map<Owner, Connection>();
   readonly #now: () => number;
-  #standing: RedisRefusal[] = [];
+  #current: RedisRefusal[] = [];
   /** Of the primary's own connections. */
   primary: { state: RedisState; message: string } | undefined;
 
@@ -39,18 +39,19 @@ export class RedisHealth {
     this.#refused = refused;
   }
 
-  /** Refusals of all processes, a line for each reason and command. */
+  /** The current refusals, added up over all processes, one for each reason and command. */
   get refusals(): readonly RedisRefusal[] {
-    return this.#standing;
+    return this.#current;
   }
 
   start(): void {
-    setInterval(() => this.follow(), EVERY_MS).unref();
+    setInterval(() => this.tick(), POLL_EVERY_MS).unref();
   }
 
-  follow(): void {
+  /** Compares the refusals with those of the last tick; to be called once a second. */
+  tick(): void {
     this.#endEpisodes();
-    const before = new Map(this.#standing.map(refusal => [keyOf(refusal), refusal]));
+    const before = new Map(this.#current.map(refusal => [keyOf(refusal), refusal]));
     const now = new Map<string, RedisRefusal>();
     for (const refusal of this.#refused()) {
       const known = now.get(keyOf(refusal));
@@ -60,32 +61,32 @@ export class RedisHealth {
       if (!before.has(key)) this.#log().warn({ event: 'redis.refusing', code, command, error: message });
     for (const [key, { code, command }] of before)
       if (!now.has(key)) this.#log().info({ event: 'redis.accepting', code, command });
-    this.#standing = [...now.values()];
+    this.#current = [...now.values()];
   }
 
-  /** A connection has a new state, or a reason not yet logged since it was last ready. */
-  changed(state: RedisState, message: string, owner: Owner): void {
+  /** A connection has changed its state, or the reason for it. */
+  onState(state: RedisState, message: string, owner: Owner): void {
     if (owner === 'primary') this.primary = { state, message };
-    const known = this.#owners.get(owner) ?? { reasons: new Set(), faultyAt: undefined, state, message };
-    this.#owners.set(owner, Object.assign(known, { state, message }));
-    const isSilent = known.faultyAt !== undefined;
+    const known = this.#connections.get(owner) ?? { reasons: new Set(), faultyAt: undefined, state, message };
+    this.#connections.set(owner, Object.assign(known, { state, message }));
+    const isInEpisode = known.faultyAt !== undefined;
     if (state === 'faulty') known.faultyAt = this.#now();
-    // It may complete each handshake before it fails.
-    if (isSilent) return;
+    // Such a server may complete each handshake before it fails.
+    if (isInEpisode) return;
     if (state === 'ready') known.reasons.clear();
     else if (known.reasons.has(message) || known.reasons.size >= MAX_REASONS) return;
     else known.reasons.add(message);
     this.#write(owner, known);
   }
 
-  /** A worker has ended: a later one with its number starts afresh. */
+  /** A worker has exited; a later one may get its id. */
   forget(owner: Owner): void {
-    this.#owners.delete(owner);
+    this.#connections.delete(owner);
   }
 
-  /** Connections that have been clean for a while: their next state is logged again. */
+  /** Logs the state of connections whose server has kept to the protocol for a minute. */
   #endEpisodes(): void {
-    for (const [owner, known] of this.#owners) {
+    for (const [owner, known] of this.#connections) {
       if (known.faultyAt === undefined || this.#now() - known.faultyAt < EPISODE_MS) continue;
       known.faultyAt = undefined;
       known.reasons.clear();
@@ -93,7 +94,7 @@ export class RedisHealth {
     }
   }
 
-  #write(owner: Owner, { state, message }: Known): void {
+  #write(owner: Owner, { state, message }: Connection): void {
     const whose = owner === 'primary' ? { connection: owner } : { worker: owner };
     if (state === 'ready') this.#log().info({ event: 'redis.ready', ...whose, message });
     else this.#log().warn({ event: `redis.${state}`, ...whose, message });
