@@ -12,7 +12,7 @@ for (const [title, flags, why] of [
   ['a /dev/shm of one page', ['--shm-size=4k'], /ENOSPC/],
   ['a read-only /dev/shm', ['--ipc=private', '--mount=type=bind,src=/sys/kernel,dst=/dev/shm,readonly'], /EROFS|EACCES|EPERM/],
 ] as const) {
-  test(`with ${title} the policy is none, with a warning`, withEngine, async () => {
+  test(`with ${title} the balancing policy falls back to none, with a warning`, withEngine, async () => {
     const app = await runLimited([...flags], POLICY);
     const { warning } = await app.event('balancing.fallback');
     assert.match(String(warning), why);
@@ -23,7 +23,7 @@ for (const [title, flags, why] of [
   });
 }
 
-test('with no /dev/shm at all the loads are in the temporary folder', withEngine, async () => {
+test('without /dev/shm the scoreboard is in the temporary folder', withEngine, async () => {
   const app = await runLimited(['--ipc=none', '--tmpfs=/tmp'], POLICY);
   assert.deepEqual(app.all('balancing.fallback'), []);
   assert.equal((await app.event('primary.start')).policy, 'least-connections');

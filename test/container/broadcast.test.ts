@@ -35,7 +35,7 @@ test('events between pods', { ...withEngine, concurrency: 3 }, async t => {
   const promise = (name: string, run: () => Promise<void>, options: TestOptions = {}) =>
     void cases.push(t.test(name, options, run));
 
-  promise('10,000 events of 1 KB from the four workers of two containers: each worker gets each once, in order', async () => {
+  promise('each worker of two containers receives 10,000 events of 1 KB once each, in the order of their sender', async () => {
     const env = { SESSION_COOKIE: 'everybody', APP_MODULE: '/app/test/fixtures/apps/broadcasts.ts' };
     const mounts = { '/app/test/fixtures/apps/broadcasts.ts': join(APPS, 'broadcasts.ts') };
     const [pods, stranger] = await Promise.all([
@@ -72,7 +72,7 @@ test('events between pods', { ...withEngine, concurrency: 3 }, async t => {
     for (const pod of pods) assert.equal((await pod.stop()).code, 0, pod.transcript());
   });
 
-  promise('what Redis has twice is passed on once', async () => {
+  promise('an event that Redis delivers twice reaches each worker once', async () => {
     const one = await startOne(redis, { env: { SESSION_COOKIE: 'twice' } });
     const { kit, port } = one;
     const envelope = (seq: number) =>
@@ -91,7 +91,7 @@ test('events between pods', { ...withEngine, concurrency: 3 }, async t => {
     assert.equal(await metric(podOf(one), 'bosun_broadcasts_lost_total{reason="missed"}'), 2);
   });
 
-  promise('each pod knows the others: versions, workers, and that one has gone', async () => {
+  promise('each pod lists the versions and workers of the other pods, and removes one that has stopped', async () => {
     const [one, other] = await startTwo(redis, { env: { SESSION_COOKIE: 'fleet' } });
     const fleet = async () =>
       (JSON.parse((await one.bosun('fleet', '--json')).stdout) as { pods: Record<string, unknown>[] }).pods;
@@ -119,7 +119,7 @@ test('events between pods', { ...withEngine, concurrency: 3 }, async t => {
     );
   });
 
-  promise('a connection that swallows everything is replaced, however much comes over the other one', async () => {
+  promise('a Redis connection that no longer delivers anything is replaced, however busy the other connection is', async () => {
     const wire = await Wire.to(redis.port);
     const env = { SESSION_COOKIE: 'swallowed' };
     const [{ kit, bosun }] = await Promise.all([
@@ -142,7 +142,7 @@ test('events between pods', { ...withEngine, concurrency: 3 }, async t => {
   });
 
   promise(
-    'the dashboard lists the pods',
+    'the dashboard lists all pods',
     async () => {
       const [{ kit }] = await startTwo(redis, { env: { SESSION_COOKIE: 'dashboard' } });
       const { page, problems } = await visit(`http://127.0.0.1:${kit.adminPort}/`, { width: 1280, height: 800 });
@@ -154,7 +154,7 @@ test('events between pods', { ...withEngine, concurrency: 3 }, async t => {
     withBrowser,
   );
 
-  promise('a rolling restart takes the primary to another Redis too', async () => {
+  promise('a rolling restart with another REDIS_URL moves the primary to that Redis too', async () => {
     const cwd = temporaryFolder();
     const use = (database: number) => writeFileSync(join(cwd, '.env'), `REDIS_URL=redis://127.0.0.1:${redis.port}/${database}\n`);
     const connected = (database: number) =>
@@ -177,7 +177,7 @@ test('events between pods', { ...withEngine, concurrency: 3 }, async t => {
     assert.equal((await bosun('broadcast', 'news')).stdout, 'sent to 2 workers, and to the other pods\n');
   });
 
-  promise('configUpdate reaches every pod, and one that starts later begins with it', async () => {
+  promise('configUpdate reaches every pod, and a pod that starts later receives the last one', async () => {
     const env = { SESSION_COOKIE: 'config' };
     const demo = { app: undefined as never, env };
     const [first, second] = await startTwo(redis, demo);
@@ -192,8 +192,11 @@ test('events between pods', { ...withEngine, concurrency: 3 }, async t => {
       for (let worker = 1; worker <= WORKERS; worker++) await greets(kit, worker, 'Hej');
   });
 
-  promise('without Redis a pod is on its own; what is retained is exchanged when Redis is back', isAway);
-  promise('durable: all events, once and in order, also to a pod that was cut off, and when Redis was away', isDurable);
+  promise('without Redis events stay within their pod, and retained events are exchanged when Redis is back', isAway);
+  promise(
+    'BROADCAST_DURABLE delivers all events once and in order, also after a pod was disconnected or Redis was down',
+    isDurable,
+  );
   await Promise.all(cases);
 });
 

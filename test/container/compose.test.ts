@@ -28,21 +28,21 @@ test('docker compose up --wait', withEngine, async t => {
   const redisId = await compose('ps', '--quiet', 'redis');
   const { container, network } = await engine();
 
-  await t.test('returns when app and Redis are healthy, on the given ports', async () => {
+  await t.test('docker compose up --wait returns when app and Redis are healthy on the configured ports', async () => {
     assert.equal((await app.probe('/readyz')).status, 200);
     assert.deepEqual([app.port, app.adminPort], [port, adminPort]);
     const redis = await container.getById(redisId).inspect();
     for (const { State } of [await app.inspect(), redis]) assert.equal(State.Health?.Status, 'healthy');
   });
 
-  await t.test('both workers count one session, which is in Redis', async () => {
+  await t.test('both workers of the compose stack share one session, kept in Redis', async () => {
     const visitor = new Visitor();
     await visitor.countOnEveryWorker(port, 2);
     const command = ['redis-cli', 'EXISTS', `koa:sess:${visitor.cookies.get('koa:sess')}`];
     assert.equal((await container.exec(container.getById(redisId), command)).stdout.trim(), '1');
   });
 
-  await t.test('nothing runs with more rights or resources than it needs', async () => {
+  await t.test('no service of the compose stack has more rights or resources than it needs', async () => {
     const limits = { app: { id: app.id, memoryMb: 512, pids: 256 }, redis: { id: redisId, memoryMb: 256, pids: 64 } };
     for (const [name, { id, memoryMb, pids }] of Object.entries(limits)) {
       const { HostConfig, Config } = await container.getById(id).inspect();
@@ -60,7 +60,7 @@ test('docker compose up --wait', withEngine, async t => {
     for (const { HostIp } of Object.values((await app.inspect()).NetworkSettings.Ports).flat()) assert.equal(HostIp, '127.0.0.1');
   });
 
-  await t.test('Redis is there for the app only', async () => {
+  await t.test('only the app reaches the Redis of the compose stack', async () => {
     const { NetworkSettings, HostConfig } = await container.getById(redisId).inspect();
     assert.deepEqual(HostConfig.PortBindings ?? {}, {});
     assert.deepEqual(Object.values(NetworkSettings.Ports).filter(Boolean), []);
@@ -73,20 +73,20 @@ test('docker compose up --wait', withEngine, async t => {
     assert.match(await app.output('node', '-e', PING), /^\+PONG/);
   });
 
-  await t.test('make loadtest finds it, and rolls it from inside without a failed request', async () => {
+  await t.test('make loadtest finds the running stack, and its rolling restart fails no request', async () => {
     const stdout = await loadtest({ SCENARIO: 'rolling-restart', DURATION: '2', RATE: '50' });
     assert.match(stdout, /\(compose stack that was running\)/);
     assert.match(stdout, /^ended workers: 2 restart$/m);
     assert.match(stdout, /^passed$/m);
   });
 
-  await t.test('SIGTERM under load loses nothing', async () => {
+  await t.test('SIGTERM to the app container of the compose stack loses no request under load', async () => {
     await stopUnderLoad(app, () => compose('kill', '--signal', 'TERM', 'app'));
     assert.equal(await app.exited(), 0);
   });
 });
 
-test('make loadtest starts the stack where none runs, and takes it down again', withEngine, async () => {
+test('make loadtest starts the compose stack if none runs, and stops it afterwards', withEngine, async () => {
   const [PORT, ADMIN_PORT] = [String(await freePort()), String(await freePort())];
   const { compose, loadtest } = projectOf({ PORT, ADMIN_PORT, SHUTDOWN_DELAY_MS: '0' });
   const stdout = await loadtest({ SCENARIO: 'crash', DURATION: '3', RATE: '50' });

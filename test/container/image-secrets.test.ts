@@ -32,7 +32,7 @@ const SECRETS = [
 /** What only .dockerignore excludes. */
 const IGNORED = ['.aws/credentials', '.netrc', 'lib/.docker/config.json'];
 
-test('an image built from the clone contains none of the secrets in it', withEngine, async () => {
+test('an image built from a clone contains none of the secrets in its working tree', withEngine, async () => {
   const folder = temporaryFolder();
   for (const name of ['package.json', 'package-lock.json', '.npmrc', '.dockerignore', 'docker', 'src']) {
     cpSync(join(ROOT, name), join(folder, name), { recursive: true });

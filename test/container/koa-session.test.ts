@@ -116,7 +116,7 @@ async function holdsWith(writes: string, redis: Redis, t: TestContext): Promise<
   const cases: Promise<void>[] = [];
   const promise = (name: string, run: () => Promise<void>) => void cases.push(t.test(name, run));
 
-  promise('a session that nobody fills is not kept, unless save() is called; isNew shows it', async () => {
+  promise('koa-session stores no empty session unless save() is called, and isNew marks new ones', async () => {
     const { port } = await serve(store);
     const visitor = new Visitor();
     assert.deepEqual([(await look(visitor, port, '/read')).setCookie, visitor.cookies.size], ['', 0]);
@@ -126,7 +126,7 @@ async function holdsWith(writes: string, redis: Redis, t: TestContext): Promise<
   });
 
   promise(
-    'rolling: every answer sets the cookie, and the TTL in the store starts again; without it neither happens',
+    'with `rolling` every response sets the cookie, and the TTL in the store starts again; without it neither happens',
     async () => {
       for (const rolling of [true, false]) {
         const { port } = await serve(store, { rolling });
@@ -142,7 +142,7 @@ async function holdsWith(writes: string, redis: Redis, t: TestContext): Promise<
     },
   );
 
-  promise('renew: in its second half the cookie is set again and the TTL starts again, and not before', async () => {
+  promise('with `renew` the cookie and the TTL in the store are renewed in their second half, not before', async () => {
     const { port } = await serve(store, { renew: true });
     const visitor = new Visitor();
     await look(visitor, port, '/visit');
@@ -181,7 +181,7 @@ async function holdsWith(writes: string, redis: Redis, t: TestContext): Promise<
     },
   );
 
-  promise('destroyed, the browser forgets it, and its id is worth nothing', async () => {
+  promise('a destroyed session clears its cookie, and its id is no longer valid', async () => {
     const { port, reported } = await serve(store);
     const visitor = new Visitor();
     await look(visitor, port, '/visit');
@@ -193,7 +193,7 @@ async function holdsWith(writes: string, redis: Redis, t: TestContext): Promise<
     assert.notEqual(idOf(thief), id);
   });
 
-  promise('an external key of the app’s own takes the cookie’s place; genid and prefix make its ids', async () => {
+  promise('externalKey replaces the cookie, and genid and prefix make the session ids', async () => {
     const externalKey = {
       get: (ctx: Koa.Context) => ctx.get('x-session'),
       set: (ctx: Koa.Context, id: string) => ctx.set('x-session', id),
@@ -216,24 +216,27 @@ async function holdsWith(writes: string, redis: Redis, t: TestContext): Promise<
     assert.equal(idOf(visitor), `named-${writes}`);
   });
 
-  promise('maxAge: a session’s own goes for cookie and store and is kept; "session" is until the browser closes', async () => {
-    const { port } = await serve(store);
-    const visitor = new Visitor();
-    const { setCookie } = await look(visitor, port, '/minute');
-    const expires = Date.parse(/expires=([^;]+)/.exec(setCookie)?.[1] ?? '');
-    assert.ok(Math.abs(expires - Date.now() - 60_000) < 30_000, setCookie);
-    await assertFresh(visitor, 60);
-    const { maxAge, visits } = await look(visitor, port, '/visit');
-    assert.deepEqual([maxAge, visits], [60_000, 2]);
+  promise(
+    'a maxAge set on the session applies to cookie and store and is kept; "session" lasts until the browser closes',
+    async () => {
+      const { port } = await serve(store);
+      const visitor = new Visitor();
+      const { setCookie } = await look(visitor, port, '/minute');
+      const expires = Date.parse(/expires=([^;]+)/.exec(setCookie)?.[1] ?? '');
+      assert.ok(Math.abs(expires - Date.now() - 60_000) < 30_000, setCookie);
+      await assertFresh(visitor, 60);
+      const { maxAge, visits } = await look(visitor, port, '/visit');
+      assert.deepEqual([maxAge, visits], [60_000, 2]);
 
-    const browser = new Visitor();
-    assert.doesNotMatch((await look(browser, port, '/browser')).setCookie, /expires/);
-    await assertFresh(browser);
-    const again = await look(browser, port, '/visit');
-    assert.deepEqual([again.maxAge, again.visits, /expires/.test(again.setCookie)], ['session', 2, false]);
-  });
+      const browser = new Visitor();
+      assert.doesNotMatch((await look(browser, port, '/browser')).setCookie, /expires/);
+      await assertFresh(browser);
+      const again = await look(browser, port, '/visit');
+      assert.deepEqual([again.maxAge, again.visits, /expires/.test(again.setCookie)], ['session', 2, false]);
+    },
+  );
 
-  promise('without autoCommit only manuallyCommit() writes', async () => {
+  promise('without autoCommit only manuallyCommit() writes the session', async () => {
     const { port } = await serve(store, { autoCommit: false });
     const visitor = new Visitor();
     assert.equal((await look(visitor, port, '/visit')).setCookie, '');

@@ -14,20 +14,23 @@ test('Redis, the app and the load of make k8s-rollout run as the manifests say',
   const network = await startNetwork();
   const redis = await startRedis({ network, alias: 'redis' });
 
-  await t.test('Redis keeps its sessions on its volume, within its memory, and takes the app', async () => {
-    const [aof, policy, bytes, isProtected] = await Promise.all(
-      ['appendonly', 'maxmemory-policy', 'maxmemory', 'protected-mode'].map(name =>
-        redis.output('redis-cli', 'CONFIG', 'GET', name),
-      ),
-    );
-    assert.match(String(aof), /\nyes/);
-    assert.match(String(policy), /\nvolatile-ttl/);
-    assert.match(String(bytes), new RegExp(`\n${128 << 20}`));
-    assert.match(String(isProtected), /\nno/);
-    assert.match(await redis.output('ls', '/data'), /^appendonlydir/m);
-  });
+  await t.test(
+    'the Redis of the manifests keeps its sessions on its volume and within its memory, and accepts the app',
+    async () => {
+      const [aof, policy, bytes, isProtected] = await Promise.all(
+        ['appendonly', 'maxmemory-policy', 'maxmemory', 'protected-mode'].map(name =>
+          redis.output('redis-cli', 'CONFIG', 'GET', name),
+        ),
+      );
+      assert.match(String(aof), /\nyes/);
+      assert.match(String(policy), /\nvolatile-ttl/);
+      assert.match(String(bytes), new RegExp(`\n${128 << 20}`));
+      assert.match(String(isProtected), /\nno/);
+      assert.match(await redis.output('ls', '/data'), /^appendonlydir/m);
+    },
+  );
 
-  await t.test('the app serves, and the load finds nothing wrong with it', async () => {
+  await t.test('the app of the manifests serves the load of make k8s-rollout without a failure', async () => {
     const app = await runPod(manifests, wanted('Deployment', 'app'), { network, alias: 'app' });
     await app.ready();
     const [, job] = read('load/load.yaml');
@@ -47,7 +50,7 @@ test('Redis, the app and the load of make k8s-rollout run as the manifests say',
     assert.match(load.otherOutput, /^rollout +[1-9]\d*/m);
   });
 
-  await t.test('with the Secret, Redis wants its password', async () => {
+  await t.test('the Redis of the manifests requires the password of the Secret', async () => {
     // startRedis logs in, as the probes do.
     const locked = await startRedis({ network, secrets: { 'redis.password': String.raw`a "word" with \ and $HOME` } });
     const { output } = await locked.exec('env', '--unset=REDISCLI_AUTH', 'redis-cli', 'ping');

@@ -67,7 +67,7 @@ for (const [requested, workers, reason, warnings] of [
   );
 }
 
-test('a worker that leaks is replaced before the kernel kills it, and no request fails', withEngine, async t => {
+test('a leaking worker is replaced before the kernel kills it, and no request fails', withEngine, async t => {
   const app = await runLimited(memory(256), { ...DEVELOPMENT, NODE_CLUSTER_WORKERS: '1' });
   const [leaking] = await readyPids(app);
   await leak(app, 60);
@@ -86,7 +86,7 @@ test('a worker that leaks is replaced before the kernel kills it, and no request
   t.diagnostic(`replaced after ${60 + steps} MiB`);
 });
 
-test("the kernel's OOM kill takes a worker, says `oom`, and the pool comes back", withEngine, async () => {
+test("a worker killed by the kernel's OOM killer has exit reason `oom`, and the pool recovers", withEngine, async () => {
   const app = await runLimited(memory(256), { ...DEVELOPMENT, NODE_CLUSTER_WORKERS: '2' });
   const before = await readyPids(app);
   const { StartedAt } = (await app.inspect()).State;
@@ -114,7 +114,7 @@ test("the kernel's OOM kill takes a worker, says `oom`, and the pool comes back"
   assert.deepEqual(await exits(app), { oom: kills, killed: 1 });
 });
 
-test('a heap snapshot is taken even if page cache fills the memory limit', withEngine, async () => {
+test('a heap snapshot is written even if page cache fills the memory limit', withEngine, async () => {
   const app = await runLimited(memory(256), { NODE_CLUSTER_WORKERS: '1' });
   // Written, then read twice: part of it is on the kernel's list of active pages.
   await app.output('sh', '-c', 'head -c 300M /dev/zero > /tmp/cached; cat /tmp/cached /tmp/cached > /dev/null');
@@ -128,7 +128,7 @@ test('a heap snapshot is taken even if page cache fills the memory limit', withE
   assert.deepEqual([await exits(app), await kernelKills(app)], [{}, 0]);
 });
 
-test('a profile that does not fit on the disk fails and leaves no file', withEngine, async () => {
+test('a CPU profile that does not fit on the disk fails and leaves no file', withEngine, async () => {
   const app = await runLimited(['--tmpfs', '/small:size=4k,mode=1777'], { NODE_CLUSTER_WORKERS: '1' });
   await app.output('sh', '-c', 'head -c 4096 /dev/zero > /small/full');
   const { exitCode, output } = await app.exec('bosun', 'cpu-profile', '--seconds', '0.5', '--output', '/small/profile');
@@ -145,14 +145,18 @@ for (const [given, primary, worker] of [
   [0, 0, 300],
   [900, 900, 1000],
 ] as const) {
-  test(`started with oom_score_adj ${given}, workers have ${worker}: the kernel takes them first`, withEngine, async () => {
-    const app = await runLimited(['--oom-score-adj', String(given)], { NODE_CLUSTER_WORKERS: '2' });
-    const score = async (pid: number) => Number(await app.output('cat', `/proc/${pid}/oom_score_adj`));
-    assert.equal(await score(1), primary);
-    const pids = await readyPids(app);
-    assert.equal(pids.length, 2);
-    for (const pid of pids) assert.equal(await score(pid), worker);
-  });
+  test(
+    `in a container with oom_score_adj ${given} workers have ${worker}, so that the kernel kills them before the primary`,
+    withEngine,
+    async () => {
+      const app = await runLimited(['--oom-score-adj', String(given)], { NODE_CLUSTER_WORKERS: '2' });
+      const score = async (pid: number) => Number(await app.output('cat', `/proc/${pid}/oom_score_adj`));
+      assert.equal(await score(1), primary);
+      const pids = await readyPids(app);
+      assert.equal(pids.length, 2);
+      for (const pid of pids) assert.equal(await score(pid), worker);
+    },
+  );
 }
 
 describe('two workers of 217 MiB resident in 512 MiB, without room for a third', withEngine, () => {
@@ -167,7 +171,7 @@ describe('two workers of 217 MiB resident in 512 MiB, without room for a third',
   const flags = ['--cpus', '2', ...memory(512), `--volume=${FOLDER}:/large:ro`];
   const start = (env = {}) => runLimited(flags, { APP_MODULE: '/large/app.mjs', NODE_CLUSTER_WORKERS: '2', ...env });
 
-  test('two workers that fill the memory are not recycled, and a rolling restart loses nothing', async () => {
+  test('two workers that fill the memory limit are not recycled, and a rolling restart loses no request', async () => {
     const app = await start();
     const load = freshLoad(app.port, { everyMs: 100 });
     await load.answered(50);
@@ -187,7 +191,7 @@ describe('two workers of 217 MiB resident in 512 MiB, without room for a third',
     assert.ok((await backTo(app, 2)).every(pid => !before.includes(pid)));
   });
 
-  test('with RESTART_SURGE=always the kernel kills a worker, and the restart reports it', async () => {
+  test('RESTART_SURGE=always without room for a third worker ends in an OOM kill, which the restart reports', async () => {
     const app = await start({ RESTART_SURGE: 'always' });
     const load = freshLoad(app.port, { everyMs: 100 });
     await load.answered(10);

@@ -118,7 +118,7 @@ test('Prometheus', withEngine, async t => {
     SCRAPED_TIMEOUT_MS,
   ).finally(() => clearInterval(load));
 
-  await t.test('finds both containers by the one name, and scrapes them without an error', async () => {
+  await t.test('Prometheus finds both containers by one name and scrapes them without an error', async () => {
     const { activeTargets } = await api<{ activeTargets: Target[] }>('targets', { state: 'active' });
     const addresses = await Promise.all(
       apps.map(async app => (await app.inspect()).NetworkSettings.Networks[network.getName()]?.IPAddress),
@@ -133,7 +133,7 @@ test('Prometheus', withEngine, async t => {
     );
   });
 
-  await t.test('has loaded every alert rule, and evaluates them without an error', async () => {
+  await t.test('Prometheus loads every alert rule and evaluates them without an error', async () => {
     const named = [...readFileSync(docker('alerts.yml'), 'utf8').matchAll(/- alert: (\w+)/g)].map(([, name]) => name);
     assert.ok(named.length >= 8);
     const loaded = await rules();
@@ -145,7 +145,7 @@ test('Prometheus', withEngine, async t => {
     assert.deepEqual(new Set(critical.map(({ state }) => state)), new Set(['inactive']), 'two pods serve');
   });
 
-  await t.test('has series for what every alert compares', async () => {
+  await t.test('Prometheus has series for every alert expression', async () => {
     for (const { name, query: expression } of await rules()) {
       if (expression.startsWith('absent(')) {
         assert.deepEqual(await query(expression), [], name);
@@ -157,7 +157,7 @@ test('Prometheus', withEngine, async t => {
     }
   });
 
-  await t.test('has an answer to every expression of the Grafana dashboard', async () => {
+  await t.test('Prometheus answers every expression of the Grafana dashboard', async () => {
     const { panels } = JSON.parse(readFileSync(docker('grafana/dashboard.json'), 'utf8')) as {
       panels: { title: string; targets: { expr: string }[] }[];
     };

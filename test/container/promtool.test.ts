@@ -25,7 +25,7 @@ async function promtool(args: string[], input = '', mounts: string[] = []): Prom
 
 const OVERLAY_RULES = 'k8s/overlays/monitoring/rules.yaml';
 
-test('promtool has nothing to say against /metrics', withEngine, async () => {
+test('promtool accepts /metrics without a remark', withEngine, async () => {
   const kit = await startKit();
   const { port } = await kit.ready();
   await request(port, '/');
@@ -36,14 +36,14 @@ test('promtool has nothing to say against /metrics', withEngine, async () => {
   assert.deepEqual(await promtool(['check', 'metrics'], body), { code: 0, said: '' });
 });
 
-test('promtool takes the configuration and the alert rules of the compose profile', withEngine, async () => {
+test('promtool accepts the configuration and alert rules of the compose profile', withEngine, async () => {
   const mounts = ['prometheus.yml', 'alerts.yml'].map(file => `${join(ROOT, 'docker', file)}:/etc/prometheus/${file}:ro`);
   const { code, said } = await promtool(['check', 'config', '/etc/prometheus/prometheus.yml'], '', mounts);
   assert.equal(code, 0, said);
   assert.match(said, /SUCCESS: 8 rules found/);
 });
 
-test('promtool takes the alert rules of the monitoring overlay', withEngine, async () => {
+test('promtool accepts the alert rules of the monitoring overlay', withEngine, async () => {
   const { spec } = parse(readFileSync(join(ROOT, OVERLAY_RULES), 'utf8'));
   const { code, said } = await promtool(['check', 'rules'], JSON.stringify(spec));
   assert.equal(code, 0, said);

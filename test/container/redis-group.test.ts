@@ -25,11 +25,15 @@ const TRIES_MS = 3000;
 test('several servers', { ...withEngine, concurrency: true }, async t => {
   const [cluster, sentinels] = await Promise.all([RedisGroup.cluster(), RedisGroup.sentinels('main')]);
   await Promise.all([
-    t.test('a Redis Cluster: sessions and events of two pods, and the crash of a master', { concurrency: true }, test =>
-      throughCluster(test, cluster),
+    t.test(
+      'two pods on a Redis Cluster share sessions and events, also after the crash of a master',
+      { concurrency: true },
+      test => throughCluster(test, cluster),
     ),
-    t.test('Sentinels: sessions and events of two pods, and the crash of the master', { concurrency: true }, test =>
-      throughSentinels(test, sentinels),
+    t.test(
+      'two pods on Redis Sentinel share sessions and events, also after the crash of the master',
+      { concurrency: true },
+      test => throughSentinels(test, sentinels),
     ),
   ]);
 });
@@ -39,7 +43,7 @@ async function throughCluster(t: TestContext, group: RedisGroup): Promise<void> 
   const env = { ...LOGIN, REDIS_CLUSTER_NODES: nodes.join(',') };
   const [pods] = await Promise.all([
     startPods(env),
-    t.test('without the authority of the nodes a pod says so', () => assertDistrusts(env)),
+    t.test('a pod that does not trust the certificate of the Cluster nodes logs it and is not ready', () => assertDistrusts(env)),
   ]);
   const visitor = await assertShared(pods);
   const names = (await Promise.all(group.ports.map(port => group.command(port, 'CLIENT', 'LIST')))).join('\n');
@@ -54,12 +58,14 @@ async function throughSentinels(t: TestContext, group: RedisGroup): Promise<void
   const env = { ...LOGIN, REDIS_SENTINELS: sentinels.join(','), REDIS_SENTINEL_NAME: 'main' };
   const [pods] = await Promise.all([
     startPods({ ...env, REDIS_SENTINEL_PASSWORD: SENTINEL_PASSWORD }),
-    t.test('without the password of the Sentinels a pod says so', () => assertRefused(env, /NOAUTH/)),
-    t.test('without the authority of the Sentinels a pod says so', () =>
+    t.test('a pod without the password of the Sentinels logs it and is not ready', () => assertRefused(env, /NOAUTH/)),
+    t.test('a pod that does not trust the certificate of the Sentinels logs it and is not ready', () =>
       assertDistrusts({ ...env, REDIS_SENTINEL_PASSWORD: SENTINEL_PASSWORD }),
     ),
     // While it is the master.
-    t.test('a server by rediss://, with its authority, and without', () => byUrl(group.ports[0] ?? 0)),
+    t.test('rediss:// works with the CA of the server, and fails with a clear message without it', () =>
+      byUrl(group.ports[0] ?? 0),
+    ),
   ]);
   const visitor = await assertShared(pods);
   await assertOutlives(t, pods, visitor, () => group.crash(group.ports[0] ?? 0));

@@ -36,7 +36,7 @@ test('a pod and its Redis', withEngine, async t => {
   };
   await request('/increment');
 
-  await t.test('a request takes two commands at most, and none where it has no session', async () => {
+  await t.test('a request costs Redis two commands at most, and none without a session', async () => {
     // One command reads, one writes: a script, whose own GET and SETEX Redis counts too.
     const [script, own] = [{ eval: 1, get: 1, setex: 1 }, { get: 1 }];
     assert.deepEqual(await commandsOf(redis, () => request('/increment')), { ...script, get: script.get + own.get });
@@ -44,7 +44,7 @@ test('a pod and its Redis', withEngine, async t => {
     assert.deepEqual(await commandsOf(redis, () => request('/')), {}, 'a route without a session');
   });
 
-  await t.test('bosun_redis_*: as many commands and answers as there were requests', async () => {
+  await t.test('bosun_redis_* metrics count every command and reply', async () => {
     const { before, after } = await measured(async () => {
       for (let i = 0; i < READS; i++) await request('/read');
     });
@@ -53,7 +53,7 @@ test('a pod and its Redis', withEngine, async t => {
     assert.ok(after.seconds > before.seconds);
   });
 
-  await t.test('the histogram shows an answer that was late', async () => {
+  await t.test('the Redis latency histogram shows a late reply', async () => {
     const { before, after } = await measured(async () => {
       // Again where a busy machine has added to the pause what made the command fail.
       await until(
@@ -70,30 +70,36 @@ test('a pod and its Redis', withEngine, async t => {
     assert.ok(after.seconds - before.seconds > 0.25, `${after.seconds - before.seconds} s`);
   });
 
-  await t.test('a worker that computes for longer than the command timeout takes the answers that came meanwhile', async () => {
-    const { before, after } = await measured(async () => {
-      for (let i = 0; i < 3; i++) assert.equal((await request(`/read?compute=${COMPUTE_MS}`)).status, 200);
-    });
-    assert.equal(after.errors - before.errors, 0);
-  });
+  await t.test(
+    'a worker blocked for longer than the command timeout still uses the Redis replies that arrived meanwhile',
+    async () => {
+      const { before, after } = await measured(async () => {
+        for (let i = 0; i < 3; i++) assert.equal((await request(`/read?compute=${COMPUTE_MS}`)).status, 200);
+      });
+      assert.equal(after.errors - before.errors, 0);
+    },
+  );
 
-  await t.test('with a full memory what writes a session is answered with 503 and counted, what reads one goes on', async () => {
-    const { before, after } = await measured(async () => {
-      await redis.command('CONFIG', 'SET', 'maxmemory-policy', 'noeviction');
-      await redis.command('CONFIG', 'SET', 'maxmemory', '1kb');
-      for (let i = 0; i < FULL; i++) {
-        const { status, headers } = await request('/increment');
-        assert.deepEqual([status, headers['retry-after']], [503, '1']);
-        assert.equal((await request('/read')).status, 200, 'no breaker: Redis is there');
-      }
-      await redis.command('CONFIG', 'SET', 'maxmemory', '0');
-    });
-    assert.deepEqual([after.commands - before.commands, after.errors - before.errors], [3 * FULL, FULL]);
-    assert.equal(after.answers - before.answers, 2 * FULL, 'an error is no answer in the histogram');
-    assert.equal(JSON.parse((await request('/increment')).body).counter, 3);
-  });
+  await t.test(
+    'when the memory of Redis is full, requests that write a session get a counted 503 and reads continue',
+    async () => {
+      const { before, after } = await measured(async () => {
+        await redis.command('CONFIG', 'SET', 'maxmemory-policy', 'noeviction');
+        await redis.command('CONFIG', 'SET', 'maxmemory', '1kb');
+        for (let i = 0; i < FULL; i++) {
+          const { status, headers } = await request('/increment');
+          assert.deepEqual([status, headers['retry-after']], [503, '1']);
+          assert.equal((await request('/read')).status, 200, 'no breaker: Redis is there');
+        }
+        await redis.command('CONFIG', 'SET', 'maxmemory', '0');
+      });
+      assert.deepEqual([after.commands - before.commands, after.errors - before.errors], [3 * FULL, FULL]);
+      assert.equal(after.answers - before.answers, 2 * FULL, 'an error is no answer in the histogram');
+      assert.equal(JSON.parse((await request('/increment')).body).counter, 3);
+    },
+  );
 
-  await t.test('connections that break are counted, each that is made anew', async () => {
+  await t.test('every broken Redis connection is counted once it is reconnected', async () => {
     await redis.command('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
     // The worker's and the primary's; its subscriber is of another type.
     await until(

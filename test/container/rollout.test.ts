@@ -34,7 +34,7 @@ test('rollouts behind a balancer that lags', withEngine, async t => {
   // The pods of the second release have no delay.
   let pods: App[] = [];
 
-  await t.test('three pods are replaced one by one, and no request and no session is lost', async () => {
+  await t.test('a rollout replaces three pods one by one and loses no request and no session', async () => {
     const customers = new Customers([balancer.port.service, balancer.port.ingress], { count: 6, pauseMs: PAUSE_MS });
     await customers.answered(500);
     pods = await rollOut(balancer, old, () => startPod(network, 0), customers);
@@ -45,29 +45,32 @@ test('rollouts behind a balancer that lags', withEngine, async t => {
     assert.equal(byPod.size, old.length + pods.length);
   });
 
-  await t.test('an image that never becomes ready gets no request, and the old pods serve on', async () => {
-    const customers = new Customers([balancer.port.service, balancer.port.ingress], { count: 4, pauseMs: 10 });
-    await customers.answered(50);
-    const appModule = '/app/never-ready.mjs';
-    const mounts = { [appModule]: join(APPS, 'never-ready.mjs') };
-    const broken = await startPod(network, DELAY_MS, { env: { APP_MODULE: appModule }, mounts });
-    await broken.event('admin.listening');
-    await balancer.add(broken);
-    const deadline = performance.now() + PROGRESS_DEADLINE_MS;
-    while (performance.now() < deadline) {
-      assert.equal(await balancer.waysTo(broken), 0);
-      await pause(50);
-    }
-    assert.equal((await broken.probe('/readyz')).status, 503);
-    // kubectl rollout undo
-    assert.equal((await broken.stop()).code, 0, broken.transcript());
-    await balancer.remove(broken);
-    const { failures, byPod } = await customers.stop();
-    assert.deepEqual(failures, []);
-    assert.deepEqual(new Set(byPod.keys()), new Set(pods.map(nameOf)));
-  });
+  await t.test(
+    'a rollout of an image that never becomes ready sends it no request, and the old pods continue to serve',
+    async () => {
+      const customers = new Customers([balancer.port.service, balancer.port.ingress], { count: 4, pauseMs: 10 });
+      await customers.answered(50);
+      const appModule = '/app/never-ready.mjs';
+      const mounts = { [appModule]: join(APPS, 'never-ready.mjs') };
+      const broken = await startPod(network, DELAY_MS, { env: { APP_MODULE: appModule }, mounts });
+      await broken.event('admin.listening');
+      await balancer.add(broken);
+      const deadline = performance.now() + PROGRESS_DEADLINE_MS;
+      while (performance.now() < deadline) {
+        assert.equal(await balancer.waysTo(broken), 0);
+        await pause(50);
+      }
+      assert.equal((await broken.probe('/readyz')).status, 503);
+      // kubectl rollout undo
+      assert.equal((await broken.stop()).code, 0, broken.transcript());
+      await balancer.remove(broken);
+      const { failures, byPod } = await customers.stop();
+      assert.deepEqual(failures, []);
+      assert.deepEqual(new Set(byPod.keys()), new Set(pods.map(nameOf)));
+    },
+  );
 
-  await t.test('SIGKILL of a pod fails the requests that it has, and no other', async () => {
+  await t.test('SIGKILL of a pod fails only the requests in flight on it', async () => {
     const [victim, survivor] = [pods.shift(), pods[0]];
     assert.ok(victim && survivor);
     const count = 8;
@@ -90,7 +93,7 @@ test('rollouts behind a balancer that lags', withEngine, async t => {
     await balancer.remove(victim);
   });
 
-  await t.test('pods that leave without a delay lose requests: what this test sees, it would see above', async () => {
+  await t.test('a rollout without SHUTDOWN_DELAY_MS loses requests (proves that these tests notice)', async () => {
     const customers = new Customers([balancer.port.service, balancer.port.ingress], { count: 4, pauseMs: 5 });
     await customers.answered(50);
     await rollOut(balancer, pods.slice(0, 1), () => startPod(network, 0));

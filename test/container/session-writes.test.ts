@@ -25,7 +25,7 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
     return startOperated({ app: 'sessions.ts', ...options, env: { REDIS_URL: `redis://127.0.0.1:${redis.port}`, ...env } });
   }
 
-  promise('twenty increments at once: the plain store loses some, the versioned one none that it has acknowledged', async () => {
+  promise('of twenty concurrent increments SESSION_WRITES=last loses some, `versioned` none that it acknowledged', async () => {
     for (const [writes, cookie] of [
       ['last', 'plain'],
       ['versioned', 'versioned'],
@@ -60,7 +60,7 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
     }
   });
 
-  promise('versioned: fifty requests at once that write different fields are all kept, none is refused', async () => {
+  promise('SESSION_WRITES=versioned keeps fifty concurrent writes of different fields and refuses none', async () => {
     const pods = await Promise.all([1, 2].map(() => startPod({ SESSION_WRITES: 'versioned', SESSION_COOKIE: 'fields' })));
     const visitor = new Visitor();
     await visitor.request(pods[0]?.port ?? 0, '/set?field=user');
@@ -74,7 +74,7 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
   });
 
   for (const writes of ['last', 'versioned']) {
-    promise(`${writes}: a request that writes its session more than once is in nobody's way`, async () => {
+    promise(`with SESSION_WRITES=${writes} a request may write its session more than once`, async () => {
       const { port } = await startPod({ SESSION_WRITES: writes, SESSION_COOKIE: `twice-${writes}` });
       const visitor = new Visitor();
       for (const path of ['/increment', '/login', '/twice', '/login']) {
@@ -87,7 +87,7 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
       assert.deepEqual(JSON.parse((await visitor.request(port, '/read')).body), { counter: 'second', user: 'captain' });
     });
 
-    promise(`${writes}: a request that was on its way at the logout does not bring the session back`, async () => {
+    promise(`with SESSION_WRITES=${writes} a request in flight during a logout does not restore the session`, async () => {
       const cookie = `logout-${writes}`;
       const { kit, port } = await startPod({ SESSION_WRITES: writes, SESSION_COOKIE: cookie });
       const visitor = new Visitor();
@@ -106,7 +106,7 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
     });
   }
 
-  promise('one that is too large is an error that names its largest field; what was there stays', async () => {
+  promise('a session that is too large is an error that names its largest field, and the stored session is kept', async () => {
     const { kit, port } = await startPod({ SESSION_COOKIE: 'large' });
     const visitor = new Visitor();
     assert.equal((await visitor.request(port, '/set?field=fits&bytes=15000')).status, 200);
@@ -120,99 +120,96 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
     assert.deepEqual([session.fits?.length, session.more], [15000, undefined]);
   });
 
-  promise(
-    'bosun keys rotate: every pod signs with the new key, nobody is logged out meanwhile or later, and no key is ever shown',
-    async () => {
-      const pods = await Promise.all([startPod({ SESSION_COOKIE: 'rotated' }), startPod({ SESSION_COOKIE: 'rotated' })]);
-      const [one, other] = pods as [Operated, Operated];
-      const sleeper = new Visitor();
-      await sleeper.request(one.port, '/increment');
-      const before = await redis.command('GET', 'rotated:keys');
-      const visitor = new Visitor();
-      let visits = 0;
-      const rotation = one.start('keys', 'rotate');
-      let isRotating = true;
-      void rotation.ended.then(() => {
-        isRotating = false;
-      });
-      while (isRotating) {
-        for (const { port } of pods) {
-          const { counter } = JSON.parse((await visitor.request(port, '/increment')).body) as { counter: number };
-          assert.equal(counter, ++visits);
-        }
-      }
-      const { code, stdout, stderr } = await rotation.ended;
-      assert.deepEqual([code, stderr], [0, '']);
-      assert.equal(stdout, 'every worker verifies with the new key\nevery worker signs with it; 1 older one verifies\n');
-      const keys = (await redis.command('GET', 'rotated:keys')).split(',');
-      assert.equal(keys.length, 2);
-      assert.equal(keys[1], before);
-      const signature = sleeper.cookies.get('rotated.sig');
-      assert.equal(JSON.parse((await sleeper.request(other.port, '/increment')).body).counter, 2, 'signed with the old key');
-      assert.notEqual(sleeper.cookies.get('rotated.sig'), signature, 'signed anew');
-      for (const { kit } of pods) {
-        const shown = kit.transcript() + JSON.stringify(await kit.status()) + (await kit.probe('/metrics')).body;
-        for (const key of keys) assert.ok(!shown.includes(key));
-      }
-      const given = await startPod({ SESSION_COOKIE: 'given', SESSION_KEYS: 'a key of the operator' });
-      const refused = await given.bosun('keys', 'rotate');
-      assert.deepEqual([refused.code, refused.stdout], [1, '']);
-      assert.match(refused.stderr, /^bosun: the session keys come from SESSION_KEYS: add the new one at its end/);
-    },
-  );
-
-  promise('bosun keys rotate waits for every worker: nobody signs with a key that a frozen one does not know', async () => {
-    const [one, other] = await Promise.all([startPod({ SESSION_COOKIE: 'waiting' }), startPod({ SESSION_COOKIE: 'waiting' })]);
-    const old = await redis.command('GET', 'waiting:keys');
-    const { workerPid } = await other.kit.event('worker.ready');
-    process.kill(Number(workerPid), 'SIGSTOP');
+  promise('bosun keys rotate makes every pod sign with the new key, logs nobody out, and shows no key', async () => {
+    const pods = await Promise.all([startPod({ SESSION_COOKIE: 'rotated' }), startPod({ SESSION_COOKIE: 'rotated' })]);
+    const [one, other] = pods as [Operated, Operated];
+    const sleeper = new Visitor();
+    await sleeper.request(one.port, '/increment');
+    const before = await redis.command('GET', 'rotated:keys');
+    const visitor = new Visitor();
+    let visits = 0;
     const rotation = one.start('keys', 'rotate');
-    const keys = async () => (await redis.command('GET', 'waiting:keys')).split(',');
-    await until(
-      async () => (await keys()).length === 2 || undefined,
-      () => one.kit.transcript(),
-    );
-    // Longer than the event takes to be said again.
-    await pause(4000);
-    assert.deepEqual([(await keys())[0], rotation.stdout], [old, '']);
-    process.kill(Number(workerPid), 'SIGCONT');
+    let isRotating = true;
+    void rotation.ended.then(() => {
+      isRotating = false;
+    });
+    while (isRotating) {
+      for (const { port } of pods) {
+        const { counter } = JSON.parse((await visitor.request(port, '/increment')).body) as { counter: number };
+        assert.equal(counter, ++visits);
+      }
+    }
     const { code, stdout, stderr } = await rotation.ended;
     assert.deepEqual([code, stderr], [0, '']);
-    assert.match(stdout, /^every worker verifies with the new key\nevery worker signs with it/);
-    assert.equal((await keys())[1], old);
+    assert.equal(stdout, 'every worker verifies with the new key\nevery worker signs with it; 1 older one verifies\n');
+    const keys = (await redis.command('GET', 'rotated:keys')).split(',');
+    assert.equal(keys.length, 2);
+    assert.equal(keys[1], before);
+    const signature = sleeper.cookies.get('rotated.sig');
+    assert.equal(JSON.parse((await sleeper.request(other.port, '/increment')).body).counter, 2, 'signed with the old key');
+    assert.notEqual(sleeper.cookies.get('rotated.sig'), signature, 'signed anew');
+    for (const { kit } of pods) {
+      const shown = kit.transcript() + JSON.stringify(await kit.status()) + (await kit.probe('/metrics')).body;
+      for (const key of keys) assert.ok(!shown.includes(key));
+    }
+    const given = await startPod({ SESSION_COOKIE: 'given', SESSION_KEYS: 'a key of the operator' });
+    const refused = await given.bosun('keys', 'rotate');
+    assert.deepEqual([refused.code, refused.stdout], [1, '']);
+    assert.match(refused.stderr, /^bosun: the session keys come from SESSION_KEYS: add the new one at its end/);
   });
 
   promise(
-    'a pod that was cut off from the others goes by the new keys when it is back, though its workers never lost Redis',
+    'bosun keys rotate waits for every worker, so that none signs with a key that a frozen worker does not have',
     async () => {
-      // In a database of its own: its connections are told from the other pods'.
-      const env = { SESSION_COOKIE: 'apart', NODE_CLUSTER_WORKERS: '1', REDIS_URL: `redis://127.0.0.1:${redis.port}/5` };
-      const { kit, port } = await startPod(env);
-      const visitor = new Visitor();
-      await visitor.request(port, '/increment');
-      const signature = visitor.cookies.get('apart.sig');
-      const old = await redis.command('-n', '5', 'GET', 'apart:keys');
-      // As a rotation does it, of which this pod hears nothing.
-      await redis.command('-n', '5', 'SET', 'apart:keys', `a-newer-key,${old}`);
-      await visitor.request(port, '/increment');
-      assert.equal(visitor.cookies.get('apart.sig'), signature);
-      const clients = (await redis.command('CLIENT', 'LIST')).split('\n').filter(client => client.includes(' db=5 '));
-      const ids = clients.flatMap(client => /^id=(\d+) .* name=bosun:\S+:(?:primary|subscriber) /.exec(client)?.[1] ?? []);
-      assert.equal(ids.length, 2, clients.join('\n'));
-      for (const id of ids) await redis.command('CLIENT', 'KILL', 'ID', id);
+      const [one, other] = await Promise.all([startPod({ SESSION_COOKIE: 'waiting' }), startPod({ SESSION_COOKIE: 'waiting' })]);
+      const old = await redis.command('GET', 'waiting:keys');
+      const { workerPid } = await other.kit.event('worker.ready');
+      process.kill(Number(workerPid), 'SIGSTOP');
+      const rotation = one.start('keys', 'rotate');
+      const keys = async () => (await redis.command('GET', 'waiting:keys')).split(',');
       await until(
-        async () => {
-          await visitor.request(port, '/increment');
-          return visitor.cookies.get('apart.sig') !== signature || undefined;
-        },
-        () => kit.transcript(),
+        async () => (await keys()).length === 2 || undefined,
+        () => one.kit.transcript(),
       );
-      assert.equal(kit.all('redis.ready').filter(({ worker }) => worker === 1).length, 1);
-      assert.ok(JSON.parse((await visitor.request(port, '/read')).body).counter > 2, 'nobody was logged out');
+      // Longer than the event takes to be said again.
+      await pause(4000);
+      assert.deepEqual([(await keys())[0], rotation.stdout], [old, '']);
+      process.kill(Number(workerPid), 'SIGCONT');
+      const { code, stdout, stderr } = await rotation.ended;
+      assert.deepEqual([code, stderr], [0, '']);
+      assert.match(stdout, /^every worker verifies with the new key\nevery worker signs with it/);
+      assert.equal((await keys())[1], old);
     },
   );
 
-  promise('a session that nobody uses expires, one in use is renewed in its second half', async () => {
+  promise('a pod whose primary was disconnected during a key rotation uses the new keys when it reconnects', async () => {
+    // In a database of its own: its connections are told from the other pods'.
+    const env = { SESSION_COOKIE: 'apart', NODE_CLUSTER_WORKERS: '1', REDIS_URL: `redis://127.0.0.1:${redis.port}/5` };
+    const { kit, port } = await startPod(env);
+    const visitor = new Visitor();
+    await visitor.request(port, '/increment');
+    const signature = visitor.cookies.get('apart.sig');
+    const old = await redis.command('-n', '5', 'GET', 'apart:keys');
+    // As a rotation does it, of which this pod hears nothing.
+    await redis.command('-n', '5', 'SET', 'apart:keys', `a-newer-key,${old}`);
+    await visitor.request(port, '/increment');
+    assert.equal(visitor.cookies.get('apart.sig'), signature);
+    const clients = (await redis.command('CLIENT', 'LIST')).split('\n').filter(client => client.includes(' db=5 '));
+    const ids = clients.flatMap(client => /^id=(\d+) .* name=bosun:\S+:(?:primary|subscriber) /.exec(client)?.[1] ?? []);
+    assert.equal(ids.length, 2, clients.join('\n'));
+    for (const id of ids) await redis.command('CLIENT', 'KILL', 'ID', id);
+    await until(
+      async () => {
+        await visitor.request(port, '/increment');
+        return visitor.cookies.get('apart.sig') !== signature || undefined;
+      },
+      () => kit.transcript(),
+    );
+    assert.equal(kit.all('redis.ready').filter(({ worker }) => worker === 1).length, 1);
+    assert.ok(JSON.parse((await visitor.request(port, '/read')).body).counter > 2, 'nobody was logged out');
+  });
+
+  promise('an unused session expires, and one in use is renewed in its second half', async () => {
     const { port } = await startPod({ SESSION_COOKIE: 'short', SESSION_TTL_SECONDS: '4' });
     const [used, unused] = [new Visitor(), new Visitor()];
     for (const visitor of [used, unused]) await visitor.request(port, '/increment');

@@ -24,15 +24,16 @@ test('Redis away', { ...withEngine, concurrency: true }, async t => {
   // One after the other, with the same pod: each leaves it well. The first is the first: nothing has been saved yet.
   const inTurn = async () => {
     for (const [name, run] of Object.entries({
-      'a Redis that comes back empty gets the session keys that are in use': comesBackEmpty,
-      '30, 31 without Redis only the routes with a session fail, at once, and they come back with it': isStopped,
-      '30, 31 a frozen Redis costs half a second and a 503, and after three such only the 503': isFrozen,
-      'a network that swallows everything costs no more than a frozen Redis, and is noticed when it is there again': isCutOff,
+      'a Redis that restarts empty receives the session keys in use': comesBackEmpty,
+      'without Redis only routes with a session fail, at once, and they recover with it (cases 30 and 31)': isStopped,
+      'a frozen Redis costs a session route half a second and a 503, after three of these only the 503 (cases 30 and 31)':
+        isFrozen,
+      'a network that drops everything costs no more than a frozen Redis, and the app recovers with it': isCutOff,
     }))
       await t.test(name, () => run(pods));
   };
   const atTheStart = async () => {
-    await t.test('an app that starts before its Redis waits for it, and says so', waitsForRedis);
+    await t.test('an app that starts before its Redis waits for it and logs that it does', waitsForRedis);
     await t.test('a Redis with a password', { concurrency: true }, withPassword);
   };
   await Promise.all([inTurn(), atTheStart()]);
@@ -170,7 +171,7 @@ async function withPassword(t: TestContext): Promise<void> {
     'no password': { url: 'redis://redis:6379', reason: /NOAUTH/ },
     'a database that does not exist': { url: 'redis://:right-one@redis:6379/99', reason: /DB index is out of range/ },
   }).map(([name, { url, reason }]) =>
-    t.test(`${name} ends the app with 78 and a reason without the password`, async () => {
+    t.test(`REDIS_URL with ${name} ends the app with exit code 78 and a reason that does not contain the password`, async () => {
       const app = await startApp({ network, env: { ...POD_ENV, REDIS_URL: url }, published: false });
       assert.equal(await app.exited(), 78, app.transcript());
       const { error } = await app.event('primary.abort');

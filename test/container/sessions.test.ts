@@ -12,9 +12,9 @@ import { COOKIE, KEYS, type Pods, startApps, startPods, TOMBSTONE, WORKERS } fro
 test('sessions of two containers', withEngine, async t => {
   const pods = await startPods(2);
   for (const [name, run] of Object.entries({
-    'a session is one, whichever worker of whichever container answers': isOne,
-    '/login gives the session a new id and /logout ends it: what was known before is worth nothing': loginAndLogout,
-    'an id that somebody else has signed, or nobody, is not adopted': adoptsNone,
+    'every worker of every container serves the same session': isOne,
+    '/login gives the session a new id and /logout ends it, so that older cookies are not valid': loginAndLogout,
+    'a session id without a signature, or with a foreign one, is not accepted': adoptsNone,
     'twenty workers that start at once without SESSION_KEYS verify the cookies of each other': twentyWorkers,
   }))
     await t.test(name, () => run(pods));

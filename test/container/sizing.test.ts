@@ -14,7 +14,7 @@ import { exits, sizingOf } from './sized.ts';
 
 const MIB = 2 ** 20;
 
-test('--cpuset-cpus 0 gives one worker on a machine with more CPUs', withEngine, async t => {
+test('docker run --cpuset-cpus 0 starts one worker on a machine with more CPUs', withEngine, async t => {
   if (!(await hasCpus(2))) return t.skip('this machine has fewer than 2 CPUs');
   const app = await runLimited(['--cpuset-cpus', '0']);
   const { quota, cpuset, effective, source } = (await sizingOf(app)).cpus;
@@ -23,7 +23,7 @@ test('--cpuset-cpus 0 gives one worker on a machine with more CPUs', withEngine,
   assert.equal((await readyPids(app)).length, 1);
 });
 
-test("a parent's tighter memory limit counts, though the container can't see the parent", withEngine, async t => {
+test('a tighter memory limit of a parent cgroup counts, though the container cannot see the parent', withEngine, async t => {
   const why = await whyNoParent();
   if (why !== undefined) return t.skip(why);
   const app = await runLimited([...memory(512), '--cgroup-parent', makeParent({ memoryMb: 200 })]);
@@ -45,7 +45,7 @@ test("a parent's tighter memory limit counts, though the container can't see the
 });
 
 // The kernel refuses a quota above the parent's (v1): only a container without one can have a tighter parent.
-test("a parent's CPU quota stays unknown in the container, its throttling does not", withEngine, async t => {
+test('a container cannot see the CPU quota of a parent cgroup, but reports its throttling', withEngine, async t => {
   const why = await whyNoParent();
   if (why !== undefined) return t.skip(why);
   if (!existsSync('/sys/fs/cgroup/cpu/cpu.stat.local')) return t.skip('this kernel has no cpu.stat.local');
@@ -72,7 +72,7 @@ test("a parent's CPU quota stays unknown in the container, its throttling does n
   assert.equal(after.throttledSeconds, 0);
 });
 
-test('docker update --cpus 0.5 → 2 → 0.5 takes the pool up and down, and no request fails', withEngine, async t => {
+test('docker update --cpus 0.5 → 2 → 0.5 grows and shrinks the pool, and no request fails', withEngine, async t => {
   if (!(await hasCpus(2))) return t.skip('this machine has fewer than 2 CPUs');
   const app = await runLimited(['--cpus', '0.5']);
   const [first, ...more] = await readyPids(app);
@@ -113,7 +113,7 @@ test('docker update --cpus 0.5 → 2 → 0.5 takes the pool up and down, and no 
 });
 
 test(
-  'docker update -m rolls the workers with the new heap, also together with the CPUs, and no request fails',
+  'docker update -m restarts the workers with the new heap, also together with --cpus, and no request fails',
   withEngine,
   async t => {
     if (!(await hasCpus(2))) return t.skip('this machine has fewer than 2 CPUs');

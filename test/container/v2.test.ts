@@ -59,21 +59,21 @@ describe('on cgroup v2, in a virtual machine of 4 CPUs', { skip: noMachine ?? fa
     return JSON.parse(line) as Facts[Name];
   }
 
-  test('without limits there is a worker for each CPU, with the heap that V8 chooses', () => {
+  test('cgroup v2: without limits there is a worker per CPU, with the default heap of V8', () => {
     const { workers, cpus, memory } = fact('no limit').sizing;
     assert.equal(workers, 4);
     assert.deepEqual([cpus.quota, cpus.cpuset, cpus.effective], [null, 4, 4]);
     assert.deepEqual(memory, { limitBytes: null, source: null, heapPerWorkerMb: null });
   });
 
-  test('a container tighter than its pod: its own limits count', () => {
+  test('cgroup v2: a container with tighter limits than its pod uses its own', () => {
     const { workers, cpus, memory } = fact('tight in a looser pod').sizing;
     assert.equal(workers, 2);
     assert.deepEqual([cpus.quota, cpus.source], [1.5, '/sys/fs/cgroup/pod/tight/cpu.max']);
     assert.deepEqual([memory.limitBytes, memory.source], [512 * MIB, '/sys/fs/cgroup/pod/tight/memory.max']);
   });
 
-  test('a container looser than its pod: the tightest of all levels counts, which Node.js itself does not know', () => {
+  test('cgroup v2: a container with looser limits than its pod uses the tightest of all levels, which Node.js does not see', () => {
     const { sizing, headroom, node } = fact('loose in a tighter pod');
     const { workers, cpus, memory } = sizing;
     assert.equal(workers, 2);
@@ -86,7 +86,7 @@ describe('on cgroup v2, in a virtual machine of 4 CPUs', { skip: noMachine ?? fa
     assert.deepEqual(node, { cpus: 3, memory: 1024 * MIB });
   });
 
-  test("a CPU set of the pod is the container's, too", () => {
+  test('cgroup v2: the CPU set of the pod applies to the container', () => {
     const { workers, cpus } = fact('pinned by its pod').sizing;
     assert.equal(workers, 2);
     assert.deepEqual(cpus, {
@@ -97,7 +97,7 @@ describe('on cgroup v2, in a virtual machine of 4 CPUs', { skip: noMachine ?? fa
     });
   });
 
-  test('memory.high below memory.max sizes the heap: above it the kernel only throttles', () => {
+  test('cgroup v2: memory.high below memory.max sizes the heap', () => {
     const { workers, wanted, reason, memory } = fact('memory.high below memory.max').sizing;
     assert.deepEqual([wanted, workers], [4, 1]);
     assert.match(reason, /lowered from 4 for memory: 200 MiB \(\/sys\/fs\/cgroup\/high\/memory\.high\)/);
@@ -106,7 +106,7 @@ describe('on cgroup v2, in a virtual machine of 4 CPUs', { skip: noMachine ?? fa
   });
 
   for (const name of ['cgroup namespace', 'mount of its own cgroup'] as const) {
-    test(`behind a ${name}, where its pod can't be seen, the container's own limits count`, () => {
+    test(`cgroup v2: behind a ${name} that hides the pod, the limits of the container count`, () => {
       const { workers, cpus, memory } = fact(name).sizing;
       assert.equal(workers, 3);
       assert.deepEqual([cpus.quota, cpus.source], [2.5, '/sys/fs/cgroup/cpu.max']);
@@ -117,7 +117,7 @@ describe('on cgroup v2, in a virtual machine of 4 CPUs', { skip: noMachine ?? fa
   // The rest takes two minutes of both cores: with `make soak`.
   if (!SOAKS) return;
 
-  test('cpu.max 50000 → 300000 → 100000: the pool follows up and down, and no request fails', t => {
+  test('cgroup v2: the pool follows cpu.max 50000 → 300000 → 100000, and no request fails', t => {
     assert.equal(fact('started').status.workers.length, 1);
     const { raised, lowered } = { raised: fact('raised'), lowered: fact('lowered') };
     for (const { answered, failures } of [raised.load, lowered.load]) {
@@ -128,7 +128,7 @@ describe('on cgroup v2, in a virtual machine of 4 CPUs', { skip: noMachine ?? fa
     t.diagnostic(`down: 1 worker in ${lowered.ms} ms, ${lowered.load.answered} answered`);
   });
 
-  test('memory.max lowered rolls the workers with a heap that fits, and no request fails', t => {
+  test('cgroup v2: a lower memory.max restarts the workers with a heap that fits, and no request fails', t => {
     const { ms, status, commandLines, load } = fact('rolled');
     const { heapPerWorkerMb } = (status.sizing as Sizing).memory;
     assert.ok(Number(heapPerWorkerMb) < 256 - 64, `${heapPerWorkerMb} MiB`);
@@ -139,7 +139,7 @@ describe('on cgroup v2, in a virtual machine of 4 CPUs', { skip: noMachine ?? fa
     t.diagnostic(`rolled in ${ms} ms, ${load.answered} answered`);
   });
 
-  test("the kernel's OOM kill takes the worker, says `oom`, and the pool comes back", () => {
+  test("cgroup v2: a worker killed by the kernel's OOM killer has exit reason `oom`, and the pool recovers", () => {
     const { lost, status, kernelKills } = fact('out of memory');
     assert.match(lost, /ECONNRESET|socket hang up/);
     assert.equal(kernelKills, 1);
