@@ -1,5 +1,5 @@
 /**
- * What an app may import from the kit: types and one helper to name them. No logic.
+ * What an app may import from koa-bosun: types only, `import type { Kit } from 'koa-bosun'`.
  */
 import type { IncomingMessage, RequestListener } from 'node:http';
 import type { Socket } from 'node:net';
@@ -13,65 +13,94 @@ export type { Config } from './config/config.ts';
 export type { Log } from './log/log.ts';
 
 /**
- * A session: plain data that survives requests, workers and pods. `ctx.session = null` ends it: with Redis permanently, without it in this
- * browser only, since a copy of the cookie stays valid for SESSION_TTL_SECONDS.
+ * What `APP_MODULE` may export as default: a Koa instance, a function that makes one from the kit, or any request listener of two or more
+ * parameters (Express, plain `node:http`). The function is called once in each worker, before it serves; it may also return such a listener.
+ * A worker whose app throws, rejects or returns something else counts as a failed start.
  */
-export interface Session {
-  readonly isNew: boolean;
-  /** Gives the session a new id and drops the old one: call it when a user logs in, so that no planted id stays valid. */
-  regenerate(): Promise<void>;
-  /** Writes the session now; what changes later in the request is written after it, as ever. */
-  save(): Promise<void>;
-  [key: string]: unknown;
-}
+export type App = Koa | ((kit: Kit) => Koa | Promise<Koa>) | RequestListener;
 
-/** What the context of a request has where `kit.session` is mounted. */
-export interface SessionContext {
-  session: Session | null;
-}
-
-/** What the kit gives to an app whose default export is a function of one argument. */
+/** What koa-bosun gives to an app whose default export is a function of one parameter. */
 export interface Kit {
-  /** All settings, frozen. */
+  /** All settings, validated and frozen. Times are in milliseconds where the name ends in `Ms`. */
   readonly config: Config;
-  /** pino child with this worker's fields. */
+
+  /** pino logger whose lines carry this worker's `pid` and `worker`. Fields such as `password`, `token` and `cookie` are redacted. */
   readonly log: Log;
-  /** 1 and up; unique among the running workers of this pod, and used again after a worker is gone. */
+
+  /** 1 or more. Unique among the running workers of this pod; a later worker gets the number of one that has exited. */
   readonly workerId: number;
+
   /**
-   * koa-session middleware, ready-made; mount it on the routes that need a session, also more than once. Its cookie is signed with the
-   * kit's keys: `app.keys` and `ctx.cookies` are not used. Answers 503 when the store is away.
+   * koa-session middleware, configured; mount it on the routes that need `ctx.session` (see {@link SessionContext}), also more than once.
+   * Sessions are stored in Redis where it is configured, otherwise in a signed cookie. The cookie is signed with the kit's keys: `app.keys`
+   * and `ctx.cookies` are not involved. While Redis is unreachable it responds with 503 and `Retry-After` and does not call the route.
    */
   readonly session: Koa.Middleware;
+
   /**
-   * The worker's Redis client; undefined where no Redis is configured. It is connected when the app's function is called, or Redis is
-   * away: commands fail at once then.
+   * The worker's ioredis client; undefined where no Redis is configured. When the app's function is called, it is connected, or Redis has not
+   * answered for 2 s. Commands fail at once while Redis is unreachable. The kit closes it after the close handlers and listeners of the app.
    */
   readonly redis: Redis | Cluster | undefined;
+
   /**
-   * Sends `data` to every worker of every pod, this one included: once each, in the order in which this worker sends. Without Redis to
-   * this pod only; while Redis is away too, and other pods never get it. `null` where there is no data.
-   * @throws TypeError where the data is no JSON, RangeError above 256 KiB of it
+   * Sends an event to every worker of every pod, this one included: once each, in the order in which this worker sends. Without Redis only
+   * this pod's workers get it; also while Redis is unreachable, and other pods do not get it later.
+   * @param event its name, 1 to 256 characters; names that begin with `bosun:` are reserved
+   * @param data anything that JSON can hold, at most 256 KiB as JSON; default `null`
+   * @throws TypeError if the name is invalid or `data` is not JSON; RangeError if it is too large
    */
   broadcast(event: string, data?: unknown): void;
+
   /**
-   * Calls `handler` with the data of each event of that name from now on. For an event that is retained (BROADCAST_RETAINED) it is called
-   * with the last one first, also where that was sent before this worker started. One that throws or rejects is logged, and no more.
+   * Calls `handler` with the data of every later event of that name, a copy of its own for each handler. For a retained event
+   * (`BROADCAST_RETAINED`) it is first called with the last data, also if that was sent before this worker started. An error of the handler
+   * (thrown or rejected) is logged as `broadcast.handler-failed` and affects nothing else.
    */
   on(event: string, handler: (data: unknown) => unknown): void;
-  /** Metrics of your own; they appear on the admin port's `/metrics`, summed over the workers. */
-  readonly metrics: Registry;
-  /** Aborts when this worker begins to drain: end streams, long polls and WebSockets on it. */
-  readonly draining: AbortSignal;
+
   /**
-   * Takes connections that ask for a WebSocket, as `ws` does with `noServer: true`. The kit counts them as open work of the
-   * worker: end them on `draining`, or the drain's deadline cuts them. Where the listener throws or rejects, that is logged, and the
-   * connection ends. A request for another protocol (`Upgrade: h2c`) is answered over HTTP/1.1.
+   * prom-client registry for the app's own metrics. The admin port's `/metrics` shows them summed over the workers, at most 1,000 metrics with
+   * 20,000 values. Collectors have 500 ms; the last values are shown while they fail or take longer.
+   */
+  readonly metrics: Registry;
+
+  /** Aborts when this worker starts to drain. End server-sent events, long polls and WebSockets then: the deadline aborts those left. */
+  readonly draining: AbortSignal;
+
+  /**
+   * Handles WebSocket upgrades, as with `ws` and `noServer: true`. Call it before the app's function returns; a second call replaces the
+   * listener. Without it, and for other protocols (`Upgrade: h2c`), such a request is answered over HTTP/1.1. A WebSocket counts as an
+   * open request until it closes: close it on {@link draining}. An error of the listener (thrown or rejected) is logged as
+   * `upgrade.handler-failed`, and closes the socket.
    */
   onUpgrade(listener: (request: IncomingMessage, socket: Socket, head: Buffer) => unknown): void;
-  /** Called after the last request was answered, before Redis closes; 1 second in all. */
+
+  /**
+   * Calls `close` when the worker has answered its last request or its deadline has passed, before Redis closes. All handlers are called at
+   * once, and have 1 s together; an error (thrown or rejected) is logged as `worker.close-handler-failed`.
+   */
   onClose(close: () => unknown): void;
 }
 
-/** What `APP_MODULE` may export as default. */
-export type App = Koa | ((kit: Kit) => Koa | Promise<Koa>) | RequestListener;
+/** The part of the context that `kit.session` adds. */
+export interface SessionContext {
+  /** Null if it was ended. Assign `null` to end it: with Redis for good, without it in this browser only, since a copied cookie stays valid. */
+  session: Session | null;
+}
+
+/** A session: JSON that all workers and pods share. It expires after SESSION_TTL_SECONDS without use. */
+export interface Session {
+  /** Whether the request came without a valid session. */
+  readonly isNew: boolean;
+
+  /**
+   * Gives the session a new id and deletes the old one. Call it when a user logs in: an id that an attacker has planted becomes worthless.
+   */
+  regenerate(): Promise<void>;
+
+  /** Writes the session now. Later changes in the same request are written when it ends. */
+  save(): Promise<void>;
+
+  [key: string]: unknown;
+}

@@ -13,8 +13,8 @@ import { seededRandom } from './random.ts';
 const overTheWire = <T>(value: T): T => JSON.parse(JSON.stringify(value)) as T;
 
 const stats = new Stats();
-stats.answered('GET', 200, 3);
-stats.answered('PROPFIND', 499, 3000);
+stats.onResponse('GET', 200, 3);
+stats.onResponse('PROPFIND', 499, 3000);
 const snapshot = stats.snapshot({ connections: 1, accepted: 2, load: 0.5, inFlight: 1 }, []);
 const open = { method: 'GET', path: '/', ageMs: 12, bytesSent: 0 };
 const drain = { finished: 1, cutRequests: 1, cut: [open], closedGracefully: 1, longestRequestMs: 3, durationMs: 4 };

@@ -1,6 +1,6 @@
 /**
- * Looks into this worker: a heap snapshot, a CPU profile. Written to a file, or streamed to the control socket where there is no disk.
- * The primary has checked that there is room, and has taken this worker out of the rotation.
+ * Takes a heap snapshot or a CPU profile of this worker, and writes it to a file, or streams it to the control socket where there is no
+ * disk. The primary has checked that there is room, and has cordoned this worker. Loaded when it is first needed.
  */
 import { constants } from 'node:fs';
 import { open, unlink } from 'node:fs/promises';
@@ -12,9 +12,12 @@ import { getHeapSnapshot } from 'node:v8';
 import type { Diagnosis, DiagnosisTarget } from '../protocol/messages.ts';
 import { connectTrusted } from '../protocol/trusted-socket.ts';
 
+// As in server.ts.
 const http = process.getBuiltinModule('node:http');
 
-/** A heap contains secrets: never write it to a file, or through a link, that another user has created. */
+type Upload = Exclude<DiagnosisTarget, { file: string }>;
+
+/** A heap contains secrets: it must not be written to a file, or through a link, that another user has created. */
 const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 
 /**
@@ -24,8 +27,8 @@ const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | con
 export async function diagnose(diagnosis: Diagnosis, to: DiagnosisTarget): Promise<void> {
   if (!('file' in to)) {
     const source = await take(diagnosis);
-    const { sink, answered } = await openUpload(to); // not before: the primary closes connections that send nothing
-    await Promise.all([pipeline(source, sink), answered]);
+    const { sink, response } = await openUpload(to); // not earlier: the primary closes connections that send nothing
+    await Promise.all([pipeline(source, sink), response]);
     return;
   }
   await using file = await createFile(to.file);
@@ -65,18 +68,12 @@ async function profileCpu(seconds: number): Promise<string> {
   }
 }
 
-async function openUpload({
-  socket,
-  path,
-}: {
-  socket: string;
-  path: string;
-}): Promise<{ sink: Writable; answered: Promise<void> }> {
+async function openUpload({ socket, path }: Upload): Promise<{ sink: Writable; response: Promise<void> }> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   const connection = await connectTrusted(socket);
   const sink = http.request({ createConnection: () => connection, path, method: 'PUT' }, response => {
     response.resume().once('end', resolve);
   });
   sink.once('error', reject);
-  return { sink, answered: promise };
+  return { sink, response: promise };
 }

@@ -1,5 +1,5 @@
 /**
- * The kit as the app sees it. Everything that costs start-up time is loaded when the app first asks for it.
+ * The kit as the app sees it. What costs start-up time is loaded when the app first uses it.
  */
 import { createRequire } from 'node:module';
 import type Koa from 'koa';
@@ -15,9 +15,9 @@ import type { SessionKeys } from '../state/session-keys.ts';
 import { loggable } from './error-report.ts';
 import type { UpgradeListener } from './server.ts';
 
-/** All close handlers of the app together may take this long. */
+/** For all close handlers of the app together. */
 const CLOSE_TIMEOUT_MS = 1000;
-/** A report waits no longer for what an app's metrics ask others: the primary takes silence for a hang. */
+/** A report waits no longer for the app's metrics, which may query other services: the primary takes silence for a hang. */
 const COLLECT_TIMEOUT_MS = 500;
 
 type Handler = (data: unknown) => unknown;
@@ -27,7 +27,7 @@ type Failed =
   | { event: 'upgrade.handler-failed' | 'worker.close-handler-failed' }
   | { event: 'broadcast.handler-failed'; name: string };
 
-interface Parts {
+interface KitOptions {
   config: Config;
   log: () => Log;
   workerId: number;
@@ -43,7 +43,7 @@ export class WorkerKit implements Kit {
   readonly config: Config;
   readonly workerId: number;
   readonly redis: RedisClient | undefined;
-  readonly #parts: Parts;
+  readonly #options: KitOptions;
   readonly #handlers = new Map<string, Handler[]>();
   readonly #draining = new AbortController();
   readonly #closers: (() => unknown)[] = [];
@@ -55,15 +55,15 @@ export class WorkerKit implements Kit {
   #collectFails = false;
   #hasTooMany = false;
 
-  constructor(parts: Parts) {
-    this.#parts = parts;
-    this.config = parts.config;
-    this.workerId = parts.workerId;
-    this.redis = parts.redis;
+  constructor(options: KitOptions) {
+    this.#options = options;
+    this.config = options.config;
+    this.workerId = options.workerId;
+    this.redis = options.redis;
   }
 
   get log(): Log {
-    return this.#parts.log();
+    return this.#options.log();
   }
 
   /** The same for the kit's own events. */
@@ -72,7 +72,7 @@ export class WorkerKit implements Kit {
   }
 
   get session(): Koa.Middleware {
-    const { config, redis, sessionKeys, onStoreError } = this.#parts;
+    const { config, redis, sessionKeys, onStoreError } = this.#options;
     this.#session ??= import('../state/session.ts').then(({ sessionMiddleware }) =>
       sessionMiddleware(config, redis, sessionKeys, onStoreError),
     );
@@ -90,26 +90,26 @@ export class WorkerKit implements Kit {
   }
 
   broadcast(event: string, data?: unknown): void {
-    this.#parts.send(broadcastOf(event, data));
+    this.#options.send(broadcastOf(event, data));
   }
 
   on(event: string, handler: Handler): void {
     this.#handlers.set(event, [...this.#handlersOf(event), handler]);
-    // After the code that asks: what the handler uses may be declared below it.
+    // After the code that subscribes: variables that the handler uses may be declared below it.
     queueMicrotask(() => {
-      const json = this.#parts.retained.get(event);
+      const json = this.#options.retained.get(event);
       if (json !== undefined && json !== 'null') void this.#call(handler, event, json);
     });
   }
 
   onUpgrade(listener: UpgradeListener): void {
     this.#upgradeListener = async (request, socket, head) => {
-      const isTaken = await this.#guarded({ event: 'upgrade.handler-failed' }, () => listener(request, socket, head));
-      if (!isTaken) socket.destroy();
+      const hasSucceeded = await this.#runHandler({ event: 'upgrade.handler-failed' }, () => listener(request, socket, head));
+      if (!hasSucceeded) socket.destroy();
     };
   }
 
-  /** What the app does with connections that ask for another protocol, if anything. */
+  /** The app's listener for WebSockets, if it has one. */
   get upgradeListener(): UpgradeListener | undefined {
     return this.#upgradeListener;
   }
@@ -118,25 +118,25 @@ export class WorkerKit implements Kit {
     this.#closers.push(close);
   }
 
-  /** Resolves when what the app has asked for is loaded, so that no first request waits for it. */
+  /** Resolves when what the app uses of the kit is loaded, so that no first request waits for it. */
   async loaded(): Promise<void> {
     await this.#session;
   }
 
-  /** The app's own metrics; empty where it never asked for the registry, the last ones where its collectors fail or take long. */
+  /** The app's own metrics: none if it never used the registry, the last ones while its collectors fail or take long. */
   async metricsJson(): Promise<AppMetric[]> {
     if (this.#metrics === undefined) return [];
     this.#collecting ??= this.#collect(this.#metrics).finally(() => {
       this.#collecting = undefined;
     });
-    await atMost(COLLECT_TIMEOUT_MS, this.#collecting);
+    await settledWithin(COLLECT_TIMEOUT_MS, this.#collecting);
     return this.#lastMetrics;
   }
 
   async #collect(registry: Kit['metrics']): Promise<void> {
     try {
       this.#lastMetrics = await registry.getMetricsAsJSON();
-      this.#warnOfTooMany(this.#lastMetrics);
+      this.#warnIfTooMany(this.#lastMetrics);
       this.#collectFails = false;
     } catch (error) {
       if (!this.#collectFails) this.#log.error({ event: 'metrics.collect-failed', err: loggable(error) });
@@ -144,7 +144,7 @@ export class WorkerKit implements Kit {
     }
   }
 
-  #warnOfTooMany(metrics: readonly AppMetric[]): void {
+  #warnIfTooMany(metrics: readonly AppMetric[]): void {
     const values = metrics.reduce((sum, metric) => sum + metric.values.length, 0);
     if (this.#hasTooMany || (metrics.length <= MAX_METRICS && values <= MAX_VALUES)) return;
     this.#hasTooMany = true;
@@ -161,11 +161,11 @@ export class WorkerKit implements Kit {
   }
 
   async #call(handler: Handler, event: string, json: string): Promise<void> {
-    await this.#guarded({ event: 'broadcast.handler-failed', name: event }, () => handler(JSON.parse(json)));
+    await this.#runHandler({ event: 'broadcast.handler-failed', name: event }, () => handler(JSON.parse(json)));
   }
 
-  /** Runs code of the app, at once: where it throws or rejects, `failed` is logged, and that costs nobody else anything. False then. */
-  async #guarded(failed: Failed, run: () => unknown): Promise<boolean> {
+  /** Runs code of the app, at once. Logs `failed` and resolves with false if it throws or rejects. */
+  async #runHandler(failed: Failed, run: () => unknown): Promise<boolean> {
     try {
       await run();
       return true;
@@ -180,12 +180,12 @@ export class WorkerKit implements Kit {
   }
 
   async close(): Promise<void> {
-    const closing = this.#closers.map(close => this.#guarded({ event: 'worker.close-handler-failed' }, close));
-    await atMost(CLOSE_TIMEOUT_MS, Promise.all(closing));
+    const closing = this.#closers.map(close => this.#runHandler({ event: 'worker.close-handler-failed' }, close));
+    await settledWithin(CLOSE_TIMEOUT_MS, Promise.all(closing));
   }
 }
 
 /** Resolves when `work` has, or after `ms`. */
-async function atMost(ms: number, work: Promise<unknown>): Promise<void> {
+async function settledWithin(ms: number, work: Promise<unknown>): Promise<void> {
   await Promise.race([work, new Promise(resolve => setTimeout(resolve, ms))]);
 }

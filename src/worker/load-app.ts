@@ -1,5 +1,5 @@
 /**
- * From APP_MODULE to a request listener. Accepts a Koa instance, a factory that makes one from the kit, or any request listener.
+ * From APP_MODULE to a request listener. Accepts a Koa instance, a function that makes one from the kit, or any request listener.
  */
 import { subscribe } from 'node:diagnostics_channel';
 import { existsSync } from 'node:fs';
@@ -12,13 +12,13 @@ import type { Kit } from '../index.ts';
 import { messageOf, placeInStack } from './error-report.ts';
 
 /**
- * The app module cannot be used: it is missing, throws, or has a wrong export. The message has the file and what was expected;
- * without a cause the module itself is wrong, and a retry would fail in the same way.
+ * The app module is missing, throws, or has a wrong export. The message names the file and what was expected; without a cause the module itself
+ * is wrong, and a retry would fail in the same way.
  */
 export class AppError extends Error {
   override readonly name = 'AppError';
 
-  /** Without frames: they would be the kit's, and the app's are those of the cause. */
+  /** The stack has no frames: they would be the kit's, and those of the app are in the cause. */
   constructor(message: string, options?: ErrorOptions) {
     super(message, options);
     this.stack = `AppError: ${message}`;
@@ -29,10 +29,10 @@ const EXPECTED = 'a Koa instance, a function (kit) that returns one, or a reques
 
 export interface LoadOptions {
   kit: Kit;
-  /** Resolves when the whole kit can be used. Awaited only before a factory is called. */
-  kitSettled: () => Promise<void>;
-  /** Why a factory that uses the kit may have failed. */
-  kitTrouble: () => string | undefined;
+  /** Resolves when Redis has answered or failed. Awaited only before a function of the app is called. */
+  redisSettled: () => Promise<void>;
+  /** Why commands to Redis fail: perhaps why a function that uses the kit has failed. */
+  redisError: () => string | undefined;
   /** Called with the Koa instance, if it is one, before it serves. */
   onKoa: (app: Koa) => void;
 }
@@ -46,12 +46,12 @@ export async function loadApp(appModule: string, options: LoadOptions): Promise<
     if (isKoa(exported)) return listenerOf(exported, onKoa);
     throw new AppError(`${file} must export ${EXPECTED} as default, got ${describe(exported)}`);
   }
-  // Express apps are functions (req, res, next); a factory takes the kit alone, or nothing.
+  // Express apps are functions (req, res, next); a function that makes an app takes the kit alone, or nothing.
   if (exported.length >= 2) return exported as RequestListener;
-  const made = await call(file, exported as (kit: Kit) => unknown, options);
-  if (isKoa(made)) return listenerOf(made, onKoa);
-  if (typeof made === 'function' && made.length >= 2) return made as RequestListener;
-  throw new AppError(`the function that ${file} exports must return a Koa instance, got ${describe(made)}`);
+  const app = await call(file, exported as (kit: Kit) => unknown, options);
+  if (isKoa(app)) return listenerOf(app, onKoa);
+  if (typeof app === 'function' && app.length >= 2) return app as RequestListener;
+  throw new AppError(`the function that ${file} exports must return a Koa instance, got ${describe(app)}`);
 }
 
 /** The error of an app that listens on the kit's port. */
@@ -83,15 +83,15 @@ async function importDefault(file: string): Promise<unknown> {
 async function call(
   file: string,
   factory: (kit: Kit) => unknown,
-  { kit, kitSettled, kitTrouble }: LoadOptions,
+  { kit, redisSettled, redisError }: LoadOptions,
 ): Promise<unknown> {
-  await kitSettled();
+  await redisSettled();
   try {
     return await factory(kit);
   } catch (cause) {
-    const trouble = kitTrouble();
-    const because = trouble === undefined ? '' : `; ${trouble}`;
-    throw new AppError(`the function that ${file} exports threw: ${messageOf(cause)}${because}`, { cause });
+    const error = redisError();
+    const reason = error === undefined ? '' : `; ${error}`;
+    throw new AppError(`the function that ${file} exports threw: ${messageOf(cause)}${reason}`, { cause });
   }
 }
 
@@ -100,7 +100,7 @@ function listenerOf(app: Koa, onKoa: (app: Koa) => void): RequestListener {
   return app.callback();
 }
 
-/** By shape: the app brings its own Koa, perhaps another version's. */
+/** By its shape: the app brings its own Koa, perhaps of another version. */
 function isKoa(value: unknown): value is Koa {
   return isObject(value) && typeof value.callback === 'function' && typeof value.use === 'function';
 }
@@ -113,7 +113,7 @@ function describe(value: unknown): string {
   if (value === null || value === undefined) return String(value);
   if (typeof value !== 'object') return `a ${typeof value}`;
   const keys = Object.keys(value).slice(0, 5).join(', ');
-  // What require gives for a CommonJS module that exports nothing.
+  // `require` returns an empty object for a CommonJS module that exports nothing.
   return keys === '' ? 'an empty object; is "module.exports = app" missing?' : `an object (${keys})`;
 }
 

@@ -1,5 +1,6 @@
 /**
- * The worker's connection to Redis: it shares the session keys there, and the primary hears how it fares.
+ * The worker's Redis client. It reads the session keys that the pods share there, and reports its state to the primary. Loaded only where
+ * Redis is configured: ioredis costs start-up time.
  */
 import { hostname } from 'node:os';
 import type { Config } from '../config/config.ts';
@@ -10,23 +11,23 @@ import { type SessionKeys, shareSessionKeys } from '../state/session-keys.ts';
 import { messageOf } from './error-report.ts';
 import { sendToPrimary } from './process.ts';
 
-/** The longest time that the app's factory waits for an answer of Redis, or for an error. */
+/** The longest time that the app's function waits for Redis to answer or fail. */
 const SETTLE_TIMEOUT_MS = 2000;
 
 export class WorkerRedis {
-  /** Undefined where the configuration turned out not to name one. */
+  /** Undefined if the configuration names no Redis. */
   readonly client: RedisClient | undefined;
   readonly #config: Config;
   readonly #keys: SessionKeys;
   readonly #settled = Promise.withResolvers<void>();
-  #trouble: string | undefined;
+  #error: string | undefined;
 
-  /** Connects in the background; `keys` are those in Redis once it has answered, unless SESSION_KEYS are given. */
+  /** Connects in the background. Once Redis has answered, `keys` are the shared ones, unless SESSION_KEYS is set. */
   constructor(config: Config, id: number, keys: SessionKeys) {
     this.#config = config;
     this.#keys = keys;
     this.client = connectRedis(config, `bosun:${hostname()}:${id}`, async (state, message) => {
-      this.#trouble = state === 'ready' ? undefined : message;
+      this.#error = state === 'ready' ? undefined : message;
       this.#settled.resolve();
       try {
         if (state === 'ready') await this.#readKeys();
@@ -44,9 +45,9 @@ export class WorkerRedis {
     await Promise.race([this.#settled.promise, new Promise(resolve => setTimeout(resolve, SETTLE_TIMEOUT_MS))]);
   }
 
-  /** Why commands fail, as text for an operator. */
-  get trouble(): string | undefined {
-    return this.#trouble;
+  /** Why commands fail, as text for an operator; undefined while they do not. */
+  get error(): string | undefined {
+    return this.#error;
   }
 
   get counters(): RedisCounters {
@@ -57,7 +58,7 @@ export class WorkerRedis {
     return redisRefusals();
   }
 
-  /** After a rotation; resolves when they are read. A Redis that is away now is asked again when it is back. */
+  /** After a rotation of the session keys. Resolves when they are read; retries when an unreachable Redis is back. */
   async readKeysAgain(): Promise<void> {
     for (;;) {
       try {

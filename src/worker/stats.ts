@@ -1,6 +1,5 @@
 /**
- * What a worker measures about itself, cheap enough for every request: buckets in typed arrays,
- * put into shape only when a snapshot is asked for.
+ * What a worker measures about itself, cheap enough for every request: buckets in typed arrays, which become objects only in a snapshot.
  */
 import { createHistogram, monitorEventLoopDelay, performance } from 'node:perf_hooks';
 import type { Config } from '../config/config.ts';
@@ -8,7 +7,7 @@ import { type AppMetric, HTTP_METHODS, type HttpSeries, RESPONSE_TIME_BUCKETS_S,
 import { memoryUsage } from '../resources/usage.ts';
 
 const BUCKETS_MS = RESPONSE_TIME_BUCKETS_S.map(seconds => seconds * 1000);
-/** Percentiles speak of the last one to two windows. */
+/** Percentiles cover the last one to two windows. */
 const WINDOW_MS = 5000;
 const LOOP_RESOLUTION_MS = 20;
 
@@ -42,9 +41,9 @@ export class Stats {
     this.#loopDelay.enable();
   }
 
-  answered(method: string, status: number, milliseconds: number): void {
+  onResponse(method: string, status: number, milliseconds: number): void {
     this.#requests++;
-    // Most answers are like the one before.
+    // Most responses have the method and status of the one before.
     if (this.#last?.method !== method || this.#last.status !== status)
       this.#last = { method, status, series: this.#seriesOf(HTTP_METHODS.find(name => name === method) ?? 'other', status) };
     const { series } = this.#last;
@@ -63,18 +62,18 @@ export class Stats {
     this.#sessionStoreErrors++;
   }
 
-  /** Event loop figures speak of the time since the last call: one caller only. */
-  snapshot(now: Pick<Snapshot, 'connections' | 'accepted' | 'load' | 'inFlight'>, appMetrics: AppMetric[]): Snapshot {
+  /** Event loop figures cover the time since the last call, so there may be only one caller. */
+  snapshot(load: Pick<Snapshot, 'connections' | 'accepted' | 'load' | 'inFlight'>, appMetrics: AppMetric[]): Snapshot {
     const utilization = performance.eventLoopUtilization();
     const { utilization: since } = performance.eventLoopUtilization(utilization, this.#utilization);
     this.#utilization = utilization;
-    // The monitor counts from one timer to the next: its own resolution is not lateness. NaN where none fired.
+    // The monitor measures from one timer to the next, its own resolution included. NaN if none fired.
     const delayMs = Math.max(0, this.#loopDelay.mean / 1e6 - LOOP_RESOLUTION_MS);
     this.#loopDelay.reset();
     const { rss, heapTotal, heapUsed } = memoryUsage();
     const { user, system } = process.cpuUsage();
     return {
-      ...now,
+      ...load,
       requests: this.#requests,
       shed: this.#shed,
       sessionStoreErrors: this.#sessionStoreErrors,

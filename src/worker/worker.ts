@@ -1,6 +1,6 @@
 /**
- * One worker: loads the app, serves it, says ready, reports, drains. It decides nothing by itself: the primary tells it when to go,
- * and it goes at once when the primary is gone.
+ * One worker, from its first message to its last: it loads the app, serves it, reports every second, and drains when the primary or the app
+ * ends it (shutdown.ts).
  */
 import type { RequestListener } from 'node:http';
 import { PortError } from '../balancing/listener.ts';
@@ -14,7 +14,6 @@ import { MalformedError } from '../protocol/shapes.ts';
 import { messageOf, reportOf } from './error-report.ts';
 import { WorkerKit } from './kit.ts';
 import { AppError, ListenDetector, listensItself, loadApp } from './load-app.ts';
-
 import { type ChannelHandler, exitWithoutPrimary, interceptProcess, raiseOomScore, sendToPrimary } from './process.ts';
 import type { WorkerRedis } from './redis.ts';
 import { Serving } from './serving.ts';
@@ -78,7 +77,7 @@ class Worker implements ChannelHandler {
         break;
       case 'disable-keepalive':
         this.#serving.disableKeepAlive();
-        if (this.#serving.isOpen) void this.#report(); // what is open now, in case the shutdown ends at once
+        if (this.#serving.isOpen) void this.#report(); // the requests open now, in case the shutdown ends at once
         break;
       case 'take-all':
         if (this.shutdown.hasBegun) break;
@@ -101,31 +100,11 @@ class Worker implements ChannelHandler {
         void this.#diagnose(message.id, message.diagnosis, message.to);
         break;
       case 'broadcast':
-        this.#deliver(message);
+        this.#onBroadcast(message);
         break;
       default:
         message satisfies never;
     }
-  }
-
-  #deliver({ event, json }: Broadcast): void {
-    if (event === KEYS_EVENT) {
-      void this.#readKeysAgain(json);
-      return;
-    }
-    // Also before the app is loaded: it may ask for it later.
-    if (this.#config.broadcastRetained.includes(event)) this.#retained.set(event, json);
-    this.#kit?.deliver(event, json);
-  }
-
-  async #readKeysAgain(change: string): Promise<void> {
-    await this.#redis?.readKeysAgain();
-    sendToPrimary({ type: 'keys-read', change });
-  }
-
-  onAppMessage(): void {
-    const note = 'process.send has no effect here; kit.broadcast sends to all workers';
-    this.#log().info({ event: 'app.sends-message', note });
   }
 
   async #start(sessionKeys: string[], retained: Broadcast[]): Promise<void> {
@@ -134,8 +113,8 @@ class Worker implements ChannelHandler {
       const kit = await this.#createKit(sessionKeys);
       const listener = await loadApp(this.#config.appModule, {
         kit,
-        kitSettled: async () => this.#redis?.settled(),
-        kitTrouble: () => this.#redis?.trouble,
+        redisSettled: async () => this.#redis?.settled(),
+        redisError: () => this.#redis?.error,
         onKoa: app => {
           if (this.#config.trustProxy) app.proxy = true;
         },
@@ -186,6 +165,34 @@ class Worker implements ChannelHandler {
     setInterval(() => void this.#report(), reportEveryMs(this.#config)).unref();
   }
 
+  /** Sends a snapshot to the primary, which takes silence for a hang. */
+  async #report(): Promise<void> {
+    const appMetrics = (await this.#kit?.metricsJson()) ?? [];
+    const snapshot = this.#stats.snapshot(this.#serving.load, appMetrics);
+    const redis = this.#redis && { redis: this.#redis.counters, redisRefusals: this.#redis.refusals };
+    sendToPrimary({ type: 'stats', snapshot: { ...snapshot, ...redis } });
+  }
+
+  #onBroadcast({ event, json }: Broadcast): void {
+    if (event === KEYS_EVENT) {
+      void this.#readKeysAgain(json);
+      return;
+    }
+    // Also before the app is loaded, which may subscribe later.
+    if (this.#config.broadcastRetained.includes(event)) this.#retained.set(event, json);
+    this.#kit?.deliver(event, json);
+  }
+
+  async #readKeysAgain(change: string): Promise<void> {
+    await this.#redis?.readKeysAgain();
+    sendToPrimary({ type: 'keys-read', change });
+  }
+
+  onAppMessage(): void {
+    const note = 'process.send has no effect here; kit.broadcast sends to all workers';
+    this.#log().info({ event: 'app.sends-message', note });
+  }
+
   #onAppListen(port: number): void {
     if (port !== this.#config.port || port === 0) {
       const warning = 'the app listens by itself: connections on this port are neither counted nor drained';
@@ -196,16 +203,6 @@ class Worker implements ChannelHandler {
     this.shutdown.cause = error;
     if (this.#serving.isOpen) this.shutdown.onThrown(error);
     else this.shutdown.fail({ type: 'failed', stage: 'app', ...reportOf(error, true) });
-  }
-
-  async #report(): Promise<void> {
-    const appMetrics = (await this.#kit?.metricsJson()) ?? [];
-    const snapshot = this.#stats.snapshot(this.#serving.load, appMetrics);
-    sendToPrimary({
-      type: 'stats',
-      snapshot:
-        this.#redis === undefined ? snapshot : { ...snapshot, redis: this.#redis.counters, redisRefusals: this.#redis.refusals },
-    });
   }
 
   async #diagnose(id: number, diagnosis: Diagnosis, to: DiagnosisTarget): Promise<void> {
