@@ -1,297 +1,292 @@
 import assert from 'node:assert/strict';
-import { closeSync, readdirSync, writeFileSync } from 'node:fs';
+import cluster from 'node:cluster';
+import { once } from 'node:events';
+import { closeSync, existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { describe, test } from 'node:test';
-import { Suspects } from '../src/balancing/accept-gate.ts';
-import { Balancing, ListenerAssignment } from '../src/balancing/balancing.ts';
-import {
-  averageWith,
-  betterOff,
-  excessConnections,
-  faded,
-  type GatedPolicy,
-  type Load,
-  RULES,
-  turnsAfter,
-} from '../src/balancing/policy.ts';
+import { afterEach, test } from 'node:test';
+import fc from 'fast-check';
+import { Balancing, type BalancingOptions, ListenerAssignment, type System } from '../src/balancing/balancing.ts';
+import { addressOf, ListeningSockets, PortError } from '../src/balancing/listener.ts';
 import { type Entry, Scoreboard } from '../src/balancing/scoreboard.ts';
-import type { Policy } from '../src/config/config.ts';
+import { ConfigError, type Policy } from '../src/config/config.ts';
 import { temporaryFolder } from './process/operator.ts';
 
-const load = (connections: number, responseMs = 0, averagedAt = 0): Load => ({
+const opened: Balancing[] = [];
+const balance = (policy: Policy, system?: Partial<System>, more?: Partial<BalancingOptions>) => {
+  const balancing = new Balancing({ policy, address: '127.0.0.1', port: 0, workers: 2, ...more }, system);
+  opened.push(balancing);
+  return balancing;
+};
+afterEach(() => {
+  for (const balancing of opened.splice(0)) balancing.close();
+});
+
+const entry = (id: number, state: Entry['state'], more: Partial<Entry> = {}): Entry => ({
+  id,
+  pid: 70 + id,
+  state,
   sequence: 1,
-  connections,
-  responseMs,
-  averagedAt,
-  takenAt: 0,
-  turns: 0,
+  connections: 3,
+  responseMs: 12.5,
+  averagedAt: 99,
+  takenAt: 98,
+  turns: 97,
+  ...more,
 });
 
-const shouldLeaveIt = (policy: GatedPolicy, own: Load, others: Load[], now: number) =>
-  betterOff(policy, own, others, now).length > 0;
+test('the scoreboard is a file without a name, which no other user can create first', () => {
+  const folder = temporaryFolder();
+  writeFileSync(join(folder, `bosun-scoreboard-${process.pid}`), '');
+  closeSync(Scoreboard.create(folder).fd);
+  assert.equal(readdirSync(folder).length, 1, 'nothing is left in the folder');
+});
 
-describe('whether a worker leaves a connection to others', () => {
-  test('never where it is the only one, or with policy none', () => {
-    for (const policy of ['none', 'least-connections', 'response-time', 'rr'] as const) {
-      assert.equal(shouldLeaveIt(policy, load(1000), [], 0), false);
-    }
-    assert.equal(shouldLeaveIt('none', load(1000), [load(0)], 0), false);
-  });
+test('the scoreboard shows each worker the policy and the rows of the others, but not those that have stopped or exited', () => {
+  const primary = Scoreboard.create();
+  const [first, last] = [new Scoreboard(primary.fd), new Scoreboard(primary.fd)];
+  assert.deepEqual(first.read(), { policy: 'none', entries: [] }, 'before the primary has set a policy');
+  primary.setPolicy('least-connections');
+  for (const id of [1, 1025]) primary.clear(id);
+  const open = entry(1, 'open');
+  const closed = entry(1025, 'closed', { connections: 7 });
+  first.report(open);
+  last.report(closed);
+  assert.deepEqual(first.read(), { policy: 'least-connections', entries: [open, closed] });
+  primary.setPolicy('response-time');
+  primary.clear(1025);
+  assert.deepEqual(last.read(), { policy: 'response-time', entries: [open] });
+  primary.clear(1);
+  assert.deepEqual(last.read().entries, []);
+  first.report(open);
+  first.report({ ...open, state: 'stopped' });
+  assert.deepEqual(last.read().entries, []);
+  last.report(closed);
+  assert.deepEqual(first.read().entries, [closed], 'the highest id stays, though a lower one was cleared later');
+  closeSync(primary.fd);
+});
 
-  test('with least-connections: exactly where there are few; equals by turns when idle, by who moves when busy', () => {
-    const leaves = (own: Load, ...others: Load[]) => shouldLeaveIt('least-connections', own, others, 0);
-    assert.equal(leaves(load(1), load(0)), true);
-    assert.equal(leaves(load(0), load(0)), false, 'nobody has had a turn');
-    assert.equal(leaves({ ...load(0), takenAt: 2 }, { ...load(0), takenAt: 1 }), true);
-    assert.equal(leaves({ ...load(0), takenAt: 1 }, { ...load(0), takenAt: 2 }, load(3)), false);
-    assert.equal(leaves({ ...load(2), averagedAt: 1, takenAt: 1 }, { ...load(2), averagedAt: 2, takenAt: 2 }), true);
-    assert.equal(leaves({ ...load(2), averagedAt: 2, takenAt: 2 }, { ...load(2), averagedAt: 1, takenAt: 1 }), false);
-    assert.equal(leaves(load(2), load(2)), false, 'neither has answered');
-    const [first] = betterOff('least-connections', { ...load(2), takenAt: 9 }, [load(1), { ...load(0), takenAt: 5 }, load(0)], 0);
-    assert.deepEqual(first, load(0), 'the best first');
-    const hardly = betterOff('least-connections', load(1), [load(0)], 0, 2);
-    assert.deepEqual(hardly, [], 'it goes on while they wake up');
-  });
-
-  test('with least-connections: more than one above the least loaded where there are more, a little more where there are many', () => {
-    const leaves = (own: number, ...others: number[]) =>
-      shouldLeaveIt(
-        'least-connections',
-        load(own),
-        others.map(n => load(n)),
-        0,
-      );
-    assert.equal(leaves(6, 5, 9), false);
-    assert.equal(leaves(7, 5, 9), true);
-    assert.equal(leaves(104, 100), false);
-    assert.equal(leaves(105, 100), true);
-  });
-
-  test('with rr: to the worker with fewer turns, or with as many and an earlier last one, whatever its connections', () => {
-    const own = { ...load(0), turns: 5, takenAt: 2 };
-    const leaves = (other: Partial<Load>, margins?: number) =>
-      betterOff('rr', own, [{ ...load(100), ...other }], 0, margins).length > 0;
-    assert.deepEqual([leaves({ turns: 4, takenAt: 3 }), leaves({ turns: 5, takenAt: 1 })], [true, true]);
-    assert.deepEqual([leaves({ turns: 5, takenAt: 3 }), leaves({ turns: 6, takenAt: 1 })], [false, false]);
-    assert.deepEqual([leaves({ turns: 4 }, 2), leaves({ turns: 3 }, 2)], [false, true], 'it goes on while the other wakes up');
-    const [next] = betterOff(
-      'rr',
-      own,
-      [
-        { ...load(0), turns: 4 },
-        { ...load(9), turns: 3 },
-      ],
-      0,
+test('a scoreboard that cannot be created makes the policy none, with a warning', () => {
+  for (const folder of ['/proc/no-such-folder', '/dev/full']) {
+    const balancing = balance('least-connections', { createScoreboard: () => Scoreboard.create(folder) });
+    assert.equal(balancing.policy, 'none');
+    assert.match(
+      String(balancing.warning),
+      /^the policy is none instead of least-connections: cannot create the scoreboard in memory: .*(ENOENT|ENOTDIR)/,
     );
-    assert.deepEqual(next, { ...load(9), turns: 3 }, 'whose turn it is first');
-  });
-
-  test('with rr: a worker that was blocked does not make up for missed turns', () => {
-    const others = [
-      { ...load(0), turns: 1000 },
-      { ...load(0), turns: 999 },
-    ];
-    const turns = [turnsAfter({ ...load(0), turns: 2 }, others), turnsAfter({ ...load(0), turns: 998 }, others)];
-    assert.deepEqual(turns, [998, 999]);
-    assert.equal(turnsAfter({ ...load(0), turns: 2 }, []), 3);
-  });
-
-  test('somebody always takes it, whatever the loads', () => {
-    for (let round = 0; round < 2000; round++) {
-      const most = [1, 5, 300][round % 3] ?? 0;
-      const loads = Array.from({ length: 1 + (round % 9) }, () => ({
-        ...load(Math.floor(Math.random() * most), Math.random() * 900),
-        averagedAt: Math.floor(Math.random() * 5),
-        takenAt: Math.floor(Math.random() * 5),
-        turns: Math.floor(Math.random() * 5),
-      }));
-      for (const policy of ['least-connections', 'response-time', 'rr'] as const) {
-        const takers = loads.filter(
-          own =>
-            !shouldLeaveIt(
-              policy,
-              own,
-              loads.filter(other => other !== own),
-              10,
-            ),
-        );
-        assert.ok(takers.length > 0, `${policy}: ${JSON.stringify(loads)}`);
-      }
-    }
-  });
-
-  test('with response-time: a slow worker takes one when the others have as much to do as it is slower', () => {
-    const leaves = (own: Load, ...others: Load[]) => shouldLeaveIt('response-time', own, others, 0);
-    assert.equal(leaves(load(0, 250), load(0, 50)), true);
-    assert.equal(leaves(load(0, 250), load(2, 50)), true);
-    assert.equal(leaves(load(0, 250), load(5, 50)), false);
-  });
-
-  test('with response-time: differences that may be chance count for nothing', () => {
-    const weights = (...loads: Load[]) => loads.map(RULES['response-time'].weigh(loads, 0));
-    assert.deepEqual(weights(load(9, 20), load(9, 45), load(9, 21)), [10, 10, 10]);
-    assert.deepEqual(weights(load(9, 0.1), load(9, 8)), [10, 10], 'both fast');
-    assert.deepEqual(weights(load(9, 20), load(9, 100), load(9, 20)), [10, 50, 10]);
-  });
-
-  test('a worker gives away what it has far beyond its share, a tenth a second at most', () => {
-    const given = (own: number, ...others: number[]) =>
-      excessConnections(
-        load(own),
-        others.map(n => load(n)),
-      );
-    assert.deepEqual([given(9), given(10, 10, 10), given(12, 10, 8), given(3, 0)], [0, 0, 0, 0]);
-    assert.deepEqual([given(20, 0), given(100, 0), given(100, 95, 60), given(10, 4)], [2, 10, 0, 0]);
-  });
-
-  test('a peak counts at once and fades', () => {
-    const peak = { ...load(0), responseMs: averageWith(load(0, 50), 800, 0) };
-    assert.equal(peak.responseMs, 800);
-    assert.ok(faded(peak, 2000) < 300);
-    assert.ok(faded(peak, 10_000) < 10);
-    assert.ok(averageWith(peak, 50, 1000) < 600);
-  });
+    const objection = 'cannot switch from none at run time; set NODE_CLUSTER_SCHED_POLICY and restart';
+    assert.equal(balancing.change('least-connections'), objection);
+    assert.equal(balancing.workerEnvironment.BOSUN_SCOREBOARD, '');
+  }
 });
 
-test('a worker that left a connection waiting is not waited for until it says something, longer each time', () => {
-  const suspects = new Suspects();
-  const silent: Entry = { ...load(0), id: 2, pid: 2, state: 'open' };
-  suspects.remember([silent]);
-  assert.deepEqual(suspects.silentAmong([silent, { ...silent, id: 3 }]), [silent]);
-  assert.deepEqual(suspects.silentAmong([{ ...silent, sequence: 2 }]), []);
-  suspects.add(silent, 1000);
-  assert.deepEqual(
-    [1049, 1050].map(now => suspects.has(silent, now)),
-    [true, false],
-  );
-  suspects.add(silent, 1050);
-  assert.equal(suspects.has(silent, 1149), true);
-  assert.equal(suspects.has({ ...silent, sequence: 2 }, 1149), false);
-});
-
-const requested = (policy: Policy) => ({ policy, address: '127.0.0.1', port: 0, workers: 2 });
-
-describe('the scoreboard', () => {
-  test('the scoreboard has a name that no other user can create first', () => {
-    const folder = temporaryFolder();
-    writeFileSync(join(folder, `bosun-scoreboard-${process.pid}`), '');
-    closeSync(Scoreboard.create(folder).fd);
-    assert.equal(readdirSync(folder).length, 1, 'and none once it is open');
-  });
-
-  test('shows each worker what the others have written, the policy, and nobody who has gone', () => {
-    const primary = Scoreboard.create();
-    const [first, last] = [new Scoreboard(primary.fd), new Scoreboard(primary.fd)];
-    primary.setPolicy('least-connections');
-    for (const id of [1, 1025]) primary.clear(id);
-    const open: Entry = { ...load(3, 12.5, 99), id: 1, pid: 77, state: 'open' };
-    const shut: Entry = { ...load(7), id: 1025, pid: 78, state: 'closed' };
-    first.report(open);
-    last.report(shut);
-    assert.deepEqual(first.read(), { policy: 'least-connections', entries: [open, shut] });
-    primary.setPolicy('response-time');
-    primary.clear(1025);
-    assert.deepEqual(last.read(), { policy: 'response-time', entries: [open] });
-    first.report({ ...open, state: 'stopped' });
-    assert.deepEqual(last.read().entries, []);
-    closeSync(primary.fd);
-  });
-
-  test('a scoreboard that cannot be created makes the policy none, with a warning', () => {
-    for (const folder of ['/proc/no-such-folder', '/dev/full']) {
-      const balancing = new Balancing(requested('least-connections'), { createScoreboard: () => Scoreboard.create(folder) });
-      assert.equal(balancing.policy, 'none');
-      assert.match(
-        String(balancing.warning),
-        /^the policy is none instead of least-connections: cannot create the scoreboard in memory: .*(ENOENT|ENOTDIR)/,
-      );
-      assert.match(
-        String(balancing.change('least-connections')),
-        /^cannot switch from none at run time; set NODE_CLUSTER_SCHED_POLICY and restart$/,
-      );
-    }
-  });
-});
-
-test('if Node.js cannot pause a listener the policy is none, with a warning', () => {
-  const balancing = new Balancing(requested('rr'), { canPause: () => false });
-  assert.equal(balancing.policy, 'none');
-  assert.match(String(balancing.warning), /^the policy is none instead of rr: Node\.js v[\d.]+ cannot pause a listening socket$/);
-});
-
-test('reuseport where the system has no SO_REUSEPORT is bad configuration', () => {
-  const bindMany = () => {
-    throw new Error('bind ENOTSUP');
+test('a file system without room for the scoreboard makes the policy none', { skip: !existsSync('/dev/full') }, () => {
+  const createScoreboard = () => {
+    throw new Error('ENOSPC: /dev/shm has room for 4096 bytes, 131136 needed');
   };
-  assert.throws(() => new Balancing(requested('reuseport'), { bindMany }), {
+  const { policy, warning } = balance('rr', { createScoreboard });
+  assert.deepEqual([policy, warning?.endsWith('131136 needed')], ['none', true]);
+});
+
+test('if Node.js cannot pause a listener the policy is none, with a warning unless none was configured', () => {
+  const balancing = balance('rr', { canPause: () => false });
+  assert.equal(balancing.policy, 'none');
+  assert.equal(balancing.warning, `the policy is none instead of rr: Node.js ${process.version} cannot pause a listening socket`);
+  assert.equal(balance('none', { canPause: () => false }).warning, undefined);
+});
+
+test('reuseport on a platform without SO_REUSEPORT is bad configuration, a taken port is not', () => {
+  const failWith = (error: Error) => () => {
+    throw error;
+  };
+  assert.throws(() => balance('reuseport', { bindMany: failWith(new Error('bind ENOTSUP')) }), {
     name: 'ConfigError',
     message:
       /NODE_CLUSTER_SCHED_POLICY must be one of rr, none, least-connections, response-time, got "reuseport", which is not supported on this platform \(bind ENOTSUP\)/,
   });
+  const taken = new PortError('127.0.0.1', 80, new Error('bind EADDRINUSE'));
+  assert.throws(
+    () => balance('reuseport', { bindMany: failWith(taken) }),
+    error => error === taken && !(error instanceof ConfigError),
+  );
 });
 
-describe('slots', () => {
-  /** Each step: the ids that serve, and the size of the pool. */
-  const follow = (most: number, ...steps: [number[], number][]) => {
-    const slots = new ListenerAssignment(most);
-    return steps.map(([serving, wanted]) => Object.fromEntries(slots.assign(serving, wanted)));
+test('a port that another server uses is a PortError that names host, port and variables', async () => {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  for (const policy of ['least-connections', 'reuseport'] as const) {
+    assert.throws(
+      () => balance(policy, {}, { port }),
+      (error: PortError) => {
+        assert.match(error.message, new RegExp(`^127\\.0\\.0\\.1:${port}: cannot listen: .*EADDRINUSE.* \\(HOST, PORT\\)$`));
+        return error.isTaken && error.name === 'PortError';
+      },
+    );
+  }
+  server.close();
+});
+
+test('a host name that does not resolve is a PortError, an address is used unchanged', async () => {
+  assert.equal(await addressOf('::1', 80), '::1');
+  await assert.rejects(addressOf('no-such-host.invalid', 80), (error: PortError) => error instanceof PortError && !error.isTaken);
+});
+
+test('workers inherit the scoreboard and one listener, with reuseport a listener each and no scoreboard', () => {
+  const shared = balance('least-connections');
+  assert.deepEqual(shared.workerEnvironment, { BOSUN_SCOREBOARD: '4', BOSUN_SOCKETS: '5' });
+  assert.equal(cluster.settings.stdio?.length, 6);
+  assert.equal(cluster.schedulingPolicy, cluster.SCHED_NONE);
+  assert.deepEqual(shared.enter(1, 2), [0]);
+  assert.deepEqual(shared.listeners, [0]);
+  const count = Math.max(3, availableParallelism());
+  const own = balance('reuseport', {}, { workers: 3 });
+  const sockets = Array.from({ length: count }, (_, index) => 4 + index);
+  assert.deepEqual(own.workerEnvironment, { BOSUN_SCOREBOARD: '', BOSUN_SOCKETS: sockets.join() });
+  assert.equal(cluster.settings.stdio?.length, 4 + count);
+  assert.deepEqual(own.enter(1, 3), [0, 1, 2]);
+});
+
+test('reuseport opens at most 64 listeners', () => {
+  let bound = 0;
+  const bindMany: System['bindMany'] = (host, port, count) => {
+    bound = count;
+    return ListeningSockets.many(host, port, 2);
   };
+  balance('reuseport', { bindMany }, { workers: 1000 });
+  assert.equal(bound, 64);
+});
 
-  test('are one for each worker, whatever the order in which they come', () => {
-    assert.deepEqual(new ListenerAssignment(4).forNewcomer(3), [0, 1, 2], 'the first one serves all');
-    assert.deepEqual(follow(4, [[2], 3], [[2, 1], 3], [[1, 2, 3], 3]), [
-      { 2: [0, 1, 2] },
-      { 1: [2], 2: [0, 1] },
-      { 1: [2], 2: [0], 3: [1] },
-    ]);
+test('the policy changes at run time between the gated ones, and workers see it on the scoreboard', () => {
+  const primary = Scoreboard.create();
+  const balancing = balance('rr', { createScoreboard: () => primary });
+  const worker = new Scoreboard(primary.fd);
+  assert.equal(worker.read().policy, 'rr');
+  assert.equal(balancing.change('rr'), undefined);
+  assert.equal(balancing.change('response-time'), undefined);
+  assert.deepEqual([balancing.policy, worker.read().policy], ['response-time', 'response-time']);
+  const objection = 'cannot switch to reuseport at run time; set NODE_CLUSTER_SCHED_POLICY and restart';
+  assert.equal(balancing.change('reuseport'), objection);
+  const unknown = 'unknown policy fastest: expected one of rr, none, reuseport, least-connections, response-time';
+  assert.equal(balancing.change('fastest'), unknown);
+  assert.equal(balancing.policy, 'response-time');
+  balancing.balanceByConnections();
+  assert.equal(worker.read().policy, 'least-connections', 'for the shutdown');
+  const own = balance('reuseport');
+  own.balanceByConnections();
+  assert.match(String(own.change('rr')), /^cannot switch from reuseport/);
+  closeSync(primary.fd);
+});
+
+test('a worker that has exited is cleared from the scoreboard, and so is the id of a worker that starts', () => {
+  const primary = Scoreboard.create();
+  const balancing = balance('rr', { createScoreboard: () => primary });
+  const worker = new Scoreboard(primary.fd);
+  balancing.enter(1, 1);
+  worker.report(entry(1, 'open'));
+  assert.equal(worker.read().entries.length, 1);
+  balancing.clear(1);
+  assert.equal(worker.read().entries.length, 0);
+  worker.report(entry(1, 'open'));
+  balancing.enter(1, 1);
+  assert.equal(worker.read().entries.length, 0);
+  closeSync(primary.fd);
+});
+
+test('serving workers are sent their listeners when these change, and again after a restart under the same id', () => {
+  const balancing = balance('reuseport', { bindMany: (host, port) => ListeningSockets.many(host, port, 2) });
+  const sent: string[] = [];
+  const worker = (id: number, isServing = true) => ({
+    id,
+    isServing,
+    send: ({ type, listeners }: { type: string; listeners: number[] }) => sent.push(`${id} ${type} ${listeners}`),
   });
+  const follow = (workers: ReturnType<typeof worker>[], wanted = 2) => {
+    sent.length = 0;
+    balancing.follow(workers, wanted);
+    return sent.toSorted();
+  };
+  assert.deepEqual(follow([worker(1, false)]), []);
+  assert.deepEqual(follow([worker(1)]), ['1 serve 0,1']);
+  assert.deepEqual(follow([worker(1)]), [], 'nothing has changed');
+  assert.deepEqual(follow([worker(1), worker(2)]), ['1 serve 0', '2 serve 1']);
+  assert.deepEqual(follow([worker(1), worker(2, false)]), ['1 serve 0,1'], 'a draining worker gets none');
+  assert.deepEqual(follow([worker(1), worker(2)]), ['1 serve 0']);
+  balancing.clear(2);
+  assert.deepEqual(follow([worker(1), worker(2)]), ['2 serve 1'], 'it may be another process');
+});
 
-  test('of a worker that leaves go to its replacement, which shared one until then', () => {
-    const [, surge, after] = follow(4, [[1, 2], 2], [[1, 2, 3], 2], [[2, 3], 2]);
-    assert.deepEqual(
-      Object.values(surge ?? {})
-        .flat()
-        .toSorted(),
-      [0, 0, 1],
-    );
-    assert.deepEqual(
-      Object.values(after ?? {})
-        .flat()
-        .toSorted(),
-      [0, 1],
-    );
+/** Each step: the ids of the serving workers, and the size of the pool. */
+function assignAll(max: number, ...steps: [number[], number][]) {
+  const assignment = new ListenerAssignment(max);
+  return steps.map(([serving, wanted]) => Object.fromEntries(assignment.assign(serving, wanted)));
+}
+const allOf = (assigned: Record<string, number[]> | undefined) =>
+  Object.values(assigned ?? {})
+    .flat()
+    .toSorted();
+
+test('each worker gets a listener of its own, in whatever order the workers start', () => {
+  const assignment = new ListenerAssignment(4);
+  assert.deepEqual(assignment.forNewcomer(3), [0, 1, 2], 'the first one serves all');
+  assert.deepEqual(assignment.all, [0, 1, 2]);
+  assert.deepEqual(assignAll(4, [[2], 3], [[2, 1], 3], [[1, 2, 3], 3]), [
+    { 2: [0, 1, 2] },
+    { 1: [2], 2: [0, 1] },
+    { 1: [2], 2: [0], 3: [1] },
+  ]);
+});
+
+test('a worker that starts beside a full pool shares the listener with the fewest workers', () => {
+  const assignment = new ListenerAssignment(2);
+  assignment.assign([1, 2, 3], 2);
+  assert.deepEqual(assignment.forNewcomer(2), [1]);
+  assignment.assign([1, 2, 3, 4], 2);
+  assert.deepEqual(assignment.forNewcomer(2), [0]);
+});
+
+test('a replacement shares a listener until the worker that it replaces leaves, then takes it over', () => {
+  const [, surge, after] = assignAll(4, [[1, 2], 2], [[1, 2, 3], 2], [[2, 3], 2]);
+  assert.deepEqual(surge, { 1: [0], 2: [1], 3: [0] });
+  assert.deepEqual(after, { 2: [1], 3: [0] });
+  const [, , moved] = assignAll(4, [[1, 2], 2], [[1, 2, 3], 2], [[1, 3], 2]);
+  assert.deepEqual(allOf(moved), [0, 1], 'a worker that shared one moves to the listener without a worker');
+});
+
+test('other workers serve the listener of a dead worker until there is a new one', () => {
+  const [, without, again] = assignAll(2, [[1, 2], 2], [[2], 2], [[2, 1], 2]);
+  assert.deepEqual(without, { 2: [0, 1] });
+  assert.deepEqual(allOf(again), [0, 1]);
+  const [, three] = assignAll(3, [[1, 2, 3], 3], [[1, 2], 3]);
+  assert.deepEqual(three, { 1: [0, 2], 2: [1] });
+  assert.deepEqual(assignAll(3, [[1, 2, 3, 4], 4], [[], 3]), [{ 1: [0], 2: [1], 3: [2], 4: [0] }, {}]);
+});
+
+test('a listener without a worker goes to the worker with the fewest listeners', () => {
+  const [, , , last] = assignAll(4, [[1], 3], [[1, 2], 3], [[1, 2], 4], [[1, 2], 4]);
+  assert.deepEqual(last, { 1: [0, 1], 2: [2, 3] });
+});
+
+test('every listener has a worker and every worker a listener, whatever workers come and go', () => {
+  const steps = fc.array(fc.tuple(fc.uniqueArray(fc.integer({ min: 1, max: 10 })), fc.integer({ min: 1, max: 8 })), {
+    maxLength: 30,
   });
-
-  test('of a dead worker are served by others until there is a new one', () => {
-    const [before, without, again] = follow(2, [[1, 2], 2], [[2], 2], [[2, 1], 2]);
-    assert.deepEqual(Object.values(without ?? {}), [[0, 1]]);
-    assert.deepEqual(
-      Object.values(again ?? {})
-        .flat()
-        .toSorted(),
-      [0, 1],
-    );
-    assert.equal(Object.keys(before ?? {}).length, 2);
-  });
-
-  test('never lack a server, and no worker lacks a slot, over any history', () => {
-    for (let history = 0; history < 200; history++) {
-      const most = 1 + (history % 5);
-      const slots = new ListenerAssignment(most);
-      let opened = 0;
-      for (let step = 0; step < 30; step++) {
-        const wanted = 1 + Math.floor(Math.random() * 8);
-        const serving = Array.from({ length: 10 }, (_, id) => id + 1).filter(() => Math.random() < 0.5);
-        opened = Math.max(opened, Math.min(most, wanted));
-        const assigned = slots.assign(serving, wanted);
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 5 }), steps, (max, history) => {
+      const assignment = new ListenerAssignment(max);
+      let inUse = 0;
+      for (const [serving, wanted] of history) {
+        inUse = Math.max(inUse, Math.min(max, wanted));
+        const assigned = assignment.assign(serving, wanted);
         assert.deepEqual([...assigned.keys()], serving);
         if (serving.length === 0) continue;
-        assert.equal(new Set([...assigned.values()].flat()).size, opened);
+        assert.equal(new Set([...assigned.values()].flat()).size, inUse);
         const sizes = [...assigned.values()].map(({ length }) => length);
         assert.ok(Math.min(...sizes) > 0);
         // As even as it can be without moving more than it must: no worker has several while another shares.
-        if (serving.length >= opened) assert.equal(Math.max(...sizes), 1, JSON.stringify([...assigned]));
+        if (serving.length >= inUse) assert.equal(Math.max(...sizes), 1, JSON.stringify([...assigned]));
       }
-    }
-  });
+    }),
+  );
 });

@@ -144,9 +144,9 @@ export class AcceptGate {
     }
   }
 
-  #betterOff({ policy }: View, margins = 1): Entry[] {
+  #betterOff({ policy, entries }: View, margins = 1): Entry[] {
     const now = this.#now();
-    const answering = this.#others.filter(entry => !this.#suspects.has(entry, now));
+    const answering = this.#except(entries).filter(entry => !this.#suspects.has(entry, now));
     return betterOff(policy, this.#own, answering, now, margins);
   }
 

@@ -1,0 +1,170 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { fstatSync } from 'node:fs';
+import { createServer, type Server as HttpServer } from 'node:http';
+import { BoundSocket, connect, type Socket } from 'node:net';
+import { afterEach, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
+import { canPause, Listeners } from '../src/balancing/listener.ts';
+import { waitingConnections } from '../src/balancing/tcp-table.ts';
+import { until } from './until.ts';
+
+const LOOPBACK = '127.0.0.1';
+const SKIP = process.platform !== 'linux' && 'needs /proc';
+
+const clients: Socket[] = [];
+const open: Listeners[] = [];
+afterEach(() => {
+  for (const client of clients.splice(0)) client.destroy();
+  for (const listeners of open.splice(0)) listeners.close();
+});
+
+const dial = (port: number) => {
+  const client = connect(port, LOOPBACK).on('error', () => {});
+  clients.push(client);
+  return client;
+};
+
+/** Listeners over so many sockets with SO_REUSEPORT, in this process. `accepted` counts what the http server was given. */
+function listenersOver(count: number, assigned: number[]) {
+  const first = new BoundSocket({ host: LOOPBACK, port: 0, reusePort: true });
+  const { port } = first.address() as { port: number };
+  const more = Array.from({ length: count - 1 }, () => new BoundSocket({ host: LOOPBACK, port, reusePort: true }));
+  const sockets = [first, ...more];
+  const http: HttpServer = createServer((_request, response) => response.end('ok'));
+  const state = { accepted: 0 };
+  http.on('connection', () => state.accepted++);
+  const inodes = sockets.map(socket => fstatSync(socket.fd()).ino);
+  const listeners = new Listeners(
+    http,
+    sockets.map(socket => socket.fd()),
+    assigned,
+  );
+  open.push(listeners);
+  return {
+    listeners,
+    http,
+    port,
+    sockets,
+    state,
+    waitingAt: (index: number) => waitingConnections(new Set([inodes[index] ?? 0])),
+  };
+}
+
+const accepts = (state: { accepted: number }, count: number) =>
+  until(
+    () => state.accepted === count || undefined,
+    () => `${state.accepted} accepted, expected ${count}`,
+  );
+
+test('this Node.js can pause a listener', () => {
+  assert.equal(canPause(), true);
+});
+
+test('a held or paused listener leaves connections in the queue, and accepts them once neither applies', {
+  skip: SKIP,
+}, async () => {
+  const { listeners, port, state, waitingAt } = listenersOver(1, [0]);
+  assert.equal(await listeners.open(), port);
+  assert.equal(listeners.canPause, true);
+  dial(port);
+  await accepts(state, 1);
+  listeners.hold();
+  for (let count = 0; count < 3; count++) dial(port);
+  await until(
+    () => waitingAt(0) === 3 || undefined,
+    () => `${waitingAt(0)} wait`,
+  );
+  listeners.pause();
+  listeners.release();
+  await pause(20);
+  assert.deepEqual([state.accepted, waitingAt(0)], [1, 3], 'still paused');
+  listeners.hold();
+  listeners.resume();
+  await pause(20);
+  assert.equal(state.accepted, 1, 'still held');
+  listeners.release();
+  await accepts(state, 4);
+  assert.equal(waitingAt(0), 0);
+});
+
+test('listeners that are paused before they open accept nothing until they resume', { skip: SKIP }, async () => {
+  const { listeners, port, state, waitingAt } = listenersOver(1, [0]);
+  listeners.pause();
+  await listeners.open();
+  dial(port);
+  await until(
+    () => waitingAt(0) === 1 || undefined,
+    () => `${waitingAt(0)} wait`,
+  );
+  assert.equal(state.accepted, 0);
+  listeners.resume();
+  await accepts(state, 1);
+});
+
+test('a worker accepts from the listeners that are assigned to it, and no longer from the others', { skip: SKIP }, async () => {
+  const { listeners, port, state, waitingAt } = listenersOver(2, [0]);
+  listeners.serve([0]); // before they are open
+  await listeners.open();
+  for (let count = 0; count < 8; count++) dial(port);
+  await accepts(state, 8); // only one socket listens yet
+  listeners.serve([0, 1]);
+  const spread = Array.from({ length: 32 }, () => dial(port));
+  await accepts(state, 40);
+  await Promise.all(spread.map(client => client.readyState === 'open' || once(client, 'connect')));
+  listeners.serve([1]);
+  for (let count = 0; count < 32; count++) dial(port);
+  await until(
+    () => ((waitingAt(0) ?? 0) > 0 && state.accepted + (waitingAt(0) ?? 0) === 72) || undefined,
+    () => `${state.accepted} accepted, ${waitingAt(0)} wait`,
+  );
+  assert.equal(waitingAt(1), 0);
+  listeners.serve([0, 1]);
+  await accepts(state, 72);
+});
+
+test('requests are served on every listener', { skip: SKIP }, async () => {
+  const { listeners, http, port } = listenersOver(2, [0, 1]);
+  await listeners.open();
+  const statuses = await Promise.all(
+    Array.from({ length: 8 }, () =>
+      fetch(`http://${LOOPBACK}:${port}/`, { signal: AbortSignal.timeout(10_000) }).then(({ status }) => status),
+    ),
+  );
+  assert.deepEqual(new Set(statuses), new Set([200]));
+  http.closeAllConnections();
+});
+
+test('after close the sockets refuse connections, also those that were never assigned, and nothing reopens them', {
+  skip: SKIP,
+}, async () => {
+  const { listeners, http, port, sockets } = listenersOver(3, [0]);
+  await listeners.open();
+  const fds = sockets.map(socket => socket.fd());
+  const kept = dial(port);
+  await once(http, 'connection');
+  listeners.close();
+  listeners.serve([0, 1, 2]);
+  listeners.resume();
+  await until(
+    () => fds.every(fd => !isOpen(fd)) || undefined,
+    () => `open: ${fds.filter(isOpen).join()}`,
+  );
+  const [error] = (await once(connect(port, LOOPBACK), 'error')) as [NodeJS.ErrnoException];
+  assert.equal(error.code, 'ECONNREFUSED');
+  assert.equal(kept.destroyed, false, 'open connections go on');
+  open.length = 0;
+});
+
+test('a descriptor that cannot listen fails the start', async () => {
+  const http = createServer();
+  await assert.rejects(new Listeners(http, [], [0]).open(), { code: 'ERR_OUT_OF_RANGE' });
+});
+
+function isOpen(fd: number): boolean {
+  try {
+    return fstatSync(fd).isSocket();
+  } catch {
+    return false;
+  }
+}
