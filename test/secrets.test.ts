@@ -238,9 +238,9 @@ test('any text in any secret variable is accepted or a ConfigError that does not
     };
     try {
       const config = readConfig(environment);
-      // As a server of today would use it.
+      // As a current server would use it.
       if (config.redisUrl !== undefined) new URL(config.redisUrl);
-      // The canary may be the name of the host, which is no secret.
+      // The canary may be the host name, which is not a secret.
       if (text.includes('@'))
         assert.ok(!describeRedis(config).includes(canary) || text.lastIndexOf(canary) > text.lastIndexOf('@'));
     } catch (error) {

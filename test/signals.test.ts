@@ -46,7 +46,7 @@ test('a second shutdown signal within 100 ms is the same one, and a later one ex
   assert.deepEqual(commands, ['shutdown', 'exit-now']);
 });
 
-test('SIGTTIN asks for one worker more, and SIGTTOU for one fewer but at least one', () => {
+test('SIGTTIN adds one worker, and SIGTTOU removes one but leaves at least one', () => {
   const counts: unknown[] = [];
   const context = {
     supervisor: { wanted: 1 },

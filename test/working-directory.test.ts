@@ -1,5 +1,5 @@
 /**
- * The path by which the operator knows the working directory.
+ * The working directory by the path that the operator uses.
  */
 import assert from 'node:assert/strict';
 import { realpathSync, symlinkSync } from 'node:fs';

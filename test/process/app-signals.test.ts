@@ -30,10 +30,10 @@ const start = (body: string, options: KitOptions = {}) =>
 
 const signalGroup = (kit: Kit, signal: NodeJS.Signals) => process.kill(-kit.pid, signal);
 
-/** What each worker has noted, except its requests. */
+/** The notes of each worker, except those of its requests. */
 const notes = (kit: Kit) => kit.all('test.note').flatMap(({ name, open }) => (name === 'begun' ? [] : [`${name} ${open}`]));
 
-/** A request that is open. */
+/** An open request. */
 async function openRequest(kit: Kit, path = '/'): Promise<RawClient> {
   const { port } = await kit.listening();
   const client = await RawClient.open(port);

@@ -1,5 +1,5 @@
 /**
- * What a wrong setting gets: everything that is wrong at once, in words, an exit code, and nothing left running.
+ * Invalid settings: all problems are listed at once, with an exit code, and no process is left.
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -148,7 +148,7 @@ async function listening(): Promise<Listening> {
   };
 }
 
-/** A working directory of its own, gone after the test. */
+/** A temporary working directory. */
 async function folderWith(files: Record<string, string>): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'bosun-test-'));
   after(() => rm(folder, { recursive: true, force: true }));

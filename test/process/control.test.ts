@@ -1,5 +1,5 @@
 /**
- * The control socket: who may use it, what becomes of it, and that nothing sent to it harms the primary.
+ * The control socket: who may use it, when it is created and removed, and that no request harms the primary.
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -34,7 +34,7 @@ describe('the control socket', { concurrency: CONCURRENCY }, () => {
     await kit.begun('slow');
     kit.signal('SIGTERM');
     await kit.event('shutdown.drain');
-    // Later than what counts as one and the same signal.
+    // Two signals within 100 ms would count as one.
     await new Promise(resolve => setTimeout(resolve, 500));
     assert.equal((await kit.stop('SIGTERM')).code, 1);
     assert.equal(existsSync(socket), false);
@@ -139,7 +139,7 @@ describe('requests to the control socket', { concurrency: CONCURRENCY }, () => {
     ]) {
       assert.match(await sentRaw(socket, bytes), /^(HTTP\/1\.1 400 Bad Request\r\n|$)/);
     }
-    // Half a command, and then silence, and then the end: nothing is carried out.
+    // An incomplete command is not carried out.
     const half = connect(socket);
     half.write('POST /restart HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"worker":');
     await once(half, 'connect');
@@ -239,7 +239,7 @@ describe('requests to the control socket', { concurrency: CONCURRENCY }, () => {
   });
 });
 
-/** A kit that serves without its control socket, and says why. */
+/** A kit that serves without a control socket, and has logged the reason. */
 async function startWithout(socket: string, why: RegExp): Promise<{ second: Kit; port: number }> {
   const second = await startKit({ app: 'koa.mjs', env: { CONTROL_SOCKET: socket, PORT: String(await freePort()) } });
   const { port } = await second.ready();
@@ -251,7 +251,7 @@ async function startWithout(socket: string, why: RegExp): Promise<{ second: Kit;
   return { second, port };
 }
 
-/** What comes back for these bytes until the end of the connection. */
+/** The response to these bytes, until the connection closes. */
 async function sentRaw(path: string, bytes: string): Promise<string> {
   const socket = connect(path);
   let answer = '';

@@ -37,7 +37,7 @@ test('a worker does not drain while its replacement is cordoned', async () => {
   assert.match((await postControl(socket, '/cordon', '{"worker":2}')).body, /"result"/);
   const refused = await bosun('cordon', '1');
   assert.match(refused.stderr, /worker 1 is the only one that serves/);
-  // It serves on, however long the other one has been up.
+  // It keeps serving, however long the other one has been ready.
   await kit.statusWhere(({ workers }) => workers.some(({ id, uptimeSeconds }) => id === 2 && uptimeSeconds > 3));
   assert.equal((await requestJson<{ pid: number }>(port, '/')).pid, old);
   assert.equal((await bosun('uncordon', '2')).code, 0);

@@ -1,5 +1,5 @@
 /**
- * Diagnoses that are refused, and those whose operator, worker or pool goes away meanwhile.
+ * Diagnoses that are refused, and those whose operator disconnects or whose worker exits meanwhile.
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -15,9 +15,9 @@ import { freshLoad } from './loads.ts';
 import type { Operated } from './operator.ts';
 
 const MIB = 2 ** 20;
-/** Writing a heap is work: not more at a time than there are CPUs. */
+/** A heap snapshot keeps a CPU busy. */
 const CONCURRENCY = 2;
-/** A folder in which nothing is free. */
+/** A folder on a file system without free space. */
 const FULL_DISK = '/proc';
 
 describe('a diagnosis', { concurrency: CONCURRENCY }, () => {
@@ -89,7 +89,7 @@ describe('the operator of a diagnosis', { concurrency: CONCURRENCY }, () => {
     const { kit, socket, bosun } = await startWithFolder();
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const pending = request({ socketPath: socket, path: '/heap-snapshot', method: 'POST' }, response => {
-      // The first bytes, and then nobody reads any more: several MiB are left.
+      // Disconnects after the first bytes, while several MiB are left.
       response.once('readable', () => {
         response.destroy();
         resolve();
@@ -123,7 +123,7 @@ describe('the operator of a diagnosis', { concurrency: CONCURRENCY }, () => {
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
     const pending = request({ socketPath: socket, path: '/heap-snapshot', method: 'POST' }, resolve);
     pending.once('error', reject).end(JSON.stringify({ worker: id, stream: true }));
-    const stream = await promise; // and nobody reads it yet: most of it is still in the worker
+    const stream = await promise; // not read yet: most of it is still in the worker
     const restart = run('restart', '--worker', String(id));
     await restart.printed(/^draining worker/m);
     stream.resume();
@@ -131,10 +131,10 @@ describe('the operator of a diagnosis', { concurrency: CONCURRENCY }, () => {
     assert.equal((await kit.event('worker.diagnosed')).worker, id);
     const load = freshLoad(port);
     await load.answered(100);
-    assert.equal(kit.all('worker.exit').length, 0, 'it drains still');
+    assert.equal(kit.all('worker.exit').length, 0, 'it is still draining');
     const { failures, byPid } = await load.stop();
     assert.deepEqual([failures, byPid.get(Number(workerPid))], [[], undefined]);
-    client.close(); // nobody waits for the rest of it
+    client.close(); // the rest of the response is not needed
     assert.equal((await restart.ended).code, 0);
   });
 
@@ -167,7 +167,7 @@ describe('the operator of a diagnosis', { concurrency: CONCURRENCY }, () => {
 
 const BUSY = 'bosun: another diagnosis is running; only one can run at a time\n';
 
-/** In a container whose memory is used up, until `room` is called. */
+/** In a container without free memory, until `room` is called. */
 async function startShort(): Promise<Operated & Folders & { room: () => void }> {
   const root = new FakeRoot({ cpuMax: '200000 100000', memoryMax: String(1024 * MIB) });
   const used = (bytes: number) => root.write('/sys/fs/cgroup/memory.current', `${bytes}\n`);

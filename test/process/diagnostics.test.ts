@@ -1,5 +1,5 @@
 /**
- * Heap snapshots and CPU profiles: files that load, and no request lost for them.
+ * Heap snapshots and CPU profiles: the files load, and no request is lost.
  */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -13,9 +13,9 @@ import { CLEAN, type Kit } from './kit.ts';
 import { freshLoad, keepAliveLoad } from './loads.ts';
 import { postControl, Running, startOperated, temporaryFolder } from './operator.ts';
 
-/** Writing a heap is work: not more at a time than there are CPUs. */
+/** A heap snapshot keeps a CPU busy. */
 const CONCURRENCY = 2;
-/** A snapshot of a small heap takes about a second; of two at a time on busy CPUs, some. */
+/** A snapshot of a small heap takes about a second, and longer beside another one on busy CPUs. */
 const PATIENCE_MS = 40_000;
 
 describe('bosun heap-snapshot', { concurrency: CONCURRENCY }, () => {
@@ -131,7 +131,7 @@ describe('bosun heap-snapshot', { concurrency: CONCURRENCY }, () => {
     );
     const { kit, port, start: run } = await startOperated({ cwd, env: { ...env, DIAGNOSTICS_DIR: cwd } });
     const snapshot = run('heap-snapshot');
-    // As long as nobody is answered, the loop is blocked.
+    // While no request is answered, the event loop is blocked.
     let longestMs = 0;
     let isOver = false;
     void snapshot.ended.finally(() => {
@@ -228,7 +228,7 @@ test('many profiles of one worker leave nothing behind', async () => {
     const { status } = await postControl(socket, '/cpu-profile', JSON.stringify({ worker: 1, seconds: 0.01 }));
     assert.equal(status, 200);
   }
-  // The answers overtake the log lines.
+  // The responses may arrive before the log lines.
   await until(
     () => kit.all('worker.diagnosed').length === 12 || undefined,
     () => kit.transcript(),

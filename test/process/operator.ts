@@ -12,8 +12,8 @@ import { until } from '../until.ts';
 import { type Kit, type KitOptions, ROOT, startKit } from './kit.ts';
 
 const CLI = join(ROOT, 'src', 'cli', 'bosun.ts');
-/** No command here takes longer, on a slow machine either. */
-const PATIENCE_MS = 60_000;
+/** No command here takes longer, even on a slow machine. */
+const TIMEOUT_MS = 60_000;
 
 export interface Ran {
   code: number | null;
@@ -29,7 +29,7 @@ export interface RunOptions {
   uid?: number;
 }
 
-/** A command that runs. */
+/** A running command. */
 export class Running {
   readonly process: ChildProcess;
   readonly ended: Promise<Ran>;
@@ -40,7 +40,7 @@ export class Running {
     this.process = spawn(process.execPath, [CLI, ...args], {
       cwd,
       stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: PATIENCE_MS,
+      timeout: TIMEOUT_MS,
       ...(uid !== undefined && { uid, gid: uid }),
       env: {
         PATH: process.env.PATH,
@@ -83,7 +83,7 @@ export async function bosun(socket: string, args: readonly string[], options?: R
   return new Running([...args, '--socket', socket], options).ended;
 }
 
-/** What somebody sends to the control socket without `bosun`. */
+/** Sends a request to the control socket without `bosun`. */
 export async function postControl(
   socket: string,
   path: string,
@@ -91,14 +91,14 @@ export async function postControl(
   method = 'POST',
 ): Promise<{ status: number; body: string }> {
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
-  request({ socketPath: socket, path, method, agent: false, timeout: PATIENCE_MS }, resolve).once('error', reject).end(body);
+  request({ socketPath: socket, path, method, agent: false, timeout: TIMEOUT_MS }, resolve).once('error', reject).end(body);
   const response = await promise;
   let text = '';
   for await (const chunk of response) text += chunk;
   return { status: response.statusCode ?? 0, body: text };
 }
 
-/** A kit that serves, with its control socket in a folder of its own. */
+/** A serving kit, with its control socket in a temporary folder. */
 export interface Operated {
   kit: Kit;
   port: number;
@@ -121,7 +121,7 @@ export async function startOperated({ env = {}, ...options }: KitOptions = {}): 
   };
 }
 
-/** A folder that goes with the test. */
+/** A folder that is removed after the test. */
 export function temporaryFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'bosun-test-'));
   after(() => rmSync(folder, { recursive: true, force: true, maxRetries: 3 }));

@@ -74,7 +74,7 @@ describe('a rolling restart reads the settings again', { concurrency: CONCURRENC
     const { port, bosun } = await startOperated({ app: 'slow-session.mjs', env });
     const first = new Visitor();
     await first.request(port, '/');
-    // With what the first answer has set, each time.
+    // Always with the cookie of the first response.
     const count = async () => JSON.parse((await new Visitor(first.cookies).request(port, '/')).body).count;
     assert.equal(await count(), 2);
     for (const [keys, expected] of [

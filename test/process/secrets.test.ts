@@ -20,7 +20,7 @@ const quoting = ([name = '', ...args]: readonly string[]) =>
     ? `-ERR unknown command \`${name}\`, with args beginning with: ${args.map(arg => `\`${arg}\` `).join('')}\r\n`
     : undefined;
 
-/** Every form in which it might be printed. */
+/** Every form in which the secret might be printed. */
 const FORMS = [CANARY, encodeURIComponent(CANARY), JSON.stringify(CANARY).slice(1, -1), 'c4n'];
 const assertHidden = (output: string) => {
   for (const form of FORMS)
@@ -41,7 +41,7 @@ test('a bad secret file changes nothing at SIGHUP or for later workers, and no o
   const redis = await FakeRedis.start(quoting);
   const { host } = new URL(redis.url);
   const file = join(temporaryFolder(), 'url');
-  // At once, as a platform does it.
+  // Atomically, as a platform does it.
   const write = (text: string) => {
     writeFileSync(`${file}.new`, text);
     renameSync(`${file}.new`, file);
@@ -50,7 +50,7 @@ test('a bad secret file changes nothing at SIGHUP or for later workers, and no o
   const socket = join(temporaryFolder(), 'control.sock');
   const env = { CONTROL_SOCKET: socket, REDIS_URL_FILE: file, SESSION_KEYS: CANARY, DEBUG: 'ioredis:*', LOG_LEVEL: 'trace' };
   const kit = await startKit({ app: 'sessions.ts', env });
-  // It takes no password: the one that it was given must be hidden wherever it is quoted.
+  // It knows no AUTH and quotes the password in its error, which must be hidden.
   await until(
     () => /unknown command `AUTH`, with args beginning with: `\[hidden\]`/i.test(kit.transcript()) || undefined,
     () => kit.transcript(),
