@@ -3,10 +3,11 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type ShownEvent, shown } from '../src/admin/lifecycle.ts';
+import { shown } from '../src/admin/lifecycle.ts';
 import { Totals } from '../src/admin/totals.ts';
 import { createLog } from '../src/log/log.ts';
 import { Events } from '../src/primary/events.ts';
+import type { ShownEvent } from '../src/protocol/api.ts';
 import type { LifecycleEvent } from '../src/protocol/events.ts';
 import { exitOf, snapshotOf } from './exited.ts';
 

@@ -5,8 +5,8 @@ process.env.TZ = 'UTC'; // events are reported in the operator's time
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Status } from '../src/cli/render.ts';
-import { bars, renderWatch, type Sample, type Watched } from '../src/cli/watch.ts';
+import { bars, renderWatch, type Watched } from '../src/cli/watch.ts';
+import type { Sample, Status } from '../src/protocol/api.ts';
 
 type Worker = Status['workers'][number];
 
@@ -22,11 +22,21 @@ const worker = (id: number, more: Partial<Worker> = {}): Worker => ({
   connections: 10 * id,
   inFlight: id,
   requests: 1000,
-  responseTimeMs: { p50: 1.24, p99: 18.2 },
+  responseTimeMs: { mean: 2, p50: 1.24, p99: 18.2 },
   eventLoopUtilization: 0.42,
   eventLoopDelayMs: 0.3,
-  memory: { rss: 64 * 2 ** 20, heapUsed: 20 * 2 ** 20 },
+  load: 0,
+  memory: { rss: 64 * 2 ** 20, heapTotal: 30 * 2 ** 20, heapUsed: 20 * 2 ** 20 },
   ...more,
+});
+
+const sizing = (reason: string, heapPerWorkerMb: number | null): Status['sizing'] => ({
+  workers: 2,
+  wanted: 2,
+  reason,
+  cpus: { quota: 1.5, cpuset: null, effective: 1.5, source: 'cpu.max' },
+  memory: { limitBytes: null, source: null, heapPerWorkerMb },
+  warnings: [],
 });
 
 const status = (workers: Worker[], more: Partial<Status> = {}): Status => ({
@@ -36,14 +46,26 @@ const status = (workers: Worker[], more: Partial<Status> = {}): Status => ({
   generation: 2,
   uptimeSeconds: 725,
   policy: 'rr',
-  sizing: { reason: '2 workers: 1.5 CPUs, rounded half up (cpu.max)', memory: { heapPerWorkerMb: 128 } },
+  sizing: sizing('2 workers: 1.5 CPUs, rounded half up (cpu.max)', 128),
   workers,
   restarts: { total: 3, byReason: { crash: 1, restart: 2 } },
-  drains: { count: 2, finishedRequests: 7, cutRequests: 1, handedOverConnections: 9, longestRequestMs: 812 },
+  drains: {
+    count: 2,
+    finishedRequests: 7,
+    cutRequests: 1,
+    handedOverConnections: 9,
+    unacknowledgedConnections: 0,
+    longestRequestMs: 812,
+    last: null,
+  },
+  failedStarts: { count: 0, last: null },
+  rollingRestarts: { success: 0, failure: 0, refused: 0, lastRefused: null },
+  memory: { usedBytes: 1, headroomBytes: null, freshWorkerBytes: null, restart: 'surge' },
   ...more,
 });
 
 const sample = (rates: number[], more: Partial<Sample> = {}): Sample => ({
+  at: NOON,
   workers: Object.fromEntries(rates.map((rate, index) => [index + 1, [rate, 0.4]])),
   p50: 1.24,
   p99: 18.2,
@@ -56,14 +78,15 @@ const sample = (rates: number[], more: Partial<Sample> = {}): Sample => ({
 });
 
 const EVENTS: Watched['events'] = [
-  { at: NOON, text: 'pool of 1 is to have 2 workers' },
-  { at: NOON + 1000, text: 'worker 1 is gone (crash: exit code 1)' },
-  { at: NOON + 2000, text: 'rolling restart: generation 2' },
+  { at: NOON, kind: 'ready', text: 'pool of 1 is to have 2 workers' },
+  { at: NOON + 1000, kind: 'ready', text: 'worker 1 is gone (crash: exit code 1)' },
+  { at: NOON + 2000, kind: 'ready', text: 'rolling restart: generation 2' },
   {
     at: NOON + 3000,
+    kind: 'exit',
     text: 'worker 2 is gone (restart): 7 requests finished while draining, 1 cut, 9 connections handed over, 812 ms',
   },
-  { at: NOON + 4000, text: 'generation 2 serves' },
+  { at: NOON + 4000, kind: 'ready', text: 'generation 2 serves' },
 ];
 
 test('a watched pool: CPU against the quota with throttling, memory against the limit, workers, a drain with its ledger', () => {
@@ -72,7 +95,7 @@ test('a watched pool: CPU against the quota with throttling, memory against the 
     state: 'draining',
     generation: 1,
     uptimeSeconds: 9000,
-    responseTimeMs: { p50: 250, p99: 12_345 },
+    responseTimeMs: { mean: 2, p50: 250, p99: 12_345 },
     waitingFor: [{ method: 'GET', path: '/slow', ageMs: 3100, bytesSent: 12 }],
     waitingForCount: 1,
   });
@@ -102,7 +125,7 @@ cut, 9 connections handed over, longest 812 ms
 });
 
 test('without a limit, without a quota file, before the first second', () => {
-  const free = status([worker(1)], { sizing: { reason: '1 worker: 1 CPU', memory: { heapPerWorkerMb: null } } });
+  const free = status([worker(1)], { sizing: sizing('1 worker: 1 CPU', null) });
   const unlimited = sample([0], { limitBytes: null, throttled: null, cpuLimit: 2 });
   assert.equal(
     renderWatch({ status: free, samples: [unlimited], events: [] }, { columns: 100, rows: 24 }),
@@ -159,17 +182,17 @@ test('the longest figures fit every screen, and what an app or a client says mov
     uptimeSeconds: 119,
     connections: 10_000,
     inFlight: 9999,
-    responseTimeMs: { p50: 9999, p99: 29_999 },
+    responseTimeMs: { mean: 2, p50: 9999, p99: 29_999 },
     eventLoopUtilization: 1,
     eventLoopDelayMs: 9999,
-    memory: { rss: 9999 * 2 ** 20, heapUsed: 8888 * 2 ** 20 },
+    memory: { rss: 9999 * 2 ** 20, heapTotal: 30 * 2 ** 20, heapUsed: 8888 * 2 ** 20 },
     waitingFor: Array.from({ length: 100 }, () => ({ method: 'GET', path: `/${evil}`, ageMs: 1, bytesSent: 1 })),
     waitingForCount: 9999,
   });
   const watched: Watched = {
-    status: status([longest, { ...longest, id: 98 }], { sizing: { reason: evil, memory: { heapPerWorkerMb: 1 } } }),
+    status: status([longest, { ...longest, id: 98 }], { sizing: sizing(evil, 1) }),
     samples: Array.from({ length: 60 }, () => sample([99_999.9], { workers: { 99: [99_999.9, 1] }, throttled: 12.34 })),
-    events: Array.from({ length: 30 }, () => ({ at: NOON, text: `worker 1 is gone (crash: ${evil})` })),
+    events: Array.from({ length: 30 }, () => ({ at: NOON, kind: 'ready', text: `worker 1 is gone (crash: ${evil})` })),
   };
   for (const screen of [SCREEN, { columns: 40, rows: 12 }, { columns: 200, rows: 60 }, { columns: 20, rows: 4 }]) {
     const text = renderWatch(watched, screen);

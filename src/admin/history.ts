@@ -2,10 +2,11 @@
  * The last ten minutes of this pod, a sample a second, bounded: what a dashboard shows that is opened later.
  */
 
+import type { Sample, ShownEvent, Status } from '../protocol/api.ts';
 import type { Audience } from '../protocol/audience.ts';
 import type { EventListener } from '../protocol/events.ts';
-import { type Shown, type ShownEvent, shown } from './lifecycle.ts';
-import { SAMPLE_EVERY_MS, type Sample, Sampler } from './sampler.ts';
+import { type Shown, shown } from './lifecycle.ts';
+import { SAMPLE_EVERY_MS, Sampler } from './sampler.ts';
 import { type Pod, statusOf } from './status.ts';
 import { ownCpuSeconds } from './totals.ts';
 
@@ -37,7 +38,7 @@ export class History {
   }
 
   /** `/status` as it is now. */
-  status(audience: Audience) {
+  status(audience: Audience): Status {
     return statusOf(this.#pod(), audience);
   }
 

@@ -1,31 +1,11 @@
 /**
  * The lifecycle events that are shown to people, in words: on the dashboard, in `/events` and in `bosun top`. Pure.
  */
+import type { ShownEvent } from '../protocol/api.ts';
 import type { Audience } from '../protocol/audience.ts';
 import type { EventName, EventOf, LifecycleEvent, WorkerExit } from '../protocol/events.ts';
-import { type ExitReason, isFailure } from '../protocol/exit.ts';
+import { isFailure } from '../protocol/exit.ts';
 import type { Drain } from '../protocol/messages.ts';
-
-export type LifecycleKind =
-  | 'starting'
-  | 'ready'
-  | 'cordoned'
-  | 'draining'
-  | 'exit'
-  | 'resize'
-  | 'restart'
-  | 'restarted'
-  | 'restart-failed'
-  | 'restart-refused';
-
-/** `at` is milliseconds since the epoch. `text` is for people. */
-export interface ShownEvent {
-  at: number;
-  kind: LifecycleKind;
-  worker?: number;
-  reason?: ExitReason;
-  text: string;
-}
 
 /** One event as each audience may see it. */
 export type Shown = Readonly<Record<Audience, ShownEvent>>;

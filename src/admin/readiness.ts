@@ -3,9 +3,8 @@
  */
 import { type Config, describeRedis, usesRedis } from '../config/config.ts';
 import type { WorkerProcess } from '../pool/worker-process.ts';
+import type { PodState, Status } from '../protocol/api.ts';
 import { describeSummary } from '../protocol/audience.ts';
-import type { PodState } from './status.ts';
-import type { FailedStarts } from './totals.ts';
 
 export interface View {
   state: PodState;
@@ -17,7 +16,7 @@ export interface View {
     isBridged: boolean;
     serving: readonly WorkerProcess[];
   };
-  failedStarts: FailedStarts;
+  failedStarts: Status['failedStarts'];
   config: Config;
   /** With Redis: other pods hear this one, and it knows what they retain for its workers. */
   isJoined: boolean;
@@ -41,7 +40,7 @@ export function readiness(view: View): Readiness {
 }
 
 /** Without text of the app: the probe is open to everyone. */
-function lastFailure({ last }: FailedStarts): string {
+function lastFailure({ last }: Status['failedStarts']): string {
   if (last === null) return 'the others have failed';
   return `the last start failed: ${[last.reason, ...(last.error ? [describeSummary(last.error)] : [])].join(', ')}`;
 }

@@ -3,30 +3,12 @@
  */
 
 import type { WorkerProcess } from '../pool/worker-process.ts';
+import type { Sample } from '../protocol/api.ts';
 import type { CpuSeconds, Snapshot } from '../protocol/messages.ts';
 import { type Pod, slowestP99Ms } from './status.ts';
 import type { Totals } from './totals.ts';
 
 export const SAMPLE_EVERY_MS = 1000;
-
-/** One second of the pod. */
-export interface Sample {
-  /** Milliseconds since the epoch. */
-  at: number;
-  /** Per worker id: requests per second, event loop utilization from 0 to 1. */
-  workers: Record<number, [requestsPerSecond: number, utilization: number]>;
-  /** Milliseconds: the mean of the workers' medians by their requests, and the slowest worker's p99. */
-  p50: number;
-  p99: number;
-  /** Memory of all processes, what they share counted once, and the container's limit. */
-  memoryBytes: number;
-  limitBytes: number | null;
-  /** CPUs used by all processes, and what they may use. */
-  cpus: number;
-  cpuLimit: number;
-  /** Seconds per second that the quota withheld CPUs; null where no file tells. */
-  throttled: number | null;
-}
 
 /** What of a worker is sampled. */
 export type SampledWorker = Pick<WorkerProcess, 'id' | 'startedAt' | 'heardAt'> & {

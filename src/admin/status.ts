@@ -3,12 +3,10 @@
  */
 import type { Policy } from '../config/config.ts';
 import type { Supervisor } from '../pool/supervisor.ts';
-import type { Plan } from '../pool/surge.ts';
 import type { WorkerProcess } from '../pool/worker-process.ts';
-import { reportOf } from '../protocol/api.ts';
+import { type MemoryStatus, type PodState, reportOf, type Sizing, type Status, type WorkerStatus } from '../protocol/api.ts';
 import { type Audience, requestsFor } from '../protocol/audience.ts';
 import type { RedisCounters, RedisRefusal } from '../protocol/messages.ts';
-import type { Sizing } from '../resources/sizing.ts';
 import type { Totals } from './totals.ts';
 
 type Answering = { snapshot: { responseTimeMs: { p99: number } } | undefined };
@@ -17,20 +15,6 @@ type Answering = { snapshot: { responseTimeMs: { p99: number } } | undefined };
 export function slowestP99Ms(handles: readonly Answering[]): number {
   return Math.max(0, ...handles.map(({ snapshot }) => snapshot?.responseTimeMs.p99 ?? 0));
 }
-
-/** Sizes in bytes. */
-export interface MemoryFacts {
-  /** By all processes; what they share counts once. */
-  usedBytes: number;
-  /** Left below the tightest limit, page cache not counted as used; null where it is unknown. */
-  headroomBytes: number | null;
-  /** Private pages of a worker that has served for a while; null before the first one is ready. */
-  freshWorkerBytes: number | null;
-  /** How a restart would replace a worker now. */
-  restart: Plan['kind'];
-}
-
-export type PodState = 'starting' | 'ready' | 'draining';
 
 export interface Pod {
   version: string;
@@ -61,7 +45,7 @@ export interface Pod {
   droppedLogLines: number;
   /** null where no file tells. */
   throttledSeconds: number | null;
-  memory: () => MemoryFacts;
+  memory: () => MemoryStatus;
 }
 
 const NO_SNAPSHOT = {
@@ -76,7 +60,10 @@ const NO_SNAPSHOT = {
 };
 
 /** The object of `/status`. */
-export function statusOf({ version, policy, sizing, state, supervisor, totals, redisRefusals, memory }: Pod, audience: Audience) {
+export function statusOf(
+  { version, policy, sizing, state, supervisor, totals, redisRefusals, memory }: Pod,
+  audience: Audience,
+): Status {
   const { last } = totals.drains;
   return {
     version,
@@ -99,13 +86,13 @@ export function statusOf({ version, policy, sizing, state, supervisor, totals, r
   };
 }
 
-function failedStartsOf({ failedStarts: { count, last } }: Totals, audience: Audience) {
+function failedStartsOf({ failedStarts: { count, last } }: Totals, audience: Audience): Status['failedStarts'] {
   if (last === null || audience === 'operator') return { count, last };
   const { failure: _, ...open } = last;
   return { count, last: open };
 }
 
-function workerStatus(handle: WorkerProcess, audience: Audience) {
+function workerStatus(handle: WorkerProcess, audience: Audience): WorkerStatus {
   const { open, oldest } = handle.waitingFor;
   const { connections, load, inFlight, requests, responseTimeMs, eventLoopUtilization, eventLoopDelayMs, memory } =
     handle.snapshot ?? NO_SNAPSHOT;

@@ -3,45 +3,18 @@
  */
 
 import type { WorkerProcess } from '../pool/worker-process.ts';
+import type { DrainTotals, Status } from '../protocol/api.ts';
 import type { EventListener, WorkerExit } from '../protocol/events.ts';
 import type { ExitReason } from '../protocol/exit.ts';
 import {
   type AppMetric,
   type CpuSeconds,
   type Drain,
-  type ErrorSummary,
   type HttpSeries,
   REDIS_BUCKETS_S,
   type RedisCounters,
   type Snapshot,
 } from '../protocol/messages.ts';
-
-/** The drains of this pod, added up. */
-export interface DrainTotals {
-  count: number;
-  finishedRequests: number;
-  cutRequests: number;
-  handedOverConnections: number;
-  /** Whose clients had not acknowledged the end of their answers when the primary exited. */
-  unacknowledgedConnections: number;
-  longestRequestMs: number;
-  last: (Drain & { worker: number; reason: ExitReason }) | null;
-}
-
-/** Workers that ended before they were ready. */
-export interface FailedStarts {
-  count: number;
-  last: {
-    /** Milliseconds since the epoch. */
-    at: number;
-    worker: number;
-    reason: ExitReason;
-    /** Undefined if nothing was thrown: killed, or timed out. */
-    error: ErrorSummary | undefined;
-    /** May contain text of the app. */
-    failure: string | undefined;
-  } | null;
-}
 
 /** The counters of a snapshot that add up over workers and time. */
 export type Counters = Pick<Snapshot, 'requests' | 'shed' | 'sessionStoreErrors' | 'http' | 'redis'>;
@@ -56,7 +29,7 @@ export function ownCpuSeconds(): CpuSeconds {
 
 export class Totals {
   readonly exitsByReason = new Map<ExitReason, number>();
-  readonly drains: DrainTotals = {
+  readonly drains: DrainTotals & { last: (Drain & { worker: number; reason: ExitReason }) | null } = {
     count: 0,
     finishedRequests: 0,
     cutRequests: 0,
@@ -67,7 +40,7 @@ export class Totals {
   };
   /** Malformed messages of workers, which were dropped. */
   malformedMessages = 0;
-  readonly failedStarts: FailedStarts = { count: 0, last: null };
+  readonly failedStarts: Status['failedStarts'] = { count: 0, last: null };
   /** Counters and histograms of the apps in workers that are gone; a gauge dies with its worker. */
   appMetrics: Promise<AppMetric[]> = Promise.resolve([]);
   /** CPU time of the gone, by the id that they had: a successor goes on counting where they ended. */

@@ -9,7 +9,7 @@ import { styleText } from 'node:util';
 import { Argument, Command, CommanderError, Option } from 'commander';
 import { ConfigError, controlSocketOf, readConfig, readEnvironment } from '../config/config.ts';
 import { CommandError, call, stream } from './client.ts';
-import { type Finding, type Pod, renderFindings, renderFleet, renderSizing, renderStatus, type Status } from './render.ts';
+import { renderFindings, renderFleet, renderSizing, renderStatus } from './render.ts';
 
 /** As in sysexits. */
 const EX_USAGE = 64;
@@ -76,18 +76,18 @@ command('Inspect', 'status', 'print the pool and its workers', ['bosun status --
   .option('--watch', 'refresh every second, with what the dashboard shows')
   .action(async ({ watch, json, ...options }: Common & { watch?: true }) => {
     if (watch) return (await import('./watch.ts')).watchStatus(socketOf(options), json === true);
-    const status = (await call(socketOf(options), 'status')) as Status;
+    const status = await call(socketOf(options), 'status');
     print(json ? JSON.stringify(status) : renderStatus(status));
   });
 
 command('Inspect', 'fleet', "list this deployment's pods (needs Redis)").action(async ({ json, ...options }: Common) => {
-  const fleet = (await call(socketOf(options), 'fleet')) as { pods: Pod[] };
+  const fleet = await call(socketOf(options), 'fleet');
   print(json ? JSON.stringify(fleet) : renderFleet(fleet.pods));
 });
 
 command('Inspect', 'doctor', 'check this deployment; exit code 1 if there is a problem').action(
   async ({ json, ...options }: Common) => {
-    const findings = (await call(socketOf(options), 'doctor')) as Finding[];
+    const findings = await call(socketOf(options), 'doctor');
     print(json ? JSON.stringify(findings) : renderFindings(findings));
     if (findings.some(({ verdict }) => verdict === 'problem')) process.exitCode = 1;
   },
@@ -122,7 +122,7 @@ command('Change', 'restart', 'replace all workers without dropping a request; ex
   .addOption(worker)
   .action(async ({ json, worker, ...options }: Common & { worker?: number }) => {
     const steps = json ? () => undefined : print;
-    const { generation } = (await call(socketOf(options), 'restart', { worker }, steps)) as { generation: number };
+    const { generation } = await call(socketOf(options), 'restart', { worker }, steps);
     const done = worker === undefined ? `generation ${generation} serves` : `worker ${worker} is replaced`;
     print(json ? JSON.stringify({ generation }) : `done: ${done}`);
   });
@@ -134,7 +134,7 @@ command('Change', 'scale <N|auto|max|P%>', 'change the number of workers; exit c
 ])
   .option('--force', 'even if memory does not hold a workable heap for each')
   .action(async (workers: string, { json, force = false, ...options }: Common & { force?: boolean }) => {
-    const result = (await call(socketOf(options), 'scale', { workers, force })) as { reason: string; warnings?: string[] };
+    const result = await call(socketOf(options), 'scale', { workers, force });
     print(json ? JSON.stringify(result) : result.reason);
     if (!json) for (const warning of result.warnings ?? []) process.stderr.write(`bosun: warning: ${warning}\n`);
   });
@@ -146,14 +146,14 @@ for (const [name, summary, done] of [
   command('Change', name, summary, [`bosun ${name} 2`])
     .argument('<N>', 'the worker', workerNumber)
     .action(async (worker: number, { json, ...options }: Common) => {
-      const result = (await call(socketOf(options), name, { worker })) as { worker: number };
+      const result = await call(socketOf(options), name, { worker });
       print(json ? JSON.stringify(result) : `worker ${result.worker} ${done}`);
     });
 }
 
 command('Change', 'policy <NAME>', 'change the balancing policy', ['bosun policy least-connections']).action(
   async (name: string, { json, ...options }: Common) => {
-    const result = (await call(socketOf(options), 'policy', { name })) as { policy: string };
+    const result = await call(socketOf(options), 'policy', { name });
     print(json ? JSON.stringify(result) : `the policy is ${result.policy}`);
   },
 );
@@ -168,10 +168,7 @@ const OTHER_PODS = {
 command('Change', 'broadcast <EVENT> [JSON]', 'send an event to every worker of every pod; exit code 1 if other pods miss it', [
   `bosun broadcast configUpdate '{"greeting":"Ahoy"}'`,
 ]).action(async (event: string, data: string | undefined, { json, ...options }: Common) => {
-  const result = (await call(socketOf(options), 'broadcast', { event, data: parseJson(data) })) as {
-    workers: number;
-    otherPods?: keyof typeof OTHER_PODS;
-  };
+  const result = await call(socketOf(options), 'broadcast', { event, data: parseJson(data) });
   const { workers, otherPods } = result;
   print(json ? JSON.stringify(result) : `sent to ${workers} workers${otherPods === undefined ? '' : OTHER_PODS[otherPods]}`);
   if (otherPods === 'later' || otherPods === 'never') process.exitCode = 1;
@@ -206,12 +203,15 @@ interface Diagnosis extends Common {
   output?: string;
 }
 
-async function diagnose(name: string, { json, worker, seconds, output, ...options }: Diagnosis): Promise<void> {
+async function diagnose(
+  name: 'heap-snapshot' | 'cpu-profile',
+  { json, worker, seconds, output, ...options }: Diagnosis,
+): Promise<void> {
   const parameters = { worker, seconds };
   if (output === '-') return stream(socketOf(options), name, parameters, process.stdout);
   // The worker that writes it may have another working directory.
   const file = output === undefined ? undefined : resolve(output);
-  const result = (await call(socketOf(options), name, { ...parameters, output: file })) as { worker: number; file: string };
+  const result = await call(socketOf(options), name, { ...parameters, output: file });
   print(json ? JSON.stringify(result) : `worker ${result.worker}: ${result.file}`);
 }
 

@@ -5,6 +5,7 @@ import type { IncomingMessage } from 'node:http';
 import { createInterface } from 'node:readline';
 import type { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import type { AnswerLine, CommandName, ParametersOf, ResultOf } from '../protocol/api.ts';
 import { connectTrusted, UntrustedSocketError } from '../protocol/trusted-socket.ts';
 
 const http = process.getBuiltinModule('node:http');
@@ -24,31 +25,24 @@ const EX_NOPERM = 77;
 
 const ENDED = 'the primary ended before it answered';
 
-type Line = { step: string } | { result: unknown } | { error: string };
-
 /** Runs a command in the primary; `onStep` receives a description of each step. @throws CommandError */
-export async function call(
+export async function call<Name extends CommandName>(
   socket: string,
-  command: string,
-  parameters: Record<string, unknown> = {},
+  command: Name,
+  parameters: ParametersOf<Name> = {} as ParametersOf<Name>,
   onStep: (step: string) => void = () => undefined,
-): Promise<unknown> {
+): Promise<ResultOf<Name>> {
   const response = await post(socket, command, parameters);
   for await (const line of linesOf(response)) {
     if ('step' in line) onStep(line.step);
     else if ('error' in line) throw new CommandError(line.error);
-    else return line.result;
+    else return line.result as ResultOf<Name>;
   }
   throw new CommandError(ENDED);
 }
 
 /** Runs a command that answers with bytes, and writes them to `sink`. @throws CommandError */
-export async function stream(
-  socket: string,
-  command: string,
-  parameters: Record<string, unknown>,
-  sink: Writable,
-): Promise<void> {
+export async function stream(socket: string, command: CommandName, parameters: object, sink: Writable): Promise<void> {
   const response = await post(socket, command, { ...parameters, stream: true });
   if (response.headers['content-type'] === 'application/octet-stream') {
     try {
@@ -62,15 +56,15 @@ export async function stream(
   throw new CommandError(ENDED);
 }
 
-async function* linesOf(response: IncomingMessage): AsyncGenerator<Line> {
+async function* linesOf(response: IncomingMessage): AsyncGenerator<AnswerLine> {
   try {
-    for await (const text of createInterface({ input: response })) yield JSON.parse(text) as Line;
+    for await (const text of createInterface({ input: response })) yield JSON.parse(text) as AnswerLine;
   } catch {
     throw new CommandError(ENDED); // the connection broke
   }
 }
 
-async function post(path: string, command: string, parameters: Record<string, unknown>): Promise<IncomingMessage> {
+async function post(path: string, command: CommandName, parameters: object): Promise<IncomingMessage> {
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
   try {
     const socket = await connectTrusted(path);

@@ -8,7 +8,6 @@ import tab from '@bomb.sh/tab/commander';
 import type { Command } from 'commander';
 import { POLICIES } from '../config/variables.ts';
 import { call } from './client.ts';
-import type { Status } from './render.ts';
 
 /** How long the user waits for the numbers of workers. */
 const MAX_WAIT_MS = 500;
@@ -69,7 +68,7 @@ function isFile(words: readonly string[]): boolean {
 /** The workers of the running primary; none where it does not answer at once. */
 async function workerIds(socketOf: (options: { socket?: string }) => string): Promise<number[]> {
   try {
-    const status = call(socketOf({}), 'status') as Promise<Status>;
+    const status = call(socketOf({}), 'status');
     const late = sleep(MAX_WAIT_MS, undefined, { ref: false }).then(() => undefined);
     return (await Promise.race([status, late]))?.workers.map(({ id }) => id) ?? [];
   } catch {

@@ -2,45 +2,8 @@
  * What `bosun` prints: pure functions from what the primary answers to text.
  */
 import { stripVTControlCharacters, styleText } from 'node:util';
+import type { Finding, Peer, Status } from '../protocol/api.ts';
 import type { Detected } from '../resources/sizing.ts';
-
-/** What of `/status` is shown here. */
-export interface Status {
-  version: string;
-  pid: number;
-  state: string;
-  generation: number;
-  uptimeSeconds: number;
-  policy: string;
-  sizing: { reason: string; memory: { heapPerWorkerMb: number | null } };
-  workers: {
-    id: number;
-    pid: number;
-    state: string;
-    generation: number;
-    uptimeSeconds: number;
-    connections: number;
-    inFlight: number;
-    requests: number;
-    responseTimeMs: { p50: number; p99: number };
-    eventLoopUtilization: number;
-    eventLoopDelayMs: number;
-    memory: { rss: number; heapUsed: number };
-    /** The oldest of `waitingForCount`. */
-    waitingFor?: { method: string; path: string; ageMs: number; bytesSent: number }[];
-    waitingForCount?: number;
-  }[];
-  /** `at` is milliseconds since the epoch. */
-  failedStarts?: { count: number; last: { at: number; worker: number; reason: string; failure?: string } | null };
-  restarts: { total: number; byReason: Record<string, number> };
-  drains: {
-    count: number;
-    finishedRequests: number;
-    cutRequests: number;
-    handedOverConnections: number;
-    longestRequestMs: number;
-  };
-}
 
 export function renderStatus(status: Status): string {
   const { version, pid, state, generation, uptimeSeconds, policy, sizing, workers } = status;
@@ -99,24 +62,10 @@ export function endedWorkers({ restarts, drains }: Status): string {
   return `ended workers: ${restarts.total}${reasons.length > 0 ? ` (${reasons.join(', ')})` : ''}; drains: ${drains.count}, ${drains.finishedRequests} requests finished in them, ${drains.cutRequests} cut, ${drains.handedOverConnections} connections handed over, longest ${drains.longestRequestMs} ms`;
 }
 
-/** A pod of the deployment, as `bosun fleet` receives it. */
-export interface Pod {
-  pod: string;
-  version: string;
-  state: string;
-  generation: number;
-  workers: number;
-  wanted: number;
-  requestsPerSecond: number;
-  p99Ms: number;
-  silentSeconds: number;
-  isSelf: boolean;
-}
-
 /** Pods send a heartbeat every second. */
 const MAX_SILENCE_S = 3;
 
-export function renderFleet(pods: readonly Pod[]): string {
+export function renderFleet(pods: readonly Peer[]): string {
   return table([
     heading('pod', 'version', 'state', 'gen', 'workers', 'req/s', 'p99', ''),
     ...pods.map(pod => [
@@ -130,13 +79,6 @@ export function renderFleet(pods: readonly Pod[]): string {
       pod.isSelf ? 'this pod' : pod.silentSeconds > MAX_SILENCE_S ? `silent for ${Math.round(pod.silentSeconds)} s` : '',
     ]),
   ]);
-}
-
-/** A finding of `bosun doctor`. */
-export interface Finding {
-  check: string;
-  verdict: string;
-  detail: string;
 }
 
 export function renderFindings(findings: readonly Finding[]): string {

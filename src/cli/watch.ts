@@ -2,29 +2,15 @@
  * `bosun status --watch`: what the dashboard shows, on a terminal. Polls the primary once a second until Ctrl-C, or until the reader
  * of its output has gone; `renderWatch` is pure.
  */
+
 import { setTimeout as sleep } from 'node:timers/promises';
 import { stripVTControlCharacters } from 'node:util';
+import type { ResultOf, Sample, Status } from '../protocol/api.ts';
 import { call } from './client.ts';
-import { duration, endedWorkers, mebibytes, pendingRequests, type Status, table } from './render.ts';
+import { duration, endedWorkers, mebibytes, pendingRequests, table } from './render.ts';
 
-/** The primary's answer to `watch`: `/status`, and the last seconds and events, the newest last. */
-export interface Watched {
-  status: Status;
-  samples: readonly Sample[];
-  events: readonly { at: number; text: string }[];
-}
-
-/** One second of the pod. */
-export interface Sample {
-  workers: Record<number, [requestsPerSecond: number, utilization: number]>;
-  p50: number;
-  p99: number;
-  memoryBytes: number;
-  limitBytes: number | null;
-  cpus: number;
-  cpuLimit: number;
-  throttled: number | null;
-}
+/** `/status`, and the last seconds and events, the newest last. */
+export type Watched = ResultOf<'watch'>;
 
 export interface Screen {
   columns: number;
@@ -48,7 +34,7 @@ export async function watchStatus(socket: string, json: boolean): Promise<void> 
   });
   if (!json) stdout.write(CLEAR);
   while (!isClosed) {
-    const watched = (await call(socket, 'watch')) as Watched;
+    const watched = await call(socket, 'watch');
     // Drawn over the last screen, line by line: clearing it first would flicker.
     stdout.write(
       json ? `${JSON.stringify(watched.status)}\n` : onScreen(renderWatch(watched, { ...DEFAULT_SCREEN, ...sizeOf(stdout) })),

@@ -4,14 +4,8 @@
 import { type Config, describeRedis, usesRedis } from '../config/config.ts';
 import type { Refusal } from '../pool/generations.ts';
 import type { MemoryView } from '../pool/pool-memory.ts';
+import type { Finding, Sizing } from '../protocol/api.ts';
 import { EXIT_SLACK_MS, type RedisRefusal } from '../protocol/messages.ts';
-import type { Sizing } from '../resources/sizing.ts';
-
-export interface Finding {
-  check: string;
-  verdict: 'ok' | 'warning' | 'problem';
-  detail: string;
-}
 
 export interface Facts {
   config: Config;

@@ -12,6 +12,7 @@ import type { RollingRestart } from '../pool/rolling-restart.ts';
 import type { Settings } from '../pool/settings.ts';
 import type { Supervisor } from '../pool/supervisor.ts';
 import type { WorkerProcess } from '../pool/worker-process.ts';
+import type { CommandName, ResultOf } from '../protocol/api.ts';
 import type { Emit } from '../protocol/events.ts';
 import type { Broadcast, RedisRefusal } from '../protocol/messages.ts';
 import { fileLimit } from '../resources/usage.ts';
@@ -20,7 +21,7 @@ import { type EventBus, OPERATOR } from '../state/event-bus.ts';
 import type { Diagnostics } from './diagnostics.ts';
 import { diagnoseDeployment, type Facts } from './doctor.ts';
 import { rotateKeys } from './rotate-keys.ts';
-import { ControlError, ControlSocket, type Operation, type Parameters } from './socket.ts';
+import { ControlError, ControlSocket, type OnStep, type Parameters, type Streamed } from './socket.ts';
 
 export interface ControlContext {
   pod: () => Pod;
@@ -66,27 +67,30 @@ export async function openControlSocket(path: string, context: ControlContext): 
   }
 }
 
+/** Its parameters are unchecked. A diagnosis returns a Streamed where bytes are wanted. */
+type Operations = {
+  [Name in CommandName]: (parameters: Parameters, onStep: OnStep) => Promise<ResultOf<Name> | Streamed> | ResultOf<Name>;
+};
+
 /** @param socket the control socket itself, through which workers stream */
-function operations(context: ControlContext, socket: () => ControlSocket): Record<string, Operation> {
+function operations(context: ControlContext, socket: () => ControlSocket): Operations {
   const { pod, settings, balancing, supervisor, resizer, diagnostics, restarts, eventBus, history, emit } = context;
 
-  const diagnose =
-    (kind: 'heap-snapshot' | 'cpu-profile'): Operation =>
-    async parameters => {
-      const handle = parameters.worker === undefined ? largestOf(supervisor) : workerOf(supervisor, parameters);
-      const diagnosis = kind === 'heap-snapshot' ? { kind } : { kind, seconds: secondsOf(parameters) };
-      if (parameters.stream === true) {
-        return socket().streamUpload(path => diagnostics.take(handle, diagnosis, { socket: socket().path, path }));
-      }
-      const file = typeof parameters.output === 'string' ? parameters.output : diagnostics.fileFor(handle, diagnosis);
-      await diagnostics.take(handle, diagnosis, { file });
-      return { worker: handle.id, file };
-    };
+  const diagnose = (kind: 'heap-snapshot' | 'cpu-profile') => async (parameters: Parameters) => {
+    const handle = parameters.worker === undefined ? largestOf(supervisor) : workerOf(supervisor, parameters);
+    const diagnosis = kind === 'heap-snapshot' ? { kind } : { kind, seconds: secondsOf(parameters) };
+    if (parameters.stream === true) {
+      return socket().streamUpload(path => diagnostics.take(handle, diagnosis, { socket: socket().path, path }));
+    }
+    const file = typeof parameters.output === 'string' ? parameters.output : diagnostics.fileFor(handle, diagnosis);
+    await diagnostics.take(handle, diagnosis, { file });
+    return { worker: handle.id, file };
+  };
 
   /** Refused during the shutdown, when the operation would never complete. */
   const unlessDraining =
-    (operation: Operation): Operation =>
-    (parameters, onStep) => {
+    <T>(operation: (parameters: Parameters, onStep: OnStep) => T) =>
+    (parameters: Parameters, onStep: OnStep): T => {
       if (pod().state === 'draining') throw new ControlError(409, 'the pod is draining; its workers are about to exit');
       return operation(parameters, onStep);
     };

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Status } from '../cli/render.ts';
+import type { Status } from '../protocol/api.ts';
 import { exact, fullSpeed, type Load, type LoadOptions, pause, type Sink } from './generator.ts';
 import { Recorder, type Run, rounded, type Usage, type WorkerShare } from './result.ts';
 import type { Settings } from './settings.ts';

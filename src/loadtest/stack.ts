@@ -8,8 +8,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { call } from '../cli/client.ts';
-import type { Status } from '../cli/render.ts';
 import { ConfigError, controlSocketOf, type Environment } from '../config/config.ts';
+import type { Status } from '../protocol/api.ts';
 import { get } from './generator.ts';
 import type { Settings } from './settings.ts';
 

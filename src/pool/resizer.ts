@@ -3,10 +3,11 @@
  */
 import type { Config, WorkerCount } from '../config/config.ts';
 import type { LogSource } from '../log/log.ts';
+import type { Sizing } from '../protocol/api.ts';
 import type { Emit } from '../protocol/events.ts';
 import { type Limits, readerBelow, resolveLimits } from '../resources/cgroup.ts';
 import type { NodeOptions } from '../resources/node-options.ts';
-import { type Detected, detect, type Sizing, WORKABLE_HEAP_MIB } from '../resources/sizing.ts';
+import { type Detected, detect, WORKABLE_HEAP_MIB } from '../resources/sizing.ts';
 import { ScaleError, SupersededError } from './enlargement.ts';
 import type { Settings } from './settings.ts';
 import { isInspected, setUpWorkers } from './spawn.ts';

@@ -2,7 +2,7 @@
  * How many of the missing workers may start now, and from when on the pool counts as started. Pure, with the clock passed in
  * (milliseconds, monotonic).
  */
-import type { Sizing } from '../resources/sizing.ts';
+import type { Sizing } from '../protocol/api.ts';
 import type { Failures } from './failures.ts';
 
 /** At the start one worker has the CPUs to itself until it serves, for at most this long, so that the first answer comes sooner. */

@@ -3,11 +3,11 @@
  * One method, `tick`, looks at the world and does the next thing; every event ends in it.
  */
 import type { Config } from '../config/config.ts';
+import type { Sizing } from '../protocol/api.ts';
 import { fingerprintOf } from '../protocol/audience.ts';
 import type { Emit } from '../protocol/events.ts';
 import { type ExitReason, isCrash } from '../protocol/exit.ts';
 import type { ToPrimary } from '../protocol/messages.ts';
-import type { Sizing } from '../resources/sizing.ts';
 import type { Headroom } from '../resources/usage.ts';
 import { Enlargement } from './enlargement.ts';
 import { Failures, type GiveUpReason, isFailedStart } from './failures.ts';

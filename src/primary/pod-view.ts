@@ -4,9 +4,10 @@
 import { createRequire } from 'node:module';
 import { MemorySum } from '../admin/memory-sum.ts';
 import { type Readiness, readiness, type View, whyNotStarted } from '../admin/readiness.ts';
-import { type MemoryFacts, type Pod, type PodState, slowestP99Ms } from '../admin/status.ts';
+import { type Pod, slowestP99Ms } from '../admin/status.ts';
 import type { Totals } from '../admin/totals.ts';
 import type { Pool } from '../pool/pool.ts';
+import type { MemoryStatus, PodState } from '../protocol/api.ts';
 import { readerBelow } from '../resources/cgroup.ts';
 import { memoryUsage, readUsage } from '../resources/usage.ts';
 import type { EventBus } from '../state/event-bus.ts';
@@ -95,7 +96,7 @@ export class PodView {
     return { state: this.state, pool: pool.supervisor, config, isJoined: eventBus.hasBeenConnected, failedStarts };
   }
 
-  #memory(): MemoryFacts {
+  #memory(): MemoryStatus {
     const { handles, memoryView } = this.#context.pool.supervisor;
     const workers = handles.map(({ pid, snapshot }) => ({ pid, rssBytes: snapshot?.memory.rss ?? 0 }));
     const processes = [{ pid: process.pid, rssBytes: memoryUsage().rss }, ...workers];

@@ -1,17 +1,249 @@
 /**
- * What leaves the pod as JSON: `/status`, `/events`, the log.
+ * What leaves the pod as JSON, declared once for those who make it and those who read it: `/status`, `/events`, the control socket, the
+ * heartbeats of the pods.
  */
-import type { Drain } from './messages.ts';
+import type { Policy } from '../config/config.ts';
+import type { ExitReason } from './exit.ts';
+import type { Drain, ErrorSummary, OpenRequest, Snapshot } from './messages.ts';
+
+export type PodState = 'starting' | 'ready' | 'draining';
+export type WorkerState = 'starting' | 'ready' | 'cordoned' | 'draining' | 'exited';
+
+/** The size of the pool, and why: in `/status` and of `bosun sizing --json`. */
+export interface Sizing {
+  /** How many workers to run. */
+  workers: number;
+  /** How many the CPUs or the setting call for, before memory lowered the number. */
+  wanted: number;
+  /** Which limit decided, in which file, and how it was rounded. */
+  reason: string;
+  cpus: {
+    /** In cores; null without a quota. */
+    quota: number | null;
+    /** A count; null where unknown. */
+    cpuset: number | null;
+    /** The smaller of the two. */
+    effective: number;
+    /** The file, or the call, that decided. */
+    source: string;
+  };
+  memory: {
+    /** In bytes; null without a limit. */
+    limitBytes: number | null;
+    source: string | null;
+    /** Passed as --max-old-space-size; null leaves V8's own default. */
+    heapPerWorkerMb: number | null;
+  };
+  /** For the operator: more was requested than there is. */
+  warnings: string[];
+}
+
+/** Of the pod, in bytes. */
+export interface MemoryStatus {
+  /** By all processes; what they share counts once. */
+  usedBytes: number;
+  /** Left below the tightest limit, page cache not counted as used; null where it is unknown. */
+  headroomBytes: number | null;
+  /** Private pages of a worker that has served for a while; null before the first one is ready. */
+  freshWorkerBytes: number | null;
+  /** How a restart would replace a worker now. */
+  restart: 'surge' | 'old-first' | 'refuse';
+}
+
+type Measured = Pick<
+  Snapshot,
+  'connections' | 'load' | 'inFlight' | 'requests' | 'responseTimeMs' | 'eventLoopUtilization' | 'eventLoopDelayMs' | 'memory'
+>;
+
+/** An open request; only operators see its path. */
+export type ShownRequest = Omit<OpenRequest, 'path'> & { path?: string };
+
+export interface WorkerStatus extends Measured {
+  id: number;
+  pid: number;
+  state: WorkerState;
+  generation: number;
+  uptimeSeconds: number;
+  /** The oldest requests that it waits for while it drains. */
+  waitingFor?: ShownRequest[];
+  /** How many there are. */
+  waitingForCount?: number;
+}
 
 /** A worker's drain in `/status` and in the log. */
-export type DrainReport = Omit<Drain, 'closedGracefully'> & {
+export type DrainReport = Omit<Drain, 'closedGracefully' | 'cut'> & {
   /** Connections that the worker closed between two requests. */
   handedOver: number;
+  cut: readonly ShownRequest[];
 };
 
-export function reportOf<D extends Drain>({
-  closedGracefully: handedOver,
-  ...drain
-}: D): Omit<D, 'closedGracefully'> & DrainReport {
+export function reportOf<D extends Drain>({ closedGracefully: handedOver, ...drain }: D) {
   return { ...drain, handedOver };
 }
+
+/** The drains of this pod, added up. */
+export interface DrainTotals {
+  count: number;
+  finishedRequests: number;
+  cutRequests: number;
+  handedOverConnections: number;
+  /** Whose clients had not acknowledged the end of their answers when the primary exited. */
+  unacknowledgedConnections: number;
+  longestRequestMs: number;
+}
+
+/** The last worker that exited before it was ready. */
+export interface FailedStart {
+  /** Milliseconds since the epoch. */
+  at: number;
+  worker: number;
+  reason: ExitReason;
+  /** Undefined if nothing was thrown: killed, or timed out. */
+  error: ErrorSummary | undefined;
+  /** For operators: may contain text of the app. */
+  failure?: string | undefined;
+}
+
+/** `/status`. */
+export interface Status {
+  version: string;
+  pid: number;
+  state: PodState;
+  generation: number;
+  uptimeSeconds: number;
+  policy: Policy;
+  sizing: Sizing;
+  workers: WorkerStatus[];
+  /** All exits, planned ones too. */
+  restarts: { total: number; byReason: { [R in ExitReason]?: number } };
+  drains: DrainTotals & { last: (DrainReport & { worker: number; reason: ExitReason }) | null };
+  failedStarts: { count: number; last: FailedStart | null };
+  rollingRestarts: { success: number; failure: number; refused: number; lastRefused: { at: number; why: string } | null };
+  memory: MemoryStatus;
+  /** Missing while there are none; `message` for operators. */
+  redisRefusals?: { code: string; command: string; count: number; message?: string }[];
+}
+
+/** One second of the pod. */
+export interface Sample {
+  /** Milliseconds since the epoch. */
+  at: number;
+  /** Per worker id: requests per second, event loop utilization from 0 to 1. */
+  workers: Record<number, [requestsPerSecond: number, utilization: number]>;
+  /** Milliseconds: the mean of the workers' medians by their requests, and the slowest worker's p99. */
+  p50: number;
+  p99: number;
+  /** Memory of all processes, shared pages counted once, and the container's limit. */
+  memoryBytes: number;
+  limitBytes: number | null;
+  /** CPUs used by all processes, and what they may use. */
+  cpus: number;
+  cpuLimit: number;
+  /** Seconds per second that the quota withheld CPUs; null where it is unknown. */
+  throttled: number | null;
+}
+
+/** A lifecycle event in words. */
+export interface ShownEvent {
+  /** Milliseconds since the epoch. */
+  at: number;
+  kind:
+    | 'starting'
+    | 'ready'
+    | 'cordoned'
+    | 'draining'
+    | 'exit'
+    | 'resize'
+    | 'restart'
+    | 'restarted'
+    | 'restart-failed'
+    | 'restart-refused'
+    | 'policy'
+    | 'keys';
+  worker?: number;
+  reason?: ExitReason;
+  text: string;
+}
+
+/** The messages of `/events` by their names; `message` has none. */
+export interface StreamedEvents {
+  history: { samples: readonly Sample[]; events: readonly ShownEvent[] };
+  message: Status;
+  sample: Sample;
+  lifecycle: ShownEvent;
+  fleet: readonly Peer[];
+}
+
+/** What a pod publishes about itself once a second. */
+export interface Heartbeat {
+  /** The start of a primary. */
+  origin: string;
+  /** The host name: a pod's, or a container's id. */
+  pod: string;
+  version: string;
+  state: PodState | 'gone';
+  generation: number;
+  /** Workers that serve, and that are wanted. */
+  workers: number;
+  wanted: number;
+  requestsPerSecond: number;
+  /** Of its slowest worker, milliseconds. */
+  p99Ms: number;
+  /** The last change of the session keys that all its workers have read. */
+  keysRead?: string;
+}
+
+/** A pod as another one knows it. */
+export interface Peer extends Heartbeat {
+  /** Since its last heartbeat. */
+  silentSeconds: number;
+  isSelf: boolean;
+}
+
+/** A finding of `bosun doctor`. */
+export interface Finding {
+  check: string;
+  verdict: 'ok' | 'warning' | 'problem';
+  detail: string;
+}
+
+interface DiagnosisFile {
+  worker: number;
+  file: string;
+}
+
+/** The commands of the control socket: what each one takes and returns. With `stream`, a diagnosis answers with bytes instead. */
+export interface Commands {
+  status: (parameters?: object) => Status;
+  /** The last samples and events, the newest last. */
+  watch: (parameters?: object) => { status: Status; samples: readonly Sample[]; events: readonly ShownEvent[] };
+  restart: (parameters: { worker?: number | undefined }) => { generation: number };
+  scale: (parameters: { workers: string; force?: boolean | undefined }) => {
+    workers: number;
+    reason: string;
+    warnings?: string[];
+  };
+  cordon: (parameters: { worker: number }) => { worker: number; state: WorkerState };
+  uncordon: (parameters: { worker: number }) => { worker: number; state: WorkerState };
+  policy: (parameters: { name: string }) => { policy: Policy };
+  /** `otherPods` is missing without Redis; `later`: Redis is unavailable, and the event is stored. */
+  broadcast: (parameters: { event: string; data?: unknown }) => {
+    workers: number;
+    otherPods?: 'sent' | 'later' | 'never' | undefined;
+  };
+  fleet: (parameters?: object) => { pods: readonly Peer[] };
+  'rotate-keys': (parameters?: object) => { keys: number };
+  'heap-snapshot': (parameters: { worker?: number | undefined; output?: string | undefined }) => DiagnosisFile;
+  'cpu-profile': (parameters: {
+    worker?: number | undefined;
+    output?: string | undefined;
+    seconds?: number | undefined;
+  }) => DiagnosisFile;
+  doctor: (parameters?: object) => Finding[];
+}
+export type CommandName = keyof Commands;
+export type ParametersOf<Name extends CommandName> = NonNullable<Parameters<Commands[Name]>[0]>;
+export type ResultOf<Name extends CommandName> = ReturnType<Commands[Name]>;
+
+/** A line of the answer to a command: steps, then the result or an error. `status` is HTTP's. */
+export type AnswerLine = { step: string } | { result: unknown } | { error: string; status: number };

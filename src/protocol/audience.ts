@@ -2,6 +2,7 @@
  * What may be shown to whom. The text of the app (messages, stacks, request paths) may contain secrets: it is shown in the log, on the control
  * socket, and on the admin port if that requires ADMIN_TOKEN. Elsewhere an error is only its class, place and fingerprint.
  */
+import type { ShownRequest } from './api.ts';
 import type { ErrorReport, ErrorSummary, OpenRequest } from './messages.ts';
 
 /** `open`: anyone who can reach the admin port or read the pod's status or Redis. */
@@ -29,8 +30,8 @@ export function fingerprintOf(message: string): string {
   return `#${createHash('sha256').update(message).digest('hex').slice(0, FINGERPRINT_LENGTH)}`;
 }
 
-/** Requests by all that is known of them; without their paths for `open`. */
-export function requestsFor(audience: Audience, requests: readonly OpenRequest[]): Partial<OpenRequest>[] {
+/** Requests, for `open` without their paths. */
+export function requestsFor(audience: Audience, requests: readonly OpenRequest[]): ShownRequest[] {
   if (audience === 'operator') return [...requests];
   return requests.map(({ method, ageMs, bytesSent }) => ({ method, ageMs, bytesSent }));
 }

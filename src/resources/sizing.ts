@@ -5,6 +5,7 @@
 
 import { availableParallelism, totalmem } from 'node:os';
 import type { WorkerCount } from '../config/config.ts';
+import type { Sizing } from '../protocol/api.ts';
 import { type Bound, type Limits, type ReadText, readerBelow, resolveLimits } from './cgroup.ts';
 import { type HeapChoice, heapOption, type NodeOptions, takeHeapChoice } from './node-options.ts';
 
@@ -31,35 +32,6 @@ const MIN_HEAP_MIB = 32;
 export interface Machine {
   cpus: number;
   totalMemoryBytes: number;
-}
-
-/** The `sizing` object of `/status` and of `bosun sizing --json`. */
-export interface Sizing {
-  /** How many workers to run. */
-  workers: number;
-  /** How many the CPUs or the setting call for, before memory lowered the number. */
-  wanted: number;
-  /** Which limit decided, in which file, and how it was rounded. */
-  reason: string;
-  cpus: {
-    /** In cores; null without a quota. */
-    quota: number | null;
-    /** A count; null where unknown. */
-    cpuset: number | null;
-    /** The smaller of the two. */
-    effective: number;
-    /** The file, or the call, that decided. */
-    source: string;
-  };
-  memory: {
-    /** In bytes; null without a limit. */
-    limitBytes: number | null;
-    source: string | null;
-    /** Passed as --max-old-space-size; null leaves V8's own default. */
-    heapPerWorkerMb: number | null;
-  };
-  /** For the operator: more was requested than there is. */
-  warnings: string[];
 }
 
 /** Decides on the number of workers and the heap of each. */

@@ -5,9 +5,10 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { type Config, usesRedis } from '../config/config.ts';
+import type { Heartbeat, Peer } from '../protocol/api.ts';
 import { type Broadcast, KEYS_EVENT, type RedisCounters, type RedisRefusal, type RedisState } from '../protocol/messages.ts';
 import { type Envelope, Receiver, type Retained, type RetainedEvent } from './broadcast.ts';
-import { type Heartbeat, type OwnPod, type Peer, Peers } from './peers.ts';
+import { type OwnPod, Peers } from './peers.ts';
 import type { Channel, PubSub, PubSubListener } from './pubsub.ts';
 import type { RedisClient } from './redis.ts';
 import { redisCounters, redisRefusals } from './redis-health.ts';

@@ -3,27 +3,10 @@
  * nothing is stored. Data of other pods is bounded and made printable here, because terminals and the dashboard show it.
  */
 import { hostname } from 'node:os';
+import type { Heartbeat, Peer } from '../protocol/api.ts';
 import { MalformedError, number, object, oneOf, optional, string } from '../protocol/shapes.ts';
 import { CLOCK_TOLERANCE_MS, ORIGIN } from './broadcast.ts';
 import { printable } from './redis-health.ts';
-
-export interface Heartbeat {
-  /** The start of a primary. */
-  origin: string;
-  /** The host name: a pod's, or a container's id. */
-  pod: string;
-  version: string;
-  state: 'starting' | 'ready' | 'draining' | 'gone';
-  generation: number;
-  /** Workers that serve, and that are wanted. */
-  workers: number;
-  wanted: number;
-  requestsPerSecond: number;
-  /** Of its slowest worker, milliseconds. */
-  p99Ms: number;
-  /** The last change of the session keys that all its workers have read. */
-  keysRead?: string;
-}
 
 /** A heartbeat in transit. A signed one can be replayed, but not with a later number and time. */
 interface SentHeartbeat extends Heartbeat {
@@ -31,12 +14,6 @@ interface SentHeartbeat extends Heartbeat {
   beat?: number;
   /** Milliseconds since the epoch. */
   at?: number;
-}
-
-export interface Peer extends Heartbeat {
-  /** Since its last heartbeat. */
-  silentSeconds: number;
-  isSelf: boolean;
 }
 
 /** This pod now; `requests` counts up since its start. */

@@ -1,7 +1,7 @@
 /**
  * What a container says of its size, and what its pool does.
  */
-import type { Sizing } from '../../src/resources/sizing.ts';
+import type { Sizing } from '../../src/protocol/api.ts';
 import type { App } from './app.ts';
 
 export async function sizingOf(app: App): Promise<Sizing> {

@@ -13,8 +13,11 @@ const MARKS = {
   'restart-failed': 'bad',
 };
 
+/** @type {import("../../protocol/api.ts").Sample[]} */
 let samples = [];
+/** @type {import("../../protocol/api.ts").ShownEvent[]} */
 let events = [];
+/** @type {import("../../protocol/api.ts").Status} */
 let status;
 
 function showStatus() {
