@@ -4,8 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { blocksOf, changesOf, PAGES, shapeOf, stepsOf } from './docs/blocks.ts';
-import { applied, find } from './k8s/manifests.ts';
-import { at, containersOf } from './k8s/rule.ts';
+import { applied, at, containersOf, find } from './k8s/manifests.ts';
 import { problems } from './k8s/schemas.ts';
 
 const ROOT = join(import.meta.dirname, '..');

@@ -25,6 +25,8 @@ test('Redis, the app and the load of make k8s-rollout run as the manifests say',
       assert.match(String(aof), /\nyes/);
       assert.match(String(policy), /\nvolatile-ttl/);
       assert.match(String(bytes), new RegExp(`\n${128 << 20}`));
+      // A rewrite of the append-only file copies up to as much again.
+      assert.ok(Number((await redis.inspect()).HostConfig.Memory) >= 2 * (128 << 20));
       assert.match(String(isProtected), /\nno/);
       assert.match(await redis.output('ls', '/data'), /^appendonlydir/m);
     },
@@ -35,7 +37,7 @@ test('Redis, the app and the load of make k8s-rollout run as the manifests say',
     await app.ready();
     const [, job] = read('load/load.yaml');
     assert.ok(job);
-    // There is no Service here that would turn port 80 into 3000.
+    // Without a Service that maps port 80 to 3000.
     const load = await runPod(manifests, job, { network, env: { URL: 'http://app:3000' } });
     // The rest is what rollout.sh does with it.
     await until(

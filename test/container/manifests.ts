@@ -3,8 +3,7 @@
  * gives it. Its volumes are owned as Kubernetes owns them for its fsGroup.
  */
 import type { StartedNetwork } from 'testcontainers';
-import { find } from '../k8s/manifests.ts';
-import { at, containersOf, listAt, type Manifest } from '../k8s/rule.ts';
+import { at, containersOf, find, listAt, type Manifest } from '../k8s/manifests.ts';
 import { App } from './app.ts';
 import { atEnd, docker, imageId, removeContainerAtEnd, uniqueName } from './engine.ts';
 
@@ -14,11 +13,11 @@ export interface PodOptions {
   alias?: string;
   /** By name and key, as `redis.password`. */
   secrets?: Record<string, string>;
-  /** What wins over the manifest. */
+  /** Overrides the manifest. */
   env?: Record<string, string>;
 }
 
-/** Starts the only container of a workload's pod; the ConfigMap that it names is one of `manifests`. */
+/** Starts the only container of a workload's pod. Its ConfigMap must be one of `manifests`. */
 export async function runPod(manifests: readonly Manifest[], workload: Manifest, options: PodOptions): Promise<App> {
   const { network, alias, secrets = {}, env = {} } = options;
   const pod = at(workload, 'spec.template.spec');
@@ -54,7 +53,7 @@ export async function runPod(manifests: readonly Manifest[], workload: Manifest,
 const pathOf = (container: Manifest, volume: unknown) =>
   listAt(container, 'volumeMounts').find(({ name }) => name === volume)?.mountPath;
 
-/** An empty volume, root's and the group's. */
+/** An empty volume, owned by root and the group. */
 async function volumeFor(image: string, group: unknown): Promise<string> {
   const name = uniqueName();
   atEnd(async () => void (await docker(['volume', 'rm', name])));

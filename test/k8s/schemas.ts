@@ -1,20 +1,20 @@
 /**
- * Manifests against the OpenAPI schemas of Kubernetes, one version at a time: fields that it does not know, values of another type,
- * fields that it requires. The schemas are in ./schemas (`make k8s-schemas` writes them; each file names its source).
+ * Validates manifests against the OpenAPI schemas of one Kubernetes version: unknown fields, wrong types, missing fields. The schemas are
+ * in ./schemas (`make k8s-schemas` writes them; each file names its source).
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Ajv2020 } from 'ajv/dist/2020.js';
-import type { Manifest } from './rule.ts';
+import type { Manifest } from './manifests.ts';
 
 export type Schema = Record<string, unknown>;
-/** Of an object with these fields and no others. */
+/** An object with these fields and no others. */
 export type Definition = Schema & { properties: Record<string, Schema> };
 
 export const FOLDER = join(import.meta.dirname, 'schemas');
 
-/** Oldest first. For 1.35 no package has them. */
-export const VERSIONS = ['1.30', '1.31', '1.32', '1.33', '1.34', '1.36'] as const;
+/** Oldest first. The official client has had no release for 1.31 and 1.35. */
+export const VERSIONS = ['1.30', '1.32', '1.33', '1.34', '1.36'] as const;
 export type Version = (typeof VERSIONS)[number];
 
 /** The definition of each kind that this project uses. */
@@ -31,10 +31,10 @@ export const KINDS: Record<string, string> = {
   'networking.k8s.io/v1 NetworkPolicy': 'V1NetworkPolicy',
 };
 
-/** The Prometheus operator's: no Kubernetes has a schema for them. */
+/** The Prometheus operator's: Kubernetes has no schema for them. */
 export const FOREIGN = ['monitoring.coreos.com/v1 PodMonitor', 'monitoring.coreos.com/v1 PrometheusRule'];
 
-/** What that version of Kubernetes would refuse, a line each; empty for a manifest of a foreign kind. */
+/** What that version of Kubernetes refuses, one line each; empty for a foreign kind. */
 export function problems(manifest: Manifest, version: Version): string[] {
   const kind = `${manifest.apiVersion} ${manifest.kind}`;
   if (FOREIGN.includes(kind)) return [];
@@ -59,7 +59,7 @@ function validatorOf(version: Version): Ajv2020 {
   return made;
 }
 
-/** Of that version: those of the first one, with what each later one has changed. */
+/** The definitions of the first version, with the changes of each later one up to `version`. */
 export function definitionsAt(version: Version): Record<string, Definition> {
   const upTo = VERSIONS.slice(0, VERSIONS.indexOf(version) + 1);
   const { $comment, ...definitions } = Object.assign({}, ...upTo.map(read)) as Record<string, Definition>;
