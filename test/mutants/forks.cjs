@@ -3,9 +3,8 @@
  * Children inherit the active mutant, also where a test gives them an environment of its own; in the first run they leave what they have run
  * (their coverage) in a folder, which the test's process adds to its own.
  */
-const childProcess = require('node:child_process');
+const { ChildProcess } = require('node:child_process');
 const { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } = require('node:fs');
-const { syncBuiltinESMExports } = require('node:module');
 const { tmpdir } = require('node:os');
 const { join } = require('node:path');
 
@@ -13,36 +12,30 @@ const MUTANT = '__STRYKER_ACTIVE_MUTANT__';
 const FOLDER = 'MUTANTS_COVERAGE';
 const SAVE_EVERY_MS = 100;
 const { env } = process;
-const isDryRun = env.STRYKER_DRY_RUN === 'true';
-
-function covered() {
-  return globalThis.__stryker__?.mutantCoverage?.static ?? {};
-}
 
 if (env[FOLDER]) {
   leaveCoverage(env[FOLDER]);
+} else if (env.STRYKER_DRY_RUN === 'true') {
+  const folder = mkdtempSync(join(tmpdir(), 'coverage-'));
+  process.on('exit', () => collectCoverage(folder));
+  passOn({ [FOLDER]: folder, NODE_OPTIONS: `--require ${__filename}` });
 } else {
-  const folder = isDryRun ? mkdtempSync(join(tmpdir(), 'coverage-')) : undefined;
-  if (folder) process.on('exit', () => collectCoverage(folder));
-  passOn(folder ? { [FOLDER]: folder, NODE_OPTIONS: `--require ${__filename}` } : { [MUTANT]: env[MUTANT] });
+  passOn({ [MUTANT]: env[MUTANT] });
 }
 
-/** Gives `added` to every child whose environment is given; the others inherit it. */
+/** Gives `added` to every child, whatever its environment; options of Node.js are appended. */
 function passOn(added) {
-  for (const name of ['spawn', 'execFile', 'fork']) {
-    const original = childProcess[name];
-    childProcess[name] = Object.assign((file, ...rest) => {
-      const options = rest.find(value => value?.constructor === Object);
-      if (options?.env) options.env = { ...options.env, ...added, ...joined(options.env, added) };
-      return original(file, ...rest);
-    }, original);
-  }
-  syncBuiltinESMExports();
-  Object.assign(env, added, joined(env, added));
+  const { spawn } = ChildProcess.prototype;
+  ChildProcess.prototype.spawn = function spawnWithMutant(options) {
+    const given = Object.fromEntries(options.envPairs.map(pair => [pair.split('=', 1)[0], pair]));
+    for (const [name, value] of Object.entries(added))
+      given[name] = name === 'NODE_OPTIONS' && given[name] ? `${given[name]} ${value}` : `${name}=${value}`;
+    return spawn.call(this, { ...options, envPairs: Object.values(given) });
+  };
 }
 
-function joined(given, added) {
-  return added.NODE_OPTIONS && given.NODE_OPTIONS && { NODE_OPTIONS: `${given.NODE_OPTIONS} ${added.NODE_OPTIONS}` };
+function covered() {
+  return globalThis.__stryker__?.mutantCoverage?.static ?? {};
 }
 
 /** Also now and then: many end by SIGKILL. */
@@ -55,7 +48,7 @@ function leaveCoverage(folder) {
     try {
       mkdirSync(folder, { recursive: true });
       writeFileSync(join(folder, `${process.pid}.json`), JSON.stringify(covered()));
-    } catch {} // in a container, or as another user
+    } catch {} // as another user
   };
   process.on('exit', save);
   setInterval(save, SAVE_EVERY_MS).unref();
@@ -63,10 +56,10 @@ function leaveCoverage(folder) {
 
 function collectCoverage(folder) {
   globalThis.__stryker__.mutantCoverage ??= { static: {}, perTest: {} };
+  const { static: own } = globalThis.__stryker__.mutantCoverage;
   for (const file of readdirSync(folder)) {
     const found = JSON.parse(readFileSync(join(folder, file), 'utf8'));
-    for (const [mutant, hits] of Object.entries(found))
-      globalThis.__stryker__.mutantCoverage.static[mutant] = (covered()[mutant] ?? 0) + hits;
+    for (const [mutant, hits] of Object.entries(found)) own[mutant] = (own[mutant] ?? 0) + hits;
   }
   rmSync(folder, { recursive: true, force: true });
 }

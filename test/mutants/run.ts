@@ -1,7 +1,7 @@
 /**
  * Mutation testing with Stryker (make mutants): which small changes of the sources does no test see?
- * Only the unit tests run that import a changed file, themselves or through others, and test files that are named: those of TESTS, and for some
- * sources those of FORKING. FILES, TESTS, SAMPLE, SEED and CONCURRENCY are read from the environment.
+ * Only the unit tests run that import a changed file, themselves or through others, and the test files that TESTS names.
+ * FILES, TESTS, SAMPLE, SEED and CONCURRENCY are read from the environment.
  */
 import { globSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -12,11 +12,6 @@ import { seededRandom } from '../random.ts';
 const ROOT = join(import.meta.dirname, '..', '..');
 const FORKS = join(import.meta.dirname, 'forks.cjs');
 const MUTATED = ['src/pool/*.ts', 'src/balancing/*.ts', 'src/state/*.ts', 'src/worker/server.ts', 'src/worker/connections.ts'];
-
-/** Tests that run these sources in processes of their own. A mutant that they reach takes seconds, not one. */
-const FORKING: Record<string, string[]> = {
-  'src/worker/server.ts': ['drain', 'sigterm', 'slow-client'],
-};
 
 const words = (text: string | undefined) => text?.split(/[\s,]+/).filter(Boolean) ?? [];
 
@@ -64,8 +59,7 @@ const sources = globSync(words(process.env.FILES).length > 0 ? words(process.env
   .filter(file => !file.endsWith('.d.ts'))
   .sort();
 const unit = globSync('test/*.test.ts', { cwd: ROOT }).sort();
-const forking = sources.flatMap(file => FORKING[file] ?? []).map(name => `test/process/${name}.test.ts`);
-const tests = [...new Set([...testsOf(unit, new Set(sources)), ...forking, ...words(process.env.TESTS)])];
+const tests = [...new Set([...testsOf(unit, new Set(sources)), ...words(process.env.TESTS)])];
 if (sources.length === 0 || tests.length === 0) {
   console.error(sources.length === 0 ? 'no such file: FILES' : 'no unit test imports these files: name others with TESTS');
   process.exit(64);
