@@ -59,7 +59,7 @@ function gateUnder(policy: GatedPolicy, ids = [2]) {
     scoreboard,
     report,
     start: () => gate.start(listeners),
-    /** What the listeners were told since the last call. */
+    /** The calls of hold and release since the last time. */
     calls: () => calls.splice(0),
     own: () => scoreboard.read().entries.find(({ id }) => id === 1),
     connect: (count = 1) => {

@@ -16,7 +16,7 @@ const trees: Files[] = readdirSync(fixtures).flatMap(name =>
 );
 const ROUNDS_PER_TREE = 120;
 
-test('damaged files: no exception, the same answer twice, only sane values', () => {
+test('damaged cgroup files cause no exception and only valid limits, the same ones each time', () => {
   const random = seededRandom(0xb05);
   const damages = [randomBytes, truncate, dropLine, repeatLine, swapCharacter, randomNumber];
   for (const files of trees) {
@@ -35,7 +35,7 @@ test('damaged files: no exception, the same answer twice, only sane values', () 
   }
 });
 
-test('hostile files cost bounded time', () => {
+test('hostile cgroup files cost a bounded time', () => {
   const mount = (root: string, point: string) => `1 2 0:3 ${root} ${point} rw - cgroup2 c rw\n`;
   const mounts = (count: number) => Array.from({ length: count }, (_, i) => mount('/', `/m${i}`)).join('');
   const online = '/sys/devices/system/cpu/online';
@@ -83,7 +83,7 @@ test('hostile files cost bounded time', () => {
   assert.deepEqual(named, ['more than 4096 directories; the rest was not read']);
 });
 
-test('names of JavaScript objects are names of nothing', () => {
+test("names of JavaScript's own properties have no effect in cgroup files", () => {
   const line = '1 2 0:3 / /__proto__ rw - cgroup2 c rw\n1 2 0:3 / /x rw - cgroup c rw,constructor';
   const limits = resolve({
     '/proc/self/cgroup': '1:__proto__,constructor:/x\n0::/toString\n',

@@ -45,7 +45,7 @@ function values({ quota, memory, memoryHigh, cpuset }: Limits) {
   };
 }
 
-test('numbers: only what the kernel prints counts', () => {
+test('only numbers that the kernel prints are limits', () => {
   const quotaOf = (text: string) => v2('/', { '/c/cpu.max': text }).quota?.value;
   for (const text of ['50000', '50000 100000', ' 50000\t100000 \r\n', '50000 100000\n\n']) assert.equal(quotaOf(text), 0.5, text);
   for (const text of [
@@ -77,7 +77,7 @@ test('numbers: only what the kernel prints counts', () => {
   }
 });
 
-test('the file that decided is the nearest of equal ones, and every level is kept, leaf first', () => {
+test('of equal limits the nearest decides, and every level is listed, the leaf first', () => {
   const limits = v2('/a/b', { '/c/a/b/cpu.max': 'max 100000', '/c/a/cpu.max': MAX, '/c/cpu.max': '50000 50000' });
   assert.deepEqual(limits.quota, { value: 1, file: '/c/a/cpu.max' });
   const seen = limits.levels.map(({ file, text, value }) => [file, text, value]);
@@ -88,14 +88,14 @@ test('the file that decided is the nearest of equal ones, and every level is kep
   assert.deepEqual(limits.files, ['/c/a/b/cpu.max', '/c/a/cpu.max', '/c/cpu.max']);
 });
 
-test('an unreadable level is named and does not hide the others', () => {
+test('an unreadable level is named, and the limits of the other levels apply', () => {
   const limits = v2('/a', { '/c/a/memory.high': { error: 'EIO' }, '/c/memory.high': '7' });
   assert.deepEqual(limits.memoryHigh, { value: 7, file: '/c/memory.high' });
   assert.deepEqual(limits.skipped, [{ file: '/c/a/memory.high', why: 'cannot be read (EIO)' }]);
   assert.deepEqual(limits.files, ['/c/memory.high']);
 });
 
-test('lines of /proc/self/cgroup: colons, CRLF, spaces, backslashes, (deleted), no newline, garbage', () => {
+test('/proc/self/cgroup is read with colons, CRLF, spaces, backslashes, (deleted), no newline, and malformed lines', () => {
   const quotaAt = (cgroup: string, directory: string) =>
     resolve({ ...V2, '/proc/self/cgroup': cgroup, [`/c${directory}/cpu.max`]: MAX }).quota?.value;
   assert.equal(quotaAt('0::/a:b:/c', '/a:b:/c'), 1);
@@ -110,7 +110,7 @@ test('lines of /proc/self/cgroup: colons, CRLF, spaces, backslashes, (deleted), 
   for (const cgroup of ['0::a\n', '0::/a/..\n']) assert.equal(quotaAt(cgroup, ''), undefined);
 });
 
-test('v1 paths may hold colons, and a named hierarchy is no controller', () => {
+test('cgroup v1 paths may contain colons, and a named hierarchy is not a controller', () => {
   const decoys = `${v1Mount('/', '/s', 'xattr,name=cpu')}1 2 0:9 / /t rw - tmpfs tmpfs rw,cpu\n`;
   const mounts = decoys + v1Mount('/', '/cpu', 'cpu,cpuacct');
   const limits = v1('9:name=cpu:/x\n4:cpu,cpuacct:/a:b/c:cpu:/d\n', mounts, {
@@ -126,7 +126,7 @@ test('v1 paths may hold colons, and a named hierarchy is no controller', () => {
   assert.deepEqual(limits.files, [file, file.replace('quota', 'period')], 'the period is watched, too');
 });
 
-test('a v1 controller without a usable mount stays unknown, whatever cgroup2 says', () => {
+test('a v1 controller without a usable mount stays unknown, whatever limits cgroup2 files have', () => {
   const mounts = v2Mount('/', '/u') + v1Mount('/other', '/cpu', 'cpu') + v1Mount('/', '/memory', 'memory');
   const limits = v1('3:memory:/a\n2:cpu:/a\n0::/a\n', mounts, {
     '/u/a/cpu.max': MAX,
@@ -150,7 +150,7 @@ test('a controller that is not listed with v1 is looked up in cgroup2', () => {
   assert.deepEqual(values(limits), { cpuQuota: null, memoryLimit: 5, memoryHigh: 4, cpusetCount: null });
 });
 
-test('v1: a quota without a period says nothing, and neither a quota below -1', () => {
+test('cgroup v1: a quota without a period, or below -1, is ignored', () => {
   const quotaOf = (files: Files) => v1('1:cpu:/\n', v1Mount('/', '/c', 'cpu'), files);
   assert.equal(quotaOf({ '/c/cpu.cfs_quota_us': '50000' }).quota, null);
   assert.equal(quotaOf({ '/c/cpu.cfs_quota_us': '50000' }).skipped.length, 1);
@@ -158,7 +158,7 @@ test('v1: a quota without a period says nothing, and neither a quota below -1', 
   assert.equal(quotaOf({ '/c/cpu.cfs_quota_us': '-1', '/c/cpu.cfs_period_us': '100000' }).skipped.length, 0);
 });
 
-test('v1 memory: hierarchical limit, nothing above a parent without use_hierarchy', () => {
+test('cgroup v1: the hierarchical memory limit applies, but nothing above a parent without use_hierarchy', () => {
   const files: Files = {
     '/m/a/b/memory.limit_in_bytes': '9223372036854710272',
     '/m/a/b/memory.stat': 'total_hierarchical_memory_limit 1\nhierarchical_memory_limit 4096\r\nhierarchical_memsw_limit 2\n',
@@ -171,7 +171,7 @@ test('v1 memory: hierarchical limit, nothing above a parent without use_hierarch
   assert.equal(limitOf({ '/m/a/b/memory.stat': 'hierarchical_memory_limit 12kb\n' })?.value, 1024);
 });
 
-test('mountinfo: empty fields, a mount point called "-", escapes of several bytes, CRLF, bad lines', () => {
+test('mountinfo is read with empty fields, a mount point called "-", escapes of several bytes, CRLF and malformed lines', () => {
   const quotaAt = (line: string, file: string) =>
     resolve({ '/proc/self/cgroup': '0::/a\\b\n', '/proc/self/mountinfo': line, [file]: MAX }).quota?.value;
   assert.equal(quotaAt('1 2 0:1 / /c rw - cgroup2  rw', '/c/a\\b/cpu.max'), 1, 'no source');
@@ -195,7 +195,7 @@ test('mountinfo: empty fields, a mount point called "-", escapes of several byte
   }
 });
 
-test('several usable mounts: the minimum of all of them', () => {
+test('of several usable mounts the tightest limit applies', () => {
   const mounts = v2Mount('/', '/c') + v2Mount('/a', '/d/e') + v2Mount('/b', '/f');
   const files = {
     '/c/a/b/cpu.max': MAX,
@@ -218,7 +218,7 @@ test('a mount below a mount hides the directories of the outer one', () => {
   assert.equal(quotaWith(v2Mount('/a', '/c/a')), 0.01, 'unless it shows this cgroup itself');
 });
 
-test('the last mount on a mount point covers the others, whatever it is', () => {
+test('the last mount on a mount point hides the others, whatever its type', () => {
   const files = { '/proc/self/cgroup': '0::/\n', '/c/cpu.max': MAX };
   const tmpfs = '1 2 0:9 / /c rw - tmpfs tmpfs rw\n';
   assert.equal(resolve({ ...files, '/proc/self/mountinfo': v2Mount('/', '/c') + tmpfs }).quota, null);
@@ -235,7 +235,7 @@ test('without mountinfo, /sys/fs/cgroup counts only if it is cgroup2 and /proc/s
   assert.equal(resolve({ ...files, ...controllers, '/proc/self/cgroup': '2:cpu:/a\n0::/a\n' }).quota, null, 'v1 stays v1');
 });
 
-test('readerBelow: absent, unreadable, and never outside its folder', t => {
+test('files are read below the given root only; missing files are distinguished from unreadable ones', t => {
   const folder = mkdtempSync(join(tmpdir(), 'bosun-cgroup-'));
   t.after(() => rmSync(folder, { recursive: true }));
   mkdirSync(join(folder, 'root/sub'), { recursive: true });

@@ -23,7 +23,7 @@ function fileOf(name: string, content: string): string {
 }
 
 describe('configuration', () => {
-  test('an empty environment gives the defaults, frozen', () => {
+  test('an empty environment gives the defaults, as a frozen configuration', () => {
     const config = readConfig({});
     assert.ok(Object.isFrozen(config));
     assert.deepEqual(config.workers, { kind: 'auto' });
@@ -32,13 +32,13 @@ describe('configuration', () => {
     assert.equal(config.redisUrl, undefined);
   });
 
-  test('the shutdown delay is for production, unless it is set', () => {
+  test('SHUTDOWN_DELAY_MS defaults to 0 outside production', () => {
     assert.equal(readConfig({}).shutdownDelayMs, 0);
     assert.equal(readConfig({ NODE_ENV: 'production' }).shutdownDelayMs, 5000);
     assert.equal(readConfig({ SHUTDOWN_DELAY_MS: '70' }).shutdownDelayMs, 70);
   });
 
-  test('workers may be auto, max, a share or a number', () => {
+  test('NODE_CLUSTER_WORKERS may be auto, max, a percentage or a number', () => {
     const parse = (text: string) => readConfig({ NODE_CLUSTER_WORKERS: text }).workers;
     assert.deepEqual(parse('max'), { kind: 'max' });
     assert.deepEqual(parse('50%'), { kind: 'share', share: 0.5 });
@@ -55,7 +55,7 @@ describe('configuration', () => {
     });
   }
 
-  test('WEB_CONCURRENCY counts where NODE_CLUSTER_WORKERS is unset, and is named in its own errors', () => {
+  test('WEB_CONCURRENCY applies if NODE_CLUSTER_WORKERS is unset, and its errors name it', () => {
     assert.deepEqual(readConfig({ WEB_CONCURRENCY: '4' }).workers, { kind: 'count', count: 4 });
     assert.deepEqual(readConfig({ WEB_CONCURRENCY: '4', NODE_CLUSTER_WORKERS: '2' }).workers, { kind: 'count', count: 2 });
     assert.match(
@@ -64,7 +64,7 @@ describe('configuration', () => {
     );
   });
 
-  test('all problems come at once, each with name, expectation, value and origin', () => {
+  test('all configuration problems are reported at once, each with name, expectation, value and origin', () => {
     const found = problems({
       PORT: '70000',
       LOG_LEVEL: 'loud',
@@ -81,7 +81,7 @@ describe('configuration', () => {
     );
   });
 
-  test('LOG_REQUESTS is a flag or a share', () => {
+  test('LOG_REQUESTS may be a flag or a percentage', () => {
     const shares = { true: 1, false: 0, '5%': 0.05, '0.5%': 0.005, '100%': 1 };
     for (const [value, share] of Object.entries(shares)) assert.equal(readConfig({ LOG_REQUESTS: value }).logRequests, share);
     for (const value of ['often', '101%', '-5%', '5', '5 %', '%'])
@@ -106,7 +106,7 @@ describe('configuration', () => {
     });
   }
 
-  test('a secret may come from a file, with the line end that editors leave', () => {
+  test('a secret may come from a file, and the line end that editors add is removed', () => {
     const path = fileOf('url', 'redis://user:sesame@redis:6380/2\n');
     const config = readConfig({ REDIS_URL_FILE: path });
     assert.equal(config.redisUrl, 'redis://user:sesame@redis:6380/2');
@@ -114,7 +114,7 @@ describe('configuration', () => {
     assert.deepEqual(readConfig({ SESSION_KEYS_FILE: fileOf('keys', 'new, old\n') }).sessionKeys, ['new', 'old']);
   });
 
-  test('a secret in a file and in a variable, or in a file that is not there, is refused', () => {
+  test('a secret in both a file and a variable, or in a file that does not exist, is refused', () => {
     assert.match(
       String(problems({ SESSION_KEYS: 'a', SESSION_KEYS_FILE: '/x' })[0]),
       /SESSION_KEYS and SESSION_KEYS_FILE are both set/,
@@ -125,7 +125,7 @@ describe('configuration', () => {
     );
   });
 
-  test('the cookie is not named __Host- or __Secure-: the prefix comes with TLS', () => {
+  test('a SESSION_COOKIE with __Host- or __Secure- is refused: the prefix is added over TLS', () => {
     for (const name of ['__Host-sess', '__secure-sess'])
       assert.match(
         String(problems({ SESSION_COOKIE: name })[0]),
@@ -133,7 +133,7 @@ describe('configuration', () => {
       );
   });
 
-  test('values that contradict each other are refused', () => {
+  test('variables that contradict each other are refused', () => {
     assert.match(
       String(problems({ HEADERS_TIMEOUT_MS: '2000', REQUEST_TIMEOUT_MS: '1000' })[0]),
       /HEADERS_TIMEOUT_MS must be at most REQUEST_TIMEOUT_MS/,
@@ -147,7 +147,7 @@ describe('configuration', () => {
     assert.deepEqual(problems({ PORT: '0', ADMIN_PORT: '0' }), []);
   });
 
-  test('host lists take IPv6 in brackets', () => {
+  test('host lists accept IPv6 addresses in brackets', () => {
     const config = readConfig({ REDIS_CLUSTER_NODES: 'a:6379, [::1]:6380' });
     assert.deepEqual(config.redisClusterNodes, [
       { host: 'a', port: 6379 },
@@ -161,13 +161,13 @@ describe('configuration', () => {
 describe('.env', () => {
   fileOf('.env', 'PORT=4100\nHOST=127.0.0.9\nGREETING=hi\n');
 
-  test('adds to the environment outside production; real variables win', () => {
+  test('.env adds to the environment outside production; real variables win', () => {
     const { environment, fromDotenv } = readEnvironment({ PORT: '4200' }, folder);
     assert.deepEqual([environment.PORT, environment.HOST, environment.GREETING], ['4200', '127.0.0.9', 'hi']);
     assert.deepEqual([...fromDotenv].sort(), ['GREETING', 'HOST']);
   });
 
-  test('is not read in production', () => {
+  test('.env is not read in production', () => {
     assert.deepEqual(readEnvironment({ NODE_ENV: 'production' }, folder).environment, { NODE_ENV: 'production' });
   });
 
@@ -182,7 +182,7 @@ describe('.env', () => {
     assert.equal(readEnvironment({ A: 'b' }, other).environment.A, 'b');
   });
 
-  test('is named as the origin of a bad value', () => {
+  test('.env is named as the origin of a bad value', () => {
     fileOf('.env', 'PORT=nine\n');
     const { environment, fromDotenv } = readEnvironment({}, folder);
     assert.throws(() => readConfig(environment, fromDotenv), /PORT must be a port from 0 to 65535, got "nine" \(\.env\)/);
@@ -191,7 +191,7 @@ describe('.env', () => {
 
 const CA_FILE = join(import.meta.dirname, 'fixtures', 'tls', 'ca.crt');
 
-test('the login and the authority of Redis are checked before anything connects', () => {
+test('login and CA of Redis are checked before anything connects', () => {
   const url = 'rediss://a';
   assert.deepEqual(readConfig({ REDIS_CLUSTER_NODES: 'a:1', REDIS_USERNAME: 'u', REDIS_PASSWORD: 'p' }).redisPassword, 'p');
   const said = problems({ REDIS_URL: 'redis://u:secret@a', REDIS_USERNAME: 'u', REDIS_PASSWORD: 'hidden' }).join('\n');

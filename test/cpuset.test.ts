@@ -11,7 +11,7 @@ const V2 = { '/proc/self/mountinfo': '1 2 0:3 / /c rw - cgroup2 c rw\n' };
 const v2 = (path: string, files: Files) => resolve({ ...V2, '/proc/self/cgroup': `0::${path}\n`, ...files });
 const V1 = { '/proc/self/mountinfo': '1 2 0:3 / /c rw - cgroup c rw,cpuset\n', '/proc/self/cgroup': '3:cpuset:/a\n' };
 
-test('the intersection, and the file that explains it', () => {
+test('the CPUs are the intersection of all lists, with the file that decides', () => {
   const boundOf = (allowed: string, effective: Files, online: string) =>
     v2('/a', {
       '/proc/self/status': `Name:\tx\nCpus_allowed:\tff\nCpus_allowed_list:${allowed}\nMems_allowed_list:\t0\n`,
@@ -30,7 +30,7 @@ test('the intersection, and the file that explains it', () => {
   assert.deepEqual(boundOf(' 8-9', { [leaf]: '8-9' }, '0-1').skipped.length, 1);
 });
 
-test('lists are parsed as sets', () => {
+test('CPU lists are parsed as sets', () => {
   const countOf = (list: string) => v2('/', { '/sys/devices/system/cpu/online': list }).cpuset?.value;
   assert.equal(countOf('0-3,2-5,5,9-9,1\n'), 7);
   assert.equal(countOf('9,0-3\n'), 5);
@@ -58,14 +58,14 @@ test('lists are parsed as sets', () => {
   }
 });
 
-test('an absurd range costs nothing and becomes no worker count', () => {
+test('an absurd range of CPUs costs no time and never becomes a worker count', () => {
   const huge = { '/proc/self/status': 'Cpus_allowed_list:\t2-4294967295\n' };
   assert.equal(v2('/', { ...huge, '/sys/devices/system/cpu/online': '0-7' }).cpuset?.value, 6);
   assert.equal(v2('/', huge).cpuset, null);
   assert.equal(v2('/', huge).skipped.length, 1);
 });
 
-test('v1 cpuset: effective_cpus first, then cpus, then the parent', () => {
+test("cgroup v1: the CPU set is effective_cpus, else cpus, else the parent's", () => {
   const boundOf = (files: Files) => resolve({ ...V1, ...files }).cpuset;
   const parent = { '/c/cpuset.effective_cpus': '0-7' };
   assert.equal(boundOf({ ...parent, '/c/a/cpuset.effective_cpus': '0', '/c/a/cpuset.cpus': '0-3' })?.value, 1);

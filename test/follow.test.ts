@@ -14,52 +14,52 @@ describe('following the limits', () => {
   let follower: LimitFollower | undefined;
   afterEach(() => follower?.close());
 
-  /** Follows a root; gives what was told, and the next thing that is. */
+  /** Follows a root; collects the reported limits; `next` resolves with the next ones. */
   function follow(root: FakeRoot, pollMs = 20, read = readerBelow(root.path)) {
     const resolve = () => resolveLimits(read);
-    const told: Limits[] = [];
+    const reported: Limits[] = [];
     let next = Promise.withResolvers<Limits>();
     follower = new LimitFollower(resolve(), {
       root: root.path,
       resolve,
       times: { settleMs: SETTLE_MS, settleFewerCpusMs: SETTLE_FEWER_CPUS_MS, pollMs },
       changed: limits => {
-        told.push(limits);
+        reported.push(limits);
         next.resolve(limits);
         next = Promise.withResolvers();
       },
     });
-    return { told, next: () => next.promise };
+    return { reported, next: () => next.promise };
   }
 
-  test('more CPUs are told once they have lasted', async () => {
+  test('more CPUs are reported once they have lasted for the settling time', async () => {
     const root = new FakeRoot({ cpuMax: '50000 100000' });
-    const { next, told } = follow(root);
+    const { next, reported } = follow(root);
     const changedAt = performance.now();
     root.cpuMax('200000 100000');
     assert.equal((await next()).quota?.value, 2);
     assert.ok(performance.now() - changedAt >= SETTLE_MS - 2);
-    assert.equal(told.length, 1);
+    assert.equal(reported.length, 1);
   });
 
-  test('a moment in which no file can be opened changes nothing', async () => {
+  test('a moment without free file descriptors does not count as a change of the limits', async () => {
     const root = new FakeRoot({ cpuMax: '50000 100000', memoryMax: String(2 ** 30) });
     let looks = 0;
     let isFlooded = false;
-    const { told, next } = follow(root, 10, path => {
+    const { reported, next } = follow(root, 10, path => {
       if (isFlooded) looks++;
       return isFlooded ? { error: 'EMFILE' } : readerBelow(root.path)(path);
     });
     isFlooded = true;
     await sleep(4 * SETTLE_MS);
     assert.ok(looks > 0, 'nobody has looked');
-    assert.deepEqual(told, []);
+    assert.deepEqual(reported, []);
     isFlooded = false;
     root.cpuMax('200000 100000');
     assert.equal((await next()).quota?.value, 2);
   });
 
-  test('fewer CPUs wait longer than more', async () => {
+  test('fewer CPUs are reported later than more', async () => {
     const root = new FakeRoot({ cpuMax: '400000 100000' });
     const { next } = follow(root);
     const changedAt = performance.now();
@@ -68,30 +68,30 @@ describe('following the limits', () => {
     assert.ok(performance.now() - changedAt >= SETTLE_FEWER_CPUS_MS - 2);
   });
 
-  test('a change that is taken back is not told, and a burst is told once, as it ended', async () => {
+  test('a change that is reverted is not reported, and a burst is reported once, as it ended', async () => {
     const root = new FakeRoot({ cpuMax: '100000 100000' });
-    const { told, next } = follow(root);
+    const { reported, next } = follow(root);
     root.cpuMax('300000 100000');
     await sleep(SETTLE_MS / 3);
     root.cpuMax('100000 100000');
     await sleep(SETTLE_MS * 3);
-    assert.deepEqual(told, []);
+    assert.deepEqual(reported, []);
     for (const cores of [2, 3, 4, 5]) {
       root.cpuMax(`${cores}00000 100000`);
       await sleep(5);
     }
     assert.equal((await next()).quota?.value, 5);
-    assert.equal(told.length, 1);
+    assert.equal(reported.length, 1);
   });
 
-  test('a memory limit is told too', async () => {
+  test('a changed memory limit is reported', async () => {
     const root = new FakeRoot({ memoryMax: '536870912' });
     const { next } = follow(root);
     root.memoryMax('268435456');
     assert.equal((await next()).memory?.value, 268435456);
   });
 
-  test('inotify alone notices: the poll would come much later', async () => {
+  test('inotify notices a change long before the poll', async () => {
     const root = new FakeRoot({ cpuMax: '100000 100000' });
     const { next } = follow(root, 600_000);
     await sleep(20); // the watchers are armed in the background
@@ -99,7 +99,7 @@ describe('following the limits', () => {
     assert.equal((await next()).quota?.value, 2);
   });
 
-  test('the poll alone notices what has no events: a file that is replaced', async () => {
+  test('the poll notices a change without events: a file that is replaced', async () => {
     const root = new FakeRoot({ cpuMax: '100000 100000' });
     const { next } = follow(root);
     rmSync(join(root.path, '/sys/fs/cgroup/cpu.max'));
@@ -108,13 +108,13 @@ describe('following the limits', () => {
     assert.equal((await next()).quota?.value, 3);
   });
 
-  test('garbage for a moment changes nothing', async () => {
+  test('a limit file that is malformed for a moment does not count as a change', async () => {
     const root = new FakeRoot({ cpuMax: '100000 100000' });
-    const { told } = follow(root);
+    const { reported } = follow(root);
     root.cpuMax('\u0000\u0001 nonsense');
     await sleep(SETTLE_MS / 3);
     root.cpuMax('100000 100000');
     await sleep(SETTLE_FEWER_CPUS_MS * 1.5);
-    assert.deepEqual(told, []);
+    assert.deepEqual(reported, []);
   });
 });

@@ -141,6 +141,7 @@ test('response-time: connections of a worker more than 2.5 times slower than the
 test('response-time: a slow worker gets a connection when the others have as much to do as it is slower', () => {
   const own = (...others: Load[]) => leaves('response-time', load(0, 250), ...others);
   assert.deepEqual([own(load(0, 50)), own(load(2, 50)), own(load(5, 50))], [true, true, false]);
+  assert.equal(leaves('response-time', load(0, 45), load(1, 20)), false, 'slow only compared with the median of both');
 });
 
 test('response-time: old averages fade, so that a worker without connections is tried again', () => {

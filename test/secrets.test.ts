@@ -58,7 +58,7 @@ describe('what surrounds a secret', () => {
     });
   }
 
-  test('session keys may be given one per line', () => {
+  test('SESSION_KEYS may have one key per line', () => {
     for (const text of ['new\nold\n', 'new\r\nold', 'new,\nold\n', 'new, old', '"new,old"', '\n new \n\n old \n'])
       assert.deepEqual(readConfig({ SESSION_KEYS: text }).sessionKeys, ['new', 'old'], JSON.stringify(text));
   });

@@ -49,20 +49,20 @@ describe('the number of workers', () => {
     });
   }
 
-  test('a share is taken of the effective CPUs, rounded half up, at least 1', () => {
+  test('a percentage of workers is taken of the effective CPUs, rounded half up, at least 1', () => {
     assert.equal(of({ quota: 4 }, { kind: 'share', share: 0.5 }).workers, 2);
     assert.equal(of({ quota: 3 }, { kind: 'share', share: 0.5 }).workers, 2);
     assert.equal(of({ quota: 1 }, { kind: 'share', share: 0.1 }).workers, 1);
   });
 
-  test('a number is taken as it is, with a warning above the CPUs', () => {
+  test('a number of workers is used unchanged, with a warning above the CPUs', () => {
     const sizing = of({ quota: 2 }, { kind: 'count', count: 5 });
     assert.equal(sizing.workers, 5);
     assert.match(sizing.warnings.join(), /5 workers on 2 CPUs/);
     assert.deepEqual(of({ quota: 2 }, { kind: 'count', count: 2 }).warnings, []);
   });
 
-  test('without any file the machine decides', () => {
+  test("without any cgroup file the machine's CPUs and memory decide", () => {
     const { workers, cpus } = of({});
     assert.equal(workers, 8);
     assert.deepEqual(cpus, { quota: null, cpuset: null, effective: 8, source: 'os.availableParallelism()' });
@@ -70,14 +70,14 @@ describe('the number of workers', () => {
 });
 
 describe('memory', () => {
-  test('lowers auto until each worker has a workable heap, and says so', () => {
+  test('auto is lowered for memory until each worker has a workable heap, and the reason shows it', () => {
     const sizing = of({ quota: 4, memoryMib: 256 });
     assert.deepEqual([sizing.wanted, sizing.workers], [4, 1]);
     assert.match(sizing.reason, /lowered from 4 for memory: 256 MiB \(\/memory\.max\)/);
     assert.ok((sizing.memory.heapPerWorkerMb ?? 0) >= 64);
   });
 
-  test('never lowers max or a number: it warns', () => {
+  test('max and a number of workers are never lowered for memory, but cause a warning', () => {
     for (const requested of [{ kind: 'max' }, { kind: 'count', count: 4 }] as const) {
       const sizing = of({ quota: 4, memoryMib: 256 }, requested);
       assert.equal(sizing.workers, 4);
@@ -93,7 +93,7 @@ describe('memory', () => {
     }
   });
 
-  test('auto leaves room for one more worker during a replacement', () => {
+  test('auto leaves memory for one more worker during a replacement', () => {
     for (const memoryMib of [256, 384, 480, 512, 1024, 4096, 16384]) {
       const { workers, memory } = of({ quota: 8, memoryMib });
       // Of each worker's share three quarters are its heap, with the young generation.
@@ -103,22 +103,22 @@ describe('memory', () => {
     }
   });
 
-  test('with more workers than fit, a workable heap comes before that room', () => {
+  test('if more workers run than fit, a workable heap comes before memory for one more', () => {
     assert.equal(of({ quota: 2, memoryMib: 480 }, { kind: 'count', count: 3 }).memory.heapPerWorkerMb, 64);
   });
 
-  test('memory.high counts where it is the smaller one', () => {
+  test('memory.high sizes the heap if it is smaller than memory.max', () => {
     const { memory, workers } = of({ quota: 4, memoryMib: 4096, highMib: 256 });
     assert.equal(workers, 1);
     assert.equal(memory.limitBytes, 4096 * MIB, 'the limit that is shown stays the limit');
   });
 
-  test('no limit, a limit of 0 and a limit above the machine leave V8 alone', () => {
+  test("without a memory limit, or with one of 0 or above the machine's memory, V8's default heap stays", () => {
     for (const given of [{}, { memoryMib: 0 }, { memoryMib: 1024 * 1024 }])
       assert.equal(of({ quota: 2, ...given }).memory.heapPerWorkerMb, null);
   });
 
-  test('a heap that the user set wins, and the reason says so', () => {
+  test('a heap that the user has set wins, and the reason shows it', () => {
     const bySize = of({ quota: 2, memoryMib: 1024 }, AUTO, { sizeMb: 300 });
     assert.equal(bySize.memory.heapPerWorkerMb, 300);
     assert.match(bySize.reason, /heap as set in NODE_OPTIONS/);

@@ -42,7 +42,7 @@ const noFiles = {
   memoryPressure: null,
 };
 
-test('cgroup v2: throttling, pressure, memory events', () => {
+test('cgroup v2: throttling, pressure and memory events are read', () => {
   assert.deepEqual(usageOf(V2), {
     throttledSeconds: 2.5,
     parentThrottledSeconds: 0.75,
@@ -54,7 +54,7 @@ test('cgroup v2: throttling, pressure, memory events', () => {
   });
 });
 
-test('cgroup v1: nanoseconds, oom_control, no pressure of the host', () => {
+test("cgroup v1: throttling is in nanoseconds, OOM kills come from oom_control, and the host's pressure is not reported", () => {
   const usage = usageOf({
     '/proc/self/cgroup': '2:cpu,cpuacct:/x\n1:memory:/x\n0::/x\n',
     '/proc/self/mountinfo': '1 2 0:3 /x /cpu rw - cgroup c rw,cpu,cpuacct\n1 2 0:4 /x /m rw - cgroup c rw,memory\n',
@@ -77,7 +77,7 @@ test('cgroup v1: nanoseconds, oom_control, no pressure of the host', () => {
   });
 });
 
-test('hybrid: pressure comes from the unified tree of this process', () => {
+test('hybrid cgroups: pressure comes from the unified tree of this process', () => {
   const { usage } = resolveLimits(
     readerOf({
       '/proc/self/cgroup': '2:cpu:/x\n0::/y\n',
@@ -94,7 +94,7 @@ test('hybrid: pressure comes from the unified tree of this process', () => {
   assert.equal(resolveLimits(readerOf(elsewhere)).usage.cpuPressure, null, 'not in that tree: not the pressure of its root');
 });
 
-test('a leaf without the controller: the counters of the nearest level that has it', () => {
+test('a leaf without the controller has the counters of the nearest level with it', () => {
   const files = {
     ...V2,
     '/proc/self/cgroup': '0::/a/init\n',
@@ -106,14 +106,14 @@ test('a leaf without the controller: the counters of the nearest level that has 
   assert.equal(usage.cpuPressure, '/c/a/init/cpu.pressure');
 });
 
-test('a leaf without any limit file: its own counters, if they are there', () => {
+test('a leaf without any limit file has its own counters, if there are any', () => {
   const { usage } = resolveLimits(
     readerOf({ ...V2, '/proc/self/cgroup': '0::/\n', '/c/cpu.stat': '', '/c/cpu.pressure': { error: 'EIO' } }),
   );
   assert.deepEqual(usage, { ...noFiles, cpuStat: '/c/cpu.stat' });
 });
 
-test('nothing known is null, and so is garbage', () => {
+test('unknown and malformed usage is null', () => {
   assert.deepEqual(resolveLimits(() => undefined).usage, noFiles);
   assert.deepEqual(
     readUsage(() => 'throttled_usec 5\n', noFiles),
@@ -138,11 +138,11 @@ test('nothing known is null, and so is garbage', () => {
   assert.equal(usageOf({ ...V2, '/c/a/cpu.stat': 'usage_usec 9\n' }).parentThrottledSeconds, null, 'own part unknown');
 });
 
-test('throttling by parents never goes below 0: the two clocks differ', () => {
+test('throttling by parents is never below 0, though the two clocks differ', () => {
   assert.equal(usageOf({ ...V2, '/c/a/cpu.stat.local': 'throttled_usec 2400000\n' }).parentThrottledSeconds, 0);
 });
 
-test('a poll notices each change once, in every file, and a file that is gone', t => {
+test('a poll of the limit files notices each change once, and a file that was removed', t => {
   const folder = mkdtempSync(join(tmpdir(), 'bosun-poll-'));
   t.after(() => rmSync(folder, { recursive: true }));
   const [a, b] = [join(folder, 'a'), join(folder, 'b')];
@@ -164,13 +164,13 @@ test('a poll notices each change once, in every file, and a file that is gone', 
   rmSync(a);
   using stale = new Poll([a, b]);
   assert.equal(stale.changed(), true);
-  assert.equal(stale.changed(), true, 'until it is made anew');
+  assert.equal(stale.changed(), true, 'until it is created again');
 
   using unreadable = new Poll([folder]);
   assert.equal(unreadable.changed(), true, 'reading a directory fails, as does a limit file of a removed cgroup');
 });
 
-test('a poll holds one descriptor per file and gives all back', t => {
+test('a poll of the limit files holds one descriptor per file and closes all', t => {
   const folder = mkdtempSync(join(tmpdir(), 'bosun-poll-'));
   t.after(() => rmSync(folder, { recursive: true }));
   const file = join(folder, 'a');

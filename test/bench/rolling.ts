@@ -59,7 +59,7 @@ function requestOnce(port: number, path: string, tally: Tally, body = ''): Promi
 }
 
 /**
- * A keep-alive connection at full speed, or with pauses of random length, opened anew where an answer ends it; latencies are kept with the
+ * A keep-alive connection at full speed, or with pauses of random length, reopened if a response ends it; latencies are kept with the
  * time at which they were seen.
  * (Not autocannon: it asks again in silence what a connection that ended has left unanswered, and from then on takes each answer for
  * the one to the request before it, so that its latencies grow with every connection that the server ends.)

@@ -20,7 +20,7 @@ const start = async (policy: string, env: Record<string, string> = {}) => {
 
 describe('connections', { concurrency: 2 }, () => {
   for (const policy of GATED) {
-    test(`are spread evenly over the workers by ${policy}, and each one's share is shown`, async () => {
+    test(`connections are spread evenly over the workers by ${policy}, and each worker's share is reported`, async () => {
       const { kit, port } = await start(policy, { NODE_CLUSTER_WORKERS: '4' });
       let [attempts, difference] = [0, Number.POSITIVE_INFINITY];
       // A worker that a busy machine has made slow gets fewer, and rightly so with response-time: not every time.
@@ -42,7 +42,7 @@ describe('connections', { concurrency: 2 }, () => {
       assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
     });
 
-    test(`do not wait behind a blocked worker with ${policy}, though it has the fewest`, async () => {
+    test(`connections do not wait behind a blocked worker with ${policy}, even if it has the fewest`, async () => {
       const { kit, port } = await start(policy);
       const pids = (await kit.status()).workers.map(({ pid }) => pid);
       // All idle connections go to the other one: by its load the blocked one should get whatever comes.
@@ -65,7 +65,7 @@ describe('connections', { concurrency: 2 }, () => {
   }
 
   for (const policy of BY_SOCKETS) {
-    test(`are not lost in rolls, cordons, resizes and kills with ${policy}, but for the open requests of the killed`, async () => {
+    test(`no connection is lost in restarts, cordons, resizes and kills with ${policy}, except open requests of killed workers`, async () => {
       const { kit, port, socket } = await startOperated({ app: 'koa.mjs', env: { NODE_CLUSTER_SCHED_POLICY: policy } });
       const loads = [keepAliveLoad(port), freshLoad(port, { everyMs: 5 })];
       const more = () => Promise.all(loads.map(load => load.answered(load.result.answered + 30)));
@@ -100,7 +100,7 @@ describe('connections', { concurrency: 2 }, () => {
       assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
     });
 
-    test(`wait for the next worker when the only one is killed with ${policy}`, async () => {
+    test(`connections wait for the next worker if the only one is killed with ${policy}`, async () => {
       const { kit, port } = await start(policy, { NODE_CLUSTER_WORKERS: '1' });
       const [{ pid = 0 } = {}] = (await kit.status()).workers;
       process.kill(pid, 'SIGKILL');
@@ -111,7 +111,7 @@ describe('connections', { concurrency: 2 }, () => {
   }
 
   for (const policy of ['reuseport', 'least-connections']) {
-    test(`queued while every worker is frozen are served by the ones that live on after a SIGKILL with ${policy}`, async () => {
+    test(`connections queued while every worker is frozen are served by the survivors of a SIGKILL with ${policy}`, async () => {
       const { kit, port } = await start(policy);
       const [killed = 0, other = 0] = (await kit.status()).workers.map(({ pid }) => pid);
       for (const pid of [killed, other]) process.kill(pid, 'SIGSTOP');
@@ -145,14 +145,14 @@ describe('connections', { concurrency: 2 }, () => {
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });
 
-  test('all go to the only worker', async () => {
+  test('all connections go to the only worker', async () => {
     for (const policy of GATED) {
       const { port } = await start(policy, { NODE_CLUSTER_WORKERS: '1' });
       for (let count = 0; count < 20; count++) assert.equal((await request(port, '/')).status, 200);
     }
   });
 
-  test('on which a worker sits are given back when REBALANCE_KEEPALIVE says so, and no request is lost', async () => {
+  test('with REBALANCE_KEEPALIVE a worker ends excess keep-alive connections, and no request is lost', async () => {
     const env = { NODE_CLUSTER_SCHED_POLICY: 'least-connections', REBALANCE_KEEPALIVE: 'true' };
     const { kit, port, bosun } = await startOperated({ app: 'koa.mjs', env });
     await bosun('cordon', '1');

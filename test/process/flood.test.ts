@@ -19,7 +19,7 @@ const REPORTS_MS = 3000;
 
 describe('a flood of connections', { concurrency: 2 }, () => {
   for (const policy of SOAKS ? ALL_POLICIES : ['least-connections', 'rr']) {
-    test(`ends no worker, and when it is over all are served, policy ${policy}`, async () => {
+    test(`a flood of connections ends no worker, and all are served once it is over, policy ${policy}`, async () => {
       const limited = `ulimit -n ${OPEN_FILES}; exec "${process.execPath}" "${join(ROOT, 'src', 'main.ts')}"`;
       const env = { NODE_CLUSTER_SCHED_POLICY: policy };
       const kit = await startKit({ app: 'koa.mjs', command: ['/bin/sh', '-c', limited], env });
