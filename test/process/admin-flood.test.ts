@@ -15,7 +15,7 @@ const OPEN_FILES = 300;
 const IDLE = 300;
 const STREAMS = 100;
 
-test('with hundreds of idle connections and event streams the admin port answers probes and workers can be forked', async () => {
+test('with hundreds of idle connections and event streams the admin port answers probes, and workers can be forked', async () => {
   const limited = `ulimit -n ${OPEN_FILES}; exec "${process.execPath}" "${join(ROOT, 'src', 'main.ts')}"`;
   const { kit, bosun, socket } = await startOperated({ app: 'koa.mjs', command: ['/bin/sh', '-c', limited] });
   const streams = await Promise.all(Array.from({ length: STREAMS }, () => RawClient.open(kit.adminPort)));

@@ -11,7 +11,7 @@ import { shapeOf } from './shape.ts';
 const CONCURRENCY = 3;
 
 describe('the admin port', { concurrency: CONCURRENCY }, () => {
-  test('answers GET on its paths, with or without a query, and nothing else', async () => {
+  test('the admin port answers GET on its paths, with or without a query, and nothing else', async () => {
     const kit = await startKit({ app: 'koa.mjs' });
     await kit.ready();
     for (const path of ['/livez', '/readyz', '/startupz', '/metrics', '/status']) {
@@ -27,7 +27,7 @@ describe('the admin port', { concurrency: CONCURRENCY }, () => {
     }
   });
 
-  test('32 /readyz and /startupz say why not while workers start, and /livez says yes', async () => {
+  test('while workers start /readyz and /startupz answer 503 with the reason, and /livez answers 200 (case 32)', async () => {
     const kit = await startKit({ app: 'never-ready.mjs' });
     await kit.event('admin.listening');
     assert.equal((await kit.probe('/livez')).status, 200);
@@ -143,7 +143,7 @@ describe('the admin port', { concurrency: CONCURRENCY }, () => {
     assert.doesNotMatch(kit.transcript(), /s3cret-key/);
   });
 
-  test('is off with ADMIN_PORT=0, and SIGTERM still drains', async () => {
+  test('ADMIN_PORT=0 switches the admin port off, and SIGTERM still drains', async () => {
     const kit = await startKit({ app: 'koa.mjs', env: { ADMIN_PORT: '0' } });
     const { port } = await kit.ready();
     await using client = await RawClient.open(port);

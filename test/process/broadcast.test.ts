@@ -19,7 +19,7 @@ interface Account {
 }
 
 describe('events within a pod', { concurrency: 3 }, () => {
-  test('one that is too large is refused where it is sent, with what is allowed, and nothing else is lost', async () => {
+  test('a broadcast that is too large is refused in its sender, with the limit, and no other one is lost', async () => {
     const { kit, port, bosun } = await startOperated({ app: 'broadcasts.ts' });
     assert.equal((await request(port, '/send?bytes=300000')).status, 500);
     const { code, stdout, stderr } = await bosun('broadcast', 'x'.repeat(300));
@@ -33,7 +33,7 @@ describe('events within a pod', { concurrency: 3 }, () => {
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });
 
-  test('a worker that does not read takes a bounded share of memory, its losses are counted, and the others hear everything', async () => {
+  test('broadcasts to a worker that does not read use bounded memory and are counted as dropped, and the other workers receive all', async () => {
     // However long it is frozen on a busy machine, nobody replaces it.
     const env = { NODE_CLUSTER_SCHED_POLICY: 'none', WORKER_HEARTBEAT_TIMEOUT_MS: '0' };
     const kit = await startKit({ app: 'broadcasts.ts', env });
@@ -71,7 +71,7 @@ describe('events within a pod', { concurrency: 3 }, () => {
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });
 
-  test('configUpdate changes every worker, and those that start later; null takes it back', async () => {
+  test('configUpdate reaches every worker and those that start later, until null removes it', async () => {
     const operated = await startOperated();
     const { kit, bosun } = operated;
     await greet(operated, 'Hello');

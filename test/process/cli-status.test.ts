@@ -19,7 +19,7 @@ import { shapeOf } from './shape.ts';
 const CONCURRENCY = 4;
 
 describe('bosun status', { concurrency: CONCURRENCY }, () => {
-  test('shows the pool', async () => {
+  test('bosun status shows the pool', async () => {
     const { kit, port, bosun } = await startOperated({
       app: 'koa.mjs',
       env: { SIZING_ROOT: smallContainer().path, NODE_CLUSTER_SCHED_POLICY: 'rr' },
@@ -44,7 +44,7 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
     });
   });
 
-  test('gives with --json what /status gives, in the shape of the contract', async () => {
+  test('bosun status --json prints what /status returns, in the shape of the contract', async () => {
     const { kit, bosun } = await startOperated({ app: 'koa.mjs' });
     const { code, stdout } = await bosun('status', '--json');
     assert.equal(code, 0);
@@ -96,7 +96,7 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
     }
   });
 
-  test('--watch shows it again every second until Ctrl-C', async () => {
+  test('bosun status --watch prints the pool every second until Ctrl-C', async () => {
     const { kit, start } = await startOperated({ app: 'koa.mjs' });
     const [text, json] = [start('status', '--watch'), start('status', '--watch', '--json')];
     // biome-ignore lint/suspicious/noControlCharactersInRegex: what clears a terminal
@@ -116,7 +116,7 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
     assert.equal((await kit.status()).state, 'ready');
   });
 
-  test('--watch shows load, CPU, memory and what happens to the pool, without an admin port too, as long as it is read', async () => {
+  test('bosun status --watch shows load, CPU, memory and events of the pool, without an admin port too, until its output closes', async () => {
     const { kit, port, start, bosun } = await startOperated({
       app: 'koa.mjs',
       env: { ADMIN_PORT: '0', SIZING_ROOT: smallContainer().path },
@@ -143,7 +143,7 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual([(await watching.ended).code, watching.stderr], [0, '']);
   });
 
-  test('finds the primary by PORT, by CONTROL_SOCKET and by .env', async () => {
+  test('bosun finds the primary by PORT, by CONTROL_SOCKET and by .env', async () => {
     const [folder, port] = [temporaryFolder(), await freePort()];
     const env = { PORT: String(port), TMPDIR: folder };
     const kit = await startKit({ app: 'koa.mjs', env });
@@ -162,7 +162,7 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
 });
 
 describe('bosun restart', { concurrency: CONCURRENCY }, () => {
-  test('prints each step, the new worker always first', async () => {
+  test('bosun restart prints each step, and always starts the new worker first', async () => {
     const { kit, bosun } = await startOperated({ app: 'koa.mjs' });
     const before = kit.workerPids;
     const { code, stderr, stdout } = await bosun('restart');
@@ -184,7 +184,7 @@ describe('bosun restart', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual([json.code, json.stderr, json.stdout], [0, '', '{"generation":3}\n']);
   });
 
-  test('--worker N replaces that one only', async () => {
+  test('bosun restart --worker N replaces only that worker', async () => {
     const { kit, bosun } = await startOperated({ app: 'koa.mjs' });
     const [first, second] = (await kit.status()).workers;
     const { code, stdout } = await bosun('restart', '--worker', '2');

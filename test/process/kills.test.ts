@@ -27,7 +27,7 @@ async function whole(kit: Kit, without: ReadonlySet<number>): Promise<void> {
 
 // Not rr: a client whose connection was being handed to the killed worker hangs there (docs/limits.md).
 for (const policy of ['none', 'least-connections']) {
-  test(`15 a worker killed by SIGKILL every second takes nothing with it but what was open on it (${policy})`, async t => {
+  test(`a worker killed by SIGKILL every second loses only the requests open on it (case 15), policy ${policy}`, async t => {
     const kit = await startKit({
       app: 'koa.mjs',
       env: { NODE_CLUSTER_SCHED_POLICY: policy, PORT: String(await freePort()), RESTART_INTENSITY: String(KILLS) },

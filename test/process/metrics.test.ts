@@ -65,7 +65,7 @@ test(`no counter goes down over ${KILLS} killed workers, and every answered requ
   assert.equal(before.samples.get('bosun_worker_exits_total{reason="killed"}'), KILLS);
 });
 
-test('every process shows what it uses, and a stopped worker shows how old its word is', async () => {
+test('/metrics has CPU, memory and descriptors of every process, and the age of the last snapshot of a stopped worker', async () => {
   const kit = await startKit();
   await kit.ready();
   const { workers } = await kit.statusWhere(status => status.workers.every(({ pid }) => pid > 0));

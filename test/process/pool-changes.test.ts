@@ -15,7 +15,7 @@ import { rewriteApp, writtenApp } from './written-app.ts';
 const CONCURRENCY = 3;
 
 describe('a pool', { concurrency: CONCURRENCY }, () => {
-  test('whose system refuses to start a worker tries again, and is whole when that can be', async () => {
+  test('a pool retries when the system refuses to start a worker, and is complete once it can', async () => {
     const program = join(temporaryFolder(), 'node');
     copyFileSync(process.execPath, program);
     chmodSync(program, 0o755);
@@ -39,7 +39,7 @@ describe('a pool', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });
 
-  test('that is made smaller while it starts is ready with those that serve', async () => {
+  test('a pool that is scaled down while it starts is ready with the workers that serve', async () => {
     const app = appThat('if (kit.workerId === 3) await new Promise(() => {});');
     const kit = await startKit({ env: { APP_MODULE: app, NODE_CLUSTER_WORKERS: '3' } });
     for (const id of [1, 2]) await kit.event('worker.ready', ({ worker }) => worker === id);
@@ -49,7 +49,7 @@ describe('a pool', { concurrency: CONCURRENCY }, () => {
     assert.equal((await kit.probe('/readyz')).status, 200);
   });
 
-  test('that is made smaller keeps the worker that serves, and not the one that does not', async () => {
+  test('a pool that is scaled down keeps the worker that serves instead of the one that does not', async () => {
     const { kit, port, bosun } = await startOperated({ app: 'koa.mjs' });
     const serving = Number((await kit.event('worker.ready', ({ worker }) => worker === 2)).workerPid);
     assert.equal((await bosun('cordon', '1')).code, 0);
@@ -61,7 +61,7 @@ describe('a pool', { concurrency: CONCURRENCY }, () => {
 });
 
 describe('a worker that drains', { concurrency: CONCURRENCY }, () => {
-  test('and throws keeps its deadline, and has not crashed', async () => {
+  test('a draining worker that throws keeps its deadline, and does not count as crashed', async () => {
     const app = appThat("kit.draining.addEventListener('abort', () => setImmediate(() => { throw new Error('as it goes'); }));");
     const { kit, port } = await startOperated({ env: { APP_MODULE: app, RESTART_INTENSITY: '1' } });
     await using client = await RawClient.open(port);
@@ -76,7 +76,7 @@ describe('a worker that drains', { concurrency: CONCURRENCY }, () => {
 });
 
 describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
-  test('replaces a worker, too, that is about to replace another one', async () => {
+  test('a rolling restart also replaces a worker that is about to replace another one', async () => {
     const { kit, start } = await startOperated({ env: { APP_MODULE: appThat('await sleep(1500);') } });
     const one = start('restart', '--worker', '1');
     await one.printed(/^starting worker 3/m);
@@ -91,7 +91,7 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
     );
   });
 
-  test('has failed where the old worker goes by itself and the new one does not come up', async () => {
+  test('a rolling restart fails if the old worker exits by itself and the new one does not start', async () => {
     const app = appThat();
     const { kit, start } = await startOperated({
       env: { APP_MODULE: app, NODE_CLUSTER_WORKERS: '1', RESTART_INTENSITY: '1000' },
@@ -108,7 +108,7 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
     assert.equal((await kit.event('pool.restart-failed')).generation, 1);
   });
 
-  test('has failed where no worker is up', async () => {
+  test('a rolling restart fails if no worker serves', async () => {
     const app = appThat();
     const { kit, bosun } = await startOperated({
       env: { APP_MODULE: app, NODE_CLUSTER_WORKERS: '1', RESTART_INTENSITY: '1000' },

@@ -18,12 +18,12 @@ const WORKERS = 2;
 const PATIENCE_MS = 40_000;
 
 describe('a worker is recycled, the new one first and nothing lost', { concurrency: CONCURRENCY }, () => {
-  test('after WORKER_MAX_REQUESTS', async () => {
+  test('a worker is recycled after WORKER_MAX_REQUESTS, its successor first, and no request is lost', async () => {
     const kit = await startKit({ app: 'koa.mjs', env: { WORKER_MAX_REQUESTS: '100' } });
     await recycles(kit, 'recycled-requests', 3);
   });
 
-  test('after a number of its own with WORKER_MAX_REQUESTS_JITTER', async () => {
+  test('WORKER_MAX_REQUESTS_JITTER gives each worker its own number of requests before it is recycled', async () => {
     // Each draws from a million: none is through after some hundred, but in one run of some thousand.
     const kit = await startKit({ app: 'koa.mjs', env: { WORKER_MAX_REQUESTS: '1', WORKER_MAX_REQUESTS_JITTER: '1000000' } });
     const { port } = await kit.ready();
@@ -34,7 +34,7 @@ describe('a worker is recycled, the new one first and nothing lost', { concurren
     assert.deepEqual(kit.all('worker.replace'), []);
   });
 
-  test('above WORKER_MAX_RSS_MB', async () => {
+  test('a worker above WORKER_MAX_RSS_MB is recycled, its successor first, and no request is lost', async () => {
     const { kit, port } = await startOperated({ env: { WORKER_MAX_RSS_MB: '300' } });
     const load = keepAliveLoad(port, { path: '/slow?ms=5', clients: 8 });
     const capacity = watchCapacity(kit);
@@ -50,7 +50,7 @@ describe('a worker is recycled, the new one first and nothing lost', { concurren
     assert.deepEqual((await kit.status()).restarts, { total: 1, byReason: { 'recycled-rss': 1 } });
   });
 
-  test('by WORKER_MAX_AGE_MS', async () => {
+  test('a worker is recycled at WORKER_MAX_AGE_MS, its successor first, and no request is lost', async () => {
     const kit = await startKit({ app: 'koa.mjs', env: { WORKER_MAX_AGE_MS: '1500' } });
     await recycles(kit, 'recycled-age', 3);
   });
@@ -58,7 +58,7 @@ describe('a worker is recycled, the new one first and nothing lost', { concurren
 
 describe('a worker whose event loop is blocked', () => {
   for (const policy of ['rr', 'none']) {
-    test(`is replaced within its time-out and 2 s while the other answers, policy ${policy}`, async t => {
+    test(`a worker with a blocked event loop is replaced within its time-out and 2 s while the other answers, policy ${policy}`, async t => {
       const timeoutMs = 1000;
       const env = { NODE_CLUSTER_SCHED_POLICY: policy, WORKER_HEARTBEAT_TIMEOUT_MS: String(timeoutMs) };
       const kit = await startKit({ app: 'koa.mjs', env });

@@ -24,7 +24,7 @@ async function workerPids(kit: Kit): Promise<number[]> {
 }
 
 describe('the pool follows the limits', { concurrency: 3 }, () => {
-  test('a quota raised forks, a quota lowered drains one worker at a time, and no request is lost', async () => {
+  test('a higher CPU quota starts workers, a lower one drains one worker at a time, and no request is lost', async () => {
     const root = new FakeRoot({ cpuMax: '50000 100000' });
     const kit = await kitIn(root);
     const { port } = await kit.ready();
@@ -60,7 +60,7 @@ describe('the pool follows the limits', { concurrency: 3 }, () => {
     assert.deepEqual(await kit.stop(), { code: 0, signal: null });
   });
 
-  test('another memory limit rolls the workers with the new heap', async () => {
+  test('a new memory limit restarts the workers with the new heap', async () => {
     const root = new FakeRoot({ cpuMax: '200000 100000', memoryMax: String(1024 * MIB) });
     const kit = await kitIn(root);
     await kit.ready();
@@ -81,7 +81,7 @@ describe('the pool follows the limits', { concurrency: 3 }, () => {
     await kit.stop();
   });
 
-  test('a number of workers does not follow the CPUs, but the heap follows', async () => {
+  test('a fixed number of workers ignores a new CPU quota, but its heap follows the memory limit', async () => {
     const root = new FakeRoot({ cpuMax: '100000 100000', memoryMax: String(1024 * MIB) });
     const kit = await kitIn(root, { NODE_CLUSTER_WORKERS: '2' });
     await kit.ready();
@@ -93,7 +93,7 @@ describe('the pool follows the limits', { concurrency: 3 }, () => {
     await kit.stop();
   });
 
-  test('4 workers wanted in 256 MiB become 1, and the reason says memory', async () => {
+  test('four wanted workers in 256 MiB become one, with memory as the reason', async () => {
     const kit = await kitIn(new FakeRoot({ cpuMax: '400000 100000', memoryMax: String(256 * MIB) }));
     await kit.ready();
     const sizing = await sizingOf(kit);
@@ -102,7 +102,7 @@ describe('the pool follows the limits', { concurrency: 3 }, () => {
     await kit.stop();
   });
 
-  test('a heap set in NODE_OPTIONS wins over the share of the limit', async () => {
+  test('a heap size in NODE_OPTIONS takes precedence over the share of the memory limit', async () => {
     const root = new FakeRoot({ cpuMax: '100000 100000', memoryMax: String(1024 * MIB) });
     const kit = await kitIn(root, { NODE_OPTIONS: '--max-old-space-size-percentage=50 --no-deprecation' });
     await kit.ready();

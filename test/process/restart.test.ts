@@ -23,7 +23,7 @@ const WORKERS = 2;
 const CALM_CLIENTS = 8;
 
 describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
-  test('38 whose new worker does not come up leaves the old ones serving, and says which one and why', async () => {
+  test('a rolling restart whose new worker does not start leaves the old ones serving, and reports which one and why (case 38)', async () => {
     const file = join(temporaryFolder(), 'app.mjs');
     const serve = (word: string) => writeFileSync(file, `export default (req, res) => res.end('${word}');`);
     serve('first');
@@ -64,7 +64,7 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
     assert.equal(refused, 0);
   });
 
-  test('2 ends a kept connection that is used once a second by an answer, never between two', async () => {
+  test('a rolling restart ends a keep-alive connection used once a second with a response, never between two (case 2)', async () => {
     const { port, bosun } = await startOperated({ app: 'koa.mjs' });
     const over = new AbortController();
     // Each has its answer before the restart begins: all are with a worker that will be replaced.
@@ -80,7 +80,7 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
     );
   });
 
-  test('a restart requested while one runs follows it, once for all requests', async () => {
+  test('a rolling restart requested while one runs follows it, once for all requests', async () => {
     const { kit, bosun, start } = await startOperated({ app: 'koa.mjs', env: { NODE_CLUSTER_WORKERS: '1' } });
     const first = start('restart');
     await first.printed(/^starting worker 2 to replace worker 1$/m);
@@ -108,7 +108,7 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual((await kit.status()).restarts.byReason, { restart: 4 });
   });
 
-  test('names a slow request that a drain waits for in the log and to the operator, without its query', async () => {
+  test('a rolling restart names a slow request that a drain waits for in the log and to the operator, without its query', async () => {
     const { kit, port, bosun, start } = await startOperated({ app: 'koa.mjs' });
     await using client = await RawClient.open(port);
     // Still open when `bosun status` reads it, on a slow machine too.
@@ -137,7 +137,7 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
     assert.ok(!`${text.stdout}${json.stdout}`.includes('secret'));
   });
 
-  test('in which one worker drains for long lets no other one hang: that is replaced within its time-out', async () => {
+  test('a long drain in a rolling restart does not delay the replacement of a hung worker', async () => {
     const { kit, port, start } = await startOperated({ app: 'koa.mjs', env: { WORKER_HEARTBEAT_TIMEOUT_MS: '1000' } });
     await using slow = await RawClient.open(port);
     slow.write(requestText('/slow?ms=10000&mark=slow'));
@@ -171,7 +171,7 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
   });
 
   for (const policy of ['rr', 'none']) {
-    test(`12 closes a WebSocket with 1001, and cuts one that does not listen at the deadline, policy ${policy}`, async () => {
+    test(`a rolling restart closes a WebSocket with 1001, and aborts one that ignores it at the deadline (case 12), policy ${policy}`, async () => {
       const env = {
         NODE_CLUSTER_SCHED_POLICY: policy,
         NODE_CLUSTER_WORKERS: '1',

@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { request } from './clients.ts';
 import { startKit } from './kit.ts';
 
-test('over TLS the cookie is Secure and __Host-, over a plain connection neither; a browser’s script sees none', async () => {
+test('the session cookie is HttpOnly, and over TLS also Secure with the prefix __Host-', async () => {
   const kit = await startKit({ app: 'sessions.ts', env: { TRUST_PROXY: 'true', NODE_CLUSTER_WORKERS: '1' } });
   const { port } = await kit.ready();
   const cookies = async (proto: string) =>
@@ -26,7 +26,7 @@ test('over TLS the cookie is Secure and __Host-, over a plain connection neither
   assert.equal(await counterWith('http'), 1, 'what came over TLS counts over TLS only');
 });
 
-test('a session that no cookie can hold is an error that says so, and what the cookie holds stays', async () => {
+test('a session too large for a cookie is an error that names the limit, and the cookie keeps its value', async () => {
   const kit = await startKit({ app: 'sessions.ts', env: { NODE_CLUSTER_WORKERS: '1' } });
   const { port } = await kit.ready();
   const { status, headers } = await request(port, '/set?field=large&bytes=3000');
@@ -39,7 +39,7 @@ test('a session that no cookie can hold is an error that says so, and what the c
   assert.equal((await request(port, '/set?field=small&bytes=2000')).status, 200);
 });
 
-test('behind no trusted proxy, nobody makes a plain connection a secure one', async () => {
+test('without a trusted proxy no header makes a plain connection count as secure', async () => {
   const kit = await startKit({ app: 'sessions.ts', env: { NODE_CLUSTER_WORKERS: '1' } });
   const { port } = await kit.ready();
   const { status, headers } = await request(port, '/increment', { headers: { 'X-Forwarded-Proto': 'https' } });

@@ -12,7 +12,7 @@ import { freshLoad, keepAliveLoad } from './loads.ts';
 const CONCURRENCY = 3;
 
 describe('a worker that ends', { concurrency: CONCURRENCY }, () => {
-  test('by SIGKILL is replaced at once, and the other answers meanwhile', async () => {
+  test('a worker killed by SIGKILL is replaced at once, and the other answers meanwhile', async () => {
     const kit = await startKit({ app: 'koa.mjs' });
     const { port } = await kit.ready();
     const [killed = 0, other = 0] = (await kit.status()).workers.map(({ pid }) => pid);
@@ -48,7 +48,7 @@ describe('a worker that ends', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });
 
-  test('as the only one leaves /readyz at 503 until another serves', async () => {
+  test('when the only worker exits /readyz answers 503 until another serves', async () => {
     const kit = await startKit({ app: 'koa.mjs', env: { NODE_CLUSTER_WORKERS: '1' } });
     await kit.ready();
     const [killed = 0] = kit.workerPids;
@@ -64,7 +64,7 @@ describe('a worker that ends', { concurrency: CONCURRENCY }, () => {
   });
 
   for (const policy of ['rr', 'none']) {
-    test(`17 by an exception that nobody caught answers what else it holds, and is replaced, policy ${policy}`, async () => {
+    test(`a worker with an uncaught exception answers its other open requests and is replaced (case 17), policy ${policy}`, async () => {
       // One worker: both requests are on it. A port of its own: PORT=0 would give another one to its replacement.
       const env = { NODE_CLUSTER_SCHED_POLICY: policy, NODE_CLUSTER_WORKERS: '1', PORT: String(await freePort()) };
       const kit = await startKit({ app: 'koa.mjs', env });
@@ -90,7 +90,7 @@ describe('a worker that ends', { concurrency: CONCURRENCY }, () => {
     });
   }
 
-  test('by its own exit, with code 0 even, has crashed', async () => {
+  test('a worker that exits by itself counts as crashed, even with code 0', async () => {
     const kit = await startKit({ app: 'koa.mjs' });
     const { port } = await kit.ready();
     const first = kit.workerPids;
@@ -103,7 +103,7 @@ describe('a worker that ends', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });
 
-  test('because its loop is blocked beyond the deadline of the shutdown is killed, and the exit code says so', async () => {
+  test('a worker blocked beyond the shutdown deadline is killed, and the primary exits with 1', async () => {
     const kit = await startKit({ app: 'koa.mjs', env: { SHUTDOWN_TIMEOUT_MS: '500' }, detached: true });
     const { port } = await kit.ready();
     await using blocked = await RawClient.open(port);
@@ -121,7 +121,7 @@ describe('a worker that ends', { concurrency: CONCURRENCY }, () => {
 });
 
 describe('a primary that is killed', { concurrency: CONCURRENCY }, () => {
-  test('leaves no worker', async () => {
+  test('a primary killed by SIGKILL leaves no worker', async () => {
     const kit = await startKit({ app: 'koa.mjs', detached: true });
     await kit.ready();
     assert.equal(kit.workerPids.length, 2);
@@ -130,7 +130,7 @@ describe('a primary that is killed', { concurrency: CONCURRENCY }, () => {
   });
 
   for (const policy of ['rr', 'none']) {
-    test(`16 leaves no worker, with a request in flight either, policy ${policy}`, async () => {
+    test(`a primary killed by SIGKILL leaves no worker with a request in flight (case 16), policy ${policy}`, async () => {
       const kit = await startKit({ app: 'koa.mjs', env: { NODE_CLUSTER_SCHED_POLICY: policy }, detached: true });
       const { port } = await kit.ready();
       await using client = await RawClient.open(port);
@@ -143,7 +143,7 @@ describe('a primary that is killed', { concurrency: CONCURRENCY }, () => {
     });
   }
 
-  test('leaves no worker that is still starting', async () => {
+  test('a primary killed by SIGKILL leaves no worker that is still starting', async () => {
     const kit = await startKit({ app: 'never-ready.mjs', detached: true });
     await kit.event('primary.start');
     kit.signal('SIGKILL');
@@ -154,7 +154,7 @@ describe('a primary that is killed', { concurrency: CONCURRENCY }, () => {
 
 describe('the number of workers', { concurrency: CONCURRENCY }, () => {
   for (const policy of ['rr', 'none']) {
-    test(`grows with SIGTTIN and shrinks with SIGTTOU, no request lost under load, policy ${policy}`, async () => {
+    test(`the pool grows with SIGTTIN and shrinks with SIGTTOU, and no request is lost under load, policy ${policy}`, async () => {
       const kit = await startKit({ app: 'koa.mjs', env: { NODE_CLUSTER_SCHED_POLICY: policy } });
       const { port } = await kit.ready();
       const loads = [

@@ -28,7 +28,7 @@ const NO_ROOM_MIB = 20;
 
 describe('without room for a second worker', { concurrency: CONCURRENCY }, () => {
   for (const policy of ['least-connections', 'rr', 'none', 'reuseport']) {
-    test(`the only worker is replaced while its clients wait, no request fails, and the pod stays ready: ${policy}`, async () => {
+    test(`without memory for a second worker the only one is replaced while its clients wait, and no request fails, policy ${policy}`, async () => {
       const { kit, port, bosun } = await startOperated({
         app: 'koa.mjs',
         env: { SIZING_ROOT: rootWith(NO_ROOM_MIB).path, NODE_CLUSTER_WORKERS: '1', NODE_CLUSTER_SCHED_POLICY: policy },
@@ -57,7 +57,7 @@ describe('without room for a second worker', { concurrency: CONCURRENCY }, () =>
     });
   }
 
-  test('two workers are replaced one after the other, no request fails, and there are never three', async () => {
+  test('without memory for a third worker two are replaced one after the other, and no request fails', async () => {
     const env = { SIZING_ROOT: rootWith(NO_ROOM_MIB).path };
     const { kit, port, bosun } = await startOperated({ app: 'koa.mjs', env });
     const before = await readyPids(kit);
@@ -78,7 +78,7 @@ describe('without room for a second worker', { concurrency: CONCURRENCY }, () =>
     assert.ok(after.length === 2 && after.every(pid => !before.includes(pid)));
   });
 
-  test('a crashed worker has ended before its successor starts', async () => {
+  test('without memory for a second worker a crashed one exits before its successor starts', async () => {
     const env = { SIZING_ROOT: rootWith(NO_ROOM_MIB).path, NODE_CLUSTER_WORKERS: '1' };
     const { kit, port } = await startOperated({ app: 'koa.mjs', env });
     const seen = watch(kit);
@@ -94,7 +94,7 @@ describe('without room for a second worker', { concurrency: CONCURRENCY }, () =>
   });
 });
 
-test('a restart without enough memory is refused, and every surface shows it', async () => {
+test('a restart without enough memory is refused, and log, status and metrics show it', async () => {
   const { kit, bosun } = await startOperated({ app: 'koa.mjs', env: { SIZING_ROOT: rootWith(-500).path } });
   const before = await readyPids(kit);
   const { code, stdout, stderr } = await bosun('restart');

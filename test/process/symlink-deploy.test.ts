@@ -56,7 +56,7 @@ for (const [how, module] of [
   ['relative to it', () => 'app.mjs'],
   ['by its path', (current: string) => join(current, 'app.mjs')],
 ] as const)
-  test(`a rolling restart serves the release that the working directory's link names now, APP_MODULE ${how}`, async () => {
+  test(`a rolling restart serves the release that the symlink of the working directory points to now, APP_MODULE ${how}`, async () => {
     const { current, write, switchTo, remove } = releases();
     write(1);
     write(2);
@@ -97,7 +97,7 @@ for (const [how, module] of [
     assert.equal(await served(port), 'release 4 of 4 in 4');
   });
 
-test('a kit that is deployed with the app goes on when its release is removed', async () => {
+test('a kit deployed with the app continues to run when its release is removed', async () => {
   const { current, write, switchTo, remove } = releases();
   const deploy = (release: number) => {
     write(release);
