@@ -258,7 +258,7 @@ export class RetainedStore {
   }
 }
 
-interface StampedJson {
+export interface StampedJson {
   stamp: string;
   json: string;
 }

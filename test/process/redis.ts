@@ -32,7 +32,21 @@ export class LocalRedis {
 
   /** On the same port, empty; resolves when it answers. @throws Error where there is no redis-server: `apt-get install redis-server` */
   async startAgain(): Promise<void> {
-    const args = ['--bind', '127.0.0.1', '--port', String(this.port), '--save', '', '--appendonly', 'no', '--dir', '/tmp'];
+    // A name of its own: it would load /tmp/dump.rdb, which another Redis may have left.
+    const args = [
+      '--bind',
+      '127.0.0.1',
+      '--port',
+      String(this.port),
+      '--save',
+      '',
+      '--appendonly',
+      'no',
+      '--dir',
+      '/tmp',
+      '--dbfilename',
+      `${this.port}.rdb`,
+    ];
     this.#process = spawn('redis-server', args, { stdio: 'ignore' });
     endWithUs(this.#process);
     await once(this.#process, 'spawn');
