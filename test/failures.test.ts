@@ -3,7 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type Ended, Failures, type Life, type Verdict } from '../src/pool/failures.ts';
+import { type EndedWorker, Failures, type Verdict, type WorkerTimes } from '../src/pool/failures.ts';
 import type { ExitReason } from '../src/protocol/exit.ts';
 
 const LIMITS = { restartIntensity: 10, restartPeriodMs: 60_000, startTimeoutMs: 60_000 };
@@ -12,14 +12,14 @@ const LIMITS = { restartIntensity: 10, restartPeriodMs: 60_000, startTimeoutMs: 
 class Pool {
   readonly failures: Failures;
   now = 0;
-  up: Life[] = [];
+  up: WorkerTimes[] = [];
 
   constructor(limits: Partial<typeof LIMITS> = {}) {
     this.failures = new Failures({ ...LIMITS, ...limits }, 0);
   }
 
   /** Waits until a worker may start, which ends after `seconds`, before it is ready. */
-  failsToStart(seconds = 0.1, more: Partial<Ended> = {}): Verdict {
+  failsToStart(seconds = 0.1, more: Partial<EndedWorker> = {}): Verdict {
     const startedAt = this.#start();
     this.now += seconds * 1000;
     return this.#ends({ startedAt, readyAt: undefined, ...more });
@@ -40,7 +40,7 @@ class Pool {
     return this.now;
   }
 
-  #ends(worker: Partial<Ended> & Life): Verdict {
+  #ends(worker: Partial<EndedWorker> & WorkerTimes): Verdict {
     return this.failures.ended({ reason: 'crash', isPermanent: false, ...worker }, true, this.up, this.now);
   }
 }
@@ -270,7 +270,7 @@ test('a complete pool has no failing workers', () => {
 test('failures beside a stable worker do not count once their period is over', () => {
   const pool = new Pool({ restartIntensity: 1, restartPeriodMs: 1000 });
   pool.failures.ready();
-  const healthy: Ended = { startedAt: 0, readyAt: 0, reason: 'killed', isPermanent: false };
+  const healthy: EndedWorker = { startedAt: 0, readyAt: 0, reason: 'killed', isPermanent: false };
   pool.now = 20_000;
   pool.up = [healthy];
   for (let count = 0; count < 4; count++) pool.failsToStart();
@@ -282,7 +282,7 @@ test('failures beside a stable worker do not count once their period is over', (
 
 test('a crash that is reported and then seen as an exit counts once', () => {
   const { failures } = new Pool();
-  const worker: Ended = { startedAt: 0, readyAt: 0, reason: 'crash', isPermanent: false };
+  const worker: EndedWorker = { startedAt: 0, readyAt: 0, reason: 'crash', isPermanent: false };
   failures.ended(worker, true, [], 1000);
   failures.ended(worker, true, [], 2000);
   assert.equal(failures.failuresInARow, 1);

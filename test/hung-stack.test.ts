@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { after, test } from 'node:test';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { stackAt } from '../src/pool/hung-stack.ts';
-import { InspectorLines } from '../src/pool/inspector-lines.ts';
+import { InspectorLines } from '../src/pool/worker-io.ts';
 
 const PID = 4711;
 const frame = { functionName: 'spin', location: { scriptId: '7', lineNumber: 2, columnNumber: 4 }, scopeChain: [] };

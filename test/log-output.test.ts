@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { PassThrough } from 'node:stream';
 import { test } from 'node:test';
 import { LogOutput } from '../src/log/output.ts';
-import { WorkerOutput } from '../src/pool/worker-output.ts';
+import { WorkerOutput } from '../src/pool/worker-io.ts';
 
 /** A reader that takes one write at a time, on request. */
 class Reader {

@@ -4,8 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type Ended, Failures } from '../src/pool/failures.ts';
-import { Starts } from '../src/pool/starts.ts';
+import { type EndedWorker, Failures, Starts } from '../src/pool/failures.ts';
 import type { ExitReason } from '../src/protocol/exit.ts';
 import { seededRandom } from './random.ts';
 
@@ -15,7 +14,7 @@ const LIMITS = { restartIntensity: 5, restartPeriodMs: 60_000, startTimeoutMs: 6
 const GIVE_OTHERS_MS = 30_000;
 const REASONS: ExitReason[] = ['crash', 'oom', 'killed', 'hung', 'start-timeout', 'scale-down', 'restart'];
 
-type Worker = Ended & { reason: ExitReason | undefined };
+type Worker = { -readonly [Key in keyof EndedWorker]: EndedWorker[Key] };
 
 function runOnce(random: () => number, seed: string): void {
   const pick = <T>(values: readonly T[]): T => values[Math.floor(random() * values.length)] as T;
@@ -33,7 +32,8 @@ function runOnce(random: () => number, seed: string): void {
     starting: [...workers].filter(({ readyAt }) => readyAt === undefined).map(({ startedAt }) => startedAt),
   });
   const tick = () => {
-    starts.look(count(), now, () => workers.add({ startedAt: now, readyAt: undefined, reason: undefined, isPermanent: false }));
+    for (let many = starts.take(count(), now); many > 0; many--)
+      workers.add({ startedAt: now, readyAt: undefined, reason: undefined, isPermanent: false });
     starts.note(count(), now, GIVE_OTHERS_MS);
     const loading = count().starting.filter(at => now - at < 5000).length;
     assert.ok(loading <= Math.max(2, cpus), `${seed}: ${loading} start at once`);

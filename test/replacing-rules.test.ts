@@ -3,9 +3,8 @@
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { Footprints, SETTLED_AFTER_MS } from '../src/pool/footprints.ts';
+import { Footprints, planReplacement, type Replacement, SETTLED_AFTER_MS } from '../src/pool/memory.ts';
 import { Recycling } from '../src/pool/recycling.ts';
-import { planReplacement, type Replacement } from '../src/pool/surge.ts';
 import type { Headroom } from '../src/resources/usage.ts';
 
 const MIB = 2 ** 20;
@@ -19,6 +18,7 @@ interface Worker {
   id: number;
   readyAt: number;
   snapshot: undefined;
+  maxRequests: 0;
   sizeMib: number;
 }
 
@@ -73,7 +73,7 @@ class Pool {
   }
 
   #fresh(id: number): Worker {
-    return { id, readyAt: this.now, snapshot: undefined, sizeMib: this.freshMib };
+    return { id, readyAt: this.now, snapshot: undefined, maxRequests: 0, sizeMib: this.freshMib };
   }
 }
 

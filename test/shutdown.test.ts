@@ -88,11 +88,6 @@ class Harness {
         step(`take-all ${which ?? 'own'}`);
         return worker.isBlocked ? new Promise<void>(() => undefined) : Promise.resolve();
       },
-      beginDrain: (reason: string, ms: number) => step(`drain ${reason} ${ms}`),
-      giveUp: () => {
-        step('kill');
-        this.exit(worker);
-      },
     });
     const handles = new Map(this.workers.map(worker => [worker, handleOf(worker)]));
     const pool = {
@@ -103,7 +98,16 @@ class Harness {
           return self.workers.map(worker => handles.get(worker));
         },
         stop: () => step('stop starting'),
-        endSilent: () => step('end silent'),
+        killSilent: () => step('kill silent'),
+        drainAll: (ms: number) => {
+          for (const { isActive } of this.workers) if (isActive) step(`drain ${ms}`);
+        },
+        killUndrained: () => {
+          for (const worker of [...this.workers].filter(({ drain }) => drain === undefined)) {
+            step('kill');
+            this.exit(worker);
+          }
+        },
         empty: () => this.#empty.promise,
       },
       balancing: {
@@ -154,10 +158,10 @@ test('a shutdown without requests runs its steps in order and exits with 0', asy
   assert.deepEqual(await harness.after(299), ['0 stop resizing', '0 stop starting', '0 disable-keepalive', '0 shutdown.delay']);
   assert.deepEqual(await harness.after(1), [
     '300 shutdown.drain',
-    '300 end silent',
+    '300 kill silent',
     '300 take-all 0',
     '300 close listeners',
-    '300 drain shutdown 1000',
+    '300 drain 1000',
   ]);
   harness.exit(harness.workers[0] as Worker);
   assert.deepEqual(await harness.after(0), [
@@ -225,7 +229,7 @@ test('workers get half of SHUTDOWN_TIMEOUT_MS to empty the accept queues, and th
   harness.shutdown.runBy();
   harness.shutdown.begin();
   await harness.after(499);
-  assert.deepEqual(await harness.after(1), ['500 close listeners', '500 drain shutdown 500']);
+  assert.deepEqual(await harness.after(1), ['500 close listeners', '500 drain 500']);
 });
 
 test('with a listener per worker, each worker empties its own queue first, for at most 100 ms', async () => {

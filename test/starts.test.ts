@@ -3,8 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Failures } from '../src/pool/failures.ts';
-import { type Count, Starts } from '../src/pool/starts.ts';
+import { type Count, Failures, Starts } from '../src/pool/failures.ts';
 
 const LIMITS = { restartIntensity: 10, restartPeriodMs: 60_000, startTimeoutMs: 60_000 };
 const GIVE_OTHERS_MS = 30_000;
@@ -12,11 +11,8 @@ const GIVE_OTHERS_MS = 30_000;
 function startsOn(cpus: number) {
   const failures = new Failures(LIMITS, 0);
   const starts = new Starts(failures, { cpus: { quota: null, cpuset: null, effective: cpus, source: 'test' } }, 0);
-  const started = (count: Partial<Count>, now: number) => {
-    let many = 0;
-    starts.look({ pool: 0, wanted: 1, up: 0, serving: 0, starting: [], ...count }, now, () => many++);
-    return many;
-  };
+  const started = (count: Partial<Count>, now: number) =>
+    starts.take({ pool: 0, wanted: 1, up: 0, serving: 0, starting: [], ...count }, now);
   const failed = (now: number) =>
     failures.ended({ startedAt: now, readyAt: undefined, reason: 'crash', isPermanent: false }, true, [], now);
   return { failures, starts, started, failed };

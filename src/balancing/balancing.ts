@@ -3,7 +3,6 @@
  * There is one socket for all workers, or with `reuseport` one for each. The gated policies differ only in what the workers' accept gates do
  * (accept-gate.ts), so they can change while the pool runs.
  */
-import cluster from 'node:cluster';
 import { availableParallelism } from 'node:os';
 import { ConfigError } from '../config/config.ts';
 import { POLICIES, type Policy } from '../config/variables.ts';
@@ -71,21 +70,20 @@ export class Balancing {
         if (policy !== 'none') this.warning = `the policy is none instead of ${policy}: ${(error as Error).message}`;
       }
     }
-    // For other ports that the app listens on: the workers accept there too, the primary never does.
-    cluster.schedulingPolicy = cluster.SCHED_NONE;
-    const inherited = [...(this.#scoreboard === undefined ? [] : [this.#scoreboard.fd]), ...this.#sockets.fds];
-    cluster.setupPrimary({ stdio: ['inherit', 'pipe', 'pipe', 'ipc', ...inherited] });
   }
 
   get policy(): Policy {
     return this.#policy;
   }
 
-  /** Where a worker finds the descriptors that it inherits. */
-  get workerEnvironment(): NodeJS.ProcessEnv {
-    const firstSocket = FIRST_FD + (this.#scoreboard === undefined ? 0 : 1);
-    const sockets = this.#sockets.fds.map((_, index) => firstSocket + index);
-    return { BOSUN_SCOREBOARD: this.#scoreboard === undefined ? '' : String(FIRST_FD), BOSUN_SOCKETS: sockets.join(',') };
+  /** The descriptors that each worker inherits, and the variables that say where it finds them. */
+  get inherited(): { fds: number[]; environment: Record<string, string> } {
+    const scoreboards = this.#scoreboard === undefined ? [] : [this.#scoreboard.fd];
+    const sockets = this.#sockets.fds.map((_, index) => FIRST_FD + scoreboards.length + index);
+    return {
+      fds: [...scoreboards, ...this.#sockets.fds],
+      environment: { BOSUN_SCOREBOARD: scoreboards.length === 0 ? '' : String(FIRST_FD), BOSUN_SOCKETS: sockets.join(',') },
+    };
   }
 
   /** Before a worker with that id starts. @returns the listeners that it accepts from at first */

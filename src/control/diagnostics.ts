@@ -58,7 +58,7 @@ export class Diagnostics {
     let isCordoned = false;
     try {
       if (diagnosis.kind === 'heap-snapshot') await this.#checkRoom(handle, to);
-      handle.isDiagnosed = true;
+      handle.setDiagnosed(true);
       // A snapshot blocks the worker, while a profile needs its normal load. An only worker stays in: its clients wait and are not refused.
       isCordoned = diagnosis.kind === 'heap-snapshot' && handle.isServing && this.#context.mayLeave(handle);
       if (isCordoned) void handle.setCordoned(true);
@@ -70,8 +70,7 @@ export class Diagnostics {
         ...('file' in to && { file: to.file }),
       });
     } finally {
-      handle.isDiagnosed = false;
-      handle.silentMs = 0;
+      handle.setDiagnosed(false);
       // Before the next diagnosis may begin: two workers are never out of the rotation at the same time.
       if (isCordoned) await handle.setCordoned(false);
       this.#isBusy = false;

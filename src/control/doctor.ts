@@ -2,8 +2,8 @@
  * `bosun doctor`: problems of this deployment, present and foreseeable. Pure; the facts are collected in operations.ts.
  */
 import { type Config, describeRedis, usesRedis } from '../config/config.ts';
-import type { Refusal } from '../pool/generations.ts';
-import type { MemoryView } from '../pool/pool-memory.ts';
+import type { MemoryView } from '../pool/memory.ts';
+import type { Refusal } from '../pool/supervisor.ts';
 import type { Finding, Sizing } from '../protocol/api.ts';
 import { EXIT_SLACK_MS, type RedisRefusal } from '../protocol/messages.ts';
 

@@ -7,8 +7,7 @@ import { type Pod, statusOf } from '../admin/status.ts';
 import type { Balancing } from '../balancing/balancing.ts';
 import { type Expected, workerCount } from '../config/parse.ts';
 import type { LogSource } from '../log/log.ts';
-import type { Resizer } from '../pool/resizer.ts';
-import type { RollingRestart } from '../pool/rolling-restart.ts';
+import type { Resizer, RollingRestart } from '../pool/resizer.ts';
 import type { Settings } from '../pool/settings.ts';
 import type { Supervisor } from '../pool/supervisor.ts';
 import type { WorkerProcess } from '../pool/worker-process.ts';
@@ -103,7 +102,7 @@ function operations(context: ControlContext, socket: () => ControlSocket): Opera
       events: history.events('operator').slice(-WATCHED_EVENTS),
     }),
     restart: unlessDraining(async (parameters, onStep) => {
-      if (parameters.worker === undefined) await restarts.ask(onStep);
+      if (parameters.worker === undefined) await restarts.request(onStep);
       else await supervisor.restart(workerOf(supervisor, parameters), onStep);
       return { generation: supervisor.generation };
     }),

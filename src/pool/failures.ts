@@ -1,6 +1,6 @@
 /**
- * Rules for a pool whose workers fail: how long the next start waits, and when the primary gives up. Pure, with the clock passed in
- * (milliseconds, monotonic). The rules, as in CONTRACT:
+ * When missing workers may start, and when the primary gives up. Pure, with the clock passed in (milliseconds, monotonic).
+ * The rules for workers that fail, as in CONTRACT:
  *
  * - Before any worker has served, an error that a retry cannot fix ends the start at once, and any other after START_TIMEOUT_MS.
  * - Afterwards failed starts only back off, as long as any worker serves.
@@ -8,6 +8,7 @@
  *   without a break in the last 10 s.
  */
 import type { Config } from '../config/config.ts';
+import type { Sizing } from '../protocol/api.ts';
 import { type ExitReason, isCrash, isFailure } from '../protocol/exit.ts';
 
 /** The first failure costs no time; then 0.1 s, doubled up to 5 s. */
@@ -19,16 +20,16 @@ const STABLE_AFTER_MS = 10_000;
 type Limits = Pick<Config, 'restartIntensity' | 'restartPeriodMs' | 'startTimeoutMs'>;
 
 /** The times of a worker that matter here. */
-export interface Life {
-  startedAt: number;
-  readyAt: number | undefined;
+export interface WorkerTimes {
+  readonly startedAt: number;
+  readonly readyAt: number | undefined;
 }
 
 /** A worker that has ended, or is about to. */
-export interface Ended extends Life {
-  reason: ExitReason | undefined;
+export interface EndedWorker extends WorkerTimes {
+  readonly reason: ExitReason | undefined;
   /** It reported that a retry would fail in the same way. */
-  isPermanent: boolean;
+  readonly isPermanent: boolean;
 }
 
 /** Why the primary gives up: a first start that can't succeed, one that took longer than START_TIMEOUT_MS, or RESTART_INTENSITY. */
@@ -44,14 +45,14 @@ export type Verdict =
 const GO_ON: Verdict = { kind: 'go-on' };
 
 /** Whether this worker ended unexpectedly before it was ready. */
-export function isFailedStart({ readyAt, reason }: Pick<Ended, 'readyAt' | 'reason'>): boolean {
+export function isFailedStart({ readyAt, reason }: Pick<EndedWorker, 'readyAt' | 'reason'>): boolean {
   return readyAt === undefined && isFailure(reason);
 }
 
 export class Failures {
   limits: Limits;
   readonly #since: number;
-  readonly #counted = new WeakSet<Ended>();
+  readonly #counted = new WeakSet<EndedWorker>();
   #hasServed = false;
   #inARow = 0;
   #lastFailedAt = Number.NEGATIVE_INFINITY;
@@ -128,8 +129,8 @@ export class Failures {
    * @param isMissing false for a worker that ran beside the one it was to replace
    * @param up the workers that are ready, or cordoned
    */
-  ended(worker: Ended, isMissing: boolean, up: readonly Life[], now: number): Verdict {
-    if ([worker, ...up].some(life => isStable(life, now))) {
+  ended(worker: EndedWorker, isMissing: boolean, up: readonly WorkerTimes[], now: number): Verdict {
+    if ([worker, ...up].some(other => isStable(other, now))) {
       this.#stableUntil = now;
       this.#isSpent = false;
     }
@@ -149,7 +150,7 @@ export class Failures {
   }
 
   /** Replaced at once, except workers that are repeatedly killed soon after they began to serve. */
-  #killed(worker: Ended, isMissing: boolean, up: readonly Life[], now: number): Verdict {
+  #killed(worker: EndedWorker, isMissing: boolean, up: readonly WorkerTimes[], now: number): Verdict {
     if (isStable(worker, now)) return GO_ON;
     this.#counted.add(worker);
     this.#killedAt = [...this.#killedAt.filter(at => now - at < this.limits.restartPeriodMs), now];
@@ -157,12 +158,12 @@ export class Failures {
     return this.#backOff(worker, isMissing, up, now);
   }
 
-  #firstStart({ isPermanent }: Ended, now: number): Verdict | undefined {
+  #firstStart({ isPermanent }: EndedWorker, now: number): Verdict | undefined {
     if (isPermanent) return { kind: 'give-up', why: 'permanent' };
     return now - this.#since >= this.limits.startTimeoutMs ? { kind: 'give-up', why: 'start-timeout' } : undefined;
   }
 
-  #backOff(worker: Ended, isMissing: boolean, up: readonly Life[], now: number): Verdict {
+  #backOff(worker: EndedWorker, isMissing: boolean, up: readonly WorkerTimes[], now: number): Verdict {
     // The pool shares its memory: for each worker that starts, the kernel may kill one that did nothing wrong.
     const isShortOfMemory = worker.reason === 'oom' && now - this.#lastFailedAt < STABLE_AFTER_MS;
     // This worker or a later one was stable: earlier failures no longer count.
@@ -177,6 +178,94 @@ export class Failures {
   }
 }
 
-function isStable({ readyAt }: Life, now: number): boolean {
+function isStable({ readyAt }: WorkerTimes, now: number): boolean {
   return readyAt !== undefined && now - readyAt >= STABLE_AFTER_MS;
+}
+
+/** At the start one worker has the CPUs to itself until it serves, for at most this long, so that the first answer comes sooner. */
+const HEAD_START_MS = 250;
+/** Forking blocks the primary: connections waiting for the first worker are handled before. */
+const AFTER_FIRST_READY_MS = 20;
+/**
+ * At least this many start at the same time: while one waits for its database, the other one loads. Loading needs CPU: more starts
+ * than CPUs would only share them until all time out, and would need the memory of all at once.
+ */
+const MIN_STARTS = 2;
+/** One that takes longer waits for something, and leaves the CPU to others: two that hang do not keep a killed worker from being replaced. */
+const LOADING_MS = 5000;
+
+/** A snapshot of the pool. */
+export interface Count {
+  /** The workers that make up the wanted number. */
+  pool: number;
+  wanted: number;
+  /** Those of the pool that are ready, or cordoned. */
+  up: number;
+  serving: number;
+  /** The start times of workers that are not ready yet, replacements included. */
+  starting: readonly number[];
+}
+
+/** How many of the missing workers may start now, and from when on the pool counts as started. */
+export class Starts {
+  readonly #failures: Failures;
+  #maxLoading: number;
+  #headStartUntil: number;
+  #hasStarted = false;
+
+  /** For a pool that begins to start at `now`. */
+  constructor(failures: Failures, sizing: Pick<Sizing, 'cpus'>, now: number) {
+    this.#failures = failures;
+    this.#maxLoading = maxLoadingOf(sizing);
+    this.#headStartUntil = now + HEAD_START_MS;
+  }
+
+  /** True once all wanted workers serve at the same time, or some do and the others have failed for `giveOthersMs`. */
+  get hasStarted(): boolean {
+    return this.#hasStarted;
+  }
+
+  resized(sizing: Pick<Sizing, 'cpus'>): void {
+    this.#maxLoading = maxLoadingOf(sizing);
+  }
+
+  ready(now: number): void {
+    this.#headStartUntil = Math.min(this.#headStartUntil, now + AFTER_FIRST_READY_MS);
+    this.#failures.ready();
+  }
+
+  /** The number of missing workers that start now; they count as started. */
+  take({ pool, wanted, starting }: Count, now: number): number {
+    const missing = Math.max(0, Math.min(wanted, now < this.#headStartUntil ? 1 : wanted) - pool);
+    const loading = starting.filter(at => now - at < LOADING_MS).length;
+    const count = Math.max(0, Math.min(this.#failures.mayStart(missing, now), this.#maxLoading - loading));
+    for (let started = 0; started < count; started++) this.#failures.started(missing - started);
+    return count;
+  }
+
+  /** Records which workers serve; returns true once, when the pool has started. */
+  note({ wanted, up, serving }: Count, now: number, giveOthersMs: number): boolean {
+    if (up >= wanted) this.#failures.whole();
+    if (this.#hasStarted) return false;
+    // Either the last one is ready, or fewer are wanted.
+    this.#hasStarted = serving >= wanted || (serving > 0 && now >= this.#startsWithoutAt(giveOthersMs));
+    return this.#hasStarted;
+  }
+
+  /** When the next action is due by time alone. Waiting for a start to end needs no timer. */
+  dueAt({ starting }: Pick<Count, 'starting'>, now: number, giveOthersMs: number): number {
+    const { nextTryAt = now, startDeadlineAt = Number.POSITIVE_INFINITY } = this.#failures;
+    const loaded = starting.map(at => at + LOADING_MS);
+    const later = [nextTryAt, this.#headStartUntil, this.#startsWithoutAt(giveOthersMs), ...loaded].filter(at => at > now);
+    return Math.min(startDeadlineAt, ...later);
+  }
+
+  #startsWithoutAt(giveOthersMs: number): number {
+    const { failingSince } = this.#failures;
+    return this.#hasStarted || failingSince === undefined ? Number.POSITIVE_INFINITY : failingSince + giveOthersMs;
+  }
+}
+
+function maxLoadingOf({ cpus }: Pick<Sizing, 'cpus'>): number {
+  return Math.max(MIN_STARTS, Math.ceil(cpus.effective));
 }

@@ -1,7 +1,6 @@
 /**
  * What the first worker needs to start, and nothing else: it is forked before the rest of the primary is loaded (10 ms).
  */
-import cluster from 'node:cluster';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Balancing } from '../balancing/balancing.ts';
 import { addressOf, PortError } from '../balancing/listener.ts';
@@ -11,12 +10,12 @@ import { createLog, type LogSource } from '../log/log.ts';
 import { colourEnvironment, LogOutputs } from '../log/output.ts';
 import type { Emit } from '../protocol/events.ts';
 import { ExitCode } from '../protocol/exit.ts';
-import { readerBelow } from '../resources/cgroup.ts';
-import { readHeadroom } from '../resources/usage.ts';
+import { type ReadText, readerBelow, type UsageFiles } from '../resources/cgroup.ts';
+import { readHeadroom, readUsage } from '../resources/usage.ts';
 import { Retained } from '../state/broadcast.ts';
-import { endOrphans, PRIMARY_VARIABLE, primaryMark } from './orphans.ts';
 import { Resizer } from './resizer.ts';
 import { Settings } from './settings.ts';
+import { currentSetpriv, endOrphans, forkWorker, isInspected, spawnOptions } from './spawn.ts';
 import { Supervisor } from './supervisor.ts';
 import { WorkerProcess } from './worker-process.ts';
 
@@ -53,36 +52,49 @@ export async function startPool({ entry, compileCache, emit, onLog }: Installati
   const log = createLog(config.logLevel, { pid: process.pid }, line => outputs.stdout.writeOwn(line));
   onLog(log);
   const retained = new Retained(config.broadcastRetained);
-  const resizer = new Resizer(config, nodeOptions, entry, log, emit);
+  const resizer = new Resizer(config, nodeOptions, log, emit);
   const balancing = await balance(config, resizer.sizing.workers, log);
+  let oomKills: OomKills | undefined;
   const supervisor = new Supervisor(config, resizer.sizing, {
-    fork: (id, generation, listener) => {
+    fork: (worker, listener) => {
+      const { id } = worker;
       const { release } = settings;
-      cluster.setupPrimary({ cwd: release.directory, exec: fileIn(release, first, entry) });
-      const environment = settings.workerEnvironment(resizer.workerNodeOptions, compileCache, id);
-      const start = {
-        id,
-        generation,
-        heapMb: resizer.sizing.memory.heapPerWorkerMb,
-        environment: {
-          ...colourEnvironment(process.env),
-          ...environment,
-          ...balancing.workerEnvironment,
-          [PRIMARY_VARIABLE]: primaryMark(config.port),
-        },
+      const { workerCommandLine: commandLine, workerNodeOptions: nodeOptions } = resizer;
+      const fork = () =>
+        forkWorker(
+          spawnOptions({
+            id,
+            entry: fileIn(release, first, entry),
+            directory: release.directory,
+            appModule: release.module,
+            commandLine,
+            nodeOptions,
+            environment: settings.environment,
+            secrets: settings.secrets,
+            colours: colourEnvironment(process.env),
+            compileCache,
+            inherited: balancing.inherited,
+            primary: { pid: process.pid, port: config.port, execPath: process.execPath },
+            setpriv: currentSetpriv(),
+          }),
+        );
+      const options = {
+        fork,
         sessionKeys: () => settings.sessionKeys(),
         retained: () => retained.forWorkers,
         listeners: balancing.enter(id, resizer.sizing.workers),
         outputs,
-        isInspected: resizer.isInspected,
+        isInspected: isInspected(commandLine, nodeOptions),
       };
-      return new WorkerProcess(start, listener);
+      return new WorkerProcess(worker, options, listener);
     },
-    ticked: (handles, wanted) => balancing.follow(handles, wanted),
-    emit,
+    onChange: (handles, wanted) => balancing.follow(handles, wanted),
     headroom: () => readHeadroom(readerBelow(config.sizingRoot), resizer.limits),
+    whoKilled: () => oomKills?.whoKilled() ?? 'killed',
+    emit,
   });
-  supervisor.tick();
+  supervisor.start();
+  oomKills = new OomKills(readerBelow(), resizer.limits.usage);
   return { settings, resizer, supervisor, balancing, retained, log, emit, outputs };
 }
 
@@ -102,5 +114,24 @@ async function balance({ policy, host, port }: Config, workers: number, log: Log
   } catch (error) {
     if (error instanceof PortError) log().fatal({ event: 'primary.abort', code: ExitCode.failed, error: error.message });
     throw error;
+  }
+}
+
+/** Tells the kernel's kill for lack of memory from that of others, by the counter of the container's cgroup. */
+class OomKills {
+  readonly #kills: () => number | null;
+  #explained: number | null;
+
+  constructor(read: ReadText, files: UsageFiles) {
+    this.#kills = () => readUsage(read, files).oomKills;
+    this.#explained = this.#kills();
+  }
+
+  /** Called once for each worker that was killed; a kill by the kernel explains one of them. */
+  whoKilled(): 'oom' | 'killed' {
+    const kills = this.#kills();
+    if (kills === null || this.#explained === null || kills <= this.#explained) return 'killed';
+    this.#explained++;
+    return 'oom';
   }
 }

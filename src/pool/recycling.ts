@@ -1,5 +1,5 @@
 /**
- * Which worker is due for recycling: by requests, age or memory. Pure; the supervisor replaces it.
+ * Which worker is due for recycling: by requests, age or memory. Pure, with the clock passed in.
  *
  * By memory there are two ways. WORKER_MAX_RSS_MB is a fixed limit. Without it the container's headroom decides: the worker that
  * has grown most over a new one is replaced before memory runs out, and early enough for its successor to start beside it, if
@@ -8,15 +8,16 @@
 import type { Config } from '../config/config.ts';
 import type { ExitReason } from '../protocol/exit.ts';
 import type { Headroom } from '../resources/usage.ts';
-import type { Footprint, Footprints, Fresh } from './footprints.ts';
-import { reserveOf } from './surge.ts';
+import { type Footprint, type Footprints, type Fresh, reserveOf } from './memory.ts';
 
 type Limits = Pick<Config, 'workerMaxRequests' | 'workerMaxRequestsJitter' | 'workerMaxRssMb' | 'workerMaxAgeMs'>;
 
 /** The parts of a worker that matter here. */
 export interface Recyclable {
-  readyAt: number | undefined;
-  snapshot: { requests: number } | undefined;
+  readonly readyAt: number | undefined;
+  readonly snapshot: { requests: number } | undefined;
+  /** 0 for none. */
+  readonly maxRequests: number;
 }
 
 export interface Circumstances {
@@ -32,7 +33,7 @@ const GROWN_SHARE = 0.25;
 const GROWN_BYTES = 16 * MIB;
 /** How long a replacement takes on a busy machine, and on an idle one. */
 const REPLACEMENT_S = 5;
-const LEAST_REPLACEMENT_S = 2;
+const MIN_REPLACEMENT_S = 2;
 /** A leak that uses up the headroom within this time is handled before more readings are known. */
 const SOON_S = 60;
 
@@ -46,7 +47,6 @@ const FREE_ROUNDS = { asSet: 1, byHeadroom: 3 };
 export class Recycling<Worker extends Recyclable> {
   #limits: Limits;
   readonly #footprints: Footprints<Worker>;
-  readonly #maxRequests = new WeakMap<Worker, number>();
   #earlyInARow = 0;
   #pointless: string | undefined;
 
@@ -55,7 +55,7 @@ export class Recycling<Worker extends Recyclable> {
     this.#footprints = footprints;
   }
 
-  /** Applies new settings. Each worker keeps its drawn number of requests. */
+  /** Applies new settings. Each worker keeps its own limit of requests. */
   change(limits: Limits): void {
     if (limits.workerMaxRssMb !== this.#limits.workerMaxRssMb) {
       this.#earlyInARow = 0;
@@ -69,10 +69,10 @@ export class Recycling<Worker extends Recyclable> {
     return this.#pointless;
   }
 
-  /** Draws each worker's own limit of requests, so that not all go at the same time. */
-  started(worker: Worker): void {
-    const { workerMaxRequests: least, workerMaxRequestsJitter: jitter } = this.#limits;
-    this.#maxRequests.set(worker, least === 0 ? 0 : least + Math.floor(Math.random() * (jitter + 1)));
+  /** The limit of requests for one new worker: each has its own, so that not all end at the same time. */
+  drawMaxRequests(random: () => number): number {
+    const { workerMaxRequests: min, workerMaxRequestsJitter: jitter } = this.#limits;
+    return min === 0 ? 0 : min + Math.floor(random() * (jitter + 1));
   }
 
   /** The workers of `pool` to replace now, and why. `isConcerned` is true for those already being replaced or queued. */
@@ -94,8 +94,7 @@ export class Recycling<Worker extends Recyclable> {
   }
 
   #byWork(worker: Worker, now: number): ExitReason | undefined {
-    const { snapshot, readyAt } = worker;
-    const maxRequests = this.#maxRequests.get(worker) ?? 0;
+    const { snapshot, readyAt, maxRequests } = worker;
     const { workerMaxAgeMs } = this.#limits;
     if (maxRequests > 0 && snapshot !== undefined && snapshot.requests >= maxRequests) return 'recycled-requests';
     if (workerMaxAgeMs > 0 && readyAt !== undefined && now - readyAt >= workerMaxAgeMs) return 'recycled-age';
@@ -165,7 +164,7 @@ function mostGrown<Worker extends object>(
   if (fresh.isSettled) return largest.worker;
   // Before any worker has served for a while, loading data looks like a leak. A real leak continues, and there is time to replace it later.
   const isLeak = largest.growthPerSecond > 0 && headroom.bytes <= largest.growthPerSecond * SOON_S;
-  return isLeak && headroom.bytes >= perSecond * LEAST_REPLACEMENT_S ? largest.worker : undefined;
+  return isLeak && headroom.bytes >= perSecond * MIN_REPLACEMENT_S ? largest.worker : undefined;
 }
 
 function servedMs({ readyAt }: Recyclable, now: number): number {

@@ -1,20 +1,19 @@
 /**
- * The size of the pool: decided at the start, followed while it runs. More CPUs fork, fewer drain, another heap rolls the workers.
+ * What changes a running pool: the limits of the container, an operator's number of workers, and settings that are read again by a
+ * rolling restart. More CPUs fork, fewer drain, another heap replaces the workers.
  */
-import type { Config, WorkerCount } from '../config/config.ts';
+import { type Config, ConfigError, type WorkerCount } from '../config/config.ts';
 import type { LogSource } from '../log/log.ts';
 import type { Sizing } from '../protocol/api.ts';
 import type { Emit } from '../protocol/events.ts';
 import { type Limits, readerBelow, resolveLimits } from '../resources/cgroup.ts';
 import type { NodeOptions } from '../resources/node-options.ts';
 import { type Detected, detect, WORKABLE_HEAP_MIB } from '../resources/sizing.ts';
-import { ScaleError, SupersededError } from './enlargement.ts';
+import { ScaleError, SupersededError } from './requests.ts';
 import type { Settings } from './settings.ts';
-import { isInspected, setUpWorkers } from './spawn.ts';
-import type { Supervisor } from './supervisor.ts';
+import type { OnStep, Supervisor } from './supervisor.ts';
 
 export class Resizer {
-  readonly #entry: string;
   readonly #root: string;
   #nodeOptions: NodeOptions;
   readonly #log: LogSource;
@@ -27,8 +26,7 @@ export class Resizer {
   /** Changes of the limits that were carried out. */
   resizes = { up: 0, down: 0, heap: 0 };
 
-  constructor({ workers, sizingRoot }: Config, nodeOptions: NodeOptions, entry: string, log: LogSource, emit: Emit) {
-    this.#entry = entry;
+  constructor({ workers, sizingRoot }: Config, nodeOptions: NodeOptions, log: LogSource, emit: Emit) {
     this.#root = sizingRoot;
     this.#nodeOptions = nodeOptions;
     this.#log = log;
@@ -36,7 +34,6 @@ export class Resizer {
     this.#asked = workers;
     this.#settled = workers;
     this.#detected = detect(workers, nodeOptions, sizingRoot);
-    this.#setHeap();
   }
 
   get sizing(): Sizing {
@@ -52,9 +49,9 @@ export class Resizer {
     return this.#detected.nodeOptions;
   }
 
-  /** Whether the user has opened the inspector of every worker. */
-  get isInspected(): boolean {
-    return isInspected(this.#detected.workerCommandLine, this.workerNodeOptions);
+  /** Node.js options for the workers, with their heap. */
+  get workerCommandLine(): readonly string[] {
+    return this.#detected.workerCommandLine;
   }
 
   /** Watches the limits from now on. */
@@ -103,8 +100,7 @@ export class Resizer {
     this.#settled = config.workers;
     this.#nodeOptions = nodeOptions;
     this.#detected = detect(config.workers, nodeOptions, this.#root, this.#detected.limits);
-    this.#setHeap();
-    supervisor.reloaded(config, this.sizing);
+    supervisor.configure(this.sizing, config);
     if (this.sizing.workers !== supervisor.wanted) supervisor.scale(this.sizing.workers);
   }
 
@@ -135,8 +131,7 @@ export class Resizer {
       memoryLimitBytes: memory.limitBytes,
     });
     for (const warning of warnings) this.#log().warn({ event: 'sizing.warning', warning });
-    supervisor.resized(this.sizing);
-    this.#setHeap();
+    supervisor.configure(this.sizing);
     return this.sizing;
   }
 
@@ -149,8 +144,8 @@ export class Resizer {
   #replaceOutdated(supervisor: Supervisor): void {
     const { heapPerWorkerMb } = this.sizing.memory;
     this.resizes.heap++;
-    // Fails only if new workers do not start, which the supervisor has logged; the old ones go on with the old heap.
-    supervisor.replaceOutdated(heapPerWorkerMb).catch(() => undefined);
+    // Fails only if new workers do not start, which is logged; the old ones go on with the old heap.
+    supervisor.replaceOutdated(heapPerWorkerMb);
   }
 
   #refused(workers: number, { count, memory }: Detected['workable']): ScaleError {
@@ -158,9 +153,72 @@ export class Resizer {
     this.#emit({ event: 'pool.scale-refused', workers, warning: why });
     return new ScaleError(why);
   }
+}
 
-  /** For the workers to come. */
-  #setHeap(): void {
-    setUpWorkers(this.#entry, this.#detected.workerCommandLine, this.workerNodeOptions);
+interface Context {
+  settings: Settings;
+  resizer: Resizer;
+  supervisor: Supervisor;
+  emit: Emit;
+}
+
+/**
+ * A rolling restart: the settings are read again, refused or taken, and then every worker is replaced. One at a time; a request while one
+ * runs makes another one follow, once for all such requests.
+ */
+export class RollingRestart {
+  readonly #settings: Settings;
+  readonly #resizer: Resizer;
+  readonly #supervisor: Supervisor;
+  readonly #emit: Emit;
+  #running: Promise<void> | undefined;
+  #following: Promise<void> | undefined;
+
+  constructor({ settings, resizer, supervisor, emit }: Context) {
+    this.#settings = settings;
+    this.#resizer = resizer;
+    this.#supervisor = supervisor;
+    this.#emit = emit;
+  }
+
+  /**
+   * Resolves when all workers are of the new generation.
+   * @throws ConfigError before any worker is touched; ReplacementError where the roll ends early and the old ones go on, or requests were lost
+   */
+  async request(onStep: OnStep): Promise<void> {
+    if (this.#running === undefined) {
+      // In a turn of its own: a reload that is refused at once ends before it would be noted as running, and then for ever.
+      this.#running = Promise.resolve().then(() => this.#run(onStep));
+      return this.#running;
+    }
+    onStep('a rolling restart is under way: this one follows it');
+    this.#following ??= this.#running.catch(() => undefined).then(() => this.#run(onStep));
+    return this.#following;
+  }
+
+  async #run(onStep: OnStep): Promise<void> {
+    const [settings, resizer, supervisor] = [this.#settings, this.#resizer, this.#supervisor];
+    try {
+      const takeBack = settings.reload();
+      resizer.reload(settings, supervisor);
+      await supervisor.restartAll(onStep).catch(error => {
+        // The old workers go on, and their later replacements must be able to start too.
+        if (supervisor.serving.length > 0) {
+          takeBack();
+          resizer.reload(settings, supervisor);
+        }
+        throw error;
+      });
+    } catch (error) {
+      if (error instanceof ConfigError) {
+        this.#emit({ event: 'reload.refused', problems: error.problems });
+        const problems = error.problems.length === 1 ? '1 problem' : `${error.problems.length} problems`;
+        supervisor.refused(`bad configuration: ${problems}, see reload.refused in the log`);
+      }
+      throw error;
+    } finally {
+      this.#running = this.#following;
+      this.#following = undefined;
+    }
   }
 }

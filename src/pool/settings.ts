@@ -63,15 +63,14 @@ export class Settings {
     return this.#loaded.release;
   }
 
-  /** For the next worker. */
-  workerEnvironment(nodeOptions: string, compileCache: string, id: number): Environment {
-    const own = {
-      APP_MODULE: this.release.module,
-      NODE_OPTIONS: nodeOptions,
-      BOSUN_WORKER_ID: String(id),
-      ...secretsEnvironment(this.#loaded.fromFiles),
-    };
-    return { NODE_COMPILE_CACHE: compileCache, ...this.#loaded.environment, ...own };
+  /** Of this start: the variables of this process, and `.env`. */
+  get environment(): Environment {
+    return this.#loaded.environment;
+  }
+
+  /** For workers: the secrets that were read from files, which may have changed since. */
+  get secrets(): Environment {
+    return secretsEnvironment(this.#loaded.fromFiles);
   }
 
   /** Empty with Redis: the workers share keys through it. Generated ones stay the same until the primary ends. */

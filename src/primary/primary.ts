@@ -8,14 +8,12 @@ import { controlSocketOf } from '../config/config.ts';
 import { hostAndPort } from '../config/parse.ts';
 import { Diagnostics } from '../control/diagnostics.ts';
 import type { ControlSocket } from '../control/socket.ts';
-import { OomWatch } from '../pool/oom.ts';
 import type { Pool } from '../pool/pool.ts';
-import { RollingRestart } from '../pool/rolling-restart.ts';
+import { RollingRestart } from '../pool/resizer.ts';
 import type { WorkerProcess } from '../pool/worker-process.ts';
 import type { LifecycleEvent, WorkerExit } from '../protocol/events.ts';
 import { ExitCode } from '../protocol/exit.ts';
 import type { RedisState, ToPrimary } from '../protocol/messages.ts';
-import { readerBelow } from '../resources/cgroup.ts';
 import { EventBus } from '../state/event-bus.ts';
 import type { Events } from './events.ts';
 import { PodView, VERSION } from './pod-view.ts';
@@ -89,10 +87,8 @@ class Primary {
     events.listen(this.#history.onEvent);
     events.listen(event => this.#onEvent(event));
     events.forgetPast();
-    const oom = new OomWatch(readerBelow(), resizer.limits.usage);
     supervisor.attach({
       onMessage: (handle, message) => this.#onMessage(handle, message),
-      whoKilled: () => oom.whoKilled(),
       gaveUp: (reason, last) => this.#shutdown.giveUp(reason, last),
     });
   }

@@ -114,7 +114,7 @@ export class Shutdown {
     const { shutdownTimeoutMs } = settings.config;
     const deadline = this.#environment.now() + shutdownTimeoutMs;
     emit({ event: 'shutdown.drain', workers: supervisor.handles.length, timeoutMs: shutdownTimeoutMs });
-    supervisor.endSilent();
+    supervisor.killSilent();
     await this.#emptyAcceptQueues(shutdownTimeoutMs * ACCEPT_SHARE);
     if (supervisor.handles.length === 0) this.#countUnserved();
     balancing.close();
@@ -177,7 +177,7 @@ export class Shutdown {
   /** Each worker aborts what is open at the deadline, and is killed soon after. */
   async #drainWorkers(timeoutMs: number): Promise<void> {
     const { supervisor } = this.#pool;
-    for (const handle of supervisor.handles) if (handle.isActive) handle.beginDrain('shutdown', timeoutMs);
+    supervisor.drainAll(timeoutMs);
     const done = new AbortController();
     void this.#environment.sleep(timeoutMs + BLOCKED_SLACK_MS, done.signal).then(() => {
       if (!done.signal.aborted) this.#endBlocked();
@@ -189,8 +189,7 @@ export class Shutdown {
   /** Kills blocked workers once their queued connections are counted. */
   #endBlocked(): void {
     this.#countUnserved();
-    for (const handle of this.#pool.supervisor.handles)
-      if (handle.drain === undefined) handle.giveUp('shutdown', 'drain not finished at the deadline, killed');
+    this.#pool.supervisor.killUndrained();
   }
 
   /** Counts queued connections that no worker will accept: closing the last listener resets them. */

@@ -3,8 +3,7 @@
  * container ignores SIGTERM until it has a handler: only types are imported here.
  */
 import type { Diagnostics } from '../control/diagnostics.ts';
-import type { Resizer } from '../pool/resizer.ts';
-import type { RollingRestart } from '../pool/rolling-restart.ts';
+import type { Resizer, RollingRestart } from '../pool/resizer.ts';
 import type { Supervisor } from '../pool/supervisor.ts';
 import type { Shutdown } from './shutdown.ts';
 
@@ -84,7 +83,7 @@ export function execute(command: Command, { supervisor, resizer, restarts, diagn
       shutdown.exitAtOnce();
       break;
     case 'restart':
-      restarts.ask(() => undefined).catch(() => undefined);
+      restarts.request(() => undefined).catch(() => undefined);
       break;
     case 'heap-snapshot':
       void diagnostics.snapshotAll(supervisor.serving);

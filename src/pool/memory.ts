@@ -1,10 +1,13 @@
 /**
- * Memory use of the workers: the private pages of each when it became ready, after it has served for a while, and now. From these the pool
- * estimates what a new worker will use. Keeps numbers only; other modules read them and act on them. Times are of the
- * monotonic clock, in milliseconds; sizes are in bytes.
+ * The memory of the pool: what each worker used when it became ready, after it has served for a while, and uses now; what a new one
+ * will use by that; and whether it fits beside the one that it replaces. Pure: readings and the clock (monotonic milliseconds) are
+ * passed in. Sizes are in bytes.
  */
-import type { ProcessMemory } from '../resources/usage.ts';
+import type { Config } from '../config/config.ts';
+import type { ExitReason } from '../protocol/exit.ts';
+import type { Headroom, ProcessMemory } from '../resources/usage.ts';
 
+const MIB = 2 ** 20;
 /** By then an app has loaded what it loads on first use. */
 export const SETTLED_AFTER_MS = 60_000;
 /** A worker counts as growing after this many readings in a row, a second apart, that are each larger. */
@@ -68,6 +71,18 @@ export class Footprints<Worker extends object> {
     for (const worker of this.#tracked.keys()) if (!workers.includes(worker)) this.#tracked.delete(worker);
   }
 
+  /** What matters for the replacement of this worker. */
+  replacementOf(worker: Worker, reason: ExitReason): Pick<Replacement, 'fresh' | 'oldBytes' | 'isHung'> {
+    const { fresh } = this;
+    // The current size of leaking workers says nothing about a new one.
+    const expected = reason === 'recycled-rss' ? fresh?.settledBytes : fresh?.expectedBytes;
+    return {
+      fresh: fresh && { readyBytes: fresh.readyBytes, expectedBytes: expected ?? fresh.expectedBytes },
+      oldBytes: this.of(worker)?.latestBytes ?? 0,
+      isHung: reason === 'hung',
+    };
+  }
+
   /** Undefined before the first worker is ready. */
   get fresh(): Fresh | undefined {
     const all = [...this.#tracked.values()];
@@ -96,3 +111,59 @@ function growthOf(trail: readonly { at: number; bytes: number }[]): number {
   });
   return Math.max(0, Math.min(...rates));
 }
+
+export type Plan =
+  /** The new one starts first. */
+  | { kind: 'surge' }
+  /** The old one ends first: connections wait in the queue of the listening socket meanwhile. */
+  | { kind: 'old-first'; why: string }
+  /** The old one stays. */
+  | { kind: 'refuse'; why: string };
+
+/** The pool's memory, for people. */
+export interface MemoryView {
+  /** Of the container; undefined without a limit. */
+  headroom: Headroom | undefined;
+  /** What a worker takes that has served for a while; undefined before the first one is ready. */
+  freshWorkerBytes: number | undefined;
+  /** How a restart would begin now. */
+  restart: Plan;
+  /** Why WORKER_MAX_RSS_MB can't be kept; undefined as long as it can. */
+  pointlessRecycling: string | undefined;
+}
+
+export interface Replacement {
+  surge: Config['restartSurge'];
+  /** Undefined without a limit, and if the use is unknown. */
+  headroom: Headroom | undefined;
+  /** Undefined before the first worker is ready. */
+  fresh: Pick<Fresh, 'readyBytes' | 'expectedBytes'> | undefined;
+  /** What the end of the old one frees. */
+  oldBytes: number;
+  /** A hung worker is replaced in any case. */
+  isHung: boolean;
+}
+
+/** Kept free beside a starting worker, for growth of the others in the meantime. */
+export function reserveOf({ limitBytes }: Headroom): number {
+  return Math.min(64 * MIB, Math.max(16 * MIB, limitBytes * 0.04));
+}
+
+export function planReplacement({ surge, headroom, fresh, oldBytes, isHung }: Replacement): Plan {
+  if (surge === 'always') return { kind: 'surge' };
+  if (surge === 'never') return { kind: 'old-first', why: 'RESTART_SURGE=never' };
+  if (headroom === undefined || fresh === undefined) return { kind: 'surge' };
+  const needed = fresh.expectedBytes + reserveOf(headroom);
+  if (headroom.bytes >= needed) return { kind: 'surge' };
+  const freed = { ...headroom, bytes: headroom.bytes + oldBytes };
+  if (freed.bytes < fresh.readyBytes && !isHung) {
+    return { kind: 'refuse', why: lacks(freed, fresh.readyBytes, 'in place of the old one') };
+  }
+  return { kind: 'old-first', why: lacks(headroom, needed, 'beside the others') };
+}
+
+function lacks({ bytes, limitBytes, file }: Headroom, needed: number, where: string): string {
+  return `a new worker needs ${mib(needed)} MiB ${where}, but only ${mib(Math.max(0, bytes))} MiB of ${mib(limitBytes)} MiB are free (${file})`;
+}
+
+const mib = (bytes: number) => Math.round(bytes / MIB);

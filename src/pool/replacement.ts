@@ -1,0 +1,279 @@
+/**
+ * Replaces workers one at a time. With surge the new one starts first, beside the old one, and serves for a while; then the old one drains,
+ * then the new one warms up; capacity never falls below the wanted number, and there is never more than one worker too many. Where two
+ * do not fit, the old one ends first, and the pool starts the new one like any missing worker; connections wait in the listening socket.
+ * Only a hung worker is ended at once. Pure, with the clock passed in.
+ */
+import { type ExitReason, isCrash } from '../protocol/exit.ts';
+import type { Plan } from './memory.ts';
+import { isActive, type WorkerRecord } from './worker-state.ts';
+
+/** A new worker that serves this long without dying is good enough to replace an old one. */
+const PROVE_MS = 1000;
+/** A hung worker serves no requests: there is less to lose. */
+const PROVE_AGAINST_HUNG_MS = 300;
+/**
+ * The new worker runs cold code on the connections that it has taken over. Where the next one started at once, it would
+ * compete for the CPUs meanwhile. What the rest gains has not been measured on a quiet machine; a roll has 0.60 of the throughput
+ * on 2 cores with it (make bench-rolling).
+ */
+const WARM_UP_MS = 2000;
+
+/** A replacement failed: the new worker did not start, or the old one was killed with open requests. */
+export class ReplacementError extends Error {
+  override readonly name: string = 'ReplacementError';
+}
+
+/** The worker cannot be replaced without losing requests: it goes on. */
+export class ReplacementRefusedError extends ReplacementError {
+  override readonly name = 'ReplacementRefusedError';
+}
+
+/** All workers were replaced, and requests were lost on the way. */
+export class RequestsLostError extends ReplacementError {
+  override readonly name = 'RequestsLostError';
+}
+
+/** For whom workers are replaced. `request` is that of an operator who waits, if there is one. */
+export type Purpose =
+  /** A rolling restart to this generation. */
+  | { kind: 'roll'; generation: number; request: number | undefined }
+  /** One worker, as an operator wants it. */
+  | { kind: 'one'; request: number }
+  /** One worker, by a decision of the pool. */
+  | { kind: 'own'; worker: WorkerRecord };
+
+interface Step {
+  readonly old: WorkerRecord;
+  /** Undefined while the old one is ending and the new one has not been started. */
+  fresh: WorkerRecord | undefined;
+  isReadyReported: boolean;
+  isExitReported: boolean;
+}
+
+export interface Batch {
+  readonly reason: ExitReason;
+  readonly purpose: Purpose;
+  waiting: WorkerRecord[];
+  step: Step | undefined;
+  /** The next worker would end first, but is the only one that serves. */
+  isHeld: boolean;
+  /** What old workers lost that did not drain properly. */
+  readonly losses: string[];
+}
+
+/** What the pool knows of its workers, and does with them. */
+export interface ReplacementContext {
+  isHung(worker: WorkerRecord): boolean;
+  /** Whether another one serves. */
+  mayLeave(worker: WorkerRecord): boolean;
+  /** Whether only one worker is wanted. */
+  isAlone(): boolean;
+  plan(worker: WorkerRecord, reason: ExitReason): Plan;
+  fork(now: number): WorkerRecord;
+  /** Drains it; a hung one, which cannot receive a request to drain, is killed. */
+  end(worker: WorkerRecord, reason: ExitReason, now: number): void;
+  onStep(batch: Batch, text: string): void;
+  /** `error` where not all were replaced, or requests were lost. */
+  onEnd(batch: Batch, error: ReplacementError | undefined, now: number): void;
+}
+
+export class Replacements {
+  readonly #pool: ReplacementContext;
+  readonly #batches: Batch[] = [];
+  /** No next worker is replaced before. */
+  #restUntil = 0;
+
+  constructor(pool: ReplacementContext) {
+    this.#pool = pool;
+  }
+
+  /** Queues workers to be replaced; the next tick begins. */
+  request(workers: readonly WorkerRecord[], reason: ExitReason, purpose: Purpose): void {
+    this.#batches.push({ reason, purpose, waiting: [...workers], step: undefined, isHeld: false, losses: [] });
+  }
+
+  /** Ends every replacement: no worker starts any more. */
+  stop(now: number): void {
+    for (const batch of [...this.#batches]) this.#end(batch, now, new ReplacementError('the pod is draining'));
+  }
+
+  /** Whether this worker is being replaced, will be, or replaces another one. */
+  isConcernedWith(worker: WorkerRecord): boolean {
+    return this.isBusyWith(worker) || this.#batches.some(({ waiting }) => waiting.includes(worker));
+  }
+
+  /** Whether this worker is being replaced, or replaces another one; a hung one, whether it will be. */
+  isBusyWith(worker: WorkerRecord): boolean {
+    return this.#batches.some(
+      ({ reason, step, waiting }) =>
+        step?.old === worker || step?.fresh === worker || (reason === 'hung' && waiting.includes(worker)),
+    );
+  }
+
+  /** Whether this worker runs beside the one it is to replace, and so is none of the wanted ones yet. */
+  isExtra(worker: WorkerRecord): boolean {
+    return this.#batches.some(({ step }) => step?.fresh === worker && isActive(step.old));
+  }
+
+  /** Whether a worker is ending or has ended whose successor does not serve yet. */
+  get isBetween(): boolean {
+    return this.#batches.some(({ step }) => step !== undefined && !isActive(step.old) && step.fresh?.readyAt === undefined);
+  }
+
+  /** How many workers must not start before the one that they replace has exited. */
+  get leaving(): number {
+    return this.#batches.filter(({ step }) => step !== undefined && step.fresh === undefined && step.old.state !== 'exited')
+      .length;
+  }
+
+  /** The pool has started this worker, as successor of one that ended first, if there is one. */
+  started(fresh: WorkerRecord): void {
+    const batch = this.#batches.find(({ step }) => step !== undefined && step.fresh === undefined && step.old.state === 'exited');
+    if (batch?.step === undefined) return;
+    this.#reportExit(batch, batch.step);
+    batch.step.fresh = fresh;
+    this.#pool.onStep(batch, `starting worker ${fresh.id} in its place`);
+  }
+
+  /** When `tick` has something to do by time alone. No worker is started before `mayForkAt`. */
+  dueAt(mayForkAt: number): number {
+    return Math.min(
+      ...this.#current.map(batch => {
+        if (batch.isHeld) return Number.POSITIVE_INFINITY;
+        if (batch.step === undefined) return batch.waiting.length === 0 ? 0 : Math.max(mayForkAt, this.#mayBeginAt(batch));
+        const { old, fresh } = batch.step;
+        const waitsForProof = fresh !== undefined && (old.state === 'exited' || this.#mayEnd(old));
+        return waitsForProof ? this.#isProvenAt(batch, fresh) : Number.POSITIVE_INFINITY;
+      }),
+    );
+  }
+
+  /**
+   * Does what is due.
+   * @param mayForkAt no worker is started before
+   * @param isShort whether the pool has fewer workers than wanted, so that an ended one must be replaced
+   */
+  tick(now: number, mayForkAt: number, isShort: boolean): void {
+    for (const batch of this.#current) {
+      if (batch.step === undefined) this.#begin(batch, now, mayForkAt);
+      else this.#continue(batch, batch.step, now, isShort);
+    }
+  }
+
+  /** One batch after the other, but for hung workers: their clients wait while another one drains, for 25 seconds perhaps. */
+  get #current(): Batch[] {
+    const [first, ...others] = this.#batches.filter(({ reason }) => reason !== 'hung');
+    return this.#batches.filter(batch => batch === first || !others.includes(batch));
+  }
+
+  #mayBeginAt({ reason }: Batch): number {
+    return reason === 'hung' ? 0 : this.#restUntil;
+  }
+
+  #isProvenAt({ reason }: Batch, { readyAt = Number.POSITIVE_INFINITY }: WorkerRecord): number {
+    return readyAt + (reason === 'hung' ? PROVE_AGAINST_HUNG_MS : PROVE_MS);
+  }
+
+  /** Not while the new worker is cordoned and no other worker serves. */
+  #mayEnd(old: WorkerRecord): boolean {
+    return isActive(old) && (this.#pool.isHung(old) || this.#pool.mayLeave(old));
+  }
+
+  #begin(batch: Batch, now: number, mayForkAt: number): void {
+    // Those that have ended by themselves are replaced like any that is missing.
+    batch.waiting = batch.waiting.filter(isActive);
+    const [old] = batch.waiting;
+    if (old === undefined) this.#end(batch, now);
+    if (old === undefined || now < mayForkAt || now < this.#mayBeginAt(batch)) return;
+    const plan = this.#pool.plan(old, batch.reason);
+    switch (plan.kind) {
+      case 'refuse':
+        this.#end(batch, now, new ReplacementRefusedError(`worker ${old.id} is not replaced: ${plan.why}`));
+        break;
+      case 'surge': {
+        batch.waiting.shift();
+        const fresh = this.#pool.fork(now);
+        batch.step = { old, fresh, isReadyReported: false, isExitReported: false };
+        this.#pool.onStep(batch, `starting worker ${fresh.id} to replace worker ${old.id}`);
+        break;
+      }
+      case 'old-first':
+        batch.isHeld = !this.#mayEnd(old) && !this.#pool.isAlone();
+        if (batch.isHeld) return;
+        batch.waiting.shift();
+        batch.step = { old, fresh: undefined, isReadyReported: false, isExitReported: false };
+        this.#pool.onStep(batch, `draining worker ${old.id} before its successor starts (${plan.why}); connections wait`);
+        this.#pool.end(old, batch.reason, now);
+        break;
+      default:
+        plan satisfies never;
+    }
+  }
+
+  #continue(batch: Batch, step: Step, now: number, isShort: boolean): void {
+    const { old, fresh } = step;
+    if (fresh?.readyAt !== undefined && !step.isReadyReported) {
+      step.isReadyReported = true;
+      const ms = Math.round(fresh.readyAt - fresh.startedAt);
+      this.#pool.onStep(batch, `worker ${fresh.id} (process ${fresh.pid}) serves after ${ms} ms`);
+    }
+    if (old.state === 'exited') this.#reportExit(batch, step);
+    const isProven = fresh !== undefined && now >= this.#isProvenAt(batch, fresh);
+    if (fresh !== undefined && isReplacedItself(fresh)) {
+      // It did start, so this step did not fail.
+      if (isActive(old)) batch.waiting.unshift(old);
+      if (old.state !== 'draining') this.#endStep(batch, step, now);
+    } else if (fresh !== undefined && !isActive(fresh) && (isActive(old) || (old.state === 'exited' && !isProven))) {
+      batch.step = undefined;
+      const why = `${fresh.reason === 'oom' ? 'oom: ' : ''}${fresh.failure}`;
+      const text = `worker ${fresh.id}, to replace worker ${old.id}, failed to start: ${why}`;
+      this.#end(batch, now, new ReplacementError(text));
+    } else if (old.state === 'exited') {
+      // If fewer are wanted by now, there is no successor.
+      if (fresh === undefined ? !isShort : isProven) this.#endStep(batch, step, now);
+    } else if (isProven && this.#mayEnd(old)) {
+      this.#pool.onStep(batch, `draining worker ${old.id}`);
+      this.#pool.end(old, batch.reason, now);
+      this.#restUntil = now + WARM_UP_MS;
+    }
+  }
+
+  #endStep(batch: Batch, { old, fresh }: Step, now: number): void {
+    batch.step = undefined;
+    const { finished = 0, closedGracefully = 0 } = old.drain ?? {};
+    // An idle worker leaves no load to warm up on.
+    if (finished + closedGracefully === 0) this.#restUntil = now;
+    else if (fresh?.readyAt !== undefined) this.#restUntil = Math.max(this.#restUntil, fresh.readyAt + WARM_UP_MS);
+  }
+
+  #reportExit(batch: Batch, step: Step): void {
+    if (step.isExitReported) return;
+    step.isExitReported = true;
+    const { id, reason, failure, drain, snapshot } = step.old;
+    if (drain !== undefined) {
+      const { finished, cutRequests, durationMs } = drain;
+      this.#pool.onStep(batch, `worker ${id} is gone: ${finished} requests finished, ${cutRequests} cut, ${durationMs} ms`);
+      return;
+    }
+    const text = `worker ${id} ${howEnded(reason, failure)} and lost its open requests (${snapshot?.inFlight ?? 0} in its last report)`;
+    this.#pool.onStep(batch, text);
+    if (reason === 'oom' || reason === 'killed') batch.losses.push(text);
+  }
+
+  #end(batch: Batch, now: number, error?: ReplacementError): void {
+    this.#batches.splice(this.#batches.indexOf(batch), 1);
+    const { losses } = batch;
+    this.#pool.onEnd(batch, error ?? (losses.length > 0 ? new RequestsLostError(losses.join('; ')) : undefined), now);
+  }
+}
+
+function howEnded(reason: ExitReason | undefined, failure: string | undefined): string {
+  if (reason === 'oom') return 'was killed by the kernel for lack of memory (oom)';
+  return reason === 'killed' ? 'was killed' : `ended (${reason}: ${failure})`;
+}
+
+/** Whether a worker served and then had to leave, for a later restart or a smaller pool. */
+function isReplacedItself({ state, readyAt, reason }: WorkerRecord): boolean {
+  return !isActive({ state }) && readyAt !== undefined && reason !== undefined && reason !== 'killed' && !isCrash(reason);
+}

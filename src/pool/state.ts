@@ -1,0 +1,310 @@
+/**
+ * The pool as a state machine: an event and the time go in, effects come out. It decides which workers start, drain and are killed, and
+ * answers an operator's requests. It touches no process, no timer and no clock: the supervisor carries the effects out.
+ *
+ * Every event ends in one tick: time out, cull, start, replace.
+ */
+import type { Config } from '../config/config.ts';
+import type { Sizing } from '../protocol/api.ts';
+import type { LifecycleEvent } from '../protocol/events.ts';
+import { type ExitReason, isCrash } from '../protocol/exit.ts';
+import type { Headroom } from '../resources/usage.ts';
+import type { Effect, PoolEvent, WorkerEvent } from './effects.ts';
+import { type Count, Failures, type GiveUpReason, isFailedStart, Starts } from './failures.ts';
+import { Footprints, type MemoryView, type Plan, planReplacement } from './memory.ts';
+import { Recycling } from './recycling.ts';
+import { Replacements } from './replacement.ts';
+import { Requests } from './requests.ts';
+import { isServing, isUp, type WorkerRecord } from './worker-state.ts';
+import { named, Workers } from './workers.ts';
+
+/** A client waits this long for an answer; after that it should be sent to another pod. */
+const BRIDGED_MS = 10_000;
+
+/** What the rules read besides events. */
+export interface Sensors {
+  /** Of the container; undefined without a limit. */
+  headroom: () => Headroom | undefined;
+  /** From 0 to 1. */
+  random: () => number;
+}
+
+export class PoolState {
+  #config: Config;
+  #sizing: Sizing;
+  readonly #sensors: Sensors;
+  readonly #workers: Workers;
+  readonly #requests: Requests;
+  readonly #failures: Failures;
+  readonly #starts: Starts;
+  readonly #footprints = new Footprints<WorkerRecord>();
+  readonly #recycling: Recycling<WorkerRecord>;
+  readonly #replacements: Replacements;
+  /** When a worker was last seen to serve. */
+  #servedAt = 0;
+  #lastFailure: WorkerRecord | undefined;
+  #reportedPointless: string | undefined;
+  #isStopping = false;
+  #hasGivenUp = false;
+  #effects: Effect[] = [];
+
+  /** Of a pool that begins to start at `now`. */
+  constructor(config: Config, sizing: Sizing, sensors: Sensors, now: number) {
+    this.#config = config;
+    this.#sizing = sizing;
+    this.#sensors = sensors;
+    const push = (effect: Effect) => void this.#effects.push(effect);
+    const workers = new Workers(config, push, now);
+    this.#workers = workers;
+    this.#requests = new Requests(sizing.workers, push, (...request) => this.#replacements.request(...request));
+    this.#failures = new Failures(config, now);
+    this.#starts = new Starts(this.#failures, sizing, now);
+    this.#recycling = new Recycling(config, this.#footprints);
+    this.#replacements = new Replacements({
+      isHung: worker => workers.isHung(worker),
+      mayLeave: worker => workers.mayLeave(worker),
+      isAlone: () => this.wanted === 1,
+      plan: (worker, reason) => this.#plan(worker, reason),
+      fork: at => this.#fork(at),
+      end: (worker, reason, at) => workers.end(worker, reason, at),
+      onStep: (batch, text) => this.#requests.progress(batch, text),
+      onEnd: (batch, error, at) => this.#requests.replaced(batch, error, at),
+    });
+  }
+
+  /** Every worker that has not exited, lowest id first. */
+  get workers(): WorkerRecord[] {
+    return this.#workers.all;
+  }
+
+  get wanted(): number {
+    return this.#requests.wanted;
+  }
+
+  get generation(): number {
+    return this.#requests.generation;
+  }
+
+  /** True once all wanted workers serve at the same time, or some do and the others have failed for WORKER_START_TIMEOUT_MS. */
+  get hasStarted(): boolean {
+    return this.#starts.hasStarted;
+  }
+
+  /** Whether workers are missing because they fail to start. */
+  get isFailing(): boolean {
+    return this.#failures.failingSince !== undefined;
+  }
+
+  /** Whether no worker serves because the only one is being replaced, and only for a short time so far: connections wait in the listening socket. */
+  isBridged(now: number): boolean {
+    return this.#replacements.isBetween && now - this.#servedAt < BRIDGED_MS;
+  }
+
+  /** Whether another worker serves, so that this one may leave the rotation. */
+  mayLeave(worker: WorkerRecord): boolean {
+    return this.#workers.mayLeave(worker);
+  }
+
+  /** The memory data on which the pool bases replacements. */
+  get memoryView(): MemoryView {
+    const [first] = this.#pool;
+    return {
+      headroom: this.#sensors.headroom(),
+      freshWorkerBytes: this.#footprints.fresh?.settledBytes,
+      restart: first === undefined ? { kind: 'surge' } : this.#plan(first, 'restart'),
+      pointlessRecycling: this.#recycling.pointless,
+    };
+  }
+
+  /** `now` by the monotonic clock, in milliseconds. */
+  apply(event: PoolEvent, now: number): Effect[] {
+    this.#effects = [];
+    this.#handle(event, now);
+    const isBroadcast = event.type === 'message' && event.message.type === 'broadcast';
+    // Nothing is due because of these; an app may send thousands of broadcasts a second.
+    if (!isBroadcast && event.type !== 'measured') this.#tick(now);
+    return this.#effects;
+  }
+
+  #handle(event: PoolEvent, now: number): void {
+    switch (event.type) {
+      case 'tick':
+        break;
+      case 'measured':
+        this.#footprints.note(event.worker, event.memory, event.worker.busySince, now);
+        break;
+      case 'scale':
+      case 'enlarge':
+      case 'restart':
+      case 'roll':
+        this.#requests.handle(event, this.#workers.active, now);
+        break;
+      case 'configure':
+        this.#configure(event.config ?? this.#config, event.sizing);
+        break;
+      default:
+        this.#workers.handle(event, now);
+        this.#follow(event, now);
+    }
+  }
+
+  /** What follows for the pool from an event of its workers. */
+  #follow(event: WorkerEvent, now: number): void {
+    if (event.type === 'message') {
+      if (event.message.type === 'ready') this.#starts.ready(now);
+      if (event.message.type === 'crashing') this.#countFailure(event.worker, now);
+      this.#effects.push({ type: 'forward', worker: event.worker, message: event.message });
+    }
+    if (event.type === 'exited') {
+      this.#footprints.keep(this.workers);
+      this.#countFailure(event.worker, now);
+    }
+    if (event.type === 'stop') {
+      this.#isStopping = true;
+      this.#requests.stop();
+      this.#replacements.stop(now);
+    }
+  }
+
+  #tick(now: number): void {
+    this.#timeOut(now);
+    if (!this.#isOver) {
+      this.#noteServing(now);
+      this.#cull(now);
+      this.#start(now);
+      this.#replace(now);
+    }
+    this.#effects.push({ type: 'wake', at: this.#dueAt(now) });
+  }
+
+  /** Whether no worker is started or replaced any more. */
+  get #isOver(): boolean {
+    return this.#isStopping || this.#hasGivenUp;
+  }
+
+  #timeOut(now: number): void {
+    this.#workers.timeOut(now);
+    if (this.#isOver) return;
+    this.#workers.countSilence(now);
+    const { startDeadlineAt = Number.POSITIVE_INFINITY } = this.#failures;
+    if (now >= startDeadlineAt) this.#giveUp('start-timeout');
+  }
+
+  #noteServing(now: number): void {
+    const count = this.#count;
+    if (count.serving > 0) this.#servedAt = now;
+    this.#requests.noteUp(count.up);
+    if (this.#starts.note(count, now, this.#config.workerStartTimeoutMs)) this.#emit({ event: 'pool.started' });
+  }
+
+  /** Drains superfluous workers, one at a time: who does not serve first, then the highest id. */
+  #cull(now: number): void {
+    const pool = this.#pool;
+    if (pool.length <= this.wanted || this.workers.some(({ reason }) => reason === 'scale-down')) return;
+    const worker = pool.findLast(each => !isServing(each)) ?? pool.at(-1);
+    if (worker !== undefined) this.#workers.drain(worker, 'scale-down', this.#config.shutdownTimeoutMs, now);
+  }
+
+  #start(now: number): void {
+    for (let count = this.#starts.take(this.#count, now); count > 0; count--) this.#replacements.started(this.#fork(now));
+  }
+
+  /** Has workers replaced that hang or are due for recycling, and goes on with the current replacements. */
+  #replace(now: number): void {
+    const pool = this.#pool;
+    for (const worker of pool) {
+      // A hung one does not wait for its turn in a roll.
+      const isOut = worker.state === 'starting' || this.#replacements.isBusyWith(worker);
+      if (!isOut && this.#workers.isHung(worker)) this.#requestReplacement(worker, 'hung');
+    }
+    const isChanging = this.workers.some(({ state }) => state === 'starting' || state === 'draining');
+    const headroom = isChanging ? undefined : this.#sensors.headroom();
+    const isOut = (worker: WorkerRecord) =>
+      worker.state === 'starting' || this.#replacements.isConcernedWith(worker) || now < worker.refusedUntil;
+    for (const { worker, reason } of this.#recycling.due(pool, isOut, { headroom, now }))
+      this.#requestReplacement(worker, reason);
+    const why = this.#recycling.pointless;
+    if (why !== undefined && why !== this.#reportedPointless) this.#emit({ event: 'recycling.pointless', why });
+    this.#reportedPointless = why;
+    this.#replacements.tick(now, this.#failures.nextStartAt, this.#pool.length < this.wanted);
+  }
+
+  #dueAt(now: number): number {
+    const { deadlineAt, nextSilenceAt } = this.#workers;
+    if (this.#isOver) return deadlineAt;
+    const startAt = this.#starts.dueAt(this.#count, now, this.#config.workerStartTimeoutMs);
+    return Math.min(deadlineAt, nextSilenceAt, startAt, this.#replacements.dueAt(this.#failures.nextStartAt));
+  }
+
+  /** The active workers that make up the wanted number, lowest id first. */
+  get #pool(): WorkerRecord[] {
+    return this.#workers.active.filter(worker => !this.#replacements.isExtra(worker));
+  }
+
+  get #count(): Count {
+    const pool = this.#pool;
+    // Those that end after an error and still use the memory that their successors need.
+    const crowding = this.workers.filter(
+      worker => worker.state === 'draining' && worker.reason === 'crash' && this.#plan(worker, 'crash').kind === 'old-first',
+    );
+    return {
+      pool: pool.length + this.#replacements.leaving + crowding.length,
+      wanted: this.wanted,
+      up: pool.filter(isUp).length,
+      serving: this.workers.filter(isServing).length,
+      starting: this.workers.filter(({ state }) => state === 'starting').map(({ startedAt }) => startedAt),
+    };
+  }
+
+  #configure(config: Config, sizing: Sizing): void {
+    this.#config = config;
+    this.#sizing = sizing;
+    this.#workers.limits = config;
+    this.#failures.limits = config;
+    this.#recycling.change(config);
+    this.#starts.resized(sizing);
+  }
+
+  #requestReplacement(worker: WorkerRecord, reason: ExitReason): void {
+    this.#emit({ event: 'worker.replace', ...named(worker), reason });
+    this.#replacements.request([worker], reason, { kind: 'own', worker });
+  }
+
+  #fork(now: number): WorkerRecord {
+    return this.#workers.fork({
+      generation: this.generation,
+      heapMb: this.#sizing.memory.heapPerWorkerMb,
+      maxRequests: this.#recycling.drawMaxRequests(this.#sensors.random),
+      startedAt: now,
+    });
+  }
+
+  #countFailure(worker: WorkerRecord, now: number): void {
+    const isMissing = !this.#replacements.isExtra(worker);
+    const up = this.workers.filter(other => other !== worker && isUp(other));
+    const verdict = this.#failures.ended(worker, isMissing, up, now);
+    if (isCrash(worker.reason) || isFailedStart(worker)) {
+      this.#lastFailure = worker;
+      if (isMissing) this.#requests.failed(worker);
+    }
+    if (verdict.kind === 'give-up') this.#giveUp(verdict.why);
+    if (verdict.kind === 'back-off')
+      this.#emit({ event: 'pool.backoff', ms: verdict.ms, failures: this.#failures.failuresInARow });
+  }
+
+  #giveUp(why: GiveUpReason): void {
+    if (this.#hasGivenUp || this.#lastFailure === undefined) return;
+    this.#hasGivenUp = true;
+    this.#effects.push({ type: 'give-up', why, last: this.#lastFailure });
+  }
+
+  /** How this worker would be replaced now, for that reason. */
+  #plan(worker: WorkerRecord, reason: ExitReason): Plan {
+    const { restartSurge: surge } = this.#config;
+    return planReplacement({ surge, headroom: this.#sensors.headroom(), ...this.#footprints.replacementOf(worker, reason) });
+  }
+
+  #emit(event: LifecycleEvent): void {
+    this.#effects.push({ type: 'emit', event });
+  }
+}

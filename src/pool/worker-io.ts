@@ -1,0 +1,187 @@
+/**
+ * What comes from the process of a worker: its messages, and what it writes to its two outputs. Nothing of it is trusted: a message is the
+ * kit's own and is parsed, or it is dropped; the app shares the channel and may send anything. Output is passed on in whole lines, so that
+ * several workers can share an output, and nothing here parses a line.
+ */
+import type { ChildProcess } from 'node:child_process';
+import type { Worker } from 'node:cluster';
+import type { Readable } from 'node:stream';
+import type { LineSink } from '../log/output.ts';
+import { isEnvelope, seal } from '../protocol/envelope.ts';
+import { parseToPrimary } from '../protocol/message-shapes.ts';
+import type { ToPrimary, ToWorker } from '../protocol/messages.ts';
+
+export interface ChannelListener {
+  onMessage(message: ToPrimary): void;
+  /** A malformed message in the kit's envelope or node:cluster's: the app forged it, or the kit has a bug. */
+  onMalformed(error: Error): void;
+}
+
+export class WorkerChannel {
+  readonly #worker: Worker;
+  readonly #listener: ChannelListener;
+
+  constructor(worker: Worker, listener: ChannelListener) {
+    this.#worker = worker;
+    this.#listener = listener;
+    this.#guard(worker.process);
+  }
+
+  get isOpen(): boolean {
+    return this.#worker.isConnected();
+  }
+
+  /** Drops the message if the channel is closed. `onWritten` is called in any case. */
+  send(message: ToWorker, onWritten: () => void = () => undefined): void {
+    if (this.isOpen) this.#worker.send(seal(message), onWritten);
+    else onWritten();
+  }
+
+  /**
+   * Node.js emits every message on the child process. Overridden here because its own listeners throw when the app forges one of
+   * their messages (an unexpected acknowledgement, an unknown handle type), and the exception would end the primary.
+   */
+  #guard(child: ChildProcess): void {
+    const emit = child.emit.bind(child);
+    child.emit = (event: string | symbol, ...args: unknown[]) => {
+      if (event !== 'message' && event !== 'internalMessage') return Reflect.apply(emit, child, [event, ...args]);
+      const [message, handle] = args;
+      let parsed: ToPrimary | undefined;
+      try {
+        if (isEnvelope(message)) parsed = parseToPrimary(message.message);
+        else if (event === 'internalMessage') return emit(event, message, handle);
+      } catch (error) {
+        this.#listener.onMalformed(error instanceof Error ? error : new Error(String(error)));
+      }
+      closeHandle(handle); // the kit sends none
+      if (parsed !== undefined) this.#listener.onMessage(parsed);
+      return true;
+    };
+  }
+}
+
+/** Otherwise a socket or server sent with a message would stay open in the primary. */
+function closeHandle(handle: unknown): void {
+  if (typeof handle !== 'object' || handle === null) return;
+  if ('destroy' in handle && typeof handle.destroy === 'function') handle.destroy();
+  else if ('close' in handle && typeof handle.close === 'function') handle.close();
+}
+
+const NEWLINE = 10;
+/** Longer input without a line ending is cut here, which bounds the memory that a worker uses in its primary. */
+const MAX_LINE_BYTES = 1 << 20;
+/** The most pieces in which a line that grows slowly is kept. */
+const MAX_PIECES = 100;
+
+/**
+ * A worker that logs continuously wakes the primary at most this often. 20,000 lines a second of 170 bytes cost the primary
+ * 1.2 µs each instead of 3. A full pipe is read at once: some programs sleep when theirs is full (pino's own destination for 100 ms).
+ */
+const REST_MS = 10;
+const BUSY_CHUNK_BYTES = 32 << 10;
+
+/** A pipe counts as empty after this many turns of the event loop without input: the pause has to end first. */
+const QUIET_TURNS = 3;
+/** The limit after the worker's exit, if a child process goes on writing. A few turns read all that a pipe holds, even on a slow machine. */
+const MAX_TURNS = 100;
+
+export class WorkerOutput {
+  readonly #stream: Readable;
+  readonly #sink: LineSink;
+  /** An incomplete line. */
+  #begun: Buffer[] = [];
+  #begunBytes = 0;
+  #chunks = 0;
+  #hasEnded = false;
+  #isSettling = false;
+
+  constructor(stream: Readable, sink: LineSink) {
+    this.#stream = stream;
+    this.#sink = sink;
+    stream.on('data', (chunk: Buffer) => this.#take(chunk));
+    stream.on('error', () => undefined); // the end comes as well
+    stream.once('close', () => {
+      this.#hasEnded = true;
+      this.#passBegun();
+    });
+  }
+
+  /** Resolves when everything that the worker wrote before its exit is passed on. It does not wait for the pipe to close: child processes may hold it open. */
+  async settle(): Promise<void> {
+    this.#isSettling = true;
+    this.#stream.resume();
+    for (let turns = 0, quiet = 0; turns < MAX_TURNS && quiet < QUIET_TURNS && !this.#hasEnded; turns++) {
+      const before = this.#chunks;
+      await new Promise(resolve => setImmediate(resolve));
+      quiet = this.#chunks === before ? quiet + 1 : 0;
+    }
+    this.#isSettling = false;
+    this.#passBegun();
+  }
+
+  #take(chunk: Buffer): void {
+    this.#chunks++;
+    const end = chunk.lastIndexOf(NEWLINE) + 1;
+    if (end > 0) {
+      this.#sink.write(this.#begunBytes === 0 ? chunk.subarray(0, end) : Buffer.concat([...this.#begun, chunk.subarray(0, end)]));
+      this.#begun = [];
+      this.#begunBytes = 0;
+    }
+    if (end < chunk.length) {
+      this.#begun.push(chunk.subarray(end));
+      this.#begunBytes += chunk.length - end;
+      if (this.#begun.length > MAX_PIECES) this.#begun = [Buffer.concat(this.#begun)];
+    }
+    if (this.#begunBytes > MAX_LINE_BYTES) this.#passBegun();
+    if (chunk.length < BUSY_CHUNK_BYTES && !this.#isSettling) this.#rest();
+  }
+
+  /** Completes a partial line. */
+  #passBegun(): void {
+    if (this.#begunBytes === 0) return;
+    this.#sink.write(Buffer.concat([...this.#begun, Buffer.of(NEWLINE)]));
+    this.#begun = [];
+    this.#begunBytes = 0;
+  }
+
+  #rest(): void {
+    this.#stream.pause();
+    setTimeout(() => this.#stream.resume(), REST_MS);
+  }
+}
+
+/**
+ * What Node.js prints on a worker's standard error about its inspector. The address is a secret: anyone who has it can run code in the
+ * worker. The primary reads it here and never logs it.
+ */
+const LISTENING = /Debugger listening on (ws:\/\/\S*)\n/g;
+const ADDRESS = /^ws:\/\/127\.0\.0\.1:\d{1,5}\/[0-9a-f-]{36}$/;
+const OTHERS =
+  /(?:Debugger attached\.|Debugger ending on \S*|Waiting for the debugger to disconnect\.\.\.|For help, see: https:\/\/nodejs\.org\/\S*)\n/g;
+
+export class InspectorLines implements LineSink {
+  readonly #sink: LineSink;
+  readonly #onOpen: (address: string) => void;
+  #hasOpened = false;
+
+  /** Passes on all other output. */
+  constructor(sink: LineSink, onOpen: (address: string) => void) {
+    this.#sink = sink;
+    this.#onOpen = onOpen;
+  }
+
+  write(lines: Buffer): void {
+    const rest = this.#hasOpened || lines.includes('Debugger listening on ') ? this.#take(lines) : lines;
+    if (rest.length > 0) this.#sink.write(rest);
+  }
+
+  /** As latin1, which keeps every byte as it is. */
+  #take(lines: Buffer): Buffer {
+    const rest = lines.toString('latin1').replace(LISTENING, (_, address: string) => {
+      this.#hasOpened = true;
+      if (ADDRESS.test(address)) this.#onOpen(address);
+      return '';
+    });
+    return Buffer.from(this.#hasOpened ? rest.replace(OTHERS, '') : rest, 'latin1');
+  }
+}
