@@ -2,7 +2,7 @@
  * What `bosun` prints: pure functions from what the primary answers to text.
  */
 import { stripVTControlCharacters, styleText } from 'node:util';
-import type { Finding, Peer, Status } from '../protocol/api.ts';
+import type { Finding, Peer, Status, WorkerState } from '../protocol/api.ts';
 import type { Detected } from '../resources/sizing.ts';
 
 export function renderStatus(status: Status): string {
@@ -128,21 +128,20 @@ export function table(rows: readonly (readonly string[])[], gap = '  '): string 
 
 const heading = (...cells: string[]) => cells.map(cell => styleText('bold', cell));
 
-const COLORS = new Map<string, 'green' | 'yellow' | 'red'>([
-  ['ready', 'green'],
-  ['ok', 'green'],
-  ['starting', 'yellow'],
-  ['cordoned', 'yellow'],
-  ['draining', 'yellow'],
-  ['warning', 'yellow'],
-  ['problem', 'red'],
-]);
+const COLORS = {
+  starting: 'yellow',
+  ready: 'green',
+  cordoned: 'yellow',
+  draining: 'yellow',
+  exited: 'red',
+  gone: 'red',
+  ok: 'green',
+  warning: 'yellow',
+  problem: 'red',
+} satisfies Record<WorkerState | Peer['state'] | Finding['verdict'], 'green' | 'yellow' | 'red'>;
 
 /** A state or verdict in its color: on a terminal without NO_COLOR, and with FORCE_COLOR. */
-function colored(word: string): string {
-  const color = COLORS.get(word);
-  return color === undefined ? word : styleText(color, word);
-}
+const colored = (word: keyof typeof COLORS) => styleText(COLORS[word], word);
 
 export function duration(seconds: number): string {
   if (seconds < 120) return `${Math.round(seconds)} s`;

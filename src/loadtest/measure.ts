@@ -4,9 +4,9 @@
  */
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Status } from '../protocol/api.ts';
+import type { ShownEvent, Status } from '../protocol/api.ts';
 import { exact, fullSpeed, type Load, type LoadOptions, pause, type Sink } from './generator.ts';
-import { Recorder, type Run, rounded, type Usage, type WorkerShare } from './result.ts';
+import { type Mark, Recorder, type Run, rounded, type Usage, type WorkerShare } from './result.ts';
 import type { Settings } from './settings.ts';
 import type { Stack } from './stack.ts';
 
@@ -98,18 +98,34 @@ const TICKS_PER_SECOND = 100;
 
 type Observed = Pick<Run, 'workers' | 'restarts' | 'drains' | 'usage' | 'throttledSeconds'>;
 
+/** The lifecycle events that the report marks; a scenario marks its own rolling restarts. */
+const MARKS = {
+  starting: undefined,
+  ready: 'ready',
+  cordoned: undefined,
+  draining: 'draining',
+  exit: 'exited',
+  resize: undefined,
+  restart: undefined,
+  restarted: undefined,
+  'restart-failed': undefined,
+  'restart-refused': undefined,
+  policy: undefined,
+  keys: undefined,
+} satisfies Record<ShownEvent['kind'], Mark['kind'] | undefined>;
+
 /** Watches the stack while a load runs: what becomes of its workers, how much each answers, and how much CPU it uses. */
 export class Observer {
   readonly #stack: Stack;
   readonly #recorder: Recorder;
-  readonly #workers = new Map<number, WorkerShare & { first: number; state: string }>();
+  readonly #workers = new Map<number, WorkerShare & { first: number }>();
   readonly #usage: Usage[] = [];
   readonly #first: Status | undefined;
   readonly #throttledAtFirst: number | null;
   #last: Status | undefined;
   #cpu: { atMs: number; seconds: Map<number, number> } | undefined;
-  #isRunning = true;
-  #watching: Promise<void> | undefined;
+  readonly #stopping = new AbortController();
+  #watching: Promise<unknown> | undefined;
 
   private constructor(stack: Stack, recorder: Recorder, first: Status | undefined, throttled: number | null) {
     this.#stack = stack;
@@ -121,19 +137,19 @@ export class Observer {
   static async start(stack: Stack, recorder: Recorder): Promise<Observer> {
     const observer = new Observer(stack, recorder, await stack.status(), await stack.throttledSeconds());
     if (observer.#first !== undefined) {
-      observer.#update(observer.#first, true);
-      observer.#watching = observer.#watch();
+      observer.#count(observer.#first);
+      observer.#watching = Promise.all([observer.#poll(), observer.#mark()]);
     }
     return observer;
   }
 
   async stop(): Promise<Observed> {
-    this.#isRunning = false;
+    this.#stopping.abort();
     await this.#watching;
     if (this.#first !== undefined) {
       await sleep(LAST_REPORT_MS);
       const status = await this.#stack.status();
-      if (status !== undefined) this.#update(status, true);
+      if (status !== undefined) this.#count(status);
     }
     const [before, after] = [this.#first, this.#last];
     const throttled = await this.#stack.throttledSeconds();
@@ -157,37 +173,33 @@ export class Observer {
     };
   }
 
-  async #watch(): Promise<void> {
-    while (this.#isRunning) {
+  async #poll(): Promise<void> {
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
       const status = await this.#stack.status();
-      if (status !== undefined && this.#isRunning && this.#recorder.running) {
-        this.#update(status, false);
+      if (status !== undefined && !signal.aborted && this.#recorder.running) {
+        this.#count(status);
         this.#measure(status);
       }
-      await sleep(POLL_INTERVAL_MS);
+      await pause(POLL_INTERVAL_MS, signal);
     }
   }
 
-  /** Updates the counts; `quietly`, at the start and the end, without marks. */
-  #update(status: Status, quietly: boolean): void {
-    const atFirst = this.#last === undefined;
+  #mark(): Promise<void> {
+    return this.#stack.streamEvents(this.#stopping.signal, ({ kind, text }) => {
+      const mark = MARKS[kind];
+      if (mark !== undefined && this.#recorder.running) this.#recorder.mark(mark, text);
+    });
+  }
+
+  #count(status: Status): void {
+    const isFirst = this.#last === undefined;
     this.#last = status;
-    for (const { id, pid, generation, requests, state } of status.workers) {
+    for (const { id, pid, generation, requests } of status.workers) {
       const known = this.#workers.get(pid);
-      const first = known?.first ?? (atFirst ? requests : 0);
-      if (known?.state !== state && !quietly) this.#mark(id, state);
-      this.#workers.set(pid, { id, pid, generation, requests: Math.max(requests, known?.requests ?? 0), first, state });
+      const first = known?.first ?? (isFirst ? requests : 0);
+      this.#workers.set(pid, { id, pid, generation, requests: Math.max(requests, known?.requests ?? 0), first });
     }
-    const present = new Set(status.workers.map(({ pid }) => pid));
-    for (const [pid, worker] of this.#workers) {
-      if (present.has(pid) || worker.state === 'exited') continue;
-      worker.state = 'exited';
-      if (!quietly) this.#mark(worker.id, 'exited');
-    }
-  }
-
-  #mark(id: number, state: string): void {
-    if (state === 'ready' || state === 'draining' || state === 'exited') this.#recorder.mark(state, `worker ${id} ${state}`);
   }
 
   #measure(status: Status): void {

@@ -5,11 +5,13 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { call } from '../cli/client.ts';
 import { ConfigError, controlSocketOf, type Environment } from '../config/config.ts';
-import type { Status } from '../protocol/api.ts';
+import type { ShownEvent, Status, StreamedEvents } from '../protocol/api.ts';
 import { get } from './generator.ts';
 import type { Settings } from './settings.ts';
 
@@ -39,6 +41,8 @@ export interface Stack {
   /** Undefined if nothing answers: a plain URL, or a stack that has exited. */
   status(): Promise<Status | undefined>;
   throttledSeconds(): Promise<number | null>;
+  /** Calls `onEvent` with each lifecycle event until the signal aborts or the stack exits. */
+  streamEvents(signal: AbortSignal, onEvent: (event: ShownEvent) => void): Promise<void>;
   control: Control | undefined;
   /** Whether the pids of `/status` are processes of this machine. */
   local: boolean;
@@ -130,7 +134,12 @@ async function whenReady(settings: Settings, alive: () => boolean): Promise<Stat
 async function remote(settings: Settings, { origin, hostname }: URL): Promise<Stack> {
   const here = hostname === '127.0.0.1' || hostname === 'localhost';
   const known = here ? await findRunning(settings) : undefined;
-  const nothing = { status: async () => undefined, throttledSeconds: async () => null, control: undefined };
+  const nothing = {
+    status: async () => undefined,
+    throttledSeconds: async () => null,
+    streamEvents: async () => undefined,
+    control: undefined,
+  };
   if (known !== undefined && new URL(origin).port === String(settings.port)) return { ...known, origin };
   return { origin, description: origin, own: false, local: false, ...nothing, stop: async () => undefined };
 }
@@ -157,11 +166,14 @@ const common = (settings: Settings) => ({
   origin: `http://127.0.0.1:${settings.port}`,
   status: () => readStatus(settings),
   throttledSeconds: () => readThrottled(settings),
+  streamEvents: (signal: AbortSignal, onEvent: (event: ShownEvent) => void) => streamEvents(settings, signal, onEvent),
 });
 
-function getAdmin({ adminPort, adminToken }: Settings, path: string): ReturnType<typeof get> {
-  const headers = adminToken === undefined ? {} : { Authorization: `Bearer ${adminToken}` };
-  return get(`http://127.0.0.1:${adminPort}${path}`, false, headers);
+const adminUrl = ({ adminPort }: Settings, path: string) => `http://127.0.0.1:${adminPort}${path}`;
+const authorization = ({ adminToken }: Settings) => (adminToken === undefined ? {} : { Authorization: `Bearer ${adminToken}` });
+
+function getAdmin(settings: Settings, path: string): ReturnType<typeof get> {
+  return get(adminUrl(settings, path), false, authorization(settings));
 }
 
 async function readStatus(settings: Settings): Promise<Status | undefined> {
@@ -187,9 +199,23 @@ async function readThrottled(settings: Settings): Promise<number | null> {
   }
 }
 
+async function streamEvents(settings: Settings, signal: AbortSignal, onEvent: (event: ShownEvent) => void): Promise<void> {
+  try {
+    const { body } = await fetch(adminUrl(settings, '/events'), { headers: authorization(settings), signal });
+    let name = '';
+    for await (const line of createInterface({ input: Readable.fromWeb(body ?? new ReadableStream()) })) {
+      if (line.startsWith('event: ')) name = line.slice('event: '.length);
+      else if (line === '') name = '';
+      else if (name === 'lifecycle') onEvent(JSON.parse(line.slice('data: '.length)) as StreamedEvents['lifecycle']);
+    }
+  } catch {
+    // aborted, or the stack has exited: the report has no further marks
+  }
+}
+
 async function isLocal(settings: Settings, pid: number): Promise<boolean> {
   try {
-    return ((await call(controlSocketOf(settings, settings.port), 'status')) as Status).pid === pid;
+    return (await call(controlSocketOf(settings, settings.port), 'status')).pid === pid;
   } catch {
     return false; // in a container, or another user's
   }
