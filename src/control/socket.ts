@@ -10,6 +10,7 @@ import { resolve } from 'node:path';
 import type { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { ConnectionLimit, SHORT_TIMEOUTS } from '../primary/connection-limit.ts';
+import type { AnswerLine } from '../protocol/api.ts';
 
 const http = process.getBuiltinModule('node:http');
 
@@ -126,7 +127,7 @@ export class ControlSocket {
       response.writeHead(404).end();
       return;
     }
-    const line = (value: unknown) => {
+    const line = (value: AnswerLine) => {
       if (!response.headersSent) response.setHeader('Content-Type', 'application/x-ndjson');
       response.write(`${JSON.stringify(value)}\n`);
     };

@@ -32,8 +32,8 @@ describe('a diagnosis', { concurrency: CONCURRENCY }, () => {
     }
     kit.signal('SIGUSR2');
     assert.match(String((await kit.event('worker.snapshot-refused')).error), /only one can run at a time/);
-    const { code, stdout } = await first.ended;
-    assert.equal(code, 0);
+    const { code, stdout, stderr } = await first.ended;
+    assert.equal(code, 0, stderr);
     assertProfile(stdout, 8);
     room();
     assert.equal((await bosun('heap-snapshot', '--worker', '2')).code, 0);
