@@ -118,6 +118,13 @@ test('a worker that stops is not on the scoreboard, and its gate neither closes 
   assert.deepEqual([calls(), own()], [[], undefined]);
 });
 
+test('a worker that accepts again, with more connections than another, closes its gate at once', () => {
+  const { gate, start, calls } = closedGate();
+  gate.stop();
+  start();
+  assert.deepEqual([calls(), gate.isClosed], [['release', 'hold'], true]);
+});
+
 test('connections and turns are reported as they come and go', () => {
   const { start, connect, disconnect, own, report } = gateUnder('none');
   report(2, { turns: 10 });

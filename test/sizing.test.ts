@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { WorkerCount } from '../src/config/config.ts';
 import { splitNodeOptions } from '../src/config/parse.ts';
 import { type Limits, resolveLimits } from '../src/resources/cgroup.ts';
 import { type HeapChoice, takeHeapChoice } from '../src/resources/node-options.ts';
-import { size } from '../src/resources/sizing.ts';
+import { detect, size, workableWorkers } from '../src/resources/sizing.ts';
+import { temporaryFolder } from './process/operator.ts';
 
 const MIB = 2 ** 20;
 const MACHINE = { cpus: 8, totalMemoryBytes: 64 * 1024 * MIB };
@@ -124,6 +127,76 @@ describe('memory', () => {
     assert.match(bySize.reason, /heap as set in NODE_OPTIONS/);
     assert.equal(of({ quota: 2, memoryMib: 1000 }, AUTO, { percent: 60 }).memory.heapPerWorkerMb, 300, 'a percentage is shared');
   });
+});
+
+test('the reason names the rule, the CPUs and the file that decided', () => {
+  const reason = (given: Case, requested?: WorkerCount) => of(given, requested).reason;
+  assert.equal(reason({ quota: 2.5, cpuset: 4 }), '3 workers: 2.5 CPUs, rounded half up (/cpu.max)');
+  assert.equal(reason({ quota: 4, cpuset: 4 }), '4 workers: 4 CPUs, rounded half up (/cpu.max)', 'of equal limits the quota');
+  assert.equal(reason({ quota: 4.5, cpuset: 4 }), '4 workers: 4 CPUs, rounded half up (/cpuset)');
+  assert.equal(reason({ quota: 0.33333 }), '1 worker: 0.333 CPUs, rounded half up (/cpu.max)');
+  assert.equal(reason({ quota: 1.25 }, { kind: 'max' }), '2 workers: 1.25 CPUs, rounded up (/cpu.max)');
+  assert.equal(reason({ cpuset: 3 }, { kind: 'share', share: 0.5 }), '2 workers: 50% of 3 CPUs, rounded half up (/cpuset)');
+  assert.equal(reason({ quota: 1 }, { kind: 'count', count: 5 }), '5 workers: as set; 1 CPU (/cpu.max)');
+  const lowered = 'lowered from 4 for memory: 256 MiB (/memory.max) hold no more heaps of 64 MiB';
+  assert.equal(reason({ quota: 4, memoryMib: 256 }), `1 worker: 4 CPUs, rounded half up (/cpu.max); ${lowered}`);
+  assert.deepEqual(of({ quota: 1, memoryMib: 256 }, { kind: 'count', count: 4 }).warnings, [
+    '4 workers on 1 CPU: they will wait for each other',
+    'a heap of 32 MiB per worker is less than a workable 64 MiB: raise the memory limit or lower NODE_CLUSTER_WORKERS',
+  ]);
+});
+
+test('a share of the workers is lowered for memory, too', () => {
+  assert.equal(of({ quota: 8, memoryMib: 256 }, { kind: 'share', share: 0.5 }).workers, 1);
+});
+
+test('the heap of each worker is its share of 92 % of the memory, less the primary, a worker that starts, and what is not heap', () => {
+  const heap = (given: Case, requested?: WorkerCount, choice?: HeapChoice) => of(given, requested, choice).memory.heapPerWorkerMb;
+  assert.deepEqual([heap({ quota: 2, memoryMib: 512 }), heap({ quota: 4, memoryMib: 4096 })], [110, 661]);
+  assert.equal(heap({ quota: 4, memoryMib: 4096, highMib: 1024 }), 131, 'memory.high is the smaller one');
+  assert.equal(heap({ quota: 4, memoryMib: 1024, highMib: 4096 }), 131, 'memory.max is the smaller one');
+  const three: WorkerCount = { kind: 'count', count: 3 };
+  assert.deepEqual(
+    [heap({ memoryMib: 400 }, three), heap({ memoryMib: 256 }, three)],
+    [52, 32],
+    'without the reserve, 32 at least',
+  );
+  assert.equal(heap({ quota: 2, memoryMib: 1000 }, AUTO, { percent: 1 }), 32);
+  assert.equal(heap({ quota: 2 }, AUTO, { percent: 50 }), null, 'a percentage of no limit');
+  assert.equal(heap({ quota: 2 }, AUTO, { sizeMb: 20 }), 20);
+  assert.equal(of({ quota: 2, memoryMib: 1000 }, AUTO, { percent: 10 }).workers, 1, 'the chosen heap counts for auto');
+});
+
+test('the number of workers that memory allows comes with the limit in words', () => {
+  const workable = (given: Case) => workableWorkers(limits(given), MACHINE);
+  assert.deepEqual(workable({ memoryMib: 1024 }), { count: 7, memory: '1024 MiB (/memory.max)' });
+  assert.deepEqual(workable({ memoryMib: 64 }), { count: 1, memory: '64 MiB (/memory.max)' });
+  assert.deepEqual(workable({}), { count: 513, memory: "65536 MiB (the machine's memory)" });
+});
+
+test('a copied /proc and /sys are sized with the memory of their machine, and workers get heap options on their command line', () => {
+  const root = temporaryFolder();
+  const files = {
+    '/proc/self/cgroup': '0::/\n',
+    '/proc/self/mountinfo': '1 0 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n',
+    '/proc/meminfo': 'MemTotal:        2097152 kB\n',
+    '/sys/fs/cgroup/cpu.max': '200000 100000\n',
+    '/sys/fs/cgroup/memory.max': '4294967296\n',
+  };
+  for (const [path, text] of Object.entries(files)) {
+    mkdirSync(dirname(join(root, path)), { recursive: true });
+    writeFileSync(join(root, path), text);
+  }
+  const options = { environment: ['--a'], commandLine: ['--b'], workers: ['--c'] };
+  const above = detect(AUTO, options, root);
+  assert.equal(above.sizing.memory.heapPerWorkerMb, null, 'the limit is above the 2 GiB of the machine');
+  assert.deepEqual([above.sizing.workers, above.nodeOptions, above.workerCommandLine], [2, '--a', ['--b', '--c']]);
+  assert.equal(above.workable.memory, "2048 MiB (the machine's memory)");
+  writeFileSync(join(root, '/proc/meminfo'), 'unknown');
+  const below = detect(AUTO, options, root);
+  assert.deepEqual(below.workerCommandLine, ['--b', '--c', '--max-old-space-size=1347']);
+  const whole = detect(AUTO, { ...options, workers: ['--max-heap-size=100'] }, root);
+  assert.deepEqual(whole.workerCommandLine, ['--b', '--max-heap-size=100']);
 });
 
 describe('NODE_OPTIONS', () => {
