@@ -13,7 +13,7 @@ import { freePort } from '../free-port.ts';
 import { until } from '../until.ts';
 import { readyPids } from './capacity.ts';
 import { type Answer, RawClient, request, requestText } from './clients.ts';
-import { CLEAN } from './kit.ts';
+import { CLEAN, type Kit } from './kit.ts';
 import { freshLoad } from './loads.ts';
 import { startOperated, temporaryFolder } from './operator.ts';
 
@@ -21,6 +21,22 @@ import { startOperated, temporaryFolder } from './operator.ts';
 const CONCURRENCY = 4;
 const WORKERS = 2;
 const CALM_CLIENTS = 8;
+
+/** For drains that wait until the test has seen what it came for, however busy the machine. */
+const PATIENT = { SHUTDOWN_TIMEOUT_MS: '60000' };
+
+/** A request that stays open until `release`, which checks its answer. */
+async function holdOn(kit: Kit, port: number) {
+  const released = join(temporaryFolder(), 'released');
+  const client = await RawClient.open(port);
+  client.write(requestText(`/hold?mark=held&token=secret&until=${released}`));
+  const { workerPid } = await kit.begun('held');
+  const release = async () => {
+    writeFileSync(released, '');
+    assert.equal((await client.answer()).status, 200);
+  };
+  return { client, workerPid, release, [Symbol.asyncDispose]: () => client[Symbol.asyncDispose]() };
+}
 
 describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
   test('a rolling restart whose new worker does not start leaves the old ones serving, and reports which one and why (case 38)', async () => {
@@ -81,12 +97,14 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
   });
 
   test('a rolling restart requested while one runs follows it, once for all requests', async () => {
-    const { kit, bosun, start } = await startOperated({ app: 'koa.mjs', env: { NODE_CLUSTER_WORKERS: '1' } });
+    const { kit, port, bosun, start } = await startOperated({ app: 'koa.mjs', env: { ...PATIENT, NODE_CLUSTER_WORKERS: '1' } });
+    await using held = await holdOn(kit, port);
     const first = start('restart');
     await first.printed(/^starting worker 2 to replace worker 1$/m);
     const [second, third] = [start('restart'), start('restart')];
     await Promise.all([second, third].map(command => command.printed(/^a rolling restart is under way: this one follows it$/m)));
     assert.equal((await kit.status()).generation, 2, 'the first one is not over');
+    await held.release();
     assert.equal((await first.ended).stdout.trimEnd().split('\n').at(-1), 'done: generation 2 serves');
     // A request while the second runs gets a third.
     await until(
@@ -109,42 +127,40 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
   });
 
   test('a rolling restart names a slow request that a drain waits for in the log and to the operator, without its query', async () => {
-    const { kit, port, bosun, start } = await startOperated({ app: 'koa.mjs' });
-    await using client = await RawClient.open(port);
-    // Still open when `bosun status` reads it, on a slow machine too.
-    client.write(requestText('/slow?ms=12000&mark=slow&token=secret'));
-    const { workerPid } = await kit.begun('slow');
+    const { kit, port, bosun, start } = await startOperated({ app: 'koa.mjs', env: PATIENT });
+    await using held = await holdOn(kit, port);
     const restart = start('restart');
     const { worker, requests } = await kit.event('drain.waiting');
     const [waited, ...others] = requests as OpenRequest[];
     assert.deepEqual(others, []);
-    assert.deepEqual([waited?.method, waited?.path, waited?.bytesSent], ['GET', '/slow', 0]);
+    assert.deepEqual([waited?.method, waited?.path, waited?.bytesSent], ['GET', '/hold', 0]);
     assert.ok(Number(waited?.ageMs) > 3000, `${waited?.ageMs} ms old`);
     const [text, json] = await Promise.all([bosun('status'), bosun('status', '--json')]);
-    assert.match(text.stdout, new RegExp(`^worker ${worker} waits for GET /slow, \\d+ s old, 0 bytes sent$`, 'm'));
+    assert.match(text.stdout, new RegExp(`^worker ${worker} waits for GET /hold, \\d+ s old, 0 bytes sent$`, 'm'));
     const waiting = (JSON.parse(json.stdout) as { workers: { pid: number; waitingFor?: OpenRequest[] }[] }).workers.find(
-      ({ pid }) => pid === workerPid,
+      ({ pid }) => pid === held.workerPid,
     );
     const [shown] = waiting?.waitingFor ?? [];
-    assert.deepEqual([shown?.method, shown?.path, shown?.bytesSent], ['GET', '/slow', 0]);
-    assert.equal((await client.answer()).status, 200);
+    assert.deepEqual([shown?.method, shown?.path, shown?.bytesSent], ['GET', '/hold', 0]);
+    await held.release();
     const { code, stdout } = await restart.ended;
     assert.equal(code, 0);
     assert.match(stdout, new RegExp(`^worker ${worker} is gone: 1 requests finished, 0 cut, \\d+ ms$`, 'm'));
     const { drains } = (await kit.status()) as unknown as { drains: { longestRequestMs: number } };
-    assert.ok(drains.longestRequestMs >= 12_000, `the longest request took ${drains.longestRequestMs} ms`);
+    assert.ok(drains.longestRequestMs >= Number(waited?.ageMs), `the longest request took ${drains.longestRequestMs} ms`);
     assert.ok(!kit.transcript().includes('secret'));
     assert.ok(!`${text.stdout}${json.stdout}`.includes('secret'));
   });
 
   test('a long drain in a rolling restart does not delay the replacement of a hung worker', async () => {
-    const { kit, port, start } = await startOperated({ app: 'koa.mjs', env: { WORKER_HEARTBEAT_TIMEOUT_MS: '1000' } });
-    await using slow = await RawClient.open(port);
-    slow.write(requestText('/slow?ms=10000&mark=slow'));
-    const { workerPid: draining } = await kit.begun('slow');
+    const { kit, port, start } = await startOperated({
+      app: 'koa.mjs',
+      env: { ...PATIENT, WORKER_HEARTBEAT_TIMEOUT_MS: '1000' },
+    });
+    await using held = await holdOn(kit, port);
     const { workers } = await kit.status();
-    // The one with the slow request first, then the other.
-    const [first, second] = workers[0]?.pid === draining ? workers : workers.toReversed();
+    // The one with the open request first, then the other.
+    const [first, second] = workers[0]?.pid === held.workerPid ? workers : workers.toReversed();
     const restarts = [start('restart', '--worker', String(first?.id))];
     await restarts[0]?.printed(/^draining worker/m);
     restarts.push(start('restart', '--worker', String(second?.id)));
@@ -161,8 +177,8 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
     await kit.begun('blocked');
     const { reason } = await kit.event('worker.exit', ({ workerPid }) => workerPid === second?.pid);
     assert.equal(reason, 'hung');
-    assert.equal(slow.unread, '', 'the drain goes on');
-    assert.equal((await slow.answer()).status, 200);
+    assert.equal(held.client.unread, '', 'the drain goes on');
+    await held.release();
     for (const restart of restarts) assert.equal((await restart.ended).code, 0);
     const status = await kit.statusWhere(({ workers: now }) => now.length === WORKERS);
     assert.ok(status.workers.every(({ state }) => state === 'ready'));
