@@ -5,8 +5,8 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
+import { adminConnections } from '../src/admin/connection-limit.ts';
 import { openAdmin } from '../src/admin/server.ts';
-import { adminConnections } from '../src/primary/connection-limit.ts';
 import { fileLimit } from '../src/resources/usage.ts';
 import { RawClient, request, requestText } from './process/clients.ts';
 import { seededRandom } from './random.ts';
@@ -33,7 +33,7 @@ async function opened(t: { after: (end: () => void) => void }, token?: string) {
     },
     streams: { '/events': response => response.writeHead(200).flushHeaders() },
     token: () => token,
-    mostConnections: () => MOST,
+    maxConnections: () => MOST,
     onRefused: why => refused.push(why),
     onFailed: error => failed.push(error),
     beforeShutdown: async () => undefined,

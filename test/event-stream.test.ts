@@ -8,6 +8,7 @@ import { connect } from 'node:net';
 import { after, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { EventStream } from '../src/admin/sse.ts';
+import type { Sample, ShownEvent, Status } from '../src/protocol/api.ts';
 
 const MIB = 2 ** 20;
 const FILLER = 'x'.repeat(64 * 1024);
@@ -16,13 +17,13 @@ const MAX_SAMPLES = 2000;
 async function serving() {
   const responses: ServerResponse[] = [];
   const history = {
-    samples: [{ at: 1 }],
-    events: (audience: string) => [{ text: `was, for ${audience}` }],
+    samples: [{ at: 1 } as Sample],
+    events: (audience: string) => [{ text: `was, for ${audience}` } as ShownEvent],
     listeners: new Set<never>(),
-    status: () => ({ state: 'ready' }),
+    status: () => ({ state: 'ready' }) as Status,
   };
   const access: { token?: string } = {};
-  const stream = new EventStream({ history, fleet: () => ({ pods: [] }), token: () => access.token, mostReaders: () => 50 });
+  const stream = new EventStream({ history, fleet: () => [], token: () => access.token, maxReaders: () => 50 });
   const server = createServer((_request, response) => {
     responses.push(response);
     stream.serve(response);
@@ -63,14 +64,14 @@ test('one that does not read is ended at 4 MiB, and one that does gets every sam
   let most = 0;
   let sent = 0;
   while (!unread.destroyed && sent < MAX_SAMPLES) {
-    stream.sampled({ number: ++sent, FILLER });
+    stream.onSample({ at: ++sent, FILLER } as unknown as Sample);
     most = Math.max(most, unread.writableLength);
     const wanted = sent;
     for (let turns = 0; count < wanted - 8 && turns < 10_000; turns++) await turn(); // whoever reads keeps up
   }
   assert.ok(unread.destroyed, `${most} bytes wait after ${sent} samples`);
   assert.ok(most > 3 * MIB && most < 5 * MIB, `at most ${most} bytes have waited`);
-  stream.sampled({ number: ++sent, FILLER: '' });
+  stream.onSample({ at: ++sent } as Sample);
   while (count < sent) await once(reader, 'data');
   assert.equal(count, sent);
 });
@@ -81,7 +82,7 @@ test('the first that one hears is the history, then what is now', async () => {
   const [chunk] = await once(reader.setEncoding('utf8'), 'data');
   assert.equal(
     chunk,
-    'retry: 1000\n\nevent: history\ndata: {"samples":[{"at":1}],"events":[{"text":"was, for open"}]}\n\nevent: fleet\ndata: {"pods":[]}\n\ndata: {"state":"ready"}\n\n',
+    'retry: 1000\n\nevent: history\ndata: {"samples":[{"at":1}],"events":[{"text":"was, for open"}]}\n\nevent: fleet\ndata: []\n\ndata: {"state":"ready"}\n\n',
   );
 });
 
@@ -111,7 +112,7 @@ test('a reader without the current token is disconnected', async () => {
   const [history] = await once(operator, 'data');
   assert.match(history, /was, for operator/);
   const shown = { at: 1, kind: 'exit', text: 'open' } as const;
-  stream.happened({ open: shown, operator: { ...shown, text: 'with the message' } });
+  stream.onEvent({ open: shown, operator: { ...shown, text: 'with the message' } });
   const [event] = await once(operator, 'data');
   assert.match(event, /event: lifecycle\n.*with the message/);
   await end;

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { test } from 'node:test';
-import { MemorySum } from '../src/admin/memory-sum.ts';
+import { MemorySum } from '../src/admin/process-metrics.ts';
 import { readerBelow, resolveLimits } from '../src/resources/cgroup.ts';
 import { parseStatus, readHeadroom, readProcessMemory, readPss, withoutPageCache } from '../src/resources/usage.ts';
 import { FakeRoot } from './fake-root.ts';

@@ -28,12 +28,7 @@ const MAY_IMPORT: Record<string, string[]> = {
 };
 
 /** Imports against that order which are still to be removed. */
-const KNOWN = new Set([
-  'admin/admin-port.ts -> primary/connection-limit.ts',
-  'admin/admin-port.ts -> primary/shutdown.ts',
-  'admin/server.ts -> primary/connection-limit.ts',
-  'control/socket.ts -> primary/connection-limit.ts',
-]);
+const KNOWN = new Set([]);
 
 const partOf = (file: string) => relative(SRC, file).split('/')[0] ?? '';
 

@@ -1,10 +1,15 @@
 /**
- * `/metrics`: the primary's knowledge in Prometheus' text format, by prom-client. Nothing is asked of a worker for it: its last
- * snapshot is at most a second old.
+ * `/metrics`: what the primary knows, in Prometheus' text format, by prom-client. No worker is asked for it: the last snapshot of each is at
+ * most a second old.
  */
 import type { Registry } from 'prom-client';
-import { type HttpSeries, REDIS_BUCKETS_S, RESPONSE_TIME_BUCKETS_S, type RedisCounters } from '../protocol/messages.ts';
-import { withoutCollisions } from './app-metrics.ts';
+import {
+  type AppMetric,
+  type HttpSeries,
+  REDIS_BUCKETS_S,
+  RESPONSE_TIME_BUCKETS_S,
+  type RedisCounters,
+} from '../protocol/messages.ts';
 import { addProcessMetrics } from './process-metrics.ts';
 import type { Pod } from './status.ts';
 import { addRedis } from './totals.ts';
@@ -193,4 +198,52 @@ function seriesOf(
     { metricName: `${name}_sum`, labels, value: sumSeconds },
     { metricName: `${name}_count`, labels, value: cumulative },
   ];
+}
+
+/** All names of the kit's metrics, including those shown only with a memory limit or with Redis. */
+const KIT_PREFIX = 'bosun_';
+const APP_PREFIX = 'app_';
+/** What histograms and summaries add to their names. */
+const SUFFIXES = ['', '_bucket', '_sum', '_count'];
+
+export interface NamedMetric {
+  name: string;
+  type: unknown; // a string, which prom-client declares as a number
+}
+
+/** Names of the samples that a metric may have on the page. */
+function samplesOf({ name, type }: NamedMetric): string[] {
+  const hasParts = ['histogram', 'summary'].includes(String(type));
+  return hasParts ? SUFFIXES.map(suffix => `${name}${suffix}`) : [name];
+}
+
+/**
+ * Renames those that collide with a metric of the kit: `app_` before their names.
+ * @returns the metrics of every worker, and the names that were changed
+ */
+export function withoutCollisions(
+  byWorker: readonly AppMetric[][],
+  kits: readonly NamedMetric[],
+): { byWorker: AppMetric[][]; renamed: string[] } {
+  const taken = new Set(kits.flatMap(samplesOf));
+  const collides = (metric: AppMetric) =>
+    metric.name.startsWith(KIT_PREFIX) || samplesOf(metric).some(sample => taken.has(sample));
+  const renamed = new Set(byWorker.flat().flatMap(metric => (collides(metric) ? [metric.name] : [])));
+  // If the app also has a metric with the new name, that one stays.
+  const kept = new Set(byWorker.flat().flatMap(({ name }) => (renamed.has(name) ? [] : [name])));
+  const free = byWorker.map(metrics =>
+    metrics.flatMap(metric => {
+      if (!renamed.has(metric.name)) return [metric];
+      return kept.has(APP_PREFIX + metric.name) ? [] : [prefixed(metric)];
+    }),
+  );
+  return { byWorker: free, renamed: [...renamed] };
+}
+
+function prefixed(metric: AppMetric): AppMetric {
+  const values = metric.values.map(value => {
+    const { metricName } = value as { metricName?: string };
+    return metricName === undefined ? value : { ...value, metricName: APP_PREFIX + metricName };
+  });
+  return { ...metric, name: APP_PREFIX + metric.name, values };
 }

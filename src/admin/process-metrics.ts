@@ -1,11 +1,12 @@
 /**
- * What `/metrics` says of each process: prom-client's default names, with a `worker` label. Made in the primary from the pushed
- * snapshots and from /proc, since prom-client's own collectors would cost every worker their loading (14 ms) and a scrape its answer.
+ * The memory, CPU time and descriptors of the pool's processes, from what workers report and from /proc: for `/metrics` and `/status`.
+ * prom-client's own collectors would cost every worker their loading (14 ms), and each scrape an answer of every worker.
  */
+
+import { readdirSync, readFileSync } from 'node:fs';
 import type { Counter, Gauge, Registry } from 'prom-client';
 import type { WorkerProcess } from '../pool/worker-process.ts';
-import { memoryUsage } from '../resources/usage.ts';
-import { procFacts } from './proc.ts';
+import { memoryUsage, type ProcessMemory, readProcessMemory, readPss } from '../resources/usage.ts';
 import { ownCpuSeconds, type Totals } from './totals.ts';
 
 /** The `worker` label of the primary itself. */
@@ -79,4 +80,89 @@ export function addProcessMetrics(
     { version: process.version },
     1,
   );
+}
+
+export interface ProcFacts {
+  virtualBytes: number;
+  /** Of its data segment, as prom-client understands "heap". */
+  heapBytes: number;
+  openFds: number;
+  /** Infinity where there is no limit. */
+  maxFds: number;
+}
+
+/** Undefined for a process that is gone, and where there is no /proc. */
+export function procFacts(pid: number): ProcFacts | undefined {
+  const folder = `/proc/${pid}`;
+  try {
+    const status = readFileSync(`${folder}/status`, 'latin1');
+    const kib = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)?.[1]);
+    const limit = /^Max open files\s+(\S+)/m.exec(readFileSync(`${folder}/limits`, 'latin1'))?.[1] ?? '';
+    return {
+      virtualBytes: kib('VmSize') * 1024,
+      heapBytes: kib('VmData') * 1024,
+      openFds: readdirSync(`${folder}/fd`).length,
+      maxFds: limit === 'unlimited' ? Number.POSITIVE_INFINITY : Number(limit),
+    };
+  } catch {
+    return undefined;
+  }
+}
+
+/** A reading takes 5 to 30 ms of a thread and locks the process' memory map; between two readings, changes of the private pages are added. */
+const READ_PSS_EVERY_MS = 10_000;
+
+/** A process, with its last known resident size, used if /proc hides it. */
+export interface Measured {
+  pid: number;
+  rssBytes: number;
+}
+
+/** What the system reports about a process; tests replace it. */
+export interface Sources {
+  memoryOf: (pid: number) => ProcessMemory | undefined;
+  pssOf: (pid: number) => Promise<number | undefined>;
+}
+
+export class MemorySum {
+  readonly #sources: Sources;
+  readonly #pss = new Map<number, { at: number; bytes: number | undefined; privateBytes: number }>();
+  #isReading = false;
+
+  constructor(sources: Sources = { memoryOf: readProcessMemory, pssOf: readPss }) {
+    this.#sources = sources;
+  }
+
+  /** In bytes, `now` by the monotonic clock. Without proportional sizes: all private pages, plus the shared pages of one process. */
+  of(processes: readonly Measured[], now: number): number {
+    let [sum, shared] = [0, 0];
+    for (const pid of this.#pss.keys()) if (!processes.some(process => process.pid === pid)) this.#pss.delete(pid);
+    for (const { pid, rssBytes } of processes) {
+      const memory = this.#sources.memoryOf(pid);
+      if (memory === undefined) {
+        sum += rssBytes;
+        continue;
+      }
+      const pss = this.#pss.get(pid);
+      if (pss === undefined || now - pss.at >= READ_PSS_EVERY_MS) void this.#read(pid, memory.privateBytes, now);
+      if (pss?.bytes !== undefined) sum += Math.max(0, pss.bytes + memory.privateBytes - pss.privateBytes);
+      else {
+        sum += memory.privateBytes;
+        shared = Math.max(shared, memory.sharedBytes);
+      }
+    }
+    return sum + shared;
+  }
+
+  /** One process at a time. */
+  async #read(pid: number, privateBytes: number, now: number): Promise<void> {
+    if (this.#isReading) return;
+    this.#isReading = true;
+    try {
+      const bytes = await this.#sources.pssOf(pid);
+      this.#pss.set(pid, { at: now, bytes, privateBytes });
+    } finally {
+      this.#isReading = false;
+    }
+  }
 }

@@ -1,29 +1,30 @@
 /**
- * The read-only admin port: probes, metrics, status, events, dashboard. terminus answers the probes and runs the shutdown, here and not on the app's
- * port, where it would cut requests (docs/draining.md).
+ * The HTTP server of the admin port: read-only, with ADMIN_TOKEN where it is set. terminus answers the probes and runs the shutdown, here and
+ * not on the app's port, where it would cut requests (docs/draining.md).
  */
+
+import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, OutgoingHttpHeaders, RequestListener, Server, ServerResponse } from 'node:http';
 import { createTerminus, HealthCheckError } from '@godaddy/terminus';
-import { ConnectionLimit, SHORT_TIMEOUTS } from '../primary/connection-limit.ts';
-import { CHALLENGE, isAllowed } from './access.ts';
+import { ConnectionLimit, SHORT_TIMEOUTS } from './connection-limit.ts';
 
 // As in worker/server.ts: an ESM import would load undici.
 const http = process.getBuiltinModule('node:http');
 
-/** A probe's result; the reason is shown with either answer. */
+/** The reason is shown whether it is ready or not. */
 export type Probe = () => { isReady: boolean; reason?: string };
 
-export interface AdminParts {
+export interface AdminOptions {
   host: string;
   port: number;
   probes: Record<`/${string}`, Probe>;
   routes: Record<`/${string}`, Route>;
-  /** Answers that go on: each writes its own response. */
+  /** Responses without an end: each writes its own. */
   streams: Record<`/${string}`, (response: ServerResponse) => void>;
   /** Required for everything but the probes; undefined: not required. */
   token: () => string | undefined;
   /** The current limit of connections. */
-  mostConnections: () => number;
+  maxConnections: () => number;
   /** A connection was closed to keep that limit, or one was not accepted. */
   onRefused: (why: string) => void;
   /** An answer failed. The error may contain text of the app, so the client does not get it. */
@@ -41,8 +42,8 @@ export interface Answer {
 }
 
 /**
- * terminus listens to "signals" on `process`. Ours is no operating system's: the primary emits it, because what a real signal
- * means (a first, a second, one that came before this server) is decided in one place, signals.ts.
+ * terminus listens to "signals" on `process`. This one is not the operating system's: the primary emits it, because signals.ts alone decides
+ * what a real signal means (a first, a second, one that came before this server).
  */
 export const SHUTDOWN = 'bosun:shutdown';
 
@@ -60,12 +61,12 @@ export async function openAdmin({
   routes,
   streams,
   token,
-  mostConnections,
+  maxConnections,
   onRefused,
   onFailed,
   beforeShutdown,
   onShutdown,
-}: AdminParts): Promise<Server> {
+}: AdminOptions): Promise<Server> {
   const answers = new Map(Object.entries(routes).map(([path, route]) => [path, shared(route)]));
   const server = http.createServer(SHORT_TIMEOUTS, (request, response) => {
     const stream = Object.entries(streams).find(([path]) => path === request.url)?.[1];
@@ -87,7 +88,7 @@ export async function openAdmin({
     onShutdown,
   });
   guard(server, Object.keys(probes), [...Object.keys(routes), ...Object.keys(streams)], token);
-  const limit = new ConnectionLimit(server, mostConnections, () => onRefused('too many connections'));
+  const limit = new ConnectionLimit(server, maxConnections, () => onRefused('too many connections'));
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   server.once('error', reject);
   server.listen({ port, host, backlog: BACKLOG }, resolve);
@@ -104,7 +105,7 @@ async function check(probe: Probe): Promise<{ reason: string } | undefined> {
 }
 
 /** terminus matches the whole URL and any method: it gets only authorised GETs of known paths, without their query. */
-function guard(server: Server, open: string[], others: string[], token: AdminParts['token']): void {
+function guard(server: Server, open: string[], others: string[], token: AdminOptions['token']): void {
   const paths = [...open, ...others];
   const listeners = server.listeners('request') as RequestListener[];
   server.removeAllListeners('request');
@@ -120,6 +121,8 @@ function guard(server: Server, open: string[], others: string[], token: AdminPar
   });
 }
 
+/** Makes a browser prompt for a user and a password; any user name is accepted. */
+const CHALLENGE = ['Basic realm="koa-bosun admin port", charset="UTF-8"', 'Bearer realm="koa-bosun admin port"'];
 const CHALLENGED = { 'WWW-Authenticate': CHALLENGE };
 
 function refuse(response: ServerResponse, status: number, text: string, headers: OutgoingHttpHeaders = {}): void {
@@ -129,7 +132,7 @@ function refuse(response: ServerResponse, status: number, text: string, headers:
 
 type Route = () => Promise<Answer> | Answer;
 
-/** Requests that arrive before their answer is begun share it: a flood costs one answer per turn of the loop, and probes are served in between. */
+/** Requests that arrive before their answer is begun share it: a flood costs one answer per turn of the event loop, and probes are answered in between. */
 function shared(route: Route): Route {
   let next: Promise<Answer> | undefined;
   return () => {
@@ -148,3 +151,21 @@ async function answer(routes: ReadonlyMap<string, Route>, request: IncomingMessa
   response.writeHead(200, { 'Content-Type': contentType, 'Cache-Control': 'no-store', ...headers });
   response.end(text);
 }
+
+/**
+ * Takes the same time for every wrong token.
+ * @param authorization the header of a request
+ */
+export function isAllowed(token: string, authorization: string | undefined): boolean {
+  return timingSafeEqual(digest(tokenOf(authorization ?? '')), digest(token));
+}
+
+function tokenOf(authorization: string): string {
+  const [, scheme, credentials = ''] = /^(bearer|basic) +(\S+) *$/i.exec(authorization) ?? [];
+  if (scheme?.toLowerCase() !== 'basic') return credentials;
+  const login = Buffer.from(credentials, 'base64').toString();
+  return login.slice(login.indexOf(':') + 1);
+}
+
+/** Of equal length, as timingSafeEqual requires. */
+const digest = (text: string) => createHash('sha256').update(text).digest();

@@ -1,47 +1,39 @@
 /**
- * `/events`: server-sent events of what `/status` shows. A plain message is the whole `/status`, once a second; `sample` is that second
- * for the plots, `fleet` the pods of this deployment, `lifecycle` what happened; `history` is the last ten minutes of both, first of all.
+ * `/events`: server-sent events of what `/status` shows (StreamedEvents). A plain message is the whole `/status`, once a second; `sample` is that
+ * second for the plots, `fleet` the pods of this deployment, `lifecycle` an event; the first message, `history`, has the last ten minutes.
  */
 import type { ServerResponse } from 'node:http';
+import type { Peer, Sample, StreamedEvents } from '../protocol/api.ts';
 import { type Audience, audienceOf } from '../protocol/audience.ts';
-import type { HistoryListener } from './history.ts';
-import type { Shown } from './lifecycle.ts';
+import type { History, HistoryListener, Shown } from './history.ts';
 
 /** The limit of readers, if there are enough descriptors. */
-export const MOST_READERS = 50;
-/** A reader that lets this much wait is ended: it comes again by itself. */
-const MOST_WAITING_BYTES = 4 << 20;
+export const MAX_READERS = 50;
+/** A reader that leaves more than this unread is disconnected; it reconnects by itself. */
+const MAX_WAITING_BYTES = 4 << 20;
 const RECONNECT_MS = 1000;
 
-/** What is told: the history of the pod. */
-export interface Told {
-  readonly samples: readonly unknown[];
-  readonly listeners: Set<HistoryListener>;
-  events(audience: Audience): readonly unknown[];
-  status(audience: Audience): unknown;
-}
-
-export interface EventStreamParts {
-  history: Told;
-  fleet: () => unknown;
+export interface EventStreamOptions {
+  history: Pick<History, 'samples' | 'listeners' | 'events' | 'status'>;
+  fleet: () => readonly Peer[];
   /** The current ADMIN_TOKEN: readers with another one are disconnected. */
   token: () => string | undefined;
-  mostReaders: () => number;
+  maxReaders: () => number;
 }
 
 export class EventStream implements HistoryListener {
-  readonly #parts: EventStreamParts;
-  /** With the token that each one sent. */
+  readonly #options: EventStreamOptions;
+  /** With the token of each. */
   readonly #readers = new Map<ServerResponse, string | undefined>();
 
-  constructor(parts: EventStreamParts) {
-    this.#parts = parts;
-    parts.history.listeners.add(this);
+  constructor(options: EventStreamOptions) {
+    this.#options = options;
+    options.history.listeners.add(this);
   }
 
-  /** Answers one reader until it goes away or `close` ends it. */
+  /** Answers one reader until it disconnects or `close` ends it. */
   serve(response: ServerResponse): void {
-    if (this.#readers.size >= this.#parts.mostReaders()) {
+    if (this.#readers.size >= this.#options.maxReaders()) {
       response.writeHead(503, { 'Content-Type': 'text/plain; charset=utf-8', 'Retry-After': 5 });
       response.end(`${this.#readers.size} readers are already connected\n`);
       return;
@@ -53,18 +45,18 @@ export class EventStream implements HistoryListener {
       'X-Accel-Buffering': 'no',
     });
     response.once('close', () => this.#readers.delete(response));
-    const { history, token } = this.#parts;
+    const { history, token } = this.#options;
     const audience = audienceOf(token());
     const past = { samples: history.samples, events: history.events(audience) };
     response.write(`retry: ${RECONNECT_MS}\n\n${named('history', past)}${this.#now(audience)}`);
     this.#readers.set(response, token());
   }
 
-  sampled(sample: unknown): void {
+  onSample(sample: Sample): void {
     this.#send(audience => `${named('sample', sample)}${this.#now(audience)}`);
   }
 
-  happened(event: Shown): void {
+  onEvent(event: Shown): void {
     this.#send(audience => named('lifecycle', event[audience]));
   }
 
@@ -73,21 +65,22 @@ export class EventStream implements HistoryListener {
   }
 
   #now(audience: Audience): string {
-    const { history, fleet } = this.#parts;
+    const { history, fleet } = this.#options;
     return `${named('fleet', fleet())}${plain(history.status(audience))}`;
   }
 
   #send(textFor: (audience: Audience) => string): void {
     if (this.#readers.size === 0) return;
-    const token = this.#parts.token();
+    const token = this.#options.token();
     const text = textFor(audienceOf(token));
-    for (const [reader, cameWith] of this.#readers) {
-      if (cameWith !== token) reader.end();
-      else if (reader.writableLength > MOST_WAITING_BYTES) reader.destroy();
+    for (const [reader, itsToken] of this.#readers) {
+      if (itsToken !== token) reader.end();
+      else if (reader.writableLength > MAX_WAITING_BYTES) reader.destroy();
       else reader.write(text);
     }
   }
 }
 
-const plain = (data: unknown) => `data: ${JSON.stringify(data)}\n\n`;
-const named = (event: string, data: unknown) => `event: ${event}\n${plain(data)}`;
+const plain = (data: StreamedEvents['message']) => `data: ${JSON.stringify(data)}\n\n`;
+const named = <Name extends keyof StreamedEvents>(event: Name, data: StreamedEvents[Name]) =>
+  `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;

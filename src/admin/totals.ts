@@ -1,5 +1,5 @@
 /**
- * What remains of workers that are gone: their counters, so that no total ever goes down, and the ledger of their drains.
+ * What remains of workers that have exited: their counters, so that no total ever decreases, and the counts of their drains.
  */
 
 import type { WorkerProcess } from '../pool/worker-process.ts';
@@ -43,9 +43,9 @@ export class Totals {
   readonly failedStarts: Status['failedStarts'] = { count: 0, last: null };
   /** Counters and histograms of the apps in workers that are gone; a gauge dies with its worker. */
   appMetrics: Promise<AppMetric[]> = Promise.resolve([]);
-  /** CPU time of the gone, by the id that they had: a successor goes on counting where they ended. */
+  /** CPU time of those that exited, by the id that they had: a successor goes on counting where they ended. */
   readonly #cpu = new Map<number, CpuSeconds>();
-  /** Connections of the gone, likewise. */
+  /** Connections of those that exited, likewise. */
   readonly #accepted = new Map<number, number>();
   #counters: Counters = { requests: 0, shed: 0, sessionStoreErrors: 0, http: [] };
 
@@ -53,12 +53,12 @@ export class Totals {
     return [...this.exitsByReason.values()].reduce((sum, count) => sum + count, 0);
   }
 
-  /** Of the gone and the `present` together. */
+  /** Of those that have exited and the `present` together. */
   countersWith(present: readonly WorkerProcess[]): Counters {
     return present.reduce((sum, { snapshot }) => (snapshot ? add(sum, snapshot) : sum), this.#counters);
   }
 
-  /** Of every worker id that ever was: of its predecessors, and of the worker that is `present`, as far as it has told. */
+  /** Of every worker id that ever was: of its predecessors, and of the worker that is `present`, as far as it has reported. */
   cpuByWorker(present: readonly CpuUser[]): Map<number, CpuSeconds> {
     const all = new Map(this.#cpu);
     for (const { id, snapshot } of present) {

@@ -9,7 +9,7 @@ import { connect } from 'node:net';
 import { resolve } from 'node:path';
 import type { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { ConnectionLimit, SHORT_TIMEOUTS } from '../primary/connection-limit.ts';
+import { ConnectionLimit, SHORT_TIMEOUTS } from '../admin/connection-limit.ts';
 import type { AnswerLine } from '../protocol/api.ts';
 
 const http = process.getBuiltinModule('node:http');

@@ -2,9 +2,8 @@
  * The state of this pod, and the views of it: for the probes, for `/status`, `/metrics` and `/events`, and for the other pods.
  */
 import { createRequire } from 'node:module';
-import { MemorySum } from '../admin/memory-sum.ts';
-import { type Readiness, readiness, type View, whyNotStarted } from '../admin/readiness.ts';
-import { type Pod, slowestP99Ms } from '../admin/status.ts';
+import { MemorySum } from '../admin/process-metrics.ts';
+import { type Pod, type ProbeView, type Readiness, readiness, slowestP99Ms, whyNotStarted } from '../admin/status.ts';
 import type { Totals } from '../admin/totals.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { MemoryStatus, PodState } from '../protocol/api.ts';
@@ -89,7 +88,7 @@ export class PodView {
     return { version: VERSION, state: this.state, generation, workers: serving.length, wanted, requests, p99Ms };
   }
 
-  #view(): View {
+  #view(): ProbeView {
     const { pool, totals, eventBus } = this.#context;
     const { config } = pool.settings;
     const { failedStarts } = totals;

@@ -117,7 +117,7 @@ class Primary {
       shutdown: this.#shutdown,
       pod: () => this.#view.pod(),
       readiness: () => this.#view.readiness(),
-      notStarted: () => this.#view.whyNotStarted(),
+      whyNotStarted: () => this.#view.whyNotStarted(),
       peers: () => this.#eventBus.peers,
     });
   }

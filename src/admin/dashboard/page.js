@@ -10,6 +10,8 @@ const MARKS = {
   resize: 'warn',
   draining: 'warn',
   cordoned: 'warn',
+  policy: '',
+  keys: '',
   'restart-failed': 'bad',
 };
 
@@ -67,7 +69,7 @@ function showTiles(tiles) {
   });
 }
 
-const markOf = ({ kind, reason }) => (kind === 'exit' ? (BAD_ENDS.includes(reason) ? 'bad' : '') : MARKS[kind]);
+const markOf = ({ kind, reason }) => (kind === 'exit' ? (FAILURES.includes(reason) ? 'bad' : '') : MARKS[kind]);
 
 function showEvents() {
   const rowOf = event => {

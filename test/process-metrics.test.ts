@@ -6,7 +6,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, existsSync, openSync } from 'node:fs';
 import { test } from 'node:test';
-import { procFacts } from '../src/admin/proc.ts';
+import { procFacts } from '../src/admin/process-metrics.ts';
 
 test('the memory of this process is reported as 0 without /proc', async t => {
   t.mock.method(process, 'memoryUsage', () => {

@@ -18,9 +18,9 @@ export const SHORT_TIMEOUTS = {
 };
 
 /** A primary needs no more clients than this. */
-const MOST = 256;
+const MAX_CONNECTIONS = 256;
 /** Enough for probes and one operator. */
-const LEAST = 16;
+const MIN_CONNECTIONS = 16;
 /** What a primary has open without any client: V8, the log, Redis, the app's listeners, files read briefly. */
 const OWN_DESCRIPTORS = 64;
 /** A worker's channel, its output, its listener, and the same again for its replacement, which starts first. */
@@ -33,7 +33,7 @@ const DESCRIPTORS_PER_WORKER = 8;
  */
 export function adminConnections(descriptors: number, workers: number): number {
   const spare = descriptors - OWN_DESCRIPTORS - DESCRIPTORS_PER_WORKER * workers;
-  return Math.min(MOST, Math.max(LEAST, Math.floor(spare / 2)));
+  return Math.min(MAX_CONNECTIONS, Math.max(MIN_CONNECTIONS, Math.floor(spare / 2)));
 }
 
 interface Use {
@@ -45,16 +45,16 @@ interface Use {
 export class ConnectionLimit {
   /** The connection idle for longest comes first. */
   readonly #open = new Map<Socket, Use>();
-  readonly #most: () => number;
+  readonly #max: () => number;
   readonly #onClosed: () => void;
 
   /**
    * Attach it when the server has all its request listeners.
-   * @param most called for every new connection
+   * @param max called for every new connection
    * @param onClosed called for every connection that is closed to keep the limit
    */
-  constructor(server: Server, most: () => number, onClosed: () => void = () => undefined) {
-    this.#most = most;
+  constructor(server: Server, max: () => number, onClosed: () => void = () => undefined) {
+    this.#max = max;
     this.#onClosed = onClosed;
     server.on('connection', socket => this.#opened(socket));
     server.prependListener('request', ({ socket }, response) => {
@@ -70,7 +70,7 @@ export class ConnectionLimit {
   }
 
   #opened(socket: Socket): void {
-    while (this.#open.size >= this.#most()) {
+    while (this.#open.size >= this.#max()) {
       const victim = this.#victim();
       this.#onClosed();
       if (victim === undefined) {

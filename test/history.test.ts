@@ -3,7 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type SampledPod, type SampledWorker, Sampler } from '../src/admin/sampler.ts';
+import { type SampledPod, type SampledWorker, Sampler } from '../src/admin/history.ts';
 import { Totals } from '../src/admin/totals.ts';
 import { exitOf, snapshotOf } from './exited.ts';
 

@@ -3,7 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { shown } from '../src/admin/lifecycle.ts';
+import { shown } from '../src/admin/history.ts';
 import { Totals } from '../src/admin/totals.ts';
 import { createLog } from '../src/log/log.ts';
 import { Events } from '../src/primary/events.ts';
