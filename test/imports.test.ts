@@ -28,7 +28,7 @@ const MAY_IMPORT: Record<string, string[]> = {
 };
 
 /** Imports against that order which are still to be removed. */
-const KNOWN = new Set([]);
+const KNOWN = new Set<string>();
 
 const partOf = (file: string) => relative(SRC, file).split('/')[0] ?? '';
 
