@@ -2,13 +2,16 @@
  * The rules of the shutdown in virtual time: delay, deadline, order, exit code. Real processes: test/process/sigterm.test.ts and drain*.test.ts.
  */
 import assert from 'node:assert/strict';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import type { Totals } from '../src/admin/totals.ts';
 import type { Pool } from '../src/pool/pool.ts';
-import { Shutdown } from '../src/primary/shutdown.ts';
+import { Shutdown, writeTerminationMessage } from '../src/primary/shutdown.ts';
 import type { LifecycleEvent } from '../src/protocol/events.ts';
 import { ExitCode } from '../src/protocol/exit.ts';
 import { EXIT_SLACK_MS } from '../src/protocol/messages.ts';
+import { temporaryFolder } from './process/operator.ts';
 
 /** Sleeps end when the test advances the time to them. */
 class VirtualClock {
@@ -57,6 +60,8 @@ interface Setup {
   workers?: number;
 }
 
+const LIMITS = { startTimeoutMs: 5, restartIntensity: 10, restartPeriodMs: 60 };
+
 /** A shutdown whose steps are recorded as `time name`. */
 class Harness {
   readonly clock = new VirtualClock();
@@ -66,6 +71,7 @@ class Harness {
   readonly shutdown: Shutdown;
   queues = new Map<string, number>();
   waiting: number;
+  terminationMessage: string | undefined;
   #empty = Promise.withResolvers<void>();
 
   constructor({ delayMs = 0, timeoutMs = 1000, listeners = [0], waiting = 0, workers = 1 }: Setup = {}) {
@@ -91,7 +97,7 @@ class Harness {
     });
     const handles = new Map(this.workers.map(worker => [worker, handleOf(worker)]));
     const pool = {
-      settings: { config: { shutdownDelayMs: delayMs, shutdownTimeoutMs: timeoutMs, startTimeoutMs: 5, appModule: 'app.js' } },
+      settings: { config: { shutdownDelayMs: delayMs, shutdownTimeoutMs: timeoutMs, appModule: 'app.js', ...LIMITS } },
       resizer: { close: () => step('stop resizing') },
       supervisor: {
         get handles() {
@@ -116,12 +122,13 @@ class Harness {
         get waiting() {
           return self.waiting;
         },
-        balanceByConnections: () => undefined,
+        balanceByConnections: () => step('balance by connections'),
         close: () => step('close listeners'),
       },
-      outputs: { flush: async () => step('flush') },
+      outputs: { flush: async (stallMs: number) => step(`flush ${stallMs}`) },
       emit: (event: LifecycleEvent) => {
-        step(event.event);
+        const { event: name, ...fields } = event;
+        step([name, ...Object.values(fields)].join(' '));
         if (event.event === 'shutdown.unserved') this.drains.cutRequests += event.connections;
       },
     };
@@ -134,6 +141,9 @@ class Harness {
         sleep: (ms, signal) => this.clock.sleep(ms, signal),
         sendQueues: () => this.queues,
         exit: code => step(`exit ${code}`),
+        writeTerminationMessage: message => {
+          this.terminationMessage = message;
+        },
       },
     );
   }
@@ -155,10 +165,16 @@ test('a shutdown without requests runs its steps in order and exits with 0', asy
   const harness = new Harness({ delayMs: 300 });
   harness.shutdown.runBy();
   harness.shutdown.begin();
-  assert.deepEqual(await harness.after(299), ['0 stop resizing', '0 stop starting', '0 disable-keepalive', '0 shutdown.delay']);
+  assert.deepEqual(await harness.after(299), [
+    '0 stop resizing',
+    '0 stop starting',
+    '0 disable-keepalive',
+    '0 shutdown.delay 300',
+  ]);
   assert.deepEqual(await harness.after(1), [
-    '300 shutdown.drain',
+    '300 shutdown.drain 1 1000',
     '300 kill silent',
+    '300 balance by connections',
     '300 take-all 0',
     '300 close listeners',
     '300 drain 1000',
@@ -167,8 +183,8 @@ test('a shutdown without requests runs its steps in order and exits with 0', asy
   assert.deepEqual(await harness.after(0), [
     '300 close Redis',
     '300 close control',
-    '300 primary.exit',
-    '300 flush',
+    '300 primary.exit 0',
+    '300 flush 1000',
     '300 exit 0',
   ]);
 });
@@ -201,7 +217,7 @@ test('a shutdown that aborts requests counts them and exits with 1', async () =>
   harness.drains.cutRequests = 7;
   harness.exit(harness.workers[0] as Worker);
   const steps = await harness.after(0);
-  assert.ok(steps.includes('1000 shutdown.cut'));
+  assert.ok(steps.includes('1000 shutdown.cut 2'));
   assert.equal(steps.at(-1), '1000 exit 1');
 });
 
@@ -249,8 +265,8 @@ test('a blocked worker is killed just before the deadline of the platform, after
   const killAt = 1000 + EXIT_SLACK_MS - 50;
   assert.ok(!(await harness.after(killAt - 1)).some(step => step.endsWith('kill')));
   const steps = await harness.after(1);
-  assert.deepEqual(steps.slice(0, 2), [`${killAt} shutdown.unserved`, `${killAt} kill`]);
-  assert.ok(steps.includes(`${killAt} shutdown.cut`));
+  assert.deepEqual(steps.slice(0, 2), [`${killAt} shutdown.unserved 3`, `${killAt} kill`]);
+  assert.ok(steps.includes(`${killAt} shutdown.cut 3`));
   assert.equal(steps.at(-1), `${killAt} exit 1`);
 });
 
@@ -268,29 +284,40 @@ test('connections that no worker accepts are counted if there is no worker, exit
   harness.shutdown.begin();
   harness.exit(harness.workers[0] as Worker);
   const steps = await harness.after(0);
-  assert.ok(steps.includes('0 shutdown.unserved'));
+  assert.ok(steps.includes('0 shutdown.unserved 2'));
   assert.equal(steps.at(-1), '0 exit 1');
 });
 
 test('the exit waits for clients that still acknowledge data, at most until the deadline, and keeps the exit code', async () => {
   const harness = new Harness({ timeoutMs: 1000 });
-  harness.queues = new Map([['client', 100]]);
+  harness.queues = new Map([
+    ['one client', 100],
+    ['another', 20],
+  ]);
   harness.shutdown.runBy();
   harness.shutdown.begin();
   harness.exit(harness.workers[0] as Worker);
   assert.ok(!(await harness.after(900)).some(step => step.includes('exit')));
   const steps = await harness.after(100);
-  assert.ok(steps.includes('1000 shutdown.unacknowledged'));
+  assert.ok(steps.includes('1000 shutdown.unacknowledged 2 120'));
   assert.equal(steps.at(-1), '1000 exit 0');
 });
 
-test('exiting at once kills no worker, counts open requests of those that have not reported a drain, and exits with 1', async () => {
+test('exiting at once kills no worker, counts queued connections and open requests without a reported drain, and exits with 1', async () => {
   const harness = new Harness({ workers: 2 });
   const [first, second] = harness.workers as [Worker, Worker];
   Object.assign(first, { openRequests: 4 });
   Object.assign(second, { openRequests: 3, drain: {} });
+  harness.waiting = 2;
   harness.shutdown.exitAtOnce();
-  assert.deepEqual(await harness.after(0), ['0 shutdown.cut', '0 close control', '0 primary.exit', '0 flush', '0 exit 1']);
+  assert.deepEqual(await harness.after(0), [
+    '0 shutdown.unserved 2',
+    '0 shutdown.cut 6',
+    '0 close control',
+    '0 primary.exit 1',
+    '0 flush 100',
+    '0 exit 1',
+  ]);
 });
 
 test('an aborted start skips the delay and exits with its code, even if requests are lost', async () => {
@@ -301,7 +328,56 @@ test('an aborted start skips the delay and exits with its code, even if requests
   harness.shutdown.markLost();
   harness.exit(harness.workers[0] as Worker);
   const steps = await harness.after(0);
-  assert.equal(steps.filter(step => step.endsWith('primary.abort')).length, 1);
-  assert.ok(!steps.some(step => step.endsWith('shutdown.delay')));
+  assert.equal(steps.filter(step => step.includes('primary.abort')).length, 1);
+  assert.ok(!steps.some(step => step.includes('shutdown.delay')));
   assert.equal(steps.at(-1), `0 exit ${ExitCode.crashLoop}`);
+});
+
+test('the deadline has no effect once all workers have exited', async () => {
+  const harness = new Harness();
+  harness.shutdown.runBy();
+  harness.shutdown.begin();
+  await harness.after(0);
+  harness.exit(harness.workers[0] as Worker);
+  await harness.after(0);
+  harness.waiting = 3;
+  assert.deepEqual(await harness.after(60_000), []);
+});
+
+test('connections that arrive while a worker serves are not counted as unserved', async () => {
+  const harness = new Harness({ waiting: 2 });
+  harness.shutdown.runBy();
+  harness.shutdown.begin();
+  assert.ok(!(await harness.after(0)).some(step => step.includes('unserved')));
+});
+
+for (const [reason, code, message] of [
+  ['permanent', ExitCode.failed, 'SyntaxError: secret'],
+  [
+    'start-timeout',
+    ExitCode.failed,
+    'no worker became ready within 5 ms (START_TIMEOUT_MS); last failure: worker 2: SyntaxError: secret',
+  ],
+  [
+    'crash-loop',
+    ExitCode.crashLoop,
+    'workers keep crashing: more than 10 times within 60 ms (RESTART_INTENSITY, RESTART_PERIOD_MS), and none serves; last failure: worker 2: SyntaxError: secret',
+  ],
+] as const) {
+  test(`a pool that gives up by ${reason} exits with ${code}, and only the log has the text of the app`, async () => {
+    const harness = new Harness();
+    harness.shutdown.giveUp(reason, { id: 2, failure: 'SyntaxError: secret', openFailure: 'SyntaxError' });
+    assert.deepEqual(await harness.after(0), [`0 primary.abort ${code} ${message}`]);
+    assert.equal(harness.terminationMessage, message.replace('SyntaxError: secret', 'SyntaxError (APP_MODULE app.js)'));
+  });
+}
+
+test('the termination message is written to an existing file only, at most 4096 bytes of it', () => {
+  const file = join(temporaryFolder(), 'termination-log');
+  writeTerminationMessage('reason', file);
+  assert.equal(existsSync(file), false);
+  writeFileSync(file, '');
+  writeTerminationMessage('x'.repeat(5000), file);
+  assert.equal(readFileSync(file, 'utf8'), 'x'.repeat(4096));
+  writeTerminationMessage('a folder is not writable', temporaryFolder());
 });

@@ -37,6 +37,7 @@ export interface ShutdownEnvironment {
   /** Closed connections to the app's port whose clients have not acknowledged all data. */
   sendQueues: (port: number) => SendQueues;
   exit: (code: ExitCode) => void;
+  writeTerminationMessage: (message: string) => void;
 }
 
 const ENVIRONMENT: ShutdownEnvironment = {
@@ -44,6 +45,7 @@ const ENVIRONMENT: ShutdownEnvironment = {
   sleep: (ms, signal) => sleep(ms, undefined, signal && { signal }).catch(() => undefined),
   sendQueues,
   exit: code => process.exit(code),
+  writeTerminationMessage: message => writeTerminationMessage(message),
 };
 
 export class Shutdown {
@@ -86,7 +88,7 @@ export class Shutdown {
   abort(code: ExitCode, message: string, openMessage = message): void {
     if (this.#hasBegun) return;
     this.#pool.emit({ event: 'primary.abort', code, error: message });
-    writeTerminationMessage(openMessage);
+    this.#environment.writeTerminationMessage(openMessage);
     this.#begin(code, 0);
   }
 
