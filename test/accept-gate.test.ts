@@ -216,6 +216,24 @@ test('a woken worker is woken again after 1 ms at the earliest, or once it has r
   disconnect();
 });
 
+test('the excess is what is above the fair share of all workers, each counted once', () => {
+  const { start, report, connect, gate } = gateUnder('least-connections', [2, 3]);
+  report(2, { connections: 9 });
+  report(3, { connections: 6 });
+  start();
+  connect(15);
+  assert.equal(gate.excessConnections, 2);
+});
+
+test('the gate closes if any better worker accepts, though the best one has its gate closed', () => {
+  const { start, report, connect, calls } = gateUnder('least-connections', [2, 3]);
+  report(2, { state: 'closed', connections: 1 });
+  report(3, { connections: 1 });
+  start();
+  connect(2);
+  assert.deepEqual([calls(), woken()], [['release', 'hold'], []]);
+});
+
 test('of two better workers whose gates are closed only the best is woken', () => {
   const { start, report, connect } = gateUnder('least-connections', [2, 3]);
   report(2, { state: 'closed', connections: 2 });
@@ -230,10 +248,21 @@ test('rr: a worker accepts what is queued, and then leaves connections to the on
   report(2, { state: 'closed', turns: 1 });
   start();
   connect();
-  assert.deepEqual([calls(), gate.isClosed], [['release'], false]);
-  connect(); // queued already: its turn comes before the check
+  assert.deepEqual([woken(), calls(), gate.isClosed], [[102], ['release'], false]);
   mock.timers.tick(0);
   assert.deepEqual([calls(), gate.isClosed], [['hold'], true]);
+});
+
+test('rr: a worker that has accepted one more connection by then closes only if it is another one’s turn still', () => {
+  const { start, report, connect, calls, gate } = gateUnder('rr');
+  report(2, { state: 'closed', turns: 1 });
+  start();
+  connect();
+  report(2, { turns: 3, takenAt: now + 1 });
+  connect();
+  report(2, { state: 'closed', turns: 2 });
+  mock.timers.tick(0);
+  assert.deepEqual([calls(), gate.isClosed], [['release'], false], 'it was not checked again since it is its turn');
 });
 
 test('rr: a worker whose turn it is again by then stays open', () => {
@@ -246,14 +275,14 @@ test('rr: a worker whose turn it is again by then stays open', () => {
   assert.deepEqual([calls(), gate.isClosed], [['release'], false]);
 });
 
-test('rr: a worker that accepts more, closes or stops in the meantime does not close because of the earlier turn', () => {
-  const { start, report, connect, calls, gate } = gateUnder('rr');
+test('rr: a worker that stops in the meantime stays off the scoreboard', () => {
+  const { start, report, connect, calls, gate, own } = gateUnder('rr');
   report(2, { state: 'closed', turns: 1 });
   start();
   connect();
   gate.stop();
   mock.timers.tick(0);
-  assert.deepEqual(calls(), ['release']);
+  assert.deepEqual([calls(), gate.isClosed, own()], [['release'], false, undefined]);
 });
 
 test('least-connections: a worker that wakes a slightly better one does not close by itself', () => {
@@ -423,10 +452,34 @@ test('a worker that loses a connection wakes those that should now leave the nex
   assert.deepEqual(woken(), [102, 104]);
 });
 
-test('a worker whose gate is closed wakes nobody when it loses a connection', () => {
-  const { report, disconnect, gate } = closedGate();
-  report(2, { connections: 0 });
+test('a worker that loses a connection does not wake workers with as few as it has itself', () => {
+  const { start, report, connect, disconnect } = gateUnder('least-connections', [2, 3]);
+  report(2, { connections: 3 });
+  report(3, { connections: 1, averagedAt: now });
+  start();
+  connect(2);
+  woken();
   pass(5);
+  disconnect();
+  assert.deepEqual(woken(), [102]);
+});
+
+test('a closed gate opens at its next check if the others have become busier', () => {
+  const { report, calls, gate } = closedGate();
+  report(2, { connections: 9 });
+  pass(9);
+  assert.equal(gate.isClosed, true);
+  pass(1);
+  assert.deepEqual([calls(), woken(), gate.isClosed], [['release'], [], false]);
+});
+
+test('a worker whose gate is closed wakes nobody when it loses a connection', () => {
+  const { start, report, connect, disconnect, gate } = gateUnder('least-connections', [2, 3]);
+  report(2);
+  report(3, { connections: 9 });
+  start();
+  connect(3);
+  pass(6);
   disconnect();
   assert.deepEqual([gate.isClosed, woken()], [true, []]);
 });
@@ -466,6 +519,9 @@ test('only with least-connections has a worker excess connections', () => {
   start();
   connect(20);
   assert.equal(gate.excessConnections, 2);
+  gate.stop();
+  assert.equal(gate.excessConnections, 0, 'it accepts nothing');
+  start();
   scoreboard.setPolicy('rr');
   assert.equal(gate.excessConnections, 0);
 });
