@@ -122,7 +122,7 @@ export class Fixture {
   }
 }
 
-/** A drain whose clock moves when the test says so. */
+/** A drain whose clock moves when the test lets it. */
 export class VirtualDrain {
   readonly progress: { open: number; oldest: OpenRequest[] }[] = [];
   readonly result: Promise<Drain>;

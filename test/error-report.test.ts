@@ -25,7 +25,7 @@ async function thrownBy(name: string, source: string): Promise<unknown> {
   throw new Error(`${name} was loaded`);
 }
 
-describe('an error that a retry cannot fix', () => {
+describe('permanent errors', () => {
   for (const [name, source] of [
     ['syntax.mjs', 'export default {;'],
     ['syntax.cjs', 'module.exports = {;'],
@@ -39,11 +39,11 @@ describe('an error that a retry cannot fix', () => {
     ['bad-json.cjs', "require('./bad.json');"],
     ['bad-json.mjs', "import './bad.json' with { type: 'json' };"],
   ] as const)
-    test(`${name}: ${source}`, async () => {
+    test(`an error that a retry cannot fix is permanent: ${name}, ${source}`, async () => {
       assert.equal(reportOf(await thrownBy(name, source)).isPermanent, true);
     });
 
-  test('EADDRINUSE and EACCES, also as a cause', () => {
+  test('EADDRINUSE and EACCES are permanent errors, also as a cause', () => {
     for (const code of ['EADDRINUSE', 'EACCES']) {
       const error = Object.assign(new Error('no'), { code });
       assert.equal(reportOf(error).isPermanent, true);
@@ -52,19 +52,19 @@ describe('an error that a retry cannot fix', () => {
   });
 });
 
-describe('an error that a retry may fix', () => {
+describe('other errors', () => {
   for (const [name, source] of [
     ['throws.mjs', "throw new Error('no database');"],
     ['answer.mjs', "JSON.parse('{half');"],
     ['refused.mjs', "throw Object.assign(new Error('no'), { code: 'ECONNREFUSED' });"],
     ['missing-data.mjs', "import { readFileSync } from 'node:fs'; readFileSync('/nowhere/data.json');"],
   ] as const)
-    test(`${name}: ${source}`, async () => {
+    test(`an error that a retry may fix is not permanent: ${name}, ${source}`, async () => {
       assert.equal(reportOf(await thrownBy(name, source)).isPermanent, false);
     });
 });
 
-test('the summary has class, code, file and line of the innermost error, and no text', async () => {
+test('the summary of an error has class, code, file and line of its innermost cause, and no text', async () => {
   const cause = await thrownBy(
     'place.mjs',
     "\nthrow Object.assign(new TypeError('postgres://u:p@h'), { code: 'ECONNREFUSED' });",
@@ -75,13 +75,13 @@ test('the summary has class, code, file and line of the innermost error, and no 
   assert.match(stack, /the app can not be loaded.*\ncaused by: TypeError: postgres:\/\/u:p@h\n/s);
 });
 
-test('a name that may be text of the app is not shown', () => {
+test('a name or code that may be text of the app is not in the summary of its error', () => {
   const error = Object.assign(new Error('no'), { name: 'no route to postgres://u:p@h', code: 'see https://h/reset/TOKEN' });
   assert.deepEqual(Object.keys(reportOf(error).summary).sort(), ['class', 'file', 'line']);
   assert.equal(reportOf(error).summary.class, 'Error');
 });
 
-test('any thrown value can be reported', () => {
+test('any thrown value has a report, also one whose properties throw', () => {
   const hostile = {
     get message() {
       throw new Error('a getter');

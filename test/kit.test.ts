@@ -7,7 +7,7 @@ import { readConfig } from '../src/config/config.ts';
 import type { Log } from '../src/log/log.ts';
 import { WorkerKit } from '../src/worker/kit.ts';
 
-test('a handler that throws or rejects is logged, and every other one hears the event, with data of its own', async () => {
+test('a handler that throws or rejects is logged, and every other handler of the event gets data of its own', async () => {
   const { kit, logged } = kitWith();
   const received: unknown[] = [];
   kit.on('news', () => {
@@ -22,16 +22,16 @@ test('a handler that throws or rejects is logged, and every other one hears the 
       (data as unknown[]).pop();
     });
   kit.deliver('news', '[1,2]');
-  // Of the names that Node.js' own emitters treat apart, none is.
+  // No name is special, as 'error' is in Node's own emitters.
   kit.on('error', data => received.push(data));
   kit.deliver('error', '"plain"');
   kit.deliver('nobody listens', 'null');
-  assert.deepEqual(received, [[1, [1]], [2, [1]], 'plain'], 'both have taken one from their own');
+  assert.deepEqual(received, [[1, [1]], [2, [1]], 'plain'], 'each handler has changed only its own data');
   await new Promise(setImmediate);
   assert.deepEqual(logged, ['broadcast.handler-failed news thrown', 'broadcast.handler-failed news rejected']);
 });
 
-test('a retained event comes first, and one that was taken back does not come', async () => {
+test('a new handler gets the retained data of its event, unless that was cleared with null', async () => {
   const retained = new Map([
     ['kept', '{"n":1}'],
     ['gone', 'null'],
@@ -42,7 +42,7 @@ test('a retained event comes first, and one that was taken back does not come', 
   kit.on('kept', async () => {
     throw new Error('rejected');
   });
-  assert.deepEqual(received, [], 'not before the code that asks has ended');
+  assert.deepEqual(received, [], 'not before the code that subscribes has ended');
   await new Promise(setImmediate);
   kit.deliver('kept', '{"n":2}');
   assert.deepEqual(received, [
@@ -56,7 +56,7 @@ test('a retained event comes first, and one that was taken back does not come', 
 function kitWith(retained = new Map<string, string>()): { kit: WorkerKit; logged: string[] } {
   const logged: string[] = [];
   const error = ({ event, name, err }: Record<string, unknown>) => logged.push(`${event} ${name} ${(err as Error).message}`);
-  const parts = {
+  const options = {
     config: readConfig({}),
     log: () => ({ error }) as unknown as Log,
     workerId: 1,
@@ -66,5 +66,5 @@ function kitWith(retained = new Map<string, string>()): { kit: WorkerKit; logged
     send: () => undefined,
     onStoreError: () => undefined,
   };
-  return { kit: new WorkerKit(parts), logged };
+  return { kit: new WorkerKit(options), logged };
 }

@@ -23,7 +23,7 @@ class Reader {
   }
 }
 
-test('a stalled reader costs bounded memory, and gets the number of dropped lines', async () => {
+test('a log reader that does not read costs bounded memory, and gets the number of dropped lines later', async () => {
   const reader = new Reader();
   const output: LogOutput = new LogOutput(reader.write, lines => output.writeOwn(`missed ${lines}\n`));
   const [line, written] = ['x'.repeat(999), 1200];
@@ -44,10 +44,10 @@ test('a stalled reader costs bounded memory, and gets the number of dropped line
   await output.flush(60_000);
 });
 
-test('lines that a file does not accept are lost and counted', async () => {
+test('log lines that cannot be written to a file are dropped and counted', async () => {
   const output = new LogOutput(
     (_, done) => setImmediate(done, new Error('ENOSPC')),
-    () => assert.fail('there is nobody to tell'),
+    () => assert.fail('nothing can be reported'),
   );
   output.write(Buffer.from('one\ntwo\n'));
   output.write(Buffer.from('three\n'));
@@ -62,7 +62,7 @@ class Lines {
   }
 }
 
-test('partial lines are passed on as whole lines, and the rest when the worker ends', async () => {
+test('output of a worker is written in whole lines, and the rest when the worker ends', async () => {
   const [stream, lines] = [new PassThrough(), new Lines()];
   const output = new WorkerOutput(stream, lines);
   for (const piece of ['a', 'b\nc', 'd', '\n\ne\nf', 'g']) stream.write(piece);
@@ -71,7 +71,7 @@ test('partial lines are passed on as whole lines, and the rest when the worker e
   assert.equal(lines.passed.join(''), 'ab\ncd\n\ne\nfg\n');
 });
 
-test('a line without a line ending is passed on in bounded pieces', async () => {
+test('an endless line of a worker is written in bounded pieces', async () => {
   const [stream, lines] = [new PassThrough({ highWaterMark: 8 << 20 }), new Lines()];
   const output = new WorkerOutput(stream, lines);
   for (let count = 0; count < 300; count++) stream.write('x'.repeat(10_000));
@@ -81,7 +81,7 @@ test('a line without a line ending is passed on in bounded pieces', async () => 
   assert.ok(lines.passed.length >= 3);
 });
 
-test('the end of a worker is reported although a child process of it goes on writing', async () => {
+test('the exit of a worker is not delayed by a child process that goes on writing to its output', async () => {
   const [stream, lines] = [new PassThrough(), new Lines()];
   const output = new WorkerOutput(stream, lines);
   const writing = setInterval(() => stream.write('again\n'), 1);
@@ -89,7 +89,7 @@ test('the end of a worker is reported although a child process of it goes on wri
   clearInterval(writing);
 });
 
-test("output left in a worker's pipe is passed on before its end, also while the primary gets no CPU", async () => {
+test("output left in a worker's pipe is written before its exit is logged, also while the primary gets no CPU", async () => {
   const [stream, lines] = [new PassThrough(), new Lines()];
   const output = new WorkerOutput(stream, lines);
   const passedAtTheEnd = output.settle().then(() => lines.passed.length);

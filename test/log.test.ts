@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createLog } from '../src/log/log.ts';
 
-test('secrets are redacted in a line, in its objects and in their headers', () => {
+test('log lines have no secrets: not in their fields, in objects or in headers of these', () => {
   const lines: string[] = [];
   const fields = {
     password: 'p4ss',
@@ -16,7 +16,7 @@ test('secrets are redacted in a line, in its objects and in their headers', () =
   assert.deepEqual({ event, kept, password }, { event: 'x', kept: 1, password: '[Redacted]' });
 });
 
-test('the arguments of a failed Redis command are redacted in its error', () => {
+test('the log line of a failed Redis command does not have its arguments', () => {
   const lines: string[] = [];
   const err = Object.assign(new Error('WRONGTYPE'), { command: { name: 'set', args: ['sess:1', '{"user":"p4ss"}'] } });
   createLog('info', {}, line => lines.push(line))().error({ event: 'x', err });

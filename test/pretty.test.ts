@@ -3,12 +3,12 @@ import { test } from 'node:test';
 import { stripVTControlCharacters } from 'node:util';
 import { prettyLine } from '../src/log/output.ts';
 
-test('a line for people says when, how bad, what, and its fields', () => {
+test('a log line on a terminal has time, level, event and fields', () => {
   const line = '{"level":"warn","time":"2026-11-25T08:00:01.250Z","pid":7,"event":"pool.backoff","ms":200,"why":"it crashed"}\n';
   assert.equal(stripVTControlCharacters(prettyLine(line)), '08:00:01.250 warn  pool.backoff ms=200 why=it crashed\n');
 });
 
-test('a stack keeps its lines, and other output is unchanged', () => {
+test('on a terminal a stack keeps its lines, and output of the app is unchanged', () => {
   const line = JSON.stringify({
     level: 'fatal',
     time: '2026-11-25T08:00:01.250Z',
@@ -20,7 +20,7 @@ test('a stack keeps its lines, and other output is unchanged', () => {
   for (const kept of notOurs) assert.equal(prettyLine(kept), kept);
 });
 
-test('what an app or a client says colours nothing and moves no cursor', () => {
+test('text of apps and clients cannot colour a terminal or move its cursor', () => {
   const line = JSON.stringify({
     level: 'info',
     time: '2026-11-25T08:00:01.250Z',
@@ -34,7 +34,7 @@ test('what an app or a client says colours nothing and moves no cursor', () => {
   );
 });
 
-test('fields without a value, and what the stack says already, are left out, and objects are shown by field', () => {
+test('a log line on a terminal omits empty fields and text of its stack, and has one field for each of an object', () => {
   const line = JSON.stringify({
     level: 'error',
     time: '2026-11-25T08:00:01.250Z',
@@ -50,7 +50,7 @@ test('fields without a value, and what the stack says already, are left out, and
   );
 });
 
-test('the frames of a hung worker are shown one to a line', () => {
+test('a log line on a terminal has each frame of a hung worker on a line of its own', () => {
   const line = JSON.stringify({
     level: 'error',
     time: '2026-11-25T08:00:01.250Z',

@@ -12,7 +12,7 @@ const APP = '/app/src/slow/app.mjs';
 
 for (const init of [false, true]) {
   test(
-    `docker stop ends when clients on slow lines have their answers, ${init ? 'behind an init' : 'as PID 1'}`,
+    `docker stop returns once clients on slow lines have their responses, ${init ? 'behind an init' : 'as PID 1'}`,
     withEngine,
     async () => {
       const env = { NODE_CLUSTER_WORKERS: '1', APP_MODULE: APP };

@@ -27,9 +27,9 @@ const ENDS: Record<string, [act: string, failure: RegExp]> = {
   'rejects with null': ['Promise.reject(null)', /null/],
   'rejects with a revoked proxy': ['const { proxy, revoke } = Proxy.revocable({}, {}); revoke(); Promise.reject(proxy)', /./],
   'emits uncaughtException': ["process.emit('uncaughtException', new Error('emitted'))", /^emitted$/],
-  "emits 'error' where nobody listens": ["new EventEmitter().emit('error', new Error('unheard'))", /^unheard$/],
-  'throws for ever while it drains': ["setInterval(() => { throw new Error('again'); }, 1)", /^again$/],
-  'throws where the drain begins': [
+  "emits 'error' without a listener": ["new EventEmitter().emit('error', new Error('no listener'))", /^no listener$/],
+  'throws endlessly while it drains': ["setInterval(() => { throw new Error('again'); }, 1)", /^again$/],
+  'throws when the drain begins': [
     "kit.draining.addEventListener('abort', () => { throw new Error('in abort'); }); throw new Error('first')",
     /^first$/,
   ],
@@ -49,12 +49,12 @@ const ENDS: Record<string, [act: string, failure: RegExp]> = {
     "process.on('unhandledRejection', () => { process.exit(1); throw new Error('not reached'); }); Promise.reject(new Error('first'))",
     /^the app called process.exit\(1\) after an unhandled rejection$/,
   ],
-  'has one that exits later': [
+  'has an unhandledRejection listener that exits later': [
     "process.on('unhandledRejection', async () => { await sleep(10); setTimeout(() => process.exit(1), 10); }); Promise.reject(null)",
     /^the app called process.exit\(1\) after an unhandled rejection$/,
   ],
-  'takes its listeners off': ["process.removeAllListeners(); throw new Error('still caught')", /^still caught$/],
-  'takes the reference of the channel away': ["process.channel.unref(); throw new Error('first')", /^first$/],
+  'removes all listeners': ["process.removeAllListeners(); throw new Error('still caught')", /^still caught$/],
+  'unreferences the channel': ["process.channel.unref(); throw new Error('first')", /^first$/],
   'calls process.disconnect()': ['process.disconnect()', /^the app called process.disconnect\(\)$/],
   'emits disconnect': ["process.emit('disconnect')", /^the app called process.emit\('disconnect'\)$/],
   'calls cluster.worker.disconnect()': ['cluster.worker.disconnect()', /^the app called cluster.worker.disconnect\(\)$/],
@@ -74,10 +74,10 @@ const app = (acts: [string, string][]) =>
     res.end('{}');
   };`);
 
-describe('a worker that its app ends answers its open requests, and the log has the reason', { concurrency: 2 }, () => {
+describe('an app that ends its worker', { concurrency: 2 }, () => {
   const entries = Object.entries(ENDS);
   for (const policy of ['least-connections', 'rr']) {
-    test(`a worker whose app throws, rejects or ends it answers its open requests, policy ${policy}`, async () => {
+    test(`a worker whose app throws, rejects or ends it finishes its open requests, policy ${policy}`, async () => {
       const acts = entries.map(([name, [act]]): [string, string] => [name, act]);
       // Half of them with each policy: what differs is only how a worker closes its listener.
       const mine = entries.filter((_, index) => (index % 2 === 0) === (policy === 'rr'));
@@ -104,16 +104,13 @@ describe('a worker that its app ends answers its open requests, and the log has 
         assert.equal((exit.drain as { finished: number } | undefined)?.finished, 1, `${name}: ${JSON.stringify(exit)}`);
       }
       if (policy === 'rr') await kit.event('test.reported', ({ of }) => of === 'first');
-      assert.ok(
-        kit.all('worker.uncaught-exception').length < mine.length + 15,
-        'one that throws for ever is not logged for ever',
-      );
+      assert.ok(kit.all('worker.uncaught-exception').length < mine.length + 15, 'at most ten errors are logged');
       assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
     });
   }
 });
 
-test('an app that handles rejections or uncaught exceptions goes on', async () => {
+test('a worker whose app handles rejections or uncaught exceptions is not replaced', async () => {
   const file = writtenApp(`
     process.on('unhandledRejection', () => kit.log.info({ event: 'test.handled' }));
     const { default: domain } = await import('node:domain');
@@ -135,7 +132,7 @@ test('an app that handles rejections or uncaught exceptions goes on', async () =
   assert.deepEqual(kit.all('worker.uncaught-exception'), []);
 });
 
-test("the requests lost by an app's process.exit are counted and named", async () => {
+test("requests that an app's process.exit aborts are counted, and listed in the log", async () => {
   const kit = await startKit({ env: { APP_MODULE: app([['exits', 'process.exit(3)']]), NODE_CLUSTER_WORKERS: '1' } });
   const { port } = await kit.ready();
   await using client = await RawClient.open(port);
@@ -148,7 +145,7 @@ test("the requests lost by an app's process.exit are counted and named", async (
   assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
 });
 
-test('an app that forks in a primary and listens in a worker starts as many workers as are wanted', async () => {
+test('an app with a cluster of its own does not fork: the pool has as many workers as wanted', async () => {
   const file = writtenApp(`
     const { default: cluster } = await import('node:cluster');
     if (cluster.isPrimary || cluster.isMaster || !cluster.isWorker) { cluster.fork(); throw new Error('not a worker'); }

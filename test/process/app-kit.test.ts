@@ -12,7 +12,7 @@ import { assertReceived } from './received.ts';
 const CONCURRENCY = 3;
 
 describe('kit', { concurrency: CONCURRENCY }, () => {
-  test('config is frozen and has the real settings', async () => {
+  test('kit.config is frozen and has the settings in effect', async () => {
     const kit = await startKit({ app: 'factory.ts' });
     const { port } = await kit.ready();
     const { frozen, worker } = await requestJson<{ frozen: boolean; worker: number }>(port, '/');
@@ -20,7 +20,7 @@ describe('kit', { concurrency: CONCURRENCY }, () => {
     assert.ok([1, 2].includes(worker));
   });
 
-  test('metrics are summed over the workers, and never go down when one is killed', async () => {
+  test('metrics of the app are summed over the workers, and do not go down when a worker is killed', async () => {
     const kit = await startKit({ app: 'factory.ts' });
     const { port } = await kit.ready();
     let greeted = 0;
@@ -55,7 +55,7 @@ describe('kit', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });
 
-  test('broadcast reaches every worker once, in the order of the sender', async () => {
+  test('kit.broadcast reaches every worker once, in the order of the sender', async () => {
     const kit = await startKit({ app: 'factory.ts', env: { NODE_CLUSTER_WORKERS: '3' } });
     const { port } = await kit.ready();
     await using sender = await RawClient.open(port);
@@ -64,7 +64,7 @@ describe('kit', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });
 
-  test('onClose is called in every worker before it exits', async () => {
+  test('handlers of kit.onClose are called in every worker before it exits', async () => {
     const kit = await startKit({ app: 'factory.ts' });
     await kit.ready();
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
@@ -79,7 +79,7 @@ describe('kit', { concurrency: CONCURRENCY }, () => {
 });
 
 describe('a session in cookies', { concurrency: CONCURRENCY }, () => {
-  test('goes on over workers, through a login, and ends with a logout', async () => {
+  test('a session in a cookie is kept on any worker and through a login, and ends with a logout', async () => {
     const kit = await startKit();
     const { port } = await kit.ready();
     const visitor = new Visitor();
@@ -98,7 +98,7 @@ describe('a session in cookies', { concurrency: CONCURRENCY }, () => {
     assert.match((await visitor.request(port, '/')).body, /Hello, stranger</);
   });
 
-  test('is out of reach of scripts and of other sites, and a forged one is none', async () => {
+  test('a session cookie is hidden from scripts and other sites, and a forged one is not accepted', async () => {
     const kit = await startKit({ env: { SESSION_COOKIE: 'sailor' } });
     const { port } = await kit.ready();
     const visitor = new Visitor();
@@ -111,7 +111,7 @@ describe('a session in cookies', { concurrency: CONCURRENCY }, () => {
     assert.equal((await visitor.count(port)).counter, 1);
   });
 
-  test('36 is known to every pod with the same SESSION_KEYS, an older key of theirs included', async () => {
+  test('36 a session in a cookie is accepted by every pod with its key in SESSION_KEYS, also an older key', async () => {
     const [one, two] = await Promise.all([
       startKit({ env: { SESSION_KEYS: 'old-key' } }),
       startKit({ env: { SESSION_KEYS: 'new-key,old-key' } }),
@@ -122,8 +122,8 @@ describe('a session in cookies', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual(one.all('session.keys-generated'), []);
   });
 
-  test('is kept by keys that the log warns of where SESSION_KEYS is not set', async () => {
+  test('sessions without SESSION_KEYS and Redis use generated keys, with a warning in the log', async () => {
     const kit = await startKit();
-    assert.match(String((await kit.event('session.keys-generated')).warning), /SESSION_KEYS is not set/);
+    assert.match(String((await kit.event('session.keys-generated')).warning), /SESSION_KEYS and Redis are not configured/);
   });
 });

@@ -59,7 +59,7 @@ const APP = `
     res.end(JSON.stringify({ pid: process.pid, received: received.length }));
   };`;
 
-test('no message of an app to its parent ends the primary or a worker, or leaves anything open in the primary', async () => {
+test('messages that an app sends to its parent end no process, and leave nothing open in the primary', async () => {
   const kit = await startKit({ env: { APP_MODULE: writtenApp(APP), NODE_CLUSTER_WORKERS: '1' } });
   const { port } = await kit.ready();
   await using client = await RawClient.open(port);

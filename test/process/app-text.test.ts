@@ -51,7 +51,7 @@ function overhear(port: number, request: string): () => string {
 }
 
 test(
-  'the text of errors and request paths is in the log and on the control socket, but not on open surfaces',
+  'text of errors and request paths is in the log and on the control socket, but not on the open admin port',
   withRedis,
   async () => {
     const redis = await LocalRedis.start();
@@ -84,7 +84,7 @@ test(
   },
 );
 
-test('with ADMIN_TOKEN the admin port shows the text to clients with the token, also after it has changed', async () => {
+test('with ADMIN_TOKEN the admin port shows text of the app to clients with the token, also after the token has changed', async () => {
   const tokenFile = join(temporaryFolder(), 'token');
   writeFileSync(tokenFile, 'first\n');
   const { kit, port, socket } = await startOperated({

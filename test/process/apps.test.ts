@@ -18,7 +18,7 @@ const RESPONSE_TIME = /^\d+\.\dms$/;
 describe('an app', { concurrency: CONCURRENCY }, () => {
   const APPS_THAT_SERVE = ['koa.mjs', 'factory.ts', 'listener.mjs', 'express-style.cjs', undefined];
   for (const app of APPS_THAT_SERVE) {
-    test(`${app ?? 'of the demo'} serves in every worker`, async () => {
+    test(`the app ${app ?? 'of the demo'} serves in every worker`, async () => {
       const kit = await startKit({ ...(app && { app }) });
       const { port } = await kit.ready();
       const path = app === undefined ? '/api/counter' : '/';
@@ -72,7 +72,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
     ['true', '203.0.113.7'],
     ['false', '127.0.0.1'],
   ] as const) {
-    test(`sees ${ip} with TRUST_PROXY=${trusted} behind a proxy that says 203.0.113.7`, async () => {
+    test(`with TRUST_PROXY=${trusted} an app behind a proxy that forwards 203.0.113.7 sees ${ip}`, async () => {
       const kit = await startKit({ app: 'factory.ts', env: { TRUST_PROXY: trusted } });
       const { port } = await kit.ready();
       const { body } = await request(port, '/', { headers: { 'X-Forwarded-For': '203.0.113.7' } });
@@ -88,7 +88,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
     ['exports-nothing.cjs', 'got an empty object; is "module.exports = app" missing?'],
     ['returns-nothing.mjs', 'must return a Koa instance, got undefined'],
   ] as const) {
-    test(`in ${file} can't be used, and the error names the file and what was expected`, async () => {
+    test(`a start with the unusable app ${file} fails, and the error names the file and what was expected`, async () => {
       const kit = await startKit({ app: file, env: { START_TIMEOUT_MS: '500' }, detached: true });
       assert.deepEqual(await kit.exit(), { code: 1, signal: null }, kit.transcript());
       const { stage, error, stack } = await kit.event('worker.failed');
@@ -104,7 +104,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
     });
   }
 
-  test('with an ES module that cannot be parsed ends the start, and the stack names its file, line and text', async () => {
+  test('an ES module that cannot be parsed ends the start, and the stack has its file, line and text', async () => {
     const folder = temporaryFolder();
     writeFileSync(join(folder, 'app.mjs'), "import './routes.mjs';\nexport default (req, res) => res.end();\n");
     const routes = join(folder, 'routes.mjs');
@@ -122,7 +122,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
       ['while loaded', 'nothing'],
       ['later', 'app'],
     ] as const)
-      test(`that listens on PORT ${LISTEN_WHEN}, and exports ${LISTEN_EXPORT}, fails with an error that says to leave that to the kit, policy ${policy}`, async () => {
+      test(`an app that listens on PORT ${LISTEN_WHEN}, and exports ${LISTEN_EXPORT}, fails with an error that says to leave that to the kit, policy ${policy}`, async () => {
         const PORT = String(await freePort());
         const env = {
           PORT,
@@ -145,7 +145,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
         await kit.workersGone();
       });
 
-  test('that listens on another port serves, and the log warns of what nobody drains', async () => {
+  test('an app that also listens on another port serves, and the log warns that its connections are not drained', async () => {
     const elsewhere = await freePort();
     const env = { PORT: String(await freePort()), LISTEN_ON: String(elsewhere), LISTEN_WHEN: 'later' };
     const kit = await startKit({ app: 'listens-itself.cjs', env });
@@ -169,7 +169,7 @@ describe('the demo app', { concurrency: CONCURRENCY }, () => {
     ['production', 404],
     ['development', 200],
   ] as const) {
-    test(`answers /crash with ${expected} in ${environment}`, async () => {
+    test(`the demo app answers /crash with ${expected} in ${environment}`, async () => {
       const kit = await startKit({ env: { NODE_ENV: environment, SHUTDOWN_DELAY_MS: '0' } });
       const { port } = await kit.ready();
       assert.equal((await request(port, '/crash')).status, expected);
@@ -180,7 +180,7 @@ describe('the demo app', { concurrency: CONCURRENCY }, () => {
     });
   }
 
-  test('escapes what a user calls themselves, and refuses to wait for ever', async () => {
+  test('the demo app escapes user names, and limits how long a client may make it wait', async () => {
     const kit = await startKit();
     const { port } = await kit.ready();
     const visitor = new Visitor();

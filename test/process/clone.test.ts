@@ -42,7 +42,7 @@ suite('an app that replaces the demo', { concurrency: 2 }, () => {
     startKit({ command: [process.execPath, 'src/main.ts'], cwd: root, env: { NODE_CLUSTER_WORKERS: undefined, ...env } });
 
   for (const project of ['express-cjs', 'koa-esm', 'http-esm'] as const) {
-    test(`the existing app ${project}, in place of the demo, is sized, served and drained`, async () => {
+    test(`the existing app ${project} in place of the demo is sized, served and drained`, async () => {
       const root = clone(project);
       cpSync(join(ADOPT, project), join(root, 'src', 'demo'), { recursive: true });
       const kit = await start(root, { APP_MODULE: 'src/demo/server.js' });
@@ -50,7 +50,7 @@ suite('an app that replaces the demo', { concurrency: 2 }, () => {
     });
   }
 
-  test('an app in TypeScript, in place of the demo, needs no setting', async () => {
+  test('an app in TypeScript in place of the demo needs no setting', async () => {
     const root = clone('typed');
     mkdirSync(join(root, 'src', 'demo'));
     writeFileSync(join(root, 'src', 'demo', 'app.ts'), TYPED_APP);

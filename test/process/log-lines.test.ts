@@ -26,7 +26,7 @@ test('lines of every length and source, from two workers at once, are written wh
   assert.ok(kit.all('test.native').length > 0);
 });
 
-test('20,000 unread lines a second block no process; they are counted, and the reader gets the number', async () => {
+test('20,000 unread log lines a second block no process; dropped ones are counted, and the reader gets the number', async () => {
   const kit = await startKit({ app: 'chatty.mjs' });
   const { port } = await kit.ready();
   const before = (await kit.status()).workers.map(({ pid }) => pid);
@@ -77,7 +77,7 @@ for (const how of ['abort', 'kill', 'exit', 'memory']) {
   });
 }
 
-test("an app's own writes to the descriptor of stderr wait while the pipe is full", async () => {
+test("an app's own writes to descriptor 2 wait while the pipe is full, and do not fail", async () => {
   const app = writtenApp(`const fs = await import('node:fs');
     return (req, res) => {
       for (let count = 0; count < 200; count++) fs.writeSync(2, \`${'x'.repeat(9000)}\\n\`);

@@ -11,7 +11,7 @@ import { ROOT, startKit } from './kit.ts';
 /** Gives a command a terminal of its own (util-linux). */
 const noScript = spawnSync('script', ['--version']).error && 'there is no script(1) to make a terminal with';
 
-test('with LOG_REQUESTS every answered request is a line, without its query, and every line parses', async () => {
+test('with LOG_REQUESTS each response is a log line of valid JSON, without the query', async () => {
   const kit = await startKit({ app: 'koa.mjs', env: { LOG_REQUESTS: 'true' } });
   const { port } = await kit.ready();
   await request(port, '/?token=secret');
@@ -24,7 +24,7 @@ test('with LOG_REQUESTS every answered request is a line, without its query, and
   assert.doesNotMatch(kit.transcript(), /secret/);
 });
 
-test('when nobody reads its log any more the server goes on, with the same workers', async () => {
+test('a pool whose log has no reader any more serves on, with the same workers', async () => {
   const kit = await startKit({ app: 'koa.mjs', env: { LOG_REQUESTS: 'true' } });
   const { port } = await kit.ready();
   const before = (await kit.status()).workers.map(({ pid }) => pid);
@@ -38,7 +38,7 @@ test('when nobody reads its log any more the server goes on, with the same worke
   assert.deepEqual(await once(kit.process, 'exit'), [0, null]);
 });
 
-test('a reader that stands still holds up neither the requests nor the exit', async () => {
+test('a log reader that does not read delays neither requests nor the exit', async () => {
   const kit = await startKit({ app: 'koa.mjs', env: { LOG_REQUESTS: 'true' } });
   const { port } = await kit.ready();
   kit.process.stdout?.removeAllListeners('data');
@@ -51,7 +51,7 @@ test('a reader that stands still holds up neither the requests nor the exit', as
   assert.equal(await Promise.race([ended, pause(20_000, 'still there', { ref: false })]), 0);
 });
 
-test('on a terminal its log is for people: time, level in colour, event, fields; no line of JSON', {
+test('on a terminal log lines are text with time, level in colour, event and fields, not JSON', {
   skip: noScript ?? false,
 }, async () => {
   const main = `"${process.execPath}" "${join(ROOT, 'src', 'main.ts')}"`;

@@ -24,7 +24,7 @@ const WAITING = 40;
 /** A process whose children have a PID namespace of their own, which ends with it. */
 const NAMESPACE = ['--pid', '--fork', '--mount-proc', '--kill-child'];
 
-test('with rr another worker answers a connection of a frozen one, also while the frozen one drains', async () => {
+test('with rr another worker answers the connections of a frozen worker, also while that one drains', async () => {
   const kit = await startKit({ app: 'koa.mjs', env: { NODE_CLUSTER_SCHED_POLICY: 'rr' } });
   const { port } = await kit.ready();
   const [stays, goes] = (await kit.statusWhere(({ workers }) => workers.length === 2)).workers;
@@ -55,7 +55,7 @@ for (const policy of POLICIES) {
       return { kit, ...(await kit.ready()) };
     };
 
-    test(`13 ${WAITING} connections that no worker has accepted at SIGTERM are answered within the delay`, async () => {
+    test(`13 ${WAITING} connections that no worker has accepted at SIGTERM are answered within SHUTDOWN_DELAY_MS, policy ${policy}`, async () => {
       const { kit, port } = await startOne({ SHUTDOWN_DELAY_MS: '4000' });
       await using blocking = await RawClient.open(port);
       blocking.write(requestText('/block?ms=600&mark=blocked'));
@@ -68,7 +68,7 @@ for (const policy of POLICIES) {
       assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
     });
 
-    test(`14 ${WAITING} connections that nobody has accepted while a worker is replaced are answered`, async () => {
+    test(`14 ${WAITING} connections that the only worker has not accepted when it is replaced are answered, policy ${policy}`, async () => {
       const { kit, port } = await startOne();
       await using blocking = await RawClient.open(port);
       // Until after the new worker serves, and the old one drains.
@@ -84,7 +84,7 @@ for (const policy of POLICIES) {
       assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
     });
 
-    test('27 an idle connection is kept for KEEP_ALIVE_TIMEOUT_MS, 75 s by default, and clients see it in a header', async () => {
+    test(`27 an idle connection is kept for KEEP_ALIVE_TIMEOUT_MS, 75 s by default, and clients see it in a header, policy ${policy}`, async () => {
       const [short, usual] = await Promise.all([startOne({ KEEP_ALIVE_TIMEOUT_MS: '2000' }), startOne()]);
       await using client = await RawClient.open(short.port);
       assert.equal((await client.request('/')).headers['keep-alive'], 'timeout=2');
@@ -101,7 +101,7 @@ for (const policy of POLICIES) {
 }
 
 describe('as PID 1', { concurrency: CONCURRENCY, skip: whyNotPid1() }, () => {
-  test('20 the primary ends with code 0 while idle connections are open', async () => {
+  test('20 a primary that is PID 1 exits with 0 while idle connections are open', async () => {
     const { kit, primary } = await startAsPid1('koa.mjs');
     const { port } = await kit.ready();
     assert.equal((await kit.event('primary.start')).pid, 1);
@@ -111,7 +111,7 @@ describe('as PID 1', { concurrency: CONCURRENCY, skip: whyNotPid1() }, () => {
     for (const client of clients) assert.equal(await client.ended(), 'FIN');
   });
 
-  test('21 a SIGTERM before anything serves ends it with code 0, however long the delay', async () => {
+  test('21 a SIGTERM before the first worker is ready ends a primary that is PID 1 with 0, without SHUTDOWN_DELAY_MS', async () => {
     const { kit, primary } = await startAsPid1('never-ready.mjs', { SHUTDOWN_DELAY_MS: '20000' });
     await handlesSignals(primary);
     await stopsSoon(kit, () => process.kill(primary, 'SIGTERM'));
@@ -126,7 +126,7 @@ async function startRedis(): Promise<LocalRedis> {
 }
 
 describe('with Redis', { concurrency: CONCURRENCY, ...withRedis }, () => {
-  test('25 a session that is written during the drain is kept: Redis closes last', async () => {
+  test('25 a session that is written during a drain is kept: Redis closes last', async () => {
     const redis = await startRedis();
     const start = () => startKit({ app: 'slow-session.mjs', env: { REDIS_URL: redis.url } });
     const kit = await start();
@@ -143,7 +143,7 @@ describe('with Redis', { concurrency: CONCURRENCY, ...withRedis }, () => {
     assert.equal(JSON.parse((await visitor.request((await successor.ready()).port, '/')).body).count, 2);
   });
 
-  test('26, 30, 31 when Redis is gone the pod stays alive and ready, and SIGTERM ends it with code 0 and soon', async () => {
+  test('26, 30, 31 a pod without its Redis stays alive and ready, and exits soon and with 0 at SIGTERM', async () => {
     const redis = await startRedis();
     const kit = await startKit({ app: 'slow-session.mjs', env: { REDIS_URL: redis.url } });
     const { port } = await kit.ready();

@@ -73,7 +73,7 @@ suite('the kit as a dependency', { concurrency: 4 }, () => {
     await assertAdopted(await adopterOf(kit, () => process.kill(-kit.pid, 'SIGINT')), 'express-cjs');
   });
 
-  test('an app in TypeScript finds the types of the package', async () => {
+  test('an app in TypeScript compiles with the types of the package', async () => {
     const file = join(folder, 'app.mts');
     writeFileSync(file, TYPED_APP);
     const options = '--noEmit --strict --module nodenext --target es2025 --types node --skipLibCheck false'.split(' ');
@@ -86,7 +86,7 @@ suite('the kit as a dependency', { concurrency: 4 }, () => {
     assert.match(error.stderr, /^bosun: start needs the file of a module, got "\.\/nothing\.js": there is no .*nothing\.js$/m);
   });
 
-  test('a package without compiled code reports how to pack it', async () => {
+  test('bosun of a package without compiled code says how to pack it', async () => {
     const bare = join(folder, 'bare');
     cpSync(join(folder, 'node_modules', 'koa-bosun'), bare, { recursive: true });
     rmSync(join(bare, 'dist'), { recursive: true });

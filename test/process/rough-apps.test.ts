@@ -19,7 +19,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
     ['fails', "throw new Error('no database')"],
     ['never ends', 'await new Promise(() => {})'],
   ] as const) {
-    test(`whose metric ${how} is received of as before, and ends as any`, async () => {
+    test(`a worker whose app has a metric that ${how} reports and drains like any other`, async () => {
       const kit = await startKit({
         env: {
           WORKER_HEARTBEAT_TIMEOUT_MS: '2000',
@@ -45,7 +45,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
     ['writeHead', "res.writeHead(200, { connection: 'Keep-Alive' }); res.end('{}')"],
     ['writeHead, as a list', "res.writeHead(200, 'OK', ['X-Any', 'x', 'Connection', 'keep-alive']); res.end('{}')"],
   ] as const) {
-    test(`that says Connection: keep-alive by ${how} ends its connections all the same`, async () => {
+    test(`an app that sets Connection: keep-alive by ${how} does not keep a connection open in a drain`, async () => {
       const app = writtenApp(`return (req, res) => { ${answer}; };`);
       const kit = await startKit({ env: { APP_MODULE: app, SHUTDOWN_DELAY_MS: '1000' } });
       const { port } = await kit.ready();
@@ -61,7 +61,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
     });
   }
 
-  test('that answers before it has read a body, and reads no more, holds up no drain', async () => {
+  test('an app that responds before it has read the body, and stops reading, does not delay a drain', async () => {
     const app = writtenApp(
       "return (req, res) => { req.once('data', () => req.pause()); setTimeout(() => res.writeHead(413).end('{}'), 100); };",
     );
@@ -76,7 +76,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual(kit.all('request.cut'), []);
   });
 
-  test('whose client resets while it decides on an upgrade goes on', async () => {
+  test('a client that resets while the app decides on an upgrade does not end the worker', async () => {
     const app = writtenApp(`kit.onUpgrade(async (req, socket) => {
         kit.log.info({ event: 'test.requested' });
         await sleep(1000);
@@ -99,7 +99,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });
 
-  test('an app that takes WebSockets gets no upgrade to another protocol: it is answered over HTTP/1.1', async () => {
+  test('an upgrade to another protocol than WebSocket is answered over HTTP/1.1', async () => {
     const app =
       writtenApp(`kit.onUpgrade((req, socket) => socket.end('HTTP/1.1 200 OK\\r\\nContent-Length: 7\\r\\n\\r\\nupgrade'));
       return (req, res) => res.end('request');`);
@@ -117,7 +117,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
     }
   });
 
-  test('that is still loading when its worker drains does not begin to serve', async () => {
+  test('a worker that is drained while its app loads does not begin to serve', async () => {
     const app = writtenApp(`if (kit.workerId === 1) return (req, res) => res.end('{}');
       kit.onClose(() => sleep(950));
       kit.log.info({ event: 'test.loading' });
@@ -133,7 +133,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
   });
 });
 
-test('a worker that is put back into the rotation by an operator before its snapshot is written serves on, policy rr', async () => {
+test('a worker that an operator uncordons before its snapshot is written serves on, policy rr', async () => {
   const { kit, socket } = await startOperated({ env: { NODE_CLUSTER_SCHED_POLICY: 'rr' } });
   const about = (more: object) => JSON.stringify({ worker: 1, ...more });
   const snapshot = postControl(socket, '/heap-snapshot', about({ stream: true }));

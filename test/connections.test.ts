@@ -20,7 +20,7 @@ function watch(clients: Client[], queues = () => new Map(clients.map(({ remotePo
   };
 }
 
-test('a client that takes nothing of its answer for 5 s has stalled', () => {
+test('a client that takes nothing of its response for 5 s has stalled, and a slow one has not', () => {
   const [dead, slow, fast] = [client(1), client(2), client(3)];
   const after = watch([dead, slow, fast]);
   assert.deepEqual(after(0), []);
@@ -32,10 +32,11 @@ test('a client that takes nothing of its answer for 5 s has stalled', () => {
   slow.inKernel -= 50_000;
   fast.writableLength -= 1e6;
   assert.deepEqual(after(1000), [dead]);
-  for (let second = 0; second < 4; second++) assert.deepEqual(after(1000), [dead], 'those that go on have 5 s each time');
+  for (let second = 0; second < 4; second++)
+    assert.deepEqual(after(1000), [dead], 'clients that take something have 5 s each time');
 });
 
-test('a client whose next answer is written starts anew', () => {
+test('a client to which more is written has another 5 s', () => {
   const one = client(1);
   const after = watch([one]);
   after(0);
@@ -46,7 +47,7 @@ test('a client whose next answer is written starts anew', () => {
   assert.deepEqual(after(1000), [one]);
 });
 
-test('where the system does not report its send queues no client counts as stalled', () => {
+test('no client counts as stalled if the system does not report its send queues', () => {
   const after = watch([client(1)], () => undefined as never);
   for (let second = 0; second < 20; second++) assert.deepEqual(after(1000), []);
 });
