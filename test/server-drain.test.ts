@@ -12,13 +12,33 @@ test('a drain of a server without connections ends at once and reports nothing',
   await drain.pass(25);
   const nothing = { finished: 0, cutRequests: 0, cut: [], closedGracefully: 0, longestRequestMs: 0 };
   assert.deepEqual(await drain.result, { ...nothing, durationMs: 25 });
+  await fixture.connect();
+  await drain.pass(1000);
+  assert.equal(fixture.server.connections, 1, 'no timer is left');
+});
+
+test('a drain waits for a pipelined request after the one before it is answered', async context => {
+  const fixture = await Fixture.start();
+  const client = await fixture.connect();
+  client.socket.write(get('/now') + get('/slow'));
+  await eventually(() => client.responses === 1 && fixture.requests.length === 2);
+  const drain = new VirtualDrain(context, fixture);
+  await drain.pass(1000);
+  assert.equal(client.hasEnded, false);
+  fixture.requests[1]?.response.end();
+  await client.end();
+  assert.equal(client.responses, 2);
+  await drain.pass(25);
+  assert.equal((await drain.result).finished, 1);
 });
 
 test('a drain waits for open requests, ends their connections and reports how long the oldest took', async context => {
   const fixture = await Fixture.start();
   const clock = new Clock(context);
-  const [first, second] = [await fixture.open('/1'), await fixture.open('/2')];
-  clock.now += 1000;
+  const first = await fixture.open('/1');
+  clock.now += 400;
+  const second = await fixture.open('/2');
+  clock.now += 600;
   await fixture.idle(); // a response before the drain does not count
   const drain = new VirtualDrain(context, fixture, {}, clock);
   await drain.pass(200);
@@ -115,6 +135,18 @@ test('a drain takes a connection whose request Node.js has answered by itself fo
   assert.equal((await drain.result).finished, 0);
 });
 
+test('a drain gives a connection its whole quiet time again after a request that Node.js has answered by itself', async context => {
+  const fixture = await Fixture.start();
+  const client = await fixture.idle();
+  const drain = new VirtualDrain(context, fixture);
+  await drain.pass(75);
+  assert.match(await client.get('/', 'Expect: nonsense'), /^HTTP\/1.1 417 /);
+  await drain.pass(75);
+  assert.equal(fixture.server.connections, 1);
+  await drain.pass(25);
+  await client.end();
+});
+
 test('a drain aborts at its deadline what is open, and reports it; idle connections are closed gracefully', async context => {
   const fixture = await Fixture.start();
   fixture.server.upgradeWith(() => undefined);
@@ -203,20 +235,22 @@ for (const endStalled of [true, false])
       await fixture.open('/partial'),
       await fixture.open('/slow'),
     ];
+    await fixture.open('/next', partial.client);
+    await fixture.idle();
     const body = Buffer.alloc(24 << 20, 'x');
     for (const { client } of [stalled, partial]) client.socket.pause();
     stalled.response.end(body);
-    partial.response.write(body);
+    partial.response.end(body);
     await pause(50); // until the kernel's buffers are full
-    const drain = new VirtualDrain(context, fixture, { endStalled, timeoutMs: 20_000 });
+    const drain = new VirtualDrain(context, fixture, { endStalled, timeoutMs: 20_000, quietMs: 60_000 });
     await drain.pass(5000);
-    assert.equal(fixture.server.connections, 3);
+    assert.equal(fixture.server.connections, 4);
     await drain.pass(100);
-    assert.equal(fixture.server.connections, endStalled ? 2 : 3);
+    assert.equal(fixture.server.connections, endStalled ? 3 : 4);
     slow.response.end();
     await slow.client.end();
     await drain.pass(15_000);
     const { cutRequests, closedGracefully, finished } = await drain.result;
-    const expected = endStalled ? { cutRequests: 1, closedGracefully: 1 } : { cutRequests: 2, closedGracefully: 1 };
+    const expected = endStalled ? { cutRequests: 2, closedGracefully: 2 } : { cutRequests: 3, closedGracefully: 2 };
     assert.deepEqual({ cutRequests, closedGracefully, finished }, { ...expected, finished: 1 });
   });

@@ -24,9 +24,8 @@ export class Connection {
   exchanges: Exchange[] = [];
   /** The request that made this a WebSocket. */
   upgrade: Pick<Exchange, 'request' | 'startedAt'> | undefined;
-  /** Ticks of the drain, in a row, at which it was idle. */
+  /** Ticks of the drain since it became idle. */
   idleTicks = 0;
-  isClosing = false;
   #idleSince = performance.now();
   /** `socket.bytesRead` when the last request ended: more bytes are the beginning of another request. */
   #idleBytesRead = 0;

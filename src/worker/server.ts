@@ -34,6 +34,7 @@ const MAX_LISTED = 100;
 /** A symbol on the response itself: frameworks exchange the response's prototype (Express does). */
 const EXCHANGE = Symbol('bosun.exchange');
 type Response = ServerResponse & { [EXCHANGE]?: Exchange };
+type AppResponse = ServerResponse & { [EXCHANGE]: Exchange };
 
 /** What a drain deadline has ended: several requests may be open on one connection. */
 interface Aborted {
@@ -133,19 +134,17 @@ export class AppServer {
   /** Every response passes `writeHead`, whatever framework writes it and whatever headers it strips. */
   #createWriteHead(responseTimeHeader: boolean): ServerResponse['writeHead'] {
     const server = this;
-    return function (this: Response, ...args: unknown[]) {
+    return function (this: AppResponse, ...args: unknown[]) {
       const { writeHead } = Object.getPrototypeOf(this);
       const exchange = this[EXCHANGE];
-      if (exchange === undefined || this.headersSent) return Reflect.apply(writeHead, this, args);
+      if (this.headersSent) return Reflect.apply(writeHead, this, args);
       if (responseTimeHeader) this.setHeader('X-Response-Time', `${(performance.now() - exchange.startedAt).toFixed(1)}ms`);
       // Only the last pipelined response may end the connection: the others would stay unanswered.
       const isLast = exchange.connection.exchanges.at(-1) === exchange;
-      if (!server.#endsConnections || !this.shouldKeepAlive || !isLast) return Reflect.apply(writeHead, this, args);
-      // Not a `Connection: close` header alone: Koa's error path strips headers.
-      this.shouldKeepAlive = false;
+      if (!isLast || !this.shouldKeepAlive || !server.#endsConnections) return Reflect.apply(writeHead, this, args);
       server.#connectionsToClose--;
-      // The app's own `Connection: keep-alive` would win.
-      if (isKeepAlive('connection', this.getHeader('connection'))) this.setHeader('Connection', 'close');
+      this.shouldKeepAlive = false;
+      this.setHeader('Connection', 'close'); // Node.js would add it, but the app's own header would win
       return Reflect.apply(writeHead, this, args.map(withoutKeepAlive));
     };
   }
@@ -226,10 +225,7 @@ export class AppServer {
   /** Closes connections that have been idle for `minTicks` ticks of the drain. */
   #closeIdle(minTicks: number): void {
     for (const connection of this.#connections.values()) {
-      connection.idleTicks = connection.isIdle ? connection.idleTicks + 1 : 0;
-      if (!connection.isIdle || connection.idleTicks < minTicks || connection.isClosing) continue;
-      connection.isClosing = true;
-      connection.socket.destroySoon();
+      if (connection.isIdle && ++connection.idleTicks >= minTicks) connection.socket.destroySoon();
     }
   }
 
