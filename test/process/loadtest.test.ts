@@ -95,10 +95,10 @@ function assertSound({ code, stdout, stderr, folder, result }: Ran, runs = 1): R
 }
 
 describe('make loadtest', { concurrency: 3 }, () => {
-  for (const SCENARIO of ['steady', 'newconn', 'mixed', 'spike', 'sessions', 'rollout'] as const) {
+  for (const SCENARIO of ['steady', 'newconn', 'mixed', 'spike'] as const) {
     test(`scenario ${SCENARIO} loads the cluster that it starts, and stops it`, async () => {
       const ports = await freePorts();
-      const ran = await loadtest({ SCENARIO, ...ports, ...(SCENARIO === 'spike' && { DURATION: '4' }) }); // three steps
+      const ran = await loadtest({ SCENARIO, ...ports, ...(SCENARIO === 'spike' && { DURATION: '4', RATE: '50' }) }); // three steps
       const { runs } = assertSound(ran);
       assert.equal(runs.map(failuresOf).join(), '0', ran.stdout);
       if (SCENARIO === 'spike') assert.equal(runs[0]?.events.filter(({ kind }) => kind === 'load').length, 3);
@@ -106,17 +106,12 @@ describe('make loadtest', { concurrency: 3 }, () => {
     });
   }
 
-  test('scenario steady keeps a rate', async () => {
-    const ran = await loadtest({ SCENARIO: 'steady', RATE: '100', DURATION: '2', ...(await freePorts()) });
-    const [run] = assertSound(ran).runs;
-    assert.ok(run && run.requests > 150 && run.requests <= 105 * run.seconds, ran.stdout);
-  });
-
-  for (const SCENARIO of ['rolling-restart', 'sessions', 'rollout'] as const) {
-    test(`scenario ${SCENARIO} keeps a rate over all its requests`, async () => {
+  for (const SCENARIO of ['steady', 'sessions', 'rollout'] as const) {
+    test(`scenario ${SCENARIO} keeps a rate over all its requests, and fails none`, async () => {
       const ran = await loadtest({ SCENARIO, RATE: '90', DURATION: '3', ...(await freePorts()) });
       const [run] = assertSound(ran).runs;
       assert.ok(run && run.requests > 180 && run.requests <= 95 * run.seconds, ran.stdout);
+      assert.equal(failuresOf(run), 0, ran.stdout);
     });
   }
 
@@ -137,10 +132,10 @@ describe('make loadtest', { concurrency: 3 }, () => {
     assert.ok(Math.max(...found) > min, `${found} per second held`);
   });
 
-  test('scenario rolling-restart replaces the workers without a failed request, and reports their drains', async () => {
-    const ran = await loadtest({ SCENARIO: 'rolling-restart', ...(await freePorts()) });
+  test('scenario rolling-restart replaces the workers at a rate, fails no request, and reports the drains', async () => {
+    const ran = await loadtest({ SCENARIO: 'rolling-restart', RATE: '90', DURATION: '3', ...(await freePorts()) });
     const [run] = assertSound(ran).runs;
-    assert.ok(run);
+    assert.ok(run && run.requests > 180 && run.requests <= 95 * run.seconds, ran.stdout);
     assert.equal(failuresOf(run), 0, ran.stdout);
     assert.ok((run.restarts.restart ?? 0) >= 2 && run.drains.count >= 2 && run.drains.cutRequests === 0, ran.stdout);
     assert.ok(run.events.some(({ kind }) => kind === 'draining') || run.events.some(({ kind }) => kind === 'exited'));
