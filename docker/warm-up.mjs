@@ -1,5 +1,5 @@
-// Runs while the image is built: starts the kit, asks it for its page, ends it. Fails where any of that fails.
-import { spawn } from 'node:child_process';
+// Runs while the image is built: starts the kit, requests its pages, runs bosun, stops the kit. Fails if any of that fails.
+import { execFileSync, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 
 const kit = spawn(process.execPath, ['src/main.ts'], {
@@ -12,10 +12,11 @@ for await (const line of createInterface({ input: kit.stdout })) {
   if (event === 'pool.ready') {
     for (const url of ['http://127.0.0.1:3000/', 'http://127.0.0.1:9090/status', 'http://127.0.0.1:9090/metrics']) {
       const response = await fetch(url);
-      // An app in the demo's place need not have a page there.
+      // An app in place of the demo need not have a page there.
       if (response.status >= 500) throw new Error(`${url} answered ${response.status}`);
       await response.text();
     }
+    execFileSync(process.execPath, ['src/cli/bosun.ts', 'status'], { stdio: 'inherit' });
     kit.kill('SIGTERM');
   }
   if (event === 'primary.exit') process.exitCode = code;

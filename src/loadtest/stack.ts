@@ -162,11 +162,11 @@ async function findRunning(settings: Settings): Promise<Stack | undefined> {
   };
 }
 
-const common = (settings: Settings) => ({
+const common = (settings: Settings): Pick<Stack, 'origin' | 'status' | 'throttledSeconds' | 'streamEvents'> => ({
   origin: `http://127.0.0.1:${settings.port}`,
   status: () => readStatus(settings),
   throttledSeconds: () => readThrottled(settings),
-  streamEvents: (signal: AbortSignal, onEvent: (event: ShownEvent) => void) => streamEvents(settings, signal, onEvent),
+  streamEvents: (...args) => streamEvents(settings, ...args),
 });
 
 const adminUrl = ({ adminPort }: Settings, path: string) => `http://127.0.0.1:${adminPort}${path}`;
@@ -199,7 +199,7 @@ async function readThrottled(settings: Settings): Promise<number | null> {
   }
 }
 
-async function streamEvents(settings: Settings, signal: AbortSignal, onEvent: (event: ShownEvent) => void): Promise<void> {
+async function streamEvents(settings: Settings, ...[signal, onEvent]: Parameters<Stack['streamEvents']>): Promise<void> {
   try {
     const { body } = await fetch(adminUrl(settings, '/events'), { headers: authorization(settings), signal });
     let name = '';
@@ -225,9 +225,7 @@ function socketControl(settings: Settings): Control {
   const socket = controlSocketOf(settings, settings.port);
   return {
     restart: async () => void (await call(socket, 'restart')),
-    kill: async pid => {
-      process.kill(pid, 'SIGKILL');
-    },
+    kill: async pid => void process.kill(pid, 'SIGKILL'),
   };
 }
 
