@@ -111,7 +111,7 @@ export const STALL_MS = 5000;
 const MIN_POLL_MS = 10;
 const MAX_POLL_MS = 250;
 /** Polling may use a tenth of the time: with very many sockets each poll is slow. */
-export const MAX_LOOKING_PART = 0.1;
+export const MAX_POLLING_SHARE = 0.1;
 
 /**
  * Unacknowledged bytes, FIN included, by connection that this process or its workers have closed. The kernel goes on sending them, but a container's
@@ -152,7 +152,7 @@ export async function untilAcknowledged({ poll, now, sleep }: System, timeoutMs:
     const isStalled = (connection: string) => polledAt - (progress.get(connection)?.at ?? polledAt) >= STALL_MS;
     if ([...left.keys()].every(isStalled) || polledAt >= deadline) return left;
     const pollMs = now() - polledAt;
-    await sleep(Math.min(Math.max(pauseMs, pollMs / MAX_LOOKING_PART), Math.max(0, deadline - now())));
+    await sleep(Math.min(Math.max(pauseMs, pollMs / MAX_POLLING_SHARE), Math.max(0, deadline - now())));
   }
 }
 

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { script } from '@bomb.sh/tab';
 import tab from '@bomb.sh/tab/commander';
 import type { Command } from 'commander';
-import { POLICIES } from '../config/variables.ts';
+import { POLICIES, POLICY_HELP } from '../config/variables.ts';
 import { call } from './client.ts';
 
 /** How long the user waits for the numbers of workers. */
@@ -46,7 +46,7 @@ export async function complete(
   }
   const model = tab(program, { completionCommandName: UNUSED });
   model.commands.delete(UNUSED); // `bosun completion` is declared with the other commands
-  model.commands.get('policy')?.argument('NAME', add => POLICIES.forEach(policy => void add(policy, '')));
+  model.commands.get('policy')?.argument('NAME', add => POLICIES.forEach(policy => void add(policy, POLICY_HELP[policy])));
   const command = model.commands.get(words[0] ?? '');
   const ids = command?.options.has('worker') || command?.arguments.has('N') ? await workerIds(socketOf) : [];
   const addIds = (add: (value: string, description: string) => void) => ids.forEach(id => void add(String(id), ''));

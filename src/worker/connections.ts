@@ -3,7 +3,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { eachTcpLine, MAX_LOOKING_PART, STALL_MS } from '../balancing/tcp-table.ts';
+import { eachTcpLine, MAX_POLLING_SHARE, STALL_MS } from '../balancing/tcp-table.ts';
 import type { OpenRequest } from '../protocol/messages.ts';
 
 /** How often the kernel's send queues are read. */
@@ -123,7 +123,7 @@ export class StalledClients<Client extends Pick<Socket, 'remotePort' | 'writable
     const now = this.#now();
     if (waiting.length === 0 || now < this.#nextPollAt) return [];
     const queues = this.#queues(new Set(waiting.map(({ remotePort = 0 }) => remotePort)));
-    this.#nextPollAt = now + Math.max(POLL_EVERY_MS, (this.#now() - now) / MAX_LOOKING_PART);
+    this.#nextPollAt = now + Math.max(POLL_EVERY_MS, (this.#now() - now) / MAX_POLLING_SHARE);
     if (queues === undefined) return [];
     const before = this.#unsent;
     this.#unsent = new Map();
