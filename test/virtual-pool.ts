@@ -55,6 +55,13 @@ export class VirtualPool {
   /** Every worker that was ever forked, in this order. */
   readonly forked: WorkerRecord[] = [];
   readonly exited: WorkerRecord[] = [];
+  readonly exitEvents: EventOf<'worker.exit'>[] = [];
+  /** Of workers whose replacement was requested because they hang. */
+  readonly hungPids = new Set<number>();
+  /** Called after each event and its effects. */
+  onApply: () => void = () => undefined;
+  /** For who checks that none starts after the end. */
+  forksAtGiveUp: number | undefined;
   wakeAt = Number.POSITIVE_INFINITY;
   #requests = 0;
   readonly #queue: Effect[] = [];
@@ -80,6 +87,7 @@ export class VirtualPool {
     this.#isCarryingOut = true;
     for (let effect = this.#queue.shift(); effect !== undefined; effect = this.#queue.shift()) this.#carryOut(effect);
     this.#isCarryingOut = false;
+    this.onApply();
     return effects;
   }
 
@@ -195,6 +203,10 @@ export class VirtualPool {
         break;
       case 'kill':
         this.#exit(effect.worker, { code: null, signal: 'SIGKILL', killer: undefined, lost: undefined });
+        break;
+      case 'emit':
+        if (effect.event.event === 'worker.exit') this.exitEvents.push(effect.event);
+        if (effect.event.event === 'worker.replace' && effect.event.reason === 'hung') this.hungPids.add(effect.event.workerPid);
         break;
       case 'progress':
         this.steps.push(effect.text);
