@@ -59,7 +59,7 @@ export const variables = {
     'REBALANCE_KEEPALIVE',
     'false',
     flag,
-    'with `least-connections`: a worker that has clearly more keep-alive connections than the others ends some with their next answer, at most a tenth a second',
+    'with `least-connections`: a worker that has more keep-alive connections than the others ends some with their next answer, at most a tenth a second',
   ),
   appModule: variable(
     'APP_MODULE',
