@@ -138,7 +138,7 @@ function sessionKeys({ config, areSessionKeysGenerated }: Facts): Finding {
     return finding(
       'session keys',
       config.production ? 'problem' : 'warning',
-      'generated at each start: a restart ends all sessions, and other pods cannot verify them',
+      'generated at each start: sessions end when the primary exits, and other pods cannot verify them',
     );
   }
   if (config.production && config.sessionKeys === undefined) {

@@ -1,5 +1,5 @@
 /**
- * The settings of this pod: read at the start, read again by a rolling restart, and what of them goes to the workers.
+ * The settings of this pod: read at the start and again by each rolling restart, with everything that the workers of a generation start with.
  */
 import { resolve } from 'node:path';
 import {
@@ -51,7 +51,7 @@ export class Settings {
     return this.#loaded.nodeOptionWarnings;
   }
 
-  /** What the platform says that it waits after SIGTERM, where it says so (TERMINATION_GRACE_PERIOD_SECONDS). */
+  /** How long the platform waits after SIGTERM, if TERMINATION_GRACE_PERIOD_SECONDS says so. */
   get gracePeriodSeconds(): number | undefined {
     const seconds = Number(this.#loaded.environment.TERMINATION_GRACE_PERIOD_SECONDS);
     return seconds > 0 ? seconds : undefined;
@@ -63,7 +63,7 @@ export class Settings {
     return this.#loaded.release;
   }
 
-  /** Of this start: the variables of this process, and `.env`. */
+  /** The variables of this process and of `.env`. */
   get environment(): Environment {
     return this.#loaded.environment;
   }
@@ -73,7 +73,7 @@ export class Settings {
     return secretsEnvironment(this.#loaded.fromFiles);
   }
 
-  /** Empty with Redis: the workers share keys through it. Generated ones stay the same until the primary ends. */
+  /** Empty with Redis, through which the workers share keys. Generated keys stay the same until the primary exits. */
   sessionKeys(): string[] {
     if (this.config.sessionKeys !== undefined) return this.config.sessionKeys;
     if (usesRedis(this.config)) return [];
@@ -88,7 +88,7 @@ export class Settings {
   /**
    * Resolves the deployment in the working directory again, and reads its `.env` and the secret files.
    * @returns a function that undoes it
-   * @throws ConfigError where they are malformed, or change what needs a new start; the settings stay as they were
+   * @throws ConfigError if a setting is invalid, or cannot change at run time; the settings then stay as they were
    */
   reload(): () => void {
     const before = this.#loaded;

@@ -188,6 +188,19 @@ class Primary {
       case 'snapshot-wanted':
         void this.#diagnostics.snapshotAll([handle]);
         break;
+      // The pool handles what concerns the state of the worker.
+      case 'crashing':
+      case 'app-exit':
+      case 'keys-read':
+      case 'stats':
+      case 'drained':
+      case 'cordoned':
+      case 'uncordoned':
+      case 'took-all':
+      case 'exiting':
+        break;
+      default:
+        message satisfies never;
     }
     this.#view.checkReady();
   }
@@ -216,7 +229,8 @@ function logStart({ settings, resizer, balancing, log }: Pool): void {
   for (const { file, why } of resizer.limits.skipped) log().debug({ event: 'sizing.skipped', file, why });
   for (const warning of settings.nodeOptionWarnings) log().warn({ event: 'node-options.warning', warning });
   if (settings.areSessionKeysGenerated) {
-    const warning = 'SESSION_KEYS and Redis are not configured: a restart ends all sessions, and other pods cannot verify them';
+    const warning =
+      'SESSION_KEYS and Redis are not configured: sessions end when the primary exits, and other pods cannot verify them';
     log().warn({ event: 'session.keys-generated', warning });
   }
 }
