@@ -29,6 +29,7 @@ const BASH = `_bosun() {
 }
 complete -o default -F _bosun bosun`;
 
+/** Prints the completion script of a shell. */
 export function printScript(shell: string): void {
   if (shell === 'bash') console.log(BASH);
   else script(shell, 'bosun', 'bosun');
@@ -54,6 +55,7 @@ export async function complete(
   const option = command?.options.get('worker');
   if (option !== undefined) option.handler = addIds;
   model.parse(words);
+  process.exit(); // a primary that does not answer must not hold up the shell
 }
 
 const UNUSED = 'tab';
@@ -65,7 +67,7 @@ function isFile(words: readonly string[]): boolean {
   return words[0] === 'start' && words.length === 2 && words[1]?.startsWith('-') !== true;
 }
 
-/** The workers of the running primary; none where it does not answer at once. */
+/** The workers of the running primary; none if it does not answer in time. */
 async function workerIds(socketOf: (options: { socket?: string }) => string): Promise<number[]> {
   try {
     const status = call(socketOf({}), 'status');

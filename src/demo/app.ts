@@ -1,5 +1,5 @@
 /**
- * The demo app: each route shows one thing that the kit does.
+ * The demo app: each route shows one feature of the kit.
  */
 import { hostname } from 'node:os';
 import { PassThrough } from 'node:stream';
@@ -7,8 +7,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import Koa, { type Context } from 'koa';
 import type { Kit, SessionContext } from '../index.ts';
 
-/** Routes take at most this long and burn at most this much: the demo is reachable by strangers. */
-const LONGEST_MS = 60_000;
+/** The limit of /slow and /cpu: anyone can reach the demo. */
+const MAX_MS = 60_000;
 
 const GREETING = 'Hello';
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'];
@@ -21,7 +21,7 @@ export default function createApp(kit: Kit): Koa {
   const leaked: Buffer[] = [];
   let greeting = GREETING;
   const ownLevel = kit.log.level;
-  // The whole of it each time: what an update does not name goes back to its default, as in a worker that starts later.
+  // Each update is complete: what it does not name goes back to its default, as in a worker that starts later.
   kit.on('configUpdate', data => {
     const update = updateOf(data);
     greeting = update.greeting ?? GREETING;
@@ -93,7 +93,7 @@ function serve(routes: Record<string, Route>): Koa.Middleware<Koa.DefaultState, 
   };
 }
 
-/** What of an event's data can be used; the event comes from an operator, and may be anything. */
+/** The valid part of an event's data, which comes from an operator and may be anything. */
 function updateOf(data: unknown): { greeting?: string; logLevel?: string } {
   const { greeting, logLevel } = Object(data) as Record<string, unknown>;
   return {
@@ -103,10 +103,9 @@ function updateOf(data: unknown): { greeting?: string; logLevel?: string } {
 }
 
 function milliseconds(ctx: Context, fallback: number): number {
-  const asked = Number(ctx.query.ms ?? fallback);
-  if (!(asked >= 0 && asked <= LONGEST_MS))
-    ctx.throw(400, `ms must be a number from 0 to ${LONGEST_MS}, got ${JSON.stringify(ctx.query.ms)}`);
-  return asked;
+  const ms = Number(ctx.query.ms ?? fallback);
+  if (!(ms >= 0 && ms <= MAX_MS)) ctx.throw(400, `ms must be a number from 0 to ${MAX_MS}, got ${JSON.stringify(ctx.query.ms)}`);
+  return ms;
 }
 
 function count(ctx: SessionContext): number {

@@ -85,6 +85,17 @@ describe('bosun completion', { concurrency: 3 }, () => {
     }
   });
 
+  test('completion does not wait for a primary that does not answer', async () => {
+    const { kit, socket } = await startOperated({ app: 'koa.mjs' });
+    kit.signal('SIGSTOP');
+    try {
+      const { code, stdout } = await new Running(['complete', '--', 'cordon', ''], { env: { CONTROL_SOCKET: socket } }).ended;
+      assert.deepEqual([code, stdout], [0, ':4\n']);
+    } finally {
+      kit.signal('SIGCONT');
+    }
+  });
+
   test('completion offers the action of keys, the shells and the running workers, and refuses an unknown shell', async () => {
     const { socket } = await startOperated({ app: 'koa.mjs' });
     for (const [word, expected] of [
