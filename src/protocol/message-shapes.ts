@@ -170,7 +170,7 @@ const errorReport = {
   isPermanent: boolean,
 };
 
-const TO_PRIMARY = {
+const TO_PRIMARY: { [T in ToPrimary['type']]: Parser<Fields<ToPrimary, T>> } = {
   ready: object<Fields<ToPrimary, 'ready'>>({ port: integer(0, MAX_PORT) }),
   failed: object<Fields<ToPrimary, 'failed'>>({
     stage: oneOf('app', 'listen'),
@@ -194,7 +194,7 @@ const TO_PRIMARY = {
   'snapshot-wanted': object({}),
   exiting: object({}),
   broadcast: appBroadcast,
-} satisfies { [T in ToPrimary['type']]: Parser<Fields<ToPrimary, T>> };
+};
 
 const listeners = list(integer(0, MAX_LISTENERS), MAX_LISTENERS);
 
@@ -208,7 +208,7 @@ const diagnosisTarget: Parser<DiagnosisTarget> = (value, at) =>
     ? object<{ file: string }>({ file: string(MAX_TEXT) })(value, at)
     : object<{ socket: string; path: string }>({ socket: string(MAX_TEXT), path: string(MAX_TEXT) })(value, at);
 
-const TO_WORKER = {
+const TO_WORKER: { [T in ToWorker['type']]: Parser<Fields<ToWorker, T>> } = {
   start: object<Fields<ToWorker, 'start'>>({
     sessionKeys: list(string(MAX_TEXT), MAX_SESSION_KEYS),
     retained: list(broadcast, MAX_RETAINED),
@@ -226,4 +226,4 @@ const TO_WORKER = {
     to: diagnosisTarget,
   }),
   broadcast,
-} satisfies { [T in ToWorker['type']]: Parser<Fields<ToWorker, T>> };
+};
