@@ -86,7 +86,7 @@ bench-state: $(INSTALLED) ## broadcasts between pods, and sessions without Redis
 	@$(NODE) test/bench/sessions.ts
 
 .PHONY: soak
-soak: $(INSTALLED) ## long tests: SOAK_ROLLS=20 rolls of each policy beside kills, floods, a broken Redis and broken versions; drains; cgroup v2; about 30 minutes
+soak: $(INSTALLED) ## long tests: SOAK_ROLLS=20 rolls of each policy beside kills, floods, a broken Redis and broken versions; drains; cgroup v2; about 40 minutes
 	@SOAK=1 KILLS=60 POOL_RUNS=50000 exec $(NODE) --test --test-concurrency=1 $(SOAKED) test/pool-properties.test.ts test/soak/pool.ts
 
 .PHONY: mutants

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
 import { test } from 'node:test';
 import { everyWorker } from '../process/clients.ts';
+import { until } from '../until.ts';
 import { type Count, jsonOf, Visitor } from '../visitor.ts';
 import { withEngine } from './engine.ts';
 import { COOKIE, KEYS, type Pods, startApps, startPods, TOMBSTONE, WORKERS } from './pods.ts';
@@ -86,7 +87,15 @@ async function twentyWorkers({ network, redis }: Pods): Promise<void> {
   for (const app of apps) {
     await everyWorker(app.port, workers, async client => {
       const visitor = new Visitor();
-      const worker = workerOf(jsonOf<Count>(await visitor.requestOn(client, '/api/counter')));
+      // Twenty workers that start on a busy machine may be late for Redis' command timeout: 503, "try again".
+      const answer = await until(
+        async () => {
+          const answer = await visitor.requestOn(client, '/api/counter');
+          return answer.status === 503 ? undefined : answer;
+        },
+        () => app.transcript(),
+      );
+      const worker = workerOf(jsonOf<Count>(answer));
       issued.set(worker, visitor);
       return worker;
     });
