@@ -92,7 +92,7 @@ async function assertDistrusts({ REDIS_CA_FILE, ...env }: Record<string, string>
 
 /** With these settings a pod has no Redis, is not ready, and says why without a password. */
 async function assertRefused(env: Record<string, string>, reason: RegExp): Promise<void> {
-  const kit = await startKit({ env });
+  const kit = await startKit({ env: { NODE_CLUSTER_WORKERS: '1', ...env } });
   const { message } = await kit.event('redis.unreachable', event => reason.test(String(event.message)));
   assert.match(String(message), reason);
   assert.equal((await kit.probe('/readyz')).status, 503);
