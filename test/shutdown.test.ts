@@ -289,18 +289,19 @@ test('connections that no worker accepts are counted if there is no worker, exit
 });
 
 test('the exit waits for clients that still acknowledge data, at most until the deadline, and keeps the exit code', async () => {
-  const harness = new Harness({ timeoutMs: 1000 });
+  const harness = new Harness({ delayMs: 300, timeoutMs: 1000 });
   harness.queues = new Map([
     ['one client', 100],
     ['another', 20],
   ]);
   harness.shutdown.runBy();
   harness.shutdown.begin();
+  await harness.after(300);
   harness.exit(harness.workers[0] as Worker);
-  assert.ok(!(await harness.after(900)).some(step => step.includes('exit')));
-  const steps = await harness.after(100);
-  assert.ok(steps.includes('1000 shutdown.unacknowledged 2 120'));
-  assert.equal(steps.at(-1), '1000 exit 0');
+  assert.ok(!(await harness.after(999)).some(step => step.includes('exit')));
+  const steps = await harness.after(1);
+  assert.ok(steps.includes('1300 shutdown.unacknowledged 2 120'));
+  assert.equal(steps.at(-1), '1300 exit 0');
 });
 
 test('exiting at once kills no worker, counts queued connections and open requests without a reported drain, and exits with 1', async () => {
@@ -318,6 +319,12 @@ test('exiting at once kills no worker, counts queued connections and open reques
     '0 flush 100',
     '0 exit 1',
   ]);
+});
+
+test('exiting at once without open requests reports none', async () => {
+  const harness = new Harness();
+  harness.shutdown.exitAtOnce();
+  assert.deepEqual(await harness.after(0), ['0 close control', '0 primary.exit 1', '0 flush 100', '0 exit 1']);
 });
 
 test('an aborted start skips the delay and exits with its code, even if requests are lost', async () => {
@@ -338,10 +345,10 @@ test('the deadline has no effect once all workers have exited', async () => {
   harness.shutdown.runBy();
   harness.shutdown.begin();
   await harness.after(0);
-  harness.exit(harness.workers[0] as Worker);
-  await harness.after(0);
   harness.waiting = 3;
-  assert.deepEqual(await harness.after(60_000), []);
+  harness.exit(harness.workers[0] as Worker);
+  const steps = [...(await harness.after(0)), ...(await harness.after(60_000))];
+  assert.deepEqual(steps, ['0 close Redis', '0 close control', '0 primary.exit 0', '0 flush 1000', '0 exit 0']);
 });
 
 test('connections that arrive while a worker serves are not counted as unserved', async () => {
