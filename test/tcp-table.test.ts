@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { fstatSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { fstatSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { BoundSocket, connect, createServer, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -80,6 +80,13 @@ test('reading the accept queues ends before the lines of established connections
     waitingConnections(new Set([7]), folderWith({ tcp: [listening, { state: '01', rx: 5, inode: 7 }, listening] })),
     1,
   );
+});
+
+test('reading the TCP tables leaves no descriptor open', { skip: SKIP }, () => {
+  const folder = folderWith({ tcp: [{ state: '01' }, { state: '01' }], tcp6: [] });
+  const before = readdirSync('/proc/self/fd').length;
+  for (let count = 0; count < 10; count++) waitingConnections(new Set(), folder);
+  assert.equal(readdirSync('/proc/self/fd').length, before);
 });
 
 test('the kernel reports how many connections are not accepted yet', { skip: SKIP }, async () => {

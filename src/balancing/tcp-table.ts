@@ -55,10 +55,7 @@ export function eachTcpLine(visit: (line: TcpLine) => unknown, folder?: string):
   let isReported = false;
   for (const file of ['tcp', 'tcp6'] as const) {
     try {
-      for (const line of tcpTable(file, folder)) {
-        isReported = true;
-        if (visit(line) === false) break;
-      }
+      for (const line of tcpTable(file, folder)) if (visit(line) === false) break;
       isReported = true;
     } catch {
       /* no such file */
