@@ -1,5 +1,5 @@
 /**
- * What `bosun status --watch` draws: golden screens, and what never happens on any of them.
+ * `bosun status --watch`: golden screens, and what holds for any screen.
  */
 process.env.TZ = 'UTC'; // events are reported in the operator's time
 
@@ -89,7 +89,7 @@ const EVENTS: Watched['events'] = [
   { at: NOON + 4000, kind: 'ready', text: 'generation 2 serves' },
 ];
 
-test('a watched pool: CPU against the quota with throttling, memory against the limit, workers, a drain with its ledger', () => {
+test('bosun status --watch draws CPU with throttling, memory, workers, pending requests, drains and events', () => {
   const samples = [sample([0, 0], { cpus: 0, memoryBytes: 2 ** 20 }), sample([50, 25], { cpus: 1.5 }), sample([100, 50.5])];
   const draining = worker(2, {
     state: 'draining',
@@ -124,7 +124,7 @@ cut, 9 connections handed over, longest 812 ms
   );
 });
 
-test('without a limit, without a quota file, before the first second', () => {
+test('bosun status --watch draws a pool without limits, without a quota, and before its first second', () => {
   const free = status([worker(1)], { sizing: sizing('1 worker: 1 CPU', null) });
   const unlimited = sample([0], { limitBytes: null, throttled: null, cpuLimit: 2 });
   assert.equal(
@@ -145,7 +145,7 @@ handed over, longest 812 ms`,
   assert.match(renderWatch({ status: free, samples: [], events: [] }, SCREEN), /\n\nthe first second is not over yet\n/);
 });
 
-test('more workers than rows: those that are not ready are shown, the others are counted, events keep their place', () => {
+test('bosun status --watch counts the workers that do not fit, and shows those that are not ready', () => {
   const workers = Array.from({ length: 32 }, (_, index) => worker(index + 1, index === 30 ? { state: 'cordoned' } : {}));
   const lines = renderWatch({ status: status(workers), samples: [sample([1])], events: EVENTS }, SCREEN).split('\n');
   assert.equal(lines.length, 23);
@@ -173,7 +173,7 @@ test('more workers than rows: those that are not ready are shown, the others are
   );
 });
 
-test('the longest figures fit every screen, and what an app or a client says moves no cursor', () => {
+test('bosun status --watch fits every screen, and prints no control character of an app or a client', () => {
   const evil = '\u001b[2J\u001b]0;title\u0007 \r\n\u009b31m '.repeat(20);
   const longest = worker(99, {
     pid: 4_194_304,
@@ -206,7 +206,7 @@ test('the longest figures fit every screen, and what an app or a client says mov
   assert.match(renderWatch(watched, SCREEN), /^and 19996 more pending requests$/m);
 });
 
-test('bars show shares of what is full, or of the highest, and nothing where there is nothing', () => {
+test('bars show shares of the limit, or of the highest value', () => {
   assert.equal(bars([0, 50, 100]), '▁▅█');
   assert.equal(bars([0, 50, 300], 200), '▁▃█');
   assert.equal(bars([0, 0]), '▁▁');
