@@ -108,7 +108,7 @@ export class FakeRedis {
         if (args.includes('NX') && this.texts.has(key)) return this.#nothing;
         this.texts.set(key, value);
         return '+OK\r\n';
-      // The scripts of the session store (key, ttl, json), of the retained events (key, name, text; or key, limit, names) and of the journal.
+      // The scripts of the session store (key, ttl, json), of the retained events (key, name, text; or key, limit, names) and of the stream.
       case 'eval': {
         const [script = '', , name = '', a = '', b = '', ...more] = args;
         if (script.includes("'HSET'")) this.#hash(name).set(a, b);

@@ -172,9 +172,9 @@ test('the numbers of signed heartbeats are remembered for 2,000 pods, those sile
     () => now,
     () => now,
   );
-  const receive = (origin: string, beat: number, at = now) => {
+  const receive = (origin: string, number: number, at = now) => {
     const { stale } = peers.ignored;
-    peers.onMessage(heartbeat(origin, { beat, at, state: 'gone' }), true);
+    peers.onMessage(heartbeat(origin, { beat: number, at, state: 'gone' }), true);
     return peers.ignored.stale === stale;
   };
   assert.ok(receive('first', 5));
@@ -183,7 +183,7 @@ test('the numbers of signed heartbeats are remembered for 2,000 pods, those sile
   assert.ok(!receive('first', 5), '2,000 are remembered');
   assert.ok(receive('first', 6));
   receive('one-more', 1);
-  assert.ok(!receive('first', 6), 'heard of lately');
+  assert.ok(!receive('first', 6), 'seen lately');
   assert.ok(receive('second', 5), 'forgotten');
   assert.ok(receive('clock-behind', 1, now - 300_000));
   assert.ok(receive('clock-ahead', 1, now + 300_000));

@@ -101,11 +101,11 @@ export class Peers {
     return peers.sort((a, b) => Number(b.isSelf) - Number(a.isSelf) || a.pod.localeCompare(b.pod));
   }
 
-  #isNew({ origin, beat = 0, at = 0 }: SentHeartbeat): boolean {
-    const isNew = beat > (this.#numbers.get(origin) ?? 0) && Math.abs(this.#epochNow() - at) <= CLOCK_TOLERANCE_MS;
+  #isNew({ origin, beat: number = 0, at = 0 }: SentHeartbeat): boolean {
+    const isNew = number > (this.#numbers.get(origin) ?? 0) && Math.abs(this.#epochNow() - at) <= CLOCK_TOLERANCE_MS;
     if (!isNew) return false;
     this.#numbers.delete(origin);
-    this.#numbers.set(origin, beat);
+    this.#numbers.set(origin, number);
     const [silent] = this.#numbers.keys();
     if (this.#numbers.size > MAX_NUMBERS && silent !== undefined) this.#numbers.delete(silent);
     return true;

@@ -21,7 +21,7 @@ const counters: RedisCounters = {
 /** Counters of this process since its start, over all its connections, their handshakes left out. */
 export const redisCounters = (): RedisCounters => ({ ...counters, counts: [...counters.counts] });
 
-/** Only asks for information: a missing permission is not a failure. */
+/** Information only: a missing permission is not a refusal. */
 const OPTIONAL = 'info';
 
 /** Counts the commands, failures and reconnects of a client. */

@@ -116,7 +116,7 @@ function checkPush(reply: unknown, waiting: string | undefined): void {
 const MAX_SLOT = 16_383;
 const isWhole = (value: unknown, max: number) => Number.isSafeInteger(value) && Number(value) >= 0 && Number(value) <= max;
 
-/** Checks the slots of a Cluster: ioredis reads them outside any try block, and fills each range from begin to end. @throws ProtocolError */
+/** Checks the slots of a Cluster: ioredis reads them outside any try block, and fills each range from start to end. @throws ProtocolError */
 function checkSlots(reply: unknown): void {
   const isNode = (node: unknown) => Array.isArray(node) && (node[0] === null || isText(node[0])) && isWhole(node[1], 65_535);
   const isRange = (range: unknown) =>

@@ -67,7 +67,7 @@ test('events between pods', { ...withEngine, concurrency: 3 }, async t => {
     assert.deepEqual(
       (await requestJson<Account>(stranger.port, '/')).received,
       {},
-      'another app on the same Redis hears nothing',
+      'another app on the same Redis receives nothing',
     );
     for (const pod of pods) assert.equal((await pod.stop()).code, 0, pod.transcript());
   });

@@ -1,6 +1,6 @@
 /**
  * Several Redis servers that know each other: a Cluster, or a master with a replica and Sentinels. All in one container, which makes them no less
- * real and a start of two seconds; each has the same port inside and outside, so that the addresses that they tell are true for everybody.
+ * real and a start of two seconds; each has the same port inside and outside, so that the addresses that they announce are valid everywhere.
  * They speak TLS only, and know one user.
  */
 import { join } from 'node:path';
@@ -96,7 +96,7 @@ export class RedisGroup {
     await until(
       async () => {
         const found = await Promise.all(sentinels.map(port => group.command(port, 'SENTINEL', 'CKQUORUM', name).catch(String)));
-        // They ask the master for its replicas every 10 s, and fail over to none that they have not received of.
+        // They query the master for its replicas every 10 s, and fail over only to known ones.
         const known = await Promise.all(sentinels.map(port => group.command(port, 'SENTINEL', 'REPLICAS', name)));
         const areReplicasKnown = known.every(
           text => text.includes(`127.0.0.1:${replica}`) && /master-link-status\s+ok/.test(text),

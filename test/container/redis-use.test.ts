@@ -1,5 +1,5 @@
 /**
- * What a request costs Redis, what becomes of it when Redis is full, and that the metrics tell of both: all of it counted by Redis itself, too.
+ * What a request costs Redis, what happens when Redis is full, and the metrics of both, compared with the counters of Redis itself.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -29,7 +29,7 @@ test('a pod and its Redis', withEngine, async t => {
   };
   /** The metrics before and after, without what the primary says to the other pods meanwhile, once a second. */
   const measured = async (run: () => Promise<void>) => {
-    // Workers tell once a second what they have done.
+    // Workers report once a second.
     const before = await withoutBeats(kit, redis, ({ requests }) => requests >= asked);
     await run();
     return { before, after: await withoutBeats(kit, redis, ({ requests }) => requests >= asked) };
@@ -150,21 +150,21 @@ async function metricsOf(kit: Kit): Promise<Measured> {
 async function withoutBeats(kit: Kit, redis: Redis, isIt: (now: Measured) => boolean): Promise<Measured> {
   return until(
     async () => {
-      const beats = await beatsOf(redis);
+      const heartbeats = await heartbeatsOf(redis);
       const now = await metricsOf(kit);
-      if (!isIt(now) || beats !== (await beatsOf(redis))) return undefined;
-      return { ...now, commands: now.commands - beats, answers: now.answers - beats };
+      if (!isIt(now) || heartbeats !== (await heartbeatsOf(redis))) return undefined;
+      return { ...now, commands: now.commands - heartbeats, answers: now.answers - heartbeats };
     },
     () => kit.transcript(),
   );
 }
 
-async function beatsOf(redis: Redis): Promise<number> {
+async function heartbeatsOf(redis: Redis): Promise<number> {
   const found = (await redis.command('INFO', 'commandstats')).matchAll(/^cmdstat_(?:publish|unlink):calls=(\d+)/gm);
   return [...found].reduce((sum, [, calls]) => sum + Number(calls), 0);
 }
 
-/** How often Redis has carried out which command meanwhile, but for those of the primary's beats and of ours. */
+/** How often Redis has carried out which command meanwhile, without those of the primary's heartbeats and of this test. */
 async function commandsOf(redis: Redis, run: () => Promise<unknown>): Promise<Record<string, number>> {
   const counts = async () => {
     const lines = (await redis.command('INFO', 'commandstats')).matchAll(

@@ -46,7 +46,7 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
       assert.equal(counter, acknowledged);
       assert.deepEqual(new Set(answers.map(({ status }) => status)), new Set([200, 409]));
       assert.equal(answers.find(({ status }) => status === 409)?.headers['retry-after'], '0');
-      // A client that does as it is told gets through.
+      // A client that follows Retry-After succeeds.
       const refused = answers.filter(({ status }) => status === 409);
       await Promise.all(
         refused.map(() =>
@@ -147,7 +147,7 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
     assert.equal(keys[1], before);
     const signature = sleeper.cookies.get('rotated.sig');
     assert.equal(JSON.parse((await sleeper.request(other.port, '/increment')).body).counter, 2, 'signed with the old key');
-    assert.notEqual(sleeper.cookies.get('rotated.sig'), signature, 'signed anew');
+    assert.notEqual(sleeper.cookies.get('rotated.sig'), signature, 'signed again');
     for (const { kit } of pods) {
       const shown = kit.transcript() + JSON.stringify(await kit.status()) + (await kit.probe('/metrics')).body;
       for (const key of keys) assert.ok(!shown.includes(key));
@@ -183,14 +183,14 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
   );
 
   promise('a pod whose primary was disconnected during a key rotation uses the new keys when it reconnects', async () => {
-    // In a database of its own: its connections are told from the other pods'.
+    // In a database of its own: its connections can be distinguished from the other pods'.
     const env = { SESSION_COOKIE: 'apart', NODE_CLUSTER_WORKERS: '1', REDIS_URL: `redis://127.0.0.1:${redis.port}/5` };
     const { kit, port } = await startPod(env);
     const visitor = new Visitor();
     await visitor.request(port, '/increment');
     const signature = visitor.cookies.get('apart.sig');
     const old = await redis.command('-n', '5', 'GET', 'apart:keys');
-    // As a rotation does it, of which this pod hears nothing.
+    // As a rotation does it while this pod is disconnected.
     await redis.command('-n', '5', 'SET', 'apart:keys', `a-newer-key,${old}`);
     await visitor.request(port, '/increment');
     assert.equal(visitor.cookies.get('apart.sig'), signature);

@@ -41,7 +41,7 @@ const ignored = async ({ kit }: Operated, series: string) =>
       ?.split(' ')[1] ?? 0,
   );
 
-async function hears({ port, kit }: Operated, configUpdate: unknown): Promise<void> {
+async function receives({ port, kit }: Operated, configUpdate: unknown): Promise<void> {
   await until(
     async () =>
       JSON.stringify((await requestJson<{ configUpdate: unknown }>(port, '/received')).configUpdate) ===
@@ -56,7 +56,7 @@ describe('forged writes to Redis', { concurrency: 2 }, () => {
   test('floods, malformed data and future stamps use no memory and lose no event of the pods', withRedis, async () => {
     const { redis, pods } = await startPods(1, {});
     const [first] = pods as [Operated];
-    const beat = {
+    const heartbeat = {
       origin: 'x:1',
       version: '1',
       state: 'ready',
@@ -68,10 +68,10 @@ describe('forged writes to Redis', { concurrency: 2 }, () => {
     };
     const before = rssMib(first.kit.pid);
     for (let i = 0; i < 1000; i++) {
-      const text = JSON.stringify({ ...beat, origin: `x:${i}`, pod: 'x'.repeat(100_000) });
+      const text = JSON.stringify({ ...heartbeat, origin: `x:${i}`, pod: 'x'.repeat(100_000) });
       assert.match(await intrude(redis, 'PUBLISH', 'koa:sess:fleet', text), /^:1/);
     }
-    await intrude(redis, 'PUBLISH', 'koa:sess:fleet', JSON.stringify({ ...beat, pod: '\x1b[2Jevil\u202e' }));
+    await intrude(redis, 'PUBLISH', 'koa:sess:fleet', JSON.stringify({ ...heartbeat, pod: '\x1b[2Jevil\u202e' }));
     for (const stamp of ['zzzz', FUTURE]) {
       const event = { origin: 'x:1', sender: 1, seq: 1, event: 'configUpdate', json: '"forged"', stamp };
       await intrude(redis, 'PUBLISH', 'koa:sess:broadcast', JSON.stringify(event));
@@ -88,7 +88,7 @@ describe('forged writes to Redis', { concurrency: 2 }, () => {
     assert.ok(!stdout.includes('\x1b'), stdout);
 
     await first.bosun('broadcast', 'configUpdate', '"true"');
-    await hears(first, 'true');
+    await receives(first, 'true');
     assert.match(await intrude(redis, 'HGET', 'koa:sess:retained', 'configUpdate'), /\n"true"/, 'what is kept is replaced');
   });
 
@@ -106,9 +106,9 @@ describe('forged writes to Redis', { concurrency: 2 }, () => {
     await first.bosun('broadcast', 'configUpdate', '"first"');
     await listener.received(SIGNED);
     const [recorded = ''] = SIGNED.exec(listener.unread) ?? [];
-    await hears(second, 'first');
+    await receives(second, 'first');
     await first.bosun('broadcast', 'configUpdate', '"second"');
-    await hears(second, 'second');
+    await receives(second, 'second');
 
     const forged = JSON.stringify({ ...JSON.parse(recorded.split('\n')[0] ?? ''), seq: 1000, json: '"forged"' });
     const lies = [
@@ -135,9 +135,9 @@ describe('forged writes to Redis', { concurrency: 2 }, () => {
       app: 'uses-redis.mjs',
       env: { REDIS_URL: redis.url, NODE_CLUSTER_WORKERS: '1', SESSION_KEYS: 'a key that nobody knows' },
     });
-    await hears(third, null);
+    await receives(third, null);
     await first.bosun('broadcast', 'configUpdate', '"third"');
-    for (const pod of [first, second, third]) await hears(pod, 'third');
+    for (const pod of [first, second, third]) await receives(pod, 'third');
     assert.match(await intrude(redis, 'HGET', 'koa:sess:retained', 'configUpdate'), /\n"third"\n[\w-]{43}/);
   });
 
@@ -145,7 +145,7 @@ describe('forged writes to Redis', { concurrency: 2 }, () => {
     const { redis, pods } = await startPods(2, { SESSION_KEYS: 'a key that nobody knows', BROADCAST_DURABLE: 'true' });
     const [first, second] = pods as [Operated, Operated];
     await first.bosun('broadcast', 'configUpdate', '"first"');
-    await hears(second, 'first');
+    await receives(second, 'first');
     const forged = JSON.stringify({
       origin: 'x:1',
       sender: 1,

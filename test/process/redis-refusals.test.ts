@@ -116,7 +116,7 @@ test(
         () => kit.transcript(),
       );
       assert.equal((await request('/increment')).status, 200);
-      assert.equal(kit.all('redis.refusing').filter(isEval).length, 1, `${code} is told once`);
+      assert.equal(kit.all('redis.refusing').filter(isEval).length, 1, `${code} is logged once`);
     }
     // A replica that is never promoted: a new connection at most every few seconds, not with each request.
     assert.ok((await metric(operated, /^bosun_redis_reconnects_total (\d+)/m)) < 20);
