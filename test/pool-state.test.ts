@@ -215,7 +215,7 @@ describe('failures of a pool that serves', () => {
     assert.deepEqual([pool.worker(3).state, pool.worker(3).id], ['starting', 1]);
   });
 
-  test('a kill from outside replaces an earlier reason, and that of the kernel says so', () => {
+  test('a kill from outside replaces an earlier reason, and a kill by the kernel counts as oom', () => {
     const pool = new VirtualPool();
     pool.apply({ type: 'scale', wanted: 1 });
     assert.equal(pool.worker(2).reason, 'scale-down');
@@ -240,7 +240,7 @@ describe('failures of a pool that serves', () => {
 });
 
 describe('silence', () => {
-  test('a worker that has not reported for WORKER_HEARTBEAT_TIMEOUT_MS is replaced, whoever else drains', () => {
+  test('a worker that has not reported for WORKER_HEARTBEAT_TIMEOUT_MS is replaced even while another one drains', () => {
     const pool = new VirtualPool({ count: 3, cpus: 1 });
     pool.request({ type: 'roll' });
     pool.ready(pool.worker(4));

@@ -87,12 +87,12 @@ describe('a rolling restart with surge', () => {
   test('a new worker that fails to start ends it, the old ones go on, and the generation is taken back', () => {
     const pool = new VirtualPool();
     const request = pool.request({ type: 'roll' });
-    assert.equal(pool.state.generation, 2);
+    assert.equal(pool.state.requests.generation, 2);
     pool.fails(pool.worker(3));
     const error = pool.answer(request);
     assert.ok(error instanceof ReplacementError);
     assert.equal(error.message, 'worker 3, to replace worker 1, failed to start: no database');
-    assert.deepEqual([pool.state.generation, pool.states()], [1, 'ready ready exited']);
+    assert.deepEqual([pool.state.requests.generation, pool.states()], [1, 'ready ready exited']);
     assert.equal(pool.events('pool.restart-failed')[0]?.generation, 1);
     pool.passReporting(60_000);
     assert.equal(pool.forked.length, 3, 'nothing is missing');
@@ -150,7 +150,7 @@ describe('a rolling restart with surge', () => {
     const text = 'worker 1 was killed by the kernel for lack of memory (oom) and lost its open requests (3 in its last report)';
     assert.deepEqual(pool.answer(request), new RequestsLostError(text));
     assert.ok(pool.steps.includes(text));
-    assert.equal(pool.state.generation, 2, 'all workers were replaced');
+    assert.equal(pool.state.requests.generation, 2, 'all workers were replaced');
   });
 
   test('old workers that end by themselves before their turn are left out', () => {
@@ -225,7 +225,7 @@ describe('a rolling restart with surge', () => {
     pool.fails(pool.worker(2));
     const request = pool.request({ type: 'roll' });
     assert.match(String(pool.answer(request)), /no worker is up; those that start from now on have the new settings/);
-    assert.equal(pool.state.generation, 1);
+    assert.equal(pool.state.requests.generation, 1);
   });
 
   test('a new worker that a smaller pool drains is replaced by another one', () => {
@@ -340,7 +340,7 @@ describe('memory decides how a worker is replaced', () => {
       assert.ok(pool.answer(request) instanceof ReplacementRefusedError);
       assert.equal(pool.answer(request)?.message, `worker 1 is not replaced: ${why}`);
     }
-    assert.deepEqual([pool.forked.length, pool.steps, pool.state.generation], [2, [], 1]);
+    assert.deepEqual([pool.forked.length, pool.steps, pool.state.requests.generation], [2, [], 1]);
     assert.deepEqual(
       pool.events('pool.restart-refused').map(event => event.why),
       [`worker 1 is not replaced: ${why}`, `worker 1 is not replaced: ${why}`],

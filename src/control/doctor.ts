@@ -3,7 +3,7 @@
  */
 import { type Config, describeRedis, usesRedis } from '../config/config.ts';
 import type { MemoryView } from '../pool/memory.ts';
-import type { Refusal } from '../pool/supervisor.ts';
+import type { Refusal } from '../pool/requests.ts';
 import type { Finding, Sizing } from '../protocol/api.ts';
 import { EXIT_SLACK_MS, type RedisRefusal } from '../protocol/messages.ts';
 

@@ -38,7 +38,9 @@ export type RequestEvent =
   | { type: 'enlarge'; wanted: number; request: number }
   | { type: 'restart'; worker: WorkerRecord; request: number }
   /** A rolling restart of all workers, or of those with another heap than `exceptHeapMb`. */
-  | { type: 'roll'; request?: number; exceptHeapMb?: number | null };
+  | { type: 'roll'; request?: number; exceptHeapMb?: number | null }
+  /** A restart was refused before it began. */
+  | { type: 'refused'; why: string };
 
 export type PoolEvent =
   | WorkerEvent

@@ -49,7 +49,7 @@ export async function stackAt(url: string, pid: number, timeoutMs: number): Prom
   socket.addEventListener('open', () => conversation.begin());
   socket.addEventListener('message', ({ data }) => {
     try {
-      const stack = conversation.heard(String(data));
+      const stack = conversation.receive(String(data));
       if (stack !== undefined) resolve(stack);
     } catch {
       resolve(undefined);
@@ -81,7 +81,7 @@ class Conversation {
   }
 
   /** @returns the stack once it is complete. @throws where `json` is no message of the inspector of that process */
-  heard(json: string): string[] | undefined {
+  receive(json: string): string[] | undefined {
     this.#bytes += json.length;
     if (this.#bytes > MAX_BYTES) throw new Error(`more than ${MAX_BYTES} bytes`);
     const { id, method, params, result } = message(JSON.parse(json), 'message');

@@ -117,7 +117,7 @@ async function balance({ policy, host, port }: Config, workers: number, log: Log
   }
 }
 
-/** Tells the kernel's kill for lack of memory from that of others, by the counter of the container's cgroup. */
+/** Distinguishes the kernel's kills for lack of memory from others, by the counter of the cgroup. */
 class OomKills {
   readonly #kills: () => number | null;
   #explained: number | null;

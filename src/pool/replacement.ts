@@ -6,7 +6,9 @@
  */
 import { type ExitReason, isCrash } from '../protocol/exit.ts';
 import type { Plan } from './memory.ts';
+import type { Requests } from './requests.ts';
 import { isActive, type WorkerRecord } from './worker-state.ts';
+import type { Workers } from './workers.ts';
 
 /** A new worker that serves this long without dying is good enough to replace an old one. */
 const PROVE_MS = 1000;
@@ -62,29 +64,23 @@ export interface Batch {
   readonly losses: string[];
 }
 
-/** What the pool knows of its workers, and does with them. */
+/** What the pool decides and does. */
 export interface ReplacementContext {
-  isHung(worker: WorkerRecord): boolean;
-  /** Whether another one serves. */
-  mayLeave(worker: WorkerRecord): boolean;
-  /** Whether only one worker is wanted. */
-  isAlone(): boolean;
   plan(worker: WorkerRecord, reason: ExitReason): Plan;
   fork(now: number): WorkerRecord;
-  /** Drains it; a hung one, which cannot receive a request to drain, is killed. */
-  end(worker: WorkerRecord, reason: ExitReason, now: number): void;
-  onStep(batch: Batch, text: string): void;
-  /** `error` where not all were replaced, or requests were lost. */
-  onEnd(batch: Batch, error: ReplacementError | undefined, now: number): void;
 }
 
 export class Replacements {
+  readonly #workers: Workers;
+  readonly #requests: Requests;
   readonly #pool: ReplacementContext;
   readonly #batches: Batch[] = [];
   /** No next worker is replaced before. */
   #restUntil = 0;
 
-  constructor(pool: ReplacementContext) {
+  constructor(workers: Workers, requests: Requests, pool: ReplacementContext) {
+    this.#workers = workers;
+    this.#requests = requests;
     this.#pool = pool;
   }
 
@@ -133,7 +129,7 @@ export class Replacements {
     if (batch?.step === undefined) return;
     this.#reportExit(batch, batch.step);
     batch.step.fresh = fresh;
-    this.#pool.onStep(batch, `starting worker ${fresh.id} in its place`);
+    this.#requests.progress(batch, `starting worker ${fresh.id} in its place`);
   }
 
   /** When `tick` has something to do by time alone. No worker is started before `mayForkAt`. */
@@ -177,7 +173,7 @@ export class Replacements {
 
   /** Not while the new worker is cordoned and no other worker serves. */
   #mayEnd(old: WorkerRecord): boolean {
-    return isActive(old) && (this.#pool.isHung(old) || this.#pool.mayLeave(old));
+    return isActive(old) && (this.#workers.isHung(old) || this.#workers.mayLeave(old));
   }
 
   #begin(batch: Batch, now: number, mayForkAt: number): void {
@@ -195,16 +191,16 @@ export class Replacements {
         batch.waiting.shift();
         const fresh = this.#pool.fork(now);
         batch.step = { old, fresh, isReadyReported: false, isExitReported: false };
-        this.#pool.onStep(batch, `starting worker ${fresh.id} to replace worker ${old.id}`);
+        this.#requests.progress(batch, `starting worker ${fresh.id} to replace worker ${old.id}`);
         break;
       }
       case 'old-first':
-        batch.isHeld = !this.#mayEnd(old) && !this.#pool.isAlone();
+        batch.isHeld = !this.#mayEnd(old) && this.#requests.wanted > 1;
         if (batch.isHeld) return;
         batch.waiting.shift();
         batch.step = { old, fresh: undefined, isReadyReported: false, isExitReported: false };
-        this.#pool.onStep(batch, `draining worker ${old.id} before its successor starts (${plan.why}); connections wait`);
-        this.#pool.end(old, batch.reason, now);
+        this.#requests.progress(batch, `draining worker ${old.id} before its successor starts (${plan.why}); connections wait`);
+        this.#workers.end(old, batch.reason, now);
         break;
       default:
         plan satisfies never;
@@ -216,7 +212,7 @@ export class Replacements {
     if (fresh?.readyAt !== undefined && !step.isReadyReported) {
       step.isReadyReported = true;
       const ms = Math.round(fresh.readyAt - fresh.startedAt);
-      this.#pool.onStep(batch, `worker ${fresh.id} (process ${fresh.pid}) serves after ${ms} ms`);
+      this.#requests.progress(batch, `worker ${fresh.id} (process ${fresh.pid}) serves after ${ms} ms`);
     }
     if (old.state === 'exited') this.#reportExit(batch, step);
     const isProven = fresh !== undefined && now >= this.#isProvenAt(batch, fresh);
@@ -233,8 +229,8 @@ export class Replacements {
       // If fewer are wanted by now, there is no successor.
       if (fresh === undefined ? !isShort : isProven) this.#endStep(batch, step, now);
     } else if (isProven && this.#mayEnd(old)) {
-      this.#pool.onStep(batch, `draining worker ${old.id}`);
-      this.#pool.end(old, batch.reason, now);
+      this.#requests.progress(batch, `draining worker ${old.id}`);
+      this.#workers.end(old, batch.reason, now);
       this.#restUntil = now + WARM_UP_MS;
     }
   }
@@ -253,18 +249,18 @@ export class Replacements {
     const { id, reason, failure, drain, snapshot } = step.old;
     if (drain !== undefined) {
       const { finished, cutRequests, durationMs } = drain;
-      this.#pool.onStep(batch, `worker ${id} is gone: ${finished} requests finished, ${cutRequests} cut, ${durationMs} ms`);
+      this.#requests.progress(batch, `worker ${id} is gone: ${finished} requests finished, ${cutRequests} cut, ${durationMs} ms`);
       return;
     }
     const text = `worker ${id} ${howEnded(reason, failure)} and lost its open requests (${snapshot?.inFlight ?? 0} in its last report)`;
-    this.#pool.onStep(batch, text);
+    this.#requests.progress(batch, text);
     if (reason === 'oom' || reason === 'killed') batch.losses.push(text);
   }
 
   #end(batch: Batch, now: number, error?: ReplacementError): void {
     this.#batches.splice(this.#batches.indexOf(batch), 1);
     const { losses } = batch;
-    this.#pool.onEnd(batch, error ?? (losses.length > 0 ? new RequestsLostError(losses.join('; ')) : undefined), now);
+    this.#requests.replaced(batch, error ?? (losses.length > 0 ? new RequestsLostError(losses.join('; ')) : undefined), now);
   }
 }
 

@@ -25,6 +25,13 @@ const NONE_UP = 'no worker is up; those that start from now on have the new sett
 /** A worker that cannot be replaced is checked again after this time. */
 const REFUSED_FOR_MS = 60_000;
 
+/** A refused restart: every worker went on. */
+export interface Refusal {
+  /** In milliseconds: since the epoch outside the pool, of the monotonic clock inside. */
+  at: number;
+  why: string;
+}
+
 /** Queues these workers to be replaced. */
 type Replace = (workers: readonly WorkerRecord[], reason: ExitReason, purpose: Purpose) => void;
 
@@ -34,6 +41,9 @@ export class Requests {
   #wanted: number;
   #enlargement: { from: number; to: number; since: number; request: number } | undefined;
   #generation = 1;
+  /** Rolling restarts so far, and refused restarts. */
+  readonly rolls = { success: 0, failure: 0, refused: 0 };
+  lastRefusal: Refusal | undefined;
   #isStopping = false;
 
   constructor(wanted: number, push: (effect: Effect) => void, replace: Replace) {
@@ -60,7 +70,7 @@ export class Requests {
 
   /** `active` are the workers that neither end nor have exited. */
   handle(event: RequestEvent, active: readonly WorkerRecord[], now: number): void {
-    if (this.#isStopping) {
+    if (this.#isStopping && event.type !== 'refused') {
       if (event.type !== 'scale') this.#answer(event.request, new ReplacementError(DRAINING));
       return;
     }
@@ -77,6 +87,9 @@ export class Requests {
         break;
       case 'roll':
         this.#roll(event.request, active, event.exceptHeapMb, now);
+        break;
+      case 'refused':
+        this.#refused(event.why, now);
         break;
       default:
         event satisfies never;
@@ -114,10 +127,10 @@ export class Requests {
         this.#emit({ event: 'worker.replace-failed', worker: purpose.worker.id, reason, error: error.message });
         return;
       case 'one':
-        if (error instanceof ReplacementRefusedError) this.#refused(error.message);
+        if (error instanceof ReplacementRefusedError) this.#refused(error.message, now);
         break;
       case 'roll':
-        this.#rolled(purpose.generation, error);
+        this.#rolled(purpose.generation, error, now);
         break;
       default:
         purpose satisfies never;
@@ -158,15 +171,22 @@ export class Requests {
     else this.replaced({ purpose, reason: 'restart' }, new ReplacementError(NONE_UP), now);
   }
 
-  #rolled(generation: number, error: ReplacementError | undefined): void {
+  #rolled(generation: number, error: ReplacementError | undefined, now: number): void {
     // Unless a later roll has begun meanwhile, or all workers were replaced.
     if (error !== undefined && this.#generation === generation && !(error instanceof RequestsLostError)) this.#generation--;
-    if (error === undefined) this.#emit({ event: 'pool.restarted', generation: this.#generation });
-    else if (error instanceof ReplacementRefusedError) this.#refused(error.message);
-    else this.#emit({ event: 'pool.restart-failed', generation: this.#generation, error: error.message });
+    if (error === undefined) {
+      this.rolls.success++;
+      this.#emit({ event: 'pool.restarted', generation: this.#generation });
+    } else if (error instanceof ReplacementRefusedError) this.#refused(error.message, now);
+    else {
+      this.rolls.failure++;
+      this.#emit({ event: 'pool.restart-failed', generation: this.#generation, error: error.message });
+    }
   }
 
-  #refused(why: string): void {
+  #refused(why: string, now: number): void {
+    this.rolls.refused++;
+    this.lastRefusal = { at: now, why };
     this.#emit({ event: 'pool.restart-refused', why });
   }
 

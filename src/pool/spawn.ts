@@ -23,7 +23,7 @@ export interface SpawnSettings {
   environment: Environment;
   /** The secrets that the primary has read from files. */
   secrets: Environment;
-  /** Whether the output is coloured, unless the operator says so. */
+  /** The colours of the output; the variables of the operator win. */
   colours: Environment;
   /** Folder of compiled code; NODE_COMPILE_CACHE of the operator wins. */
   compileCache: string;

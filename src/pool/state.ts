@@ -40,7 +40,6 @@ export class PoolState {
   readonly #footprints = new Footprints<WorkerRecord>();
   readonly #recycling: Recycling<WorkerRecord>;
   readonly #replacements: Replacements;
-  /** When a worker was last seen to serve. */
   #servedAt = 0;
   #lastFailure: WorkerRecord | undefined;
   #reportedPointless: string | undefined;
@@ -54,21 +53,14 @@ export class PoolState {
     this.#sizing = sizing;
     this.#sensors = sensors;
     const push = (effect: Effect) => void this.#effects.push(effect);
-    const workers = new Workers(config, push, now);
-    this.#workers = workers;
+    this.#workers = new Workers(config, push, now);
     this.#requests = new Requests(sizing.workers, push, (...request) => this.#replacements.request(...request));
     this.#failures = new Failures(config, now);
     this.#starts = new Starts(this.#failures, sizing, now);
     this.#recycling = new Recycling(config, this.#footprints);
-    this.#replacements = new Replacements({
-      isHung: worker => workers.isHung(worker),
-      mayLeave: worker => workers.mayLeave(worker),
-      isAlone: () => this.wanted === 1,
+    this.#replacements = new Replacements(this.#workers, this.#requests, {
       plan: (worker, reason) => this.#plan(worker, reason),
       fork: at => this.#fork(at),
-      end: (worker, reason, at) => workers.end(worker, reason, at),
-      onStep: (batch, text) => this.#requests.progress(batch, text),
-      onEnd: (batch, error, at) => this.#requests.replaced(batch, error, at),
     });
   }
 
@@ -81,16 +73,15 @@ export class PoolState {
     return this.#requests.wanted;
   }
 
-  get generation(): number {
-    return this.#requests.generation;
+  /** The generation, the rolling restarts so far, and the last refusal. */
+  get requests(): Pick<Requests, 'generation' | 'rolls' | 'lastRefusal'> {
+    return this.#requests;
   }
 
-  /** True once all wanted workers serve at the same time, or some do and the others have failed for WORKER_START_TIMEOUT_MS. */
   get hasStarted(): boolean {
     return this.#starts.hasStarted;
   }
 
-  /** Whether workers are missing because they fail to start. */
   get isFailing(): boolean {
     return this.#failures.failingSince !== undefined;
   }
@@ -100,7 +91,6 @@ export class PoolState {
     return this.#replacements.isBetween && now - this.#servedAt < BRIDGED_MS;
   }
 
-  /** Whether another worker serves, so that this one may leave the rotation. */
   mayLeave(worker: WorkerRecord): boolean {
     return this.#workers.mayLeave(worker);
   }
@@ -137,6 +127,7 @@ export class PoolState {
       case 'enlarge':
       case 'restart':
       case 'roll':
+      case 'refused':
         this.#requests.handle(event, this.#workers.active, now);
         break;
       case 'configure':
@@ -148,7 +139,6 @@ export class PoolState {
     }
   }
 
-  /** What follows for the pool from an event of its workers. */
   #follow(event: WorkerEvent, now: number): void {
     if (event.type === 'message') {
       if (event.message.type === 'ready') this.#starts.ready(now);
@@ -272,7 +262,7 @@ export class PoolState {
 
   #fork(now: number): WorkerRecord {
     return this.#workers.fork({
-      generation: this.generation,
+      generation: this.#requests.generation,
       heapMb: this.#sizing.memory.heapPerWorkerMb,
       maxRequests: this.#recycling.drawMaxRequests(this.#sensors.random),
       startedAt: now,

@@ -4,15 +4,16 @@
  */
 import type { Config } from '../config/config.ts';
 import type { Sizing } from '../protocol/api.ts';
-import type { Emit, LifecycleEvent } from '../protocol/events.ts';
+import type { Emit } from '../protocol/events.ts';
 import type { ToPrimary } from '../protocol/messages.ts';
-import { type Headroom, readProcessMemory } from '../resources/usage.ts';
+import { type Headroom, type ProcessMemory, readProcessMemory } from '../resources/usage.ts';
 import type { Effect, PoolEvent, RequestEvent } from './effects.ts';
 import type { GiveUpReason } from './failures.ts';
 import type { MemoryView } from './memory.ts';
+import type { Refusal, Requests } from './requests.ts';
 import { PoolState } from './state.ts';
 import type { WorkerListener, WorkerProcess } from './worker-process.ts';
-import type { WorkerRecord } from './worker-state.ts';
+import { openFailureOf, type WorkerRecord } from './worker-state.ts';
 import { STACK_TIMEOUT_MS } from './workers.ts';
 
 /** What the supervisor does not know how to do. */
@@ -31,22 +32,11 @@ export interface SupervisorOptions {
 export interface SupervisorListener {
   onMessage(handle: WorkerProcess, message: ToPrimary): void;
   /** The pool gives up; `last` is the worker that failed last. */
-  gaveUp(why: GiveUpReason, last: WorkerProcess): void;
-}
-
-/** A refused restart: every worker went on. */
-export interface Refusal {
-  /** Milliseconds since the epoch. */
-  at: number;
-  why: string;
+  gaveUp(why: GiveUpReason, last: Pick<WorkerProcess, 'id' | 'failure' | 'openFailure'>): void;
 }
 
 /** Called with each step of a restart, in words. */
 export type OnStep = (step: string) => void;
-
-interface Request extends PromiseWithResolvers<void> {
-  onStep: OnStep | undefined;
-}
 
 /** The memory of a worker is read this often; it costs 60 µs. */
 const READ_EVERY_MS = 1000;
@@ -57,18 +47,14 @@ export class Supervisor {
   readonly #processes = new WeakMap<WorkerRecord, WorkerProcess>();
   readonly #memoryReadAt = new WeakMap<WorkerRecord, number>();
   /** Of operators who wait. */
-  readonly #requests = new Map<number, Request>();
+  readonly #requests = new Map<number, PromiseWithResolvers<void> & { onStep: OnStep | undefined }>();
   #lastRequest = 0;
   readonly #effects: Effect[] = [];
   #isCarryingOut = false;
   #timer: NodeJS.Timeout | undefined;
   #listener: SupervisorListener | undefined;
-  /** For the listener. */
   readonly #early: ((listener: SupervisorListener) => void)[] = [];
   #emptied: PromiseWithResolvers<void> | undefined;
-  /** Rolling restarts so far, and refused restarts. */
-  readonly rolls = { success: 0, failure: 0, refused: 0 };
-  #lastRefusal: Refusal | undefined;
 
   constructor(config: Config, sizing: Sizing, options: SupervisorOptions) {
     this.#options = options;
@@ -86,12 +72,16 @@ export class Supervisor {
   }
 
   get generation(): number {
-    return this.#state.generation;
+    return this.#state.requests.generation;
   }
 
-  /** The last restart that was refused. */
+  get rolls(): Requests['rolls'] {
+    return this.#state.requests.rolls;
+  }
+
   get lastRefusal(): Refusal | undefined {
-    return this.#lastRefusal;
+    const { lastRefusal } = this.#state.requests;
+    return lastRefusal && { ...lastRefusal, at: Math.round(Date.now() - performance.now() + lastRefusal.at) };
   }
 
   /** True once all wanted workers serve at the same time, or some do and the others have failed for WORKER_START_TIMEOUT_MS. */
@@ -99,7 +89,6 @@ export class Supervisor {
     return this.#state.hasStarted;
   }
 
-  /** Whether workers are missing because they fail to start. */
   get isFailing(): boolean {
     return this.#state.isFailing;
   }
@@ -118,17 +107,14 @@ export class Supervisor {
     return this.handles.filter(handle => handle.isServing);
   }
 
-  /** Whether another worker serves, so that this one may leave the rotation. */
   mayLeave(handle: WorkerProcess): boolean {
     return this.#state.mayLeave(handle.record);
   }
 
-  /** The memory data on which the pool bases replacements. */
   get memoryView(): MemoryView {
     return this.#state.memoryView;
   }
 
-  /** Begins to start the workers. */
   start(): void {
     this.#apply({ type: 'tick' });
   }
@@ -166,7 +152,7 @@ export class Supervisor {
 
   /** Records a restart that was refused before it began, and why. */
   refused(why: string): void {
-    this.#emit({ event: 'pool.restart-refused', why });
+    this.#apply({ type: 'refused', why });
   }
 
   /** Takes a new sizing, and settings that were read again; the number of workers is `scale`'s matter. */
@@ -189,7 +175,6 @@ export class Supervisor {
     this.#apply({ type: 'drain-all', timeoutMs });
   }
 
-  /** Kills the workers that have not reported a drain. */
   killUndrained(): void {
     this.#apply({ type: 'kill-undrained' });
   }
@@ -236,7 +221,7 @@ export class Supervisor {
         if (handle !== undefined) void this.#inspect(effect.worker, handle);
         break;
       case 'emit':
-        this.#emit(effect.event);
+        this.#options.emit(effect.event);
         break;
       case 'forward':
         if (handle !== undefined) this.#callListener(listener => listener.onMessage(handle, effect.message));
@@ -247,11 +232,9 @@ export class Supervisor {
       case 'answer':
         this.#answer(effect.request, effect.error);
         break;
-      case 'give-up': {
-        const last = this.#processes.get(effect.last);
-        if (last !== undefined) this.#callListener(listener => listener.gaveUp(effect.why, last));
+      case 'give-up':
+        this.#callListener(listener => listener.gaveUp(effect.why, { ...effect.last, openFailure: openFailureOf(effect.last) }));
         break;
-      }
       case 'wake':
         clearTimeout(this.#timer);
         if (effect.at < Number.POSITIVE_INFINITY)
@@ -265,7 +248,7 @@ export class Supervisor {
   #fork(worker: WorkerRecord): void {
     const handle = this.#options.fork(worker, {
       onEvent: event => this.#apply(event),
-      onMalformed: event => this.#emit(event),
+      onMalformed: this.#options.emit,
       whoKilled: this.#options.whoKilled,
     });
     this.#processes.set(worker, handle);
@@ -278,13 +261,11 @@ export class Supervisor {
     this.#apply({ type: 'inspected', worker, stack });
   }
 
-  /** The primary reads /proc itself: a worker's own report is up to a second old, and a hung worker reports nothing. */
   #measure(now: number): void {
     for (const worker of this.#state.workers) {
       const readAt = this.#memoryReadAt.get(worker) ?? Number.NEGATIVE_INFINITY;
       if (worker.readyAt === undefined || now - readAt < READ_EVERY_MS) continue;
-      const rss = worker.snapshot?.memory.rss;
-      const memory = readProcessMemory(worker.pid) ?? (rss === undefined ? undefined : { privateBytes: rss, sharedBytes: 0 });
+      const memory = memoryOf(worker);
       if (memory === undefined) continue;
       this.#memoryReadAt.set(worker, now);
       this.#state.apply({ type: 'measured', worker, memory }, now);
@@ -293,10 +274,10 @@ export class Supervisor {
 
   async #request(event: (request: number) => RequestEvent, onStep?: OnStep): Promise<void> {
     const request = ++this.#lastRequest;
-    const pending = { ...Promise.withResolvers<void>(), onStep };
-    this.#requests.set(request, pending);
+    const answered = Promise.withResolvers<void>();
+    this.#requests.set(request, { ...answered, onStep });
     this.#apply(event(request));
-    await pending.promise;
+    await answered.promise;
   }
 
   #answer(request: number, error: Error | undefined): void {
@@ -306,18 +287,14 @@ export class Supervisor {
     else pending?.reject(error);
   }
 
-  #emit(event: LifecycleEvent): void {
-    if (event.event === 'pool.restarted') this.rolls.success++;
-    if (event.event === 'pool.restart-failed') this.rolls.failure++;
-    if (event.event === 'pool.restart-refused') {
-      this.rolls.refused++;
-      this.#lastRefusal = { at: Date.now(), why: event.why };
-    }
-    this.#options.emit(event);
-  }
-
   #callListener(call: (listener: SupervisorListener) => void): void {
     if (this.#listener === undefined) this.#early.push(call);
     else call(this.#listener);
   }
+}
+
+/** The primary reads /proc itself: a worker's own report is up to a second old, and a hung worker reports nothing. */
+function memoryOf({ pid, snapshot }: WorkerRecord): ProcessMemory | undefined {
+  const rss = snapshot?.memory.rss;
+  return readProcessMemory(pid) ?? (rss === undefined ? undefined : { privateBytes: rss, sharedBytes: 0 });
 }

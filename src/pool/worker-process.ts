@@ -58,9 +58,7 @@ export class WorkerProcess {
   #unacknowledged: PromiseWithResolvers<void>[] = [];
   readonly #exitListeners = new Set<() => void>();
   #unreadBytes = 0;
-  /** Resolves with its address. */
   readonly #inspector = Promise.withResolvers<string | undefined>();
-  /** Open when it was killed. */
   #lost: OpenRequests | undefined;
   #hasSentMalformed = false;
 
@@ -105,7 +103,6 @@ export class WorkerProcess {
     this.send({ type: 'start', sessionKeys: sessionKeys(), retained: retained(), listeners });
   }
 
-  /** For the pool. */
   get record(): Readonly<WorkerRecord> {
     return this.#record;
   }
@@ -283,9 +280,9 @@ export class WorkerProcess {
   }
 
   #malformed({ message: error }: Error): void {
-    const isFirst = !this.#hasSentMalformed;
+    const event = 'worker.malformed-message';
+    this.#listener.onMalformed({ event, worker: this.id, workerPid: this.pid, error, isFirst: !this.#hasSentMalformed });
     this.#hasSentMalformed = true;
-    this.#listener.onMalformed({ event: 'worker.malformed-message', worker: this.id, workerPid: this.pid, error, isFirst });
   }
 
   /** Node.js emits some errors of a fork (EAGAIN, EMFILE, ENOENT) and throws others (ENOMEM, EPERM): both are a worker that has failed to start. */
