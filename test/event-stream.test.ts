@@ -67,7 +67,7 @@ test('one that does not read is ended at 4 MiB, and one that does gets every sam
     stream.onSample({ at: ++sent, FILLER } as unknown as Sample);
     most = Math.max(most, unread.writableLength);
     const wanted = sent;
-    for (let turns = 0; count < wanted - 8 && turns < 10_000; turns++) await turn(); // whoever reads keeps up
+    for (let turns = 0; count < wanted - 8 && turns < 10_000; turns++) await turn(); // the reader keeps up
   }
   assert.ok(unread.destroyed, `${most} bytes wait after ${sent} samples`);
   assert.ok(most > 3 * MIB && most < 5 * MIB, `at most ${most} bytes have waited`);
@@ -76,7 +76,7 @@ test('one that does not read is ended at 4 MiB, and one that does gets every sam
   assert.equal(count, sent);
 });
 
-test('the first that one hears is the history, then what is now', async () => {
+test('the first message is the history, followed by the current status', async () => {
   const { port } = await serving();
   const reader = await listen(port);
   const [chunk] = await once(reader.setEncoding('utf8'), 'data');

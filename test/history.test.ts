@@ -23,8 +23,8 @@ const snapshot = (requests: number, more: Partial<Snapshot> = {}): Snapshot => (
 const worker = (id: number): SampledWorker => ({ id, startedAt: 0, heardAt: 0, snapshot: undefined });
 
 /** It reports at `heardAt`. */
-function says(handle: SampledWorker, heardAt: number, told: Snapshot): void {
-  Object.assign(handle, { heardAt, snapshot: told });
+function reports(handle: SampledWorker, heardAt: number, snapshot: Snapshot): void {
+  Object.assign(handle, { heardAt, snapshot });
 }
 
 /** Its exit. */
@@ -44,14 +44,14 @@ test('a rate is what came between two reports of a worker, whenever our own seco
   const one = worker(1);
   const sampler = new Sampler(podOf([one]), OWN, 0);
   const rateAt = (now: number) => sampler.sample(podOf([one]), OWN, now).workers[1]?.[0];
-  assert.equal(rateAt(400), 0, 'nothing told yet');
-  says(one, 500, snapshot(100));
+  assert.equal(rateAt(400), 0, 'nothing reported yet');
+  reports(one, 500, snapshot(100));
   assert.equal(rateAt(1000), 200, 'since its start');
-  says(one, 1500, snapshot(130));
+  reports(one, 1500, snapshot(130));
   assert.equal(rateAt(2000), 30);
   assert.equal(rateAt(3000), 30, 'a report that is late by less than a second');
   assert.equal(rateAt(3501), 0, 'one that is silent for more than two seconds does nothing');
-  says(one, 5500, snapshot(530));
+  reports(one, 5500, snapshot(530));
   assert.equal(rateAt(6000), 100, 'over the whole of its silence');
 });
 
@@ -59,8 +59,8 @@ test('a median counts by its requests, the slowest p99 counts alone', () => {
   const [busy, idle] = [worker(1), worker(2)];
   const pod = podOf([busy, idle]);
   const sampler = new Sampler(pod, OWN, 0);
-  says(busy, 1000, snapshot(300, { responseTimeMs: { p50: 2, p99: 20 }, eventLoopUtilization: 0.9 }));
-  says(idle, 1000, snapshot(100, { responseTimeMs: { p50: 10, p99: 70 } }));
+  reports(busy, 1000, snapshot(300, { responseTimeMs: { p50: 2, p99: 20 }, eventLoopUtilization: 0.9 }));
+  reports(idle, 1000, snapshot(100, { responseTimeMs: { p50: 10, p99: 70 } }));
   const { workers, p50, p99 } = sampler.sample(pod, OWN, 1000);
   assert.deepEqual(workers, { 1: [300, 0.9], 2: [100, 0.25] });
   assert.equal(p50, 4);
@@ -75,14 +75,14 @@ test('without a request there is no median', () => {
 
 test('CPUs and memory are of the primary and all workers, of one that ended meanwhile too', () => {
   const [ends, stays] = [worker(1), worker(2)];
-  says(ends, 0, snapshot(0, { cpuSeconds: { user: 1, system: 0.5 } }));
-  says(stays, 0, snapshot(0, { cpuSeconds: { user: 2, system: 1 } }));
+  reports(ends, 0, snapshot(0, { cpuSeconds: { user: 1, system: 0.5 } }));
+  reports(stays, 0, snapshot(0, { cpuSeconds: { user: 2, system: 1 } }));
   const totals = new Totals();
   const sampler = new Sampler(podOf([ends, stays], { totals }), OWN, 10_000);
 
-  says(ends, 1000, snapshot(0, { cpuSeconds: { user: 1.2, system: 0.5 } }));
+  reports(ends, 1000, snapshot(0, { cpuSeconds: { user: 1.2, system: 0.5 } }));
   totals.onEvent(exitOfWorker(ends), 0);
-  says(stays, 1000, snapshot(0, { cpuSeconds: { user: 2.3, system: 1.1 } }));
+  reports(stays, 1000, snapshot(0, { cpuSeconds: { user: 2.3, system: 1.1 } }));
   const own = { user: 0.1, system: 0.2 };
   const { cpus, cpuLimit, memoryBytes, limitBytes } = sampler.sample(podOf([stays], { totals }), own, 12_000);
   assert.equal(cpus, 0.45, '0.2 s of the one, 0.4 s of the other, 0.3 s of the primary, in 2 s');
@@ -91,14 +91,14 @@ test('CPUs and memory are of the primary and all workers, of one that ended mean
   assert.equal(limitBytes, 512 * MIB);
 });
 
-test('a successor that has not told of its CPU time yet takes none back', () => {
+test('a successor that has not reported its CPU time yet does not reduce the sum', () => {
   const [gone, successor] = [worker(1), worker(1)];
-  says(gone, 0, snapshot(0, { cpuSeconds: { user: 5, system: 0 } }));
+  reports(gone, 0, snapshot(0, { cpuSeconds: { user: 5, system: 0 } }));
   const totals = new Totals();
   const sampler = new Sampler(podOf([gone], { totals }), OWN, 0);
   totals.onEvent(exitOfWorker(gone), 0);
   assert.equal(sampler.sample(podOf([successor], { totals }), OWN, 1000).cpus, 0);
-  says(successor, 1500, snapshot(0, { cpuSeconds: { user: 0.25, system: 0 } }));
+  reports(successor, 1500, snapshot(0, { cpuSeconds: { user: 0.25, system: 0 } }));
   assert.equal(sampler.sample(podOf([successor], { totals }), OWN, 2000).cpus, 0.25);
 });
 
@@ -106,6 +106,6 @@ test('throttling is seconds per second, unknown where one look has none, and nev
   const throttled = [null, 1, 1.5, 1.25, null].map(throttledSeconds => podOf([], { throttledSeconds }));
   const [first, ...later] = throttled as [SampledPod, ...SampledPod[]];
   const sampler = new Sampler(first, OWN, 0);
-  const told = later.map((pod, index) => sampler.sample(pod, OWN, (index + 1) * 2000).throttled);
-  assert.deepEqual(told, [null, 0.25, 0, null]);
+  const throttling = later.map((pod, index) => sampler.sample(pod, OWN, (index + 1) * 2000).throttled);
+  assert.deepEqual(throttling, [null, 0.25, 0, null]);
 });

@@ -35,7 +35,7 @@ test('memory is in bytes', withProc, () => {
   assert.ok(heapBytes > 1e6 && heapBytes < virtualBytes, `${heapBytes}`);
 });
 
-test('of a process that is gone there is nothing to tell', withProc, async () => {
+test('a process that has exited has no facts', withProc, async () => {
   const child = spawn(process.execPath, ['-e', '']);
   await once(child, 'exit');
   assert.equal(procFacts(child.pid ?? 0), undefined);

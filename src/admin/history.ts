@@ -1,5 +1,5 @@
 /**
- * The last ten minutes of this pod, bounded, for whoever opens a dashboard later: a sample a second, and the lifecycle events in words.
+ * The last ten minutes of this pod, bounded, for a dashboard that opens later: a sample a second, and the lifecycle events in words.
  */
 
 import type { WorkerProcess } from '../pool/worker-process.ts';
@@ -170,7 +170,6 @@ type Hidden =
   | 'worker.failed'
   | 'worker.replace'
   | 'worker.replace-failed'
-  | 'replacement.step'
   | 'recycling.pointless'
   | 'pool.started'
   | 'pool.ready'

@@ -7,9 +7,9 @@ import type { ChildProcess } from 'node:child_process';
 import type { Worker } from 'node:cluster';
 import type { Readable } from 'node:stream';
 import type { LineSink } from '../log/output.ts';
-import { isEnvelope, seal } from '../protocol/envelope.ts';
 import { parseToPrimary } from '../protocol/message-shapes.ts';
 import type { ToPrimary, ToWorker } from '../protocol/messages.ts';
+import { isEnvelope, seal } from '../protocol/messages.ts';
 
 export interface ChannelListener {
   onMessage(message: ToPrimary): void;

@@ -8,7 +8,7 @@ import type { LogOutputs } from '../log/output.ts';
 import type { EventOf } from '../protocol/events.ts';
 import type { ExitReason } from '../protocol/exit.ts';
 import type { Broadcast, Drain, ErrorReport, Snapshot, ToWorker } from '../protocol/messages.ts';
-import { monotonicMs } from '../protocol/monotonic.ts';
+import { monotonicMs } from '../protocol/messages.ts';
 import type { WorkerEvent } from './effects.ts';
 import { InspectorLines, WorkerChannel, WorkerOutput } from './worker-io.ts';
 import { isActive, isServing, type OpenRequests, openFailureOf, type WorkerRecord, type WorkerState } from './worker-state.ts';

@@ -29,7 +29,7 @@ export interface WorkerExit extends WorkerFields {
   /** Requests lost when its app ended the process, or the primary killed it. */
   lost: { open: number; oldest: OpenRequest[] } | undefined;
   snapshot: Snapshot | undefined;
-  /** It ended unexpectedly, or before it was ready, or did not end when it was told to. */
+  /** It ended unexpectedly, or before it was ready, or missed the deadline of its drain. */
   isFailure: boolean;
   isFailedStart: boolean;
   /** It did not exit in time, and was killed before it reported its drain. */
@@ -49,8 +49,6 @@ export type LifecycleEvent =
   | LogEvent<'worker.failed'>
   | LogEvent<'worker.replace'>
   | LogEvent<'worker.replace-failed'>
-  /** A step of a replacement, in words for the operator. */
-  | { event: 'replacement.step'; reason: ExitReason; text: string }
   | LogEvent<'recycling.pointless'>
   /** All wanted workers served at the same time for the first time, or some did and the others went on failing. */
   | { event: 'pool.started' }

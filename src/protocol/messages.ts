@@ -1,12 +1,13 @@
 /**
- * The messages between the primary and its workers. Both sides meet here: `primary/` and `worker/` never import each other.
+ * The messages between the primary and its workers, and their envelope: the app shares the channel. What it sends with `process.send` has no
+ * envelope, and its `process.on('message')` sees none of the kit's. Both sides meet here: `primary/` and `worker/` never import each other.
  */
 import type { Registry } from 'prom-client';
 
 export type ToWorker =
   /**
    * First message to every worker, sent at the fork: `sessionKeys` where the primary made them (no Redis, none given), the last event
-   * of each retained name, and the listening sockets that it serves at first (`Slots`).
+   * of each retained name, and the listening sockets that it serves at first.
    */
   | { type: 'start'; sessionKeys: string[]; retained: Broadcast[]; listeners: number[] }
   /** Accept from these listening sockets, and no others. */
@@ -84,9 +85,9 @@ export interface Broadcast {
 /** Of an event's data as JSON, in bytes and so in characters. */
 export const MAX_BROADCAST_CHARACTERS = 256 << 10;
 
-/** Names of events that are the kit's own; an app may neither send nor hear them. */
+/** Names of events that are the kit's own; an app may neither send nor receive them. */
 export const OWN_EVENTS = 'bosun:';
-/** The session keys in Redis have changed: workers read them again, and say so. Its data names the change. */
+/** The session keys in Redis have changed: workers read them again and report that. Its data names the change. */
 export const KEYS_EVENT = `${OWN_EVENTS}keys`;
 
 /**
@@ -216,3 +217,30 @@ export type Diagnosis = { kind: 'heap-snapshot' } | { kind: 'cpu-profile'; secon
 
 /** A file, or a request to the control socket whose body it becomes. */
 export type DiagnosisTarget = { file: string } | { socket: string; path: string };
+
+/**
+ * node:child_process emits a message whose `cmd` begins with NODE_ as 'internalMessage' and not as 'message', on both sides; node:cluster
+ * uses the same way. No 'message' listener of an app, of node:cluster or of a library sees it.
+ */
+const CMD = 'NODE_BOSUN';
+
+export interface Envelope<T> {
+  cmd: typeof CMD;
+  message: T;
+}
+
+export const seal = <T>(message: T): Envelope<T> => ({ cmd: CMD, message });
+
+/** Whether it has the envelope. Its content is not trusted: it must be parsed. */
+export function isEnvelope(message: unknown): message is Envelope<unknown> {
+  return isInternal(message) && message.cmd === CMD;
+}
+
+/** Whether node:child_process keeps it from 'message' listeners. */
+export function isInternal(message: unknown): message is { cmd: string } {
+  if (typeof message !== 'object' || message === null || !('cmd' in message)) return false;
+  return typeof message.cmd === 'string' && message.cmd.startsWith('NODE_');
+}
+
+/** Milliseconds on the clock that all processes of the machine share; `performance.now()` starts at 0 in each process. */
+export const monotonicMs = (): number => Number(process.hrtime.bigint()) / 1e6;

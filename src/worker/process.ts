@@ -6,9 +6,9 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import cluster from 'node:cluster';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { flushWorkerOutput } from '../log/log.ts';
-import { isInternal, seal } from '../protocol/envelope.ts';
 import type { ExitCode } from '../protocol/exit.ts';
 import type { ToPrimary } from '../protocol/messages.ts';
+import { isInternal, seal } from '../protocol/messages.ts';
 
 /** Not imported: that loads all of util, which opens stderr and makes the app's own writes to it fail with EAGAIN when the pipe is full. */
 const { getCallSites } = process.getBuiltinModule('node:util');

@@ -6,10 +6,16 @@ import type { RequestListener } from 'node:http';
 import { PortError } from '../balancing/listener.ts';
 import { type Config, type Inherited, usesRedis } from '../config/config.ts';
 import { createWorkerLog, type Log } from '../log/log.ts';
-import { isEnvelope } from '../protocol/envelope.ts';
 import { parseToWorker } from '../protocol/message-shapes.ts';
-import { type Broadcast, type Diagnosis, type DiagnosisTarget, KEYS_EVENT, type ToWorker } from '../protocol/messages.ts';
-import { monotonicMs } from '../protocol/monotonic.ts';
+import {
+  type Broadcast,
+  type Diagnosis,
+  type DiagnosisTarget,
+  isEnvelope,
+  KEYS_EVENT,
+  monotonicMs,
+  type ToWorker,
+} from '../protocol/messages.ts';
 import { MalformedError } from '../protocol/shapes.ts';
 import { messageOf, reportOf } from './error-report.ts';
 import { WorkerKit } from './kit.ts';

@@ -1,4 +1,4 @@
-/* uPlot over the samples of ten minutes. A plot is made anew when its lines or the colours of the page change. */
+/* uPlot over the samples of ten minutes. A plot is made again when its lines or the colours of the page change. */
 const HEIGHT = 170;
 const SPAN_SECONDS = 600;
 /** A young pod's plots begin with this span, and grow. */
@@ -138,7 +138,7 @@ function optionsOf({ unit, most, steps }, lines, width) {
   };
 }
 
-/** Colours and widths are read anew. */
+/** Colours and widths are read again. */
 function redrawPlots(samples) {
   for (const slot of drawn) slot.key = '';
   showPlots(samples);
