@@ -14,7 +14,11 @@ interface Client {
 
 const client = (remotePort: number): Client => ({ remotePort, writableLength: 16e6, inKernel: 2e6 });
 
-function watch(clients: Client[], queues = () => new Map(clients.map(({ remotePort, inKernel }) => [remotePort, inKernel]))) {
+/** What the kernel reports of the clients with these ports. */
+const queuesOf = (clients: Client[]) => (ports: ReadonlySet<number>) =>
+  new Map(clients.filter(({ remotePort }) => ports.has(remotePort)).map(({ remotePort, inKernel }) => [remotePort, inKernel]));
+
+function watch(clients: Client[], queues = queuesOf(clients)) {
   let now = 1e6;
   const stalled = new StalledClients<Client>(queues, () => now);
   return (ms: number) => {
