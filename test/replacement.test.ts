@@ -211,6 +211,22 @@ describe('a rolling restart with surge', () => {
     );
   });
 
+  test('a hung worker that is being replaced gets no second successor from a restart', () => {
+    const pool = new VirtualPool();
+    const others = () => pool.present.filter(worker => worker !== pool.worker(1));
+    pool.passReporting(12_000, others);
+    assert.equal(pool.states(), 'ready ready starting');
+    const request = pool.request({ type: 'restart', worker: pool.worker(1) });
+    pool.passReporting(1000, others);
+    assert.equal(pool.forked.length, 3);
+    pool.ready(pool.worker(3));
+    pool.passReporting(300, others);
+    pool.apply({ type: 'inspected', worker: pool.worker(1), stack: undefined });
+    pool.pass(1);
+    assert.equal(pool.states(), 'exited ready ready');
+    assert.equal(pool.answer(request), undefined);
+  });
+
   test('a restart of workers with another heap leaves out the others', () => {
     const pool = new VirtualPool({ heapMb: 100 });
     pool.apply({ type: 'roll', exceptHeapMb: 100 });

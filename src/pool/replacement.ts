@@ -58,7 +58,7 @@ export interface Batch {
   readonly purpose: Purpose;
   waiting: WorkerRecord[];
   step: Step | undefined;
-  /** The next worker would end first, but is the only one that serves. */
+  /** The next worker would end first, but is the only one that serves; or it is being replaced already. */
   isHeld: boolean;
   /** What old workers lost that did not drain properly. */
   readonly losses: string[];
@@ -182,6 +182,9 @@ export class Replacements {
     const [old] = batch.waiting;
     if (old === undefined) this.#end(batch, now);
     if (old === undefined || now < mayForkAt || now < this.#mayBeginAt(batch)) return;
+    // One that hangs, and is being replaced for that, gets no second successor.
+    batch.isHeld = this.#batches.some(other => other !== batch && other.step?.old === old);
+    if (batch.isHeld) return;
     const plan = this.#pool.plan(old, batch.reason);
     switch (plan.kind) {
       case 'refuse':
