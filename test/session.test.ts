@@ -174,7 +174,7 @@ for (const mode of ['in cookies', 'in Redis'] as const) {
         }),
     };
     for (const [name, arrange] of Object.entries(arrangements)) {
-      test(`mounted twice, ${name}: one session, over TLS too`, async () => {
+      test(`a session mounted twice (${name}) is one session, over TLS too`, async () => {
         const port = await serve(
           arrange(
             kitSession(),
