@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { closeSync, existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, readdirSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
@@ -156,6 +156,23 @@ test('reuseport opens at most 64 listeners', () => {
   assert.equal(bound, 64);
 });
 
+test('the primary closes its sockets before the last drain, and nothing waits in them', {
+  skip: process.platform !== 'linux',
+}, () => {
+  const fds: number[] = [];
+  const bindMany: System['bindMany'] = (host, port, count) => {
+    const sockets = ListeningSockets.many(host, port, count);
+    fds.push(...sockets.fds);
+    return sockets;
+  };
+  const balancing = balance('reuseport', { bindMany });
+  opened.pop(); // it is closed here
+  assert.equal(balancing.waiting, 0);
+  for (const fd of fds) assert.ok(fstatSync(fd).isSocket());
+  balancing.close();
+  for (const fd of fds) assert.throws(() => fstatSync(fd), /EBADF/);
+});
+
 test('the policy changes at run time between the gated ones, and workers see it on the scoreboard', () => {
   const primary = Scoreboard.create();
   const balancing = balance('rr', { createScoreboard: () => primary });
@@ -174,6 +191,7 @@ test('the policy changes at run time between the gated ones, and workers see it 
   const own = balance('reuseport');
   own.balanceByConnections();
   assert.match(String(own.change('rr')), /^cannot switch from reuseport/);
+  assert.equal(own.change('reuseport'), undefined, 'it is the policy already');
   closeSync(primary.fd);
 });
 
