@@ -19,7 +19,7 @@ const APP = `
   return (req, res) => {
     if (req.url === '/crash') setTimeout(() => { throw Object.assign(new TypeError('no answer of ${PASSWORD}'), { code: 'ECONNREFUSED' }); });
     else if (req.url === '/') res.end('{}');
-    else console.log(JSON.stringify({ event: 'test.begun', tell: 'reset' }));
+    else console.log(JSON.stringify({ event: 'test.begun', mark: 'reset' }));
   };`;
 const SECRETS = /u:p@h|RESETTOKEN/;
 /** The class and code of the error, its file and line, and the fingerprint of its message. */
