@@ -54,7 +54,11 @@ const PLACES: Record<string, string[]> = {
   'paper-policy': ['src/balancing/policy.ts RULES'],
   'paper-reason': [],
   'paper-to-worker': ['src/protocol/message-shapes.ts TO_WORKER', 'src/worker/worker.ts #receive'],
-  'paper-to-primary': ['src/pool/worker-state.ts receive', 'src/protocol/message-shapes.ts TO_PRIMARY'],
+  'paper-to-primary': [
+    'src/pool/worker-state.ts receive',
+    'src/primary/primary.ts #onMessage',
+    'src/protocol/message-shapes.ts TO_PRIMARY',
+  ],
   'paper.event': ['src/admin/history.ts WORDS'],
   paperSize: [],
 };

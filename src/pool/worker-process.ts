@@ -280,9 +280,9 @@ export class WorkerProcess {
   }
 
   #malformed({ message: error }: Error): void {
-    const event = 'worker.malformed-message';
-    this.#listener.onMalformed({ event, worker: this.id, workerPid: this.pid, error, isFirst: !this.#hasSentMalformed });
+    const isFirst = !this.#hasSentMalformed;
     this.#hasSentMalformed = true;
+    this.#listener.onMalformed({ event: 'worker.malformed-message', worker: this.id, workerPid: this.pid, error, isFirst });
   }
 
   /** Node.js emits some errors of a fork (EAGAIN, EMFILE, ENOENT) and throws others (ENOMEM, EPERM): both are a worker that has failed to start. */
