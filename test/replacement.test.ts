@@ -211,6 +211,16 @@ describe('a rolling restart with surge', () => {
     );
   });
 
+  test('an old worker that exits by itself without a drain is reported and does not fail the restart', () => {
+    const pool = new VirtualPool({ count: 1 });
+    const request = pool.request({ type: 'roll' });
+    pool.ready(pool.worker(2));
+    pool.exits(pool.worker(1));
+    pool.passReporting(1500);
+    assert.equal(pool.answer(request), undefined);
+    assert.ok(pool.steps.includes('worker 1 ended (crash: exit code 1) and lost its open requests (0 in its last report)'));
+  });
+
   test('a hung worker that is being replaced gets no second successor from a restart', () => {
     const pool = new VirtualPool();
     const others = () => pool.present.filter(worker => worker !== pool.worker(1));
