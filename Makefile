@@ -29,9 +29,10 @@ test: $(INSTALLED) ## run every test that this machine can run; REQUIRE_DOCKER=1
 	@exec $(NODE) --test --test-concurrency=$(TEST_CONCURRENCY) $(wildcard test/*.test.ts test/*/*.test.ts)
 
 .PHONY: check
-check: $(INSTALLED) ## types, lint and format
+check: $(INSTALLED) ## types, lint, format and prose
 	@$(NODE) node_modules/typescript/bin/tsc -p .
 	@$(NODE) node_modules/@biomejs/biome/bin/biome check .
+	@$(NODE) test/prose/lint.ts
 
 .PHONY: format
 format: $(INSTALLED) ## put the sources into their format

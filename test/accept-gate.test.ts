@@ -338,7 +338,7 @@ test('a quiet worker that answers its wake-ups is woken less and less, every 100
   assert.equal(gate.isClosed, false, 'it fell silent');
 });
 
-test('after a report that was not asked for, a gate checks after 10 ms again', () => {
+test('after a report without a wake-up signal, a gate checks after 10 ms again', () => {
   const { report } = closedGate();
   pass(10);
   report(2);

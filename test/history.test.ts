@@ -20,11 +20,11 @@ const snapshot = (requests: number, more: Partial<Snapshot> = {}): Snapshot => (
   ...more,
 });
 
-const worker = (id: number): SampledWorker => ({ id, startedAt: 0, heardAt: 0, snapshot: undefined });
+const worker = (id: number): SampledWorker => ({ id, startedAt: 0, reportedAt: 0, snapshot: undefined });
 
-/** It reports at `heardAt`. */
-function reports(handle: SampledWorker, heardAt: number, snapshot: Snapshot): void {
-  Object.assign(handle, { heardAt, snapshot });
+/** It reports at `reportedAt`. */
+function reports(handle: SampledWorker, reportedAt: number, snapshot: Snapshot): void {
+  Object.assign(handle, { reportedAt, snapshot });
 }
 
 /** Its exit. */

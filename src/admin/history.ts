@@ -64,7 +64,7 @@ export class History {
 }
 
 /** The parts of a worker that a sample needs. */
-export type SampledWorker = Pick<WorkerProcess, 'id' | 'startedAt' | 'heardAt'> & {
+export type SampledWorker = Pick<WorkerProcess, 'id' | 'startedAt' | 'reportedAt'> & {
   snapshot:
     | (Pick<Snapshot, 'requests' | 'eventLoopUtilization' | 'cpuSeconds'> & {
         responseTimeMs: Pick<Snapshot['responseTimeMs'], 'p50' | 'p99'>;
@@ -86,9 +86,9 @@ interface Reading {
   cpuSeconds: number;
 }
 
-/** Makes a sample of what the workers have reported: rates are differences of two readings, and no worker is asked. */
+/** Makes a sample of what the workers have reported: rates are differences of two readings; no worker is queried. */
 export class Sampler {
-  readonly #requests = new WeakMap<SampledWorker, { requests: number; heardAt: number; rate: number }>();
+  readonly #requests = new WeakMap<SampledWorker, { requests: number; reportedAt: number; rate: number }>();
   #last: Reading;
 
   /** `own` is the CPU time of the primary itself; `now` is of the monotonic clock, in milliseconds. */
@@ -123,12 +123,12 @@ export class Sampler {
 
   /** Between its last two reports: the worker's seconds do not begin with ours. */
   #rateOf(handle: SampledWorker, now: number): number {
-    const { snapshot, heardAt, startedAt } = handle;
+    const { snapshot, reportedAt, startedAt } = handle;
     if (snapshot === undefined) return 0;
-    const before = this.#requests.get(handle) ?? { requests: 0, heardAt: startedAt, rate: 0 };
-    if (heardAt === before.heardAt) return now - heardAt > 2 * SAMPLE_INTERVAL_MS ? 0 : before.rate;
-    const rate = (snapshot.requests - before.requests) / ((heardAt - before.heardAt) / 1000);
-    this.#requests.set(handle, { requests: snapshot.requests, heardAt, rate });
+    const before = this.#requests.get(handle) ?? { requests: 0, reportedAt: startedAt, rate: 0 };
+    if (reportedAt === before.reportedAt) return now - reportedAt > 2 * SAMPLE_INTERVAL_MS ? 0 : before.rate;
+    const rate = (snapshot.requests - before.requests) / ((reportedAt - before.reportedAt) / 1000);
+    this.#requests.set(handle, { requests: snapshot.requests, reportedAt, rate });
     return rate;
   }
 }

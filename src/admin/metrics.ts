@@ -1,5 +1,5 @@
 /**
- * `/metrics`: what the primary knows, in Prometheus' text format, by prom-client. No worker is asked for it: the last snapshot of each is at
+ * `/metrics`: what the primary knows, in Prometheus' text format, by prom-client. No worker is queried: the last snapshot of each is at
  * most a second old.
  */
 import type { Registry } from 'prom-client';
@@ -68,7 +68,7 @@ export async function metricsText(
     'Connections whose clients had not acknowledged the end of their answers at the exit.',
     totals.drains.unacknowledgedConnections,
   );
-  counter('bosun_shed_requests_total', 'Requests refused because the event loop was late.', counters.shed);
+  counter('bosun_shed_requests_total', 'Requests refused because of the event loop delay.', counters.shed);
   counter('bosun_malformed_messages_total', 'Messages of workers that were dropped as malformed.', totals.malformedMessages);
   counter('bosun_dropped_log_lines_total', 'Log lines dropped because the reader was too slow.', pod.droppedLogLines);
   counter('bosun_session_store_errors_total', 'Requests that the session store failed.', counters.sessionStoreErrors);
@@ -213,8 +213,8 @@ export interface NamedMetric {
 
 /** Names of the samples that a metric may have on the page. */
 function samplesOf({ name, type }: NamedMetric): string[] {
-  const hasParts = ['histogram', 'summary'].includes(String(type));
-  return hasParts ? SUFFIXES.map(suffix => `${name}${suffix}`) : [name];
+  const hasSuffixes = ['histogram', 'summary'].includes(String(type));
+  return hasSuffixes ? SUFFIXES.map(suffix => `${name}${suffix}`) : [name];
 }
 
 /**

@@ -29,7 +29,7 @@ export function addProcessMetrics(
   const counter = (name: string, help: string) => new Counter({ name, help, labelNames: ['worker'], registers });
 
   const age = gauge('bosun_worker_snapshot_age_seconds', 'Age of what the worker last said about itself; above 2 it is late.');
-  const lag = gauge('nodejs_eventloop_lag_seconds', 'Mean lateness of the event loop over the last second.');
+  const lag = gauge('nodejs_eventloop_lag_seconds', 'Mean event loop delay over the last second.');
   const utilization = gauge('nodejs_eventloop_utilization', 'Share of the last second that the event loop was busy, 0 to 1.');
   const resident = gauge('process_resident_memory_bytes', 'Resident memory size in bytes.');
   const heapTotal = gauge('nodejs_heap_size_total_bytes', 'Process heap size from Node.js in bytes.');
@@ -56,10 +56,10 @@ export function addProcessMetrics(
   setProcFacts(PRIMARY, process.pid);
   setMemory(PRIMARY, memoryUsage());
   startedAt.set({ worker: PRIMARY }, performance.timeOrigin / 1000);
-  for (const { id, pid, snapshot, heardAt, startedAt: forkedAt } of handles) {
+  for (const { id, pid, snapshot, reportedAt, startedAt: forkedAt } of handles) {
     const worker = String(id);
     setProcFacts(worker, pid);
-    age.set({ worker }, (now - heardAt) / 1000);
+    age.set({ worker }, (now - reportedAt) / 1000);
     startedAt.set({ worker }, (performance.timeOrigin + forkedAt) / 1000);
     if (snapshot === undefined) continue;
     lag.set({ worker }, snapshot.eventLoopDelayMs / 1000);

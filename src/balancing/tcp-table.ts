@@ -107,7 +107,7 @@ const CLOSED_BY_US: readonly string[] = [TcpState.finWait1, TcpState.lastAck, Tc
 export const STALL_MS = 5000;
 const MIN_POLL_MS = 10;
 const MAX_POLL_MS = 250;
-/** Polling may use a tenth of the time: with very many sockets each poll is slow. */
+/** Polling may use a tenth of the time: with many sockets each poll is slow. */
 export const MAX_POLLING_SHARE = 0.1;
 
 /**

@@ -19,7 +19,7 @@ export type WorkerEvent =
   | { type: 'cordon'; worker: WorkerRecord; wantsCordon: boolean }
   /** A diagnosis of this worker has begun, or ended. */
   | { type: 'diagnosis'; worker: WorkerRecord; isRunning: boolean }
-  /** Its inspector has opened: the pool has asked for it, or a user has. */
+  /** Its inspector has opened: the pool or a user has requested it. */
   | { type: 'inspector-opened'; worker: WorkerRecord }
   /** The stack of a hung worker was read, or is unavailable. */
   | { type: 'inspected'; worker: WorkerRecord; stack: string[] | undefined }

@@ -102,14 +102,14 @@ const TAKEN_PORT_RETRY_MS = 200;
 
 async function balance({ policy, host, port }: Config, workers: number, log: LogSource): Promise<Balancing> {
   try {
-    const asked = { policy, port, workers, address: await addressOf(host, port) };
+    const options = { policy, port, workers, address: await addressOf(host, port) };
     try {
-      return new Balancing(asked);
+      return new Balancing(options);
     } catch (error) {
       if (!(error instanceof PortError && error.isTaken)) throw error;
       // Workers that the system ended with their primary may still be closing it.
       if ((await endOrphans(port, log)) === 0) await sleep(TAKEN_PORT_RETRY_MS);
-      return new Balancing(asked);
+      return new Balancing(options);
     }
   } catch (error) {
     if (error instanceof PortError) log().fatal({ event: 'primary.abort', code: ExitCode.failed, error: error.message });

@@ -18,8 +18,8 @@ export class Resizer {
   #nodeOptions: NodeOptions;
   readonly #log: LogSource;
   readonly #emit: Emit;
-  #asked: WorkerCount;
-  /** The last setting with which the pool has started completely, or was started. */
+  #requested: WorkerCount;
+  /** The last setting with which all workers have started, or the pool was started. */
   #settled: WorkerCount;
   #detected: Detected;
   #follower: { close(): void } | undefined;
@@ -31,7 +31,7 @@ export class Resizer {
     this.#nodeOptions = nodeOptions;
     this.#log = log;
     this.#emit = emit;
-    this.#asked = workers;
+    this.#requested = workers;
     this.#settled = workers;
     this.#detected = detect(workers, nodeOptions, sizingRoot);
   }
@@ -70,17 +70,17 @@ export class Resizer {
    * @throws ScaleError if memory does not hold that many with a workable heap, unless `isForced`; if a worker fails to start, and the
    * pool has returned to its previous size
    */
-  async scale(asked: WorkerCount, isForced: boolean, supervisor: Supervisor): Promise<void> {
-    const { sizing, workable } = detect(asked, this.#nodeOptions, this.#root, this.limits);
+  async scale(requested: WorkerCount, isForced: boolean, supervisor: Supervisor): Promise<void> {
+    const { sizing, workable } = detect(requested, this.#nodeOptions, this.#root, this.limits);
     if (sizing.workers <= supervisor.wanted) {
-      this.#settled = asked;
-      this.#asked = asked;
+      this.#settled = requested;
+      this.#requested = requested;
       this.#apply(supervisor, this.limits);
       return;
     }
     if (sizing.workers > workable.count && !isForced) throw this.#refused(sizing.workers, workable);
     const before = this.sizing.memory.heapPerWorkerMb;
-    this.#asked = asked;
+    this.#requested = requested;
     this.#take(this.limits, supervisor);
     this.resizes.up++;
     try {
@@ -89,14 +89,14 @@ export class Resizer {
       if (!(error instanceof SupersededError)) this.#takeBack(supervisor);
       throw error;
     }
-    this.#settled = asked;
+    this.#settled = requested;
     // Only now: had the new ones failed to start, the old ones would have been replaced for nothing.
     if (this.sizing.memory.heapPerWorkerMb !== before) this.#replaceOutdated(supervisor);
   }
 
   /** Takes what a reload has changed; the rolling restart that follows gives the workers their heap. */
   reload({ config, nodeOptions }: Settings, supervisor: Supervisor): void {
-    this.#asked = config.workers;
+    this.#requested = config.workers;
     this.#settled = config.workers;
     this.#nodeOptions = nodeOptions;
     this.#detected = detect(config.workers, nodeOptions, this.#root, this.#detected.limits);
@@ -120,7 +120,7 @@ export class Resizer {
 
   /** Sizes again, for later workers. */
   #take(limits: Limits, supervisor: Supervisor): Sizing {
-    this.#detected = detect(this.#asked, this.#nodeOptions, this.#root, limits);
+    this.#detected = detect(this.#requested, this.#nodeOptions, this.#root, limits);
     const { workers, reason, memory, cpus, warnings } = this.sizing;
     this.#emit({
       event: 'sizing.changed',
@@ -136,7 +136,7 @@ export class Resizer {
   }
 
   #takeBack(supervisor: Supervisor): void {
-    this.#asked = this.#settled;
+    this.#requested = this.#settled;
     const { workers } = this.#take(this.limits, supervisor);
     if (workers !== supervisor.wanted) supervisor.scale(workers); // the limits have changed
   }

@@ -148,7 +148,7 @@ function findSetpriv(): string | undefined {
   });
 }
 
-/** A killed process ends at once, unless the machine is very busy. */
+/** A killed process ends at once, unless the machine is overloaded. */
 const GONE_TIMEOUT_MS = 5000;
 const POLL_EVERY_MS = 20;
 

@@ -14,7 +14,7 @@ import { InspectorLines, WorkerChannel, WorkerOutput } from './worker-io.ts';
 import { isActive, isServing, type OpenRequests, openFailureOf, type WorkerRecord, type WorkerState } from './worker-state.ts';
 
 /**
- * A kept connection without a request goes when it was quiet for this long. Its client may send the next one at that very moment, and loses
+ * A kept connection without a request goes when it was quiet for this long. Its client may send the next one at that moment, and loses
  * it: the longer the wait, the fewer connections end that are still in use (300 clients with a request a second each: 1.5 requests a roll lost
  * after 0.3 s, 0.8 after 1 s, none of 22,771 after 3 s).
  */
@@ -163,8 +163,8 @@ export class WorkerProcess {
   }
 
   /** When the snapshot arrived, by the monotonic clock; the start of the worker before. */
-  get heardAt(): number {
-    return this.#record.heardAt;
+  get reportedAt(): number {
+    return this.#record.reportedAt;
   }
 
   get redis(): WorkerRecord['redis'] {

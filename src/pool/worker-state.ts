@@ -55,7 +55,7 @@ export interface WorkerRecord {
   isPermanent: boolean;
   snapshot: Snapshot | undefined;
   /** When the snapshot arrived; the start of the worker before. */
-  heardAt: number;
+  reportedAt: number;
   redis: { state: RedisState; message: string; evictionPolicy: string | undefined } | undefined;
   /** The last change of the session keys that it has read. */
   keysRead: string | undefined;
@@ -103,7 +103,7 @@ export function newWorker(worker: NewWorker): WorkerRecord {
     isAppError: false,
     isPermanent: false,
     snapshot: undefined,
-    heardAt: worker.startedAt,
+    reportedAt: worker.startedAt,
     redis: undefined,
     keysRead: undefined,
     drain: undefined,
@@ -164,7 +164,7 @@ export function receive(worker: WorkerRecord, message: ToPrimary, now: number): 
     case 'stats':
       worker.snapshot = message.snapshot;
       if (message.snapshot.requests > 0) worker.busySince ??= now;
-      worker.heardAt = now;
+      worker.reportedAt = now;
       break;
     case 'redis':
       worker.redis = { state: message.state, message: message.message, evictionPolicy: message.evictionPolicy };

@@ -116,7 +116,7 @@ export class Workers {
         if (!event.isRunning) event.worker.silentMs = 0;
         break;
       case 'inspector-opened':
-        // If the pool has not asked for it, a user has opened it, or the app.
+        // If the pool has not requested it, a user or the app has opened it.
         if (isActive(event.worker)) event.worker.isInspected = true;
         break;
       case 'inspected':

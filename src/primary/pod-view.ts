@@ -11,10 +11,10 @@ import { readerBelow } from '../resources/cgroup.ts';
 import { memoryUsage, readUsage } from '../resources/usage.ts';
 import type { EventBus } from '../state/event-bus.ts';
 import type { OwnPod } from '../state/peers.ts';
-import type { RedisHealth } from './redis-health.ts';
+import type { RedisMonitor } from './redis-monitor.ts';
 import type { Shutdown } from './shutdown.ts';
 
-// Not imported: the file is outside of what the package compiles.
+// Not imported: the package does not compile that file.
 export const VERSION = (createRequire(import.meta.url)('../../package.json') as { version: string }).version;
 
 export interface PodViewContext {
@@ -22,7 +22,7 @@ export interface PodViewContext {
   totals: Totals;
   shutdown: Shutdown;
   eventBus: EventBus;
-  redis: RedisHealth;
+  redis: RedisMonitor;
 }
 
 export class PodView {

@@ -17,7 +17,7 @@ import type { RedisState, ToPrimary } from '../protocol/messages.ts';
 import { EventBus } from '../state/event-bus.ts';
 import type { Events } from './events.ts';
 import { PodView, VERSION } from './pod-view.ts';
-import { type Owner, RedisHealth } from './redis-health.ts';
+import { type Owner, RedisMonitor } from './redis-monitor.ts';
 import { Shutdown } from './shutdown.ts';
 import { type Command, execute, type SignalQueue } from './signals.ts';
 
@@ -38,7 +38,7 @@ class Primary {
   readonly #view: PodView;
   readonly #history: History;
   readonly #eventBus: EventBus;
-  readonly #redis: RedisHealth;
+  readonly #redis: RedisMonitor;
   readonly #diagnostics: Diagnostics;
   readonly #restarts: RollingRestart;
   readonly #shutdown: Shutdown;
@@ -70,7 +70,7 @@ class Primary {
       onState: (state, message) => this.#onRedisState(state, message, 'primary'),
       onConnected: () => this.#view.checkReady(),
     });
-    this.#redis = new RedisHealth(log, () => [
+    this.#redis = new RedisMonitor(log, () => [
       ...this.#eventBus.redisRefusals,
       ...supervisor.handles.flatMap(({ snapshot }) => snapshot?.redisRefusals ?? []),
     ]);

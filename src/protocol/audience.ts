@@ -11,7 +11,7 @@ export type Audience = 'open' | 'operator';
 /** The audience of an admin port with this token, or without one. */
 export const audienceOf = (token: string | undefined): Audience => (token === undefined ? 'open' : 'operator');
 
-/** In hexadecimal digits: enough to tell a few thousand errors apart. */
+/** In hexadecimal digits: enough to distinguish thousands of errors. */
 const FINGERPRINT_LENGTH = 8;
 
 /** Class, code, file and line, and a fingerprint of the message, which the log has too. */

@@ -38,7 +38,7 @@ export type ToPrimary =
   | ({ type: 'crashing' } & ErrorReport)
   /** The app ends its process at once: these requests are lost. `open` of them, and the oldest. */
   | { type: 'app-exit'; message: string; open: number; oldest: OpenRequest[] }
-  /** `evictionPolicy` is Redis' maxmemory-policy, where it may be asked. */
+  /** `evictionPolicy` is Redis' maxmemory-policy, if it may be read. */
   | { type: 'redis'; state: RedisState; message: string; evictionPolicy?: string }
   /** This worker goes by the session keys that are in Redis since the KEYS_EVENT of that name. */
   | { type: 'keys-read'; change: string }
@@ -100,7 +100,7 @@ export const EXIT_SLACK_MS = 5000;
 export interface DrainTimes {
   /** What is open then is cut. */
   timeoutMs: number;
-  /** A connection may go when nothing came on it for this long: a request that was already on its way is served. */
+  /** A connection may go when nothing came on it for this long: a request that was already in flight is served. */
   quietMs: number;
   /** Whether to end clients that take nothing of their whole answer for 5 s: at a shutdown they would hold up the exit. */
   endStalled: boolean;
@@ -122,7 +122,7 @@ export interface Snapshot {
   inFlight: number;
   /** Requests answered since the worker started. */
   requests: number;
-  /** Requests refused with 503 because the event loop was late (MAX_EVENT_LOOP_DELAY_MS). */
+  /** Requests refused with 503 because of the event loop delay (MAX_EVENT_LOOP_DELAY_MS). */
   shed: number;
   sessionStoreErrors: number;
   /** Undefined where no Redis is configured. */
@@ -133,7 +133,7 @@ export interface Snapshot {
   responseTimeMs: { mean: number; p50: number; p99: number };
   /** 0 to 1, over the last second. */
   eventLoopUtilization: number;
-  /** Mean lateness of the event loop over the last second. */
+  /** Mean event loop delay over the last second. */
   eventLoopDelayMs: number;
   memory: { rss: number; heapTotal: number; heapUsed: number };
   /** CPU time since the worker started. */

@@ -61,20 +61,20 @@ function requestOnce(port: number, path: string, tally: Tally, body = ''): Promi
 /**
  * A keep-alive connection at full speed, or with pauses of random length, reopened if a response ends it; latencies are kept with the
  * time at which they were seen.
- * (Not autocannon: it asks again in silence what a connection that ended has left unanswered, and from then on takes each answer for
+ * (Not autocannon: it repeats, without counting, what a connection that ended has left unanswered, and from then on takes each answer for
  * the one to the request before it, so that its latencies grow with every connection that the server ends.)
  */
 async function keepAlive(port: number, tally: Tally, goesOn: () => boolean, path: string, meanPauseMs = 0): Promise<void> {
   let client: RawClient | undefined;
   while (goesOn()) {
     try {
-      const askedAt = performance.now();
+      const sentAt = performance.now();
       if (client?.isOpen !== true) client = await RawClient.open(port); // like any client that has seen the server's FIN
       const { status, headers } = await client.request(path);
       const at = performance.now();
       if (status !== 200) throw new Error(String(status));
       tally.requests++;
-      if (path === '/') tally.samples.push({ ms: at - askedAt, at });
+      if (path === '/') tally.samples.push({ ms: at - sentAt, at });
       if (meanPauseMs > 0) await sleep(-Math.log(1 - Math.random()) * meanPauseMs);
       if (headers.connection !== 'close') continue;
     } catch (error) {
@@ -88,7 +88,7 @@ async function keepAlive(port: number, tally: Tally, goesOn: () => boolean, path
 
 /**
  * Four requests in one write, then their four answers. (A client that keeps writing before it has read may always find that its
- * connection was ended by the answer before: RFC 9112, 9.3.2 has it ask again.)
+ * connection was ended by the answer before: RFC 9112, 9.3.2 has it send them again.)
  */
 async function requestInBatches(port: number, tally: Tally, goesOn: () => boolean): Promise<void> {
   let client: RawClient | undefined;

@@ -40,7 +40,7 @@ export async function accounts(pods: readonly Pod[]): Promise<Map<string, Accoun
 }
 
 /** Resolves when every worker has received all these numbers from all these senders, each once and in order. */
-export async function everybodyHears(pods: readonly Pod[], expected: Record<string, number>): Promise<void> {
+export async function assertAllReceive(pods: readonly Pod[], expected: Record<string, number>): Promise<void> {
   let seen: Map<string, Account> = new Map();
   const transcripts = () => pods.map(pod => pod.transcript()).join('\n\n');
   await until(

@@ -12,7 +12,7 @@ import { APPS, CLEAN, type Kit, type KitOptions } from '../process/kit.ts';
 import { type Operated, startOperated, temporaryFolder } from '../process/operator.ts';
 import { Wire } from '../process/wire.ts';
 import { until } from '../until.ts';
-import { type Account, accounts, everybodyHears, metric, podOf } from './accounts.ts';
+import { type Account, accounts, assertAllReceive, metric, podOf } from './accounts.ts';
 import { startNetwork, withEngine } from './engine.ts';
 import { startApps, WORKERS } from './pods.ts';
 import { Redis } from './redis.ts';
@@ -57,7 +57,7 @@ test('events between pods', { ...withEngine, concurrency: 3 }, async t => {
       Object.values(sent).reduce((sum, n) => sum + n),
       total,
     );
-    await everybodyHears(pods, sent);
+    await assertAllReceive(pods, sent);
     for (const [index, pod] of pods.entries()) {
       const out = await metric(pod, 'bosun_broadcasts_total{direction="out"}');
       assert.equal(out + (await metric(pod, 'bosun_broadcasts_total{direction="in"}')), total, `pod ${index}`);
@@ -214,18 +214,18 @@ async function isAway(): Promise<void> {
     [kept.code, kept.stdout],
     [1, 'sent to 2 workers; Redis is unavailable: the other pods receive it once it is back\n'],
   );
-  await everybodyHears([podOf(one)], { operator: 1 });
+  await assertAllReceive([podOf(one)], { operator: 1 });
   for (const { received } of (await accounts([podOf(other)])).values()) assert.deepEqual(received, {});
   assert.equal(await metric(podOf(one), 'bosun_broadcasts_lost_total{reason="unsent"}'), 2);
   await redis.startAgain();
-  await everybodyHears(pods, { operator: 1 });
+  await assertAllReceive(pods, { operator: 1 });
   // It may have received that before it can speak again: the two have a connection each.
   await until(
     () => other.kit.all('redis.ready').filter(({ connection }) => connection === 'primary').length >= 2 || undefined,
     () => other.kit.transcript(),
   );
   assert.equal((await other.bosun('broadcast', 'load', '{"from":"operator","n":2}')).code, 0);
-  await everybodyHears(pods, { operator: 2 });
+  await assertAllReceive(pods, { operator: 2 });
   for (const { kit } of operated) {
     assert.equal((await request(kit.adminPort, '/readyz')).status, 200);
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
@@ -243,12 +243,12 @@ async function isDurable(): Promise<void> {
     sent[account.self] = account.sent;
   };
   await send(100);
-  await everybodyHears(pods, sent);
+  await assertAllReceive(pods, sent);
   const sending = send(2000);
   // In the middle of it every connection breaks, again and again.
   for (let i = 0; i < 5; i++) await redis.command('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
   await sending;
-  await everybodyHears(pods, sent);
+  await assertAllReceive(pods, sent);
   await redis.stop();
   await send(300);
   const ran = await one.bosun('broadcast', 'news', '1');
@@ -257,7 +257,7 @@ async function isDurable(): Promise<void> {
     [1, 'sent to 2 workers; Redis is unavailable: the other pods receive it once it is back\n'],
   );
   await redis.startAgain();
-  await everybodyHears(pods, sent);
+  await assertAllReceive(pods, sent);
   for (const each of operated) {
     const { kit } = each;
     for (const reason of ['unsent', 'missed', 'unread'])

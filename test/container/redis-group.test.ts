@@ -45,7 +45,9 @@ async function throughCluster(t: TestContext, group: RedisGroup): Promise<void> 
   const env = { ...LOGIN, REDIS_CLUSTER_NODES: nodes.join(',') };
   const [pods] = await Promise.all([
     startPods(env),
-    t.test('a pod that does not trust the certificate of the Cluster nodes logs it and is not ready', () => assertDistrusts(env)),
+    t.test('a pod that does not trust the certificate of the Cluster nodes logs it and is not ready', () =>
+      assertRejectsCertificate(env),
+    ),
   ]);
   const visitor = await assertShared(pods);
   const names = (await Promise.all(group.ports.map(port => group.command(port, 'CLIENT', 'LIST')))).join('\n');
@@ -62,7 +64,7 @@ async function throughSentinels(t: TestContext, group: RedisGroup): Promise<void
     startPods({ ...env, REDIS_SENTINEL_PASSWORD: SENTINEL_PASSWORD }),
     t.test('a pod without the password of the Sentinels logs it and is not ready', () => assertRefused(env, /NOAUTH/)),
     t.test('a pod that does not trust the certificate of the Sentinels logs it and is not ready', () =>
-      assertDistrusts({ ...env, REDIS_SENTINEL_PASSWORD: SENTINEL_PASSWORD }),
+      assertRejectsCertificate({ ...env, REDIS_SENTINEL_PASSWORD: SENTINEL_PASSWORD }),
     ),
     // While it is the master.
     t.test('rediss:// works with the CA of the server, and fails with a clear message without it', () =>
@@ -88,7 +90,7 @@ async function byUrl(port: number): Promise<void> {
 }
 
 /** Nobody vouches for the servers' certificate. */
-async function assertDistrusts({ REDIS_CA_FILE, ...env }: Record<string, string>): Promise<void> {
+async function assertRejectsCertificate({ REDIS_CA_FILE, ...env }: Record<string, string>): Promise<void> {
   await assertRefused(env, /self-signed certificate in certificate chain/);
 }
 
@@ -116,11 +118,11 @@ async function assertShared(pods: readonly Operated[]): Promise<Visitor> {
   let visits = 0;
   for (let round = 0; round < WORKERS; round++)
     for (const { port } of pods) assert.equal((await visitor.count(port)).counter, ++visits);
-  await assertToldToAll(pods, 'Ahoy');
+  await assertSentToAll(pods, 'Ahoy');
   return visitor;
 }
 
-async function assertToldToAll(pods: readonly Operated[], greeting: string): Promise<void> {
+async function assertSentToAll(pods: readonly Operated[], greeting: string): Promise<void> {
   const ran = await pods[0]?.bosun('broadcast', 'configUpdate', JSON.stringify({ greeting }));
   assert.deepEqual([ran?.code, ran?.stdout], [0, 'sent to 2 workers, and to the other pods\n'], String(ran?.stderr));
   for (const { kit } of pods) for (let worker = 1; worker <= WORKERS; worker++) await greets(kit, worker, greeting);
@@ -195,7 +197,7 @@ async function assertOutlives(
     () => one.kit.transcript(),
     FAILOVER_MS,
   );
-  await assertToldToAll(pods, 'Hej');
+  await assertSentToAll(pods, 'Hej');
   for (const { kit } of pods) {
     assert.deepEqual(kit.all('worker.exit'), []);
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());

@@ -22,17 +22,17 @@ test('a pod and its Redis', withEngine, async t => {
   const env = { REDIS_URL: `redis://127.0.0.1:${redis.port}`, NODE_CLUSTER_WORKERS: '1' };
   const { kit, port } = await startOperated({ app: 'sessions.ts', env });
   const visitor = new Visitor();
-  let asked = 0;
+  let sent = 0;
   const request = (path: string) => {
-    asked++;
+    sent++;
     return visitor.request(port, path);
   };
   /** The metrics before and after, without what the primary says to the other pods meanwhile, once a second. */
   const measured = async (run: () => Promise<void>) => {
     // Workers report once a second.
-    const before = await withoutBeats(kit, redis, ({ requests }) => requests >= asked);
+    const before = await withoutHeartbeats(kit, redis, ({ requests }) => requests >= sent);
     await run();
-    return { before, after: await withoutBeats(kit, redis, ({ requests }) => requests >= asked) };
+    return { before, after: await withoutHeartbeats(kit, redis, ({ requests }) => requests >= sent) };
   };
   await request('/increment');
 
@@ -147,7 +147,7 @@ async function metricsOf(kit: Kit): Promise<Measured> {
   };
 }
 
-async function withoutBeats(kit: Kit, redis: Redis, isIt: (now: Measured) => boolean): Promise<Measured> {
+async function withoutHeartbeats(kit: Kit, redis: Redis, isIt: (now: Measured) => boolean): Promise<Measured> {
   return until(
     async () => {
       const heartbeats = await heartbeatsOf(redis);

@@ -59,7 +59,7 @@ describe('kit', { concurrency: CONCURRENCY }, () => {
     const kit = await startKit({ app: 'factory.ts', env: { NODE_CLUSTER_WORKERS: '3' } });
     const { port } = await kit.ready();
     await using sender = await RawClient.open(port);
-    for (const text of ['one', 'two', 'three']) assert.equal((await sender.request(`/tell?text=${text}`)).status, 200);
+    for (const text of ['one', 'two', 'three']) assert.equal((await sender.request(`/send?text=${text}`)).status, 200);
     await assertReceived(kit, port, 3, ['one', 'two', 'three']);
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });

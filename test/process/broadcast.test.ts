@@ -39,7 +39,7 @@ describe('events within a pod', { concurrency: 3 }, () => {
     const kit = await startKit({ app: 'broadcasts.ts', env });
     const { port } = await kit.ready();
     const { workers } = await kit.statusWhere(({ workers }) => workers.length === 2);
-    // Each is asked over its own connection: the kernel may give any number of new ones to the same worker.
+    // Each is queried over its own connection: the kernel may give any number of new ones to the same worker.
     await using reader = await RawClient.open(port);
     const { self: itself } = await reader.requestJson<Account>('/');
     const frozen = workers.find(({ id }) => itself.endsWith(`/${id}`))?.pid ?? 0;

@@ -67,7 +67,8 @@ for (const how of ['abort', 'kill', 'exit', 'memory']) {
     const names = kit.events.map(({ event }) => event);
     assert.ok(names.indexOf('test.last') !== -1 && names.indexOf('test.last') < names.indexOf('worker.exit'), kit.transcript());
     assert.match(kit.stderr, /^no end$/m);
-    const last = how === 'memory' ? /FATAL ERROR: .*heap out of memory/ : /last words\n(?: {4}at there\n){1000} {4}at the end\n/;
+    const last =
+      how === 'memory' ? /FATAL ERROR: .*heap out of memory/ : /final output\n(?: {4}at there\n){1000} {4}at the end\n/;
     await until(
       () => last.test(kit.stderr) || undefined, // another stream, which is read in its own time
       () => kit.transcript(),

@@ -12,7 +12,7 @@ import { CLEAN, startKit } from './kit.ts';
 import { LocalRedis, withRedis } from './redis.ts';
 import { writtenApp } from './written-app.ts';
 
-const ASKS = writtenApp(`
+const QUERIES = writtenApp(`
   const found = await kit.redis.incr('starts');
   return (req, res) => res.end(String(found));`);
 
@@ -31,7 +31,7 @@ test('the factory of an app can use Redis, even if connecting takes longer than 
   const { port: redisPort } = slow.address() as { port: number };
   try {
     const kit = await startKit({
-      env: { APP_MODULE: ASKS, REDIS_URL: `redis://127.0.0.1:${redisPort}`, NODE_CLUSTER_WORKERS: '1' },
+      env: { APP_MODULE: QUERIES, REDIS_URL: `redis://127.0.0.1:${redisPort}`, NODE_CLUSTER_WORKERS: '1' },
     });
     const { port } = await kit.listening();
     assert.equal((await request(port, '/')).body, '1');
@@ -51,8 +51,10 @@ test('without Redis an app that does not use it serves, and one whose factory do
   const { port } = await kit.listening();
   assert.equal((await request(port, '/')).body, 'hello');
 
-  const asking = await startKit({ env: { APP_MODULE: ASKS, REDIS_URL, NODE_CLUSTER_WORKERS: '1', START_TIMEOUT_MS: '1000' } });
-  const { error } = await asking.event('worker.failed');
+  const querying = await startKit({
+    env: { APP_MODULE: QUERIES, REDIS_URL, NODE_CLUSTER_WORKERS: '1', START_TIMEOUT_MS: '1000' },
+  });
+  const { error } = await querying.event('worker.failed');
   assert.match(String(error), /exports threw: .*; Redis at 127\.0\.0\.1:\d+ does not answer: .*ECONNREFUSED/);
-  assert.deepEqual(await asking.exit(), { code: 1, signal: null }, asking.transcript());
+  assert.deepEqual(await querying.exit(), { code: 1, signal: null }, querying.transcript());
 });

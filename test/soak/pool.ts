@@ -233,7 +233,7 @@ function assertLevel(samples: readonly { rssMb: number; files: number }[]): void
   const half = samples.length >> 1;
   const [first, second] = [samples.slice(0, half), samples.slice(half)];
   const most = (of: typeof first, name: 'rssMb' | 'files') => Math.max(...of.map(sample => sample[name]));
-  if (first.length < Object.keys(disturbances).length) return; // too short to tell
+  if (first.length < Object.keys(disturbances).length) return; // too short to compare
   assert.ok(most(second, 'files') <= most(first, 'files') + 8, `open files grow: ${JSON.stringify(samples)}`);
   assert.ok(most(second, 'rssMb') <= most(first, 'rssMb') * 1.2 + 8, `the primary grows: ${JSON.stringify(samples)}`);
 }

@@ -100,7 +100,7 @@ function lost() {
   write(pill, 'no connection');
 }
 
-/** EventSource gives up for good where an answer is no event stream, such as a proxy's 502: then we ask again. */
+/** EventSource gives up if an answer is no event stream, such as a proxy's 502: then we open a new one. */
 const AGAIN_MS = 2000;
 
 function listen() {

@@ -2,7 +2,7 @@
 const HEIGHT = 170;
 const SPAN_SECONDS = 600;
 /** A young pod's plots begin with this span, and grow. */
-const LEAST_SPAN_SECONDS = 60;
+const MIN_SPAN_SECONDS = 60;
 const BYTE_STEPS = Array.from({ length: 24 }, (_, power) => 2 ** (20 + power));
 const orNull = value => value ?? null;
 
@@ -76,18 +76,18 @@ const drawn = PLOTS.map(() => ({ key: '', plot: undefined, box: undefined }));
 
 function showPlots(samples) {
   PLOTS.forEach((kind, index) => {
-    const slot = drawn[index];
-    slot.box ??= addFigure(kind);
+    const figure = drawn[index];
+    figure.box ??= addFigure(kind);
     const lines = kind.lines(samples);
     const key = lines.map(({ color }) => color).join();
     const data = [samples.map(({ at }) => at / 1000), ...lines.map(({ at }) => samples.map(at))];
-    if (slot.plot !== undefined && slot.key === key) {
-      slot.plot.setData(data);
+    if (figure.plot !== undefined && figure.key === key) {
+      figure.plot.setData(data);
       return;
     }
-    slot.plot?.destroy();
-    slot.key = key;
-    slot.plot = new uPlot(optionsOf(kind, lines, slot.box.clientWidth), data, slot.box);
+    figure.plot?.destroy();
+    figure.key = key;
+    figure.plot = new uPlot(optionsOf(kind, lines, figure.box.clientWidth), data, figure.box);
   });
 }
 
@@ -110,7 +110,7 @@ function optionsOf({ unit, most, steps }, lines, width) {
     height: HEIGHT,
     cursor: { show: false },
     scales: {
-      x: { range: (_, first, last) => [Math.max(last - SPAN_SECONDS, Math.min(first, last - LEAST_SPAN_SECONDS)), last] },
+      x: { range: (_, first, last) => [Math.max(last - SPAN_SECONDS, Math.min(first, last - MIN_SPAN_SECONDS)), last] },
       y: { range: (_, __, highest) => [0, most ?? (highest > 0 ? highest * 1.1 : 1)] },
     },
     axes: [
@@ -140,7 +140,7 @@ function optionsOf({ unit, most, steps }, lines, width) {
 
 /** Colours and widths are read again. */
 function redrawPlots(samples) {
-  for (const slot of drawn) slot.key = '';
+  for (const figure of drawn) figure.key = '';
   showPlots(samples);
 }
 

@@ -17,13 +17,13 @@ export type Owner = number | 'primary';
 interface Connection {
   /** Reasons logged since it was last ready. */
   reasons: Set<string>;
-  /** When the server last broke the protocol; undefined outside of an episode. */
+  /** When the server last broke the protocol; undefined between such episodes. */
   faultyAt: number | undefined;
   state: RedisState;
   message: string;
 }
 
-export class RedisHealth {
+export class RedisMonitor {
   readonly #log: LogSource;
   readonly #refused: () => readonly RedisRefusal[];
   readonly #connections = new Map<Owner, Connection>();
