@@ -50,8 +50,8 @@ test(
       async () => {
         await using client = await RawClient.open(next.port);
         client.write('DBSIZE\r\n');
-        await client.received(/^:[1-9]/);
-        return true;
+        await client.received(/^:\d+\r\n/);
+        return /^:[1-9]/.test(client.unread) || undefined;
       },
       () => 'the replica has nothing',
     );
