@@ -1,19 +1,22 @@
 /**
- * From signals to commands, with a clock of the test's own.
+ * From signals to commands, in virtual time.
  */
 import assert from 'node:assert/strict';
 import { EventEmitter } from 'node:events';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Command, type CommandContext, execute, SignalQueue } from '../src/primary/signals.ts';
 
 function queue() {
   const source = new EventEmitter();
-  const clock = { now: 1000 };
+  const timers: { at: number; callback: () => void }[] = [];
+  let now = 0;
   const commands: Command[] = [];
-  const signals = new SignalQueue(source as unknown as NodeJS.Process, () => clock.now);
+  const signals = new SignalQueue(source as unknown as NodeJS.Process, (ms, callback) => timers.push({ at: now + ms, callback }));
   const open = () => signals.open(command => commands.push(command));
   const signal = async (name: NodeJS.Signals, ms = 0) => {
-    clock.now += ms;
+    now += ms;
+    for (const { at, callback } of timers) if (at <= now) callback();
     source.emit(name);
     await new Promise(setImmediate);
   };
@@ -40,9 +43,28 @@ test('a second shutdown signal within 100 ms is the same one, and a later one ex
   const { open, signal, commands } = queue();
   open();
   await signal('SIGINT');
-  await signal('SIGTERM', 100);
+  await signal('SIGTERM', 99);
   assert.deepEqual(commands, ['shutdown']);
   await signal('SIGTERM', 1);
+  assert.deepEqual(commands, ['shutdown', 'exit-now']);
+  await signal('SIGINT');
+  assert.deepEqual(commands, ['shutdown', 'exit-now', 'exit-now']);
+});
+
+test('two shutdown signals of one moment are the same one, though the first one keeps the primary busy for longer than 100 ms', async () => {
+  const commands: Command[] = [];
+  const signals = new SignalQueue(process);
+  signals.open(command => {
+    commands.push(command);
+    if (commands.length > 1) return;
+    process.kill(process.pid, 'SIGTERM');
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
+  });
+  process.kill(process.pid, 'SIGTERM');
+  await sleep(500);
+  assert.deepEqual(commands, ['shutdown']);
+  process.kill(process.pid, 'SIGTERM');
+  await sleep(100);
   assert.deepEqual(commands, ['shutdown', 'exit-now']);
 });
 

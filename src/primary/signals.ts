@@ -26,16 +26,22 @@ const COMMANDS = {
  */
 const SAME_SIGNAL_MS = 100;
 
+/** Calls back after `ms`, and after the signals that the process has received by then: timers run before the event loop reads them. */
+function afterSignals(ms: number, callback: () => void): void {
+  setTimeout(() => setImmediate(callback), ms).unref();
+}
+
 /** Collects commands until `open`, then passes each one on in a turn of the event loop of its own. */
 export class SignalQueue {
   readonly #waiting: Command[] = [];
-  readonly #now: () => number;
+  readonly #after: typeof afterSignals;
   #execute: ((command: Command) => void) | undefined;
-  #shutdownAt: number | undefined;
+  /** What the next shutdown signal means; undefined for nothing. */
+  #next: Command | undefined = 'shutdown';
 
-  /** `now` is a monotonic clock in milliseconds. */
-  constructor(source: Pick<NodeJS.Process, 'on'> = process, now = () => performance.now()) {
-    this.#now = now;
+  /** Tests replace `after`. */
+  constructor(source: Pick<NodeJS.Process, 'on'> = process, after = afterSignals) {
+    this.#after = after;
     for (const [signal, command] of Object.entries(COMMANDS)) source.on(signal, () => this.#received(command));
   }
 
@@ -46,19 +52,20 @@ export class SignalQueue {
   }
 
   #received(command: Command): void {
-    const actual = command === 'shutdown' ? this.#firstOrSecond() : command;
+    const actual = command === 'shutdown' ? this.#nextOfShutdown() : command;
     if (actual === undefined) return;
     if (this.#execute === undefined) this.#waiting.push(actual);
     else setImmediate(this.#execute, actual);
   }
 
-  #firstOrSecond(): Command | undefined {
-    const now = this.#now();
-    if (this.#shutdownAt === undefined) {
-      this.#shutdownAt = now;
-      return 'shutdown';
-    }
-    return now - this.#shutdownAt > SAME_SIGNAL_MS ? 'exit-now' : undefined;
+  #nextOfShutdown(): Command | undefined {
+    const next = this.#next;
+    if (next !== 'shutdown') return next;
+    this.#next = undefined;
+    this.#after(SAME_SIGNAL_MS, () => {
+      this.#next = 'exit-now';
+    });
+    return next;
   }
 }
 
