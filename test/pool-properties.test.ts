@@ -18,7 +18,7 @@ const calm = [
   fc.record({ type: fc.constant('pass' as const), ms: fc.integer({ min: 1, max: 4000 }) }),
   fc.record({ type: fc.constant('ready' as const), which }),
   fc.record({ type: fc.constant('drained' as const), which, finished: fc.nat(1) }),
-  fc.record({ type: fc.constant('fail' as const), which }),
+  fc.record({ type: fc.constantFrom('fail' as const, 'reap' as const), which }),
   fc.record({ type: fc.constant('restart' as const), which }),
   fc.record({ type: fc.constant('memory' as const), freeMib: fc.integer({ min: -120, max: 250 }) }),
   fc.constant({ type: 'roll' as const }),
@@ -39,6 +39,7 @@ const setup = fc.record({
   restartSurge: fc.constantFrom('auto' as const, 'always' as const, 'never' as const),
   restartIntensity: fc.nat(3),
   workerMaxAgeMs: fc.constantFrom(0, 20_000),
+  killsAtOnce: fc.boolean(),
   // Silence is costly to simulate.
   workerHeartbeatTimeoutMs: fc.constantFrom(0, 0, 0, 3000),
 });
@@ -53,6 +54,7 @@ class History {
 
   constructor(options: Setup, check: (pool: VirtualPool) => void) {
     this.pool = new VirtualPool(options);
+    this.pool.killsAtOnce = options.killsAtOnce;
     for (const worker of this.pool.present) this.pool.measured(worker, 100);
     this.#check = () => check(this.pool);
     this.pool.onApply = this.#check;
@@ -67,6 +69,8 @@ class History {
     const up = one('ready', 'cordoned');
     const starting = one('starting');
     const draining = one('draining');
+    const killed = pool.present.find(({ isKilled }) => isKilled);
+    if (action.type === 'reap' && killed) pool.reap(killed);
     if (action.type === 'pass') this.pass(action.ms);
     if (action.type === 'ready' && starting) pool.ready(starting);
     if (action.type === 'fail' && starting) pool.fails(starting);
@@ -104,6 +108,7 @@ class History {
     this.#silent.clear();
     pool.headroom = undefined;
     for (let round = 0; round < 200; round++) {
+      for (const worker of pool.present) if (worker.isKilled) pool.reap(worker);
       for (const worker of inState(pool, 'starting')) pool.ready(worker);
       for (const worker of inState(pool, 'cordoned')) {
         pool.apply({ type: 'cordon', worker, wantsCordon: false });
@@ -186,6 +191,7 @@ test('whatever happens, a pool recovers, every request is answered, and every ex
     pool.apply({ type: 'stop' });
     pool.apply({ type: 'drain-all', timeoutMs: 1000 });
     pool.pass(60_000);
+    for (const worker of pool.present) if (worker.isKilled) pool.reap(worker);
     assert.equal(pool.answers.size, pool.requests, 'every request is answered after the shutdown');
     assert.deepEqual([pool.present.length, pool.forked.length, pool.wakeAt], [0, forks, Number.POSITIVE_INFINITY]);
     assert.equal(pool.exitEvents.length, pool.forked.length, 'every worker exits once');

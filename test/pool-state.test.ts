@@ -112,6 +112,32 @@ describe('the start of a pool', () => {
     );
     assert.equal(pool.worker(4).state, 'starting');
   });
+
+  test('a worker that was killed because it started too slowly never serves, though it reports that it is ready', () => {
+    const pool = new VirtualPool({ count: 1, isReady: false });
+    pool.killsAtOnce = false;
+    pool.pass(30_000);
+    pool.ready(pool.worker(1));
+    assert.deepEqual([pool.worker(1).state, pool.state.hasStarted], ['starting', false]);
+    assert.deepEqual([pool.events('worker.ready'), pool.events('pool.started')], [[], []]);
+    assert.ok(!pool.effects.some(({ type }) => type === 'forward'), 'the primary does not open for it');
+    pool.reap(pool.worker(1));
+    assert.equal(pool.exitEvents[0]?.isFailedStart, true);
+    pool.ready(pool.worker(2));
+    assert.equal(pool.state.hasStarted, true);
+  });
+
+  test('a restart ends no worker for a new one that was killed because it started too slowly', () => {
+    const pool = new VirtualPool({ count: 1 });
+    pool.killsAtOnce = false;
+    const request = pool.request({ type: 'roll' });
+    pool.passReporting(30_500, () => [pool.worker(1)]);
+    pool.ready(pool.worker(2));
+    pool.passReporting(2000, () => [pool.worker(1)]);
+    assert.equal(pool.worker(1).state, 'ready');
+    pool.reap(pool.worker(2));
+    assert.match(String(pool.answer(request)), /worker 2, to replace worker 1, failed to start: not ready within 30000 ms/);
+  });
 });
 
 describe('failures of a pool that serves', () => {
@@ -504,6 +530,20 @@ describe('the shutdown', () => {
     pool.apply({ type: 'kill-silent' });
     assert.deepEqual([pool.worker(1).state, pool.worker(2).state], ['exited', 'ready']);
     assert.equal(pool.worker(1).failure, 'did not answer at the shutdown, killed');
+  });
+
+  test('a worker that was killed during its start misses no deadline of the shutdown', () => {
+    const pool = new VirtualPool();
+    pool.killsAtOnce = false;
+    pool.killed(pool.worker(1));
+    pool.passReporting(12_000, () => [pool.worker(2)]);
+    pool.apply({ type: 'stop' });
+    pool.apply({ type: 'kill-silent' });
+    pool.apply({ type: 'drain-all', timeoutMs: 2000 });
+    pool.drained(pool.worker(2));
+    pool.apply({ type: 'kill-undrained' });
+    pool.reap(pool.worker(3));
+    assert.deepEqual([pool.worker(3).reason, pool.worker(3).missedDeadline], ['shutdown', false]);
   });
 
   test('workers that have not reported their drain are killed at its end, those that have may exit', () => {

@@ -62,6 +62,8 @@ export class VirtualPool {
   onApply: () => void = () => undefined;
   /** For who checks that none starts after the end. */
   forksAtGiveUp: number | undefined;
+  /** Whether a killed process exits at once; otherwise `reap` ends it. */
+  killsAtOnce = true;
   wakeAt = Number.POSITIVE_INFINITY;
   #requests = 0;
   readonly #queue: Effect[] = [];
@@ -149,6 +151,11 @@ export class VirtualPool {
     this.#exit(worker, { code: null, signal: 'SIGKILL', killer, lost: undefined });
   }
 
+  /** A worker that the pool has killed exits. */
+  reap(worker: WorkerRecord): void {
+    this.#exit(worker, { code: null, signal: 'SIGKILL', killer: undefined, lost: undefined });
+  }
+
   reports(worker: WorkerRecord, snapshot: Partial<Snapshot> = {}): void {
     this.message(worker, { type: 'stats', snapshot: { requests: 1, inFlight: 3, ...snapshot } as Snapshot });
   }
@@ -202,7 +209,7 @@ export class VirtualPool {
         this.apply({ type: 'forked', worker: effect.worker, pid: 100 + this.forked.length, isInspected: false });
         break;
       case 'kill':
-        this.#exit(effect.worker, { code: null, signal: 'SIGKILL', killer: undefined, lost: undefined });
+        if (this.killsAtOnce) this.reap(effect.worker);
         break;
       case 'emit':
         if (effect.event.event === 'worker.exit') this.exitEvents.push(effect.event);

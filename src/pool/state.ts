@@ -141,9 +141,10 @@ export class PoolState {
 
   #follow(event: WorkerEvent, now: number): void {
     if (event.type === 'message') {
-      if (event.message.type === 'ready') this.#starts.ready(now);
-      if (event.message.type === 'crashing') this.#countFailure(event.worker, now);
-      this.#effects.push({ type: 'forward', worker: event.worker, message: event.message });
+      const { worker, message } = event;
+      if (message.type === 'crashing') this.#countFailure(worker, now);
+      if (message.type === 'ready' && isUp(worker)) this.#starts.ready(now);
+      if (message.type !== 'ready' || isUp(worker)) this.#effects.push({ type: 'forward', worker, message });
     }
     if (event.type === 'exited') {
       this.#footprints.keep(this.workers);
@@ -176,8 +177,7 @@ export class PoolState {
     this.#workers.timeOut(now);
     if (this.#isOver) return;
     this.#workers.countSilence(now);
-    const { startDeadlineAt = Number.POSITIVE_INFINITY } = this.#failures;
-    if (now >= startDeadlineAt) this.#giveUp('start-timeout');
+    if (now >= (this.#failures.startDeadlineAt ?? Number.POSITIVE_INFINITY)) this.#giveUp('start-timeout');
   }
 
   #noteServing(now: number): void {

@@ -46,7 +46,6 @@ export class Supervisor {
   readonly #options: SupervisorOptions;
   readonly #processes = new WeakMap<WorkerRecord, WorkerProcess>();
   readonly #memoryReadAt = new WeakMap<WorkerRecord, number>();
-  /** Of operators who wait. */
   readonly #requests = new Map<number, PromiseWithResolvers<void> & { onStep: OnStep | undefined }>();
   #lastRequest = 0;
   readonly #effects: Effect[] = [];
@@ -81,7 +80,7 @@ export class Supervisor {
 
   get lastRefusal(): Refusal | undefined {
     const { lastRefusal } = this.#state.requests;
-    return lastRefusal && { ...lastRefusal, at: Math.round(Date.now() - performance.now() + lastRefusal.at) };
+    return lastRefusal && { ...lastRefusal, at: Math.round(performance.timeOrigin + lastRefusal.at) };
   }
 
   /** True once all wanted workers serve at the same time, or some do and the others have failed for WORKER_START_TIMEOUT_MS. */
@@ -237,8 +236,9 @@ export class Supervisor {
         break;
       case 'wake':
         clearTimeout(this.#timer);
+        // Timers run before the event loop reads messages: a worker that has become ready in time must not be killed.
         if (effect.at < Number.POSITIVE_INFINITY)
-          this.#timer = setTimeout(() => this.#apply({ type: 'tick' }), Math.max(1, effect.at - performance.now()));
+          this.#timer = setTimeout(setImmediate, Math.max(1, effect.at - performance.now()), () => this.#apply({ type: 'tick' }));
         break;
       default:
         effect satisfies never;
@@ -252,8 +252,8 @@ export class Supervisor {
       whoKilled: this.#options.whoKilled,
     });
     this.#processes.set(worker, handle);
-    const { pid, isInspectedAtStart } = handle;
-    if (pid !== 0) this.#apply({ type: 'forked', worker, pid, isInspected: isInspectedAtStart });
+    const { pid, isInspectedAtStart: isInspected } = handle;
+    if (pid !== 0) this.#apply({ type: 'forked', worker, pid, isInspected });
   }
 
   async #inspect(worker: WorkerRecord, handle: WorkerProcess): Promise<void> {

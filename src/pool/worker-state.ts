@@ -144,7 +144,8 @@ export function receive(worker: WorkerRecord, message: ToPrimary, now: number): 
   worker.hasReported = true;
   switch (message.type) {
     case 'ready':
-      if (worker.state !== 'starting') break;
+      // One that was killed may have sent it before.
+      if (worker.state !== 'starting' || worker.isKilled) break;
       worker.state = 'ready';
       worker.readyAt = now;
       worker.port = message.port;

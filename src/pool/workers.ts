@@ -130,11 +130,12 @@ export class Workers {
         break;
       case 'kill-silent':
         for (const worker of this.all)
-          if (this.#isSilent(worker)) this.#giveUpOn(worker, 'did not answer at the shutdown, killed');
+          if (this.#isSilent(worker) && !worker.isKilled) this.#giveUpOn(worker, 'did not answer at the shutdown, killed');
         break;
       case 'kill-undrained':
         for (const worker of this.all)
-          if (worker.drain === undefined) this.#giveUpOn(worker, 'drain not finished at the deadline, killed');
+          if (worker.drain === undefined && !worker.isKilled)
+            this.#giveUpOn(worker, 'drain not finished at the deadline, killed');
         break;
       default:
         event satisfies never;

@@ -2,9 +2,11 @@
  * Workers that fail to start: a serving pool is unaffected, a first start ends at a known time, and the reason is visible.
  */
 import assert from 'node:assert/strict';
-import { rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { until } from '../until.ts';
 import { request } from './clients.ts';
 import { CLEAN, type Kit, ROOT, startKit } from './kit.ts';
 import { bosun as runBosun, startOperated, temporaryFolder } from './operator.ts';
@@ -17,6 +19,30 @@ const NO_DATABASE = "throw Object.assign(new Error('connect to secret.example'),
 const FAILED: { code: number; signal: null } = { code: 1, signal: null };
 
 describe('a serving pool', { concurrency: CONCURRENCY }, () => {
+  test('a worker that becomes ready in time serves, though the primary runs only after WORKER_START_TIMEOUT_MS', async () => {
+    const folder = temporaryFolder();
+    const app = writtenApp(`
+      const { writeFileSync } = await import('node:fs');
+      writeFileSync(\`${folder}/\${process.pid}\`, '');
+      await sleep(300);
+      return (req, res) => res.end('ok');
+    `);
+    const kit = await startKit({ env: { APP_MODULE: app, WORKER_START_TIMEOUT_MS: '3000' } });
+    await kit.ready();
+    const before = readdirSync(folder);
+    const [killed = 0] = kit.workerPids;
+    process.kill(killed, 'SIGKILL');
+    const look = () => readdirSync(folder).find(pid => !before.includes(pid));
+    const fresh = Number(await until(look, () => `no new worker; ${kit.transcript()}`));
+    kit.signal('SIGSTOP');
+    await sleep(4000);
+    kit.signal('SIGCONT');
+    await kit.event('worker.ready', ({ workerPid }) => workerPid === fresh);
+    assert.equal((await kit.event('worker.exit')).workerPid, killed);
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+    assert.ok(!kit.all('worker.exit').some(({ reason }) => reason === 'start-timeout'), kit.transcript());
+  });
+
   test('a serving pool goes on when no new worker starts, shows why, and recovers when one does', async () => {
     const app = writtenApp(SERVES);
     const env = { APP_MODULE: app, RESTART_INTENSITY: '1', WORKER_MAX_AGE_MS: '3000' };
