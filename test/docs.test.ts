@@ -8,6 +8,7 @@ import { EXIT_REASONS } from '../src/protocol/exit.ts';
 import { LOG_EVENTS } from '../src/protocol/log-events.ts';
 import { resolveLimits } from '../src/resources/cgroup.ts';
 import { size } from '../src/resources/sizing.ts';
+import { kitReference } from './docs/kit-reference.ts';
 import { balancingTable, deadlines } from './pictures/facts.ts';
 import { policiesPicture, timelinePicture } from './pictures/svg.ts';
 
@@ -28,6 +29,10 @@ function checkGenerated(path: string, name: string, wanted: string): void {
 
 test('docs/reference/environment.md shows the table of the environment variables that the kit reads', () => {
   checkGenerated('docs/reference/environment.md', 'environment', environmentTable());
+});
+
+test('docs/reference/kit.md shows every type that an app may import, with its docstrings', () => {
+  checkGenerated('docs/reference/kit.md', 'kit', kitReference());
 });
 
 test('docs/reference/log-events.md shows every event that the kit logs, and its fields', () => {
