@@ -6,7 +6,7 @@ export interface Rule {
   use: string;
   /** Lines in which the word has another meaning. */
   unless?: RegExp;
-  /** Files in which it has: Redis calls its servers master and replica, and its shards slots. */
+  /** Files in which it has: Redis calls its servers master and replica, and its shards slots; throng has an option `master`. */
   exceptIn?: RegExp;
 }
 
@@ -15,7 +15,7 @@ export const RULES: readonly Rule[] = [
     words: 'master|slave',
     use: 'primary, worker, replica',
     unless: /isMaster/,
-    exceptIn: /redis|pubsub|event-bus|environment|variables|CHANGELOG|accounts/,
+    exceptIn: /redis|pubsub|event-bus|environment|variables|CHANGELOG|accounts|migrating/,
   },
   { words: 'board', use: 'scoreboard' },
   { words: 'door|doors', use: 'accept gate' },
