@@ -116,6 +116,25 @@ test('docs/architecture.md names no source file that does not exist', () => {
   for (const name of names) assert.ok(files.some(file => `/${file}`.endsWith(`/${name}`)) || existsSync(join(ROOT, name)), name);
 });
 
+test('docs/failures.md names no test file that does not exist', () => {
+  const rows = pageOf('docs/failures.md')
+    .split('\n')
+    .filter(line => /^\| (?!situation)/.test(line));
+  const names = rows.flatMap(
+    row =>
+      row
+        .split(' | ')
+        .at(-1)
+        ?.match(/[\w/-]+(?=[ ,])/g) ?? [],
+  );
+  assert.ok(names.length > 100);
+  for (const name of new Set(names))
+    assert.ok(
+      ['.test.ts', '.ts'].some(end => existsSync(join(ROOT, 'test', `${name}${end}`))),
+      name,
+    );
+});
+
 test('no page links to a page or a heading that does not exist', () => {
   for (const [page, text] of pages) {
     const links = [...text.matchAll(/\]\(([^)]+)\)|(?:src|srcset)="([^"]+)"/g)].map(([, link, source]) => link ?? source ?? '');
