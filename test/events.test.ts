@@ -162,8 +162,8 @@ test('resizes and rolling restarts are shown', () => {
       { event: 'pool.restart-refused', why: 'no memory' },
     ),
     [
-      'resize: pool of 2 is to have 4 workers',
-      'resize: pool of 4 is to have 2 workers',
+      'resize: pool resizes from 2 to 4 workers',
+      'resize: pool resizes from 4 to 2 workers',
       'restart: rolling restart: generation 2',
       'restarted: generation 2 serves',
       'restart-failed: rolling restart failed',

@@ -250,7 +250,7 @@ describe('a rolling restart with surge', () => {
     pool.crashes(pool.worker(1));
     pool.fails(pool.worker(2));
     const request = pool.request({ type: 'roll' });
-    assert.match(String(pool.answer(request)), /no worker is up; those that start from now on have the new settings/);
+    assert.match(String(pool.answer(request)), /no worker is up; the next ones start with the new settings/);
     assert.equal(pool.state.requests.generation, 1);
   });
 

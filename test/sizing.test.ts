@@ -84,7 +84,7 @@ describe('memory', () => {
     for (const requested of [{ kind: 'max' }, { kind: 'count', count: 4 }] as const) {
       const sizing = of({ quota: 4, memoryMib: 256 }, requested);
       assert.equal(sizing.workers, 4);
-      assert.match(sizing.warnings.join(), /less than a workable 64 MiB/);
+      assert.match(sizing.warnings.join(), /below the workable 64 MiB/);
     }
   });
 
@@ -138,11 +138,11 @@ test('the reason names the rule, the CPUs and the file that decided', () => {
   assert.equal(reason({ quota: 1.25 }, { kind: 'max' }), '2 workers: 1.25 CPUs, rounded up (/cpu.max)');
   assert.equal(reason({ cpuset: 3 }, { kind: 'share', share: 0.5 }), '2 workers: 50% of 3 CPUs, rounded half up (/cpuset)');
   assert.equal(reason({ quota: 1 }, { kind: 'count', count: 5 }), '5 workers: as set; 1 CPU (/cpu.max)');
-  const lowered = 'lowered from 4 for memory: 256 MiB (/memory.max) hold no more heaps of 64 MiB';
+  const lowered = 'lowered from 4 for memory: 256 MiB (/memory.max) has room for no more heaps of 64 MiB';
   assert.equal(reason({ quota: 4, memoryMib: 256 }), `1 worker: 4 CPUs, rounded half up (/cpu.max); ${lowered}`);
   assert.deepEqual(of({ quota: 1, memoryMib: 256 }, { kind: 'count', count: 4 }).warnings, [
-    '4 workers on 1 CPU: they will wait for each other',
-    'a heap of 32 MiB per worker is less than a workable 64 MiB: raise the memory limit or lower NODE_CLUSTER_WORKERS',
+    '4 workers on 1 CPU: they compete for CPU time',
+    'a heap of 32 MiB per worker is below the workable 64 MiB: raise the memory limit or lower NODE_CLUSTER_WORKERS',
   ]);
 });
 

@@ -78,7 +78,7 @@ const sample = (rates: number[], more: Partial<Sample> = {}): Sample => ({
 });
 
 const EVENTS: Watched['events'] = [
-  { at: NOON, kind: 'ready', text: 'pool of 1 is to have 2 workers' },
+  { at: NOON, kind: 'ready', text: 'pool resizes from 1 to 2 workers' },
   { at: NOON + 1000, kind: 'ready', text: 'worker 1 is gone (crash: exit code 1)' },
   { at: NOON + 2000, kind: 'ready', text: 'rolling restart: generation 2' },
   {
@@ -120,7 +120,7 @@ cut, 9 connections handed over, longest 812 ms
          9 connections handed over, 812 ms
 12:00:02 rolling restart: generation 2
 12:00:01 worker 1 is gone (crash: exit code 1)
-12:00:00 pool of 1 is to have 2 workers`,
+12:00:00 pool resizes from 1 to 2 workers`,
   );
 });
 
@@ -142,7 +142,7 @@ id  pid   state  gen  up   conns  open  req/s  p50    p99     loop  late   rss  
 ended workers: 3 (1 crash, 2 restart); drains: 2, 7 requests finished in them, 1 cut, 9 connections
 handed over, longest 812 ms`,
   );
-  assert.match(renderWatch({ status: free, samples: [], events: [] }, SCREEN), /\n\nthe first second is not over yet\n/);
+  assert.match(renderWatch({ status: free, samples: [], events: [] }, SCREEN), /\n\nwaiting for the first sample\n/);
 });
 
 test('bosun status --watch counts the workers that do not fit, and shows those that are not ready', () => {

@@ -161,7 +161,7 @@ const stateOf = (
 });
 
 const resizeOf = ({ from, to }: { from: number; to: number }): Words | undefined =>
-  from === to ? undefined : { kind: 'resize', text: `pool of ${from} is to have ${to} workers` };
+  from === to ? undefined : { kind: 'resize', text: `pool resizes from ${from} to ${to} workers` };
 
 /** Events that are not shown: details of others, and what the status shows anyway. */
 type Hidden =

@@ -1,5 +1,5 @@
 /**
- * `/metrics`: what the primary knows, in Prometheus' text format, by prom-client. No worker is queried: the last snapshot of each is at
+ * `/metrics`: the metrics of this pod in Prometheus' text format, by prom-client. No worker is queried: the last snapshot of each is at
  * most a second old.
  */
 import type { Registry } from 'prom-client';
@@ -41,7 +41,7 @@ export async function metricsText(
     'Open client connections.',
     sum(({ snapshot }) => snapshot?.connections),
   );
-  gauge('bosun_workers_wanted', 'Workers that the pool works towards.', supervisor.wanted);
+  gauge('bosun_workers_wanted', 'Wanted number of workers.', supervisor.wanted);
   const workers = new Gauge({ name: 'bosun_workers', help: 'Workers by state.', labelNames: ['state'], registers: [own] });
   for (const state of WORKER_STATES) workers.set({ state }, handles.filter(handle => handle.state === state).length);
   const exits = new Counter({
@@ -74,7 +74,7 @@ export async function metricsText(
   counter('bosun_session_store_errors_total', 'Requests that the session store failed.', counters.sessionStoreErrors);
   const dispatched = new Counter({
     name: 'bosun_dispatched_connections_total',
-    help: 'Connections that a worker was given.',
+    help: 'Connections given to each worker.',
     labelNames: ['worker'],
     registers: [own],
   });
@@ -98,7 +98,7 @@ export async function metricsText(
   for (const [direction, count] of Object.entries(pod.resizes)) resized.inc({ direction }, count);
   addBroadcasts(Counter, own, pod);
   if (pod.throttledSeconds !== null)
-    counter('bosun_cpu_throttled_seconds_total', 'Time that the CPU quota withheld CPUs.', pod.throttledSeconds);
+    counter('bosun_cpu_throttled_seconds_total', 'Time for which the CPU quota withheld CPUs.', pod.throttledSeconds);
   if (sizing.cpus.quota !== null) gauge('bosun_cpu_limit_cores', 'CPU quota of the container.', sizing.cpus.quota);
   if (sizing.memory.limitBytes !== null)
     gauge('bosun_memory_limit_bytes', 'Memory limit of the container.', sizing.memory.limitBytes);
@@ -140,7 +140,7 @@ function addBroadcasts(Counter: typeof import('prom-client').Counter, own: Regis
       values: { out: broadcasts.sent, in: broadcasts.received },
     },
     bosun_broadcasts_lost_total: {
-      help: 'Events that Redis did not take (unsent), that never came from another pod (missed), and copies that a worker did not read (unread).',
+      help: 'Events that could not be sent to Redis (unsent), that never arrived from another pod (missed), and copies that a worker did not read (unread).',
       labelNames: ['reason'],
       values: { unsent: broadcasts.unsent, missed: broadcasts.missed, unread: broadcasts.droppedCopies },
     },

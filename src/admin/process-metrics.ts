@@ -28,7 +28,7 @@ export function addProcessMetrics(
   const gauge = (name: string, help: string) => new Gauge({ name, help, labelNames: ['worker'], registers });
   const counter = (name: string, help: string) => new Counter({ name, help, labelNames: ['worker'], registers });
 
-  const age = gauge('bosun_worker_snapshot_age_seconds', 'Age of what the worker last said about itself; above 2 it is late.');
+  const age = gauge('bosun_worker_snapshot_age_seconds', 'Age of the last report of the worker; above 2 it does not report.');
   const lag = gauge('nodejs_eventloop_lag_seconds', 'Mean event loop delay over the last second.');
   const utilization = gauge('nodejs_eventloop_utilization', 'Share of the last second that the event loop was busy, 0 to 1.');
   const resident = gauge('process_resident_memory_bytes', 'Resident memory size in bytes.');
@@ -70,7 +70,7 @@ export function addProcessMetrics(
   const user = counter('process_cpu_user_seconds_total', 'Total user CPU time spent in seconds.');
   const system = counter('process_cpu_system_seconds_total', 'Total system CPU time spent in seconds.');
   const both = counter('process_cpu_seconds_total', 'Total user and system CPU time spent in seconds.');
-  // A worker id whose worker is gone keeps its value.
+  // The value of a worker id remains when its worker has exited.
   for (const [worker, seconds] of [[PRIMARY, ownCpuSeconds()] as const, ...totals.cpuByWorker(handles)]) {
     user.inc({ worker }, seconds.user);
     system.inc({ worker }, seconds.system);
@@ -91,7 +91,7 @@ export interface ProcFacts {
   maxFds: number;
 }
 
-/** Undefined for a process that is gone, and where there is no /proc. */
+/** Undefined for a process that has exited, and where there is no /proc. */
 export function procFacts(pid: number): ProcFacts | undefined {
   const folder = `/proc/${pid}`;
   try {

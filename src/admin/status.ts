@@ -1,5 +1,5 @@
 /**
- * What the admin port says about the pod: `/status`, and the answers of the probes with their reasons. Pure.
+ * What the admin port shows of the pod: `/status`, and the answers of the probes with their reasons. Pure.
  */
 import { type Config, describeRedis, type Policy, usesRedis } from '../config/config.ts';
 import type { Supervisor } from '../pool/supervisor.ts';
@@ -143,7 +143,7 @@ export function readiness(view: ProbeView): Readiness {
   const reason = whyNotReady(view);
   if (reason !== undefined) return { isReady: false, reason };
   const { serving, wanted, isFailing, isBridged } = view.pool;
-  // Out of the endpoints, a client would be refused and lose its request; waiting in the listening socket costs it a second.
+  // Without an endpoint, clients would be refused; in the listening socket they wait for a second.
   if (serving.length === 0 && isBridged) return { isReady: true, reason: 'the only worker is being replaced; clients wait' };
   if (serving.length >= wanted || !isFailing) return { isReady: true };
   return { isReady: true, reason: `${serving.length} of ${wanted} workers serve; ${lastFailure(view.failedStarts)}` };
@@ -161,7 +161,7 @@ function whyNotReady(view: ProbeView): string | undefined {
   return whyNotStarted(view);
 }
 
-/** Why `/startupz` says no. Redis is required to become ready, and not to stay so: without it every pod would leave at once. */
+/** Why `/startupz` returns 503. Redis is required to become ready, not to stay ready: otherwise an outage would remove every pod at once. */
 export function whyNotStarted({ state, pool, config, isJoined }: ProbeView): string | undefined {
   if (state === 'ready') return undefined;
   if (state === 'draining') return 'draining';
@@ -169,6 +169,6 @@ export function whyNotStarted({ state, pool, config, isJoined }: ProbeView): str
   if (!hasStarted) return `starting: ${serving.length} of ${wanted} workers serve`;
   if (!usesRedis(config)) return undefined;
   const waiting = serving.find(({ redis }) => redis?.state !== 'ready');
-  if (waiting === undefined) return isJoined ? undefined : 'waiting for Redis: the other pods are not joined yet';
+  if (waiting === undefined) return isJoined ? undefined : 'waiting for Redis: not connected to the other pods yet';
   return `waiting for Redis: ${waiting.redis?.message ?? `no answer from ${describeRedis(config)} yet`}`;
 }

@@ -58,19 +58,19 @@ function command(group: string, usage: string, summary: string, examples: string
 
 const worker = new Option('--worker <N>', 'only this worker').argParser(workerNumber);
 
-command('Run', 'start [MODULE]', 'serve the app in the foreground; MODULE is as APP_MODULE', ['bosun start ./server.js']).action(
-  async (module: string | undefined) => {
-    if (module !== undefined) {
-      const { workingDirectory } = await import('../config/working-directory.ts');
-      const file = resolve(workingDirectory(), module);
-      if (!existsSync(file))
-        throw new CommandError(`start needs the file of a module, got "${module}": there is no ${file}`, EX_CONFIG);
-      process.env.APP_MODULE = file;
-    }
-    process.argv.splice(2); // workers get a copy, and the app in them may read it
-    await import('../main.ts');
-  },
-);
+command('Run', 'start [MODULE]', 'serve the app in the foreground; MODULE takes precedence over APP_MODULE', [
+  'bosun start ./server.js',
+]).action(async (module: string | undefined) => {
+  if (module !== undefined) {
+    const { workingDirectory } = await import('../config/working-directory.ts');
+    const file = resolve(workingDirectory(), module);
+    if (!existsSync(file))
+      throw new CommandError(`start needs the file of a module, got "${module}": there is no ${file}`, EX_CONFIG);
+    process.env.APP_MODULE = file;
+  }
+  process.argv.splice(2); // workers get a copy, and the app in them may read it
+  await import('../main.ts');
+});
 
 command('Inspect', 'status', 'print the pool and its workers', ['bosun status --watch', 'bosun status --json | jq .workers'])
   .option('--watch', 'refresh every second, with what the dashboard shows')
@@ -132,7 +132,7 @@ command('Change', 'scale <N|auto|max|P%>', 'change the number of workers; exit c
   'bosun scale auto',
   'bosun scale 50%',
 ])
-  .option('--force', 'even if memory does not hold a workable heap for each')
+  .option('--force', 'even without memory for a workable heap in each')
   .action(async (workers: string, { json, force = false, ...options }: Common & { force?: boolean }) => {
     const result = await call(socketOf(options), 'scale', { workers, force });
     print(json ? JSON.stringify(result) : result.reason);

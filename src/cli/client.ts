@@ -84,7 +84,7 @@ function connectionError(error: NodeJS.ErrnoException, socket: string): CommandE
   }
   if (code === 'ENOENT' || code === 'ECONNREFUSED') {
     return new CommandError(
-      `no primary is running at ${socket}; set PORT or CONTROL_SOCKET as it has them, or use --socket`,
+      `no primary is running at ${socket}; set PORT or CONTROL_SOCKET as for the primary, or use --socket`,
       EX_UNAVAILABLE,
     );
   }

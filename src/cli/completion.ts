@@ -55,7 +55,7 @@ export async function complete(
   const option = command?.options.get('worker');
   if (option !== undefined) option.handler = addIds;
   model.parse(words);
-  process.exit(); // a primary that does not answer must not hold up the shell
+  process.exit(); // a primary that does not answer must not block the shell
 }
 
 const UNUSED = 'tab';

@@ -1,8 +1,8 @@
 #!/usr/bin/env node
 /**
  * The `bosun` of package.json, for npx in a clone and in a project that has the kit as a dependency. npx runs it on whatever Node.js
- * the machine has: where that is too old for the kit, it hands over to the Node.js 26 that came with the packages. So it is plain
- * JavaScript for Node.js 20, and the one file that the package does not compile.
+ * the machine has; if that is too old for the kit, it starts the Node.js 26 among the packages. So it is plain JavaScript for
+ * Node.js 20, and the one file that the package does not compile.
  */
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -13,7 +13,7 @@ import { pathToFileURL } from 'node:url';
 
 const NEEDED_NODE = 26;
 const EX_CONFIG = 78;
-/** What the kit acts on (README, Signals). */
+/** The signals that the kit handles (docs/reference/signals.md). */
 const FORWARDED = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGTTIN', 'SIGTTOU', 'SIGUSR2'];
 
 const folder = dirname(createRequire(import.meta.url).resolve('../../package.json'));
@@ -28,7 +28,7 @@ else if (ownNode === undefined)
     `Node.js ${NEEDED_NODE} or newer is needed, got ${process.version}, and there is none among the packages for ` +
       `${process.platform}-${process.arch}: install them without --omit=optional`,
   );
-else secretsEnvironment(ownNode, [command, ...process.argv.slice(2)]);
+else runWith(ownNode, [command, ...process.argv.slice(2)]);
 
 /** The Node.js among the optional dependencies, if this platform has one. */
 function packagedNode() {
@@ -43,11 +43,11 @@ function packagedNode() {
   return undefined;
 }
 
-function secretsEnvironment(node, args) {
-  // Takes this process over (Node.js 22.15 and newer): one process less, and signals and exit codes are the kit's own.
+function runWith(node, args) {
+  // Replaces this process (Node.js 22.15 and newer): one process fewer, and signals and exit codes need no forwarding.
   if (process.execve !== undefined) process.execve(node, [node, ...args], process.env);
   const child = spawn(node, args, { stdio: 'inherit' });
-  // A terminal's Ctrl-C comes twice then, from the terminal too: the kit takes it as one (signals.ts).
+  // The child then gets Ctrl-C twice, from the terminal and from here; it counts them as one (signals.ts).
   for (const signal of FORWARDED) process.on(signal, () => child.kill(signal));
   child.once('exit', (code, signal) => process.exit(code ?? 128 + constants.signals[signal ?? 'SIGKILL']));
 }

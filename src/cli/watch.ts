@@ -1,6 +1,6 @@
 /**
  * `bosun status --watch`: what the dashboard shows, on a terminal. Polls the primary once a second until Ctrl-C, or until the reader
- * of its output has gone; `renderWatch` is pure.
+ * of its output exits; `renderWatch` is pure.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -86,7 +86,7 @@ function sizingLine({ sizing: { reason, memory } }: Status): string {
 /** The last seconds as bars, the last second as figures. */
 function gauges(samples: readonly Sample[], columns: number): string[] {
   const now = samples.at(-1);
-  if (now === undefined) return ['the first second is not over yet', '', ''];
+  if (now === undefined) return ['waiting for the first sample', '', ''];
   const width = Math.max(0, columns - NAME_COLUMNS - FIGURE_COLUMNS);
   const gauge = (name: string, pick: (sample: Sample) => number, full: number | undefined, figures: string) =>
     `${name.padEnd(NAME_COLUMNS)}${bars(samples.slice(-width).map(pick), full).padStart(width)} ${figures}`;

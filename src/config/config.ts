@@ -1,5 +1,5 @@
 /**
- * The only reader of the environment: from the table of variables come the frozen Config, the error report and the README's table.
+ * The only reader of the environment: from the table of variables come the frozen Config, the error report and the table of the documentation.
  * It knows nothing of what the values are used for.
  */
 import { readFileSync } from 'node:fs';
@@ -217,7 +217,7 @@ function readText(path: string): string | NodeJS.ErrnoException {
   }
 }
 
-/** The README's table of environment variables, in Markdown; a test holds the README to it. */
+/** The table of docs/reference/environment.md, in Markdown. */
 export function environmentTable(): string {
   const rows = Object.values<Variable<unknown>>(variables).map(row => {
     const name = row.secret ? `\`${row.name}\` or \`${row.name}_FILE\`` : `\`${row.name}\``;

@@ -15,9 +15,9 @@ export interface Variable<T> {
   /** Parsed like a given value; `undefined` if the variable may be unset. */
   fallback: string | undefined;
   parse: Parser<T>;
-  /** One line for the README's table. */
+  /** One line of the table in the documentation. */
   help: string;
-  /** The default in the README's table, if the fallback alone would not be clear. */
+  /** The default in that table, if the fallback alone would not be clear. */
   shown?: string;
   /** Read if `name` is unset. */
   alias?: string;

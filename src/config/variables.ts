@@ -1,5 +1,5 @@
 /**
- * The table of environment variables: a row each, with its name, parser, default and line in the README.
+ * The table of environment variables: a row each, with its name, parser, default and line in docs/reference/environment.md.
  */
 import { tmpdir } from 'node:os';
 import { extname, join } from 'node:path';
@@ -39,7 +39,7 @@ const DEMO_APP = join(import.meta.dirname, '..', 'demo', `app${extname(import.me
 
 const SHOWN_ANY_ADDRESS = '`0.0.0.0`, or `::` if the system has no IPv4';
 
-/** Every environment variable that the kit reads, in the order of the README. */
+/** Every environment variable that the kit reads, in the order of the documentation. */
 export const variables = {
   workers: variable(
     'NODE_CLUSTER_WORKERS',
@@ -142,10 +142,10 @@ export const variables = {
     'WORKER_MAX_REQUESTS_JITTER',
     '0',
     wholeNumber(0),
-    'up to that many requests more, drawn per worker, so that not all recycle at once',
+    'up to that many more requests, at random per worker, so that not all recycle at once',
   ),
   workerMaxRssMb: variable('WORKER_MAX_RSS_MB', '0', wholeNumber(0), 'recycle above this resident size (MiB), with a drain', {
-    shown: '`0` (by the free memory below the limit)',
+    shown: '`0` (derived from the memory limit)',
   }),
   workerMaxAgeMs: variable('WORKER_MAX_AGE_MS', '0', milliseconds(), 'recycle by age', { shown: '`0` (off)' }),
   restartIntensity: variable(
@@ -179,7 +179,7 @@ export const variables = {
   ),
   maxHeaderBytes: variable('MAX_HEADER_BYTES', '16384', wholeNumber(1024, 1 << 20), 'size limit of request headers'),
   responseTimeHeader: variable('RESPONSE_TIME_HEADER', 'true', flag, '`X-Response-Time: <n>ms` on every response'),
-  trustProxy: variable('TRUST_PROXY', 'false', flag, 'Koa’s `app.proxy`: believe `X-Forwarded-*` of the proxy in front'),
+  trustProxy: variable('TRUST_PROXY', 'false', flag, 'Koa’s `app.proxy`: trust `X-Forwarded-*` of the proxy in front'),
   redisUrl: optional(
     'REDIS_URL',
     redisUrl,
@@ -189,14 +189,14 @@ export const variables = {
   redisUsername: optional(
     'REDIS_USERNAME',
     credential,
-    'user of Redis, where the URL names none; for Sentinel and Cluster the only way',
+    'user of Redis, if the URL has none; Sentinels and a Cluster have no URL',
   ),
   redisPassword: optional('REDIS_PASSWORD', credential, 'password of Redis, if the URL has none', { secret: true }),
   redisTls: variable(
     'REDIS_TLS',
     'false',
     flag,
-    'TLS to Sentinels, their master, and the nodes of a Cluster; with `REDIS_URL`, `rediss://` says it',
+    'TLS to Sentinels, their master, and the nodes of a Cluster; with `REDIS_URL`, use `rediss://`',
   ),
   redisCaFile: optional(
     'REDIS_CA_FILE',
@@ -222,14 +222,14 @@ export const variables = {
     'BROADCAST_DURABLE',
     'false',
     flag,
-    'events go through a Redis Stream: a pod that was cut off gets the last 10,000 of them when it is back; the same for every pod',
+    'events go through a Redis Stream: a pod that was disconnected receives the last 10,000 of them afterwards; must be the same in every pod',
     { fixed: true },
   ),
   broadcastRetained: variable(
     'BROADCAST_RETAINED',
     'configUpdate',
     list,
-    'names of the events whose last value new workers and pods begin with',
+    'names of the events whose last value is sent to new workers and pods',
     { fixed: true },
   ),
   sessionKeys: optional(
@@ -242,7 +242,7 @@ export const variables = {
     'SESSION_COOKIE',
     'koa:sess',
     cookieName,
-    'name of the session cookie, with `__Host-` before it over TLS; in Redis the prefix of all that the kit keeps there',
+    'name of the session cookie, with `__Host-` before it over TLS; also the prefix of the kit’s keys in Redis',
   ),
   sessionMaxBytes: variable(
     'SESSION_MAX_BYTES',
@@ -254,16 +254,16 @@ export const variables = {
     'SESSION_WRITES',
     'last',
     anyOf(['last', 'versioned']),
-    'of requests that write one session at the same time: `last` wins, or with `versioned` each field is kept, and of two that change the same one the later is answered with 409',
+    'concurrent writes of one session: with `last` the last one wins; with `versioned` changes to different fields are all kept, and the later change to the same field is answered with 409',
   ),
   sessionTtlSeconds: variable(
     'SESSION_TTL_SECONDS',
     '2592000',
     wholeNumber(1, 400 * 86400),
-    'a session that is not used for this long is gone',
+    'a session expires after this long without use',
   ),
   diagnosticsDir: variable('DIAGNOSTICS_DIR', tmpdir(), text, 'heap snapshots, CPU profiles', { shown: 'temp dir', fixed: true }),
-  sizingRoot: variable('SIZING_ROOT', '/', text, 'reads `/proc` and `/sys` below another folder: to replay a support case', {
+  sizingRoot: variable('SIZING_ROOT', '/', text, 'reads `/proc` and `/sys` below another folder, to reproduce a support case', {
     fixed: true,
   }),
   logRequests: variable(

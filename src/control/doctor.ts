@@ -127,7 +127,7 @@ function redis({ redis: reports, redisRefusals, config }: Facts): Finding {
     return finding(
       'Redis',
       'warning',
-      `${message}; maxmemory-policy is ${evictionPolicy}: it may evict the session keys, use a volatile one`,
+      `${message}; maxmemory-policy is ${evictionPolicy}: it may evict the session keys; use a volatile policy`,
     );
   }
   return finding('Redis', 'ok', `${message}${evictionPolicy ? `; maxmemory-policy ${evictionPolicy}` : ''}`);

@@ -35,7 +35,7 @@ async function main(): Promise<number> {
     if (stack === undefined) throw new Error('there is no stack to load');
     if (scenario.needsControl && stack.control === undefined) {
       const needed =
-        'one whose control socket is on this machine (set PORT or CONTROL_SOCKET as it has them), or the compose stack';
+        'one whose control socket is on this machine (set PORT or CONTROL_SOCKET as for its primary), or the compose stack';
       throw new ConfigError([`SCENARIO=${settings.scenario} needs ${needed}; got ${stack.description}`]);
     }
     const startedAt = new Date();
@@ -73,7 +73,7 @@ async function main(): Promise<number> {
   }
 }
 
-/** Refuses what cannot work before anything is started. */
+/** Refuses settings that cannot work before anything is started. */
 function checkSettings({ url, scenario: name }: Settings, { needsDemo }: Scenario): void {
   if (name === 'policies' && url !== undefined)
     throw new ConfigError(['SCENARIO=policies starts a local cluster for each policy: it takes no URL']);

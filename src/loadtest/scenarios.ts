@@ -99,7 +99,7 @@ async function crash(context: Context): Promise<Run[]> {
         await pause(KILL_EVERY_MS, signal);
         if (signal.aborted) return;
         if (!context.stack.own && kills === MAX_KILLS)
-          return void notes.push(`stopped after ${MAX_KILLS} kills: the stack is yours`);
+          return void notes.push(`stopped after ${MAX_KILLS} kills: this test did not start the stack`);
         const ready = (await context.stack.status())?.workers.filter(({ state }) => state === 'ready') ?? [];
         const victim = ready[kills % Math.max(1, ready.length)];
         if (victim === undefined) continue;

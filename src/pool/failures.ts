@@ -1,6 +1,6 @@
 /**
  * When missing workers may start, and when the primary gives up. Pure, with the clock passed in (milliseconds, monotonic).
- * The rules for workers that fail, as in CONTRACT:
+ * The rules for workers that fail:
  *
  * - Before any worker has served, an error that a retry cannot fix ends the start at once, and any other after START_TIMEOUT_MS.
  * - Afterwards failed starts only back off, as long as any worker serves.

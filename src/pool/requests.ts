@@ -21,11 +21,11 @@ export class SupersededError extends ScaleError {
 }
 
 const DRAINING = 'the pod is draining';
-const NONE_UP = 'no worker is up; those that start from now on have the new settings';
+const NONE_UP = 'no worker is up; the next ones start with the new settings';
 /** A worker that cannot be replaced is checked again after this time. */
 const REFUSED_FOR_MS = 60_000;
 
-/** A refused restart: every worker went on. */
+/** A refused restart: all workers kept serving. */
 export interface Refusal {
   /** In milliseconds: since the epoch outside the pool, of the monotonic clock inside. */
   at: number;

@@ -144,7 +144,7 @@ export class Resizer {
   #replaceOutdated(supervisor: Supervisor): void {
     const { heapPerWorkerMb } = this.sizing.memory;
     this.resizes.heap++;
-    // Fails only if new workers do not start, which is logged; the old ones go on with the old heap.
+    // Fails only if new workers do not start, which is logged; the old ones keep their heap.
     supervisor.replaceOutdated(heapPerWorkerMb);
   }
 
@@ -164,7 +164,7 @@ interface Context {
 
 /**
  * A rolling restart: the settings are read again, refused or taken, and then every worker is replaced. One at a time; a request while one
- * runs makes another one follow, once for all such requests.
+ * runs starts another one after it, one for all such requests.
  */
 export class RollingRestart {
   readonly #settings: Settings;
@@ -183,15 +183,16 @@ export class RollingRestart {
 
   /**
    * Resolves when all workers are of the new generation.
-   * @throws ConfigError before any worker is touched; ReplacementError where the roll ends early and the old ones go on, or requests were lost
+   * @throws ConfigError before any worker is replaced; ReplacementError if the restart ends early and the old workers keep serving, or if
+   * requests were lost
    */
   async request(onStep: OnStep): Promise<void> {
     if (this.#running === undefined) {
-      // In a turn of its own: a reload that is refused at once ends before it would be noted as running, and then for ever.
+      // Starts in a later turn: otherwise a reload that is refused at once would be noted as running after it has ended.
       this.#running = Promise.resolve().then(() => this.#run(onStep));
       return this.#running;
     }
-    onStep('a rolling restart is under way: this one follows it');
+    onStep('a rolling restart is running: this one starts after it');
     this.#following ??= this.#running.catch(() => undefined).then(() => this.#run(onStep));
     return this.#following;
   }
@@ -202,7 +203,7 @@ export class RollingRestart {
       const takeBack = settings.reload();
       resizer.reload(settings, supervisor);
       await supervisor.restartAll(onStep).catch(error => {
-        // The old workers go on, and their later replacements must be able to start too.
+        // The old workers keep serving, and their later replacements must be able to start too.
         if (supervisor.serving.length > 0) {
           takeBack();
           resizer.reload(settings, supervisor);

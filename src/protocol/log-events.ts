@@ -1,6 +1,6 @@
 /**
- * Every event that the kit logs: its level, what it means, its fields. The log calls are typed by it (`EventLog`), and docs/log-events.md
- * is made of it. Each line also has `level`, `time` and `pid`, and `worker` where a worker writes it.
+ * Every event that the kit logs: its level, what it means, its fields. The log calls are typed by it (`EventLog`), and
+ * docs/reference/log-events.md is generated from it. Each line also has `level`, `time` and `pid`, and `worker` where a worker writes it.
  */
 import type { Policy } from '../config/config.ts';
 import type { DrainReport } from './api.ts';
@@ -117,7 +117,7 @@ export const LOG_EVENTS = {
   'pool.scale': info('The size of the pool changes.', { from: count('old size'), to: count('new size') }),
   'pool.scale-failed': failure('A new worker did not start; the pool returns to its old size.', {
     from: count('the size that failed'),
-    to: count('the size again'),
+    to: count('the previous size'),
     error,
   }),
   'pool.scale-refused': warn('More workers do not fit into memory.', { workers: count('the size that was refused'), warning }),
@@ -126,9 +126,9 @@ export const LOG_EVENTS = {
     failures: count('failures in a row'),
   }),
   'pool.restart': info('A rolling restart begins.', { generation, workers: count('how many workers are replaced') }),
-  'pool.restarted': info('A rolling restart has ended well.', { generation }),
+  'pool.restarted': info('A rolling restart has succeeded.', { generation }),
   'pool.restart-failed': failure('A rolling restart has failed.', { generation, error }),
-  'pool.restart-refused': failure('A restart was refused; every worker goes on.', { why: text('the reason') }),
+  'pool.restart-refused': failure('A restart was refused; all workers keep serving.', { why: text('the reason') }),
   'recycling.pointless': warn('Replacing workers for their memory frees none.', { why: text('the numbers') }),
 
   // Workers, as the primary sees them
@@ -140,9 +140,9 @@ export const LOG_EVENTS = {
     reason,
     failure: optional(text('what happened')),
     fingerprint: optional(text('of the message of its error, as on the admin port')),
-    drain: optional(field<DrainReport>('object')('requests finished and cut, connections handed over, times in ms')),
+    drain: optional(field<DrainReport>('object')('requests finished and cut, connections closed gracefully, times in ms')),
   }),
-  'worker.hung': failure('A worker has not reported for WORKER_HEARTBEAT_TIMEOUT_MS, and is replaced.', {
+  'worker.hung': failure('A worker has not reported for WORKER_HEARTBEAT_TIMEOUT_MS and is replaced.', {
     worker,
     workerPid,
     stack: field<readonly string[] | string>('list or string')('what it was doing, a line per frame; or `unavailable`'),
@@ -157,7 +157,7 @@ export const LOG_EVENTS = {
     workerPid,
     reason,
   }),
-  'worker.replace-failed': failure('A worker could not be replaced, and goes on.', { worker, reason, error }),
+  'worker.replace-failed': failure('A worker could not be replaced; it keeps serving.', { worker, reason, error }),
   'worker.diagnosed': info('A heap snapshot or CPU profile is complete.', {
     worker,
     kind: field<'heap-snapshot' | 'cpu-profile'>('string')('`heap-snapshot` or `cpu-profile`'),
@@ -220,7 +220,7 @@ export const LOG_EVENTS = {
   'worker.leaves': failure('The app ends its process: the worker drains and exits.', { call: text('what the app called') }),
   'worker.close-handler-failed': failure('A handler of `kit.onClose` failed.', { err }),
   'app.listens': warn('The app listens on another port than PORT.', { port: count('that port'), warning }),
-  'app.sends-message': info('The app sends messages with process.send.', { note: text('what becomes of them') }),
+  'app.sends-message': info('The app sends messages with process.send.', { note: text('what to use instead') }),
   'app.listener-failed': failure('A listener of the app on a process event failed.', { name: text('of the process event'), err }),
   'session.store-failed': debug('The session store failed a request.', { err }),
   'upgrade.handler-failed': failure('The listener of `kit.onUpgrade` failed.', { err }),

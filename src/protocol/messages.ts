@@ -25,7 +25,7 @@ export type ToWorker =
   /** Accept no more, or again; open connections go on. */
   | { type: 'cordon' }
   | { type: 'uncordon' }
-  /** Examine yourself and put the result where `to` says; answered by `diagnosed` with the same id. */
+  /** Take a heap snapshot or CPU profile, and write it to `to`; answered by `diagnosed` with the same id. */
   | { type: 'diagnose'; id: number; diagnosis: Diagnosis; to: DiagnosisTarget }
   | ({ type: 'broadcast' } & Broadcast);
 
@@ -102,7 +102,7 @@ export interface DrainTimes {
   timeoutMs: number;
   /** A connection may go when nothing came on it for this long: a request that was already in flight is served. */
   quietMs: number;
-  /** Whether to end clients that take nothing of their whole answer for 5 s: at a shutdown they would hold up the exit. */
+  /** Whether to end clients that take nothing of their whole answer for 5 s: at a shutdown they would delay the exit. */
   endStalled: boolean;
 }
 

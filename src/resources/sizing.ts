@@ -49,7 +49,7 @@ export function size(limits: Limits, requested: WorkerCount, machine: Machine, c
       `${count(workers)}: ${words} (${cpus.source})`,
       ...(workers < wanted && bound
         ? [
-            `lowered from ${wanted} for memory: ${mib(bound.value)} MiB (${bound.file}) hold no more heaps of ${WORKABLE_HEAP_MIB} MiB`,
+            `lowered from ${wanted} for memory: ${mib(bound.value)} MiB (${bound.file}) has room for no more heaps of ${WORKABLE_HEAP_MIB} MiB`,
           ]
         : []),
       ...(choice.sizeMb !== undefined || choice.percent !== undefined ? ['heap as set in NODE_OPTIONS'] : []),
@@ -58,11 +58,11 @@ export function size(limits: Limits, requested: WorkerCount, machine: Machine, c
     memory: { limitBytes: limits.memory?.value ?? null, source: limits.memory?.file ?? null, heapPerWorkerMb },
     warnings: [
       ...(requested.kind === 'count' && workers > cpus.effective
-        ? [`${count(workers)} on ${cores(cpus.effective)}: they will wait for each other`]
+        ? [`${count(workers)} on ${cores(cpus.effective)}: they compete for CPU time`]
         : []),
       ...(heapPerWorkerMb !== null && heapPerWorkerMb < WORKABLE_HEAP_MIB
         ? [
-            `a heap of ${heapPerWorkerMb} MiB per worker is less than a workable ${WORKABLE_HEAP_MIB} MiB: raise the memory limit or lower NODE_CLUSTER_WORKERS`,
+            `a heap of ${heapPerWorkerMb} MiB per worker is below the workable ${WORKABLE_HEAP_MIB} MiB: raise the memory limit or lower NODE_CLUSTER_WORKERS`,
           ]
         : []),
     ],

@@ -23,12 +23,12 @@ const DEVELOPMENT = { NODE_ENV: 'development' };
 for (const [requested, workers, reason, warnings] of [
   ['auto', 1, /^1 worker: 2 CPUs, .*; lowered from 2 for memory: 256 MiB \(\/sys\/fs\/cgroup\//, []],
   ['100%', 1, /^1 worker: 100% of 2 CPUs, .*; lowered from 2 for memory: 256 MiB \(\/sys\/fs\/cgroup\//, []],
-  ['max', 2, /^2 workers: 2 CPUs, rounded up/, [/^a heap of \d+ MiB per worker is less than a workable 64 MiB/]],
+  ['max', 2, /^2 workers: 2 CPUs, rounded up/, [/^a heap of \d+ MiB per worker is below the workable 64 MiB/]],
   [
     '4',
     4,
     /^4 workers: as set; 2 CPUs/,
-    [/^4 workers on 2 CPUs: they will wait for each other$/, /^a heap of \d+ MiB per worker is less than a workable 64 MiB/],
+    [/^4 workers on 2 CPUs: they compete for CPU time$/, /^a heap of \d+ MiB per worker is below the workable 64 MiB/],
   ],
 ] as const) {
   test(

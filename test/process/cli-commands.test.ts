@@ -27,7 +27,7 @@ describe('bosun scale, policy, broadcast, doctor and sizing', { concurrency: CON
     ] as const) {
       const { code, stdout, stderr } = await bosun('scale', requested);
       const warning =
-        count > 2.2 && requested !== 'max' ? `bosun: warning: ${count} workers on ${from}: they will wait for each other\n` : '';
+        count > 2.2 && requested !== 'max' ? `bosun: warning: ${count} workers on ${from}: they compete for CPU time\n` : '';
       assert.deepEqual([code, stdout, stderr], [0, `${reason}\n`, warning]);
       await kit.statusWhere(({ workers }) => workers.length === count && workers.every(({ state }) => state === 'ready'));
     }

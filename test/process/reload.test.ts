@@ -58,7 +58,7 @@ describe('a rolling restart reads the settings again', { concurrency: CONCURRENC
     dotenv();
     const { code, stdout } = await bosun('restart');
     assert.equal(code, 0);
-    assert.match(stdout, /^starting worker \d/, 'none is under way, and none is said to be');
+    assert.match(stdout, /^starting worker \d/, 'no other restart is running, and none is reported');
     assert.equal(await greeting(), 'undefined');
     rmSync(join(folder, '.env'));
     const { code: withoutPort, stderr } = await bosun('restart');

@@ -102,7 +102,9 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
     const first = start('restart');
     await first.printed(/^starting worker 2 to replace worker 1$/m);
     const [second, third] = [start('restart'), start('restart')];
-    await Promise.all([second, third].map(command => command.printed(/^a rolling restart is under way: this one follows it$/m)));
+    await Promise.all(
+      [second, third].map(command => command.printed(/^a rolling restart is running: this one starts after it$/m)),
+    );
     assert.equal((await kit.status()).generation, 2, 'the first one is not over');
     await held.release();
     assert.equal((await first.ended).stdout.trimEnd().split('\n').at(-1), 'done: generation 2 serves');
