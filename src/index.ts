@@ -27,25 +27,28 @@ export interface Kit {
   /** pino logger whose lines carry this worker's `pid` and `worker`. Fields such as `password`, `token` and `cookie` are redacted. */
   readonly log: Log;
 
-  /** 1 or more. Unique among the running workers of this pod; a later worker gets the number of one that has exited. */
+  /** From 1. Unique among the running workers of this pod; a later worker gets the number of one that has exited. */
   readonly workerId: number;
 
   /**
-   * koa-session middleware, configured; mount it on the routes that need `ctx.session` (see {@link SessionContext}), also more than once.
-   * Sessions are stored in Redis where it is configured, otherwise in a signed cookie. The cookie is signed with the kit's keys: `app.keys`
-   * and `ctx.cookies` are not involved. While Redis is unreachable it responds with 503 and `Retry-After` and does not call the route.
+   * Configured koa-session middleware; mount it on the routes that need `ctx.session` (see {@link SessionContext}). It may be mounted more
+   * than once. Sessions are stored in Redis if that is configured, otherwise in a signed cookie. The cookie is signed with the kit's keys;
+   * `app.keys` and `ctx.cookies` are not used. While Redis is unreachable the middleware responds with 503 and `Retry-After`, and does not
+   * call the route.
    */
   readonly session: Koa.Middleware;
 
   /**
-   * The worker's ioredis client; undefined where no Redis is configured. When the app's function is called, it is connected, or Redis has not
-   * answered for 2 s. Commands fail at once while Redis is unreachable. The kit closes it after the close handlers and listeners of the app.
+   * The worker's ioredis client; undefined if no Redis is configured. When the app's function is called, the client is connected, or Redis
+   * has not answered for 2 s. Commands fail at once while Redis is unreachable. The kit closes the client after the app's close handlers and
+   * signal listeners.
    */
   readonly redis: Redis | Cluster | undefined;
 
   /**
    * Sends an event to every worker of every pod, this one included: once each, in the order in which this worker sends. Without Redis only
-   * this pod's workers get it; also while Redis is unreachable, and other pods do not get it later.
+   * this pod's workers receive it. While Redis is unreachable other pods do not receive it, unless the event is durable (`BROADCAST_DURABLE`)
+   * or retained (`BROADCAST_RETAINED`): then they receive it later.
    * @param event its name, 1 to 256 characters; names that begin with `bosun:` are reserved
    * @param data anything that JSON can hold, at most 256 KiB as JSON; default `null`
    * @throws TypeError if the name is invalid or `data` is not JSON; RangeError if it is too large
@@ -53,39 +56,39 @@ export interface Kit {
   broadcast(event: string, data?: unknown): void;
 
   /**
-   * Calls `handler` with the data of every later event of that name, a copy of its own for each handler. For a retained event
-   * (`BROADCAST_RETAINED`) it is first called with the last data, also if that was sent before this worker started. An error of the handler
-   * (thrown or rejected) is logged as `broadcast.handler-failed` and affects nothing else.
+   * Calls `handler` with the data of every later event of that name; each handler gets its own copy. For a retained event
+   * (`BROADCAST_RETAINED`) it is first called with the last data, even if that was sent before this worker started. If the handler throws or
+   * rejects, the error is logged as `broadcast.handler-failed` and affects nothing else.
    */
   on(event: string, handler: (data: unknown) => unknown): void;
 
   /**
-   * prom-client registry for the app's own metrics. The admin port's `/metrics` shows them summed over the workers, at most 1,000 metrics with
-   * 20,000 values. Collectors have 500 ms; the last values are shown while they fail or take longer.
+   * prom-client registry for the app's own metrics. `/metrics` on the admin port shows them summed over the workers, at most 1,000 metrics
+   * with 20,000 values per worker. Collectors have 500 ms; while they fail or take longer, the last values are shown.
    */
   readonly metrics: Registry;
 
-  /** Aborts when this worker starts to drain. End server-sent events, long polls and WebSockets then: the deadline aborts those left. */
+  /** Aborts when this worker starts to drain. End server-sent events, long polls and WebSockets then; the drain deadline aborts the rest. */
   readonly draining: AbortSignal;
 
   /**
-   * Handles WebSocket upgrades, as with `ws` and `noServer: true`. Call it before the app's function returns; a second call replaces the
-   * listener. Without it, and for other protocols (`Upgrade: h2c`), such a request is answered over HTTP/1.1. A WebSocket counts as an
-   * open request until it closes: close it on {@link draining}. An error of the listener (thrown or rejected) is logged as
-   * `upgrade.handler-failed`, and closes the socket.
+   * Sets the listener for WebSocket upgrades, as with `ws` and `noServer: true`. Call it before the app's function returns; a second call
+   * replaces the listener. Without a listener, and for other protocols (`Upgrade: h2c`), the request is answered over HTTP/1.1. A WebSocket
+   * counts as an open request until it closes: close it on {@link draining}. If the listener throws or rejects, the error is logged as
+   * `upgrade.handler-failed` and the socket is closed.
    */
   onUpgrade(listener: (request: IncomingMessage, socket: Socket, head: Buffer) => unknown): void;
 
   /**
-   * Calls `close` when the worker has answered its last request or its deadline has passed, before Redis closes. All handlers are called at
-   * once, and have 1 s together; an error (thrown or rejected) is logged as `worker.close-handler-failed`.
+   * Calls `close` when the worker has answered its last request or its drain deadline has passed, before Redis closes. All handlers run
+   * concurrently and have 1 s together. If one throws or rejects, the error is logged as `worker.close-handler-failed`.
    */
   onClose(close: () => unknown): void;
 }
 
 /** The part of the context that `kit.session` adds. */
 export interface SessionContext {
-  /** Null if it was ended. Assign `null` to end it: with Redis for good, without it in this browser only, since a copied cookie stays valid. */
+  /** Null once it was ended. Assign `null` to end it: permanently with Redis; without Redis a copy of the cookie stays valid. */
   session: Session | null;
 }
 
@@ -95,7 +98,7 @@ export interface Session {
   readonly isNew: boolean;
 
   /**
-   * Gives the session a new id and deletes the old one. Call it when a user logs in: an id that an attacker has planted becomes worthless.
+   * Gives the session a new id and deletes the old one. Call it when a user logs in, against session fixation.
    */
   regenerate(): Promise<void>;
 

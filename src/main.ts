@@ -1,6 +1,6 @@
 /**
- * The entry of the primary and of each worker. Order matters: signal handlers first, then the compile cache, then the first worker's fork,
- * and only then the rest of the primary.
+ * The entry point of the primary and of each worker. The order matters: signal handlers, compile cache, fork of the first worker, and only
+ * then the rest of the primary.
  */
 import cluster from 'node:cluster';
 import { enableCompileCache } from 'node:module';
@@ -10,8 +10,8 @@ import { SignalQueue } from './primary/signals.ts';
 // PID 1 ignores SIGTERM until it has a handler.
 const signals = cluster.isPrimary ? new SignalQueue() : undefined;
 
-// Stripping types costs 45 ms in each process. The compiled code is cached beside the packages, because in the temp dir other users could
-// plant code. NODE_COMPILE_CACHE takes precedence.
+// Stripping types costs 45 ms in each process. The compiled code is cached beside the packages: in the temp dir other users could plant
+// code. NODE_COMPILE_CACHE takes precedence.
 const compileCache = join(import.meta.dirname, '..', 'node_modules', '.cache', 'koa-bosun');
 enableCompileCache(compileCache);
 
@@ -34,7 +34,7 @@ try {
   if (!(error instanceof ConfigError || error instanceof PortError)) throw error;
   const { writeTerminationMessage } = await import('./primary/shutdown.ts');
   writeTerminationMessage(error.message);
-  // An unusable port has been logged already.
+  // A PortError has been logged already.
   if (error instanceof ConfigError) process.stderr.write(`${error.message}\n`);
   process.exitCode = error instanceof ConfigError ? 78 : 1;
 }

@@ -41,7 +41,7 @@ export class Totals {
   /** Malformed messages of workers, which were dropped. */
   malformedMessages = 0;
   readonly failedStarts: Status['failedStarts'] = { count: 0, last: null };
-  /** Counters and histograms of the apps in workers that are gone; a gauge dies with its worker. */
+  /** Counters and histograms of the apps in workers that have exited; gauges are dropped. */
   appMetrics: Promise<AppMetric[]> = Promise.resolve([]);
   /** CPU time of those that exited, by the id that they had: a successor goes on counting where they ended. */
   readonly #cpu = new Map<number, CpuSeconds>();
@@ -108,7 +108,7 @@ export class Totals {
       this.appMetrics = this.appMetrics.then(sum => addAppMetrics(sum, snapshot.appMetrics));
     }
     if (drain !== undefined) this.#drained(drain, worker, reason);
-    // They died with it. If it could not report them, its last report is at most a second old.
+    // They were lost with it. If it could not report them, its last report is at most a second old.
     else this.drains.cutRequests += lost?.open ?? snapshot?.inFlight ?? 0;
   }
 
@@ -192,7 +192,7 @@ async function addAppMetrics(sum: AppMetric[], gone: AppMetric[]): Promise<AppMe
   }
 }
 
-/** What of a metric outlives its worker: what it has counted. Gauges go with it, and so do the quantiles of a summary, which have no name of their own. */
+/** The values of a metric that outlive its worker: counts. Gauges are dropped, and so are the quantiles of a summary, which have no own name. */
 function lastingOf(metric: AppMetric): AppMetric[] {
   const type = String(metric.type);
   if (type === 'counter' || type === 'histogram') return [metric];

@@ -10,17 +10,17 @@ import { averageWith, betterOff, excessConnections, faded, lastTurn, RULES, turn
 import type { Entry, GateState, Scoreboard, View } from './scoreboard.ts';
 
 const MIN_CHECK_MS = 10;
-/** While nothing changes on the scoreboard but answers to wake-ups. */
+/** While only answers to wake-ups change the scoreboard. */
 const MAX_CHECK_MS = 100;
-/** An idle worker answers within a millisecond if a CPU is free, and later if workers wait for one. */
+/** An idle worker answers within a millisecond if a CPU is free, and later if it has to wait for one. */
 const ANSWER_MS = 10;
 /** Workers woken per check. One answer is enough. */
 const MAX_WOKEN = 4;
-/** A changed response time is worth a report (2 µs) this often. */
+/** A changed response time is reported at most this often; a report takes 2 µs. */
 const REPORT_EVERY_MS = 10;
 /** A woken worker that has not reported since may be busy: it is not woken again this soon. */
 const WAKE_EVERY_MS = 1;
-/** A worker whose connections became fewer looks this often for workers that should leave the next one to it. */
+/** A worker that has lost connections wakes more loaded workers at most this often. */
 const WAKE_MORE_LOADED_EVERY_MS = 5;
 
 export class AcceptGate {
@@ -47,7 +47,7 @@ export class AcceptGate {
     const nothing = { sequence: 0, connections: 0, responseMs: 0, averagedAt: 0, takenAt: 0, turns: 0 };
     this.#own = { id, pid: process.pid, state: 'stopped', ...nothing };
     process.on(WAKE_UP_SIGNAL, () => {
-      this.#report(); // a sign of life, even if nothing else follows
+      this.#report(); // shows that this worker runs, even if nothing else follows
       this.#decide();
     });
   }
@@ -136,7 +136,7 @@ export class AcceptGate {
     } else if (better.some(({ state }) => state === 'open')) {
       this.#close(view);
     } else {
-      // The best one has a closed gate and does not know yet. Until it does, this one goes on unless the difference is large.
+      // The best one has a closed gate and has not seen the change yet. Until then this one accepts, unless the difference is large.
       this.#wake(best);
       if (this.#betterOff(view, 2).length > 0) this.#close(view);
       else if (RULES[view.policy].whileWaking === 'queued') this.#closeOnceQueueIsEmpty();
@@ -178,7 +178,7 @@ export class AcceptGate {
     this.#listeners?.release();
   }
 
-  /** Without this, workers with an open gate read the scoreboard only when something happens to them. */
+  /** Without this, a worker with an open gate would read the scoreboard only when its own load changes. */
   #wakeMoreLoaded(): void {
     const now = this.#now();
     if (this.#own.state !== 'open' || now - this.#wokeMoreLoadedAt < WAKE_MORE_LOADED_EVERY_MS) return;
@@ -206,7 +206,7 @@ export class AcceptGate {
     this.#timer = setTimeout(() => this.#check(), ms).unref();
   }
 
-  /** While the gate is closed: do the better workers still live? */
+  /** While the gate is closed: checks that the better workers still run. */
   #check(): void {
     const view = this.#scoreboard.read();
     this.#decide(view);
@@ -233,7 +233,7 @@ export class AcceptGate {
 const MIN_SUSPECTED_MS = 50;
 const MAX_SUSPECTED_MS = 2000;
 
-/** Workers that look better off and have not answered their wake-up: suspected for a while, twice as long each time, or until they report. */
+/** Workers that look better off and have not answered their wake-up. Each is suspected until it reports, or for a time that doubles each time. */
 export class Suspects {
   readonly #suspected = new Map<number, { sequence: number; forMs: number; until: number }>();
   /** By worker id: the number of its last report, at the last check. */

@@ -1,7 +1,7 @@
 /**
  * The scoreboard, on which workers publish their load to each other: an unlinked file in memory that they inherit as a descriptor. Each worker
  * id has a row, written only by that worker and cleared by the primary once it has exited; row 0 is the primary's and names the policy. A report
- * is one pwrite, a look at all rows one pread. A torn read costs one odd decision and no connection.
+ * is one pwrite, a read of all rows one pread. A torn read costs one odd decision and no connection.
  */
 import { closeSync, existsSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';

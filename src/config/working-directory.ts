@@ -1,5 +1,5 @@
 /**
- * Where the app is deployed, by the operator's path. The kernel knows only the directory that a link named when this process started. A deployment
+ * Where the app is deployed, by the operator's path. The kernel keeps only the directory that a link pointed to when this process started. A deployment
  * that switches the link (`current -> releases/2`) is visible only through the path; as in unicorn, that is $PWD.
  */
 import { readFileSync, realpathSync, type Stats, statSync } from 'node:fs';

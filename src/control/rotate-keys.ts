@@ -10,7 +10,7 @@ import { type EventBus, OPERATOR } from '../state/event-bus.ts';
 import { addSessionKey, promoteSessionKey } from '../state/session-keys.ts';
 import { ControlError, type OnStep } from './socket.ts';
 
-/** Pods that ended without a goodbye are forgotten within this time (peers.ts). */
+/** Pods that ended without a last heartbeat are forgotten within this time (peers.ts). */
 const DEADLINE_MS = 40_000;
 /** A pod confirms with its next heartbeat, at most a second later; one that was disconnected has missed the event. */
 const RESEND_EVERY_MS = 2500;

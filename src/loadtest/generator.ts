@@ -142,7 +142,7 @@ const PAUSE_MS = 5;
 
 /**
  * Users with cookies: each logs in under a name of its own and counts its visits. The app must count the same, whichever worker answers,
- * and must never know the user under another name. `rate` is visits per second of all users, 0: as fast as the pauses allow.
+ * and must never show another user's name. `rate` is visits per second of all users, 0: as fast as the pauses allow.
  */
 export function users(origin: string, count: number, rate: number, sink: Sink): Load {
   const run = Math.random().toString(36).slice(2, 8);

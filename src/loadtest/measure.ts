@@ -114,7 +114,7 @@ const MARKS = {
   keys: undefined,
 } satisfies Record<ShownEvent['kind'], Mark['kind'] | undefined>;
 
-/** Watches the stack while a load runs: what becomes of its workers, how much each answers, and how much CPU it uses. */
+/** Watches the stack while a load runs: the state of its workers, how many requests each answers, and how much CPU it uses. */
 export class Observer {
   readonly #stack: Stack;
   readonly #recorder: Recorder;

@@ -1,6 +1,6 @@
 /**
  * What a load test measures: the recorder, which collects responses and failures in one histogram over all and one per slice of time, and
- * the result, plain data as it is in result.json. The renderers know nothing else.
+ * the result, plain data as it is in result.json. The renderers use nothing else.
  */
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks';
 

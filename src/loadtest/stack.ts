@@ -36,7 +36,7 @@ export interface Stack {
   origin: string;
   /** For people. */
   description: string;
-  /** Started here: may be treated roughly. */
+  /** Started here: its workers may be killed without limit. */
   own: boolean;
   /** Undefined if nothing answers: a plain URL, or a stack that has exited. */
   status(): Promise<Status | undefined>;

@@ -46,7 +46,7 @@ export function createWorkerLog(level: string, worker: number): () => Log {
   let dropped = 0;
   let isOpen = false;
   const log = createLog(level, { pid: process.pid, worker }, line => {
-    if (!isOpen) process.stdout.on('error', () => undefined); // the primary is gone, and this worker is about to exit too
+    if (!isOpen) process.stdout.on('error', () => undefined); // the primary has exited, and so will this worker
     isOpen = true;
     if (process.stdout.writableLength < MAX_BUFFERED_BYTES) process.stdout.write(line);
     else if (dropped++ === 0) process.stdout.once('drain', logDropped);

@@ -185,7 +185,7 @@ function writeTo(fd: number): Write {
 
 function toPipe(fd: number): Write {
   const socket = new Socket({ fd, readable: false, writable: true });
-  socket.on('error', () => undefined); // the reader is gone; each write reports it too
+  socket.on('error', () => undefined); // the reader has exited; each write reports it too
   return (bytes, done) => void socket.write(bytes, done);
 }
 

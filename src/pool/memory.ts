@@ -36,7 +36,7 @@ export interface Fresh {
   readyBytes: number;
   /** The most that any worker used after a while; until one has served that long, when it became ready. */
   settledBytes: number;
-  /** At least that, what half of them take now, and as long as none has served so long, the most: for who must not take too much. */
+  /** A cautious estimate: the highest of `settledBytes` and the median of the current sizes; until one has settled, the largest size. */
   expectedBytes: number;
   isSettled: boolean;
 }
@@ -45,7 +45,7 @@ export class Footprints<Worker extends object> {
   readonly #tracked = new Map<Worker, Tracked>();
   #lastKnown: Fresh | undefined;
 
-  /** A reading of a worker that is ready, and answers requests since `busySince`: an idle one has not loaded all that it will. */
+  /** Records a reading of a worker that is ready, and answers requests since `busySince`: an idle worker has not loaded everything yet. */
   note(worker: Worker, { privateBytes, sharedBytes }: ProcessMemory, busySince: number | undefined, now: number): void {
     const resident = privateBytes + sharedBytes;
     const before = this.#tracked.get(worker);
@@ -74,7 +74,7 @@ export class Footprints<Worker extends object> {
   /** What matters for the replacement of this worker. */
   replacementOf(worker: Worker, reason: ExitReason): Pick<Replacement, 'fresh' | 'oldBytes' | 'isHung'> {
     const { fresh } = this;
-    // The current size of leaking workers says nothing about a new one.
+    // The current size of leaking workers does not predict that of a new one.
     const expected = reason === 'recycled-rss' ? fresh?.settledBytes : fresh?.expectedBytes;
     return {
       fresh: fresh && { readyBytes: fresh.readyBytes, expectedBytes: expected ?? fresh.expectedBytes },

@@ -10,13 +10,12 @@ import type { Requests } from './requests.ts';
 import { isActive, type WorkerRecord } from './worker-state.ts';
 import type { Workers } from './workers.ts';
 
-/** A new worker that serves this long without dying is good enough to replace an old one. */
+/** An old worker drains once the new one has served this long. */
 const PROVE_MS = 1000;
-/** A hung worker serves no requests: there is less to lose. */
+/** Shorter for a hung worker, which serves no requests. */
 const PROVE_AGAINST_HUNG_MS = 300;
 /**
- * The new worker runs cold code on the connections that it has taken over. Where the next one started at once, it would
- * compete for the CPUs meanwhile. What the rest gains has not been measured on a quiet machine; a roll has 0.60 of the throughput
+ * The pause after a step, in which the new worker warms up. If the next one started at once, both would compete for the CPUs. The gain has not been measured on a quiet machine; a rolling restart has 0.60 of the throughput
  * on 2 cores with it (make bench-rolling).
  */
 const WARM_UP_MS = 2000;
@@ -157,7 +156,7 @@ export class Replacements {
     }
   }
 
-  /** One batch after the other, but for hung workers: their clients wait while another one drains, for 25 seconds perhaps. */
+  /** One batch after the other, except for hung workers: their clients would wait while another worker drains, for up to 25 s. */
   get #current(): Batch[] {
     const [first, ...others] = this.#batches.filter(({ reason }) => reason !== 'hung');
     return this.#batches.filter(batch => batch === first || !others.includes(batch));

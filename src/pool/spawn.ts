@@ -1,5 +1,5 @@
 /**
- * Where a worker is born: what its process is started with, and the fork. The system ends it with its primary if it can; otherwise the next
+ * The start of a worker: what its process is started with, and the fork. The system ends it with its primary if it can; otherwise the next
  * start finds here the workers of a dead primary that cannot notice its end, because they hang or are stopped, and so hold the port.
  */
 import cluster, { type Worker } from 'node:cluster';

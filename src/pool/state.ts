@@ -1,6 +1,6 @@
 /**
  * The pool as a state machine: an event and the time go in, effects come out. It decides which workers start, drain and are killed, and
- * answers an operator's requests. It touches no process, no timer and no clock: the supervisor carries the effects out.
+ * answers an operator's requests. It has no process, timer or clock: the supervisor carries out the effects.
  *
  * Every event ends in one tick: time out, cull, start, replace.
  */
@@ -18,7 +18,7 @@ import { Requests } from './requests.ts';
 import { isServing, isUp, type WorkerRecord } from './worker-state.ts';
 import { named, Workers } from './workers.ts';
 
-/** A client waits this long for an answer; after that it should be sent to another pod. */
+/** While the only worker is replaced, the pod stays ready for this long. After that, load balancers should use other pods. */
 const BRIDGED_MS = 10_000;
 
 /** What the rules read besides events. */
@@ -47,7 +47,7 @@ export class PoolState {
   #hasGivenUp = false;
   #effects: Effect[] = [];
 
-  /** Of a pool that begins to start at `now`. */
+  /** `now` is when the pool begins to start. */
   constructor(config: Config, sizing: Sizing, sensors: Sensors, now: number) {
     this.#config = config;
     this.#sizing = sizing;
@@ -86,7 +86,7 @@ export class PoolState {
     return this.#failures.failingSince !== undefined;
   }
 
-  /** Whether no worker serves because the only one is being replaced, and only for a short time so far: connections wait in the listening socket. */
+  /** Whether no worker serves because the only one is being replaced, for less than BRIDGED_MS: connections wait in the listening socket. */
   isBridged(now: number): boolean {
     return this.#replacements.isBetween && now - this.#servedAt < BRIDGED_MS;
   }
@@ -111,7 +111,7 @@ export class PoolState {
     this.#effects = [];
     this.#handle(event, now);
     const isBroadcast = event.type === 'message' && event.message.type === 'broadcast';
-    // Nothing is due because of these; an app may send thousands of broadcasts a second.
+    // These change nothing that is due, and an app may send thousands of broadcasts a second.
     if (!isBroadcast && event.type !== 'measured') this.#tick(now);
     return this.#effects;
   }
@@ -168,7 +168,7 @@ export class PoolState {
     this.#effects.push({ type: 'wake', at: this.#dueAt(now) });
   }
 
-  /** Whether no worker is started or replaced any more. */
+  /** Whether the pool no longer starts or replaces workers. */
   get #isOver(): boolean {
     return this.#isStopping || this.#hasGivenUp;
   }
@@ -187,7 +187,7 @@ export class PoolState {
     if (this.#starts.note(count, now, this.#config.workerStartTimeoutMs)) this.#emit({ event: 'pool.started' });
   }
 
-  /** Drains superfluous workers, one at a time: who does not serve first, then the highest id. */
+  /** Drains excess workers, one at a time: first those that do not serve, then the highest id. */
   #cull(now: number): void {
     const pool = this.#pool;
     if (pool.length <= this.wanted || this.workers.some(({ reason }) => reason === 'scale-down')) return;
@@ -199,11 +199,11 @@ export class PoolState {
     for (let count = this.#starts.take(this.#count, now); count > 0; count--) this.#replacements.started(this.#fork(now));
   }
 
-  /** Has workers replaced that hang or are due for recycling, and goes on with the current replacements. */
+  /** Requests the replacement of workers that hang or are due for recycling, and advances the current replacements. */
   #replace(now: number): void {
     const pool = this.#pool;
     for (const worker of pool) {
-      // A hung one does not wait for its turn in a roll.
+      // A hung worker does not wait for a rolling restart to reach it.
       const isOut = worker.state === 'starting' || this.#replacements.isBusyWith(worker);
       if (!isOut && this.#workers.isHung(worker)) this.#requestReplacement(worker, 'hung');
     }
@@ -233,7 +233,7 @@ export class PoolState {
 
   get #count(): Count {
     const pool = this.#pool;
-    // Those that end after an error and still use the memory that their successors need.
+    // Crashed workers that still drain, and use the memory that their successors need.
     const crowding = this.workers.filter(
       worker => worker.state === 'draining' && worker.reason === 'crash' && this.#plan(worker, 'crash').kind === 'old-first',
     );

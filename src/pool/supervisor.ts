@@ -1,6 +1,6 @@
 /**
- * The shell around the pool's state machine (state.ts): it feeds it with events and the time, and carries out the effects. It forks,
- * sends, kills, answers, and sets the one timer.
+ * The shell around the pool's state machine (state.ts): it passes in events and the time, and carries out the effects. It forks, sends,
+ * kills, answers, and sets the only timer.
  */
 import type { Config } from '../config/config.ts';
 import type { Sizing } from '../protocol/api.ts';
@@ -16,14 +16,14 @@ import type { WorkerListener, WorkerProcess } from './worker-process.ts';
 import { openFailureOf, type WorkerRecord } from './worker-state.ts';
 import { STACK_TIMEOUT_MS } from './workers.ts';
 
-/** What the supervisor does not know how to do. */
+/** What the supervisor needs from outside the pool's rules. */
 export interface SupervisorOptions {
   fork: (worker: WorkerRecord, listener: WorkerListener) => WorkerProcess;
   /** Called after every change of the pool. */
   onChange: (workers: WorkerProcess[], wanted: number) => void;
   /** Of the container; undefined without a limit. */
   headroom: () => Headroom | undefined;
-  /** Who has sent a SIGKILL that was not ours; called once for each. */
+  /** The origin of a SIGKILL that the primary did not send; called once for each. */
   whoKilled: () => 'oom' | 'killed';
   emit: Emit;
 }
@@ -31,7 +31,7 @@ export interface SupervisorOptions {
 /** The primary, which is still being loaded while the first worker starts. */
 export interface SupervisorListener {
   onMessage(handle: WorkerProcess, message: ToPrimary): void;
-  /** The pool gives up; `last` is the worker that failed last. */
+  /** The pool has given up; `last` is the worker that failed last. */
   gaveUp(why: GiveUpReason, last: Pick<WorkerProcess, 'id' | 'failure' | 'openFailure'>): void;
 }
 
@@ -60,7 +60,7 @@ export class Supervisor {
     this.#state = new PoolState(config, sizing, { headroom: options.headroom, random: Math.random }, performance.now());
   }
 
-  /** Calls `listener` from now on, with what happened before first. */
+  /** Attaches the listener; it first gets the calls missed so far. */
   attach(listener: SupervisorListener): void {
     this.#listener = listener;
     for (const call of this.#early.splice(0)) call(listener);
@@ -92,7 +92,7 @@ export class Supervisor {
     return this.#state.isFailing;
   }
 
-  /** Whether no worker serves because the only one is being replaced, and only for a short time so far: connections wait in the listening socket. */
+  /** Whether no worker serves because the only one is being replaced, for less than 10 s: connections wait in the listening socket. */
   get isBridged(): boolean {
     return this.#state.isBridged(performance.now());
   }
@@ -124,8 +124,8 @@ export class Supervisor {
   }
 
   /**
-   * The same for an operator who waits for more workers.
-   * @throws ScaleError when one of them fails to start, and the pool goes back to the number that it had
+   * Raises the number of workers and waits until they serve.
+   * @throws ScaleError if one of them fails to start; the pool then returns to its previous size
    */
   async enlarge(wanted: number): Promise<void> {
     await this.#request(request => ({ type: 'enlarge', wanted, request }));
@@ -138,13 +138,13 @@ export class Supervisor {
 
   /**
    * Replaces every worker by one of the next generation, one at a time.
-   * @throws ReplacementError when a new one does not come up; the old ones go on
+   * @throws ReplacementError if a new one does not start; the old ones keep serving
    */
   async restartAll(onStep?: OnStep): Promise<void> {
     await this.#request(request => ({ type: 'roll', request }), onStep);
   }
 
-  /** The same for those workers only that run with another heap than `heapMb`, with nobody who waits. */
+  /** Replaces the workers whose heap is not `heapMb`, and does not wait. */
   replaceOutdated(heapMb: number | null): void {
     this.#apply({ type: 'roll', exceptHeapMb: heapMb });
   }
@@ -154,12 +154,12 @@ export class Supervisor {
     this.#apply({ type: 'refused', why });
   }
 
-  /** Takes a new sizing, and settings that were read again; the number of workers is `scale`'s matter. */
+  /** Applies a new sizing and reloaded settings, but not the number of workers: see `scale`. */
   configure(sizing: Sizing, config?: Config): void {
     this.#apply({ type: 'configure', sizing, ...(config && { config }) });
   }
 
-  /** No worker is started from now on; those that do not serve yet are killed. */
+  /** Starts no more workers, and kills those that do not serve yet. */
   stop(): void {
     this.#apply({ type: 'stop' });
   }
@@ -169,7 +169,7 @@ export class Supervisor {
     this.#apply({ type: 'kill-silent' });
   }
 
-  /** Has all workers finish what is open within `timeoutMs` and exit. */
+  /** Lets all workers finish their open requests within `timeoutMs`, then exit. */
   drainAll(timeoutMs: number): void {
     this.#apply({ type: 'drain-all', timeoutMs });
   }
@@ -189,7 +189,7 @@ export class Supervisor {
     const now = performance.now();
     this.#measure(now);
     this.#effects.push(...this.#state.apply(event, now));
-    // An effect may lead to an event, whose effects come after those that are waiting.
+    // An effect may cause an event; its effects follow those already queued.
     if (this.#isCarryingOut) return;
     this.#isCarryingOut = true;
     try {

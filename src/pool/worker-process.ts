@@ -21,7 +21,7 @@ import { isActive, isServing, type OpenRequests, openFailureOf, type WorkerRecor
 const QUIET_MS = 3000;
 /** After the delay of a shutdown the load balancer sends its requests elsewhere: those in transit have arrived by then. */
 const QUIET_AT_SHUTDOWN_MS = 300;
-/** Events that wait for a worker to read them: 10,000 of 1 KB and some. What is more is dropped, so that one that stands still takes no memory from the others. */
+/** Limit of events that wait for a worker to read them, about 10,000 of 1 KB. Later ones are dropped: a stalled worker must not use up the memory. */
 const MAX_UNREAD_BYTES = 16 << 20;
 
 export interface WorkerListener {
@@ -97,7 +97,7 @@ export class WorkerProcess {
       this.#exited({ type: 'exited', worker: record, how: { code, signal, killer, lost: this.#lost } });
     });
     worker.on('error', error => {
-      // A worker that dies while we write to it: its exit is what counts. One that the system did not start has none, and no process id.
+      // A worker that exits during a write is handled at its exit. One that the system did not start has no exit, and no process id.
       if (this.pid === 0) this.#notStarted(error);
     });
     this.send({ type: 'start', sessionKeys: sessionKeys(), retained: retained(), listeners });

@@ -24,7 +24,7 @@ export interface OpenRequests {
   oldest: OpenRequest[];
 }
 
-/** A crashing worker gives itself 5 seconds (worker.ts). */
+/** A crashing worker drains for at most 5 seconds (worker/shutdown.ts). */
 const CRASH_DEADLINE_MS = 5000 + EXIT_SLACK_MS;
 /** The exit codes of Node.js if it rejects an option or a debugger port before it runs any code. */
 const REJECTED_BY_NODE: ReadonlySet<number | null> = new Set([9, 12]);

@@ -1,6 +1,6 @@
 /**
- * The one stream of lifecycle events. Listeners get each event once, in order, also those from before they listened: the primary is
- * loaded after the first fork. An event that a listener emits comes after the current one.
+ * The stream of lifecycle events. Each listener gets each event once and in order, including those from before it was attached: the primary
+ * is loaded after the first fork. An event that a listener emits is delivered after the current one.
  */
 import type { LogSource } from '../log/log.ts';
 import { reportOf } from '../protocol/api.ts';
@@ -14,12 +14,12 @@ interface Entry {
 
 export class Events {
   readonly #listeners = new Set<EventListener>();
-  /** For listeners that attach later; undefined once all are there. */
+  /** For listeners that are attached later; undefined once all are attached. */
   #kept: Entry[] | undefined = [];
   readonly #queue: Entry[] = [];
   #isDelivering = false;
 
-  /** Reports a fact to all listeners before it returns, unless a listener calls it. */
+  /** Delivers the event to all listeners before it returns, unless a listener calls it. */
   readonly emit: Emit = event => {
     const entry = { event, at: Date.now() };
     this.#kept?.push(entry);
@@ -27,7 +27,7 @@ export class Events {
     if (!this.#isDelivering) this.#deliver();
   };
 
-  /** Calls `listener` with each event from now on, with the kept ones first. The returned function unsubscribes. */
+  /** Calls `listener` with the kept events, and with each one from now on. The returned function unsubscribes. */
   listen(listener: EventListener): () => void {
     for (const { event, at } of [...(this.#kept ?? [])]) listener(event, at);
     this.#listeners.add(listener);
@@ -39,7 +39,7 @@ export class Events {
     this.listen(event => writeLine(log, event));
   }
 
-  /** All listeners that need the past are attached: it is kept no longer. */
+  /** Drops the kept events: all listeners that need them are attached. */
   forgetPast(): void {
     this.#kept = undefined;
   }
@@ -55,7 +55,7 @@ export class Events {
   }
 }
 
-/** Writes the events that LOG_EVENTS has, with the fields that they have there. */
+/** Logs the events that LOG_EVENTS lists. */
 function writeLine(log: LogSource, event: LifecycleEvent): void {
   switch (event.event) {
     case 'worker.exit': {

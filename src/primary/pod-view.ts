@@ -39,7 +39,7 @@ export class PodView {
     return this.#hasBeenReady ? 'ready' : 'starting';
   }
 
-  /** To be called after every change: becomes ready once nothing is missing, and remains so until the shutdown. */
+  /** Call it after every change: the pod becomes ready once nothing is missing, and stays so until the shutdown. */
   checkReady(): void {
     if (this.state !== 'starting' || this.whyNotStarted() !== undefined) return;
     this.#hasBeenReady = true;
@@ -53,7 +53,7 @@ export class PodView {
     return readiness(this.#view());
   }
 
-  /** Why `/startupz` says no; undefined if it says yes. */
+  /** Why `/startupz` returns 503; undefined if it returns 200. */
   whyNotStarted(): string | undefined {
     return whyNotStarted(this.#view());
   }

@@ -1,6 +1,6 @@
 /**
- * The primary: wires the pool that pool.ts has started to what listens to it, in the order admin port, limits, control socket, Redis.
- * It runs no code of the app. The first worker is forked before this file is loaded.
+ * The primary: connects the pool that pool.ts has started to its listeners, and opens the admin port, the limits' watcher, the control socket
+ * and Redis, in this order. It runs no code of the app. The first worker is forked before this file is loaded.
  */
 import { History } from '../admin/history.ts';
 import { Totals } from '../admin/totals.ts';
@@ -21,7 +21,7 @@ import { type Owner, RedisMonitor } from './redis-monitor.ts';
 import { Shutdown } from './shutdown.ts';
 import { type Command, execute, type SignalQueue } from './signals.ts';
 
-/** Runs this process as the primary of a pool that has begun to start, until a signal or a failure ends it. */
+/** Runs this process as the primary of a starting pool, until a signal or a failure ends it. */
 export async function runPrimary(pool: Pool, events: Events, signals: SignalQueue): Promise<void> {
   const primary = new Primary(pool, events);
   logStart(pool);
@@ -124,7 +124,7 @@ class Primary {
 
   async openControl(): Promise<void> {
     const { config } = this.#pool.settings;
-    // Operators need the socket of a pool that does not start: only a path with the actual port waits for a worker.
+    // Opened before a worker serves, for pools that do not start. With PORT=0 the path needs the actual port.
     const isPortNeeded = config.controlSocket === undefined && config.port === 0;
     const path = controlSocketOf(config, isPortNeeded ? await this.#port.promise : config.port);
     const { openControlSocket } = await import('../control/operations.ts');
@@ -154,7 +154,7 @@ class Primary {
     const { supervisor, balancing, log } = this.#pool;
     this.#redis.forget(worker);
     if (!supervisor.handles.some(({ id }) => id === worker)) balancing.clear(worker);
-    // Its open requests are lost, and their number is unknown: a blocked event loop has not reported them.
+    // Its open requests are lost; their number is unknown, because a blocked event loop does not report.
     if (this.#shutdown.hasBegun && missedDeadline) this.#shutdown.markLost();
     for (const { method, path, ageMs } of drain?.cut ?? lost?.oldest ?? [])
       log().warn({ event: 'request.cut', worker, method, path, ageMs });
@@ -188,7 +188,7 @@ class Primary {
       case 'snapshot-wanted':
         void this.#diagnostics.snapshotAll([handle]);
         break;
-      // The pool handles what concerns the state of the worker.
+      // The pool handles these.
       case 'crashing':
       case 'app-exit':
       case 'keys-read':
@@ -205,7 +205,7 @@ class Primary {
     this.#view.checkReady();
   }
 
-  /** While the pod starts, a login that Redis refuses is bad configuration: waiting would not help. */
+  /** While the pod starts, a login that Redis refuses counts as bad configuration: waiting would not help. */
   #onRedisState(state: RedisState, message: string, owner: Owner): void {
     this.#redis.onState(state, message, owner);
     if (state === 'refused' && this.#view.state === 'starting') this.#shutdown.abort(ExitCode.badConfig, message);

@@ -8,7 +8,7 @@ import type { RedisRefusal, RedisState } from '../protocol/messages.ts';
 const POLL_EVERY_MS = 1000;
 /** How many reasons are logged for one process until Redis is ready. */
 const MAX_REASONS = 5;
-/** A server that breaks the protocol is logged once, until it has kept to it for this long. */
+/** A server that breaks the protocol is logged once, until it has followed it for this long. */
 const EPISODE_MS = 60_000;
 
 /** Whose connection: a worker's id, or `primary`. */

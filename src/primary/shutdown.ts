@@ -1,5 +1,5 @@
 /**
- * The way out, in the order of `drain`: not ready → keep-alive off → SHUTDOWN_DELAY_MS → drain → SHUTDOWN_TIMEOUT_MS → abort, count and
+ * The shutdown, in the order of `drain`: not ready → keep-alive off → SHUTDOWN_DELAY_MS → drain → SHUTDOWN_TIMEOUT_MS → abort, count and
  * name the rest → Redis closes → exit code 0 or 1. It begins once, with the first signal or failure; docs/draining.md has the numbers.
  */
 import { existsSync, writeFileSync } from 'node:fs';
@@ -18,7 +18,7 @@ const ACCEPT_SHARE = 0.5;
 const OWN_SOCKET_MS = 100;
 /** From the deadline until just before workers are killed: by then those that are not blocked have accepted and counted what was queued. */
 const BLOCKED_SLACK_MS = EXIT_SLACK_MS - 50;
-/** The exit waits this long for a log reader that reads nothing; a slow one gets five times as long. */
+/** The exit waits this long for a log reader that reads nothing, and five times as long for a slow one. */
 const FLUSH_STALL_MS = 1000;
 const FLUSH_STALL_AT_ONCE_MS = 100;
 

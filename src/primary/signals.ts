@@ -1,6 +1,6 @@
 /**
- * Each signal names a command. Handlers only queue it; `execute` carries it out. Imported before everything else, because PID 1 of a
- * container ignores SIGTERM until it has a handler: only types are imported here.
+ * Maps each signal to a command. Handlers only queue commands; `execute` runs them. main.ts imports this file first, because PID 1 of a
+ * container ignores SIGTERM until it has a handler. This file imports only types, to be loaded fast.
  */
 import type { Diagnostics } from '../control/diagnostics.ts';
 import type { Resizer, RollingRestart } from '../pool/resizer.ts';
@@ -21,8 +21,8 @@ const COMMANDS = {
 } as const satisfies Partial<Record<NodeJS.Signals, Command>>;
 
 /**
- * npm forwards Ctrl-C to a process that the terminal has already signalled; two shutdown signals within this time count as one. On a busy
- * machine such a pair was 50 ms apart; a person's second Ctrl-C takes longer than this.
+ * Two shutdown signals within this time count as one: npm forwards Ctrl-C to a process that the terminal has already signalled. On a busy
+ * machine such a pair was 50 ms apart. A person's second Ctrl-C comes later.
  */
 const SAME_SIGNAL_MS = 100;
 
@@ -31,7 +31,7 @@ function afterSignals(ms: number, callback: () => void): void {
   setTimeout(() => setImmediate(callback), ms).unref();
 }
 
-/** Collects commands until `open`, then passes each one on in a turn of the event loop of its own. */
+/** Collects commands until `open`, then passes each one on in its own turn of the event loop. */
 export class SignalQueue {
   readonly #waiting: Command[] = [];
   readonly #after: typeof afterSignals;
@@ -78,7 +78,7 @@ export interface CommandContext {
   shutdown: Shutdown;
 }
 
-/** Starts to carry out `command`. Failures are logged where they occur: a signal has no caller to report them to. */
+/** Starts `command`. Failures are logged where they occur: a signal has no caller. */
 export function execute(command: Command, { supervisor, resizer, restarts, diagnostics, shutdown }: CommandContext): void {
   const scale = (count: number) =>
     void resizer.scale({ kind: 'count', count: Math.max(1, count) }, false, supervisor).catch(() => undefined);

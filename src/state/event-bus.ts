@@ -280,7 +280,7 @@ export class EventBus implements PubSubListener {
     for (const event of this.#options.retained.all) await this.#store(event).catch(() => undefined);
   }
 
-  /** Failures are ignored: `#tick` detects lost heartbeats, and a peer without a goodbye is forgotten later. */
+  /** Failures are ignored: `#tick` detects lost heartbeats, and a peer that sends no last heartbeat is forgotten later. */
   #send(heartbeat: Heartbeat): void {
     this.#pubsub?.publish('fleet', this.#peers.textOf(heartbeat)).catch(() => undefined);
   }

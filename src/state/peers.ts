@@ -21,7 +21,7 @@ export interface OwnPod extends Omit<Heartbeat, 'origin' | 'pod' | 'requestsPerS
   requests: number;
 }
 
-/** A pod that ended without a goodbye is shown for this long. */
+/** A pod that ended without a last heartbeat is shown for this long. */
 const FORGET_AFTER_MS = 30_000;
 const MAX_PEERS = 1000;
 /** Above the length of any heartbeat. */

@@ -1,6 +1,6 @@
 /**
  * The one way to connect to Redis: by URL, through Sentinels, or to a Cluster. A Redis outage costs milliseconds, never a hang:
- * commands fail at once while there is no connection, and the client reconnects for ever (docs/decisions/4-fail-fast-redis.md).
+ * commands fail at once while there is no connection, and the client reconnects without limit (docs/decisions/4-fail-fast-redis.md).
  */
 import { Cluster, Command, Redis, type RedisOptions } from 'ioredis';
 import { addressOf, type Config, describeRedis } from '../config/config.ts';
@@ -97,7 +97,7 @@ export function connectRedis(
     // Also emitted after a failed attempt, which has reported a better reason.
     if (last !== 'unreachable' && last !== 'faulty') report('unreachable', `Redis at ${where} has closed the connection`);
   });
-  // ioredis gives up for ever if a Sentinel announces a failover while the client is looking up the master.
+  // ioredis gives up permanently if a Sentinel announces a failover while the client is looking up the master.
   client.on('end', () => setTimeout(() => connectAgain(client), MAX_RETRY_MS).unref());
   return client;
 }
@@ -185,7 +185,7 @@ export async function evictionPolicyOf(client: RedisClient): Promise<string | un
   }
 }
 
-/** Closes a client after the last request; `quit` rejects if Redis is gone, and may hang if it is frozen. */
+/** Closes a client after the last request; `quit` rejects if Redis is unreachable, and may hang if it is frozen. */
 export async function closeRedis(client: RedisClient): Promise<void> {
   closed.add(client);
   const timeout = AbortSignal.timeout(CLOSE_TIMEOUT_MS);

@@ -54,7 +54,7 @@ export class Connection {
     this.#becomeIdle();
     // Stryker disable next-line ConditionalExpression: a complete request has no later end
     if (request.complete) return;
-    // The rest of a body that the app did not wait for is not the beginning of a request. It must be read, which nobody else may do any more.
+    // The rest of a body that the app did not wait for is not the beginning of a request. It must be read, and no other code may do so now.
     request.once('end', () => this.#becomeIdle()).resume();
   }
 

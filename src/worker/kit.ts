@@ -17,7 +17,7 @@ import type { UpgradeListener } from './server.ts';
 
 /** For all close handlers of the app together. */
 const CLOSE_TIMEOUT_MS = 1000;
-/** A report waits no longer for the app's metrics, which may query other services: the primary takes silence for a hang. */
+/** A report waits no longer for the app's metrics, which may query other services: the primary considers a silent worker hung. */
 const COLLECT_TIMEOUT_MS = 500;
 
 type Handler = (data: unknown) => unknown;

@@ -31,7 +31,7 @@ export interface LoadOptions {
   kit: Kit;
   /** Resolves when Redis has answered or failed. Awaited only before a function of the app is called. */
   redisSettled: () => Promise<void>;
-  /** Why commands to Redis fail: perhaps why a function that uses the kit has failed. */
+  /** Why commands to Redis fail: a function that uses the kit may have failed for this reason. */
   redisError: () => string | undefined;
   /** Called with the Koa instance, if it is one, before it serves. */
   onKoa: (app: Koa) => void;
@@ -119,7 +119,7 @@ function describe(value: unknown): string {
 
 /**
  * Detects an app that listens by itself. On PORT the kit listens, and the second listener would fail with an error that explains nothing; on
- * another port nobody counts or drains the connections. Node.js publishes each `listen` before it begins.
+ * another port the connections are neither counted nor drained. Node.js publishes each `listen` before it begins.
  */
 export class ListenDetector {
   readonly #ownServers = new WeakSet<object>();

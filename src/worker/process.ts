@@ -124,7 +124,7 @@ function interceptEvents(exits: ExitHandler, channel: ChannelHandler): void {
       if (thrown !== EXIT_HELD) exits.onThrown(thrown, origin);
       return false;
     },
-    // Not held: an app with a listener has handled it, and its worker goes on.
+    // Not held: an app with a listener has handled it, and its worker continues.
     unhandledRejection: reason => reason !== EXIT_HELD,
     internalMessage: message => {
       channel.onInternalMessage(message);

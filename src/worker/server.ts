@@ -1,6 +1,6 @@
 /**
- * The http server of one worker, from a connection to the end of its drain (docs/draining.md). It knows no policy, no app and no metrics: it
- * passes requests to a listener, and reports responses.
+ * The http server of one worker, from a connection to the end of its drain (docs/draining.md). It passes requests to a listener and reports
+ * responses; balancing, app and metrics are elsewhere.
  */
 import { subscribe } from 'node:diagnostics_channel';
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
@@ -28,7 +28,7 @@ export type UpgradeListener = (request: IncomingMessage, socket: Socket, head: B
 /** How often a drain checks its connections. Idle time is counted in ticks: while the event loop is blocked, requests wait in the kernel. */
 const TICK_MS = 25;
 const PROGRESS_EVERY_MS = 3000;
-/** Lists of open and aborted requests have no more: a worker may have ten thousand. */
+/** The length of lists of open and aborted requests: a worker may have ten thousand. */
 const MAX_LISTED = 100;
 
 /** A symbol on the response itself: frameworks exchange the response's prototype (Express does). */
@@ -36,7 +36,7 @@ const EXCHANGE = Symbol('bosun.exchange');
 type Response = ServerResponse & { [EXCHANGE]?: Exchange };
 type AppResponse = ServerResponse & { [EXCHANGE]: Exchange };
 
-/** What a drain deadline has ended: several requests may be open on one connection. */
+/** What a drain deadline has aborted: several requests may be open on one connection. */
 interface Aborted {
   requests: OpenRequest[];
   connections: number;
@@ -51,7 +51,7 @@ export class AppServer {
   #inFlight = 0;
   #responses = 0;
   #isKeepAliveDisabled = false;
-  /** So many of the next responses end their connections. */
+  /** How many of the next responses end their connections. */
   #connectionsToClose = 0;
   /** Monotonic time from which requests are not passed to the app: the drain aborts them. */
   #refuseFrom = Number.POSITIVE_INFINITY;
@@ -122,8 +122,8 @@ export class AppServer {
     response[EXCHANGE] = exchange;
     response.writeHead = this.#writeHead;
     if (exchange.startedAt >= this.#refuseFrom) return;
-    // While connections end, a response must know whether pipelined requests follow it: they are parsed by the next microtask.
-    // Stryker disable next-line ConditionalExpression: always to wait makes no difference but in time
+    // While connections end, pipelined requests after this one must be parsed before it is answered: the next microtask does that.
+    // Stryker disable next-line ConditionalExpression: to wait always would only be slower
     if (this.#endsConnections) queueMicrotask(() => this.#listener(request, response as Parameters<RequestListener>[1]));
     else this.#listener(request, response as Parameters<RequestListener>[1]);
   }
@@ -162,7 +162,7 @@ export class AppServer {
     this.#onResponse(request, response.statusCode, connection.idleSince - exchange.startedAt);
   }
 
-  /** Each of the next `count` responses ends its connection: the clients connect again, perhaps to another worker. Replaces the last count. */
+  /** Each of the next `count` responses ends its connection: the clients reconnect, and may reach another worker. Replaces the last count. */
   closeAfterResponse(count: number): void {
     this.#connectionsToClose = count;
   }

@@ -1,5 +1,5 @@
 /**
- * One worker, from its first message to its last: it loads the app, serves it, reports every second, and drains when the primary or the app
+ * One worker, from start to exit: it loads the app, serves it, reports to the primary every second, and drains when the primary or the app
  * ends it (shutdown.ts).
  */
 import type { RequestListener } from 'node:http';
@@ -171,7 +171,7 @@ class Worker implements ChannelHandler {
     setInterval(() => void this.#report(), reportEveryMs(this.#config)).unref();
   }
 
-  /** Sends a snapshot to the primary, which takes silence for a hang. */
+  /** Sends a snapshot to the primary, which considers a silent worker hung. */
   async #report(): Promise<void> {
     const appMetrics = (await this.#kit?.metricsJson()) ?? [];
     const snapshot = this.#stats.snapshot(this.#serving.load, appMetrics);
@@ -184,7 +184,7 @@ class Worker implements ChannelHandler {
       void this.#readKeysAgain(json);
       return;
     }
-    // Also before the app is loaded, which may subscribe later.
+    // Kept before the app is loaded, too: it may subscribe later.
     if (this.#config.broadcastRetained.includes(event)) this.#retained.set(event, json);
     this.#kit?.deliver(event, json);
   }
