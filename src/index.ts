@@ -27,7 +27,7 @@ export interface Kit {
   /** pino logger whose lines carry this worker's `pid` and `worker`. Fields such as `password`, `token` and `cookie` are redacted. */
   readonly log: Log;
 
-  /** From 1. Unique among the running workers of this pod; a later worker gets the number of one that has exited. */
+  /** A number from 1. Unique among the running workers of this pod; a later worker gets the number of one that has exited. */
   readonly workerId: number;
 
   /**
@@ -88,7 +88,7 @@ export interface Kit {
 
 /** The part of the context that `kit.session` adds. */
 export interface SessionContext {
-  /** Null once it was ended. Assign `null` to end it: permanently with Redis; without Redis a copy of the cookie stays valid. */
+  /** Null after it was ended. Assign `null` to end it: permanently with Redis; without Redis a copy of the cookie stays valid. */
   session: Session | null;
 }
 
