@@ -57,7 +57,7 @@ const weighConnections: Weigh =
   ({ connections }) =>
     connections + 1;
 
-/** At a slow worker, connections count as many times as it is slower than the median worker. */
+/** The connections of a slow worker are weighted by its slowness relative to the median worker. */
 const weighResponseTimes: Weigh = (all, now) => {
   const times = all.map(load => faded(load, now)).sort((a, b) => a - b);
   const medianMs = Math.max(FAST_MS, times[(times.length - 1) >> 1] ?? 0);
@@ -116,8 +116,8 @@ export const isGated = (policy: string): policy is GatedPolicy =>
 export const GATED_POLICIES: readonly GatedPolicy[] = Object.keys(RULES).filter(isGated);
 
 /**
- * Those of `others` that are so much better off that a worker with the load `own` should leave the next connection to them, the best first.
- * @param margins how many times the usual difference it must be
+ * The peers that should take the next connection instead of `own`, the best first.
+ * @param margins the required difference, in multiples of the usual one
  */
 export function betterOff<Other extends Load>(
   policy: GatedPolicy,

@@ -88,12 +88,12 @@ export class Failures {
     return this.#failingSince;
   }
 
-  /** When a first start that goes on failing ends; undefined where nothing has failed, or a worker has served. */
+  /** The deadline of a failing first start; undefined if nothing has failed, or a worker has served. */
   get startDeadlineAt(): number | undefined {
     return this.#hasServed || this.#inARow === 0 ? undefined : this.#since + this.limits.startTimeoutMs;
   }
 
-  /** A worker serves: the next one that is held back may start when its wait is over. */
+  /** A worker serves: the next worker that is held back may start after its back-off. */
   ready(): void {
     this.#hasServed = true;
     this.#isTrying = false;
@@ -112,14 +112,14 @@ export class Failures {
     return missing - heldBack + (isTryDue ? 1 : 0);
   }
 
-  /** A missing worker was started, as `mayStart` allowed, of `missing`. */
+  /** One of the `missing` workers was started, as `mayStart` allowed. */
   started(missing: number): void {
     if (this.#heldBack < missing) return;
     this.#heldBack--;
     this.#isTrying = true;
   }
 
-  /** When one that was held back may start; undefined where none waits for time alone. */
+  /** When the next worker that is held back may start; undefined if none is, or an attempt is running. */
   get nextTryAt(): number | undefined {
     return this.#heldBack > 0 && !this.#isTrying ? this.#nextStartAt : undefined;
   }
@@ -191,7 +191,7 @@ const AFTER_FIRST_READY_MS = 20;
  * than CPUs would only share them until all time out, and would need the memory of all at once.
  */
 const MIN_STARTS = 2;
-/** One that takes longer waits for something, and leaves the CPU to others: two that hang do not keep a killed worker from being replaced. */
+/** A start that takes longer waits for something, and no longer counts as loading: hanging starts do not delay a replacement. */
 const LOADING_MS = 5000;
 
 /** A snapshot of the pool. */

@@ -83,22 +83,22 @@ export class Replacements {
     this.#pool = pool;
   }
 
-  /** Queues workers to be replaced; the next tick begins. */
+  /** Queues workers to be replaced; the next tick starts with them. */
   request(workers: readonly WorkerRecord[], reason: ExitReason, purpose: Purpose): void {
     this.#batches.push({ reason, purpose, waiting: [...workers], step: undefined, isHeld: false, losses: [] });
   }
 
-  /** Ends every replacement: no worker starts any more. */
+  /** Ends every replacement: no further worker starts. */
   stop(now: number): void {
     for (const batch of [...this.#batches]) this.#end(batch, now, new ReplacementError('the pod is draining'));
   }
 
-  /** Whether this worker is being replaced, will be, or replaces another one. */
+  /** Whether this worker is being replaced, is queued for it, or replaces another one. */
   isConcernedWith(worker: WorkerRecord): boolean {
     return this.isBusyWith(worker) || this.#batches.some(({ waiting }) => waiting.includes(worker));
   }
 
-  /** Whether this worker is being replaced, or replaces another one; a hung one, whether it will be. */
+  /** Whether this worker is being replaced, is queued as hung, or replaces another one. */
   isBusyWith(worker: WorkerRecord): boolean {
     return this.#batches.some(
       ({ reason, step, waiting }) =>
@@ -111,7 +111,7 @@ export class Replacements {
     return this.#batches.some(({ step }) => step?.fresh === worker && isActive(step.old));
   }
 
-  /** Whether a worker is ending or has ended whose successor does not serve yet. */
+  /** Whether an old worker is ending or has ended, and its successor does not serve yet. */
   get isBetween(): boolean {
     return this.#batches.some(({ step }) => step !== undefined && !isActive(step.old) && step.fresh?.readyAt === undefined);
   }

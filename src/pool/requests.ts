@@ -96,7 +96,7 @@ export class Requests {
     }
   }
 
-  /** So many workers of the pool are up. */
+  /** Notes how many workers of the pool are up. */
   noteUp(up: number): void {
     if (this.#enlargement !== undefined && up >= this.#enlargement.to) this.#endEnlargement();
   }
@@ -144,7 +144,7 @@ export class Requests {
   }
 
   /**
-   * An enlargement takes the place of one that is under way. It ends when `to` workers are up, or at the first failure, when the pool
+   * An enlargement replaces one that is in progress. It ends when `to` workers are up, or at the first failure, when the pool
    * returns to its previous size. Keeping the workers that started would not be safe: if one failed for lack of memory, they use up
    * the rest.
    */

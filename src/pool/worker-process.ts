@@ -234,7 +234,7 @@ export class WorkerProcess {
     return () => this.#exitListeners.delete(callback);
   }
 
-  /** Has it finish what is open within `timeoutMs`, and exit. */
+  /** Lets it finish its open requests within `timeoutMs`, then exit. */
   beginDrain(reason: ExitReason, timeoutMs: number): void {
     this.#acknowledgeAll();
     const isShutdown = reason === 'shutdown';

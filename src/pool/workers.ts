@@ -170,7 +170,7 @@ export class Workers {
     if (before !== 'draining' && state === 'draining') this.#emitDraining(worker);
   }
 
-  /** A leaving worker counts as out at once, a returning one as in when it has acknowledged: so two requests never take out every worker. */
+  /** A worker counts as out of rotation from the request, and as back once it has acknowledged. Two requests at once never take out every worker. */
   #cordon(worker: WorkerRecord, wantsCordon: boolean): void {
     worker.wantsCordon = wantsCordon;
     if (wantsCordon && worker.state === 'ready') {
@@ -180,7 +180,7 @@ export class Workers {
     this.#push({ type: 'send', worker, message: { type: wantsCordon ? 'cordon' : 'uncordon' } });
   }
 
-  /** Has it finish what is open and exit. A hung one cannot receive that request: its stack is read, and it is killed. */
+  /** Lets it finish its open requests and exit. A hung worker cannot receive that message: its stack is read, and it is killed. */
   end(worker: WorkerRecord, reason: ExitReason, now: number): void {
     if (this.isHung(worker)) {
       this.#leave(worker, 'hung', 2 * STACK_TIMEOUT_MS + EXIT_SLACK_MS, now);

@@ -22,7 +22,7 @@ export type ToWorker =
   /** Close the listener, finish what is open, report, exit. */
   /** `sentAt` is monotonic time: a busy worker reads the message late, and the deadline must not move. */
   | ({ type: 'drain'; sentAt: number } & DrainTimes)
-  /** Accept no more, or again; open connections go on. */
+  /** Stop or resume accepting; open connections are kept. */
   | { type: 'cordon' }
   | { type: 'uncordon' }
   /** Take a heap snapshot or CPU profile, and write it to `to`; answered by `diagnosed` with the same id. */

@@ -16,7 +16,7 @@ export class StoreError extends Error {
   override readonly name = 'StoreError';
 }
 
-/** Another request has changed the same part of the session meanwhile. */
+/** A concurrent request has changed the same part of the session. */
 export class ConflictError extends Error {
   override readonly name = 'ConflictError';
 }

@@ -23,7 +23,7 @@ const MAX_LOGGED_EXCEPTIONS = 10;
 /** If an app keeps throwing while its worker drains, its listeners get only the first errors. */
 const MAX_HELD_EVENTS = 10;
 
-/** What a worker closes at its end. */
+/** What a worker closes before it exits. */
 export interface Resources {
   log: LogSource;
   serving: Serving;
