@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { closeSync, existsSync, fstatSync, readdirSync, writeFileSync } from 'node:fs';
+import fs, { closeSync, fstatSync, readdirSync, readlinkSync, writeFileSync } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { type AddressInfo, createServer } from 'node:net';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
@@ -80,12 +81,26 @@ test('a scoreboard that cannot be created makes the policy none, with a warning'
   }
 });
 
-test('a file system without room for the scoreboard makes the policy none', { skip: !existsSync('/dev/full') }, () => {
-  const createScoreboard = () => {
-    throw new Error('ENOSPC: /dev/shm has room for 4096 bytes, 131136 needed');
-  };
-  const { policy, warning } = balance('rr', { createScoreboard });
-  assert.deepEqual([policy, warning?.endsWith('131136 needed')], ['none', true]);
+test('a file system without room for the scoreboard makes the policy none, and nothing of the scoreboard stays open', {
+  skip: process.platform !== 'linux' && 'needs /proc',
+}, t => {
+  const openScoreboards = () =>
+    readdirSync('/proc/self/fd').filter(fd => {
+      try {
+        return readlinkSync(`/proc/self/fd/${fd}`).includes('bosun-scoreboard');
+      } catch {
+        return false;
+      }
+    }).length;
+  const before = openScoreboards();
+  t.mock.method(fs, 'writeSync', () => 4096);
+  syncBuiltinESMExports();
+  const { policy, warning } = balance('rr');
+  t.mock.restoreAll();
+  syncBuiltinESMExports();
+  assert.equal(policy, 'none');
+  assert.match(String(warning), /: ENOSPC: \/\S+ has room for 4096 bytes, 131136 needed$/);
+  assert.equal(openScoreboards(), before);
 });
 
 test('if Node.js cannot pause a listener the policy is none, with a warning unless none was configured', () => {
@@ -282,6 +297,17 @@ test('other workers serve the listener of a dead worker until there is a new one
 test('a listener without a worker goes to the worker with the fewest listeners', () => {
   const [, , , last] = assignAll(4, [[1], 3], [[1, 2], 3], [[1, 2], 4], [[1, 2], 4]);
   assert.deepEqual(last, { 1: [0, 1], 2: [2, 3] });
+});
+
+test('a new worker gets the listener without a worker, and none is taken from another worker', () => {
+  assert.deepEqual(assignAll(4, [[1], 2], [[1, 2], 3]).at(-1), { 1: [0, 1], 2: [2] });
+});
+
+test('once no worker serves, the next one that starts gets every listener', () => {
+  const assignment = new ListenerAssignment(3);
+  assignment.assign([1, 2, 3], 3);
+  assignment.assign([], 3);
+  assert.deepEqual(assignment.forNewcomer(3), [0, 1, 2]);
 });
 
 test('every listener has a worker and every worker a listener, whatever workers come and go', () => {

@@ -216,7 +216,7 @@ export class ListenerAssignment {
     const orphan = this.all.find(listener => this.#workersOf(listener).size === 0);
     const overloaded = serving.find(other => this.#listenersOf(other).length > 1);
     const listener = orphan ?? (overloaded === undefined ? this.#withFewestWorkers() : this.#listenersOf(overloaded).at(-1)) ?? 0;
-    if (orphan === undefined && overloaded !== undefined) this.#workersOf(listener).delete(overloaded);
+    if (overloaded !== undefined) this.#workersOf(listener).delete(overloaded);
     this.#workersOf(listener).add(id);
   }
 

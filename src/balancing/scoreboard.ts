@@ -38,7 +38,7 @@ export class Scoreboard {
   readonly fd: number;
   readonly #row = new Float64Array(NUMBERS_PER_ROW);
   /** As many rows as were needed so far. */
-  #rows = new Float64Array(2 * NUMBERS_PER_ROW);
+  #rows = new Float64Array(NUMBERS_PER_ROW);
   #highestId = 0;
   #policy: GatedPolicy = 'none';
 
@@ -87,7 +87,7 @@ export class Scoreboard {
     readSync(this.fd, this.#rows, 0, this.#rows.byteLength, 0);
     const [policy = 0, highestId = 0] = this.#rows;
     const needed = (highestId + 1) * NUMBERS_PER_ROW;
-    if (needed > this.#rows.length && highestId <= MAX_ID) {
+    if (needed > this.#rows.length) {
       this.#rows = new Float64Array(needed);
       return this.read();
     }
