@@ -99,6 +99,28 @@ describe('the start of a pool', () => {
     assert.equal(pool.forked.length, 2);
   });
 
+  test('a worker that starts and becomes ready is announced, with the time of its start', () => {
+    const pool = new VirtualPool({ count: 1, isReady: false });
+    pool.pass(300.4);
+    pool.ready(pool.worker(1));
+    pool.request({ type: 'roll' });
+    pool.pass(500);
+    pool.ready(pool.worker(2));
+    pool.ready(pool.worker(2));
+    const [first, second] = [
+      { worker: 1, workerPid: 101, generation: 1 },
+      { worker: 2, workerPid: 102, generation: 2 },
+    ];
+    assert.deepEqual(pool.events('worker.starting'), [
+      { event: 'worker.starting', ...first },
+      { event: 'worker.starting', ...second },
+    ]);
+    assert.deepEqual(pool.events('worker.ready'), [
+      { event: 'worker.ready', ...first, ms: 300 },
+      { event: 'worker.ready', ...second, ms: 500 },
+    ]);
+  });
+
   test('a worker that is not ready within WORKER_START_TIMEOUT_MS is killed and retried', () => {
     const pool = new VirtualPool();
     pool.killed(pool.worker(1));
@@ -239,6 +261,11 @@ describe('failures of a pool that serves', () => {
     pool.killed(pool.worker(1));
     assert.deepEqual([pool.worker(1).reason, pool.worker(1).failure], ['killed', 'signal SIGKILL']);
     assert.deepEqual([pool.worker(3).state, pool.worker(3).id], ['starting', 1]);
+    assert.deepEqual(
+      pool.present.map(({ id }) => id),
+      [1, 2],
+      'the lowest id comes first',
+    );
   });
 
   test('a kill from outside replaces an earlier reason, and a kill by the kernel counts as oom', () => {
@@ -314,6 +341,7 @@ describe('silence', () => {
 
   test('a hung worker whose stack is never read is killed', () => {
     const pool = withHung();
+    assert.deepEqual(pool.events('worker.draining'), [{ event: 'worker.draining', worker: 1, workerPid: 101, reason: 'hung' }]);
     pool.passReporting(11_000, () => [pool.worker(2), pool.worker(3)]);
     assert.deepEqual([pool.worker(1).state, pool.worker(1).failure], ['exited', 'not gone after 11000 ms, killed']);
   });
@@ -339,6 +367,37 @@ describe('silence', () => {
     pool.now += 3_600_000;
     pool.apply({ type: 'tick' });
     assert.equal(pool.events('worker.replace').length, 0);
+  });
+
+  for (const [timeoutMs, stepMs] of [
+    [0, 1000],
+    [300, 100],
+    [5000, 500],
+    [60_000, 1000],
+  ] as const) {
+    test(`with WORKER_HEARTBEAT_TIMEOUT_MS=${timeoutMs} an idle primary wakes up every ${stepMs} ms`, () => {
+      const pool = new VirtualPool({ count: 1, workerHeartbeatTimeoutMs: timeoutMs });
+      pool.pass(pool.wakeAt - pool.now);
+      assert.equal(pool.wakeAt - pool.now, stepMs);
+    });
+  }
+
+  test('a worker hangs once it has not reported in a whole WORKER_HEARTBEAT_TIMEOUT_MS after the current second', () => {
+    const pool = new VirtualPool({ workerHeartbeatTimeoutMs: 10_000 });
+    pool.passReporting(1000);
+    const hung = () => pool.events('worker.replace').map(({ worker }) => worker);
+    pool.passReporting(10_500, () => [pool.worker(2)]);
+    assert.deepEqual(hung(), []);
+    pool.passReporting(500, () => [pool.worker(2)]);
+    assert.deepEqual(hung(), [1]);
+  });
+
+  test('a hung worker that exits before its stack is read stays gone', () => {
+    const pool = withHung();
+    pool.killed(pool.worker(1));
+    pool.apply({ type: 'inspected', worker: pool.worker(1), stack: undefined });
+    assert.deepEqual([pool.worker(1).state, pool.worker(1).reason], ['exited', 'killed']);
+    assert.ok(!pool.effects.some(effect => effect.type === 'drain' && effect.worker === pool.worker(1)));
   });
 
   test('WORKER_HEARTBEAT_TIMEOUT_MS=0 turns the watch off', () => {
@@ -368,6 +427,10 @@ describe('scale', () => {
     pool.drained(pool.worker(3));
     assert.equal(pool.states(), 'ready ready exited exited');
     assert.deepEqual(pool.events('pool.scale'), [{ event: 'pool.scale', from: 4, to: 2 }]);
+    assert.deepEqual(pool.events('worker.draining'), [
+      { event: 'worker.draining', worker: 4, workerPid: 104, reason: 'scale-down' },
+      { event: 'worker.draining', worker: 3, workerPid: 103, reason: 'scale-down' },
+    ]);
   });
 
   test('a superfluous worker that does not serve ends first', () => {
@@ -485,6 +548,31 @@ describe('cordon', () => {
     assert.deepEqual(sent, ['cordon', 'uncordon']);
     assert.equal(pool.events('worker.cordoned').length, 1);
     assert.equal(pool.events('worker.uncordoned').length, 1);
+  });
+
+  test('a worker that already drains is not cordoned', () => {
+    const pool = new VirtualPool();
+    pool.apply({ type: 'scale', wanted: 1 });
+    pool.apply({ type: 'cordon', worker: pool.worker(2), wantsCordon: true });
+    assert.equal(pool.worker(2).state, 'draining');
+    assert.equal(pool.events('worker.cordoned').length, 0);
+  });
+
+  test('the end of a cordon changes nothing for a worker that serves', () => {
+    const pool = new VirtualPool();
+    pool.apply({ type: 'cordon', worker: pool.worker(1), wantsCordon: false });
+    pool.message(pool.worker(1), { type: 'uncordoned' });
+    assert.equal(pool.worker(1).state, 'ready');
+    assert.deepEqual([pool.events('worker.cordoned'), pool.events('worker.uncordoned')], [[], []]);
+  });
+
+  test('a cordoned worker that crashes drains, and is not announced as back', () => {
+    const pool = new VirtualPool();
+    pool.apply({ type: 'cordon', worker: pool.worker(1), wantsCordon: true });
+    pool.crashes(pool.worker(1));
+    pool.crashes(pool.worker(1));
+    assert.equal(pool.worker(1).state, 'draining');
+    assert.deepEqual([pool.events('worker.uncordoned').length, pool.events('worker.draining').length], [0, 1]);
   });
 
   test('a worker that was cordoned again meanwhile stays out', () => {

@@ -269,6 +269,67 @@ describe('a rolling restart with surge', () => {
   });
 });
 
+test('rolling restarts are counted by their result, and the last refusal is kept', () => {
+  const pool = new VirtualPool({ count: 1 });
+  const counts = () => {
+    const { success, failure, refused } = pool.state.requests.rolls;
+    return [success, failure, refused];
+  };
+  assert.deepEqual(counts(), [0, 0, 0]);
+  pool.request({ type: 'roll' });
+  pool.fails(pool.worker(2));
+  assert.deepEqual(counts(), [0, 1, 0]);
+  pool.request({ type: 'roll' });
+  pool.ready(pool.worker(3));
+  pool.passReporting(1000);
+  pool.drained(pool.worker(1));
+  pool.passReporting(2000);
+  assert.deepEqual(counts(), [1, 1, 0]);
+  assert.equal(pool.state.requests.lastRefusal, undefined);
+  const refusedAt = pool.now;
+  pool.apply({ type: 'refused', why: 'no memory' });
+  assert.deepEqual(counts(), [1, 1, 1]);
+  assert.deepEqual(pool.state.requests.lastRefusal, { at: refusedAt, why: 'no memory' });
+  assert.deepEqual(pool.events('pool.restart-refused'), [{ event: 'pool.restart-refused', why: 'no memory' }]);
+});
+
+test('a refusal is recorded while the pod is draining, too', () => {
+  const pool = new VirtualPool();
+  pool.apply({ type: 'stop' });
+  pool.apply({ type: 'refused', why: 'no memory' });
+  assert.equal(pool.state.requests.lastRefusal?.why, 'no memory');
+});
+
+test('a pool that is draining ignores another number of workers', () => {
+  const pool = new VirtualPool();
+  pool.apply({ type: 'stop' });
+  pool.apply({ type: 'scale', wanted: 5 });
+  assert.deepEqual([pool.state.wanted, pool.events('pool.scale'), pool.answers.size], [2, [], 0]);
+});
+
+test('steps are reported only to an operator who waits', () => {
+  const pool = new VirtualPool({ count: 1 });
+  pool.pass(12_000);
+  assert.equal(pool.forked.length, 2, 'a hung worker is being replaced');
+  pool.ready(pool.worker(2));
+  pool.pass(1000);
+  pool.apply({ type: 'inspected', worker: pool.worker(1), stack: undefined });
+  pool.reports(pool.worker(2));
+  pool.apply({ type: 'roll' });
+  pool.passReporting(2000);
+  assert.equal(pool.forked.length, 3, 'the pool restarts');
+  assert.deepEqual([pool.steps, pool.answers.size], [[], 0]);
+});
+
+test('a restart that fails after a later one has begun leaves the generation of the later one', () => {
+  const pool = new VirtualPool({ count: 1 });
+  const first = pool.request({ type: 'roll' });
+  pool.request({ type: 'roll' });
+  pool.fails(pool.worker(2));
+  assert.ok(pool.answer(first) instanceof ReplacementError);
+  assert.equal(pool.state.requests.generation, 3);
+});
+
 describe('a rolling restart without surge', () => {
   test('each old worker ends before its new one starts, one after the other', () => {
     const pool = new VirtualPool({ restartSurge: 'never' });

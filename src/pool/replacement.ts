@@ -42,7 +42,7 @@ export type Purpose =
   /** One worker, as an operator wants it. */
   | { kind: 'one'; request: number }
   /** One worker, by a decision of the pool. */
-  | { kind: 'own'; worker: WorkerRecord };
+  | { kind: 'own'; worker: WorkerRecord; request?: undefined };
 
 interface Step {
   readonly old: WorkerRecord;

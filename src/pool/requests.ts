@@ -114,7 +114,7 @@ export class Requests {
   }
 
   progress({ purpose }: Pick<Batch, 'purpose'>, text: string): void {
-    if (purpose.kind !== 'own' && purpose.request !== undefined) this.#push({ type: 'progress', request: purpose.request, text });
+    if (purpose.request !== undefined) this.#push({ type: 'progress', request: purpose.request, text });
   }
 
   /** A replacement has ended; `error` where not all workers were replaced, or requests were lost. */

@@ -53,7 +53,7 @@ export class PoolState {
     this.#sizing = sizing;
     this.#sensors = sensors;
     const push = (effect: Effect) => void this.#effects.push(effect);
-    this.#workers = new Workers(config, push, now);
+    this.#workers = new Workers(config, push);
     this.#requests = new Requests(sizing.workers, push, (...request) => this.#replacements.request(...request));
     this.#failures = new Failures(config, now);
     this.#starts = new Starts(this.#failures, sizing, now);

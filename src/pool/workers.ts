@@ -33,15 +33,14 @@ export class Workers {
   readonly #workers = new Set<WorkerRecord>();
   readonly #push: (effect: Effect) => void;
   readonly #silenceStepMs: number;
-  #nextSilenceAt: number;
+  #nextSilenceAt = 0;
 
-  constructor(limits: Limits, push: (effect: Effect) => void, now: number) {
+  constructor(limits: Limits, push: (effect: Effect) => void) {
     this.limits = limits;
     this.#push = push;
     const { workerHeartbeatTimeoutMs: timeoutMs } = limits;
     const stepMs = timeoutMs === 0 ? MAX_SILENCE_STEP_MS : timeoutMs / SILENCE_STEPS;
     this.#silenceStepMs = Math.min(MAX_SILENCE_STEP_MS, Math.max(MIN_SILENCE_STEP_MS, stepMs));
-    this.#nextSilenceAt = now + this.#silenceStepMs;
   }
 
   /** Lowest id first. */
@@ -112,8 +111,8 @@ export class Workers {
         break;
       case 'diagnosis':
         event.worker.isDiagnosed = event.isRunning;
-        // The silence meanwhile does not count.
-        if (!event.isRunning) event.worker.silentMs = 0;
+        // The silence until its end does not count.
+        event.worker.silentMs = 0;
         break;
       case 'inspector-opened':
         // If the pool has not requested it, a user or the app has opened it.
