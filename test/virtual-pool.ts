@@ -29,6 +29,9 @@ const DEFAULTS = {
   workerMaxAgeMs: 0,
 } as const satisfies Partial<Config>;
 
+/** The settings of a pool, with these changes. */
+export const poolConfig = (changes: Partial<Config> = {}): Config => ({ ...DEFAULTS, ...changes }) as unknown as Config;
+
 export const REPORT: ErrorReport = { message: 'no database', stack: '', summary: { class: 'Error' }, isPermanent: false };
 export const LEDGER: Drain = { finished: 1, cutRequests: 0, cut: [], closedGracefully: 0, longestRequestMs: 1, durationMs: 5 };
 
@@ -70,7 +73,7 @@ export class VirtualPool {
   #isCarryingOut = false;
 
   constructor({ count = 2, cpus = 8, heapMb = null, isReady = true, ...config }: Options = {}) {
-    this.config = { ...DEFAULTS, ...config } as unknown as Config;
+    this.config = poolConfig(config);
     const sensors = { headroom: () => this.headroom, random: () => this.random };
     this.state = new PoolState(this.config, sizingOf(count, cpus, heapMb), sensors, this.now);
     this.apply({ type: 'tick' });
