@@ -7,12 +7,13 @@ import { PassThrough } from 'node:stream';
 import { seal, type ToPrimary, type ToWorker } from '../src/protocol/messages.ts';
 
 class SimulatedChild extends EventEmitter {
+  /** Undefined where the system did not start it. */
   pid: number | undefined;
   readonly stdout = new PassThrough();
   readonly stderr = new PassThrough();
   readonly signals: string[] = [];
 
-  constructor(pid: number | undefined) {
+  constructor(pid: number) {
     super();
     this.pid = pid;
   }
@@ -26,10 +27,10 @@ export class SimulatedWorker extends EventEmitter {
   readonly process: SimulatedChild;
   readonly sent: ToWorker[] = [];
   isOpen = true;
-  /** Called when the worker has read the messages that wait. */
+  /** Callbacks of the messages that it has not read. */
   readonly #written: (() => void)[] = [];
 
-  constructor(pid: number | undefined = 2 ** 23) {
+  constructor(pid = 2 ** 23) {
     super();
     this.process = new SimulatedChild(pid);
   }

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { PassThrough } from 'node:stream';
 import { test } from 'node:test';
-import { WorkerChannel, WorkerOutput } from '../src/pool/worker-io.ts';
+import { InspectorLines, WorkerChannel, WorkerOutput } from '../src/pool/worker-io.ts';
 import { seal, type ToPrimary } from '../src/protocol/messages.ts';
 import { Lines, SimulatedWorker, turns } from './simulated-worker.ts';
 
@@ -126,10 +126,10 @@ test('output is passed on in whole lines, and a line in pieces when it is comple
 
 test('a worker that ends within a line gets a line ending, and nothing where its last line was complete', async () => {
   const { stream, lines, output } = openOutput();
-  stream.write('last words');
+  stream.write('no more');
   await output.settle();
   await output.settle();
-  assert.equal(lines.text, 'last words\n');
+  assert.equal(lines.text, 'no more\n');
   const closing = openOutput();
   closing.stream.end('one\ntwo');
   await turns();
@@ -151,6 +151,12 @@ test('a line without an end is cut above 1 MiB, and not before', () => {
   assert.match(lines.text, /^a+b+c+\n$/);
   stream.write(`${BUSY}\n`);
   assert.equal(lines.writes.at(-1), `${BUSY}\n`, 'what was cut is not written again');
+});
+
+test('complete lines do not count towards the length of the line that follows', () => {
+  const { stream, lines } = openOutput();
+  stream.write(`${BUSY}\n${'x'.repeat((1 << 20) - 10)}`);
+  assert.equal(lines.text, `${BUSY}\n`);
 });
 
 test('a line that grows by single bytes arrives whole', async () => {
@@ -200,6 +206,21 @@ test('a worker that has exited is waited for as long as its pipe brings input, b
   assert.match(lines.text, /^1\n2\n3\n/);
 });
 
+test('a pipe that a child process holds open without a word is waited for only a few turns', async () => {
+  const { output } = openOutput();
+  let hasSettled = false;
+  void output.settle().then(() => (hasSettled = true));
+  await turns(10);
+  assert.equal(hasSettled, true);
+});
+
+test('what a worker prints after its output has settled makes the pipe rest again', async () => {
+  const { stream, output } = openOutput();
+  await output.settle();
+  stream.write('late\n');
+  assert.equal(stream.isPaused(), true);
+});
+
 test('the end of a pipe that has closed is not waited for', async () => {
   const { stream, output } = openOutput();
   stream.destroy(new Error('EIO'));
@@ -208,4 +229,14 @@ test('the end of a pipe that has closed is not waited for', async () => {
   void output.settle().then(() => (hasSettled = true));
   for (let turn = 0; turn < 3; turn++) await Promise.resolve();
   assert.equal(hasSettled, true);
+});
+
+test('the line about an inspector leaves nothing in the output, and an address that is not of this machine opens nothing', () => {
+  const lines = new Lines();
+  const opened: string[] = [];
+  const sink = new InspectorLines(lines, address => void opened.push(address));
+  const address = 'ws://127.0.0.1:40001/1aff7f5e-4df8-47cd-9841-b430fb448b14';
+  for (const printed of [`ws://10.0.0.1:80/${address}`, `${address}/more`, address])
+    sink.write(Buffer.from(`Debugger listening on ${printed}\n`));
+  assert.deepEqual([lines.writes, opened], [[], [address]]);
 });
