@@ -135,6 +135,8 @@ async function inTheDemosPlace(block: Block): Promise<void> {
   await kit.assertDrains('/slow');
 }
 
+/** The ports of what runs: a kit of this machine, otherwise the containers. */
 function onOurPorts(command: string): string {
-  return command.replace(/:3000\b/g, `:${local.PORT}`).replace(/:9090\b/g, `:${local.ADMIN_PORT}`);
+  const { PORT, ADMIN_PORT } = served?.isRunning ? local : compose;
+  return command.replace(/:3000\b/g, `:${PORT}`).replace(/:9090\b/g, `:${ADMIN_PORT}`);
 }

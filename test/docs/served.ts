@@ -63,6 +63,10 @@ export class Served {
     });
   }
 
+  get isRunning(): boolean {
+    return !this.#hasEnded;
+  }
+
   async status(): Promise<Status & { sizing: { reason: string } }> {
     return requestJson(this.#adminPort, '/status');
   }
