@@ -186,11 +186,9 @@ test('a fork that the system refuses is a failed start and never reported as a p
   assert.deepEqual(pool.names(), []);
   const { listener, record } = pool.process(1);
   listener.onEvent({ type: 'exited', worker: record as WorkerRecord, how: { error: 'spawn EAGAIN' } });
-  assert.partialDeepStrictEqual(pool.events[0], {
-    event: 'worker.exit',
-    failure: 'cannot be started: spawn EAGAIN',
-    isFailedStart: true,
-  });
+  const [event] = pool.events;
+  assert.partialDeepStrictEqual(event, { event: 'worker.exit', isFailedStart: true });
+  assert.match(event?.event === 'worker.exit' ? (event.failure ?? '') : '', /spawn EAGAIN/);
   assert.equal(pool.supervisor.isFailing, true);
 });
 
@@ -298,8 +296,8 @@ test('the restart of a worker resolves when its successor serves and it has exit
   pool.process(1).drained();
   pool.pass(10);
   assert.equal(await restart.get(), 'done');
-  assert.match(steps[0] ?? '', /^starting worker 3 to replace worker 1/);
-  assert.match(steps.at(-1) ?? '', /^worker 1 is gone: 1 requests finished/);
+  assert.match(steps[0] ?? '', /worker 3 .*worker 1/);
+  assert.match(steps.at(-1) ?? '', /^worker 1 .*1 requests? finished/);
   assert.deepEqual(
     pool.supervisor.handles.map(({ id }) => id),
     [2, 3],
@@ -359,8 +357,15 @@ test('an enlargement resolves when all workers are up, and is rejected with the 
   const five = resultOf(pool.supervisor.enlarge(4));
   pool.pass(1000);
   pool.process(4).exits();
-  assert.equal(await five.get(), 'ScaleError: worker 4 failed to start: exit code 1; the pool returns from 4 to 3 workers');
+  assert.match((await five.get()) ?? '', /^ScaleError: worker 4 .*exit code 1.*from 4 to 3 workers/);
   assert.equal(pool.supervisor.wanted, 3);
+});
+
+test('a worker is sent out of rotation and back', t => {
+  const pool = new SimulatedPool(t);
+  const { listener, record } = pool.process(1);
+  for (const wantsCordon of [true, false]) listener.onEvent({ type: 'cordon', worker: record as WorkerRecord, wantsCordon });
+  assert.deepEqual(pool.steps, ['worker.cordoned', 'send 1: {"type":"cordon"}', 'send 1: {"type":"uncordon"}']);
 });
 
 test('another heap replaces only the workers that run with the old one, and later workers start with the new one', t => {
@@ -489,10 +494,42 @@ test('a pool of one whose worker is being replaced bridges the time until the ne
 test('the memory of a worker is read once it is ready and at most once a second, and its own report stands in for what cannot be read', t => {
   const pool = new SimulatedPool(t, { count: 1, isReady: false });
   const fresh = () => pool.supervisor.memoryView.freshWorkerBytes;
-  pool.process(1).stats({ memory: { rss: 500, heapTotal: 0, heapUsed: 0 } });
-  pool.pass(2000);
-  assert.equal(fresh(), undefined, 'it is not ready');
+  const reports = (rss: number) => pool.process(1).stats({ memory: { rss, heapTotal: 0, heapUsed: 0 } });
   pool.process(1).ready();
   pool.pass(2000);
+  assert.equal(fresh(), undefined, 'it has reported nothing');
+  reports(500);
+  pool.pass(1000);
   assert.equal(fresh(), 500);
+  for (let seconds = 0; seconds < 62; seconds++) {
+    reports(600 + seconds);
+    pool.pass(1000);
+  }
+  assert.ok((fresh() ?? 0) > 650, 'what it uses after a minute of requests');
+});
+
+test('a worker that is not ready is not read', t => {
+  const pool = new SimulatedPool(t, { count: 1, isReady: false });
+  pool.process(1).stats();
+  pool.pass(2000);
+  assert.equal(pool.supervisor.memoryView.freshWorkerBytes, undefined);
+});
+
+test('a pool that has ended sets no timer', t => {
+  const pool = new SimulatedPool(t, { count: 1 });
+  pool.supervisor.stop();
+  pool.supervisor.drainAll(1000);
+  pool.process(1).drained();
+  pool.changes.length = 0;
+  pool.pass(100_000);
+  assert.deepEqual(pool.changes, []);
+});
+
+test('a pool whose last worker has exited is empty, although no event follows', async t => {
+  const pool = new SimulatedPool(t, { count: 1 });
+  pool.supervisor.stop();
+  const empty = resultOf(pool.supervisor.empty());
+  assert.equal(await empty.get(), undefined);
+  pool.process(1).exits(0);
+  assert.equal(await empty.get(), 'done');
 });
