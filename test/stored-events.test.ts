@@ -3,9 +3,12 @@ import { once } from 'node:events';
 import { test } from 'node:test';
 import { readConfig } from '../src/config/config.ts';
 import type { RedisClient } from '../src/state/redis.ts';
+import { limitReplies } from '../src/state/redis-protocol.ts';
+import { APP_LIMITS } from '../src/state/reply-guard.ts';
 import { Seal } from '../src/state/session-keys.ts';
 import { RetainedStore, SendQueue, type StampedJson, StreamConsumer } from '../src/state/stored-events.ts';
 import { connected } from './connected.ts';
+import { bulk, FakeRedis } from './fake-redis.ts';
 import { LocalRedis, withRedis } from './process/redis.ts';
 import { until } from './until.ts';
 
@@ -221,4 +224,99 @@ test('a stream consumer gets every event appended since its start, in order, als
     await close();
     await redis.stop();
   }
+});
+
+/** The reply to a read of the stream: entries by id, each with one field and its value. */
+const entries = (...found: [string, string][]) =>
+  `%1\r\n${bulk('events')}*${found.length}\r\n${found
+    .map(([id, text]) => `*2\r\n${bulk(id)}*2\r\n${bulk('event')}${bulk(text)}`)
+    .join('')}`;
+
+/** A consumer of a server that gives these answers in turn: to the question for the last id of the stream, and to reads. */
+async function consume(ends: string[], reads: string[], writer?: unknown) {
+  const fake = await FakeRedis.start(([name = '']) =>
+    name.toLowerCase() === 'eval' ? (ends.shift() ?? '') : name.toLowerCase() === 'xread' ? reads.shift() : undefined,
+  );
+  const got: string[] = [];
+  const config = readConfig({ REDIS_URL: fake.url });
+  const consumer = new StreamConsumer(config, 'events', 'test', writer as RedisClient, text => got.push(text));
+  const readFrom = () => fake.commands.flatMap(({ command: [name, ...args] }) => (name === 'xread' ? args.slice(-1) : []));
+  const hasReadFrom = (...positions: string[]) =>
+    until(
+      () => readFrom().slice(0, positions.length).join() === positions.join() || undefined,
+      () => `read from ${readFrom()}, expected ${positions}`,
+    );
+  return { consumer, got, fake, hasReadFrom, [Symbol.asyncDispose]: () => consumer.close() };
+}
+
+test('a stream consumer reads from the end of the stream, then from the last event that it got', async () => {
+  await using stream = await consume([bulk('5-1')], [entries(['6-0', 'a'], ['7-0', 'b']), entries(['8-0', 'c'])]);
+  await stream.hasReadFrom('5-1', '7-0', '8-0');
+  assert.deepEqual(stream.got, ['a', 'b', 'c']);
+  const read = stream.fake.commands.find(({ command }) => command[0] === 'xread');
+  assert.deepEqual(read?.command, ['xread', 'COUNT', '32', 'BLOCK', '1000', 'STREAMS', 'events', '5-1']);
+});
+
+test('a stream consumer of an empty stream reads it from its first event', async () => {
+  await using stream = await consume(['_\r\n'], [entries(['1-0', 'first'])]);
+  await stream.hasReadFrom('0-0', '1-0');
+  assert.deepEqual(stream.got, ['first']);
+});
+
+test('a stream consumer asks again for the end of the stream instead of reading from a malformed id', async () => {
+  const malformed = ['5', '5-1x', 'x5-1', `1-${'1'.repeat(21)}`].map(bulk);
+  await using stream = await consume([...malformed, ':5\r\n', bulk('18446744073709551615-5')], []);
+  await stream.hasReadFrom('18446744073709551615-5');
+});
+
+test('a stream consumer keeps its place and passes nothing on if an entry has a malformed id', async () => {
+  await using stream = await consume([bulk('5-1')], [entries(['6-0', 'a'], ['7', 'b']), entries(['7-0', 'b'])]);
+  await stream.hasReadFrom('5-1', '6-0', '7-0');
+  assert.deepEqual(stream.got, ['a', 'b']);
+});
+
+test('a stream consumer skips an entry that is too large, and keeps its place on every other faulty reply', async t => {
+  limitReplies({ maxBytes: 2000, maxElements: 100 });
+  t.after(() => limitReplies(APP_LIMITS));
+  await using stream = await consume(
+    [bulk('5-1'), bulk('9-0')],
+    ['-ERR busy\r\n', '?\r\n', entries(['6-0', 'x'.repeat(3000)]), entries(['10-0', 'next'])],
+  );
+  await stream.hasReadFrom('5-1', '5-1', '5-1', '9-0', '10-0');
+  assert.deepEqual(stream.got, ['next']);
+});
+
+test('a batch of which Redis refuses one event is appended again as a whole', async () => {
+  const added: unknown[][] = [];
+  const outcomes = [
+    [[null, '1-0']],
+    [[null, '2-0'], [new Error('OOM')]],
+    [
+      [null, '2-0'],
+      [null, '3-0'],
+    ],
+  ];
+  const multi = () => ({ xadd: (...args: unknown[]) => added.push(args), exec: async () => outcomes.shift() });
+  await using stream = await consume([bulk('0-0')], [], { multi });
+  for (const text of ['a', 'b', 'c']) stream.consumer.append(text);
+  await settled();
+  assert.deepEqual(
+    added.map(args => args.at(-1)),
+    ['a', 'b', 'c'],
+  );
+  stream.consumer.flush();
+  await settled();
+  assert.deepEqual(
+    added.map(args => args.at(-1)),
+    ['a', 'b', 'c', 'b', 'c'],
+  );
+  assert.deepEqual(added[0], ['events', 'MAXLEN', '~', 10_000, '*', 'event', 'a']);
+  stream.consumer.flush();
+  await settled();
+  assert.equal(added.length, 5, 'nothing waits any more');
+});
+
+test('a stream consumer without Redis is an error', () => {
+  const create = () => new StreamConsumer(readConfig({}), 'events', 'test', {} as RedisClient, assert.fail);
+  assert.throws(create, { message: 'a stream needs Redis' });
 });
