@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { fstatSync } from 'node:fs';
+import { fstatSync, readdirSync } from 'node:fs';
 import { createServer, type Server as HttpServer } from 'node:http';
-import { BoundSocket, connect, type Socket } from 'node:net';
+import { BoundSocket, connect, createServer as createNetServer, type Socket } from 'node:net';
 import { afterEach, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
-import { canPause, Listeners } from '../src/balancing/listener.ts';
+import { canPause, Listeners, ListeningSockets, PortError } from '../src/balancing/listener.ts';
 import { waitingConnections } from '../src/balancing/tcp-table.ts';
 import { until } from './until.ts';
 
@@ -27,19 +27,12 @@ const dial = (port: number) => {
 
 /** Listeners over so many sockets with SO_REUSEPORT, in this process. `accepted` counts what the http server was given. */
 function listenersOver(count: number, assigned: number[]) {
-  const first = new BoundSocket({ host: LOOPBACK, port: 0, reusePort: true });
-  const { port } = first.address() as { port: number };
-  const more = Array.from({ length: count - 1 }, () => new BoundSocket({ host: LOOPBACK, port, reusePort: true }));
-  const sockets = [first, ...more];
+  const sockets = count === 1 ? ListeningSockets.shared(LOOPBACK, 0) : ListeningSockets.many(LOOPBACK, 0, count);
+  const { port, fds, inodes } = sockets;
   const http: HttpServer = createServer((_request, response) => response.end('ok'));
   const state = { accepted: 0 };
   http.on('connection', () => state.accepted++);
-  const inodes = sockets.map(socket => fstatSync(socket.fd()).ino);
-  const listeners = new Listeners(
-    http,
-    sockets.map(socket => socket.fd()),
-    assigned,
-  );
+  const listeners = new Listeners(http, fds, assigned);
   open.push(listeners);
   return {
     listeners,
@@ -140,7 +133,7 @@ test('after close the sockets refuse connections, also those that were never ass
 }, async () => {
   const { listeners, http, port, sockets } = listenersOver(3, [0]);
   await listeners.open();
-  const fds = sockets.map(socket => socket.fd());
+  const { fds } = sockets;
   const kept = dial(port);
   await once(http, 'connection');
   listeners.close();
@@ -159,6 +152,63 @@ test('after close the sockets refuse connections, also those that were never ass
 test('a descriptor that cannot listen fails the start', async () => {
   const http = createServer();
   await assert.rejects(new Listeners(http, [], [0]).open(), { code: 'ERR_OUT_OF_RANGE' });
+});
+
+test('the primary opens one socket, or with SO_REUSEPORT exactly as many as it is to, all on one port', { skip: SKIP }, () => {
+  const openFds = () => readdirSync('/proc/self/fd').length;
+  for (const count of [1, 3]) {
+    const before = openFds();
+    const sockets = count === 1 ? ListeningSockets.shared(LOOPBACK, 0) : ListeningSockets.many(LOOPBACK, 0, count);
+    assert.equal(openFds() - before, count);
+    assert.deepEqual(
+      sockets.inodes,
+      sockets.fds.map(fd => fstatSync(fd).ino),
+    );
+    assert.equal(new Set(sockets.inodes).size, count);
+    assert.ok(sockets.port > 0);
+    sockets.close();
+    assert.equal(openFds(), before);
+  }
+});
+
+test('a port that another pool listens on is taken, with and without SO_REUSEPORT', { skip: SKIP }, async () => {
+  for (const count of [1, 2]) {
+    const { listeners, port } = listenersOver(count, [0]);
+    await listeners.open();
+    const bind = [() => ListeningSockets.shared(LOOPBACK, port), () => ListeningSockets.many(LOOPBACK, port, 2)];
+    for (const one of bind) assert.throws(one, { name: 'PortError', isTaken: true });
+  }
+});
+
+test('an address that this machine does not have is a PortError, and the port is not taken', () => {
+  const bind = [() => ListeningSockets.shared('192.0.2.1', 0), () => ListeningSockets.many('192.0.2.1', 0, 2)];
+  for (const one of bind)
+    assert.throws(one, (error: PortError) => {
+      assert.match(error.message, /^192\.0\.2\.1:0: cannot listen: .*EADDRNOTAVAIL.* \(HOST, PORT\)$/);
+      return error instanceof PortError && !error.isTaken && error.cause instanceof Error;
+    });
+});
+
+test('if Node.js lacks a method that pauses a listener, connections are accepted even while it is held', {
+  skip: SKIP,
+}, async t => {
+  const probe = createNetServer().listen(new BoundSocket({ host: LOOPBACK }));
+  const handle = Object.getPrototypeOf(Reflect.get(probe, '_handle'));
+  probe.close();
+  for (const name of ['readStart', 'readStop']) {
+    assert.equal(canPause(), true);
+    Object.defineProperty(handle, name, { value: undefined, configurable: true });
+    const restore = () => Reflect.deleteProperty(handle, name);
+    t.after(restore);
+    assert.equal(canPause(), false, name);
+    const { listeners, port, state } = listenersOver(1, [0]);
+    await listeners.open();
+    restore();
+    assert.equal(listeners.canPause, false, name);
+    listeners.hold();
+    dial(port);
+    await accepts(state, 1);
+  }
 });
 
 function isOpen(fd: number): boolean {
