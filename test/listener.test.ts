@@ -81,7 +81,7 @@ test('a held or paused listener leaves connections in the queue, and accepts the
   assert.equal(waitingAt(0), 0);
 });
 
-test('listeners that are paused before they open accept nothing until they resume', { skip: SKIP }, async () => {
+test('listeners that are paused, also before they open, accept nothing until they resume', { skip: SKIP }, async () => {
   const { listeners, port, state, waitingAt } = listenersOver(1, [0]);
   listeners.pause();
   await listeners.open();
@@ -93,6 +93,14 @@ test('listeners that are paused before they open accept nothing until they resum
   assert.equal(state.accepted, 0);
   listeners.resume();
   await accepts(state, 1);
+  listeners.pause();
+  dial(port);
+  await until(
+    () => waitingAt(0) === 1 || undefined,
+    () => `${waitingAt(0)} wait`,
+  );
+  listeners.resume();
+  await accepts(state, 2);
 });
 
 test('a worker accepts from the listeners that are assigned to it, and no longer from the others', { skip: SKIP }, async () => {

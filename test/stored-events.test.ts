@@ -263,7 +263,7 @@ test('a stream consumer of an empty stream reads it from its first event', async
   assert.deepEqual(stream.got, ['first']);
 });
 
-test('a stream consumer asks again for the end of the stream instead of reading from a malformed id', async () => {
+test('a stream consumer queries the end of the stream again instead of reading from a malformed id', async () => {
   const malformed = ['5', '5-1x', 'x5-1', `1-${'1'.repeat(21)}`].map(bulk);
   await using stream = await consume([...malformed, ':5\r\n', bulk('18446744073709551615-5')], []);
   await stream.hasReadFrom('18446744073709551615-5');
