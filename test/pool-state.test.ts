@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { ScaleError, SupersededError } from '../src/pool/requests.ts';
-import { sizingOf, VirtualPool } from './virtual-pool.ts';
+import { LEDGER, REPORT, sizingOf, VirtualPool } from './virtual-pool.ts';
 
 describe('the start of a pool', () => {
   test('the first worker starts alone, the others after 250 ms', () => {
@@ -584,6 +584,131 @@ describe('cordon', () => {
   });
 });
 
+describe('what is known of a worker', () => {
+  const OPEN = { open: 2, oldest: [{ method: 'GET', path: '/slow', ageMs: 5, bytesSent: 0 }] };
+
+  test('nothing is known of a worker that has just been started', () => {
+    const pool = new VirtualPool({ count: 1, isReady: false, heapMb: 64 });
+    pool.pass(100);
+    const worker = pool.worker(1);
+    assert.deepEqual([worker.heapMb, worker.startedAt, worker.reportedAt, worker.refusedUntil], [64, 0, 0, 0]);
+    assert.deepEqual(
+      [worker.isKilled, worker.isDiagnosed, worker.isInspected, worker.missedDeadline],
+      [false, false, false, false],
+    );
+    assert.deepEqual(worker.waitingFor, { open: 0, oldest: [] });
+  });
+
+  test('the reports of a worker are kept, with the time of the last snapshot and of the first one with requests', () => {
+    const pool = new VirtualPool({ count: 1 });
+    const worker = pool.worker(1);
+    assert.equal(worker.port, 3000);
+    pool.reports(worker, { requests: 0 });
+    assert.equal(worker.busySince, undefined);
+    pool.pass(100);
+    const busyAt = pool.now;
+    pool.reports(worker);
+    pool.pass(100);
+    pool.reports(worker, { requests: 2 });
+    assert.deepEqual([worker.snapshot?.requests, worker.busySince, worker.reportedAt], [2, busyAt, busyAt + 100]);
+    pool.message(worker, { type: 'redis', state: 'ready', message: 'up', evictionPolicy: 'noeviction' });
+    assert.deepEqual(worker.redis, { state: 'ready', message: 'up', evictionPolicy: 'noeviction' });
+    pool.message(worker, { type: 'keys-read', change: 'c1' });
+    assert.equal(worker.keysRead, 'c1');
+  });
+
+  test('what a drain waits for is known until it ends', () => {
+    const pool = new VirtualPool();
+    pool.apply({ type: 'scale', wanted: 1 });
+    pool.message(pool.worker(2), { type: 'waiting', ...OPEN });
+    assert.deepEqual([pool.worker(2).waitingFor.open, pool.worker(2).waitingFor.oldest], [OPEN.open, OPEN.oldest]);
+    pool.message(pool.worker(2), { type: 'drained', drain: LEDGER });
+    assert.deepEqual(pool.worker(2).waitingFor, { open: 0, oldest: [] });
+  });
+
+  test('a worker whose app ends the process has lost its open requests, and says why', () => {
+    const pool = new VirtualPool();
+    pool.message(pool.worker(1), { type: 'app-exit', message: 'the app called process.exit(3)', ...OPEN });
+    pool.exits(pool.worker(1), 3);
+    const [exit] = pool.events('worker.exit');
+    assert.deepEqual(
+      [exit?.reason, exit?.failure, exit?.openFailure],
+      ['crash', 'the app called process.exit(3)', 'the app called process.exit(3)'],
+    );
+    assert.deepEqual(exit?.lost, OPEN);
+  });
+
+  test('the exit of a worker that crashed has its error, and for others only the class and a fingerprint', () => {
+    const pool = new VirtualPool();
+    pool.reports(pool.worker(1), { requests: 7 });
+    pool.crashes(pool.worker(1));
+    pool.drained(pool.worker(1));
+    const [exit] = pool.events('worker.exit');
+    assert.ok(exit);
+    const { fingerprint = '', openFailure, error, drain, snapshot, ...rest } = exit;
+    assert.deepEqual(rest, {
+      event: 'worker.exit',
+      worker: 1,
+      workerPid: 101,
+      reason: 'crash',
+      failure: 'boom',
+      lost: undefined,
+      isFailure: true,
+      isFailedStart: false,
+      missedDeadline: false,
+    });
+    assert.match(fingerprint, /^#[0-9a-f]+$/);
+    assert.equal(openFailure, `Error, message ${fingerprint}`);
+    assert.deepEqual([error?.message, drain, snapshot?.requests], ['boom', LEDGER, 7]);
+  });
+
+  test('the exit of a worker that left as wanted is no failure', () => {
+    const pool = new VirtualPool();
+    pool.apply({ type: 'scale', wanted: 1 });
+    pool.drained(pool.worker(2));
+    const [exit] = pool.events('worker.exit');
+    assert.deepEqual(
+      [exit?.reason, exit?.failure, exit?.isFailure, exit?.isFailedStart, exit?.fingerprint, exit?.error],
+      ['scale-down', 'exit code 0', false, false, undefined, undefined],
+    );
+  });
+
+  test('the text of a failure to listen is not the text of the app, and everybody may see it', () => {
+    const pool = new VirtualPool({ isReady: false });
+    pool.message(pool.worker(1), { type: 'failed', stage: 'listen', ...REPORT, message: 'port 3000 is in use' });
+    pool.exits(pool.worker(1));
+    pool.fails(pool.worker(2), { message: 'password=1' });
+    const [listen, app] = pool.events('worker.exit');
+    assert.equal(listen?.openFailure, 'port 3000 is in use');
+    assert.equal(app?.openFailure, `Error, message ${app?.fingerprint}`);
+  });
+
+  test('a worker that crashes while it drains keeps its reason and its deadline', () => {
+    const pool = new VirtualPool();
+    pool.apply({ type: 'scale', wanted: 1 });
+    const { killAt } = pool.worker(2);
+    pool.pass(500);
+    pool.crashes(pool.worker(2));
+    assert.deepEqual([pool.worker(2).reason, pool.worker(2).killAt], ['scale-down', killAt]);
+  });
+
+  test('a worker whose debugger port Node.js rejects (exit code 12) is not retried', () => {
+    const pool = new VirtualPool({ isReady: false });
+    pool.exits(pool.worker(1), 12);
+    assert.equal(pool.givenUp, 'permanent');
+  });
+
+  test('a measurement of memory has no effect of its own', () => {
+    const pool = new VirtualPool();
+    const effects = pool.apply({
+      type: 'measured',
+      worker: pool.worker(1),
+      memory: { privateBytes: 1, sharedBytes: 1 },
+    });
+    assert.deepEqual(effects, []);
+  });
+});
+
 describe('the shutdown', () => {
   test('workers that start are killed, those that serve drain until their deadline', () => {
     const pool = new VirtualPool();
@@ -668,6 +793,9 @@ test('a pool whose only worker is being replaced is bridged for 10 s', () => {
   pool.request({ type: 'roll' });
   assert.equal(pool.state.isBridged(pool.now + 9999), true);
   assert.equal(pool.state.isBridged(pool.now + 10_000), false);
+  const crashed = new VirtualPool({ count: 1 });
+  crashed.killed(crashed.worker(1));
+  assert.equal(crashed.state.isBridged(crashed.now), false, 'nor one whose only worker was killed');
 });
 
 test('broadcasts of workers are passed on and change nothing', () => {
