@@ -3,7 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type EndedWorker, Failures, type Verdict, type WorkerTimes } from '../src/pool/failures.ts';
+import { type EndedWorker, Failures, isFailedStart, type Verdict, type WorkerTimes } from '../src/pool/failures.ts';
 import type { ExitReason } from '../src/protocol/exit.ts';
 
 const LIMITS = { restartIntensity: 10, restartPeriodMs: 60_000, startTimeoutMs: 60_000 };
@@ -247,6 +247,68 @@ test('workers killed one after the other for lack of memory back off, however lo
     { kind: 'back-off', ms: 200 },
     { kind: 'go-on' },
   ]);
+});
+
+test('only workers killed within RESTART_PERIOD_MS make a series', () => {
+  const killedEvery = (seconds: number) => {
+    const pool = new Pool({ restartIntensity: 2, restartPeriodMs: 10_000 });
+    return Array.from({ length: 4 }, () => {
+      pool.now += (seconds - 1) * 1000;
+      return pool.serves(1, 'killed').kind;
+    });
+  };
+  assert.deepEqual(killedEvery(6), ['go-on', 'go-on', 'go-on', 'go-on']);
+  assert.deepEqual(killedEvery(2), ['go-on', 'go-on', 'go-on', 'back-off']);
+});
+
+test('a worker that was stable before it was killed makes no series', () => {
+  const pool = new Pool({ restartIntensity: 0 });
+  for (let count = 0; count < 5; count++) assert.equal(pool.serves(11, 'killed').kind, 'go-on');
+  assert.equal(pool.failures.failuresInARow, 0);
+});
+
+test('a pool does not give up while another worker is up, though none was stable', () => {
+  const pool = new Pool({ restartIntensity: 1 });
+  pool.up = [{ startedAt: 0, readyAt: 1e9 }];
+  pool.now = 20_000;
+  for (let count = 0; count < 10; count++) assert.notEqual(pool.serves(1).kind, 'give-up');
+});
+
+test('failures after a stable worker are a new series only if it started after the last failure', () => {
+  const backOffOf = (startedAt: number) => {
+    const { failures } = new Pool();
+    failures.ready();
+    const failed = (up: WorkerTimes[], at: number) =>
+      failures.ended({ startedAt: at, readyAt: undefined, reason: 'crash', isPermanent: false }, true, up, at);
+    for (let count = 0; count < 3; count++) failed([], 1000);
+    return failed([{ startedAt, readyAt: 2000 }], 20_000);
+  };
+  assert.deepEqual(backOffOf(500), { kind: 'back-off', ms: 400 });
+  assert.deepEqual(backOffOf(1000), { kind: 'back-off', ms: 400 });
+  assert.deepEqual(backOffOf(1500), { kind: 'go-on' });
+});
+
+test('a worker that was ready has no failed start, and none waits to be tried without a failure', () => {
+  assert.equal(isFailedStart({ readyAt: 1, reason: 'crash' }), false);
+  assert.equal(isFailedStart({ readyAt: undefined, reason: 'crash' }), true);
+  assert.equal(new Pool().failures.nextTryAt, undefined);
+});
+
+test('workers fail since the start of the first one that failed to start, or since one ended that had served', () => {
+  const at = (readyAt: number | undefined) => {
+    const { failures } = new Pool();
+    failures.ended({ startedAt: 1000, readyAt, reason: 'crash', isPermanent: false }, true, [], 3000);
+    return failures.failingSince;
+  };
+  assert.deepEqual([at(undefined), at(2000)], [1000, 3000]);
+});
+
+test('START_TIMEOUT_MS counts from the start of the pool', () => {
+  const failures = new Failures({ ...LIMITS, startTimeoutMs: 10_000 }, 5000);
+  const failed = (at: number) =>
+    failures.ended({ startedAt: at, readyAt: undefined, reason: 'crash', isPermanent: false }, true, [], at);
+  assert.notEqual(failed(14_999).kind, 'give-up');
+  assert.deepEqual(failed(15_000), TOO_LATE);
 });
 
 test('a failed replacement does not hold back a missing worker', () => {

@@ -793,6 +793,8 @@ test('a pool whose only worker is being replaced is bridged for 10 s', () => {
   pool.request({ type: 'roll' });
   assert.equal(pool.state.isBridged(pool.now + 9999), true);
   assert.equal(pool.state.isBridged(pool.now + 10_000), false);
+  pool.passReporting(10_000);
+  assert.equal(pool.state.isBridged(pool.now), false);
   const crashed = new VirtualPool({ count: 1 });
   crashed.killed(crashed.worker(1));
   assert.equal(crashed.state.isBridged(crashed.now), false, 'nor one whose only worker was killed');

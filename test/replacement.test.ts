@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { ReplacementError, ReplacementRefusedError, RequestsLostError } from '../src/pool/replacement.ts';
-import { MIB, VirtualPool } from './virtual-pool.ts';
+import { MIB, sizingOf, VirtualPool } from './virtual-pool.ts';
 
 const count = (pool: VirtualPool, state: string) => pool.present.filter(worker => worker.state === state).length;
 
@@ -330,6 +330,226 @@ test('a restart that fails after a later one has begun leaves the generation of 
   assert.equal(pool.state.requests.generation, 3);
 });
 
+describe('a new worker that has to leave itself', () => {
+  /** Worker 1 drains, worker 3 has replaced it; then one worker is enough. */
+  function withSmallerPool(): { pool: VirtualPool; request: number } {
+    const pool = new VirtualPool();
+    const request = pool.request({ type: 'restart', worker: pool.worker(1) });
+    pool.ready(pool.worker(3));
+    pool.passReporting(1000);
+    assert.equal(pool.states(), 'draining ready ready');
+    pool.apply({ type: 'scale', wanted: 1 });
+    assert.equal(pool.states(), 'draining ready draining', 'it has the highest id');
+    return { pool, request };
+  }
+
+  test('the restart succeeds though a smaller pool drains the new worker while the old one drains', () => {
+    const { pool, request } = withSmallerPool();
+    pool.passReporting(500);
+    assert.equal(pool.answers.size, 0, 'the old one still drains');
+    pool.drained(pool.worker(1));
+    pool.drained(pool.worker(3));
+    pool.passReporting(3000);
+    assert.equal(pool.answer(request), undefined);
+    assert.deepEqual([pool.forked.length, pool.states()], [3, 'exited ready exited']);
+  });
+
+  test('a hung worker whose new worker an operator restarts meanwhile is replaced nonetheless', () => {
+    const pool = new VirtualPool();
+    for (const worker of pool.present) pool.measured(worker, 100);
+    pool.passReporting(12_000, () => [pool.worker(2)]);
+    pool.ready(pool.worker(3));
+    pool.headroom = { limitBytes: 512 * MIB, bytes: 110 * MIB, file: '/memory.max' };
+    pool.request({ type: 'restart', worker: pool.worker(3) });
+    assert.deepEqual([pool.worker(3).state, pool.worker(3).reason], ['draining', 'restart']);
+    pool.reports(pool.worker(2));
+    pool.pass(1);
+    assert.deepEqual([pool.worker(1).state, pool.worker(1).reason], ['draining', 'hung']);
+    assert.deepEqual(pool.events('worker.replace-failed'), []);
+  });
+
+  test('a new worker is not recycled while the old one still drains', () => {
+    const pool = new VirtualPool({ workerMaxAgeMs: 5000, count: 1 });
+    pool.passReporting(5000);
+    pool.ready(pool.worker(2));
+    pool.passReporting(9000);
+    assert.equal(pool.worker(1).state, 'draining');
+    assert.equal(pool.events('worker.replace').length, 1);
+    pool.drained(pool.worker(1));
+    pool.passReporting(1000);
+    assert.equal(pool.events('worker.replace').length, 2);
+  });
+
+  test('the replacement of a hung worker that waits for the back-off is requested once', () => {
+    const pool = new VirtualPool();
+    pool.passReporting(12_000, () => [pool.worker(2)]);
+    for (const [number, backOffMs] of [
+      [3, 0],
+      [4, 100],
+      [5, 0],
+    ] as const) {
+      pool.fails(pool.worker(number));
+      pool.reports(pool.worker(2));
+      pool.pass(backOffMs);
+    }
+    assert.equal(pool.events('worker.replace').length, 4);
+    for (let count = 0; count < 5; count++) pool.reports(pool.worker(2));
+    assert.equal(pool.events('worker.replace').length, 4);
+    assert.equal(pool.events('worker.replace-failed').length, 3);
+  });
+});
+
+describe('requests that are lost or idle during a restart', () => {
+  test('an old worker killed from outside during its drain has lost its requests', () => {
+    const pool = new VirtualPool({ count: 1 });
+    const request = pool.request({ type: 'roll' });
+    pool.ready(pool.worker(2));
+    pool.passReporting(1000);
+    pool.killed(pool.worker(1));
+    pool.passReporting(3000);
+    const text = 'worker 1 was killed and lost its open requests (3 in its last report)';
+    assert.deepEqual(pool.answer(request), new RequestsLostError(text));
+    assert.ok(pool.steps.includes(text));
+  });
+
+  test('the next worker waits for the warm-up after one that only closed idle connections', () => {
+    const pool = new VirtualPool();
+    pool.request({ type: 'roll' });
+    pool.ready(pool.worker(3));
+    pool.passReporting(1000);
+    pool.drained(pool.worker(1), { finished: 1, closedGracefully: 1 });
+    pool.passReporting(1999);
+    assert.equal(pool.forked.length, 3);
+    pool.pass(1);
+    assert.equal(pool.forked.length, 4);
+  });
+
+  test('without surge the next worker drains 2 s after the new one became ready', () => {
+    const pool = new VirtualPool({ restartSurge: 'never' });
+    pool.request({ type: 'roll' });
+    pool.drained(pool.worker(1));
+    pool.passReporting(700);
+    pool.ready(pool.worker(3));
+    pool.passReporting(1999);
+    assert.equal(pool.worker(2).state, 'ready');
+    pool.pass(1);
+    assert.equal(pool.worker(2).state, 'draining');
+  });
+
+  test('a hung worker waits neither for the warm-up of a restart nor for its other workers', () => {
+    const pool = new VirtualPool({ count: 3 });
+    const others = () => pool.present.filter(worker => worker !== pool.worker(3));
+    pool.request({ type: 'roll' });
+    pool.passReporting(9000, others);
+    pool.ready(pool.worker(4));
+    pool.passReporting(1000, others);
+    pool.drained(pool.worker(1));
+    pool.passReporting(1000, others);
+    assert.deepEqual([pool.forked.length, pool.hungPids], [5, new Set([103])]);
+    assert.equal(pool.events('worker.replace').length, 1, 'requested once');
+  });
+});
+
+describe('what a pool does not do', () => {
+  test('a pool that runs bridges no worker, and one whose successor serves needs no bridge', () => {
+    const pool = new VirtualPool({ count: 1 });
+    pool.request({ type: 'roll' });
+    assert.equal(pool.state.isBridged(pool.now), false, 'the old one serves');
+    pool.ready(pool.worker(2));
+    pool.passReporting(1000);
+    assert.equal(pool.worker(1).state, 'draining');
+    assert.equal(pool.state.isBridged(pool.now), false, 'the new one serves');
+  });
+
+  test('a worker that starts is not replaced because it is silent', () => {
+    const pool = new VirtualPool({ count: 1, isReady: false, workerHeartbeatTimeoutMs: 2000 });
+    pool.pass(20_000);
+    assert.deepEqual([pool.events('worker.replace'), pool.forked.length], [[], 1]);
+  });
+
+  test('a pool without a worker says that a restart would start one at once', () => {
+    const pool = new VirtualPool({ count: 1 });
+    pool.measured(pool.worker(1), 100);
+    for (const number of [1, 2]) pool.exits(pool.worker(number));
+    pool.headroom = { limitBytes: 512 * MIB, bytes: -200 * MIB, file: '/memory.max' };
+    assert.equal(pool.present.length, 0);
+    assert.deepEqual(pool.state.memoryView.restart, { kind: 'surge' });
+  });
+
+  test('the memory of a worker that has exited says nothing about a new one', () => {
+    const pool = new VirtualPool();
+    pool.measured(pool.worker(1), 300);
+    pool.measured(pool.worker(2), 100);
+    assert.equal(pool.state.memoryView.freshWorkerBytes, 300 * MIB);
+    pool.killed(pool.worker(1));
+    assert.equal(pool.state.memoryView.freshWorkerBytes, 100 * MIB);
+  });
+
+  test('the reports of a worker that serves let no more failed workers start at the same time', () => {
+    const pool = new VirtualPool({ count: 4 });
+    for (const number of [2, 3, 4]) pool.killed(pool.worker(number));
+    for (const worker of pool.forked.slice(4)) pool.fails(worker);
+    pool.passReporting(10_000, () => [pool.worker(1)]);
+    const starting = count(pool, 'starting');
+    assert.ok(starting < 3, `${starting} start`);
+    for (let reports = 0; reports < 5; reports++) pool.reports(pool.worker(1));
+    assert.equal(count(pool, 'starting'), starting);
+  });
+
+  test('the reports of a worker that starts are passed on', () => {
+    const pool = new VirtualPool({ count: 1, isReady: false });
+    pool.message(pool.worker(1), { type: 'redis', state: 'ready', message: '' });
+    const forwarded = pool.effects.flatMap(effect => (effect.type === 'forward' ? effect.message.type : []));
+    assert.deepEqual(forwarded, ['redis']);
+  });
+
+  test('a pool that shuts down during a failing start does not give up', () => {
+    const pool = new VirtualPool({ isReady: false });
+    pool.killsAtOnce = false;
+    pool.fails(pool.worker(1));
+    pool.apply({ type: 'stop' });
+    pool.pass(70_000);
+    pool.reap(pool.worker(2));
+    assert.equal(pool.givenUp, undefined);
+  });
+
+  test('an enlargement goes on when the replacement of an old worker fails', () => {
+    const pool = new VirtualPool();
+    const request = pool.request({ type: 'enlarge', wanted: 3 });
+    pool.request({ type: 'restart', worker: pool.worker(1) });
+    pool.fails(pool.worker(4));
+    assert.equal(pool.answers.has(request), false);
+    pool.ready(pool.worker(3));
+    assert.equal(pool.answer(request), undefined);
+  });
+
+  test('a pool without failures is not failing', () => {
+    const pool = new VirtualPool();
+    assert.equal(pool.state.isFailing, false);
+    pool.reports(pool.worker(1));
+    assert.deepEqual([pool.state.isFailing, pool.events('pool.backoff')], [false, []]);
+  });
+
+  test('a pool that has given up neither starts nor replaces a worker, and gives up once', () => {
+    const pool = new VirtualPool({ count: 2, isReady: false, startTimeoutMs: 20_000 });
+    pool.killsAtOnce = false;
+    pool.pass(300);
+    pool.fails(pool.worker(1), { isPermanent: true });
+    assert.equal(pool.givenUp, 'permanent');
+    pool.fails(pool.worker(2), { isPermanent: true });
+    pool.pass(60_000);
+    assert.equal(pool.forked.length, 2);
+  });
+
+  test('a draining worker takes no memory from the successor of a smaller pool, unless it crashes', () => {
+    const pool = new VirtualPool({ count: 3, restartSurge: 'never' });
+    pool.apply({ type: 'scale', wanted: 2 });
+    pool.killed(pool.worker(1));
+    assert.equal(pool.forked.length, 4, 'the killed one is replaced while worker 3 drains');
+    assert.equal(pool.worker(3).state, 'draining');
+  });
+});
+
 describe('a rolling restart without surge', () => {
   test('each old worker ends before its new one starts, one after the other', () => {
     const pool = new VirtualPool({ restartSurge: 'never' });
@@ -360,6 +580,31 @@ describe('a rolling restart without surge', () => {
       'starting worker 2 in its place',
       'worker 2 (process 104) serves after 0 ms',
     ]);
+  });
+
+  test('a worker that starts for another reason is no successor of the one that drains', () => {
+    const pool = new VirtualPool({ count: 3, restartSurge: 'never' });
+    pool.request({ type: 'restart', worker: pool.worker(1) });
+    pool.killed(pool.worker(2));
+    assert.equal(pool.worker(4).state, 'starting');
+    assert.equal(pool.steps.length, 1);
+    pool.drained(pool.worker(1));
+    assert.equal(pool.steps.at(-1), 'starting worker 1 in its place');
+    assert.equal(pool.forked.length, 5);
+  });
+
+  test('it waits for a successor that cannot start yet because others are starting', () => {
+    const pool = new VirtualPool({ count: 3, cpus: 1, restartSurge: 'never' });
+    const request = pool.request({ type: 'restart', worker: pool.worker(1) });
+    for (const number of [2, 3]) pool.killed(pool.worker(number));
+    pool.drained(pool.worker(1));
+    pool.pass(1);
+    assert.deepEqual([pool.forked.length, pool.answers.size], [5, 0]);
+    pool.ready(pool.worker(4));
+    assert.equal(pool.steps.at(-1), 'starting worker 1 in its place');
+    pool.ready(pool.worker(6));
+    pool.passReporting(3000);
+    assert.equal(pool.answer(request), undefined);
   });
 
   test('the last worker that serves stays until another one does', () => {
@@ -530,6 +775,30 @@ describe('recycling', () => {
     assert.equal(pool.events('recycling.pointless').length, 1);
     assert.match(pool.events('recycling.pointless')[0]?.why ?? '', /a new worker uses 100 MiB when it starts/);
     assert.equal(pool.events('worker.replace').length, 0);
+  });
+
+  test('memory is not judged while a worker drains', () => {
+    const pool = new VirtualPool({ count: 3 });
+    for (const worker of pool.present) pool.measured(worker, 100);
+    pool.passReporting(61_000);
+    for (const worker of pool.present) pool.measured(worker, 100);
+    pool.measured(pool.worker(1), 300);
+    pool.apply({ type: 'scale', wanted: 2 });
+    pool.headroom = { limitBytes: 512 * MIB, bytes: 10 * MIB, file: '/memory.max' };
+    pool.reports(pool.worker(1));
+    assert.equal(pool.events('worker.replace').length, 0);
+    pool.drained(pool.worker(3));
+    assert.equal(pool.events('worker.replace')[0]?.reason, 'recycled-rss');
+  });
+
+  test('a new WORKER_MAX_AGE_MS applies to workers that run', () => {
+    const pool = new VirtualPool({ count: 1 });
+    pool.passReporting(10_000);
+    pool.apply({ type: 'configure', config: { ...pool.config, workerMaxAgeMs: 5000 }, sizing: sizingOf(1) });
+    assert.deepEqual(
+      pool.events('worker.replace').map(({ reason }) => reason),
+      ['recycled-age'],
+    );
   });
 
   test('memory is not judged while workers start or end', () => {

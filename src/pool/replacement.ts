@@ -158,8 +158,8 @@ export class Replacements {
 
   /** One batch after the other, except for hung workers: their clients would wait while another worker drains, for up to 25 s. */
   get #current(): Batch[] {
-    const [first, ...others] = this.#batches.filter(({ reason }) => reason !== 'hung');
-    return this.#batches.filter(batch => batch === first || !others.includes(batch));
+    const [, ...later] = this.#batches.filter(({ reason }) => reason !== 'hung');
+    return this.#batches.filter(batch => !later.includes(batch));
   }
 
   #mayBeginAt({ reason }: Batch): number {
@@ -182,7 +182,7 @@ export class Replacements {
     if (old === undefined) this.#end(batch, now);
     if (old === undefined || now < mayForkAt || now < this.#mayBeginAt(batch)) return;
     // One that hangs, and is being replaced for that, gets no second successor.
-    batch.isHeld = this.#batches.some(other => other !== batch && other.step?.old === old);
+    batch.isHeld = this.#batches.some(({ step }) => step?.old === old);
     if (batch.isHeld) return;
     const plan = this.#pool.plan(old, batch.reason);
     switch (plan.kind) {

@@ -271,7 +271,7 @@ export class PoolState {
 
   #countFailure(worker: WorkerRecord, now: number): void {
     const isMissing = !this.#replacements.isExtra(worker);
-    const up = this.workers.filter(other => other !== worker && isUp(other));
+    const up = this.workers.filter(isUp);
     const verdict = this.#failures.ended(worker, isMissing, up, now);
     if (isCrash(worker.reason) || isFailedStart(worker)) {
       this.#lastFailure = worker;
