@@ -149,6 +149,16 @@ describe('the start of a pool', () => {
     assert.equal(pool.state.hasStarted, true);
   });
 
+  test('a late message of one worker does not kill another one whose message may have arrived, too', () => {
+    const pool = new VirtualPool({ count: 2, isReady: false });
+    pool.pass(300);
+    pool.ready(pool.worker(1));
+    pool.now = 40_000;
+    pool.reports(pool.worker(1));
+    pool.ready(pool.worker(2));
+    assert.deepEqual([pool.states(), pool.wakeAt <= pool.now + 10_000], ['ready ready', true]);
+  });
+
   test('a restart ends no worker for a new one that was killed because it started too slowly', () => {
     const pool = new VirtualPool({ count: 1 });
     pool.killsAtOnce = false;

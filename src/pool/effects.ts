@@ -45,6 +45,7 @@ export type RequestEvent =
 export type PoolEvent =
   | WorkerEvent
   | RequestEvent
+  /** Something may be due. It comes after the messages that have arrived: one of them may be the worker's that is overdue. */
   | { type: 'tick' }
   | { type: 'measured'; worker: WorkerRecord; memory: ProcessMemory }
   | { type: 'configure'; config?: Config; sizing: Sizing };

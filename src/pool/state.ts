@@ -2,7 +2,7 @@
  * The pool as a state machine: an event and the time go in, effects come out. It decides which workers start, drain and are killed, and
  * answers an operator's requests. It has no process, timer or clock: the supervisor carries out the effects.
  *
- * Every event ends in one tick: time out, cull, start, replace.
+ * Every event ends in the same steps: cull, start, replace. Only a tick times workers out first.
  */
 import type { Config } from '../config/config.ts';
 import type { Sizing } from '../protocol/api.ts';
@@ -112,13 +112,14 @@ export class PoolState {
     this.#handle(event, now);
     const isBroadcast = event.type === 'message' && event.message.type === 'broadcast';
     // These change nothing that is due, and an app may send thousands of broadcasts a second.
-    if (!isBroadcast && event.type !== 'measured') this.#tick(now);
+    if (!isBroadcast && event.type !== 'measured') this.#proceed(now);
     return this.#effects;
   }
 
   #handle(event: PoolEvent, now: number): void {
     switch (event.type) {
       case 'tick':
+        this.#timeOut(now);
         break;
       case 'measured':
         this.#footprints.note(event.worker, event.memory, event.worker.busySince, now);
@@ -157,8 +158,7 @@ export class PoolState {
     }
   }
 
-  #tick(now: number): void {
-    this.#timeOut(now);
+  #proceed(now: number): void {
     if (!this.#isOver) {
       this.#noteServing(now);
       this.#cull(now);

@@ -6,12 +6,13 @@ import type { Config } from '../config/config.ts';
 import type { Sizing } from '../protocol/api.ts';
 import type { Emit } from '../protocol/events.ts';
 import type { ToPrimary } from '../protocol/messages.ts';
-import { type Headroom, type ProcessMemory, readProcessMemory } from '../resources/usage.ts';
+import type { Headroom } from '../resources/usage.ts';
 import type { Effect, PoolEvent, RequestEvent } from './effects.ts';
 import type { GiveUpReason } from './failures.ts';
 import type { MemoryView } from './memory.ts';
 import type { Refusal, Requests } from './requests.ts';
 import { PoolState } from './state.ts';
+import { MemoryReader } from './worker-io.ts';
 import type { WorkerListener, WorkerProcess } from './worker-process.ts';
 import { openFailureOf, type WorkerRecord } from './worker-state.ts';
 import { STACK_TIMEOUT_MS } from './workers.ts';
@@ -38,19 +39,17 @@ export interface SupervisorListener {
 /** Called with each step of a restart, in words. */
 export type OnStep = (step: string) => void;
 
-/** The memory of a worker is read this often; it costs 60 µs. */
-const READ_EVERY_MS = 1000;
-
 export class Supervisor {
   readonly #state: PoolState;
   readonly #options: SupervisorOptions;
   readonly #processes = new WeakMap<WorkerRecord, WorkerProcess>();
-  readonly #memoryReadAt = new WeakMap<WorkerRecord, number>();
+  readonly #memory = new MemoryReader();
   readonly #requests = new Map<number, PromiseWithResolvers<void> & { onStep: OnStep | undefined }>();
   #lastRequest = 0;
   readonly #effects: Effect[] = [];
   #isCarryingOut = false;
   #timer: NodeJS.Timeout | undefined;
+  #wakesAt = Number.POSITIVE_INFINITY;
   #listener: SupervisorListener | undefined;
   readonly #early: ((listener: SupervisorListener) => void)[] = [];
   #emptied: PromiseWithResolvers<void> | undefined;
@@ -235,14 +234,25 @@ export class Supervisor {
         this.#callListener(listener => listener.gaveUp(effect.why, { ...effect.last, openFailure: openFailureOf(effect.last) }));
         break;
       case 'wake':
-        clearTimeout(this.#timer);
-        // Timers run before the event loop reads messages: a worker that has become ready in time must not be killed.
-        if (effect.at < Number.POSITIVE_INFINITY)
-          this.#timer = setTimeout(setImmediate, Math.max(1, effect.at - performance.now()), () => this.#apply({ type: 'tick' }));
+        this.#wake(effect.at);
         break;
       default:
         effect satisfies never;
     }
+  }
+
+  /** Ticks at that time, or earlier. Events that come all the time must not postpone it. */
+  #wake(time: number): void {
+    const now = performance.now();
+    const at = Math.max(time, now + 1);
+    if (at >= this.#wakesAt) return;
+    clearTimeout(this.#timer);
+    this.#wakesAt = at;
+    // Timers run before the event loop reads messages: a worker that has become ready in time must not be killed.
+    this.#timer = setTimeout(setImmediate, at - now, () => {
+      this.#wakesAt = Number.POSITIVE_INFINITY;
+      this.#apply({ type: 'tick' });
+    });
   }
 
   #fork(worker: WorkerRecord): void {
@@ -263,12 +273,8 @@ export class Supervisor {
 
   #measure(now: number): void {
     for (const worker of this.#state.workers) {
-      const readAt = this.#memoryReadAt.get(worker) ?? Number.NEGATIVE_INFINITY;
-      if (worker.readyAt === undefined || now - readAt < READ_EVERY_MS) continue;
-      const memory = memoryOf(worker);
-      if (memory === undefined) continue;
-      this.#memoryReadAt.set(worker, now);
-      this.#state.apply({ type: 'measured', worker, memory }, now);
+      const memory = this.#memory.read(worker, now);
+      if (memory !== undefined) this.#state.apply({ type: 'measured', worker, memory }, now);
     }
   }
 
@@ -291,10 +297,4 @@ export class Supervisor {
     if (this.#listener === undefined) this.#early.push(call);
     else call(this.#listener);
   }
-}
-
-/** The primary reads /proc itself: a worker's own report is up to a second old, and a hung worker reports nothing. */
-function memoryOf({ pid, snapshot }: WorkerRecord): ProcessMemory | undefined {
-  const rss = snapshot?.memory.rss;
-  return readProcessMemory(pid) ?? (rss === undefined ? undefined : { privateBytes: rss, sharedBytes: 0 });
 }

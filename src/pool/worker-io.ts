@@ -10,6 +10,8 @@ import type { LineSink } from '../log/output.ts';
 import { parseToPrimary } from '../protocol/message-shapes.ts';
 import type { ToPrimary, ToWorker } from '../protocol/messages.ts';
 import { isEnvelope, seal } from '../protocol/messages.ts';
+import { type ProcessMemory, readProcessMemory } from '../resources/usage.ts';
+import type { WorkerRecord } from './worker-state.ts';
 
 export interface ChannelListener {
   onMessage(message: ToPrimary): void;
@@ -183,5 +185,23 @@ export class InspectorLines implements LineSink {
       return '';
     });
     return Buffer.from(this.#hasOpened ? rest.replace(OTHERS, '') : rest, 'latin1');
+  }
+}
+
+/** The memory of a worker is read this often; it costs 60 µs. */
+const READ_EVERY_MS = 1000;
+
+/** The memory of workers from /proc: a worker's own report is up to a second old, and a hung worker reports nothing. */
+export class MemoryReader {
+  readonly #readAt = new WeakMap<WorkerRecord, number>();
+
+  /** Undefined where nothing is new. */
+  read(worker: WorkerRecord, now: number): ProcessMemory | undefined {
+    const { pid, readyAt, snapshot } = worker;
+    if (readyAt === undefined || now - (this.#readAt.get(worker) ?? Number.NEGATIVE_INFINITY) < READ_EVERY_MS) return undefined;
+    const rss = snapshot?.memory.rss;
+    const memory = readProcessMemory(pid) ?? (rss === undefined ? undefined : { privateBytes: rss, sharedBytes: 0 });
+    if (memory !== undefined) this.#readAt.set(worker, now);
+    return memory;
   }
 }

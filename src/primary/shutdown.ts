@@ -3,7 +3,7 @@
  * name the rest → Redis closes → exit code 0 or 1. It begins once, with the first signal or failure; docs/draining.md has the numbers.
  */
 import { existsSync, writeFileSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as loopTurn, setTimeout as sleep } from 'node:timers/promises';
 import type { Totals } from '../admin/totals.ts';
 import { type SendQueues, sendQueues, untilAcknowledged } from '../balancing/tcp-table.ts';
 import type { Config } from '../config/config.ts';
@@ -42,7 +42,12 @@ export interface ShutdownEnvironment {
 
 const ENVIRONMENT: ShutdownEnvironment = {
   now: () => performance.now(),
-  sleep: (ms, signal) => sleep(ms, undefined, signal && { signal }).catch(() => undefined),
+  // Timers run before the event loop reads messages: a drain that was reported in time must count.
+  sleep: (ms, signal) =>
+    sleep(ms, undefined, signal && { signal }).then(
+      () => loopTurn(),
+      () => undefined,
+    ),
   sendQueues,
   exit: code => process.exit(code),
   writeTerminationMessage: message => writeTerminationMessage(message),

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
+import { EXIT_SLACK_MS } from '../../src/protocol/messages.ts';
 import { SOON_MS } from '../until.ts';
 import { RawClient, requestText } from './clients.ts';
 import { closedGracefully, listenersClosed, openKeepAlive, stopsSoon } from './drains.ts';
@@ -125,6 +126,21 @@ describe('SIGTERM', { concurrency: CONCURRENCY }, () => {
       },
     );
   }
+
+  test('requests that workers finish in time are not lost though the primary runs only after the drain deadline', async () => {
+    const kit = await startKit({ app: 'koa.mjs', env: { SHUTDOWN_TIMEOUT_MS: '1500' } });
+    const { port } = await kit.ready();
+    await using slow = await RawClient.open(port);
+    slow.write(requestText('/slow?ms=1000&mark=slow'));
+    await kit.begun('slow');
+    kit.signal('SIGTERM');
+    await listenersClosed(port);
+    kit.signal('SIGSTOP');
+    assert.equal((await slow.answer()).status, 200);
+    await pause(1500 + EXIT_SLACK_MS + 200);
+    kit.signal('SIGCONT');
+    assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
+  });
 
   test('a second SIGTERM exits at once with code 1, counts open requests and leaves no worker', async () => {
     const kit = await startKit({ app: 'koa.mjs', detached: true });
