@@ -2,8 +2,13 @@
  * What a worker is started with, as a table; no process starts here.
  */
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
-import { isInspected, type SpawnSettings, spawnOptions } from '../src/pool/spawn.ts';
+import cluster from 'node:cluster';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, dirname, join } from 'node:path';
+import { describe, type TestContext, test } from 'node:test';
+import { currentSetpriv, endOrphans, forkWorker, isInspected, type SpawnSettings, spawnOptions } from '../src/pool/spawn.ts';
+import { SimulatedWorker } from './simulated-worker.ts';
 
 const SETTINGS: SpawnSettings = {
   id: 3,
@@ -107,4 +112,86 @@ describe('options that open the inspector', () => {
       assert.equal(isInspected([], `--a ${option}  --b`), opens);
     });
   }
+});
+
+const linuxOnly = { skip: process.platform !== 'linux' || process.pid === 1 };
+
+/** Finds these programs in PATH until the end of the test: a folder for each, in this order. */
+function programs(t: TestContext, files: { text: string; mode: number }[]): string[] {
+  const root = mkdtempSync(join(tmpdir(), 'bosun-spawn-'));
+  const paths = files.map(({ text, mode }, index) => {
+    const folder = join(root, String(index));
+    mkdirSync(folder);
+    writeFileSync(join(folder, 'setpriv'), text, { mode });
+    return join(folder, 'setpriv');
+  });
+  const before = process.env.PATH;
+  process.env.PATH = ['relative', join(root, 'none'), ...paths.map(dirname)].join(delimiter);
+  t.after(() => {
+    process.env.PATH = before;
+    rmSync(root, { recursive: true, force: true });
+  });
+  return paths;
+}
+
+/** A fork without a process; `during` sees what node:cluster would. */
+function simulateForks(t: TestContext, during: (environment: unknown) => void = () => undefined): SimulatedWorker {
+  const worker = new SimulatedWorker();
+  t.mock.method(cluster, 'setupPrimary', () => undefined);
+  t.mock.method(cluster, 'fork', (environment: unknown) => {
+    during(environment);
+    return worker.asWorker;
+  });
+  return worker;
+}
+
+test('a worker is started by the program that its options name, which is no longer in force afterwards', t => {
+  const { execPath } = process;
+  const seen: unknown[] = [];
+  const worker = simulateForks(t, environment => void seen.push(process.execPath, environment));
+  const options = spawnOptions({ ...SETTINGS, setpriv: '/usr/bin/setpriv' });
+  assert.equal(forkWorker(options), worker.asWorker);
+  assert.deepEqual(seen, ['/usr/bin/setpriv', options.environment]);
+  assert.equal(process.execPath, execPath);
+  assert.equal(cluster.schedulingPolicy, cluster.SCHED_NONE);
+});
+
+test('the program is no longer in force after a fork that the system refuses', t => {
+  const { execPath } = process;
+  simulateForks(t, () => {
+    throw new Error('spawn ENOMEM');
+  });
+  assert.throws(() => forkWorker(spawnOptions({ ...SETTINGS, setpriv: '/usr/bin/setpriv' })), /ENOMEM/);
+  assert.equal(process.execPath, execPath);
+});
+
+test('the setpriv in PATH is used that has --pdeathsig; where it fails, the next worker starts without one', linuxOnly, t => {
+  const [, , able = ''] = programs(t, [
+    { text: 'BusyBox', mode: 0o755 },
+    { text: 'pdeathsig', mode: 0o644 },
+    { text: 'with --pdeathsig', mode: 0o755 },
+  ]);
+  const options = spawnOptions({ ...SETTINGS, setpriv: able });
+  const ends = (event: 'exit' | 'error', value: unknown, execPath = options.execPath) => {
+    const worker = simulateForks(t);
+    forkWorker({ ...options, execPath });
+    worker.process.on('error', () => undefined);
+    worker.process.emit(event, value);
+    t.mock.restoreAll();
+  };
+  ends('error', new Error('ENOENT')); // searches again, whatever was found before
+  assert.equal(currentSetpriv(), able);
+  for (const code of [0, 1, 125, null]) ends('exit', code);
+  ends('exit', 127, process.execPath); // not its exit code
+  assert.equal(currentSetpriv(), able, 'the worker itself has ended');
+  rmSync(able);
+  assert.equal(currentSetpriv(), able, 'it is searched once');
+  ends('exit', 126);
+  assert.equal(currentSetpriv(), undefined);
+  ends('error', new Error('ENOENT'));
+  assert.equal(currentSetpriv(), undefined, 'it was removed');
+});
+
+test('a port without workers of a dead primary has no orphans', async () => {
+  assert.equal(await endOrphans(1, () => assert.fail('nothing to log')), 0);
 });

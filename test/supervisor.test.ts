@@ -97,6 +97,7 @@ class SimulatedPool {
   headroom: Headroom | undefined;
   refusesForks: boolean;
   readonly isInspected: boolean;
+  onFork: (process: SimulatedProcess) => void = () => undefined;
   onDrain: (process: SimulatedProcess) => void = () => undefined;
   onEmit: (event: LifecycleEvent) => void = () => undefined;
   readonly #context: TestContext;
@@ -115,6 +116,7 @@ class SimulatedPool {
       fork: (worker, listener) => {
         const process = new SimulatedProcess(this, worker, listener);
         this.processes.push(process);
+        this.onFork(process);
         return process as unknown as WorkerProcess;
       },
       onChange: (workers, wanted) => this.changes.push({ ids: workers.map(({ id }) => id), wanted }),
@@ -508,6 +510,36 @@ test('the memory of a worker is read once it is ready and at most once a second,
   assert.ok((fresh() ?? 0) > 650, 'what it uses after a minute of requests');
 });
 
+test('the memory of a worker is read at most once a second, however many events there are', t => {
+  const pool = new SimulatedPool(t, { workerMaxRssMb: 1 });
+  const reports = (rss: number) => pool.process(1).stats({ memory: { rss, heapTotal: 0, heapUsed: 0 } });
+  reports(1000);
+  pool.pass(1000);
+  reports(1000); // read before this event
+  reports(2 ** 22);
+  for (let event = 0; event < 3; event++) reports(2 ** 22);
+  assert.equal(pool.steps.includes('worker.replace'), false);
+  for (let seconds = 0; seconds < 3; seconds++) {
+    pool.pass(1000);
+    reports(2 ** 22);
+  }
+  assert.equal(pool.steps.includes('worker.replace'), true, 'the next reading shows that it is too large');
+});
+
+test('what a worker reports while it is being forked is passed on', t => {
+  const pool = new SimulatedPool(t, { count: 1, isReady: false });
+  const got: string[] = [];
+  pool.supervisor.attach({
+    onMessage: (handle, message) => void got.push(`${handle.id} ${message.type}`),
+    gaveUp: () => undefined,
+  });
+  pool.onFork = process => process.stats();
+  pool.supervisor.scale(2);
+  pool.process(1).ready();
+  pool.pass(1000);
+  assert.deepEqual(got, ['1 ready', '2 stats']);
+});
+
 test('a worker that is not ready is not read', t => {
   const pool = new SimulatedPool(t, { count: 1, isReady: false });
   pool.process(1).stats();
@@ -528,8 +560,6 @@ test('a pool that has ended sets no timer', t => {
 test('a pool whose last worker has exited is empty, although no event follows', async t => {
   const pool = new SimulatedPool(t, { count: 1 });
   pool.supervisor.stop();
-  const empty = resultOf(pool.supervisor.empty());
-  assert.equal(await empty.get(), undefined);
   pool.process(1).exits(0);
-  assert.equal(await empty.get(), 'done');
+  assert.equal(await resultOf(pool.supervisor.empty()).get(), 'done');
 });
