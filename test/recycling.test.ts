@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { Footprints, planReplacement, type Replacement, SETTLED_AFTER_MS } from '../src/pool/memory.ts';
-import { Recycling } from '../src/pool/recycling.ts';
+import { type Recyclable, Recycling } from '../src/pool/recycling.ts';
 import type { Headroom } from '../src/resources/usage.ts';
 
 const MIB = 2 ** 20;
@@ -159,6 +159,100 @@ describe('recycling by the headroom', () => {
   });
 });
 
+describe('which worker is recycled when memory is short', () => {
+  const MINUTE = 60 * SECOND;
+  const LIMIT_MIB = 500;
+  const RESERVE = LIMIT_MIB * 0.04;
+  /** Two workers, settled at 100 MiB, that now take `sizes`, with `freeMib` left; the numbers of those that are recycled. */
+  function recycled(sizes: readonly [number, number], freeMib: number, isConcerned = false): number[] {
+    const footprints = new Footprints<Worker>();
+    const workers = sizes.map(
+      (sizeMib, index) => ({ id: index + 1, readyAt: 0, snapshot: undefined, maxRequests: 0, sizeMib }) as const,
+    );
+    const note = (worker: Worker, mib: number, now: number) =>
+      footprints.note(worker, { privateBytes: mib * MIB, sharedBytes: SHARED * MIB }, 0, now);
+    for (const worker of workers) for (const now of [0, MINUTE]) note(worker, 100, now);
+    for (const worker of workers) note(worker, worker.sizeMib, 10 * MINUTE);
+    const headroom = { bytes: freeMib * MIB, limitBytes: LIMIT_MIB * MIB, file: '/memory.max' };
+    return new Recycling<Worker>(LIMITS, footprints)
+      .due(workers, () => isConcerned, { headroom, now: 10 * MINUTE })
+      .map(({ worker }) => worker.id);
+  }
+
+  test('the one that has grown most, as soon as a new worker and the reserve no longer fit', () => {
+    assert.deepEqual(recycled([200, 210], 100 + RESERVE), []);
+    assert.deepEqual(recycled([200, 210], 99.9 + RESERVE), [2]);
+    assert.deepEqual(recycled([210, 200], 99.9 + RESERVE), [1]);
+  });
+
+  test('none if it has grown by less than 16 MiB and a quarter of a new worker', () => {
+    assert.deepEqual(recycled([140.9, 140.9], 60), []);
+    assert.deepEqual(recycled([100, 141], 80), [2]);
+  });
+
+  test('with less than the reserve left, a growth of 16 MiB is enough', () => {
+    assert.deepEqual(recycled([100, 116], RESERVE - 0.1), [2]);
+    assert.deepEqual(recycled([100, 115.9], RESERVE - 0.1), []);
+    assert.deepEqual(recycled([100, 116], RESERVE), []);
+  });
+
+  test('none while new workers would leave no room for one more, until the reserve is used up', () => {
+    assert.deepEqual(recycled([145, 100], 74.9), []);
+    assert.deepEqual(recycled([145, 100], 75), [1]);
+    assert.deepEqual(recycled([145, 100], RESERVE), []);
+    assert.deepEqual(recycled([145, 100], RESERVE - 0.1), [1]);
+  });
+
+  test('a worker smaller than a new one makes no room', () => {
+    assert.deepEqual(recycled([145, 20], 75), [1]);
+  });
+
+  test('none while another one is being replaced', () => {
+    assert.deepEqual(recycled([200, 210], 10, true), []);
+  });
+});
+
+describe('recycling by requests and age', () => {
+  const served = (id: number, requests: number | undefined, readyAt: number | undefined = 0, maxRequests = 100) => ({
+    id,
+    readyAt,
+    maxRequests,
+    snapshot: requests === undefined ? undefined : { requests },
+  });
+  type Served = Recyclable & { id: number };
+  function due(limits: Partial<typeof LIMITS>, pool: readonly Served[], now: number, isConcerned = (_: Served) => false) {
+    const recycling = new Recycling<Served>({ ...LIMITS, ...limits }, new Footprints<Served>());
+    return recycling.due(pool, isConcerned, { headroom: undefined, now }).map(({ worker, reason }) => [worker.id, reason]);
+  }
+
+  test('a worker is due at its limit of requests, if it has one', () => {
+    const pool = [served(1, 99), served(2, 100), served(3, undefined), served(4, 1000, 0, 0)];
+    assert.deepEqual(due({}, pool, 0), [[2, 'recycled-requests']]);
+  });
+
+  test('a worker is due at WORKER_MAX_AGE_MS after it was ready', () => {
+    const pool = [served(1, 0, 1000), served(2, 0, 1001), { ...served(3, 0), readyAt: undefined }];
+    assert.deepEqual(due({ workerMaxAgeMs: 5000 }, pool, 6000), [[1, 'recycled-age']]);
+    assert.deepEqual(due({}, pool, 6000), []);
+  });
+
+  test('a worker that is already being replaced is not due again', () => {
+    const pool = [served(1, 100), served(2, 100)];
+    assert.deepEqual(
+      due({}, pool, 0, ({ id }) => id === 1),
+      [[2, 'recycled-requests']],
+    );
+  });
+
+  test('the jitter adds up to WORKER_MAX_REQUESTS_JITTER requests', () => {
+    const draw = (workerMaxRequests: number, random: number) =>
+      new Recycling({ ...LIMITS, workerMaxRequests, workerMaxRequestsJitter: 10 }, new Footprints<Served>()).drawMaxRequests(
+        () => random,
+      );
+    assert.deepEqual([draw(100, 0), draw(100, 0.5), draw(100, 0.999), draw(0, 0.999)], [100, 105, 110, 0]);
+  });
+});
+
 describe('recycling by WORKER_MAX_RSS_MB', () => {
   test('a worker above WORKER_MAX_RSS_MB is recycled, with its shared pages counted', () => {
     const pool = new Pool(1, 45, undefined, 200);
@@ -222,6 +316,40 @@ describe('the memory of a new worker', () => {
     assert.equal(footprints.fresh?.isSettled, false);
   });
 
+  test('growth is the least of the last three rates, and known after four readings', () => {
+    const rateOf = (...sizes: number[]) => {
+      const footprints = new Footprints<object>();
+      for (const [second, mib] of sizes.entries()) footprints.note(one, memory(mib), 0, second * SECOND);
+      return (footprints.of(one)?.growthPerSecond ?? 0) / MIB;
+    };
+    assert.equal(rateOf(40, 50, 60), 0);
+    assert.equal(rateOf(40, 50, 70, 75), 5);
+    assert.equal(rateOf(40, 41, 51, 61, 71), 10, 'older readings no longer count');
+  });
+
+  test('the replacement of a worker is planned with what it takes and what a new one will take', () => {
+    const footprints = new Footprints<object>();
+    assert.deepEqual(footprints.replacementOf(one, 'restart'), { fresh: undefined, oldBytes: 0, isHung: false });
+    footprints.note(one, memory(40), 0, 0);
+    footprints.note(one, memory(90), 0, SECOND);
+    const planned = (reason: 'restart' | 'recycled-rss' | 'hung') => {
+      const { fresh, oldBytes, isHung } = footprints.replacementOf(one, reason);
+      return [(fresh?.readyBytes ?? 0) / MIB, (fresh?.expectedBytes ?? 0) / MIB, oldBytes / MIB, isHung];
+    };
+    assert.deepEqual(planned('restart'), [40, 90, 90, false]);
+    assert.deepEqual(planned('hung'), [40, 90, 90, true]);
+    assert.deepEqual(planned('recycled-rss'), [40, 40, 90, false], 'a leak says nothing about a new one');
+  });
+
+  test('the memory of workers that have gone no longer counts', () => {
+    const footprints = new Footprints<object>();
+    footprints.note(one, memory(90), 0, 0);
+    footprints.note(two, memory(50), 0, 0);
+    footprints.keep([two]);
+    assert.equal((footprints.fresh?.settledBytes ?? 0) / MIB, 50);
+    assert.equal(footprints.of(one), undefined);
+  });
+
   test('only steady growth counts as growth, not a jump', () => {
     const footprints = new Footprints<object>();
     const at = (second: number, mib: number) => footprints.note(one, memory(mib), 0, second * SECOND);
@@ -258,6 +386,17 @@ describe('RESTART_SURGE', () => {
       assert.equal(planReplacement({ ...BASE, ...change }).kind, kind);
     });
   }
+
+  test('a worker that fits exactly is started beside the others, or in place of the old one', () => {
+    const small = { limitBytes: 100 * MIB, file: '/memory.max' };
+    const kindWith = (bytes: number) => planReplacement({ ...BASE, headroom: { ...small, bytes } }).kind;
+    assert.deepEqual(
+      [kindWith((175 + 16) * MIB), kindWith((175 + 16) * MIB - 1)],
+      ['surge', 'old-first'],
+      'at least 16 MiB stay free',
+    );
+    assert.deepEqual([kindWith(-15 * MIB), kindWith(-15 * MIB - 1)], ['old-first', 'refuse']);
+  });
 
   test('the reason of RESTART_SURGE has the figures', () => {
     const plan = planReplacement({ ...BASE, ...free(100) });
