@@ -66,6 +66,15 @@ test('a reply or push that no command waits for, or that is malformed, has the c
   }
 });
 
+test('a server may end a subscription by itself', async () => {
+  const fake = await FakeRedis.start();
+  await using client = await connect(fake);
+  for (const type of ['unsubscribe', 'punsubscribe', 'sunsubscribe'])
+    for (const channel of [bulk('a'), '_\r\n']) fake.send('', `>3\r\n${bulk(type)}${channel}:0\r\n`);
+  assert.equal(await client.redis.get('key'), null);
+  assert.equal(client.states.length, 1, String(client.states));
+});
+
 test('pushes that ioredis does not read are ignored', async () => {
   const fake = await FakeRedis.start();
   await using client = await connect(fake);
@@ -80,6 +89,12 @@ const ANSWERS: [string, string[], string, string][] = [
   ['get', ['key'], '-ASK 123456 127.0.0.1:1\r\n', 'a malformed redirection'],
   ['subscribe', ['a'], '+OK\r\n', 'expected the push "subscribe", got another reply'],
   ['unsubscribe', ['a'], '*0\r\n', 'expected the push "unsubscribe", got another reply'],
+  ...['psubscribe', 'ssubscribe', 'punsubscribe', 'sunsubscribe'].map((name): [string, string[], string, string] => [
+    name,
+    ['a'],
+    '+OK\r\n',
+    `expected the push "${name}", got another reply`,
+  ]),
   ['cluster', ['slots'], '+OK\r\n', 'malformed slots of a Cluster'],
   ['cluster', ['slots'], slots('0', '16384'), 'malformed slots of a Cluster'],
   ['cluster', ['slots'], slots('-1', '1'), 'malformed slots of a Cluster'],
@@ -129,6 +144,22 @@ test('a message of a RESP2 subscription is checked as a push is', async () => {
   await client.redis.subscribe('a');
   fake.send('', array(['message', 'a']));
   await isFaulty(client, 'a push "message" of 2 elements');
+});
+
+test('an exception of a message listener is thrown unchanged, and the connection stays', async t => {
+  const fake = await FakeRedis.start();
+  await using client = await connect(fake);
+  const thrown = new Promise(resolve => process.setUncaughtExceptionCaptureCallback(resolve));
+  t.after(() => process.setUncaughtExceptionCaptureCallback(null));
+  await client.redis.subscribe('a');
+  const cause = new Error('a bug of the app');
+  client.redis.on('message', () => {
+    throw cause;
+  });
+  fake.publish('a', 'text');
+  assert.equal(await thrown, cause);
+  assert.equal(await client.redis.call('ping'), 'PONG');
+  assert.deepEqual([client.states.length, fake.made], [1, 1]);
 });
 
 test('no error shows the password that a server quotes', async () => {
