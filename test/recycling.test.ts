@@ -283,6 +283,13 @@ describe('recycling by WORKER_MAX_RSS_MB', () => {
     assert.match(pool.recycling.pointless ?? '', /soon after its start/);
   });
 
+  test('recycling that never helps waits 1 min, then twice as long each time, up to an hour', () => {
+    const pool = new Pool(1, 45, undefined, 150);
+    pool.run(5 * 3600, servedS => (servedS < 5 ? 45 : 160));
+    const gaps = pool.recycled.map((at, index) => at - (pool.recycled[index - 1] ?? 0));
+    assert.deepEqual(gaps, [5, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]);
+  });
+
   test('a leak that takes a quarter of an hour is recycled each time', () => {
     const pool = new Pool(1, 45, undefined, 190);
     pool.run(4 * 3600, servedS => 45 + servedS / 10);
