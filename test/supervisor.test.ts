@@ -97,6 +97,8 @@ class SimulatedPool {
   headroom: Headroom | undefined;
   refusesForks: boolean;
   readonly isInspected: boolean;
+  /** When the event loop has read what arrived. */
+  onImmediate: (run: () => void) => void = run => run();
   onFork: (process: SimulatedProcess) => void = () => undefined;
   onDrain: (process: SimulatedProcess) => void = () => undefined;
   onEmit: (event: LifecycleEvent) => void = () => undefined;
@@ -111,7 +113,7 @@ class SimulatedPool {
     this.isInspected = isInspected;
     this.refusesForks = refusesForks;
     context.mock.timers.enable({ apis: ['setTimeout'] });
-    context.mock.method(globalThis, 'setImmediate', (run: () => void) => run());
+    context.mock.method(globalThis, 'setImmediate', (run: () => void) => this.onImmediate(run));
     context.mock.method(performance, 'now', () => this.#now);
     this.supervisor = new Supervisor(poolConfig(config), sizingOf(count), {
       fork: (worker, listener) => {
@@ -411,7 +413,7 @@ test('a worker that is not ready in time is killed, and one whose ready message 
 test('a timer that is due reads the messages that have arrived before it acts', t => {
   const pool = new SimulatedPool(t, { count: 1, isReady: false, workerStartTimeoutMs: 2000 });
   const immediates: (() => void)[] = [];
-  t.mock.method(globalThis, 'setImmediate', (run: () => void) => void immediates.push(run));
+  pool.onImmediate = run => void immediates.push(run);
   pool.supervisor.configure(sizingOf(1)); // sets the timer
   pool.pass(2500);
   assert.deepEqual(pool.steps, ['worker.starting'], 'the deadline has passed, and nothing has acted');
