@@ -130,7 +130,7 @@ test('the same number of workers under another setting changes no worker', async
   assert.deepEqual(resizer.resizes, { up: 0, down: 0, heap: 0 });
 });
 
-test('more workers are waited for, and only then the old ones are replaced for their smaller heap', async () => {
+test('limits that allow more workers replace the old ones, for their smaller heap, once the new ones are up', async () => {
   const { resizer, supervisor } = start({ memoryMax: String(1024 * MIB) });
   const scaled = resizer.scale(count(4), false, supervisor.asSupervisor);
   assert.deepEqual(supervisor.steps, ['configure', 'enlarge 4']);

@@ -74,14 +74,14 @@ function parsePressure(text: string): Pressure | null {
 }
 
 /** The value of one "name value" line. */
-export function counterOf(text: string, name: string): number | null {
+function counterOf(text: string, name: string): number | null {
   for (const line of text.split('\n')) {
     if (line.startsWith(`${name} `)) return parseCounter(line.slice(name.length + 1).trim());
   }
   return null;
 }
 
-export function parseCounter(text: string): number | null {
+function parseCounter(text: string): number | null {
   return /^\d{1,20}$/.test(text) ? Number(text) : null;
 }
 

@@ -45,3 +45,34 @@ export const RULES: readonly Rule[] = [
   { words: 'hands|means|parts', use: 'Deps, Options, Context (as type names)', unless: /[^A-Z](hands|means|parts)/ },
   { words: 'most_\\w+|least_\\w+', use: 'MAX_, MIN_', unless: /[^A-Z_](most|least)/ },
 ];
+
+/** Words that write-good objects to, and that technical documentation needs; it compares them with their case. */
+export const ALLOWED: string[] = [
+  ...[
+    'it is',
+    'It is',
+    'it was',
+    'There are no',
+    'So many',
+    'at this time',
+    'in between',
+    'type of',
+    'a number',
+    'all of',
+    'All of',
+  ],
+  ...['few', 'many', 'several', 'Several', 'however', 'therefore', 'additional', 'equivalent', 'multiple', 'previous'],
+  ...[
+    'component',
+    'expiration',
+    'maintain',
+    'maximum',
+    'Maximum',
+    'minimum',
+    'monitor',
+    'request',
+    'retain',
+    'terminate',
+    'utilization',
+  ],
+];
