@@ -179,8 +179,10 @@ export class WorkerKit implements Kit {
     this.#draining.abort();
   }
 
-  async close(): Promise<void> {
-    const closing = this.#closers.map(close => this.#runHandler({ event: 'worker.close-handler-failed' }, close));
+  /** Runs the close handlers of the app, and `closeApp` beside them. */
+  async close(closeApp?: () => unknown): Promise<void> {
+    const closers = closeApp === undefined ? this.#closers : [...this.#closers, closeApp];
+    const closing = closers.map(close => this.#runHandler({ event: 'worker.close-handler-failed' }, close));
     await settledWithin(CLOSE_TIMEOUT_MS, Promise.all(closing));
   }
 }

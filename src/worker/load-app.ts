@@ -1,57 +1,29 @@
 /**
- * From APP_MODULE to a request listener. Accepts a Koa instance, a function that makes one from the kit, or any request listener.
+ * From APP_MODULE to an App: by what the module exports (exports.ts), else by the server that it listens with.
  */
 import { subscribe } from 'node:diagnostics_channel';
 import { existsSync } from 'node:fs';
-import type { RequestListener } from 'node:http';
 import type { Server } from 'node:net';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import type Koa from 'koa';
-import type { Kit } from '../index.ts';
+import { type App, AppError } from './app.ts';
 import { messageOf, placeInStack } from './error-report.ts';
+import { appOf, EXPECTED, type ExportOptions, refusalOf } from './exports.ts';
 
-/**
- * The app module is missing, throws, or has a wrong export. The message names the file and what was expected; without a cause the module itself
- * is wrong, and a retry would fail in the same way.
- */
-export class AppError extends Error {
-  override readonly name = 'AppError';
-
-  /** The stack has no frames: they would be the kit's, and those of the app are in the cause. */
-  constructor(message: string, options?: ErrorOptions) {
-    super(message, options);
-    this.stack = `AppError: ${message}`;
-  }
-}
-
-const EXPECTED = 'a Koa instance, a function (kit) that returns one, or a request listener (req, res)';
-
-export interface LoadOptions {
-  kit: Kit;
-  /** Resolves when Redis has answered or failed. Awaited only before a function of the app is called. */
-  redisSettled: () => Promise<void>;
-  /** Why commands to Redis fail: a function that uses the kit may have failed for this reason. */
-  redisError: () => string | undefined;
-  /** Called with the Koa instance, if it is one, before it serves. */
-  onKoa: (app: Koa) => void;
+export interface LoadOptions extends ExportOptions {
+  /** Resolves with the server that the module listens with, if it ever does. */
+  listened: Promise<App>;
 }
 
 /** Loads the app. @throws AppError */
-export async function loadApp(appModule: string, options: LoadOptions): Promise<RequestListener> {
-  const { onKoa } = options;
+export async function loadApp(appModule: string, options: LoadOptions): Promise<App> {
   const file = resolve(appModule);
   const exported = await importDefault(file);
-  if (typeof exported !== 'function') {
-    if (isKoa(exported)) return listenerOf(exported, onKoa);
-    throw new AppError(`${file} must export ${EXPECTED} as default, got ${describe(exported)}`);
-  }
-  // Express apps are functions (req, res, next); a function that makes an app takes the kit alone, or nothing.
-  if (exported.length >= 2) return exported as RequestListener;
-  const app = await call(file, exported as (kit: Kit) => unknown, options);
-  if (isKoa(app)) return listenerOf(app, onKoa);
-  if (typeof app === 'function' && app.length >= 2) return app as RequestListener;
-  throw new AppError(`the function that ${file} exports must return a Koa instance, got ${describe(app)}`);
+  const app = await appOf(exported, file, options);
+  if (app !== undefined) return app;
+  const listening = await Promise.race([options.listened, nextTurn()]);
+  if (listening !== undefined) return listening;
+  throw new AppError(refusalOf(exported, file));
 }
 
 /** The error of an app that listens on the kit's port. */
@@ -62,6 +34,9 @@ export function listensItself(appModule: string, port: number): AppError {
   );
 }
 
+const nextTurn = () => new Promise<undefined>(resolve => setImmediate(resolve, undefined));
+
+/** The default export of `file`; undefined without one. */
 async function importDefault(file: string): Promise<unknown> {
   let module: Record<string, unknown>;
   try {
@@ -72,49 +47,13 @@ async function importDefault(file: string): Promise<unknown> {
     await placeInStack(cause, pathToFileURL(file).href);
     throw new AppError(`${file} can't be loaded: ${messageOf(cause)}`, { cause });
   }
-  if (!('default' in module)) {
-    throw new AppError(`${file} must export ${EXPECTED} as default, got no default export`);
-  }
   // A CommonJS module that TypeScript or Babel compiled keeps its default one level down.
   const exported = module.default;
-  return isObject(exported) && exported.__esModule === true && 'default' in exported ? exported.default : exported;
+  return isTranspiled(exported) ? exported.default : exported;
 }
 
-async function call(
-  file: string,
-  factory: (kit: Kit) => unknown,
-  { kit, redisSettled, redisError }: LoadOptions,
-): Promise<unknown> {
-  await redisSettled();
-  try {
-    return await factory(kit);
-  } catch (cause) {
-    const error = redisError();
-    const reason = error === undefined ? '' : `; ${error}`;
-    throw new AppError(`the function that ${file} exports threw: ${messageOf(cause)}${reason}`, { cause });
-  }
-}
-
-function listenerOf(app: Koa, onKoa: (app: Koa) => void): RequestListener {
-  onKoa(app);
-  return app.callback();
-}
-
-/** By its shape: the app brings its own Koa, perhaps of another version. */
-function isKoa(value: unknown): value is Koa {
-  return isObject(value) && typeof value.callback === 'function' && typeof value.use === 'function';
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null;
-}
-
-function describe(value: unknown): string {
-  if (value === null || value === undefined) return String(value);
-  if (typeof value !== 'object') return `a ${typeof value}`;
-  const keys = Object.keys(value).slice(0, 5).join(', ');
-  // `require` returns an empty object for a CommonJS module that exports nothing.
-  return keys === '' ? 'an empty object; is "module.exports = app" missing?' : `an object (${keys})`;
+function isTranspiled(value: unknown): value is { default: unknown } {
+  return typeof value === 'object' && value !== null && '__esModule' in value && value.__esModule === true && 'default' in value;
 }
 
 /**

@@ -11,6 +11,7 @@ import { Scoreboard } from '../balancing/scoreboard.ts';
 import type { Config, Inherited } from '../config/config.ts';
 import type { LogSource } from '../log/log.ts';
 import type { Drain, DrainTimes } from '../protocol/messages.ts';
+import type { App } from './app.ts';
 import { AppServer, type OnProgress, type UpgradeListener } from './server.ts';
 import type { Stats } from './stats.ts';
 
@@ -64,12 +65,10 @@ export class Serving {
   }
 
   /** Begins to serve; resolves with the port. `onServer` is called with the server before it listens. @throws PortError */
-  async open(
-    listener: RequestListener,
-    upgradeListener: UpgradeListener | undefined,
-    onServer: (http: Server) => void,
-  ): Promise<number> {
+  async open({ serve }: App, upgradeListener: UpgradeListener | undefined, onServer: (http: Server) => void): Promise<number> {
     const { maxEventLoopDelayMs, rebalanceKeepalive } = this.#config;
+    const listener: RequestListener =
+      'listener' in serve ? serve.listener : (request, response) => serve.server.emit('request', request, response);
     const shedding =
       maxEventLoopDelayMs > 0 ? shedWhenLate(listener, maxEventLoopDelayMs, () => this.#stats.shedOne()) : listener;
     const server = new AppServer(shedding, this.#config, (request, status, ms) => this.#onResponse(request, status, ms));

@@ -6,6 +6,7 @@ import { constants } from 'node:os';
 import type { LogSource } from '../log/log.ts';
 import { ExitCode } from '../protocol/exit.ts';
 import type { DrainTimes, ToPrimary } from '../protocol/messages.ts';
+import type { App } from './app.ts';
 import { loggable, reportOf } from './error-report.ts';
 import type { WorkerKit } from './kit.ts';
 import { appListeners, type ExitHandler, exitAfterOutput, type Listener, type OwnedSignal, sendToPrimary } from './process.ts';
@@ -28,6 +29,8 @@ export interface Resources {
   log: LogSource;
   serving: Serving;
   kit: () => WorkerKit | undefined;
+  /** Once it serves. */
+  app: () => App | undefined;
   redis: () => WorkerRedis | undefined;
   /** Sends the last snapshot to the primary. */
   report: () => Promise<void>;
@@ -129,7 +132,7 @@ export class Shutdown implements ExitHandler {
   async #leave(times: DrainTimes, code: ExitCode): Promise<void> {
     if (this.#hasBegun) return;
     this.#hasBegun = true;
-    const { serving, kit, redis, report } = this.#resources;
+    const { serving, kit, app, redis, report } = this.#resources;
     process.channel?.ref(); // the app may have unreferenced it, but the last messages must be sent
     const startedAt = performance.now();
     await serving.close(times.timeoutMs, code === ExitCode.ok);
@@ -143,7 +146,7 @@ export class Shutdown implements ExitHandler {
       sendToPrimary({ type: 'drained', drain });
     }
     this.#mayExit = true;
-    await kit()?.close();
+    await kit()?.close(app()?.close);
     const mayHaveWork = await this.#held.release(LISTENERS_TIMEOUT_MS);
     await redis()?.close();
     if (mayHaveWork) await untilIdle(IDLE_TIMEOUT_MS);

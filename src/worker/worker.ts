@@ -2,7 +2,6 @@
  * One worker, from start to exit: it loads the app, serves it, reports to the primary every second, and drains when the primary or the app
  * ends it (shutdown.ts).
  */
-import type { RequestListener } from 'node:http';
 import { PortError } from '../balancing/listener.ts';
 import { type Config, type Inherited, usesRedis } from '../config/config.ts';
 import { createWorkerLog, type Log } from '../log/log.ts';
@@ -17,9 +16,10 @@ import {
   type ToWorker,
 } from '../protocol/messages.ts';
 import { MalformedError } from '../protocol/shapes.ts';
+import { type App, AppError } from './app.ts';
 import { messageOf, reportOf } from './error-report.ts';
 import { WorkerKit } from './kit.ts';
-import { AppError, ListenDetector, listensItself, loadApp } from './load-app.ts';
+import { ListenDetector, listensItself, loadApp } from './load-app.ts';
 import { type ChannelHandler, exitWithoutPrimary, interceptProcess, raiseOomScore, sendToPrimary } from './process.ts';
 import type { WorkerRedis } from './redis.ts';
 import { Serving } from './serving.ts';
@@ -44,6 +44,7 @@ class Worker implements ChannelHandler {
   readonly #serving: Serving;
   readonly #listenDetector: ListenDetector;
   #kit: WorkerKit | undefined;
+  #app: App | undefined;
   #redis: WorkerRedis | undefined;
   readonly shutdown: Shutdown;
 
@@ -57,6 +58,7 @@ class Worker implements ChannelHandler {
       log: this.#log,
       serving: this.#serving,
       kit: () => this.#kit,
+      app: () => this.#app,
       redis: () => this.#redis,
       report: () => this.#report(),
     });
@@ -117,16 +119,17 @@ class Worker implements ChannelHandler {
     for (const { event, json } of retained) this.#retained.set(event, json);
     try {
       const kit = await this.#createKit(sessionKeys);
-      const listener = await loadApp(this.#config.appModule, {
+      const app = await loadApp(this.#config.appModule, {
         kit,
         redisSettled: async () => this.#redis?.settled(),
         redisError: () => this.#redis?.error,
+        listened: new Promise(() => undefined),
         onKoa: app => {
           if (this.#config.trustProxy) app.proxy = true;
         },
       });
       await kit.loaded();
-      await this.#serve(listener);
+      await this.#serve(app);
     } catch (error) {
       this.shutdown.fail({
         type: 'failed',
@@ -158,11 +161,14 @@ class Worker implements ChannelHandler {
     return this.#kit;
   }
 
-  async #serve(listener: RequestListener): Promise<void> {
+  async #serve(app: App): Promise<void> {
     if (this.shutdown.hasBegun) return; // a drain was requested while the app was loaded
+    this.#app = app;
     try {
-      const port = await this.#serving.open(listener, this.#kit?.upgradeListener, http => this.#listenDetector.ignore(http));
+      const port = await this.#serving.open(app, this.#kit?.upgradeListener, http => this.#listenDetector.ignore(http));
       sendToPrimary({ type: 'ready', port });
+      const { host } = this.#config;
+      void app.onListening?.({ address: host, family: host.includes(':') ? 'IPv6' : 'IPv4', port });
     } catch (error) {
       if (!(error instanceof PortError)) throw error;
       return this.shutdown.fail({ type: 'failed', stage: 'listen', ...reportOf(error) });
