@@ -41,7 +41,7 @@ format: $(INSTALLED) ## put the sources into their format
 .PHONY: docs
 docs: $(INSTALLED) ## write the generated parts of the documentation, and its drawn pictures
 	@$(NODE) --test --test-reporter=dot --test-name-pattern 'timeline and policies' test/pictures/draw.ts
-	@UPDATE_DOCS=1 $(NODE) --test --test-reporter=dot test/docs.test.ts
+	@UPDATE_DOCS=1 $(NODE) --test --test-reporter=dot test/docs-reference.test.ts
 
 .PHONY: image
 image: ## build the image koa-bosun:0.1.0

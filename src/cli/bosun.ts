@@ -8,12 +8,10 @@ import { join, resolve } from 'node:path';
 import { styleText } from 'node:util';
 import { Argument, Command, CommanderError, Option } from 'commander';
 import { ConfigError, controlSocketOf, readConfig, readEnvironment } from '../config/config.ts';
+import { CLI_EXIT_CODE_MEANINGS, CliExitCode } from '../protocol/exit.ts';
 import { CommandError, call, stream } from './client.ts';
+import { DETAILS } from './details.ts';
 import { renderFindings, renderFleet, renderSizing, renderStatus } from './render.ts';
-
-/** As in sysexits. */
-const EX_USAGE = 64;
-const EX_CONFIG = 78;
 
 /** The options of every command. */
 interface Common {
@@ -24,6 +22,10 @@ interface Common {
 const { version } = JSON.parse(readFileSync(join(import.meta.dirname, '..', '..', 'package.json'), 'utf8')) as {
   version: string;
 };
+
+const EXIT_CODES = Object.entries(CLI_EXIT_CODE_MEANINGS)
+  .map(entry => entry.join(' '))
+  .join(', ');
 
 const program = new Command('bosun')
   .description('Operates a koa-bosun deployment: the primary on this machine, over its control socket.')
@@ -40,10 +42,7 @@ const program = new Command('bosun')
   .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'bosun: ')) })
   .showHelpAfterError('Run "bosun --help" or "bosun help COMMAND".')
   .exitOverride()
-  .addHelpText(
-    'after',
-    '\nExit codes: 0 success, 1 failure, 64 wrong usage, 69 no primary, 77 not permitted, 78 bad configuration.',
-  );
+  .addHelpText('after', `\nExit codes: ${EXIT_CODES}.`);
 
 /** Declares a command with the options that all commands have. */
 function command(group: string, usage: string, summary: string, examples: string[] = []): Command {
@@ -53,6 +52,8 @@ function command(group: string, usage: string, summary: string, examples: string
     .helpGroup(`${group}:`)
     .option('--json', 'print JSON')
     .option('--socket <PATH>', 'control socket (default: from PORT or CONTROL_SOCKET)');
+  const details = DETAILS[declared.name()];
+  if (details !== undefined) declared.addHelpText('after', `\n${details}`);
   return examples.length === 0 ? declared : declared.addHelpText('after', `\nExamples:\n  ${examples.join('\n  ')}`);
 }
 
@@ -65,7 +66,7 @@ command('Run', 'start [MODULE]', 'serve the app in the foreground; MODULE takes 
     const { workingDirectory } = await import('../config/working-directory.ts');
     const file = resolve(workingDirectory(), module);
     if (!existsSync(file))
-      throw new CommandError(`start needs the file of a module, got "${module}": there is no ${file}`, EX_CONFIG);
+      throw new CommandError(`start needs the file of a module, got "${module}": there is no ${file}`, CliExitCode.badConfig);
     process.env.APP_MODULE = file;
   }
   process.argv.splice(2); // workers get a copy, and the app in them may read it
@@ -99,7 +100,7 @@ command('Inspect', 'sizing', 'explain how many workers this container should run
   .option('--root <DIR>', 'read proc and sys below this folder', '/')
   .action(async ({ json, root }: Common & { root: string }) => {
     if (!statSync(root, { throwIfNoEntry: false })?.isDirectory())
-      throw new CommandError(`--root must be a folder that holds proc and sys, got ${JSON.stringify(root)}`, EX_USAGE);
+      throw new CommandError(`--root must be a folder that holds proc and sys, got ${JSON.stringify(root)}`, CliExitCode.usage);
     const [{ detect }, { splitNodeOptions }] = await Promise.all([
       import('../resources/sizing.ts'),
       import('../config/parse.ts'),
@@ -236,13 +237,13 @@ function socketOf({ socket }: Common): string {
 function workerNumber(value: string): number {
   const number = Number(value);
   if (!Number.isSafeInteger(number) || number < 1)
-    throw new CommandError(`a worker is a whole number of at least 1, got "${value}"`, EX_USAGE);
+    throw new CommandError(`a worker is a whole number of at least 1, got "${value}"`, CliExitCode.usage);
   return number;
 }
 
 function secondsOf(value: string): number {
   const seconds = Number(value);
-  if (!(seconds > 0)) throw new CommandError(`--seconds must be a number above 0, got "${value}"`, EX_USAGE);
+  if (!(seconds > 0)) throw new CommandError(`--seconds must be a number above 0, got "${value}"`, CliExitCode.usage);
   return seconds;
 }
 
@@ -250,7 +251,7 @@ function parseJson(text: string | undefined): unknown {
   try {
     return text === undefined ? null : JSON.parse(text);
   } catch (error) {
-    throw new CommandError(`the data of an event must be JSON: ${(error as Error).message}`, EX_USAGE);
+    throw new CommandError(`the data of an event must be JSON: ${(error as Error).message}`, CliExitCode.usage);
   }
 }
 
@@ -261,11 +262,12 @@ function print(text: string): void {
 /** Sets the exit code of an error, and prints it unless commander has. */
 function fail(error: unknown): void {
   if (error instanceof CommanderError) {
-    process.exitCode = error.exitCode === 0 ? 0 : EX_USAGE;
+    process.exitCode = error.exitCode === 0 ? 0 : CliExitCode.usage;
     return;
   }
   process.stderr.write(`bosun: ${(error as Error).message}\n`);
-  process.exitCode = error instanceof CommandError ? error.exitCode : error instanceof ConfigError ? EX_CONFIG : 1;
+  process.exitCode =
+    error instanceof CommandError ? error.exitCode : error instanceof ConfigError ? CliExitCode.badConfig : CliExitCode.failed;
 }
 
 try {

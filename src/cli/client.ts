@@ -6,22 +6,19 @@ import { createInterface } from 'node:readline';
 import type { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { AnswerLine, CommandName, ParametersOf, ResultOf } from '../protocol/api.ts';
+import { CliExitCode } from '../protocol/exit.ts';
 import { connectTrusted, UntrustedSocketError } from '../protocol/trusted-socket.ts';
 
 const http = process.getBuiltinModule('node:http');
 
 /** The command failed. `exitCode` is that of `bosun`. */
 export class CommandError extends Error {
-  readonly exitCode: number;
-  constructor(message: string, exitCode = 1) {
+  readonly exitCode: CliExitCode;
+  constructor(message: string, exitCode: CliExitCode = CliExitCode.failed) {
     super(message);
     this.exitCode = exitCode;
   }
 }
-
-/** As in sysexits. */
-const EX_UNAVAILABLE = 69;
-const EX_NOPERM = 77;
 
 const ENDED = 'the primary ended before it answered';
 
@@ -78,15 +75,15 @@ async function post(path: string, command: CommandName, parameters: object): Pro
 
 function connectionError(error: NodeJS.ErrnoException, socket: string): CommandError {
   const { code, message } = error;
-  if (error instanceof UntrustedSocketError) return new CommandError(message, EX_NOPERM);
+  if (error instanceof UntrustedSocketError) return new CommandError(message, CliExitCode.notPermitted);
   if (code === 'EACCES' || code === 'EPERM') {
-    return new CommandError(`the primary at ${socket} belongs to another user; run bosun as that user`, EX_NOPERM);
+    return new CommandError(`the primary at ${socket} belongs to another user; run bosun as that user`, CliExitCode.notPermitted);
   }
   if (code === 'ENOENT' || code === 'ECONNREFUSED') {
     return new CommandError(
       `no primary is running at ${socket}; set PORT or CONTROL_SOCKET as for the primary, or use --socket`,
-      EX_UNAVAILABLE,
+      CliExitCode.unavailable,
     );
   }
-  return new CommandError(`cannot connect to the primary at ${socket}: ${message}`, EX_UNAVAILABLE);
+  return new CommandError(`cannot connect to the primary at ${socket}: ${message}`, CliExitCode.unavailable);
 }

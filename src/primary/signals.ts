@@ -9,16 +9,17 @@ import type { Shutdown } from './shutdown.ts';
 
 export type Command = 'shutdown' | 'exit-now' | 'restart' | 'one-more' | 'one-fewer' | 'heap-snapshot' | 'ignore';
 
-const COMMANDS = {
-  SIGTERM: 'shutdown',
-  SIGINT: 'shutdown',
-  SIGHUP: 'restart',
-  SIGTTIN: 'one-more',
-  SIGTTOU: 'one-fewer',
-  SIGUSR2: 'heap-snapshot',
+/** What each signal to the primary does (docs/reference/signals.md). */
+export const SIGNALS = {
+  SIGTERM: { command: 'shutdown', effect: 'drain and exit; a second SIGTERM or SIGINT exits at once with code 1' },
+  SIGINT: { command: 'shutdown', effect: 'as SIGTERM (Ctrl-C)' },
+  SIGHUP: { command: 'restart', effect: 'rolling restart: reads `.env`, the secret files and the app again' },
+  SIGTTIN: { command: 'one-more', effect: 'one more worker; refused, with a log line, if memory is short' },
+  SIGTTOU: { command: 'one-fewer', effect: 'one worker fewer, at least one stays' },
+  SIGUSR2: { command: 'heap-snapshot', effect: 'a heap snapshot of every worker, one at a time, into `DIAGNOSTICS_DIR`' },
   // Without a handler Node.js opens its inspector on a fixed port, where any local user can run code in the primary.
-  SIGUSR1: 'ignore',
-} as const satisfies Partial<Record<NodeJS.Signals, Command>>;
+  SIGUSR1: { command: 'ignore', effect: "ignored: it would open Node.js' inspector, through which any local user can run code" },
+} as const satisfies Partial<Record<NodeJS.Signals, { command: Command; effect: string }>>;
 
 /**
  * Two shutdown signals within this time count as one: npm forwards Ctrl-C to a process that the terminal has already signalled. On a busy
@@ -42,7 +43,7 @@ export class SignalQueue {
   /** Tests replace `after`. */
   constructor(source: Pick<NodeJS.Process, 'on'> = process, after = afterSignals) {
     this.#after = after;
-    for (const [signal, command] of Object.entries(COMMANDS)) source.on(signal, () => this.#received(command));
+    for (const [signal, { command }] of Object.entries(SIGNALS)) source.on(signal, () => this.#received(command));
   }
 
   /** Commands go to `execute` from now on, the queued ones first. */

@@ -2,10 +2,9 @@
  * How processes of the kit end: the exit codes of the primary and its workers, and why a worker exits.
  */
 
-/** Exit codes of the primary (docs/reference/signals.md). Workers use `ok` and `failed`. */
+/** Exit codes of the primary (docs/reference/exit-codes.md). Workers use `ok` and `failed`. */
 export const ExitCode = {
   ok: 0,
-  /** A drain ended with requests cut, a second signal came, or the port is taken. */
   failed: 1,
   /** EX_SOFTWARE: the workers keep crashing. */
   crashLoop: 70,
@@ -13,6 +12,26 @@ export const ExitCode = {
   badConfig: 78,
 } as const;
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
+
+export const EXIT_CODE_MEANINGS = {
+  0: 'a clean drain: no request was aborted',
+  1: 'requests were aborted, a second signal arrived, or the first start failed: at once if a retry cannot help (a syntax error, a missing module, a wrong export, `EADDRINUSE`, `EACCES`), otherwise after `START_TIMEOUT_MS`',
+  70: 'workers keep crashing, and none serves (`RESTART_INTENSITY`, `RESTART_PERIOD_MS`)',
+  78: 'bad configuration: every problem is named, with what was expected',
+} as const satisfies Record<ExitCode, string>;
+
+/** Exit codes of `bosun`, as in sysexits. */
+export const CliExitCode = { ok: 0, failed: 1, usage: 64, unavailable: 69, notPermitted: 77, badConfig: 78 } as const;
+export type CliExitCode = (typeof CliExitCode)[keyof typeof CliExitCode];
+
+export const CLI_EXIT_CODE_MEANINGS = {
+  0: 'success',
+  1: 'failure',
+  64: 'wrong usage',
+  69: 'no primary',
+  77: 'not permitted',
+  78: 'bad configuration',
+} as const satisfies Record<CliExitCode, string>;
 
 interface ReasonFacts {
   /** `planned`: the primary decided it. */

@@ -4,8 +4,10 @@
 import { globSync } from 'node:fs';
 import { join } from 'node:path';
 
+export const ROOT = join(import.meta.dirname, '..', '..');
+
 /** The pages with commands, in the order in which a reader follows them. */
-export const PAGES = ['README.md', ...globSync('docs/guide/*.md', { cwd: join(import.meta.dirname, '..', '..') }).sort()];
+export const PAGES = ['README.md', ...globSync('docs/guide/*.md', { cwd: ROOT }).sort()];
 
 export interface Block {
   language: string;

@@ -1,0 +1,28 @@
+/**
+ * What `bosun help COMMAND` prints below the options of a command, in lines of at most 80 characters. docs/reference/cli.md shows it too.
+ */
+import { POLICIES } from '../config/variables.ts';
+
+export const DETAILS: Readonly<Record<string, string>> = {
+  status: `While a worker drains: also what it waits for. With --watch: also requests per
+second, CPU with throttling, memory, and the lifecycle events, newest first,
+within 80 columns and 24 rows.`,
+  fleet: `Shows version, state, workers, requests per second and p99 of each pod. Pods
+report once a second.`,
+  doctor: 'Checks the grace period, the file limit, sizes, Redis and session keys.',
+  restart: 'Prints each step. If a new worker does not start, the old ones keep serving.',
+  scale: `New workers start a few at a time. If one fails to start, the pool returns to
+its previous size. More workers than memory allows with a workable heap
+(64 MiB each) need --force.`,
+  cordon: 'It keeps its open connections. "bosun uncordon" is the opposite.',
+  policy: `NAME is ${POLICIES.join(', ')}.
+From or to reuseport, start the primary again.`,
+  broadcast: 'The data is JSON of at most 256 KiB; without it, null is sent.',
+  keys: `For keys that the kit has generated and keeps in Redis. First every worker of
+every pod verifies with the new key; 5 s later they sign with it.`,
+  'heap-snapshot': `Without --worker, of the worker with the largest heap. Without --output, into
+DIAGNOSTICS_DIR. An existing file is not overwritten. Refused if memory or disk
+is short.`,
+  'cpu-profile': `Takes 10 s, or --seconds, at most 300. Without --worker, of the worker with the
+largest heap. Without --output, into DIAGNOSTICS_DIR.`,
+};
