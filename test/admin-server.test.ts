@@ -22,6 +22,7 @@ async function opened(t: { after: (end: () => void) => void }, token?: string) {
   const server = await openAdmin({
     host: '127.0.0.1',
     port: 0,
+    patienceMs: 0,
     probes: { '/livez': () => ({ isReady: true }) },
     routes: {
       '/counted': () => ({ contentType: 'text/plain', text: String(++counted) }),

@@ -31,6 +31,8 @@ export interface AdminShutdown {
 export interface AdminContext {
   host: string;
   port: number;
+  /** Nothing restarts the pool when it cannot open the port, and its predecessor may be about to end (nodemon). */
+  isDevelopment: boolean;
   /** The current ADMIN_TOKEN. */
   token: () => string | undefined;
   log: LogSource;
@@ -43,9 +45,12 @@ export interface AdminContext {
   peers: () => Peer[];
 }
 
+/** A predecessor that ends keeps its admin port until it has drained. */
+const PREDECESSOR_MS = 3000;
+
 /** Opens the admin port; if that fails, the pool ends. */
 export async function openAdminPort(context: AdminContext): Promise<void> {
-  const { host, port, token, log, history, shutdown, pod, readiness, whyNotStarted, peers } = context;
+  const { host, port, isDevelopment, token, log, history, shutdown, pod, readiness, whyNotStarted, peers } = context;
   const descriptors = fileLimit()?.soft ?? Number.POSITIVE_INFINITY;
   const maxConnections = () => adminConnections(descriptors, pod().supervisor.wanted);
   const maxReaders = () => Math.min(MAX_READERS, Math.floor(maxConnections() / 2));
@@ -56,6 +61,7 @@ export async function openAdminPort(context: AdminContext): Promise<void> {
     await openAdmin({
       host,
       port,
+      patienceMs: isDevelopment ? PREDECESSOR_MS : 0,
       probes: { '/livez': () => ({ isReady: true }), '/readyz': readiness, '/startupz': () => started(whyNotStarted()) },
       routes: {
         '/status': () => ({ contentType: 'application/json', text: JSON.stringify(history.status(audienceOf(token()))) }),

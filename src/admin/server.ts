@@ -5,6 +5,8 @@
 
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, OutgoingHttpHeaders, RequestListener, Server, ServerResponse } from 'node:http';
+import type { ListenOptions } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { createTerminus, HealthCheckError } from '@godaddy/terminus';
 import { ConnectionLimit, SHORT_TIMEOUTS } from './connection-limit.ts';
 
@@ -17,6 +19,8 @@ export type Probe = () => { isReady: boolean; reason?: string };
 export interface AdminOptions {
   host: string;
   port: number;
+  /** How long to wait for a port that another process has, in milliseconds. */
+  patienceMs: number;
   probes: Record<`/${string}`, Probe>;
   routes: Record<`/${string}`, Route>;
   /** Responses without an end: each writes its own. */
@@ -53,10 +57,13 @@ const UNREAD_ANSWER_TIMEOUT_MS = 30_000;
 /** Connections that wait to be accepted. With Node's 511 a burst fills the queue, and a probe whose SYN is dropped comes a second later. */
 const BACKLOG = 4096;
 
+const TAKEN_PORT_RETRY_MS = 100;
+
 /** @throws what `listen` reports, for example EADDRINUSE */
 export async function openAdmin({
   host,
   port,
+  patienceMs,
   probes,
   routes,
   streams,
@@ -89,13 +96,26 @@ export async function openAdmin({
   });
   guard(server, Object.keys(probes), [...Object.keys(routes), ...Object.keys(streams)], token);
   const limit = new ConnectionLimit(server, maxConnections, () => onRefused('too many connections'));
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  server.once('error', reject);
-  server.listen({ port, host, backlog: BACKLOG }, resolve);
-  await promise;
+  await listening(server, { port, host, backlog: BACKLOG }, performance.now() + patienceMs);
   // Emitted for a connection that could not be accepted (EMFILE); without a listener it would end the process.
   server.on('error', error => onRefused(error.message));
   return server;
+}
+
+/** Tries again until `deadline` while another process has the port. */
+async function listening(server: Server, options: ListenOptions, deadline: number): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  server.once('error', reject).listen(options, () => {
+    server.off('error', reject);
+    resolve();
+  });
+  try {
+    await promise;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE' || performance.now() > deadline) throw error;
+    await sleep(TAKEN_PORT_RETRY_MS);
+    await listening(server, options, deadline);
+  }
 }
 
 async function check(probe: Probe): Promise<{ reason: string } | undefined> {

@@ -68,6 +68,11 @@ export class Settings {
     return this.#loaded.environment;
   }
 
+  /** Whether SIGUSR2 ends the pool: nodemon restarts a program with it. In production, and with DIAGNOSTICS_DIR, it writes heap snapshots. */
+  get endsOnUsr2(): boolean {
+    return !this.config.production && !this.#loaded.environment.DIAGNOSTICS_DIR;
+  }
+
   /** For workers: the secrets that were read from files, which may have changed since. */
   get secrets(): Environment {
     return secretsEnvironment(this.#loaded.fromFiles);

@@ -93,7 +93,8 @@ class Primary {
     });
   }
 
-  execute(command: Command): void {
+  execute(received: Command): void {
+    const command = received === 'heap-snapshot' && this.#pool.settings.endsOnUsr2 ? 'quick-shutdown' : received;
     this.#pool.emit({ event: 'signal', command });
     execute(command, {
       ...this.#pool,
@@ -105,12 +106,13 @@ class Primary {
 
   async openAdmin(): Promise<void> {
     const { settings, log } = this.#pool;
-    const { adminHost: host, adminPort: port } = settings.config;
+    const { adminHost: host, adminPort: port, production } = settings.config;
     if (port === 0) return this.#shutdown.runBy();
     const { openAdminPort } = await import('../admin/admin-port.ts');
     await openAdminPort({
       host,
       port,
+      isDevelopment: !production,
       token: () => settings.config.adminToken,
       log,
       history: this.#history,
@@ -186,7 +188,8 @@ class Primary {
         this.#diagnostics.onDiagnosed(message);
         break;
       case 'snapshot-wanted':
-        void this.#diagnostics.snapshotAll([handle]);
+        // nodemon signals the workers too.
+        if (!settings.endsOnUsr2) void this.#diagnostics.snapshotAll([handle]);
         break;
       // The pool handles these.
       case 'crashing':

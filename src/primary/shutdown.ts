@@ -63,6 +63,7 @@ export class Shutdown {
   #hasBegun = false;
   #code: ExitCode = ExitCode.ok;
   #delayMs = 0;
+  #maxDrainMs = Number.POSITIVE_INFINITY;
   #abortedBefore = 0;
 
   constructor(pool: Pool, totals: Pick<Totals, 'drains'>, hooks: ShutdownHooks, environment = ENVIRONMENT) {
@@ -81,8 +82,9 @@ export class Shutdown {
     this.#runner.resolve(runner);
   }
 
-  /** Ends the pool in good order. */
-  begin(): void {
+  /** Ends the pool in good order. Open requests get SHUTDOWN_TIMEOUT_MS, and at most `maxDrainMs`. */
+  begin(maxDrainMs = Number.POSITIVE_INFINITY): void {
+    if (!this.#hasBegun) this.#maxDrainMs = maxDrainMs;
     this.#begin(ExitCode.ok, this.#pool.settings.config.shutdownDelayMs);
   }
 
@@ -118,7 +120,7 @@ export class Shutdown {
     for (const handle of supervisor.handles) handle.send({ type: 'disable-keepalive' });
     await this.#delay();
 
-    const { shutdownTimeoutMs } = settings.config;
+    const shutdownTimeoutMs = Math.min(settings.config.shutdownTimeoutMs, this.#maxDrainMs);
     const deadline = this.#environment.now() + shutdownTimeoutMs;
     emit({ event: 'shutdown.drain', workers: supervisor.handles.length, timeoutMs: shutdownTimeoutMs });
     supervisor.killSilent();

@@ -7,7 +7,15 @@ import type { Resizer, RollingRestart } from '../pool/resizer.ts';
 import type { Supervisor } from '../pool/supervisor.ts';
 import type { Shutdown } from './shutdown.ts';
 
-export type Command = 'shutdown' | 'exit-now' | 'restart' | 'one-more' | 'one-fewer' | 'heap-snapshot' | 'ignore';
+export type Command =
+  | 'shutdown'
+  | 'quick-shutdown'
+  | 'exit-now'
+  | 'restart'
+  | 'one-more'
+  | 'one-fewer'
+  | 'heap-snapshot'
+  | 'ignore';
 
 /** What each signal to the primary does (docs/reference/signals.md). */
 export const SIGNALS = {
@@ -16,7 +24,11 @@ export const SIGNALS = {
   SIGHUP: { command: 'restart', effect: 'rolling restart: reads `.env`, the secret files and the app again' },
   SIGTTIN: { command: 'one-more', effect: 'one more worker; refused, with a log line, if memory is short' },
   SIGTTOU: { command: 'one-fewer', effect: 'one worker fewer, at least one stays' },
-  SIGUSR2: { command: 'heap-snapshot', effect: 'a heap snapshot of every worker, one at a time, into `DIAGNOSTICS_DIR`' },
+  SIGUSR2: {
+    command: 'heap-snapshot',
+    effect:
+      'a heap snapshot of every worker, one at a time, into `DIAGNOSTICS_DIR`; outside production, without that variable: drain for at most 1 s and exit (nodemon)',
+  },
   // Without a handler Node.js opens its inspector on a fixed port, where any local user can run code in the primary.
   SIGUSR1: { command: 'ignore', effect: "ignored: it would open Node.js' inspector, through which any local user can run code" },
 } as const satisfies Partial<Record<NodeJS.Signals, { command: Command; effect: string }>>;
@@ -26,6 +38,9 @@ export const SIGNALS = {
  * machine such a pair was 50 ms apart. A person's second Ctrl-C comes later.
  */
 const SAME_SIGNAL_MS = 100;
+
+/** A tool that restarts a program on a save waits for its end; an open event stream would delay that for SHUTDOWN_TIMEOUT_MS. */
+const QUICK_SHUTDOWN_MS = 1000;
 
 /** Calls back after `ms`, and after the signals that the process has received by then: timers run before the event loop reads them. */
 function afterSignals(ms: number, callback: () => void): void {
@@ -86,6 +101,9 @@ export function execute(command: Command, { supervisor, resizer, restarts, diagn
   switch (command) {
     case 'shutdown':
       shutdown.begin();
+      break;
+    case 'quick-shutdown':
+      shutdown.begin(QUICK_SHUTDOWN_MS);
       break;
     case 'exit-now':
       shutdown.exitAtOnce();
