@@ -58,10 +58,13 @@ type Measured = Pick<
 /** An open request; only operators see its path. */
 export type ShownRequest = Omit<OpenRequest, 'path'> & { path?: string };
 
+/** A worker, and what it last reported, at most a second ago. */
 export interface WorkerStatus extends Measured {
+  /** Its number, from 1; a replaced worker's number is used again. */
   id: number;
   pid: number;
   state: WorkerState;
+  /** Of the rolling restart that started it. */
   generation: number;
   uptimeSeconds: number;
   /** The oldest requests that it waits for while it drains. */
@@ -84,8 +87,11 @@ export function reportOf<D extends Drain>({ closedGracefully: handedOver, ...dra
 /** The drains of this pod, added up. */
 export interface DrainTotals {
   count: number;
+  /** Requests that were open when a drain began, or came after, and were answered in full. */
   finishedRequests: number;
+  /** Requests, or upgraded connections, that ended without an answer. */
   cutRequests: number;
+  /** Closed between two requests. */
   handedOverConnections: number;
   /** Whose clients had not acknowledged the end of their answers when the primary exited. */
   unacknowledgedConnections: number;
@@ -104,19 +110,24 @@ export interface FailedStart {
   failure?: string | undefined;
 }
 
-/** `/status`. */
+/** The pod and its workers. */
 export interface Status {
+  /** Of koa-bosun. */
   version: string;
+  /** Of the primary. */
   pid: number;
   state: PodState;
+  /** Counts the rolling restarts, from 1. */
   generation: number;
   uptimeSeconds: number;
+  /** The balancing policy. */
   policy: Policy;
   sizing: Sizing;
   workers: WorkerStatus[];
   /** All exits, planned ones too. */
   restarts: { total: number; byReason: { [R in ExitReason]?: number } };
   drains: DrainTotals & { last: (DrainReport & { worker: number; reason: ExitReason }) | null };
+  /** Workers that exited before they were ready. */
   failedStarts: { count: number; last: FailedStart | null };
   rollingRestarts: { success: number; failure: number; refused: number; lastRefused: { at: number; why: string } | null };
   memory: MemoryStatus;
@@ -130,14 +141,17 @@ export interface Sample {
   at: number;
   /** Per worker id: requests per second, event loop utilization from 0 to 1. */
   workers: Record<number, [requestsPerSecond: number, utilization: number]>;
-  /** Milliseconds: the mean of the workers' medians by their requests, and the slowest worker's p99. */
+  /** Milliseconds: the mean of the workers' medians by their requests. */
   p50: number;
+  /** Milliseconds, of the slowest worker. */
   p99: number;
-  /** Memory of all processes, shared pages counted once, and the container's limit. */
+  /** Of all processes, shared pages counted once. */
   memoryBytes: number;
+  /** Of the container; null without a limit. */
   limitBytes: number | null;
-  /** CPUs used by all processes, and what they may use. */
+  /** CPUs that all processes used. */
   cpus: number;
+  /** CPUs that they may use. */
   cpuLimit: number;
   /** Seconds per second that the quota withheld CPUs; null where it is unknown. */
   throttled: number | null;
@@ -183,8 +197,9 @@ export interface Heartbeat {
   version: string;
   state: PodState | 'gone';
   generation: number;
-  /** Workers that serve, and that are wanted. */
+  /** Workers that serve. */
   workers: number;
+  /** Workers that are wanted. */
   wanted: number;
   requestsPerSecond: number;
   /** Of its slowest worker, milliseconds. */
@@ -193,7 +208,7 @@ export interface Heartbeat {
   keysRead?: string;
 }
 
-/** A pod as another one knows it. */
+/** A pod as this one knows it, from its last heartbeat. */
 export interface Peer extends Heartbeat {
   /** Since its last heartbeat. */
   silentSeconds: number;

@@ -10,6 +10,7 @@ import { after, test } from 'node:test';
 import { until } from '../until.ts';
 import { RawClient, request, requestText } from './clients.ts';
 import type { Kit } from './kit.ts';
+import { assertDescribed } from './openapi-answers.ts';
 import { postControl, startOperated, temporaryFolder } from './operator.ts';
 import { LocalRedis, withRedis } from './redis.ts';
 import { writtenApp } from './written-app.ts';
@@ -33,6 +34,7 @@ async function misfortune(kit: Kit, port: number, control: string): Promise<{ wa
   const restarted = postControl(control, '/restart', '{}');
   await kit.event('drain.waiting');
   const waiting = JSON.stringify(await kit.statusWhere(({ workers }) => workers.some(worker => 'waitingFor' in worker)));
+  assertDescribed('/status', { status: 200, headers: { 'content-type': 'application/json' }, body: waiting });
   await restarted;
   (await RawClient.open(port)).write(requestText('/crash'));
   await kit.event('worker.exit', ({ reason }) => reason === 'crash');
