@@ -28,6 +28,10 @@ run: $(INSTALLED) ## run the demo app: http://127.0.0.1:3000, admin http://127.0
 test: $(INSTALLED) ## run every test that this machine can run; REQUIRE_DOCKER=1 fails where there is no Docker engine
 	@exec $(NODE) --test --test-concurrency=$(TEST_CONCURRENCY) $(wildcard test/*.test.ts test/*/*.test.ts)
 
+.PHONY: test-apps
+test-apps: $(INSTALLED) ## start apps of many frameworks, installed and built, under the packed kit; needs a registry, skipped without
+	@exec $(NODE) --test --test-timeout=600000 test/apps/run.ts
+
 .PHONY: check
 check: $(INSTALLED) ## types, lint, format and prose
 	@$(NODE) node_modules/typescript/bin/tsc -p .

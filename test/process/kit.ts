@@ -146,6 +146,8 @@ export class Kit {
     const exited = new Set(this.all('worker.exit').map(({ workerPid }) => workerPid));
     const started = new Set([...this.workerPids.filter(pid => !exited.has(pid)), ...childrenOf(this.pid)]);
     this.process.kill('SIGKILL');
+    // The launcher of the package is a process before the primary.
+    if (this.#detached) for (const pid of groupOf(this.pid)) started.add(pid);
     for (const pid of started) if (isAlive(pid)) process.kill(pid, 'SIGKILL');
     await this.exited;
   }

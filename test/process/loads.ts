@@ -3,7 +3,7 @@
  * counted apart.
  */
 import { setTimeout as pause } from 'node:timers/promises';
-import { RawClient, requestText } from './clients.ts';
+import { type Answer, RawClient, requestText } from './clients.ts';
 import { SOAKS } from './policies.ts';
 
 export interface LoadResult {
@@ -43,15 +43,19 @@ export interface LoadBounds {
 /** `clients` connections, each used again and again with `pauseMs` between; a connection that ends is replaced. */
 export function keepAliveLoad(
   port: number,
-  { path = '/', clients = 4, pauseMs = PAUSE_MS, ...bounds }: KeepAliveOptions = {},
+  { path = '/', clients = 4, pauseMs = PAUSE_MS, isAnswer, ...bounds }: KeepAliveOptions = {},
 ): Load {
-  return reusingLoad(port, clients, pauseMs, bounds, (client, result) => exchange(client, path, result));
+  return reusingLoad(port, clients, pauseMs, bounds, (client, result) =>
+    counted(client, result, 1, () => client.write(requestText(path)), isAnswer && { isAnswer }),
+  );
 }
 
 export interface KeepAliveOptions extends LoadBounds {
   path?: string;
   clients?: number;
   pauseMs?: number;
+  /** Of an app that does not answer with 200 and its `pid` in JSON. */
+  isAnswer?: (answer: Answer) => boolean;
 }
 
 /** Bodies of `bytes` to a route that answers with their size (`/upload` of koa.mjs), in three parts with `pauseMs` between. */
@@ -70,7 +74,7 @@ export function uploadLoad(port: number, { clients = 2, bytes = 200_000, pauseMs
           await pause(pauseMs);
         }
       },
-      bytes,
+      { bytes },
     );
   });
 }
@@ -199,23 +203,31 @@ async function exchange(client: RawClient, path: string, result: LoadResult): Pr
   await counted(client, result, 1, () => client.write(requestText(path)));
 }
 
-/** Sends what `send` sends, and counts `answers` answers to it; `bytes` is what each must say that it received, where it is given. */
+/** What each answer must be: of one's own choice, or JSON that says how many `bytes` were received. */
+type Expected = { isAnswer: (answer: Answer) => boolean } | { bytes: number };
+
+/** Sends what `send` sends, and counts `answers` answers to it. */
 async function counted(
   client: RawClient,
   result: LoadResult,
   answers: number,
   send: () => Promise<void> | void,
-  bytes?: number,
+  expected?: Expected,
 ): Promise<void> {
   try {
     await send();
     for (let left = answers; left > 0; left--) {
-      const { status, headers, body } = await client.answer();
-      if (status !== 200) throw new Error(`status ${status}: ${body}`);
-      const answer = JSON.parse(body) as { pid: number; bytes?: number };
-      if (bytes !== undefined && answer.bytes !== bytes) throw new Error(`${answer.bytes} bytes arrived of ${bytes}`);
+      const answer = await client.answer();
+      const { status, headers, body } = answer;
+      if (expected !== undefined && 'isAnswer' in expected) {
+        if (!expected.isAnswer(answer)) throw new Error(`status ${status}: ${body}`);
+      } else {
+        if (status !== 200) throw new Error(`status ${status}: ${body}`);
+        const { pid, bytes } = JSON.parse(body) as { pid: number; bytes?: number };
+        if (expected !== undefined && bytes !== expected.bytes) throw new Error(`${bytes} bytes arrived of ${expected.bytes}`);
+        result.byPid.set(pid, (result.byPid.get(pid) ?? 0) + 1);
+      }
       result.answered++;
-      result.byPid.set(answer.pid, (result.byPid.get(answer.pid) ?? 0) + 1);
       if (headers.connection !== 'close') continue;
       result.lastOnConnection++;
       if (left > 1) throw new Error(`${left - 1} pipelined request(s) go unanswered: the connection ends before`);

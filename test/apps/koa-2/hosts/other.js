@@ -1,0 +1,5 @@
+module.exports = [
+  ctx => {
+    ctx.body = 'another host';
+  },
+];

@@ -1,0 +1,5 @@
+export default class Application {
+  callback() {
+    return (req, res) => res.end('callback of a class');
+  }
+}
