@@ -6,7 +6,14 @@ import { join } from 'node:path';
 
 export const ROOT = join(import.meta.dirname, '..', '..');
 
-/** The pages with commands, in the order in which a reader follows them. */
+/** Every page but the changelog, which also names what was there before. The site's own folder holds no page. */
+export const ALL_PAGES = [
+  'README.md',
+  'CONTRIBUTING.md',
+  ...globSync('docs/**/*.md', { cwd: ROOT, exclude: ['docs/site'] }).sort(),
+];
+
+/** The pages whose commands `make test-readme` runs, in the order in which a reader follows them. */
 export const PAGES = ['README.md', ...globSync('docs/guide/*.md', { cwd: ROOT }).sort()];
 
 export interface Block {

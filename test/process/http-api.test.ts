@@ -2,20 +2,27 @@
  * The admin port answers as docs/reference/openapi.yaml says: in every state of the pod, to every method, with and without a token.
  */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { type Block, blocksOf } from '../docs/blocks.ts';
 import { until } from '../until.ts';
 import { RawClient, request, requestText } from './clients.ts';
-import { type Kit, startKit } from './kit.ts';
+import { type Kit, ROOT, startKit } from './kit.ts';
 import { assertDescribed, assertMessage, PATHS } from './openapi-answers.ts';
 
 const TOKEN = 'a-token-of-this-test';
 const AUTHORIZED = { Authorization: `Bearer ${TOKEN}` };
 
+const isJson = ({ language }: Block) => language === 'json';
+
 describe('the HTTP API', { concurrency: 2 }, () => {
   test('while workers start, and fail to, the answers are those of openapi.yaml', async () => {
     const kit = await startKit({ app: 'never-ready.mjs', env: { WORKER_START_TIMEOUT_MS: '500' } });
     await kit.event('admin.listening');
-    assert.equal((await answers(kit, {})).get('/readyz'), 503);
+    const { status, body } = await kit.probe('/readyz');
+    const [shown] = blocksOf(readFileSync(join(ROOT, 'docs', 'reference', 'http-api.md'), 'utf8')).filter(isJson);
+    assert.deepEqual([status, JSON.parse(body)], [503, JSON.parse(shown?.text ?? '')], 'as on the page');
     await kit.event('worker.exit', ({ reason }) => reason === 'start-timeout');
     assert.deepEqual(Object.fromEntries(await answers(kit, {})), {
       '/livez': 200,
