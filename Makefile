@@ -3,6 +3,7 @@
 INSTALLED := node_modules/.package-lock.json
 PACKAGE_DIR := .
 PEERS := test/bench/peers/node_modules/.package-lock.json
+SITE := docs/site/node_modules/.package-lock.json
 # Three files at a time on two CPUs: most tests wait for most of their time.
 TEST_CONCURRENCY := 3
 SOAKED := test/container/v2.test.ts test/container/rollout.test.ts $(addprefix test/process/,kills.test.ts metrics.test.ts accept-queue.test.ts restart-load.test.ts balancing.test.ts drain.test.ts drain-end.test.ts lost-requests.test.ts)
@@ -58,6 +59,25 @@ test-readme: $(INSTALLED) ## follow README.md and docs/guide: every command bloc
 .PHONY: pictures
 pictures: $(INSTALLED) ## draw the pictures of the documentation again; needs Chromium
 	@REQUIRE_BROWSER=1 exec $(NODE) --test test/pictures/draw.ts
+
+# Needs nothing of the clone's own packages.
+.PHONY: site
+site: $(SITE) ## build the site of the documentation into docs/site/dist; SITE_BASE=/path/ if it is served below a path
+	@$(NODE) docs/site/node_modules/vitepress/bin/vitepress.js build docs/site
+	@echo 'The site: docs/site/dist (make site-preview shows it)'
+
+.PHONY: site-preview
+site-preview: site ## build the site and serve it on http://127.0.0.1:4173; PORT
+	@exec $(NODE) docs/site/preview.mjs
+
+.PHONY: test-site
+test-site: $(INSTALLED) $(SITE) ## build the site below a path, check its links, and visit every page in Chromium: two sizes, light and dark
+	@$(NODE) node_modules/typescript/bin/tsc -p docs/site
+	@exec $(NODE) --test test/site/site.ts
+
+$(SITE): docs/site/package.json docs/site/package-lock.json
+	npm ci --prefix docs/site --ignore-scripts --loglevel error
+	@touch $@
 
 # npm runs no script here (.npmrc), not even the one that compiles what is packed.
 .PHONY: package
