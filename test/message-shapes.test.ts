@@ -29,6 +29,7 @@ const report = {
 const TO_PRIMARY: { [T in ToPrimary['type']]: Extract<ToPrimary, { type: T }> } = {
   ready: { type: 'ready', port: 3000 },
   failed: { type: 'failed', stage: 'listen', ...report },
+  'load-again': { type: 'load-again', asMain: true, why: 'it does not listen' },
   crashing: { type: 'crashing', ...report },
   'app-exit': { type: 'app-exit', message: 'process.exit(3)', open: 1, oldest: [open] },
   redis: { type: 'redis', state: 'ready', message: 'is ready', evictionPolicy: 'noeviction' },

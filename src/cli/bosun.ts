@@ -3,7 +3,7 @@
  * The operator's command line: parses arguments and prints results. It imports nothing of the primary or the workers: commands run in
  * the primary, over its control socket, and `bosun start` becomes a primary through main.ts.
  */
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { styleText } from 'node:util';
 import { Argument, Command, CommanderError, Option } from 'commander';
@@ -12,6 +12,7 @@ import { CLI_EXIT_CODE_MEANINGS, CliExitCode } from '../protocol/exit.ts';
 import { CommandError, call, stream } from './client.ts';
 import { DETAILS } from './details.ts';
 import { renderFindings, renderFleet, renderSizing, renderStatus } from './render.ts';
+import { type Preloads, splitArguments, start, startDemo } from './start.ts';
 
 /** The options of every command. */
 interface Common {
@@ -59,19 +60,26 @@ function command(group: string, usage: string, summary: string, examples: string
 
 const worker = new Option('--worker <N>', 'only this worker').argParser(workerNumber);
 
-command('Run', 'start [MODULE]', 'serve the app in the foreground; MODULE takes precedence over APP_MODULE', [
-  'bosun start ./server.js',
-]).action(async (module: string | undefined) => {
-  if (module !== undefined) {
-    const { workingDirectory } = await import('../config/working-directory.ts');
-    const file = resolve(workingDirectory(), module);
-    if (!existsSync(file))
-      throw new CommandError(`start needs the file of a module, got "${module}": there is no ${file}`, CliExitCode.badConfig);
-    process.env.APP_MODULE = file;
-  }
-  process.argv.splice(2); // workers get a copy, and the app in them may read it
-  await import('../main.ts');
-});
+const collect = (value: string, values: string[] = []) => [...values, value];
+const { own: ownArguments, app: appArguments } = splitArguments(process.argv);
+
+command(
+  'Run',
+  'start [MODULE]',
+  'serve the app in the foreground: MODULE, else APP_MODULE, else the main module of package.json',
+  [
+    'bosun start ./server.js',
+    'bosun start . -- --flag value      # the arguments of the app follow --',
+    'bosun start --import tsx ./src/server.ts',
+  ],
+)
+  .option('--import <MODULE>', 'load this ES module first, in the workers (repeatable)', collect)
+  .option('--require <MODULE>', 'load this CommonJS module first, in the workers (repeatable)', collect)
+  .action(async (module: string | undefined, { import: imports = [], require = [] }: Common & Preloads) =>
+    start(module, { import: imports, require }, appArguments),
+  );
+
+command('Run', 'demo', 'serve the demo app of koa-bosun').action(async () => startDemo(appArguments));
 
 command('Inspect', 'status', 'print the pool and its workers', ['bosun status --watch', 'bosun status --json | jq .workers'])
   .option('--watch', 'refresh every second, with what the dashboard shows')
@@ -273,7 +281,7 @@ function fail(error: unknown): void {
 try {
   // The shell scripts call `bosun complete -- WORDS`.
   if (process.argv[2] === 'complete') await (await import('./completion.ts')).complete(program, process.argv.slice(4), socketOf);
-  else await program.parseAsync();
+  else await program.parseAsync(ownArguments);
 } catch (error) {
   fail(error);
 }

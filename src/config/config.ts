@@ -232,16 +232,35 @@ export function workerIdOf(environment: Environment): number {
   return Number(environment.BOSUN_WORKER_ID ?? 0);
 }
 
-/** Descriptors that a worker inherits from its primary. */
+/** How workers load the app. */
+export interface Loading {
+  /** Its file, absolute. */
+  module: string;
+  /** Run it as main, as `node FILE` does. */
+  asMain: boolean;
+}
+
+/** In the environment of a worker: its Loading, as JSON. */
+const LOADING_VARIABLE = 'BOSUN_LOADING';
+
+export const loadingEnvironment = (loading: Loading): Environment => ({ [LOADING_VARIABLE]: JSON.stringify(loading) });
+
+/** What a worker inherits from its primary. */
 export interface Inherited {
+  loading: Loading;
   /** The scoreboard on which workers share their load, where the policy needs one. */
   scoreboard: number | undefined;
   /** The app's listening sockets. */
   sockets: number[];
 }
 
-export function inheritedOf({ BOSUN_SCOREBOARD: scoreboard, BOSUN_SOCKETS: sockets }: Environment): Inherited {
-  return { scoreboard: scoreboard ? Number(scoreboard) : undefined, sockets: sockets ? sockets.split(',').map(Number) : [] };
+export function inheritedOf(environment: Environment): Inherited {
+  const { BOSUN_SCOREBOARD: scoreboard, BOSUN_SOCKETS: sockets, [LOADING_VARIABLE]: loading = '{}' } = environment;
+  return {
+    loading: JSON.parse(loading) as Loading,
+    scoreboard: scoreboard ? Number(scoreboard) : undefined,
+    sockets: sockets ? sockets.split(',').map(Number) : [],
+  };
 }
 
 /** The address and login in REDIS_URL; undefined if it is not set. */

@@ -2,7 +2,6 @@
  * The table of environment variables: a row each, with its name, parser, default and line in docs/reference/environment.md.
  */
 import { tmpdir } from 'node:os';
-import { extname, join } from 'node:path';
 import {
   ANY_ADDRESS,
   anyOf,
@@ -35,8 +34,6 @@ export type Policy = keyof typeof POLICY_HELP;
 export const POLICIES = Object.keys(POLICY_HELP) as Policy[];
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 
-const DEMO_APP = join(import.meta.dirname, '..', 'demo', `app${extname(import.meta.filename)}`);
-
 const SHOWN_ANY_ADDRESS = '`0.0.0.0`, or `::` if the system has no IPv4';
 
 /** Every environment variable that the kit reads, in the order of the documentation. */
@@ -61,14 +58,11 @@ export const variables = {
     flag,
     'with `least-connections`: a worker that has more keep-alive connections than the others ends some with their next answer, at most a tenth a second',
   ),
-  appModule: variable(
+  appModule: optional(
     'APP_MODULE',
-    DEMO_APP,
     text,
-    'the module whose default export is the app; relative to the working directory',
-    {
-      shown: 'the demo app',
-    },
+    'the module of the app, or a folder with it (its package.json, or index.js); relative to the working directory',
+    { shown: '`main` or `exports["."]` of the package.json in the working directory' },
   ),
   host: variable('HOST', ANY_ADDRESS, text, 'address the app listens on', { shown: SHOWN_ANY_ADDRESS, fixed: true }),
   port: variable('PORT', '3000', port, 'port the app listens on', { fixed: true }),

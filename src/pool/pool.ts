@@ -10,6 +10,7 @@ import { createLog, type LogSource } from '../log/log.ts';
 import { colourEnvironment, LogOutputs } from '../log/output.ts';
 import type { Emit } from '../protocol/events.ts';
 import { ExitCode } from '../protocol/exit.ts';
+import type { ToPrimary } from '../protocol/messages.ts';
 import { type ReadText, readerBelow, type UsageFiles } from '../resources/cgroup.ts';
 import { readHeadroom, readUsage } from '../resources/usage.ts';
 import { Retained } from '../state/broadcast.ts';
@@ -55,6 +56,12 @@ export async function startPool({ entry, compileCache, emit, onLog }: Installati
   const resizer = new Resizer(config, nodeOptions, log, emit);
   const balancing = await balance(config, resizer.sizing.workers, log);
   let oomKills: OomKills | undefined;
+  let loading = { asMain: false };
+  /** Workers from now on load the app in the way that one of them has found to be needed. */
+  const loadAgain = ({ asMain, why }: LoadAgainMessage) => {
+    if (asMain && !loading.asMain) log().info({ event: 'app.run-as-main', why });
+    loading = { asMain: loading.asMain || asMain };
+  };
   const supervisor = new Supervisor(config, resizer.sizing, {
     fork: (worker, listener) => {
       const { id } = worker;
@@ -66,7 +73,7 @@ export async function startPool({ entry, compileCache, emit, onLog }: Installati
             id,
             entry: fileIn(release, first, entry),
             directory: release.directory,
-            appModule: release.module,
+            loading: { ...loading, module: release.module },
             commandLine,
             nodeOptions,
             environment: settings.environment,
@@ -86,7 +93,13 @@ export async function startPool({ entry, compileCache, emit, onLog }: Installati
         outputs,
         isInspected: isInspected(commandLine, nodeOptions),
       };
-      return new WorkerProcess(worker, options, listener);
+      return new WorkerProcess(worker, options, {
+        ...listener,
+        onEvent: event => {
+          if (event.type === 'message' && event.message.type === 'load-again') loadAgain(event.message);
+          listener.onEvent(event);
+        },
+      });
     },
     onChange: (handles, wanted) => balancing.follow(handles, wanted),
     headroom: () => readHeadroom(readerBelow(config.sizingRoot), resizer.limits),
@@ -97,6 +110,8 @@ export async function startPool({ entry, compileCache, emit, onLog }: Installati
   oomKills = new OomKills(readerBelow(), resizer.limits.usage);
   return { settings, resizer, supervisor, balancing, retained, log, emit, outputs };
 }
+
+type LoadAgainMessage = Extract<ToPrimary, { type: 'load-again' }>;
 
 const TAKEN_PORT_RETRY_MS = 200;
 

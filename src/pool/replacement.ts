@@ -217,6 +217,11 @@ export class Replacements {
       this.#requests.progress(batch, `worker ${fresh.id} (process ${fresh.pid}) serves after ${ms} ms`);
     }
     if (old.state === 'exited') this.#reportExit(batch, step);
+    if (fresh?.state === 'exited' && fresh.reason === 'load-again') {
+      // The next one loads the app as this one has found that it must be loaded. Without the old one, the pool starts it.
+      step.fresh = isActive(old) ? this.#pool.fork(now) : undefined;
+      return;
+    }
     const isProven = fresh !== undefined && now >= this.#isProvenAt(batch, fresh);
     if (fresh !== undefined && isReplacedItself(fresh)) {
       // It did start, so this step did not fail.

@@ -1,7 +1,8 @@
 /**
  * The settings of this pod: read at the start and again by each rolling restart, with everything that the workers of a generation start with.
  */
-import { resolve } from 'node:path';
+
+import { isDemoByDefault, moduleFile } from '../config/app-module.ts';
 import {
   type Config,
   ConfigError,
@@ -61,6 +62,11 @@ export class Settings {
   get release(): Release {
     if (!isThere(this.#loaded.release)) this.#loaded = { ...this.#loaded, release: releaseOf(this.#directory, this.config) };
     return this.#loaded.release;
+  }
+
+  /** Whether no app is named, and so the demo app is served. */
+  get isDemoByDefault(): boolean {
+    return isDemoByDefault(this.config.appModule, moduleFile(this.config.appModule, this.#directory));
   }
 
   /** The variables of this process and of `.env`. */
@@ -158,11 +164,12 @@ function enter(directory: string): void {
   }
 }
 
-/** An app outside the working directory does not depend on it. */
+/** An app outside the working directory does not depend on it. @throws ConfigError if no module is found */
 function releaseOf(directory: string, { appModule }: Config): Release {
+  const file = moduleFile(appModule, directory);
   try {
-    return releaseAt(directory, appModule);
+    return releaseAt(directory, file);
   } catch {
-    return releaseAt('/', resolve(directory, appModule));
+    return releaseAt('/', file);
   }
 }

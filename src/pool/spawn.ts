@@ -6,7 +6,7 @@ import cluster, { type Worker } from 'node:cluster';
 import { accessSync, constants, existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { delimiter, isAbsolute, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Environment } from '../config/config.ts';
+import { type Environment, type Loading, loadingEnvironment } from '../config/config.ts';
 import type { LogSource } from '../log/log.ts';
 
 export interface SpawnSettings {
@@ -14,8 +14,7 @@ export interface SpawnSettings {
   /** The file that it runs, and its working directory. */
   entry: string;
   directory: string;
-  /** APP_MODULE as the worker resolves it. */
-  appModule: string;
+  loading: Loading;
   /** Node.js options: on its command line, with its heap, and in its NODE_OPTIONS. */
   commandLine: readonly string[];
   nodeOptions: string;
@@ -90,7 +89,8 @@ export function spawnOptions(settings: SpawnSettings): SpawnOptions {
       ...settings.colours,
       ...settings.environment,
       ...settings.secrets,
-      APP_MODULE: settings.appModule,
+      APP_MODULE: settings.loading.module,
+      ...loadingEnvironment(settings.loading),
       NODE_OPTIONS: nodeOptions,
       BOSUN_WORKER_ID: String(id),
       ...inherited.environment,

@@ -153,6 +153,9 @@ export function receive(worker: WorkerRecord, message: ToPrimary, now: number): 
     case 'failed':
       reportError(worker, message, message.stage === 'app');
       break;
+    case 'load-again':
+      worker.reason ??= 'load-again';
+      break;
     case 'crashing':
       reportError(worker, message, true);
       // One that drains goes on with its drain and its deadline.

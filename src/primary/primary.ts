@@ -192,6 +192,7 @@ class Primary {
         if (!settings.endsOnUsr2) void this.#diagnostics.snapshotAll([handle]);
         break;
       // The pool handles these.
+      case 'load-again':
       case 'crashing':
       case 'app-exit':
       case 'keys-read':
@@ -231,6 +232,11 @@ function logStart({ settings, resizer, balancing, log }: Pool): void {
   for (const warning of warnings) log().warn({ event: 'sizing.warning', warning });
   for (const { file, why } of resizer.limits.skipped) log().debug({ event: 'sizing.skipped', file, why });
   for (const warning of settings.nodeOptionWarnings) log().warn({ event: 'node-options.warning', warning });
+  if (settings.isDemoByDefault && settings.config.production) {
+    const warning =
+      'no app is configured, so the demo app of koa-bosun is served: set APP_MODULE, or name the app to bosun start';
+    log().warn({ event: 'app.demo', warning });
+  }
   if (settings.areSessionKeysGenerated) {
     const warning =
       'SESSION_KEYS and Redis are not configured: sessions end when the primary exits, and other pods cannot verify them';

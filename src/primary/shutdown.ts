@@ -103,7 +103,8 @@ export class Shutdown {
   giveUp(reason: GiveUpReason, last: { id: number; failure: string | undefined; openFailure: string | undefined }): void {
     const { config } = this.#pool.settings;
     const { code, message } = explain(reason, last, config);
-    const open = explain(reason, { id: last.id, failure: `${last.openFailure} (APP_MODULE ${config.appModule})` }, config);
+    const named = config.appModule === undefined ? '' : ` (APP_MODULE ${config.appModule})`;
+    const open = explain(reason, { id: last.id, failure: `${last.openFailure}${named}` }, config);
     this.abort(code, message, open.message);
   }
 

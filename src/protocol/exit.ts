@@ -53,6 +53,7 @@ export const EXIT_REASONS = {
   'recycled-requests': planned('it has answered WORKER_MAX_REQUESTS'),
   'recycled-rss': planned('it used more memory than WORKER_MAX_RSS_MB, or the pool is short of memory'),
   'recycled-age': planned('it is older than WORKER_MAX_AGE_MS'),
+  'load-again': planned('the app must be loaded in another way, as main for example: the next worker does that'),
   restart: planned('a restart replaced it'),
   'scale-down': planned('the pool became smaller'),
   shutdown: planned('the pod shuts down'),

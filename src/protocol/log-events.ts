@@ -77,6 +77,7 @@ export const LOG_EVENTS = {
     memoryLimitBytes: field<number | null>('number or null')('memory limit'),
   }),
   'node-options.warning': warn('An option in NODE_OPTIONS has no effect, or an unwanted one.', { warning }),
+  'app.demo': warn('The demo app is served in production, because no app is configured.', { warning }),
   'session.keys-generated': warn('The session keys were generated for this start.', { warning }),
   'session.keys-rotated': info('Every worker signs sessions with a new key.', { keys: count('how many keys are valid now') }),
   'reload.refused': failure('A rolling restart found bad settings; the workers keep the old ones.', {
@@ -109,6 +110,9 @@ export const LOG_EVENTS = {
 
   // The pool
   'app.listening': info('The first worker serves.', { url: text('the address of the app') }),
+  'app.run-as-main': info('The app is run as main from now on, as `node FILE` does.', {
+    why: text('what the first worker found'),
+  }),
   'pool.ready': info('The pod is ready.', {
     workers: count('how many serve'),
     wanted: count('size of the pool'),

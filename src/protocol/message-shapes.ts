@@ -176,6 +176,7 @@ const TO_PRIMARY: { [T in ToPrimary['type']]: Parser<Fields<ToPrimary, T>> } = {
     stage: oneOf('app', 'listen'),
     ...errorReport,
   }),
+  'load-again': object<Fields<ToPrimary, 'load-again'>>({ asMain: boolean, why: text(MAX_TEXT) }),
   crashing: object<Fields<ToPrimary, 'crashing'>>(errorReport),
   'app-exit': object<Fields<ToPrimary, 'app-exit'>>({ message: text(MAX_TEXT), open: count, oldest: openRequests }),
   redis: object<Fields<ToPrimary, 'redis'>>({

@@ -34,6 +34,8 @@ export type ToPrimary =
   | { type: 'ready'; port: number }
   /** This worker can't start. It exits right after. */
   | ({ type: 'failed'; stage: 'app' | 'listen' } & ErrorReport)
+  /** This worker exits right after: the app must be loaded in another way, which the next worker does. `why` for the log. */
+  | { type: 'load-again'; asMain: boolean; why: string }
   /** An exception that nobody caught: the worker drains itself and exits with code 1. */
   | ({ type: 'crashing' } & ErrorReport)
   /** The app ends its process at once: these requests are lost. `open` of them, and the oldest. */

@@ -15,16 +15,16 @@ export type App = {
   description: string;
 };
 
-/**
- * The app module is missing, throws, or has a wrong export. The message names the file and what was expected; without a cause the module itself
- * is wrong, and a retry would fail in the same way.
- */
+/** The app module is missing, throws, or has a wrong export. The message names the file and what was expected. */
 export class AppError extends Error {
   override readonly name = 'AppError';
+  /** A retry would fail in the same way: by default where there is no cause, because then the module itself is wrong. */
+  readonly isPermanent: boolean;
 
   /** The stack has no frames: they would be the kit's, and those of the app are in the cause. */
-  constructor(message: string, options?: ErrorOptions) {
+  constructor(message: string, options: ErrorOptions & { isPermanent?: boolean } = {}) {
     super(message, options);
+    this.isPermanent = options.isPermanent ?? options.cause === undefined;
     this.stack = `AppError: ${message}`;
   }
 }

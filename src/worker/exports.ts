@@ -37,7 +37,7 @@ export async function appOf(exported: unknown, file: string, options: ExportOpti
 
 /** Why the export of `file` is no app, and what was expected. */
 export function refusalOf(exported: unknown, file: string): string {
-  const got = exported === undefined ? 'no default export' : describe(exported);
+  const got = exported === undefined || isNamespace(exported) ? 'no default export' : describe(exported);
   return `${file} must export ${EXPECTED} as default, got ${got}`;
 }
 
@@ -67,7 +67,12 @@ function isKoa(value: unknown): value is Koa {
   return isObject(value) && typeof value.callback === 'function' && typeof value.use === 'function';
 }
 
-function isObject(value: unknown): value is Record<string, unknown> {
+/** An ES module without a default export. */
+function isNamespace(value: unknown): boolean {
+  return isObject(value) && value[Symbol.toStringTag] === 'Module';
+}
+
+function isObject(value: unknown): value is Record<string | symbol, unknown> {
   return typeof value === 'object' && value !== null;
 }
 

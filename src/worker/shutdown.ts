@@ -31,6 +31,8 @@ export interface Resources {
   kit: () => WorkerKit | undefined;
   /** Once it serves. */
   app: () => App | undefined;
+  /** The app is loaded as main. */
+  isMain: boolean;
   redis: () => WorkerRedis | undefined;
   /** Sends the last snapshot to the primary. */
   report: () => Promise<void>;
@@ -39,6 +41,7 @@ export interface Resources {
 export class Shutdown implements ExitHandler {
   /** The app's fault, already reported: other errors only follow from it. */
   cause: Error | undefined;
+  #loadingError: { thrown: unknown } | undefined;
   readonly #resources: Resources;
   readonly #signals = new Set<OwnedSignal>();
   readonly #held = new HeldEvents((event, error) => this.onListenerFailed(event, error));
@@ -63,15 +66,29 @@ export class Shutdown implements ExitHandler {
 
   /** This worker cannot start. */
   fail(message: Extract<ToPrimary, { type: 'failed' }>): void {
-    if (this.#hasBegun) return;
-    this.#hasBegun = true;
-    this.#mayExit = true;
-    sendToPrimary(message);
-    exitAfterOutput(ExitCode.failed);
+    this.#leaveAtOnce(message, ExitCode.failed);
+  }
+
+  /** This worker can't load the app, but the next one can. */
+  loadAgain(message: Extract<ToPrimary, { type: 'load-again' }>): void {
+    this.#leaveAtOnce(message, ExitCode.ok);
   }
 
   /** An uncaught error: this worker is replaced, and its open requests finish. */
   onThrown(thrown: unknown, origin: unknown = 'uncaughtException'): void {
+    const { isMain, serving } = this.#resources;
+    // Node.js throws what a main module fails to load with just before its loading fails here, and that is reported.
+    if (isMain && !serving.isOpen) setImmediate(() => this.#handleThrown(thrown, origin));
+    else this.#handleThrown(thrown, origin);
+  }
+
+  /** The app's module failed to load with this. */
+  loadingFailed(thrown: unknown): void {
+    this.#loadingError = { thrown };
+  }
+
+  #handleThrown(thrown: unknown, origin: unknown): void {
+    if (this.#loadingError !== undefined && this.#loadingError.thrown === thrown) return;
     if (this.cause !== undefined && thrown !== this.cause) return;
     this.#exceptions++;
     if (this.#exceptions <= MAX_LOGGED_EXCEPTIONS) {
@@ -126,6 +143,14 @@ export class Shutdown implements ExitHandler {
   #holdSignals(): void {
     this.#held.addSignal(this.#signals.has('SIGINT') ? 'SIGINT' : 'SIGTERM');
     if (this.#signals.has('SIGHUP')) this.#held.addSignal('SIGHUP');
+  }
+
+  #leaveAtOnce(message: ToPrimary, code: ExitCode): void {
+    if (this.#hasBegun) return;
+    this.#hasBegun = true;
+    this.#mayExit = true;
+    sendToPrimary(message);
+    exitAfterOutput(code);
   }
 
   /** Drains, then closes what the requests used, in the reverse order of opening, and exits. */

@@ -3,7 +3,7 @@
  * ends it (shutdown.ts).
  */
 import { PortError } from '../balancing/listener.ts';
-import { type Config, type Inherited, usesRedis } from '../config/config.ts';
+import { type Config, type Inherited, type Loading, usesRedis } from '../config/config.ts';
 import { createWorkerLog, type Log } from '../log/log.ts';
 import { parseToWorker } from '../protocol/message-shapes.ts';
 import {
@@ -19,7 +19,7 @@ import { MalformedError } from '../protocol/shapes.ts';
 import { type App, AppError } from './app.ts';
 import { messageOf, reportOf } from './error-report.ts';
 import { WorkerKit } from './kit.ts';
-import { ListenDetector, listensItself, loadApp } from './load-app.ts';
+import { ListenDetector, LoadAgain, listensItself, loadApp } from './load-app.ts';
 import { type ChannelHandler, exitWithoutPrimary, interceptProcess, raiseOomScore, sendToPrimary } from './process.ts';
 import type { WorkerRedis } from './redis.ts';
 import { Serving } from './serving.ts';
@@ -37,6 +37,7 @@ export function runWorker(config: Config, id: number, inherited: Inherited): voi
 class Worker implements ChannelHandler {
   readonly #config: Config;
   readonly #id: number;
+  readonly #loading: Loading;
   readonly #log: () => Log;
   readonly #stats = new Stats();
   /** The last event of each retained name, as JSON. */
@@ -51,6 +52,7 @@ class Worker implements ChannelHandler {
   constructor(config: Config, id: number, inherited: Inherited) {
     this.#config = config;
     this.#id = id;
+    this.#loading = inherited.loading;
     this.#log = createWorkerLog(config.logLevel, id);
     this.#serving = new Serving(config, id, inherited, this.#stats, this.#log);
     this.#listenDetector = new ListenDetector(port => this.#onAppListen(port));
@@ -59,6 +61,7 @@ class Worker implements ChannelHandler {
       serving: this.#serving,
       kit: () => this.#kit,
       app: () => this.#app,
+      isMain: inherited.loading.asMain,
       redis: () => this.#redis,
       report: () => this.#report(),
     });
@@ -119,11 +122,12 @@ class Worker implements ChannelHandler {
     for (const { event, json } of retained) this.#retained.set(event, json);
     try {
       const kit = await this.#createKit(sessionKeys);
-      const app = await loadApp(this.#config.appModule, {
+      const app = await loadApp(this.#loading, {
         kit,
         redisSettled: async () => this.#redis?.settled(),
         redisError: () => this.#redis?.error,
         listened: new Promise(() => undefined),
+        onFailed: cause => this.shutdown.loadingFailed(cause),
         onKoa: app => {
           if (this.#config.trustProxy) app.proxy = true;
         },
@@ -131,11 +135,10 @@ class Worker implements ChannelHandler {
       await kit.loaded();
       await this.#serve(app);
     } catch (error) {
-      this.shutdown.fail({
-        type: 'failed',
-        stage: 'app',
-        ...reportOf(error, error instanceof AppError && error.cause === undefined),
-      });
+      if (error instanceof LoadAgain)
+        return this.shutdown.loadAgain({ type: 'load-again', ...this.#loading, ...error.change, why: error.message });
+      const isPermanent = error instanceof AppError && error.isPermanent;
+      this.shutdown.fail({ type: 'failed', stage: 'app', ...reportOf(error, isPermanent) });
     }
   }
 
@@ -211,7 +214,7 @@ class Worker implements ChannelHandler {
       this.#log().warn({ event: 'app.listens', port, warning });
       return;
     }
-    const error = listensItself(this.#config.appModule, port);
+    const error = listensItself(this.#loading.module, port);
     this.shutdown.cause = error;
     if (this.#serving.isOpen) this.shutdown.onThrown(error);
     else this.shutdown.fail({ type: 'failed', stage: 'app', ...reportOf(error, true) });

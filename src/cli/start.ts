@@ -1,0 +1,50 @@
+/**
+ * `bosun start`, `demo` and what else serves an app: this process becomes the primary.
+ */
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { DEMO_APP, moduleFile } from '../config/app-module.ts';
+import { readEnvironment } from '../config/config.ts';
+import { workingDirectory } from '../config/working-directory.ts';
+import { CliExitCode } from '../protocol/exit.ts';
+import { CommandError } from './client.ts';
+
+/** The commands that serve an app; what follows `--` is for the app. */
+const SERVES: ReadonlySet<unknown> = new Set(['start', 'dev', 'demo']);
+
+/** Node.js options for the workers alone, by the name of the option. */
+export type Preloads = Partial<Record<'import' | 'require', string[]>>;
+
+/** The arguments of `bosun`, and those of the app. */
+export function splitArguments(argv: readonly string[]): { own: string[]; app: string[] } {
+  const end = SERVES.has(argv[2]) ? argv.indexOf('--') : -1;
+  return end === -1 ? { own: [...argv], app: [] } : { own: argv.slice(0, end), app: argv.slice(end + 1) };
+}
+
+/**
+ * Serves this module, or what APP_MODULE or the package.json in the working directory names; `app` are the arguments of the app.
+ * @throws CommandError, ConfigError
+ */
+export async function start(module: string | undefined, preloads: Preloads, app: readonly string[]): Promise<void> {
+  if (module !== undefined) process.env.APP_MODULE = existing(module);
+  const { environment } = readEnvironment(process.env, workingDirectory());
+  const options = Object.entries(preloads).flatMap(([name, values]) => values.map(value => `--${name}=${quoted(value)}`));
+  if (options.length > 0) process.env.WORKER_NODE_OPTIONS = [environment.WORKER_NODE_OPTIONS ?? '', ...options].join(' ').trim();
+  process.argv.splice(2, Number.POSITIVE_INFINITY, ...app); // workers get a copy
+  await import('../main.ts');
+}
+
+export async function startDemo(app: readonly string[]): Promise<void> {
+  await start(DEMO_APP, {}, app);
+}
+
+/** The path of a module that exists, or of a folder with one. The primary finds the file in it, again at each rolling restart. */
+function existing(module: string): string {
+  const path = resolve(workingDirectory(), module);
+  if (!existsSync(moduleFile(path, workingDirectory())))
+    throw new CommandError(`start needs the file of a module, got "${module}": there is no ${path}`, CliExitCode.badConfig);
+  return path;
+}
+
+/** As NODE_OPTIONS quotes it. */
+const quoted = (value: string): string => (/[\s"\\]/.test(value) ? `"${value.replaceAll(/["\\]/g, '\\$&')}"` : value);
