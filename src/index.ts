@@ -1,7 +1,7 @@
 /**
  * What an app may import from koa-bosun: types only, `import type { Kit } from 'koa-bosun'`.
  */
-import type { IncomingMessage, RequestListener } from 'node:http';
+import type { IncomingMessage, RequestListener, Server } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Cluster, Redis } from 'ioredis';
 import type Koa from 'koa';
@@ -13,11 +13,20 @@ export type { Config } from './config/config.ts';
 export type { Log } from './log/log.ts';
 
 /**
- * What `APP_MODULE` may export as default: a Koa instance, a function that makes one from the kit, or any request listener of two or more
- * parameters (Express, plain `node:http`). The function is called once in each worker, before it serves; it may also return such a listener.
- * A worker whose app throws, rejects or returns something else counts as a failed start.
+ * What `APP_MODULE` may export as default: a Koa instance, any request listener of two or more parameters (an Express app is one), an
+ * `http.Server` that does not listen yet, an object with `fetch(Request)` (Hono, h3, itty-router), or a function that makes one of them from
+ * the kit. Apps of Fastify, NestJS and Hapi are recognised too. The function is called once in each worker, before it serves; a worker whose
+ * function throws, rejects or returns something else counts as a failed start.
  */
-export type App = Koa | ((kit: Kit) => Koa | Promise<Koa>) | RequestListener;
+export type App = Servable | ((kit: Kit) => Servable | Promise<Servable>);
+
+/** What can be served, with the types of the packages that the kit itself uses. */
+export type Servable = Koa | RequestListener | Server | FetchHandler;
+
+/** An app for the Fetch API, as for Bun, Deno and Cloudflare. `environment` is Hono's `c.env`. */
+export interface FetchHandler {
+  fetch(request: Request, environment?: object): Response | Promise<Response>;
+}
 
 /** What koa-bosun gives to an app whose default export is a function of one parameter. */
 export interface Kit {

@@ -216,6 +216,19 @@ export const LOG_EVENTS = {
     status: count('status code'),
     ms: count('milliseconds from its headers to the end of the answer'),
   }),
+  'request.failed': at(
+    'error',
+    'warn',
+    'debug',
+  )(
+    'The app threw while it handled a request, and its framework has no handler of the app for that. `warn` where the answer is 4xx; `debug` where the client has left, or may see the error.',
+    {
+      method: text('as sent'),
+      path: text('without its query'),
+      status: optional(count('status code of the answer; absent where the client has left')),
+      err,
+    },
+  ),
   'balancing.no-gate': warn('This version of Node.js cannot pause a listener: the policy has no effect.', {
     node: text('version of Node.js'),
   }),

@@ -1,14 +1,21 @@
 /**
- * From what a module exports to an App, by its shape: the app brings its own framework, perhaps of another version.
+ * From what a module exports to an App, by its shape (shapes.ts).
  */
-import type { RequestListener } from 'node:http';
+import type { RequestListener, Server } from 'node:http';
 import type Koa from 'koa';
 import type { Kit } from '../index.ts';
 import { type App, AppError } from './app.ts';
 import { messageOf } from './error-report.ts';
+import type { FetchApp } from './fetch-app.ts';
+import { frameworkApp } from './framework-server.ts';
+import { type KoaErrors, logKoaErrors } from './request-errors.ts';
+import { hasMethod, RULES, type ServedShape, shapeOf, wrapped } from './shapes.ts';
+
+const ONE_OF =
+  'a Koa, Express, Fastify, NestJS or Hapi app, an http.Server, a request listener (req, res), or an object with fetch(Request)';
 
 /** What a module may export, for messages. */
-export const EXPECTED = 'a Koa instance, a function (kit) that returns one, or a request listener (req, res)';
+export const EXPECTED = `${ONE_OF}, or a function (kit) that returns one of them`;
 
 export interface ExportOptions {
   kit: Kit;
@@ -20,66 +27,136 @@ export interface ExportOptions {
   onKoa: (app: Koa) => void;
 }
 
+interface Context extends ExportOptions {
+  file: string;
+  /** The value is the result of what the module exports. */
+  madeBy?: 'function' | 'class' | 'callback()';
+}
+
 /**
  * The App that `file` exports; undefined if the export is no app: the module may listen by itself instead.
  * @throws AppError if a function that should make the app throws, or returns something else
  */
 export async function appOf(exported: unknown, file: string, options: ExportOptions): Promise<App | undefined> {
-  const { onKoa } = options;
-  if (typeof exported !== 'function') return isKoa(exported) ? koaApp(exported, onKoa) : undefined;
-  // Express apps are functions (req, res, next); a function that makes an app takes the kit alone, or nothing.
-  if (exported.length >= 2) return listenerApp(exported as RequestListener);
-  const app = await call(file, exported as (kit: Kit) => unknown, options);
-  if (isKoa(app)) return koaApp(app, onKoa);
-  if (typeof app === 'function' && app.length >= 2) return listenerApp(app as RequestListener);
-  throw new AppError(`the function that ${file} exports must return a Koa instance, got ${describe(app)}`);
+  return make(exported, { ...options, file });
 }
 
 /** Why the export of `file` is no app, and what was expected. */
 export function refusalOf(exported: unknown, file: string): string {
+  if (shapeOf(exported) === 'factory') return wrongResult(file, 'function', undefined);
   const got = exported === undefined || isNamespace(exported) ? 'no default export' : describe(exported);
-  return `${file} must export ${EXPECTED} as default, got ${got}`;
+  // `require` returns an empty object for a CommonJS module that exports nothing.
+  const hint = got === EMPTY ? '; is "module.exports = app" missing?' : '';
+  return `${file} must export ${EXPECTED} as default, got ${got}${hint}`;
 }
 
-async function call(
-  file: string,
-  factory: (kit: Kit) => unknown,
-  { kit, redisSettled, redisError }: ExportOptions,
-): Promise<unknown> {
+/** Of an ES module without a default export. */
+const isNamespace = (value: unknown): boolean => Object.prototype.toString.call(value) === '[object Module]';
+
+function wrongResult(file: string, madeBy: string, result: unknown): string {
+  return `the ${madeBy} that ${file} exports must return ${ONE_OF}, got ${describe(result)}`;
+}
+
+async function make(exported: unknown, context: Context): Promise<App | undefined> {
+  const { value } = await settled(exported);
+  const shape = shapeOf(value);
+  const maker = shape !== undefined && shape in MAKERS ? MAKERS[shape as ServedShape] : undefined;
+  const { file, madeBy } = context;
+  const isMadeTwice = madeBy !== undefined && (shape === 'factory' || shape === 'class');
+  if (maker !== undefined && !isMadeTwice) return maker(value as never, context);
+  // A function that returns nothing may have begun to listen.
+  if (madeBy !== undefined && value !== undefined) throw new AppError(wrongResult(file, madeBy, value));
+  return undefined;
+}
+
+/** Waits for a promise. In an object, since some apps have a `then` of another meaning: that of an itty-router adds a route. */
+async function settled(value: unknown): Promise<{ value: unknown }> {
+  const isPromise = value instanceof Promise || (shapeOf(value) === undefined && hasMethod(value, 'then'));
+  return { value: isPromise ? await value : value };
+}
+
+type Maker = (value: never, context: Context) => App | undefined | Promise<App | undefined>;
+
+const MAKERS: Record<ServedShape, Maker> = {
+  nest: async (app: NestApp) => {
+    await app.init();
+    const listen = (port: number, host: string) => app.listen(port, host);
+    return frameworkApp({ server: app.getHttpServer(), listen, close: () => app.close() }, RULES.nest.name);
+  },
+  fastify: async (app: FastifyApp) => {
+    await app.ready();
+    const listen = (port: number, host: string) => app.listen({ port, host });
+    return frameworkApp({ server: app.server, listen, close: () => app.close() }, RULES.fastify.name);
+  },
+  hapi: async (app: HapiApp) => {
+    await app.initialize();
+    return frameworkApp({ server: app.listener, listen: () => app.start(), close: () => app.stop() }, RULES.hapi.name);
+  },
+  koa: (app: Koa & KoaErrors, { kit, onKoa }) => {
+    onKoa(app);
+    logKoaErrors(app, () => kit.log);
+    return { serve: { listener: app.callback() }, description: RULES.koa.name };
+  },
+  server: (server: Server) => {
+    // One that listens is served as such.
+    if (server.listening) return undefined;
+    return frameworkApp({ server, listen: (port, host) => server.listen(port, host) }, RULES.server.name);
+  },
+  'node-adapter': listenerApp,
+  fetch: async (app: FetchApp, { kit, file }) => {
+    const { fetchListener } = await import('./fetch-app.ts');
+    return { serve: { listener: fetchListener(app, kit, file) }, description: RULES.fetch.name };
+  },
+  listener: listenerApp,
+  callback: (app: { callback(): unknown }, context) => make(app.callback(), { ...context, madeBy: 'callback()' }),
+  factory: (factory: (kit: Kit) => unknown, context) => makeBy(factory, 'function', context),
+  class: (Class: new (kit: Kit) => unknown, context) => makeBy(kit => new Class(kit), 'class', context),
+  wrapper: (wrapper: object, context) => make(wrapped(wrapper), context),
+};
+
+/** The part of each framework that is used here. */
+type NestApp = {
+  init(): Promise<unknown>;
+  getHttpServer(): Server;
+  listen(port: number, host: string): Promise<unknown>;
+  close(): Promise<void>;
+};
+type FastifyApp = {
+  ready(): PromiseLike<unknown>;
+  server: Server;
+  listen(at: { port: number; host: string }): Promise<unknown>;
+  close(): Promise<void>;
+};
+type HapiApp = { initialize(): Promise<void>; listener: Server; start(): Promise<void>; stop(): Promise<void> };
+
+function listenerApp(listener: RequestListener): App {
+  return { serve: { listener }, description: RULES.listener.name };
+}
+
+async function makeBy(factory: (kit: Kit) => unknown, madeBy: 'function' | 'class', context: Context): Promise<App | undefined> {
+  const { file, kit, redisSettled, redisError } = context;
   await redisSettled();
+  let result: { value: unknown };
   try {
-    return await factory(kit);
+    result = await settled(factory(kit));
   } catch (cause) {
     const error = redisError();
     const reason = error === undefined ? '' : `; ${error}`;
-    throw new AppError(`the function that ${file} exports threw: ${messageOf(cause)}${reason}`, { cause });
+    throw new AppError(`the ${madeBy} that ${file} exports threw: ${messageOf(cause)}${reason}`, { cause });
   }
+  return make(result.value, { ...context, madeBy });
 }
 
-function koaApp(app: Koa, onKoa: (app: Koa) => void): App {
-  onKoa(app);
-  return { serve: { listener: app.callback() }, description: 'a Koa app' };
-}
-
-const listenerApp = (listener: RequestListener): App => ({ serve: { listener }, description: 'a request listener' });
-
-function isKoa(value: unknown): value is Koa {
-  return isObject(value) && typeof value.callback === 'function' && typeof value.use === 'function';
-}
-
-/** An ES module without a default export. */
-function isNamespace(value: unknown): boolean {
-  return isObject(value) && value[Symbol.toStringTag] === 'Module';
-}
-
-function isObject(value: unknown): value is Record<string | symbol, unknown> {
-  return typeof value === 'object' && value !== null;
-}
+const EMPTY = 'an empty object';
 
 function describe(value: unknown): string {
+  const shape = shapeOf(value);
+  if (shape !== undefined) {
+    const rule = RULES[shape];
+    return 'instead' in rule ? `${rule.name}; ${rule.instead}` : rule.name;
+  }
   if (value === null || value === undefined) return String(value);
   if (typeof value !== 'object') return `a ${typeof value}`;
   const keys = Object.keys(value).slice(0, 5).join(', ');
-  // `require` returns an empty object for a CommonJS module that exports nothing.
-  return keys === '' ? 'an empty object; is "module.exports = app" missing?' : `an object (${keys})`;
+  return keys === '' ? EMPTY : `an object (${keys})`;
 }

@@ -22,6 +22,7 @@ import { WorkerKit } from './kit.ts';
 import { ListenDetector, LoadAgain, listensItself, loadApp } from './load-app.ts';
 import { type ChannelHandler, exitWithoutPrimary, interceptProcess, raiseOomScore, sendToPrimary } from './process.ts';
 import type { WorkerRedis } from './redis.ts';
+import { logRequestErrors } from './request-errors.ts';
 import { Serving } from './serving.ts';
 import { Shutdown } from './shutdown.ts';
 import { reportEveryMs, Stats } from './stats.ts';
@@ -167,6 +168,7 @@ class Worker implements ChannelHandler {
   async #serve(app: App): Promise<void> {
     if (this.shutdown.hasBegun) return; // a drain was requested while the app was loaded
     this.#app = app;
+    logRequestErrors(app.serve, this.#log);
     try {
       const port = await this.#serving.open(app, this.#kit?.upgradeListener, http => this.#listenDetector.ignore(http));
       sendToPrimary({ type: 'ready', port });

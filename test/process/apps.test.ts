@@ -81,12 +81,18 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
   }
 
   for (const [file, expected] of [
-    ['wrong-export.mjs', 'must export a Koa instance, a function (kit) that returns one, or a request listener'],
+    [
+      'wrong-export.mjs',
+      'must export a Koa, Express, Fastify, NestJS or Hapi app, an http.Server, a request listener (req, res), or an object with fetch',
+    ],
     ['no-default.mjs', 'got no default export'],
     ['throws.mjs', "can't be loaded: no database"],
-    ['missing.mjs', 'does not exist; expected a module that exports a Koa instance'],
+    ['missing.mjs', 'does not exist; expected a module that exports a Koa, Express, '],
     ['exports-nothing.cjs', 'got an empty object; is "module.exports = app" missing?'],
-    ['returns-nothing.mjs', 'must return a Koa instance, got undefined'],
+    [
+      'returns-nothing.mjs',
+      'must return a Koa, Express, Fastify, NestJS or Hapi app, an http.Server, a request listener (req, res), or an object with fetch(Request), got undefined',
+    ],
   ] as const) {
     test(`a start with the unusable app ${file} fails, and the error names the file and what was expected`, async () => {
       const kit = await startKit({ app: file, env: { START_TIMEOUT_MS: '500' }, detached: true });
@@ -139,7 +145,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
         const { error } = await kit.event('primary.abort');
         assert.match(
           String(error),
-          new RegExp(`listens-itself\\.cjs must leave listening on port ${PORT} \\(PORT\\) to the kit: export a Koa`),
+          new RegExp(`listens-itself\\.cjs must leave listening on port ${PORT} \\(PORT\\) to the kit: export a Koa, Express, `),
         );
         assert.doesNotMatch(kit.transcript(), /EADDRINUSE/);
         await kit.workersGone();

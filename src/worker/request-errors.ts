@@ -1,0 +1,158 @@
+/**
+ * Logs what an app throws while it handles a request, where its framework would print it as plain text. The answer stays the framework's.
+ */
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
+import { createRequire } from 'node:module';
+import type { LogSource } from '../log/log.ts';
+import type { App } from './app.ts';
+import { loggable } from './error-report.ts';
+import { hasMethod } from './shapes.ts';
+
+/** A connection that its client has closed makes reads and writes fail with these, but so does a connection to another server. */
+const CLOSED_CODES: ReadonlySet<unknown> = new Set([
+  'ABORT_ERR',
+  'ECONNABORTED',
+  'ECONNRESET',
+  'EPIPE',
+  'ERR_STREAM_DESTROYED',
+  'ERR_STREAM_PREMATURE_CLOSE',
+  'HPE_INVALID_EOF_STATE',
+]);
+
+/** Logs `error`, which the app threw while it handled `request`. To be called once the framework has answered, or knows its answer. */
+export function logRequestError(log: LogSource, error: unknown, request: IncomingMessage, response: ServerResponse): void {
+  const url = 'originalUrl' in request ? String(request.originalUrl) : (request.url ?? '');
+  const [path = ''] = url.split('?', 1); // the query may contain secrets
+  const line = { event: 'request.failed', method: request.method ?? '', path, err: loggable(error) } as const;
+  if (hasClientLeft(error, request)) {
+    log().debug(line);
+    return;
+  }
+  const status = statusOf(error, response);
+  log()[levelOf(error, status)]({ ...line, status });
+}
+
+function levelOf(error: unknown, status: number): 'error' | 'warn' | 'debug' {
+  // Below 400 the error has interrupted an answer.
+  if (status >= 500 || status < 400) return 'error';
+  return status === 404 || read(error, 'expose') === true ? 'debug' : 'warn';
+}
+
+function hasClientLeft(error: unknown, request: IncomingMessage): boolean {
+  return request.socket.destroyed && (CLOSED_CODES.has(read(error, 'code')) || read(error, 'name') === 'AbortError');
+}
+
+/** As Koa and Express choose it. Koa sets 404 before it calls the app. */
+function statusOf(error: unknown, { headersSent, statusCode }: ServerResponse): number {
+  if (headersSent) return statusCode;
+  const statuses = [read(error, 'status'), read(error, 'statusCode'), statusCode === 404 ? undefined : statusCode];
+  return statuses.filter(status => typeof status === 'number').find(status => status >= 400 && status < 600) ?? 500;
+}
+
+function read(error: unknown, key: string): unknown {
+  try {
+    return Reflect.get(Object(error), key);
+  } catch {
+    return undefined; // a getter that throws
+  }
+}
+
+/** Objects whose errors are logged. */
+const logged = new WeakSet<object>();
+
+/** Logs the request errors of the Express apps behind this listener or server, and of every Koa app where there is a server. */
+export function logRequestErrors(serve: App['serve'], log: LogSource): void {
+  const listeners = 'listener' in serve ? [serve.listener] : serve.server.listeners('request');
+  for (const listener of listeners) if (isExpress(listener)) logExpressErrors(listener, log);
+  if ('listener' in serve) return;
+  // The app behind a callback of Koa can't be reached from the server, but its class can.
+  for (const [file, module] of Object.entries(createRequire(import.meta.url).cache)) {
+    const prototype: unknown = /[\\/]lib[\\/]application\.js$/.test(file) ? read(module?.exports, 'prototype') : undefined;
+    if (isKoaPrototype(prototype)) logKoaErrors(prototype, log);
+  }
+}
+
+/** The part of a Koa app that concerns its errors. */
+export interface KoaErrors {
+  emit(event: string | symbol, ...args: unknown[]): boolean;
+  listeners(event: string): unknown[];
+  onerror: (error: Error) => void;
+  silent?: boolean;
+}
+
+function isKoaPrototype(value: unknown): value is KoaErrors {
+  return ['callback', 'createContext', 'handleRequest', 'onerror', 'emit'].every(name => hasMethod(value, name));
+}
+
+/** Logs the errors of this Koa app, or of all that have this prototype, which have no listener of their own. Koa would print them. */
+export function logKoaErrors(koa: KoaErrors, log: LogSource): void {
+  if (logged.has(koa)) return;
+  logged.add(koa);
+  const { emit } = koa;
+  const value = function (this: KoaErrors, event: string | symbol, ...args: unknown[]): boolean {
+    const [error, context] = args;
+    if (event !== 'error' || !hasRequest(context) || hasErrorHandler(this)) return Reflect.apply(emit, this, [event, ...args]);
+    // Koa answers after this.
+    if (this.silent !== true) setImmediate(() => logRequestError(log, error, context.req, context.res));
+    return true;
+  };
+  Object.defineProperty(koa, 'emit', { value, configurable: true, writable: true });
+}
+
+function hasRequest(context: unknown): context is { req: IncomingMessage; res: ServerResponse } {
+  return typeof read(context, 'req') === 'object' && typeof read(context, 'res') === 'object';
+}
+
+/** Whether the app has a listener, or an `onerror` of its own. */
+function hasErrorHandler(app: KoaErrors): boolean {
+  let onerror: unknown;
+  for (let at: object | null = app; at !== null; at = Object.getPrototypeOf(at))
+    if (Object.hasOwn(at, 'onerror')) onerror = read(at, 'onerror');
+  return app.onerror !== onerror || app.listeners('error').some(listener => listener !== onerror);
+}
+
+/** The part of an Express app that concerns its errors. `_router` is that of version 4. */
+interface ExpressApp extends RequestListener {
+  handle(request: IncomingMessage, response: ServerResponse, done?: Done): void;
+  get(setting: string): unknown;
+  router: Router;
+  _router?: Router;
+}
+type Done = (error?: unknown) => void;
+type Router = { handle(request: IncomingMessage, response: ServerResponse, done: Done): void };
+
+function isExpress(value: unknown): value is ExpressApp {
+  return typeof value === 'function' && ['handle', 'set', 'enabled', 'render', 'listen'].every(name => hasMethod(value, name));
+}
+
+/**
+ * Logs the errors that no handler of this Express app takes. Its own final handler answers them, and prints them unless the setting `env` is
+ * `test`: it runs on a view of the app with that setting, which learns of the error before.
+ */
+function logExpressErrors(app: ExpressApp, log: LogSource): void {
+  if (logged.has(app)) return;
+  logged.add(app);
+  const { handle } = app;
+  /** The final handler is being made: its answer depends on the app's own `env`. */
+  let isStarting = false;
+  const watched = (router: Router | undefined): Router | undefined =>
+    router && {
+      handle: (request, response, done) => {
+        isStarting = false;
+        router.handle(request, response, error => {
+          if (error) logRequestError(log, error, request, response);
+          done(error);
+        });
+      },
+    };
+  const view: ExpressApp = Object.create(app, {
+    get: { value: (setting: string) => (setting === 'env' && !isStarting ? 'test' : app.get(setting)) },
+    router: { get: () => watched(app.router) },
+    _router: { get: () => watched(app._router) },
+  });
+  app.handle = (request, response, done) => {
+    if (done !== undefined || app.get('env') === 'test') return handle.call(app, request, response, done);
+    isStarting = true;
+    handle.call(view, request, response);
+  };
+}
