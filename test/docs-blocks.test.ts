@@ -18,6 +18,7 @@ test('every code block has a language, and a rule that holds it against the sour
     const opened = [...text.matchAll(/^```.*$/gm)].filter((_, index) => index % 2 === 0).map(([fence]) => fence);
     for (const fence of opened)
       assert.ok(fence.slice(3) in CHECKS, `${page}: ${fence}: a language without a rule in test/docs/block-rules.ts`);
+    assert.doesNotMatch(text, /^ +```/m, `${page}: an indented block, which no test reads`);
     assert.equal(blocksOf(text).length, opened.length, `${page}: a fence without an end`);
   }
   assert.ok(blocks.length > 40);

@@ -86,6 +86,9 @@ export function renderFindings(findings: readonly Finding[]): string {
 }
 
 /** `bosun sizing`: the files that were read, what they say, and what follows. */
+/** Where the results of `bosun sizing` begin. */
+const RESULT_COLUMN = 17;
+
 export function renderSizing({ limits, sizing }: Detected): string {
   const levels = limits.levels.map(({ controller, file, text, value }) => [
     controller,
@@ -95,7 +98,7 @@ export function renderSizing({ limits, sizing }: Detected): string {
   ]);
   const { cpus, memory } = sizing;
   const { limitBytes, heapPerWorkerMb } = memory;
-  const results = [
+  const results: [name: string, value: string][] = [
     ['CPU quota', cpus.quota === null ? 'none' : `${cpus.quota} cores`],
     ['CPU set', cpus.cpuset === null ? 'unknown' : `${cpus.cpuset} CPUs`],
     ['effective CPUs', `${cpus.effective} (${cpus.source})`],
@@ -106,7 +109,7 @@ export function renderSizing({ limits, sizing }: Detected): string {
   return [
     table([heading('controller', 'file', 'says', 'limit'), ...levels]),
     '',
-    table(results),
+    ...results.map(([name, value]) => name.padEnd(RESULT_COLUMN) + value),
     '',
     sizing.reason,
     ...sizing.warnings.map(warning => `warning: ${warning}`),

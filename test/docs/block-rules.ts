@@ -32,8 +32,14 @@ export const CHECKS: Readonly<Record<string, Check>> = {
   yaml: checkYaml,
   diff: checkDiff,
   dockerfile: checkDockerfile,
+  text: ({ page }) => assert.ok(page in TESTED_TEXTS, 'a console block shows the command; other output needs a test of its own'),
   js: () => undefined,
   ts: () => undefined,
+};
+
+/** Pages with output that no command of a reader can show, and the test that prints it. */
+const TESTED_TEXTS: Readonly<Record<string, string>> = {
+  'docs/guide/troubleshooting.md': 'test/docs-troubleshooting.test.ts',
 };
 
 /** What each program that a page uses is held against; those without a rule are the reader's own tools. */
@@ -57,7 +63,7 @@ const PROGRAMS: Readonly<Record<string, (line: string) => void>> = {
   npm: line => assert.match(line, /^npm (?:install|ci|run|init|pack)\b/),
 };
 const READERS_TOOLS =
-  'cat cd cp curl echo git grep jq kill ls mkdir node rm source ss sudo apt-get mv sed head tail export until for do done sleep'.split(
+  'base64 cat cd cp curl echo git grep jq kill ls mkdir node openssl rm source ss sudo apt-get mv sed head tail export until for do done sleep'.split(
     ' ',
   );
 
@@ -101,17 +107,16 @@ function checkKubectl(line: string): void {
     assert.ok(readFileSync(join(ROOT, folder === 'k8s' ? 'k8s/base' : folder, 'kustomization.yaml')));
   if (noKubectl) return;
   const own = line.split(' -- ', 1)[0] ?? '';
-  const [verb = '', noun = ''] = words(own.replace(/ -n \S+/, ''));
-  const help = helpOf(['rollout', 'config', 'create', 'set'].includes(verb) ? [verb, noun] : [verb]) + helpOf(['options']);
+  const [command = ''] =
+    /(?<=^kubectl )(?:create secret [a-z-]+|(?:rollout|config|set|create) \w+|[\w-]+)/.exec(own.replace(/ -n \S+/, '')) ?? [];
+  const help = helpOf([...command.split(' '), '--help']) + helpOf(['options']);
   for (const [option] of own.matchAll(/(?<=\s)--[a-z-]+|(?<=\s)-[a-z]\b/g))
-    assert.match(help, new RegExp(`^\\s+(?:-\\w, )?${option}|^\\s+${option},`, 'm'), `kubectl ${verb}: ${option}`);
+    assert.match(help, new RegExp(`^\\s+(?:-\\w, )?${option}|^\\s+${option},`, 'm'), `kubectl ${command}: ${option}`);
 }
 
 const helps = new Map<string, string>();
 function helpOf(args: string[]): string {
-  const known =
-    helps.get(args.join(' ')) ??
-    execFileSync('kubectl', args[0] === 'options' ? args : [...args, '--help'], { encoding: 'utf8' });
+  const known = helps.get(args.join(' ')) ?? execFileSync('kubectl', args, { encoding: 'utf8' });
   helps.set(args.join(' '), known);
   return known;
 }

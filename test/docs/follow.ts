@@ -87,9 +87,9 @@ async function serveInClone(block: Block): Promise<void> {
 
 async function inClone(block: Block): Promise<void> {
   for (const { command, output } of stepsOf(block)) {
-    const inContainer = command.startsWith('bosun ');
-    const line = inContainer ? `docker compose exec -T app ${command}` : onOurPorts(command);
-    const printed = await shell(line, clone, inContainer ? compose : local);
+    const inContainer = command.startsWith('bosun ') || command.startsWith('docker compose');
+    const line = command.replace(/^bosun /, 'docker compose exec app bosun ').replaceAll('exec app', 'exec -T app');
+    const printed = await shell(inContainer ? line : onOurPorts(command), clone, inContainer ? compose : local);
     if (block.language === 'console') assert.deepEqual(shapeOf(printed), shapeOf(output), command);
   }
 }
