@@ -30,18 +30,17 @@ export function frameworkApp({ server, listen, close }: FrameworkServer, descrip
   };
 }
 
-/** Until the returned function is called, `server.listen` opens no port, and reports `address`. */
+/** Until the returned function is called, `server.listen` opens no port: it reports that the server listens at `address`. */
 function listenAt(server: Server, address: AddressInfo): () => void {
-  const property = (value: unknown) => ({ value, configurable: true, writable: true });
-  server.address = () => address;
-  Object.defineProperty(server, 'listen', {
-    ...property((...args: unknown[]) => {
-      const callback = args.findLast(arg => typeof arg === 'function');
-      if (callback !== undefined) server.once('listening', callback as () => void);
-      Object.defineProperty(server, 'listening', property(true));
-      process.nextTick(() => server.emit('listening'));
-      return server;
-    }),
-  });
+  if (!server.listening) {
+    server.address = () => address;
+    Object.defineProperty(server, 'listening', { value: true, configurable: true });
+  }
+  server.listen = (...args: unknown[]) => {
+    const callback = args.findLast(arg => typeof arg === 'function');
+    if (callback !== undefined) server.once('listening', callback as () => void);
+    process.nextTick(() => server.emit('listening'));
+    return server;
+  };
   return () => Reflect.deleteProperty(server, 'listen');
 }
