@@ -88,6 +88,17 @@ for (const [name, Class] of [
     });
   });
 
+test('the path is that of the request as it came, where an app is mounted in another', async () => {
+  const mounted = new Koa().use(ctx => {
+    ctx.path = '/inner'; // as koa-mount does
+    throw problem();
+  });
+  const served = await serve(mounted);
+  await answer(`${served.url}/outer/inner?x=1`);
+  await eventually(() => served.lines.length > 0);
+  assert.equal(served.lines[0]?.path, '/outer/inner');
+});
+
 test('Koa apps behind a server of their own are found by their class, whatever their version', async context => {
   const texts = printed(context);
   const [app, app2] = [Koa, Koa2].map(Class => new Class().use(() => Promise.reject(problem())).callback());
@@ -161,6 +172,16 @@ describe('Express', () => {
     const served = await serve(failingExpress());
     await assert.rejects(answer(`${served.url}/api/late?x=1`));
     assert.deepEqual(brief(served), [failed('error', '/api/late', 200)]);
+  });
+
+  test('an Express app that another listener calls with next passes its errors on', async () => {
+    const app = failingExpress();
+    const { lines } = await serve(app);
+    const outer = await serve((request: IncomingMessage, response: ServerResponse) =>
+      app(request as never, response as never, (error?: unknown) => void response.end(`outer: ${error}`)),
+    );
+    assert.equal(((await answer(`${outer.url}/500`)) as { body: string }).body, 'outer: Error: no such table');
+    assert.deepEqual(lines, []);
   });
 
   test('the errors of an Express app behind a server of its own are logged; with the setting env=test they are not', async context => {

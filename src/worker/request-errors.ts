@@ -19,9 +19,17 @@ const CLOSED_CODES: ReadonlySet<unknown> = new Set([
   'HPE_INVALID_EOF_STATE',
 ]);
 
-/** Logs `error`, which the app threw while it handled `request`. To be called once the framework has answered, or knows its answer. */
-export function logRequestError(log: LogSource, error: unknown, request: IncomingMessage, response: ServerResponse): void {
-  const url = 'originalUrl' in request ? String(request.originalUrl) : (request.url ?? '');
+/**
+ * Logs `error`, which the app threw while it handled `request`. To be called once the framework has answered, or knows its answer. `url` is that
+ * of the request as it came: frameworks change it for the apps that are mounted in another.
+ */
+export function logRequestError(
+  log: LogSource,
+  error: unknown,
+  request: IncomingMessage & { originalUrl?: string },
+  response: ServerResponse,
+  url = request.originalUrl ?? request.url ?? '',
+): void {
   const [path = ''] = url.split('?', 1); // the query may contain secrets
   const line = { event: 'request.failed', method: request.method ?? '', path, err: loggable(error) } as const;
   if (hasClientLeft(error, request)) {
@@ -76,7 +84,6 @@ export function logRequestErrors(serve: App['serve'], log: LogSource): void {
 export interface KoaErrors {
   emit(event: string | symbol, ...args: unknown[]): boolean;
   listeners(event: string): unknown[];
-  onerror: (error: Error) => void;
   silent?: boolean;
 }
 
@@ -91,24 +98,31 @@ export function logKoaErrors(koa: KoaErrors, log: LogSource): void {
   const { emit } = koa;
   const value = function (this: KoaErrors, event: string | symbol, ...args: unknown[]): boolean {
     const [error, context] = args;
-    if (event !== 'error' || !hasRequest(context) || hasErrorHandler(this)) return Reflect.apply(emit, this, [event, ...args]);
+    if (event !== 'error' || !isContext(context) || hasErrorHandler(this)) return Reflect.apply(emit, this, [event, ...args]);
     // Koa answers after this.
-    if (this.silent !== true) setImmediate(() => logRequestError(log, error, context.req, context.res));
+    if (this.silent !== true)
+      setImmediate(() => logRequestError(log, error, context.req, context.res, context.req.originalUrl ?? context.originalUrl));
     return true;
   };
   Object.defineProperty(koa, 'emit', { value, configurable: true, writable: true });
 }
 
-function hasRequest(context: unknown): context is { req: IncomingMessage; res: ServerResponse } {
-  return typeof read(context, 'req') === 'object' && typeof read(context, 'res') === 'object';
+interface KoaContext {
+  req: IncomingMessage & { originalUrl?: string };
+  res: ServerResponse;
+  originalUrl: string;
 }
 
-/** Whether the app has a listener, or an `onerror` of its own. */
+function isContext(value: unknown): value is KoaContext {
+  return typeof read(value, 'req') === 'object' && typeof read(value, 'res') === 'object';
+}
+
+/** Whether the app has a listener of its own. Without one, `callback()` adds the `onerror` of the app: Koa's, unless the app has another. */
 function hasErrorHandler(app: KoaErrors): boolean {
   let onerror: unknown;
   for (let at: object | null = app; at !== null; at = Object.getPrototypeOf(at))
     if (Object.hasOwn(at, 'onerror')) onerror = read(at, 'onerror');
-  return app.onerror !== onerror || app.listeners('error').some(listener => listener !== onerror);
+  return app.listeners('error').some(listener => listener !== onerror);
 }
 
 /** The part of an Express app that concerns its errors. `_router` is that of version 4. */
