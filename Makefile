@@ -31,7 +31,7 @@ test: $(INSTALLED) ## run every test that this machine can run; REQUIRE_DOCKER=1
 
 .PHONY: test-apps
 test-apps: $(INSTALLED) ## start apps of many frameworks, installed and built, under the packed kit; needs a registry, skipped without
-	@exec $(NODE) --test --test-concurrency=1 --test-timeout=600000 test/apps/frameworks.ts test/apps/installs.ts
+	@exec $(NODE) --test --test-timeout=600000 test/apps/run.ts
 
 .PHONY: check
 check: $(INSTALLED) ## types, lint, format and prose
@@ -45,8 +45,8 @@ format: $(INSTALLED) ## put the sources into their format
 
 .PHONY: docs
 docs: $(INSTALLED) ## write the generated parts of the documentation, and its drawn pictures
-	@$(NODE) --test --test-reporter=dot --test-name-pattern 'timeline and policies' test/pictures/draw.ts
-	@UPDATE_DOCS=1 $(NODE) --test --test-reporter=dot test/docs-reference.test.ts
+	@$(NODE) --test --test-reporter=dot --test-name-pattern 'the drawn pictures' test/pictures/draw.ts
+	@UPDATE_DOCS=1 $(NODE) --test --test-reporter=dot test/docs-reference.test.ts test/pictures.test.ts
 
 .PHONY: image
 image: ## build the image koa-bosun:0.1.0

@@ -1,13 +1,11 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, globSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, globSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { LOG_EVENTS } from '../src/protocol/log-events.ts';
 import { resolveLimits } from '../src/resources/cgroup.ts';
 import { size } from '../src/resources/sizing.ts';
-import { balancingTable, deadlines } from './pictures/facts.ts';
-import { policiesPicture, timelinePicture } from './pictures/svg.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 
@@ -116,37 +114,16 @@ function headingsOf(page: string): string[] {
   );
 }
 
-/** Min/median/max, a count of losses, a time in microseconds, a factor. */
-const FIGURE =
-  /[\d.]+\/(?:\*\*)?[\d.]+(?:\*\*)?\/[\d.]+|\d (?:failed|lost) of [\d,]+|0 of [\d,]{5,}|\d µs|\d times (?:PM2|as many)/;
-const COMMAND = /`(?:[A-Z]+=\S+ )*make (?:bench|soak)|`test\/(?:container|bench)\/[\w-]+/;
-
-test('every section with a measurement names the command that prints it, the date and the machine', () => {
-  let measured = 0;
+test('every section with a measurement names the command that prints it', () => {
   for (const [page, text] of pages) {
-    if (page === 'CHANGELOG.md') continue;
     for (const section of text.split(/^(?=## )/m)) {
-      const [figure] = FIGURE.exec(section) ?? [];
-      if (figure === undefined) continue;
-      measured++;
-      const where = `${page}: ${figure} in ${section.slice(0, 50)}`;
-      assert.match(section, COMMAND, `${where}: the command`);
-      assert.match(section, /\b[Mm]easured on[\s\S]*?20\d\d-\d\d-\d\d/, `${where}: measured on which day`);
-      assert.match(section + text.split(/^(?=## )/m)[0], /\b2 cores\b/, `${where}: the machine`);
+      const figures = /[\d.]+\/(?:\*\*)?[\d.]+(?:\*\*)?\/[\d.]+|\d failed of [\d,]+|\d lost of [\d,]+/.exec(section);
+      if (figures && page !== 'CHANGELOG.md')
+        assert.match(
+          section,
+          /`(?:[A-Z]+=\S+ )*make (?:bench|soak)|test\/container\/rollout/,
+          `${page}: ${figures[0]} in ${section.slice(0, 50)}`,
+        );
     }
-  }
-  assert.ok(measured > 10, `${measured} sections`);
-});
-
-test('the pictures take less than a megabyte, and the drawn ones show what is true now', () => {
-  const folder = join(ROOT, 'docs', 'pictures');
-  const sizes = readdirSync(folder).map(name => statSync(join(folder, name)).size);
-  const total = sizes.reduce((sum, size) => sum + size, 0);
-  assert.ok(total < 1_000_000, `${total} bytes`);
-  const { names, measured } = balancingTable();
-  for (const scheme of ['light', 'dark'] as const) {
-    const drawn = { timeline: timelinePicture(scheme, deadlines()), policies: policiesPicture(scheme, names, measured) };
-    for (const [name, picture] of Object.entries(drawn))
-      assert.equal(readFileSync(join(folder, `${name}-${scheme}.svg`), 'utf8'), picture, `${name}: run make docs`);
   }
 });

@@ -11,7 +11,7 @@ type Renderer = Parameters<NonNullable<MarkdownOptions['config']>>[0];
 export const asOnTheHost: MarkdownOptions = {
   anchor: { slugify },
   attrs: { disable: true },
-  // Each colour has the contrast that WCAG asks for.
+  // Each colour has the contrast that WCAG requires.
   theme: { light: 'github-light-high-contrast', dark: 'github-dark-high-contrast' },
   config: renderer => {
     rewriteLinks(renderer);

@@ -4,7 +4,6 @@
  */
 import type { Worker } from 'node:cluster';
 import { connectionsHeldBy } from '../balancing/tcp-table.ts';
-import type { InspectorAddress } from '../config/dev.ts';
 import type { LogOutputs } from '../log/output.ts';
 import type { EventOf } from '../protocol/events.ts';
 import type { ExitReason } from '../protocol/exit.ts';
@@ -46,8 +45,6 @@ export interface WorkerOptions {
   outputs: LogOutputs;
   /** The user has opened its inspector. */
   isInspected: boolean;
-  /** Where it opens its inspector before it loads the app. */
-  inspector?: InspectorAddress | undefined;
 }
 
 export class WorkerProcess {
@@ -66,7 +63,7 @@ export class WorkerProcess {
   #hasSentMalformed = false;
 
   constructor(record: WorkerRecord, options: WorkerOptions, listener: WorkerListener) {
-    const { fork, sessionKeys, retained, listeners, outputs, isInspected, inspector } = options;
+    const { fork, sessionKeys, retained, listeners, outputs, isInspected } = options;
     this.#record = record;
     this.#listener = listener;
     this.isInspectedAtStart = isInspected;
@@ -103,7 +100,7 @@ export class WorkerProcess {
       // A worker that exits during a write is handled at its exit. One that the system did not start has no exit, and no process id.
       if (this.pid === 0) this.#notStarted(error);
     });
-    this.send({ type: 'start', sessionKeys: sessionKeys(), retained: retained(), listeners, ...(inspector && { inspector }) });
+    this.send({ type: 'start', sessionKeys: sessionKeys(), retained: retained(), listeners });
   }
 
   get record(): Readonly<WorkerRecord> {

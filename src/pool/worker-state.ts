@@ -189,7 +189,6 @@ export function receive(worker: WorkerRecord, message: ToPrimary, now: number): 
     case 'cordoned':
     case 'took-all':
     case 'diagnosed':
-    case 'loaded':
     case 'snapshot-wanted':
     case 'broadcast':
     case 'exiting':

@@ -13,8 +13,8 @@ import { visit, withBrowser } from '../browser.ts';
 import { ROOT } from '../process/kit.ts';
 import { freshLoad, keepAliveLoad } from '../process/loads.ts';
 import { startOperated } from '../process/operator.ts';
-import { balancingTable, deadlines } from './facts.ts';
-import { policiesPicture, type Scheme, timelinePicture } from './svg.ts';
+import { drawn } from './pictures.ts';
+import type { Scheme } from './svg.ts';
 
 const SCHEMES: readonly Scheme[] = ['light', 'dark'];
 const FOLDER = join(ROOT, 'docs', 'pictures');
@@ -24,12 +24,8 @@ const LOAD_SECONDS = 40;
 mkdirSync(FOLDER, { recursive: true });
 const fileOf = (name: string) => join(FOLDER, name);
 
-test('timeline and policies', () => {
-  const { names, measured } = balancingTable();
-  for (const scheme of SCHEMES) {
-    writeFileSync(fileOf(`timeline-${scheme}.svg`), timelinePicture(scheme, deadlines()));
-    writeFileSync(fileOf(`policies-${scheme}.svg`), policiesPicture(scheme, names, measured));
-  }
+test('the drawn pictures', () => {
+  for (const [name, picture] of drawn()) writeFileSync(fileOf(name), picture);
 });
 
 test('the dashboard during a rolling restart under load', withBrowser, async () => {

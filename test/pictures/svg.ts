@@ -1,10 +1,25 @@
 /**
- * The drawn pictures of the documentation, as SVG text: pure. Each is drawn twice, since an SVG on GitHub cannot know the reader's colour scheme.
+ * What the drawn pictures of the documentation are made of, as SVG text: pure. Each picture is drawn four times: for light and dark, since an SVG
+ * in a page cannot know the reader's colour scheme, and wide and narrow, since its text has to be legible on a phone.
  */
 
 export type Scheme = 'light' | 'dark';
 
-interface Colors {
+export interface Look {
+  scheme: Scheme;
+  isNarrow: boolean;
+}
+
+export const LOOKS: readonly Look[] = (['light', 'dark'] as const).flatMap(scheme => [
+  { scheme, isNarrow: false },
+  { scheme, isNarrow: true },
+]);
+
+/** The end of a file's name. */
+export const suffixOf = ({ scheme, isNarrow }: Look) => `${isNarrow ? '-narrow' : ''}-${scheme}.svg`;
+
+/** Every text is written in `ink` or `quiet` on `page`, or in `ink` on a tint of another colour. */
+export interface Colors {
   page: string;
   ink: string;
   quiet: string;
@@ -15,12 +30,12 @@ interface Colors {
   series: readonly string[];
 }
 
-const COLORS: Record<Scheme, Colors> = {
+export const COLORS: Record<Scheme, Colors> = {
   light: {
     page: '#ffffff',
     ink: '#171b21',
     quiet: '#5d6673',
-    rule: '#dfe3e8',
+    rule: '#c3cad3',
     good: '#0b7a4b',
     warn: '#d9730d',
     bad: '#c4332b',
@@ -30,7 +45,7 @@ const COLORS: Record<Scheme, Colors> = {
     page: '#0d1117',
     ink: '#e8ebef',
     quiet: '#98a2b0',
-    rule: '#2a3039',
+    rule: '#3b434e',
     good: '#4cc38a',
     warn: '#ffa657',
     bad: '#ff7b72',
@@ -38,132 +53,124 @@ const COLORS: Record<Scheme, Colors> = {
   },
 };
 
-const WIDTH = 880;
-const LEFT = 176;
-const RIGHT = 28;
+const [WIDE, NARROW] = [720, 380];
+export const widthOf = ({ isNarrow }: Look) => (isNarrow ? NARROW : WIDE);
+/** Free on the left and on the right of every picture. */
+export const MARGIN = 14;
 
-function svg(height: number, colors: Colors, title: string, parts: string[]): string {
+const FONT_SIZE = 13;
+/** The opacity of a tinted area. */
+export const TINT = 0.2;
+/** Of the widest common font; the others leave some space. */
+const CHARACTER_WIDTH = 7;
+const CAPITAL_WIDTH = 9;
+export const LINE_HEIGHT = 18;
+
+/** A picture. `title` is its text for those who do not see it, where it is shown without a page. */
+export function svg(look: Look, height: number, title: string, parts: readonly string[]): string {
+  const { page, quiet, ink } = COLORS[look.scheme];
+  const arrowHead = (name: string, color: string) =>
+    `<marker id="${name}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto-start-reverse"><path d="M0 0L8 4L0 8z" fill="${color}"/></marker>`;
   return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="${title}" font-family="system-ui, sans-serif" font-size="13">`,
-    `<title>${title}</title><rect width="100%" height="100%" rx="8" fill="${colors.page}"/>`,
-    ...parts,
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${widthOf(look)} ${height}" width="${widthOf(look)}" height="${height}" role="img" aria-label="${title}" font-family="system-ui, sans-serif" font-size="${FONT_SIZE}">`,
+    `<title>${title}</title><defs>${arrowHead('arrow', ink)}${arrowHead('quiet-arrow', quiet)}</defs>`,
+    `<rect width="100%" height="100%" rx="8" fill="${page}"/>`,
+    ...parts.filter(part => part !== ''),
     '</svg>\n',
   ].join('\n');
 }
 
-interface TextOptions {
+export interface TextOptions {
   anchor?: 'start' | 'middle' | 'end';
   weight?: number;
 }
 
-const text = (x: number, y: number, fill: string, content: string, { anchor = 'start', weight = 400 }: TextOptions = {}) =>
-  `<text x="${x.toFixed(1)}" y="${y}" fill="${fill}" text-anchor="${anchor}" font-weight="${weight}">${content}</text>`;
-
-export interface Deadlines {
-  delaySeconds: number;
-  timeoutSeconds: number;
-  /** After SIGTERM the platform kills. */
-  graceSeconds: number;
+/** @param y of the base line */
+export function text(x: number, y: number, fill: string, content: string, { anchor = 'start', weight = 400 }: TextOptions = {}) {
+  const escaped = content.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
+  return `<text x="${round(x)}" y="${round(y)}" fill="${fill}" text-anchor="${anchor}" font-weight="${weight}">${escaped}</text>`;
 }
 
-/** From SIGTERM to the exit: what is open, what is answered, and which deadline ends what. */
-export function timelinePicture(scheme: Scheme, { delaySeconds, timeoutSeconds, graceSeconds }: Deadlines): string {
-  const colors = COLORS[scheme];
-  const last = graceSeconds + 2;
-  const at = (seconds: number) => LEFT + ((WIDTH - LEFT - RIGHT) * seconds) / last;
-  const cutAt = delaySeconds + timeoutSeconds;
-  const [top, step, bar] = [74, 34, 20];
-  type Bar = [from: number, to: number, color: string, label: string];
-  const rows: [name: string, bars: Bar[]][] = [
-    ['/livez', [[0, cutAt, colors.good, '200']]],
-    ['/readyz', [[0, cutAt, colors.warn, '503: load balancers take the pod out']]],
-    [
-      'new connections',
-      [
-        [0, delaySeconds, colors.good, 'served'],
-        [delaySeconds, cutAt, colors.rule, 'listener closed'],
-      ],
-    ],
-    ['answers', [[0, cutAt, colors.warn, 'each ends its connection']]],
-    ['open requests', [[0, cutAt, colors.good, 'finish; the process exits with 0 as soon as none is left']]],
-    ['the platform', [[0, graceSeconds, colors.rule, 'grace period']]],
-  ];
-  const bottom = top + rows.length * step;
-  const moments: [seconds: number, color: string, label: string, line: number][] = [
-    [0, colors.ink, 'SIGTERM', 0],
-    [delaySeconds, colors.ink, `${delaySeconds} s: drain`, 1],
-    [cutAt, colors.bad, `${cutAt} s: what is left is cut, exit 1`, 0],
-    [graceSeconds, colors.bad, `${graceSeconds} s: SIGKILL`, 1],
-  ];
-  return svg(bottom + 44, colors, 'From SIGTERM to the exit: signals and deadlines', [
-    ...moments.flatMap(([seconds, color, label, line]) => [
-      `<path d="M${at(seconds).toFixed(1)} ${top - 8}V${bottom}" stroke="${color}" stroke-dasharray="3 3"/>`,
-      text(at(seconds), 30 + line * 22, color, label, { anchor: seconds > graceSeconds / 2 ? 'end' : 'start', weight: 600 }),
-    ]),
-    ...rows.flatMap(([name, bars], row) => {
-      const y = top + row * step;
-      return [
-        text(LEFT - 14, y + 14, colors.ink, name, { anchor: 'end', weight: 600 }),
-        ...bars.flatMap(([from, to, color, label]) => {
-          const fill = color === colors.rule ? colors.quiet : color;
-          const fits = at(to) - at(from) > label.length * 6.6;
-          return [
-            `<rect x="${at(from).toFixed(1)}" y="${y}" width="${(at(to) - at(from)).toFixed(1)}" height="${bar}" rx="4" fill="${color}" fill-opacity="0.22" stroke="${color}"/>`,
-            fits ? text(at(from) + 8, y + 14, fill, label) : '',
-          ];
-        }),
-      ];
-    }),
-    text(
-      LEFT,
-      bottom + 26,
-      colors.quiet,
-      `SHUTDOWN_DELAY_MS ${delaySeconds} s, SHUTDOWN_TIMEOUT_MS ${timeoutSeconds} s; a second signal exits at once, with 1`,
+/** A text over lines: the page shows around it. */
+export function textOverLines(
+  x: number,
+  y: number,
+  fill: string,
+  content: string,
+  page: string,
+  options: TextOptions = {},
+): string {
+  return text(x, y, fill, content, options).replace(
+    '<text ',
+    `<text stroke="${page}" stroke-width="5" stroke-linejoin="round" paint-order="stroke" `,
+  );
+}
+
+/** About as wide as a text of one line. */
+export const widthOfText = (content: string) =>
+  content.length * CHARACTER_WIDTH + (content.match(/[A-Z_]/g)?.length ?? 0) * (CAPITAL_WIDTH - CHARACTER_WIDTH);
+export const fits = (content: string, px: number) => widthOfText(content) <= px;
+
+/** The lines of a text that is at most `px` wide. */
+export function linesOf(content: string, px: number): string[] {
+  const lines = [''];
+  for (const word of content.split(' ')) {
+    const longer = `${lines.at(-1)} ${word}`.trim();
+    if (fits(longer, px)) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines.filter(line => line !== '');
+}
+
+/** A text of several lines. @returns the text, and how high it is */
+export function paragraph(x: number, y: number, px: number, fill: string, content: string, options: TextOptions = {}) {
+  const lines = linesOf(content, px);
+  const parts = lines.map((line, index) => text(x, y + index * LINE_HEIGHT, fill, line, options));
+  return { parts, height: lines.length * LINE_HEIGHT };
+}
+
+export interface Box {
+  x: number;
+  y: number;
+  width: number;
+  height: number;
+}
+
+/** A tinted area with a border. */
+export const area = ({ x, y, width, height }: Box, color: string, opacity = TINT) =>
+  `<rect x="${round(x)}" y="${round(y)}" width="${round(width)}" height="${round(height)}" rx="4" fill="${color}" fill-opacity="${opacity}" stroke="${color}"/>`;
+
+/** The same, which hides what is drawn before it. */
+export const opaqueArea = (box: Box, color: string, page: string) => area(box, page, 1) + area(box, color);
+
+/** A box with lines of text in its middle, the first one bold. */
+export function labelled(box: Box, color: string, ink: string, lines: readonly string[]): string[] {
+  const first = box.y + box.height / 2 - ((lines.length - 1) * LINE_HEIGHT) / 2 + 4.5;
+  return [
+    area(box, color),
+    ...lines.map((line, index) =>
+      text(box.x + box.width / 2, first + index * LINE_HEIGHT, ink, line, { anchor: 'middle', weight: index === 0 ? 600 : 400 }),
     ),
-  ]);
+  ];
 }
 
-export interface Measurement {
-  policy: string;
-  /** Against rr: minimum, median, maximum; one for each of the names. */
-  ratios: readonly (readonly [number, number, number])[];
+export interface LineOptions {
+  isDashed?: boolean;
+  hasHead?: boolean;
+  /** The head has the quiet colour. */
+  isQuiet?: boolean;
 }
 
-/** A panel for each name, a whisker from minimum to maximum for each policy; the line is rr. */
-export function policiesPicture(scheme: Scheme, names: readonly string[], measured: readonly Measurement[]): string {
-  const colors = COLORS[scheme];
-  const row = 22;
-  const panel = measured.length * row + 40;
-  const all = measured.flatMap(({ ratios }) => ratios.flat());
-  const [low, high] = [Math.log2(Math.min(0.25, ...all)), Math.log2(Math.max(4, ...all))];
-  const at = (ratio: number) => LEFT + ((WIDTH - LEFT - RIGHT) * (Math.log2(ratio) - low)) / (high - low);
-  const bottom = 16 + names.length * panel;
-  const ticks = [1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8].filter(tick => Math.log2(tick) >= low && Math.log2(tick) <= high);
-  return svg(bottom + 40, colors, 'The balancing policies against rr: minimum, median, maximum', [
-    ...ticks.map(tick => `<path d="M${at(tick).toFixed(1)} 16V${bottom}" stroke="${tick === 1 ? colors.ink : colors.rule}"/>`),
-    ...ticks.map(tick =>
-      text(at(tick), bottom + 20, colors.quiet, tick === 1 ? 'as rr' : tick < 1 ? `1/${1 / tick}` : `× ${tick}`, {
-        anchor: 'middle',
-      }),
-    ),
-    ...names.flatMap((name, index) => {
-      const top = 16 + index * panel;
-      return [
-        text(16, top + 16, colors.ink, name, { weight: 600 }),
-        text(WIDTH - RIGHT, top + 16, colors.quiet, /^(?:CPU|p\d)/.test(name) ? 'less is better' : 'more is better', {
-          anchor: 'end',
-        }),
-        ...measured.flatMap(({ policy, ratios }, which) => {
-          const [least, median, most] = ratios[index] ?? [1, 1, 1];
-          const y = top + 36 + which * row;
-          const color = colors.series[which % colors.series.length] ?? colors.ink;
-          return [
-            text(LEFT - 14, y + 4, colors.quiet, policy, { anchor: 'end' }),
-            `<path d="M${at(least).toFixed(1)} ${y}H${at(most).toFixed(1)}" stroke="${color}" stroke-width="6" stroke-linecap="round" stroke-opacity="0.35"/>`,
-            `<circle cx="${at(median).toFixed(1)}" cy="${y}" r="5.5" fill="${color}"/>`,
-          ];
-        }),
-      ];
-    }),
-  ]);
+/** A line along a path of SVG, with an arrow head at its end. */
+export function line(
+  path: string,
+  color: string,
+  { isDashed = false, hasHead = true, isQuiet = false }: LineOptions = {},
+): string {
+  const head = hasHead ? ` marker-end="url(#${isQuiet ? 'quiet-arrow' : 'arrow'})"` : '';
+  return `<path d="${path}" fill="none" stroke="${color}" stroke-width="1.4"${isDashed ? ' stroke-dasharray="4 3"' : ''}${head}/>`;
+}
+
+function round(number: number): number {
+  return Math.round(number * 10) / 10;
 }

@@ -3,6 +3,9 @@ globalThis.siteChecks = { layout, pictures };
 
 const MIN_TEXT_PX = 12;
 
+/** Drawn text scales with its picture. */
+const MIN_DRAWN_TEXT_PX = 9;
+
 const isShown = element => element.getClientRects().length > 0;
 const boxOf = element => element.getBoundingClientRect();
 const named = element => `<${element.localName} class="${element.className}"> ${element.textContent.trim().slice(0, 40)}`;
@@ -47,7 +50,33 @@ async function pictures(scheme) {
     await image.decode().catch(error => problems.push(`${image.currentSrc}: ${error.message}`));
     const [name] = image.currentSrc.split('/').slice(-1);
     if (!name.includes(`-${scheme}`)) problems.push(`shows ${name} in ${scheme}`);
+    if (name.endsWith('.svg')) problems.push(...(await drawnTexts(image, name)));
     if (image.alt.length < 40) problems.push(`${name}: the alternative text says too little: "${image.alt}"`);
   }
   return problems;
+}
+
+/** The texts of a drawn picture: large enough on this screen, inside the picture, and none over another. */
+async function drawnTexts(image, name) {
+  const text = await (await fetch(image.currentSrc)).text();
+  const svg = document.importNode(new DOMParser().parseFromString(text, 'image/svg+xml').documentElement, true);
+  document.body.append(svg);
+  const { width, height } = svg.viewBox.baseVal;
+  const px = (Number(svg.getAttribute('font-size')) * boxOf(image).width) / width;
+  const problems = px < MIN_DRAWN_TEXT_PX ? [`${name}: text of ${px.toFixed(1)} px`] : [];
+  const texts = [...svg.querySelectorAll('text')].map(element => ({ content: element.textContent, box: element.getBBox() }));
+  for (const [index, { content, box }] of texts.entries()) {
+    if (box.x < 1 || box.y < 1 || box.x + box.width > width - 1 || box.y + box.height > height - 1)
+      problems.push(`${name}: leaves the picture: ${content}`);
+    for (const other of texts.slice(index + 1))
+      if (overlap(box, other.box)) problems.push(`${name}: "${content}" lies over "${other.content}"`);
+  }
+  svg.remove();
+  return problems;
+}
+
+function overlap(one, other) {
+  const across = Math.min(one.x + one.width, other.x + other.width) - Math.max(one.x, other.x);
+  const down = Math.min(one.y + one.height, other.y + other.height) - Math.max(one.y, other.y);
+  return across > 1 && down > 3;
 }

@@ -10,7 +10,7 @@ import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
 import type { Page } from 'playwright-core';
 import { PAGES, sidebar, sitePath } from '../../docs/site/pages.ts';
-import { visit, withBrowser } from '../browser.ts';
+import { screenshot, visit, withBrowser } from '../browser.ts';
 import { ROOT } from '../process/kit.ts';
 import { BuiltSite } from './built.ts';
 import { accessibilityProblems, layoutProblems, pictureProblems } from './visited.ts';
@@ -20,6 +20,8 @@ const FOLDER = join(ROOT, 'test', 'output', 'site');
 const SITE = join(ROOT, 'docs', 'site');
 const PHONE = { width: 390, height: 844 };
 const DESKTOP = { width: 1280, height: 800 };
+/** A4 at 96 dots per inch. */
+const PAPER = { width: 794, height: 1123 };
 
 let server: ChildProcess;
 let url: string;
@@ -38,6 +40,9 @@ before(async () => {
 });
 
 after(() => server.kill());
+
+/** To be looked at, in test/output. */
+const KEPT = ['index.html', 'guide/balancing.html', 'guide/sizing.html', 'reference/environment.html'];
 
 /** Resolves once the page has this colour scheme. */
 const shows = (page: Page, scheme: 'light' | 'dark') =>
@@ -75,10 +80,7 @@ test('every page has a title and a description of its own', () => {
 });
 
 describe('every page', { ...withBrowser, concurrency: true, timeout: 300_000 }, () => {
-  for (const [size, read] of [
-    [PHONE, 'dark'],
-    [DESKTOP, 'light'],
-  ] as const)
+  for (const size of [PHONE, DESKTOP])
     test(`fits ${size.width} × ${size.height} in light and dark`, async () => {
       const { page, problems } = await visit(url, size);
       /** By problem: the pages that have it. */
@@ -88,12 +90,10 @@ describe('every page', { ...withBrowser, concurrency: true, timeout: 300_000 }, 
         for (const colorScheme of ['light', 'dark'] as const) {
           await page.emulateMedia({ colorScheme });
           await shows(page, colorScheme);
-          const here = [
-            ...(await layoutProblems(page)),
-            ...(await pictureProblems(page, colorScheme)),
-            ...(read === colorScheme ? await accessibilityProblems(page) : []),
-            ...problems.splice(0),
-          ];
+          const here = [...(await layoutProblems(page)), ...(await pictureProblems(page, colorScheme)), ...problems.splice(0)];
+          const isKept = KEPT.includes(path);
+          if (isKept) await screenshot(page, `site-${path.replace(/\W/g, '-')}-${size.width}-${colorScheme}`);
+          if (isKept || (size === DESKTOP && colorScheme === 'dark')) here.push(...(await accessibilityProblems(page)));
           for (const problem of here) found.set(problem, [...(found.get(problem) ?? []), path]);
         }
       }
@@ -120,6 +120,15 @@ describe('in Chromium', withBrowser, () => {
       await page.getByRole('heading', { level: 1 }).filter({ hasText: 'Environment' }).waitFor();
       assert.deepEqual(problems, []);
     }
+  });
+
+  test('a printed page has its text, without the navigation', async () => {
+    const { page } = await visit(`${url}guide/sizing.html`, PAPER);
+    await page.emulateMedia({ media: 'print' });
+    for (const selector of ['.VPNav', '.VPSidebar', '.aside', '.VPDocFooter'])
+      assert.deepEqual([selector, await page.locator(selector).first().isVisible()], [selector, false]);
+    const box = await page.locator('.vp-doc').boundingBox();
+    assert.ok(box !== null && box.x < 100 && box.y < 100, JSON.stringify(box));
   });
 
   test('the reader can select the colour scheme, and the pictures follow', async () => {
