@@ -63,6 +63,7 @@ export function shapeOf(output: string): string[] {
       line
         .replace(/"pod":"[^"]+"/g, '"pod":"…"')
         .replace(/\/(?:sys|proc)\/[\w./-]+/g, '/…')
+        .replace(/\b[0-9a-f]{12}\b/g, 'container')
         .replace(/\d+(?:[.,]\d+)*/g, 'N')
         .replace(/ +/g, ' ')
         .replace(/(N \(N\) N %)(?:, N \(N\) N %)+/g, '$1 …')
