@@ -4,7 +4,6 @@
 import type { IncomingMessage, RequestListener, Server } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Cluster, Redis } from 'ioredis';
-import type Koa from 'koa';
 import type { Registry } from 'prom-client';
 import type { Config } from './config/config.ts';
 import type { Log } from './log/log.ts';
@@ -20,13 +19,22 @@ export type { Log } from './log/log.ts';
  */
 export type App = Servable | ((kit: Kit) => Servable | Promise<Servable>);
 
-/** What can be served, with the types of the packages that the kit itself uses. */
-export type Servable = Koa | RequestListener | Server | FetchHandler;
+/** What can be served. */
+export type Servable = KoaApp | RequestListener | Server | FetchHandler;
 
 /** An app for the Fetch API, as for Bun, Deno and Cloudflare. `environment` is Hono's `c.env`. */
 export interface FetchHandler {
   fetch(request: Request, environment?: object): Response | Promise<Response>;
 }
+
+/** A Koa instance, of Koa 2 or 3. The package needs no types of Koa: a project has those of its own version, or none. */
+export interface KoaApp {
+  use(middleware: never): unknown;
+  callback(): RequestListener;
+}
+
+/** A middleware for `use` of a Koa 2 or 3. */
+export type Middleware = (context: object, next: () => Promise<unknown>) => Promise<void>;
 
 /** What koa-bosun gives to an app whose default export is a function of one parameter. */
 export interface Kit {
@@ -45,7 +53,7 @@ export interface Kit {
    * `app.keys` and `ctx.cookies` are not used. While Redis is unreachable the middleware responds with 503 and `Retry-After`, and does not
    * call the route.
    */
-  readonly session: Koa.Middleware;
+  readonly session: Middleware;
 
   /**
    * The worker's ioredis client; undefined if no Redis is configured. When the app's function is called, the client is connected, or Redis

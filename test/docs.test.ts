@@ -114,16 +114,24 @@ function headingsOf(page: string): string[] {
   );
 }
 
-test('every section with a measurement names the command that prints it', () => {
+/** Min/median/max, a count of losses, a time in microseconds, a factor. */
+const FIGURE =
+  /[\d.]+\/(?:\*\*)?[\d.]+(?:\*\*)?\/[\d.]+|\d (?:failed|lost) of [\d,]+|0 of [\d,]{5,}|\d µs|\d times (?:PM2|as many)/;
+const COMMAND = /`(?:[A-Z]+=\S+ )*make (?:bench|soak)|`test\/(?:container|bench)\/[\w-]+/;
+
+test('every section with a measurement names the command that prints it, the date and the machine', () => {
+  let measured = 0;
   for (const [page, text] of pages) {
+    if (page === 'CHANGELOG.md') continue;
     for (const section of text.split(/^(?=## )/m)) {
-      const figures = /[\d.]+\/(?:\*\*)?[\d.]+(?:\*\*)?\/[\d.]+|\d failed of [\d,]+|\d lost of [\d,]+/.exec(section);
-      if (figures && page !== 'CHANGELOG.md')
-        assert.match(
-          section,
-          /`(?:[A-Z]+=\S+ )*make (?:bench|soak)|test\/container\/rollout/,
-          `${page}: ${figures[0]} in ${section.slice(0, 50)}`,
-        );
+      const [figure] = FIGURE.exec(section) ?? [];
+      if (figure === undefined) continue;
+      measured++;
+      const where = `${page}: ${figure} in ${section.slice(0, 50)}`;
+      assert.match(section, COMMAND, `${where}: the command`);
+      assert.match(section, /\b[Mm]easured on[\s\S]*?20\d\d-\d\d-\d\d/, `${where}: measured on which day`);
+      assert.match(section + text.split(/^(?=## )/m)[0], /\b2 cores\b/, `${where}: the machine`);
     }
   }
+  assert.ok(measured > 10, `${measured} sections`);
 });

@@ -10,7 +10,8 @@ const LEAVES = ['protocol', 'config', 'log'];
 const SERVICES = ['balancing', 'resources', 'state', ...LEAVES];
 const MAY_IMPORT: Record<string, string[]> = {
   'main.ts': ['primary', 'worker', 'pool', ...SERVICES],
-  primary: ['control', 'admin', 'pool', ...SERVICES],
+  primary: ['dev', 'control', 'admin', 'pool', ...SERVICES],
+  dev: ['pool', ...SERVICES],
   control: ['admin', 'pool', ...SERVICES],
   admin: ['pool', ...SERVICES],
   pool: SERVICES,

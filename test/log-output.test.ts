@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { PassThrough } from 'node:stream';
 import { test } from 'node:test';
 import { stripVTControlCharacters } from 'node:util';
-import { LogOutput, prettyLine } from '../src/log/output.ts';
+import { developerLine, prettyLine } from '../src/log/format.ts';
+import { LogOutput } from '../src/log/output.ts';
 import { WorkerOutput } from '../src/pool/worker-io.ts';
 
 /** A reader that takes one write at a time, on request. */
@@ -107,6 +108,24 @@ test("output left in a worker's pipe is written before its exit is logged, also 
 test('a log line on a terminal has time, level, event and fields', () => {
   const line = '{"level":"warn","time":"2026-11-25T08:00:01.250Z","pid":7,"event":"pool.backoff","ms":200,"why":"it crashed"}\n';
   assert.equal(stripVTControlCharacters(prettyLine(line)), '08:00:01.250 warn  pool.backoff ms=200 why=it crashed\n');
+});
+
+test('the time of a line is local', () => {
+  const { TZ } = process.env;
+  process.env.TZ = 'Asia/Kolkata';
+  const line = '{"level":"info","time":"2026-11-25T08:00:01.250Z","event":"x"}\n';
+  assert.equal(prettyLine(line, false), '13:30:01.250 info  x\n');
+  if (TZ === undefined) delete process.env.TZ;
+  else process.env.TZ = TZ;
+});
+
+test('a developer sees what concerns the app, and no line of the pool itself', () => {
+  const lineOf = (fields: object) => `${JSON.stringify({ level: 'info', time: '2026-11-25T08:00:01.250Z', ...fields })}\n`;
+  assert.equal(developerLine(lineOf({ event: 'worker.ready', worker: 1 }), false), '');
+  assert.match(developerLine(lineOf({ event: 'dev.reloaded', ms: 190 }), false), /^[\d:.]{12} info {2}dev\.reloaded ms=190\n$/);
+  assert.match(developerLine(lineOf({ msg: 'paid', event: 'order' }), false), /info {2}order paid\n$/);
+  const other = '{"event":"worker.ready"}\n';
+  assert.equal(developerLine(other, false), other, 'output of the app is no line of the kit');
 });
 
 test('on a terminal a stack keeps its lines, and output of the app is unchanged', () => {

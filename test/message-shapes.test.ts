@@ -47,6 +47,7 @@ const TO_PRIMARY: { [T in ToPrimary['type']]: Extract<ToPrimary, { type: T }> } 
   'took-all': { type: 'took-all' },
   uncordoned: { type: 'uncordoned' },
   diagnosed: { type: 'diagnosed', id: 1, error: 'no room' },
+  loaded: { type: 'loaded', files: [{ path: '/app/server.js', version: '1764410000000.25-120-4711' }] },
   'snapshot-wanted': { type: 'snapshot-wanted' },
   exiting: { type: 'exiting' },
   broadcast: { type: 'broadcast', event: 'news', json: '{"a":1}' },
@@ -54,6 +55,7 @@ const TO_PRIMARY: { [T in ToPrimary['type']]: Extract<ToPrimary, { type: T }> } 
 
 const TO_WORKER: { [T in ToWorker['type']]: Extract<ToWorker, { type: T }> } = {
   start: { type: 'start', sessionKeys: ['a'], retained: [{ event: 'news', json: '1' }], listeners: [0] },
+  inspector: { type: 'inspector', at: { host: '127.0.0.1', port: 9229, isAwaited: false } },
   serve: { type: 'serve', listeners: [] },
   'take-all': { type: 'take-all', listeners: [0, 1] },
   'disable-keepalive': { type: 'disable-keepalive' },

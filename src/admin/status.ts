@@ -4,7 +4,15 @@
 import { type Config, describeRedis, type Policy, usesRedis } from '../config/config.ts';
 import type { Supervisor } from '../pool/supervisor.ts';
 import type { WorkerProcess } from '../pool/worker-process.ts';
-import { type MemoryStatus, type PodState, reportOf, type Sizing, type Status, type WorkerStatus } from '../protocol/api.ts';
+import {
+  type DevStatus,
+  type MemoryStatus,
+  type PodState,
+  reportOf,
+  type Sizing,
+  type Status,
+  type WorkerStatus,
+} from '../protocol/api.ts';
 import { type Audience, describeSummary, requestsFor } from '../protocol/audience.ts';
 import type { RedisCounters, RedisRefusal } from '../protocol/messages.ts';
 import type { Totals } from './totals.ts';
@@ -41,6 +49,10 @@ export interface Pod {
     stale: number;
     ignoredHeartbeats: Readonly<Record<string, number>>;
   };
+  /** Undefined outside `bosun dev`. */
+  dev?: DevStatus | undefined;
+  /** The admin port is open to this machine only. */
+  isLocal?: boolean;
   /** Since the start, on both outputs. */
   droppedLogLines: number;
   /** null where it is unknown. */
@@ -61,7 +73,7 @@ const NO_SNAPSHOT = {
 
 /** The object of `/status`. */
 export function statusOf(
-  { version, policy, sizing, state, supervisor, totals, redisRefusals, memory }: Pod,
+  { version, policy, sizing, state, supervisor, totals, redisRefusals, memory, dev, isLocal }: Pod,
   audience: Audience,
 ): Status {
   const { last } = totals.drains;
@@ -79,6 +91,7 @@ export function statusOf(
     failedStarts: failedStartsOf(totals, audience),
     rollingRestarts: { ...supervisor.rolls, lastRefused: supervisor.lastRefusal ?? null },
     memory: memory(),
+    ...(dev && { dev: isLocal ? dev : devStatusFor(audience, dev) }),
     // Only while there are any; the text of Redis may name keys.
     ...(redisRefusals.length > 0 && {
       redisRefusals: redisRefusals.map(({ message, ...open }) => (audience === 'open' ? open : { ...open, message })),
@@ -90,6 +103,12 @@ function failedStartsOf({ failedStarts: { count, last } }: Totals, audience: Aud
   if (last === null || audience === 'operator') return { count, last };
   const { failure: _, ...open } = last;
   return { count, last: open };
+}
+
+function devStatusFor(audience: Audience, { error }: DevStatus): DevStatus {
+  if (error === null || audience === 'operator') return { error };
+  const { at, summary } = error;
+  return { error: { at, ...(summary && { summary }) } };
 }
 
 function workerStatus(handle: WorkerProcess, audience: Audience): WorkerStatus {

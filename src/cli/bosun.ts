@@ -9,8 +9,10 @@ import { styleText } from 'node:util';
 import { Argument, Command, CommanderError, Option } from 'commander';
 import { ConfigError, controlSocketOf, readConfig, readEnvironment } from '../config/config.ts';
 import { CLI_EXIT_CODE_MEANINGS, CliExitCode } from '../protocol/exit.ts';
+import { parseJson, secondsOf, workerNumber } from './arguments.ts';
 import { CommandError, call, stream } from './client.ts';
 import { DETAILS } from './details.ts';
+import type { DevOptions } from './dev.ts';
 import { renderFindings, renderFleet, renderSizing, renderStatus } from './render.ts';
 import { type Preloads, splitArguments, start, startDemo } from './start.ts';
 
@@ -63,7 +65,13 @@ const worker = new Option('--worker <N>', 'only this worker').argParser(workerNu
 const collect = (value: string, values: string[] = []) => [...values, value];
 const { own: ownArguments, app: appArguments } = splitArguments(process.argv);
 
-command(
+/** Declares a command that serves an app. */
+const serving = (...declaration: Parameters<typeof command>) =>
+  command(...declaration)
+    .option('--import <MODULE>', 'load this ES module first, in the workers (repeatable)', collect)
+    .option('--require <MODULE>', 'load this CommonJS module first, in the workers (repeatable)', collect);
+
+serving(
   'Run',
   'start [MODULE]',
   'serve the app in the foreground: MODULE, else APP_MODULE, else the main module of package.json',
@@ -72,12 +80,22 @@ command(
     'bosun start . -- --flag value      # the arguments of the app follow --',
     'bosun start --import tsx ./src/server.ts',
   ],
-)
-  .option('--import <MODULE>', 'load this ES module first, in the workers (repeatable)', collect)
-  .option('--require <MODULE>', 'load this CommonJS module first, in the workers (repeatable)', collect)
-  .action(async (module: string | undefined, { import: imports = [], require = [] }: Common & Preloads) =>
-    start(module, { import: imports, require }, appArguments),
-  );
+).action(async (module: string | undefined, preloads: Common & Preloads) => start(module, preloads, appArguments));
+
+serving('Run', 'dev [MODULE]', 'serve the app for development: one worker, and a save loads the new code', [
+  'bosun dev ./server.js',
+  'bosun dev --inspect --open',
+  "bosun dev ./server.ts --watch 'views/**/*.ejs' --watch locales/*.json",
+])
+  .option('--workers <N>', 'how many workers', workerNumber)
+  .option('--watch <GLOB>', 'also reload when such a file is saved (repeatable)', collect)
+  .option('--inspect [HOST:PORT]', 'open the inspector of each worker, from 127.0.0.1:9229 on; written with "="')
+  .option('--inspect-brk [HOST:PORT]', 'the same, and wait for a debugger before the app is loaded')
+  .option('--open', 'open the browser once the app serves')
+  .action(async (module: string | undefined, options: DevOptions & Preloads) => {
+    await (await import('./dev.ts')).prepareDevelopment(options);
+    await start(module, options, appArguments);
+  });
 
 command('Run', 'demo', 'serve the demo app of koa-bosun').action(async () => startDemo(appArguments));
 
@@ -240,27 +258,6 @@ function socketOf({ socket }: Common): string {
   const { environment, fromDotenv } = readEnvironment();
   const config = readConfig(environment, fromDotenv);
   return controlSocketOf(config, config.port);
-}
-
-function workerNumber(value: string): number {
-  const number = Number(value);
-  if (!Number.isSafeInteger(number) || number < 1)
-    throw new CommandError(`a worker is a whole number of at least 1, got "${value}"`, CliExitCode.usage);
-  return number;
-}
-
-function secondsOf(value: string): number {
-  const seconds = Number(value);
-  if (!(seconds > 0)) throw new CommandError(`--seconds must be a number above 0, got "${value}"`, CliExitCode.usage);
-  return seconds;
-}
-
-function parseJson(text: string | undefined): unknown {
-  try {
-    return text === undefined ? null : JSON.parse(text);
-  } catch (error) {
-    throw new CommandError(`the data of an event must be JSON: ${(error as Error).message}`, CliExitCode.usage);
-  }
 }
 
 function print(text: string): void {

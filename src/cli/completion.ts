@@ -60,11 +60,11 @@ export async function complete(
 
 const UNUSED = 'tab';
 
-const FILE_OPTIONS = ['--output', '--socket', '--root'];
+const FILE_OPTIONS = ['--output', '--socket', '--root', '--watch'];
 
 function isFile(words: readonly string[]): boolean {
   if (FILE_OPTIONS.includes(words.at(-2) ?? '')) return true;
-  return words[0] === 'start' && words.length === 2 && words[1]?.startsWith('-') !== true;
+  return (words[0] === 'start' || words[0] === 'dev') && words.length === 2 && words[1]?.startsWith('-') !== true;
 }
 
 /** The workers of the running primary; none if it does not answer in time. */

@@ -4,6 +4,9 @@
 import { POLICIES } from '../config/variables.ts';
 
 export const DETAILS: Readonly<Record<string, string>> = {
+  dev: `Watches the files that the app loads (not node_modules), .env and package.json.
+The old workers go on serving until the new ones do. --inspect takes its value
+after "=": --inspect=0.0.0.0:9229. With --json it logs JSON lines.`,
   status: `While a worker drains: also what it waits for. With --watch: also requests per
 second, CPU with throttling, memory, and the lifecycle events, newest first,
 within 80 columns and 24 rows.`,

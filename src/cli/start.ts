@@ -16,19 +16,27 @@ const SERVES: ReadonlySet<unknown> = new Set(['start', 'dev', 'demo']);
 export type Preloads = Partial<Record<'import' | 'require', string[]>>;
 
 /** The arguments of `bosun`, and those of the app. */
-export function splitArguments(argv: readonly string[]): { own: string[]; app: string[] } {
+export function splitArguments(argv: readonly string[]): { own: readonly string[]; app: readonly string[] } {
   const end = SERVES.has(argv[2]) ? argv.indexOf('--') : -1;
-  return end === -1 ? { own: [...argv], app: [] } : { own: argv.slice(0, end), app: argv.slice(end + 1) };
+  const [own, app] = end === -1 ? [argv, []] : [argv.slice(0, end), argv.slice(end + 1)];
+  return { own: argv[2] === 'dev' ? own.map(withoutValue) : own, app };
 }
+
+/** As in Node.js, the value of --inspect follows "=": in `bosun dev --inspect ./server.js` the module is none. */
+const withoutValue = (word: string) => (/^--inspect(?:-brk)?$/.test(word) ? `${word}=` : word);
 
 /**
  * Serves this module, or what APP_MODULE or the package.json in the working directory names; `app` are the arguments of the app.
  * @throws CommandError, ConfigError
  */
-export async function start(module: string | undefined, preloads: Preloads, app: readonly string[]): Promise<void> {
+export async function start(
+  module: string | undefined,
+  { import: imports = [], require: requires = [] }: Preloads,
+  app: readonly string[],
+): Promise<void> {
   if (module !== undefined) process.env.APP_MODULE = existing(module);
   const { environment } = readEnvironment(process.env, workingDirectory());
-  const options = Object.entries(preloads).flatMap(([name, values]) => values.map(value => `--${name}=${quoted(value)}`));
+  const options = [...imports.map(value => `--import=${quoted(value)}`), ...requires.map(value => `--require=${quoted(value)}`)];
   if (options.length > 0) process.env.WORKER_NODE_OPTIONS = [environment.WORKER_NODE_OPTIONS ?? '', ...options].join(' ').trim();
   process.argv.splice(2, Number.POSITIVE_INFINITY, ...app); // workers get a copy
   await import('../main.ts');
@@ -42,7 +50,10 @@ export async function startDemo(app: readonly string[]): Promise<void> {
 function existing(module: string): string {
   const path = resolve(workingDirectory(), module);
   if (!existsSync(moduleFile(path, workingDirectory())))
-    throw new CommandError(`start needs the file of a module, got "${module}": there is no ${path}`, CliExitCode.badConfig);
+    throw new CommandError(
+      `${process.argv[2]} needs the file of a module, got "${module}": there is no ${path}`,
+      CliExitCode.badConfig,
+    );
   return path;
 }
 

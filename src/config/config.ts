@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { devSettingsOf, forgetDevSettings } from './dev.ts';
 import type { Expected, Variable } from './parse.ts';
 import { certificatesOf, MAX_SECRET_BYTES, parseRedisUrl, type RedisAddress, readSmallFile } from './secrets.ts';
 import { type Config, variables } from './variables.ts';
@@ -79,7 +80,9 @@ export function secretsEnvironment(fromFiles: SecretTexts): Environment {
 export function readWorkerConfig(environment: Record<string, string | undefined>): Config {
   const inherited = JSON.parse(environment[INHERITED_SECRETS] ?? '{}') as SecretTexts;
   delete environment[INHERITED_SECRETS];
-  return readSettings(environment, new Set(), inherited).config;
+  const { config } = readSettings(environment, new Set(), inherited);
+  forgetDevSettings(environment);
+  return config;
 }
 
 /** Like readConfig. */
@@ -91,7 +94,8 @@ export function readSettings(
   const problems: string[] = [];
   const fromFiles: Record<string, string> = {};
   const production = environment.NODE_ENV === 'production';
-  const values: Record<string, unknown> = { production };
+  const dev = devSettingsOf(environment);
+  const values: Record<string, unknown> = { production, ...(dev && { dev }) };
   for (const [key, row] of Object.entries<Variable<unknown>>(variables)) {
     const value = given(row, environment, fromDotenv, inherited, problems);
     const fallback = production ? row.fallback : (row.development ?? row.fallback);

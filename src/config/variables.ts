@@ -2,6 +2,7 @@
  * The table of environment variables: a row each, with its name, parser, default and line in docs/reference/environment.md.
  */
 import { tmpdir } from 'node:os';
+import type { DevSettings } from './dev.ts';
 import {
   ANY_ADDRESS,
   anyOf,
@@ -271,5 +272,5 @@ export const variables = {
 
 type Values = { [K in keyof typeof variables]: (typeof variables)[K] extends Variable<infer T> ? T : never };
 
-/** All settings, parsed and frozen; `production` is NODE_ENV=production, `redisCa` what REDIS_CA_FILE holds. */
-export type Config = Readonly<Values & { production: boolean; redisCa?: string }>;
+/** All settings, parsed and frozen; `production` is NODE_ENV=production, `redisCa` what REDIS_CA_FILE holds, `dev` is set by `bosun dev`. */
+export type Config = Readonly<Values & { production: boolean; redisCa?: string; dev?: DevSettings }>;

@@ -6,7 +6,7 @@
 import { constants, fstatSync, openSync, write } from 'node:fs';
 import { Socket } from 'node:net';
 import { isatty } from 'node:tty';
-import { styleText } from 'node:util';
+import { developerLine, prettyLine } from './format.ts';
 
 /** The buffer of each descriptor while its reader does not read. */
 const MAX_BUFFERED_BYTES = 8 << 20;
@@ -123,14 +123,17 @@ export class LogOutput implements LineSink {
   }
 }
 
+/** `terminal`: for people where the output is a terminal, else JSON. `developer`: for people everywhere, and short (`bosun dev`). */
+export type LogFormat = 'terminal' | 'developer' | 'json';
+
 export class LogOutputs {
   readonly stdout: LogOutput;
   readonly stderr: LogOutput;
 
   /** For this process' descriptors 1 and 2, with one writer where both lead to the same file, pipe or terminal. */
-  constructor(onDropped: (stream: 'stdout' | 'stderr', lines: number) => void) {
-    this.stdout = new LogOutput(writeTo(1), lines => onDropped('stdout', lines));
-    this.stderr = isSameFile(1, 2) ? this.stdout : new LogOutput(writeTo(2), lines => onDropped('stderr', lines));
+  constructor(onDropped: (stream: 'stdout' | 'stderr', lines: number) => void, format: LogFormat = 'terminal') {
+    this.stdout = new LogOutput(writeTo(1, format), lines => onDropped('stdout', lines));
+    this.stderr = isSameFile(1, 2) ? this.stdout : new LogOutput(writeTo(2, format), lines => onDropped('stderr', lines));
   }
 
   get droppedLines(): number {
@@ -164,23 +167,26 @@ function isSameFile(one: number, other: number): boolean {
   return a.dev === b.dev && a.ino === b.ino;
 }
 
-function writeTo(fd: number): Write {
-  if (isatty(fd)) {
-    const write = toFile(nonBlocking(fd));
-    return (bytes, done) =>
-      write(
-        Buffer.from(
-          bytes
-            .toString()
-            .split(/(?<=\n)/)
-            .map(prettyLine)
-            .join(''),
-        ),
-        done,
-      );
-  }
+function writeTo(fd: number, format: LogFormat): Write {
+  const write = rawWriteTo(fd);
+  if (format === 'json' || (format === 'terminal' && !isatty(fd))) return write;
+  const isColoured = hasColours(fd);
+  const lineOf = format === 'developer' ? developerLine : prettyLine;
+  return (bytes, done) => {
+    const lines = bytes.toString().split(/(?<=\n)/);
+    write(Buffer.from(lines.map(line => lineOf(line, isColoured)).join('')), done);
+  };
+}
+
+function rawWriteTo(fd: number): Write {
+  if (isatty(fd)) return toFile(nonBlocking(fd));
   const stat = fstatSync(fd);
   return stat.isFIFO() || stat.isSocket() ? toPipe(fd) : toFile(fd);
+}
+
+/** As Node.js and the usual libraries decide it. */
+function hasColours(fd: number, { NO_COLOR, FORCE_COLOR }: NodeJS.ProcessEnv = process.env): boolean {
+  return FORCE_COLOR === undefined ? isatty(fd) && !NO_COLOR : FORCE_COLOR !== '0';
 }
 
 function toPipe(fd: number): Write {
@@ -207,44 +213,4 @@ function nonBlocking(fd: number): number {
   } catch {
     return fd; // no /proc, or the terminal of another user
   }
-}
-
-const COLORS = { fatal: 'red', error: 'red', warn: 'yellow', info: 'green', debug: 'gray', trace: 'gray' } as const;
-
-/** Formats a log line for people: time, level, event, then its fields. Returns other lines unchanged: an app may print JSON too. */
-export function prettyLine(line: string): string {
-  let fields: unknown;
-  try {
-    fields = JSON.parse(line);
-  } catch {
-    return line;
-  }
-  if (!isKitLine(fields)) return line;
-  const { level, time, event, msg, pid: _, err, stack: own, ...rest } = fields;
-  const color = COLORS[level as keyof typeof COLORS];
-  const name = styleText(color, String(level).padEnd(5), { validateStream: false });
-  const trace = typeof err === 'object' && err !== null && 'stack' in err ? err.stack : own;
-  // The stack of a hung worker is a list of frames.
-  const lines = Array.isArray(trace) ? trace.map(frame => `    at ${frame}`) : [trace];
-  const stack = trace === undefined ? '' : `\n${lines.join('\n')}`;
-  const values = Object.entries(rest)
-    .filter(([, value]) => typeof value !== 'string' || value === '' || !stack.includes(value))
-    .flatMap(([field, value]) => formatField(field, value));
-  const text = [event, msg, ...values].filter(part => part !== undefined).join(' ');
-  // Text of apps and clients may contain terminal escapes; only a stack has several lines.
-  const safe = `${text.replace(/\p{Cc}/gu, ' ')}${stack.replace(/[^\P{Cc}\n\t]/gu, ' ')}`;
-  return `${String(time).slice(11, 23)} ${name} ${safe}\n`;
-}
-
-/** As name=value, for an object one per field. Nothing for null and empty lists. */
-function formatField(name: string, value: unknown): string[] {
-  if (value === null || (Array.isArray(value) && value.length === 0)) return [];
-  if (typeof value !== 'object' || Array.isArray(value))
-    return [`${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`];
-  return Object.entries(value).flatMap(([field, inner]) => formatField(`${name}.${field}`, inner));
-}
-
-function isKitLine(line: unknown): line is Record<string, unknown> {
-  if (typeof line !== 'object' || line === null || !('level' in line && 'time' in line)) return false;
-  return typeof line.level === 'string' && Object.hasOwn(COLORS, line.level) && typeof line.time === 'string';
 }

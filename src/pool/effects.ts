@@ -7,7 +7,7 @@ import type { Sizing } from '../protocol/api.ts';
 import type { LifecycleEvent } from '../protocol/events.ts';
 import type { ExitReason } from '../protocol/exit.ts';
 import type { ToPrimary, ToWorker } from '../protocol/messages.ts';
-import type { ProcessMemory } from '../resources/usage.ts';
+import type { Headroom, ProcessMemory } from '../resources/usage.ts';
 import type { GiveUpReason } from './failures.ts';
 import type { ProcessExit, WorkerRecord } from './worker-state.ts';
 
@@ -25,6 +25,8 @@ export type WorkerEvent =
   | { type: 'inspected'; worker: WorkerRecord; stack: string[] | undefined }
   /** The shutdown: no worker starts from now on, and those that do not serve yet are killed. */
   | { type: 'stop' }
+  /** Kills those that do not serve yet: what they load has changed. */
+  | { type: 'abandon-starts' }
   | { type: 'drain-all'; timeoutMs: number }
   /** Kills those that do not answer: they would only delay the exit. */
   | { type: 'kill-silent' }
@@ -67,3 +69,11 @@ export type Effect =
   | { type: 'give-up'; why: GiveUpReason; last: WorkerRecord }
   /** Tick at this time at the latest. */
   | { type: 'wake'; at: number };
+
+/** What the rules read besides events. */
+export interface Sensors {
+  /** Of the container; undefined without a limit. */
+  headroom: () => Headroom | undefined;
+  /** From 0 to 1. */
+  random: () => number;
+}

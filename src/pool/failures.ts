@@ -6,6 +6,7 @@
  * - Afterwards failed starts only back off, as long as any worker serves.
  * - The primary gives up when more than RESTART_INTENSITY workers failed within RESTART_PERIOD_MS, none is up, and none has served for 10 s
  *   without a break in the last 10 s.
+ * - Under `bosun dev` none of these holds: a worker that failed is missing until the next reload.
  */
 import type { Config } from '../config/config.ts';
 import type { Sizing } from '../protocol/api.ts';
@@ -17,7 +18,7 @@ const BACKOFF_MAX_MS = 5000;
 /** A worker that has served this long is stable: its failure starts a new series of back-offs. */
 const STABLE_AFTER_MS = 10_000;
 
-type Limits = Pick<Config, 'restartIntensity' | 'restartPeriodMs' | 'startTimeoutMs'>;
+type Limits = Pick<Config, 'restartIntensity' | 'restartPeriodMs' | 'startTimeoutMs' | 'dev'>;
 
 /** The times of a worker that matter here. */
 export interface WorkerTimes {
@@ -90,7 +91,16 @@ export class Failures {
 
   /** The deadline of a failing first start; undefined if nothing has failed, or a worker has served. */
   get startDeadlineAt(): number | undefined {
-    return this.#hasServed || this.#inARow === 0 ? undefined : this.#since + this.limits.startTimeoutMs;
+    return this.#hasServed || this.#inARow === 0 || this.#waitsForReload ? undefined : this.#since + this.limits.startTimeoutMs;
+  }
+
+  get #waitsForReload(): boolean {
+    return this.limits.dev !== undefined;
+  }
+
+  /** `bosun dev` has seen a change: workers that failed may start. */
+  reload(): void {
+    if (this.#waitsForReload) this.#heldBack = 0;
   }
 
   /** A worker serves: the next worker that is held back may start after its back-off. */
@@ -108,7 +118,7 @@ export class Failures {
   /** How many of the `missing` workers may start now. */
   mayStart(missing: number, now: number): number {
     const heldBack = Math.min(this.#heldBack, missing);
-    const isTryDue = heldBack > 0 && !this.#isTrying && now >= this.#nextStartAt;
+    const isTryDue = heldBack > 0 && !this.#isTrying && now >= this.#nextStartAt && !this.#waitsForReload;
     return missing - heldBack + (isTryDue ? 1 : 0);
   }
 
@@ -121,7 +131,7 @@ export class Failures {
 
   /** When the next worker that is held back may start; undefined if none is, or an attempt is running. */
   get nextTryAt(): number | undefined {
-    return this.#heldBack > 0 && !this.#isTrying ? this.#nextStartAt : undefined;
+    return this.#heldBack > 0 && !this.#isTrying && !this.#waitsForReload ? this.#nextStartAt : undefined;
   }
 
   /**
@@ -140,6 +150,10 @@ export class Failures {
     if (!isCrash(worker.reason) && !isFailedStart(worker)) return GO_ON;
     this.#counted.add(worker);
     this.#failingSince ??= worker.readyAt === undefined ? worker.startedAt : now;
+    if (this.#waitsForReload) {
+      if (isMissing) this.#heldBack++;
+      return GO_ON;
+    }
     const backOff = this.#backOff(worker, isMissing, up, now);
     this.#failedAt = [...this.#failedAt.filter(at => now - at < this.limits.restartPeriodMs), now];
     if (this.#failedAt.length > this.limits.restartIntensity) this.#isSpent = true;

@@ -14,6 +14,7 @@ import type { ToPrimary } from '../protocol/messages.ts';
 import { type ReadText, readerBelow, type UsageFiles } from '../resources/cgroup.ts';
 import { readHeadroom, readUsage } from '../resources/usage.ts';
 import { Retained } from '../state/broadcast.ts';
+import type { InspectorPorts } from './inspector-ports.ts';
 import { Resizer } from './resizer.ts';
 import { Settings } from './settings.ts';
 import { currentSetpriv, endOrphans, forkWorker, isInspected, spawnOptions } from './spawn.ts';
@@ -49,12 +50,16 @@ export interface Pool {
 export async function startPool({ entry, compileCache, emit, onLog }: Installation): Promise<Pool> {
   const settings = new Settings();
   const { config, nodeOptions, release: first } = settings;
-  const outputs: LogOutputs = new LogOutputs((stream, lines) => log().warn({ event: 'log.dropped', stream, lines }));
+  const outputs: LogOutputs = new LogOutputs(
+    (stream, lines) => log().warn({ event: 'log.dropped', stream, lines }),
+    config.dev === undefined ? 'terminal' : config.dev.json ? 'json' : 'developer',
+  );
   const log = createLog(config.logLevel, { pid: process.pid }, line => outputs.stdout.writeOwn(line));
   onLog(log);
   const retained = new Retained(config.broadcastRetained);
   const resizer = new Resizer(config, nodeOptions, log, emit);
   const balancing = await balance(config, resizer.sizing.workers, log);
+  const inspectorPorts = await inspectorPortsOf(config);
   let oomKills: OomKills | undefined;
   let loading = { asMain: false };
   /** Workers from now on load the app in the way that one of them has found to be needed. */
@@ -64,7 +69,8 @@ export async function startPool({ entry, compileCache, emit, onLog }: Installati
   };
   const supervisor = new Supervisor(config, resizer.sizing, {
     fork: (worker, listener) => {
-      const { id } = worker;
+      const { id, generation } = worker;
+      const inspector = inspectorPorts?.assign(generation);
       const { release } = settings;
       const { workerCommandLine: commandLine, workerNodeOptions: nodeOptions } = resizer;
       const fork = () =>
@@ -83,6 +89,7 @@ export async function startPool({ entry, compileCache, emit, onLog }: Installati
             inherited: balancing.inherited,
             primary: { pid: process.pid, port: config.port, execPath: process.execPath },
             setpriv: currentSetpriv(),
+            isInspected: inspector !== undefined,
           }),
         );
       const options = {
@@ -91,15 +98,18 @@ export async function startPool({ entry, compileCache, emit, onLog }: Installati
         retained: () => retained.forWorkers,
         listeners: balancing.enter(id, resizer.sizing.workers),
         outputs,
-        isInspected: isInspected(commandLine, nodeOptions),
+        isInspected: inspector !== undefined || isInspected(commandLine, nodeOptions),
+        inspector: inspector?.at,
       };
-      return new WorkerProcess(worker, options, {
+      const handle = new WorkerProcess(worker, options, {
         ...listener,
         onEvent: event => {
           if (event.type === 'message' && event.message.type === 'load-again') loadAgain(event.message);
           listener.onEvent(event);
         },
       });
+      inspector?.take(handle);
+      return handle;
     },
     onChange: (handles, wanted) => balancing.follow(handles, wanted),
     headroom: () => readHeadroom(readerBelow(config.sizingRoot), resizer.limits),
@@ -112,6 +122,13 @@ export async function startPool({ entry, compileCache, emit, onLog }: Installati
 }
 
 type LoadAgainMessage = Extract<ToPrimary, { type: 'load-again' }>;
+
+/** Loaded only for `bosun dev --inspect`. */
+async function inspectorPortsOf({ dev }: Config): Promise<InspectorPorts | undefined> {
+  if (dev?.inspect === undefined) return undefined;
+  const { InspectorPorts } = await import('./inspector-ports.ts');
+  return new InspectorPorts(dev.inspect);
+}
 
 const TAKEN_PORT_RETRY_MS = 200;
 

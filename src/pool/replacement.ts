@@ -2,7 +2,8 @@
  * Replaces workers one at a time. With surge the new one starts first, beside the old one, and serves for a while; then the old one drains,
  * then the new one warms up; capacity never falls below the wanted number, and there is never more than one worker too many. Where two
  * do not fit, the old one ends first, and the pool starts the new one like any missing worker; connections wait in the listening socket.
- * Only a hung worker is ended at once. Pure, with the clock passed in.
+ * Only a hung worker is ended at once. Under `bosun dev` there are no pauses: an old worker drains as soon as its successor is ready, and nothing
+ * waits for its end. Pure, with the clock passed in.
  */
 import { type ExitReason, isCrash } from '../protocol/exit.ts';
 import type { Plan } from './memory.ts';
@@ -33,6 +34,11 @@ export class ReplacementRefusedError extends ReplacementError {
 /** All workers were replaced, and requests were lost on the way. */
 export class RequestsLostError extends ReplacementError {
   override readonly name = 'RequestsLostError';
+}
+
+/** A later change was saved while the new worker started: the next restart loads it. */
+export class AbandonedError extends ReplacementError {
+  override readonly name = 'AbandonedError';
 }
 
 /** For whom workers are replaced. `request` is that of an operator who waits, if there is one. */
@@ -67,6 +73,8 @@ export interface Batch {
 export interface ReplacementContext {
   plan(worker: WorkerRecord, reason: ExitReason): Plan;
   fork(now: number): WorkerRecord;
+  /** Without pauses, for `bosun dev`. */
+  readonly isQuick: boolean;
 }
 
 export class Replacements {
@@ -167,6 +175,7 @@ export class Replacements {
   }
 
   #isProvenAt({ reason }: Batch, { readyAt = Number.POSITIVE_INFINITY }: WorkerRecord): number {
+    if (this.#pool.isQuick) return readyAt;
     return readyAt + (reason === 'hung' ? PROVE_AGAINST_HUNG_MS : PROVE_MS);
   }
 
@@ -231,7 +240,7 @@ export class Replacements {
       batch.step = undefined;
       const why = `${fresh.reason === 'oom' ? 'oom: ' : ''}${fresh.failure}`;
       const text = `worker ${fresh.id}, to replace worker ${old.id}, failed to start: ${why}`;
-      this.#end(batch, now, new ReplacementError(text));
+      this.#end(batch, now, fresh.reason === 'restart' ? new AbandonedError(text) : new ReplacementError(text));
     } else if (old.state === 'exited') {
       // If fewer are wanted by now, there is no successor.
       if (fresh === undefined ? !isShort : isProven) this.#endStep(batch, step, now);
@@ -239,7 +248,8 @@ export class Replacements {
       this.#requests.progress(batch, `draining worker ${old.id}`);
       this.#workers.end(old, batch.reason, now);
       this.#restUntil = now + WARM_UP_MS;
-    }
+      if (this.#pool.isQuick) this.#endQuickly(batch, now);
+    } else if (isProven && this.#pool.isQuick && !isActive(old)) this.#endQuickly(batch, now);
   }
 
   #endStep(batch: Batch, { old, fresh }: Step, now: number): void {
@@ -248,6 +258,11 @@ export class Replacements {
     // An idle worker leaves no load to warm up on.
     if (finished + closedGracefully === 0) this.#restUntil = now;
     else if (fresh?.readyAt !== undefined) this.#restUntil = Math.max(this.#restUntil, fresh.readyAt + WARM_UP_MS);
+  }
+
+  #endQuickly(batch: Batch, now: number): void {
+    batch.step = undefined;
+    this.#restUntil = now;
   }
 
   #reportExit(batch: Batch, step: Step): void {

@@ -5,7 +5,14 @@
 import type { LifecycleEvent } from '../protocol/events.ts';
 import type { ExitReason } from '../protocol/exit.ts';
 import type { Effect, RequestEvent } from './effects.ts';
-import { type Batch, type Purpose, ReplacementError, ReplacementRefusedError, RequestsLostError } from './replacement.ts';
+import {
+  AbandonedError,
+  type Batch,
+  type Purpose,
+  ReplacementError,
+  ReplacementRefusedError,
+  RequestsLostError,
+} from './replacement.ts';
 import type { WorkerRecord } from './worker-state.ts';
 
 /** The pool does not have the requested number of workers; the message has the reason. */
@@ -38,6 +45,8 @@ type Replace = (workers: readonly WorkerRecord[], reason: ExitReason, purpose: P
 export class Requests {
   readonly #push: (effect: Effect) => void;
   readonly #replace: Replace;
+  /** A rolling restart starts the workers that are missing, too: under `bosun dev` they wait for it. */
+  readonly #startsMissing: boolean;
   #wanted: number;
   #enlargement: { from: number; to: number; since: number; request: number } | undefined;
   #generation = 1;
@@ -46,7 +55,8 @@ export class Requests {
   lastRefusal: Refusal | undefined;
   #isStopping = false;
 
-  constructor(wanted: number, push: (effect: Effect) => void, replace: Replace) {
+  constructor(wanted: number, push: (effect: Effect) => void, replace: Replace, startsMissing = false) {
+    this.#startsMissing = startsMissing;
     this.#wanted = wanted;
     this.#push = push;
     this.#replace = replace;
@@ -167,7 +177,7 @@ export class Requests {
     const generation = ++this.#generation;
     this.#emit({ event: 'pool.restart', generation, workers: outdated.length });
     const purpose: Purpose = { kind: 'roll', generation, request };
-    if (outdated.length > 0) this.#replace(outdated, 'restart', purpose);
+    if (outdated.length > 0 || this.#startsMissing) this.#replace(outdated, 'restart', purpose);
     else this.replaced({ purpose, reason: 'restart' }, new ReplacementError(NONE_UP), now);
   }
 
@@ -177,7 +187,8 @@ export class Requests {
     if (error === undefined) {
       this.rolls.success++;
       this.#emit({ event: 'pool.restarted', generation: this.#generation });
-    } else if (error instanceof ReplacementRefusedError) this.#refused(error.message, now);
+    } else if (error instanceof AbandonedError) return;
+    else if (error instanceof ReplacementRefusedError) this.#refused(error.message, now);
     else {
       this.rolls.failure++;
       this.#emit({ event: 'pool.restart-failed', generation: this.#generation, error: error.message });

@@ -32,6 +32,8 @@ export interface SpawnSettings {
   primary: { pid: number; port: number; execPath: string };
   /** The file of a setpriv that has `--pdeathsig`, if there is one. */
   setpriv: string | undefined;
+  /** It opens an inspector for a debugger by itself, later. */
+  isInspected?: boolean;
 }
 
 export interface SpawnOptions {
@@ -71,7 +73,7 @@ export function isInspected(commandLine: readonly string[], nodeOptions: string)
 /** What a worker is started with. Pure. */
 export function spawnOptions(settings: SpawnSettings): SpawnOptions {
   const { id, commandLine, nodeOptions, inherited, primary, setpriv } = settings;
-  const isHidden = !isInspected(commandLine, nodeOptions);
+  const isHidden = !(settings.isInspected || isInspected(commandLine, nodeOptions));
   const options = isHidden ? [...commandLine, HIDDEN_INSPECTOR] : [...commandLine];
   return {
     execPath: setpriv ?? primary.execPath,

@@ -8,8 +8,7 @@ import type { Config } from '../config/config.ts';
 import type { Sizing } from '../protocol/api.ts';
 import type { LifecycleEvent } from '../protocol/events.ts';
 import { type ExitReason, isCrash } from '../protocol/exit.ts';
-import type { Headroom } from '../resources/usage.ts';
-import type { Effect, PoolEvent, WorkerEvent } from './effects.ts';
+import type { Effect, PoolEvent, Sensors, WorkerEvent } from './effects.ts';
 import { type Count, Failures, type GiveUpReason, isFailedStart, Starts } from './failures.ts';
 import { Footprints, type MemoryView, type Plan, planReplacement } from './memory.ts';
 import { Recycling } from './recycling.ts';
@@ -20,14 +19,6 @@ import { named, Workers } from './workers.ts';
 
 /** While the only worker is replaced, the pod stays ready for this long. After that, load balancers should use other pods. */
 const BRIDGED_MS = 10_000;
-
-/** What the rules read besides events. */
-export interface Sensors {
-  /** Of the container; undefined without a limit. */
-  headroom: () => Headroom | undefined;
-  /** From 0 to 1. */
-  random: () => number;
-}
 
 export class PoolState {
   #config: Config;
@@ -54,13 +45,16 @@ export class PoolState {
     this.#sensors = sensors;
     const push = (effect: Effect) => void this.#effects.push(effect);
     this.#workers = new Workers(config, push);
-    this.#requests = new Requests(sizing.workers, push, (...request) => this.#replacements.request(...request));
+    const replace = (...request: Parameters<Replacements['request']>) => this.#replacements.request(...request);
+    const isDev = config.dev !== undefined;
+    this.#requests = new Requests(sizing.workers, push, replace, isDev);
     this.#failures = new Failures(config, now);
     this.#starts = new Starts(this.#failures, sizing, now);
     this.#recycling = new Recycling(config, this.#footprints);
     this.#replacements = new Replacements(this.#workers, this.#requests, {
       plan: (worker, reason) => this.#plan(worker, reason),
       fork: at => this.#fork(at),
+      isQuick: isDev,
     });
   }
 
@@ -129,6 +123,7 @@ export class PoolState {
       case 'restart':
       case 'roll':
       case 'refused':
+        if (event.type === 'roll') this.#failures.reload();
         this.#requests.handle(event, this.#workers.active, now);
         break;
       case 'configure':

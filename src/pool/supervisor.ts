@@ -158,6 +158,11 @@ export class Supervisor {
     this.#apply({ type: 'configure', sizing, ...(config && { config }) });
   }
 
+  /** Kills the workers that do not serve yet: what they load has changed. */
+  abandonStarts(): void {
+    this.#apply({ type: 'abandon-starts' });
+  }
+
   /** Starts no more workers, and kills those that do not serve yet. */
   stop(): void {
     this.#apply({ type: 'stop' });

@@ -4,6 +4,7 @@
  */
 import type { Worker } from 'node:cluster';
 import { connectionsHeldBy } from '../balancing/tcp-table.ts';
+import type { InspectorAddress } from '../config/dev.ts';
 import type { LogOutputs } from '../log/output.ts';
 import type { EventOf } from '../protocol/events.ts';
 import type { ExitReason } from '../protocol/exit.ts';
@@ -45,6 +46,8 @@ export interface WorkerOptions {
   outputs: LogOutputs;
   /** The user has opened its inspector. */
   isInspected: boolean;
+  /** Where it opens its inspector before it loads the app. */
+  inspector?: InspectorAddress | undefined;
 }
 
 export class WorkerProcess {
@@ -63,7 +66,7 @@ export class WorkerProcess {
   #hasSentMalformed = false;
 
   constructor(record: WorkerRecord, options: WorkerOptions, listener: WorkerListener) {
-    const { fork, sessionKeys, retained, listeners, outputs, isInspected } = options;
+    const { fork, sessionKeys, retained, listeners, outputs, isInspected, inspector } = options;
     this.#record = record;
     this.#listener = listener;
     this.isInspectedAtStart = isInspected;
@@ -100,7 +103,7 @@ export class WorkerProcess {
       // A worker that exits during a write is handled at its exit. One that the system did not start has no exit, and no process id.
       if (this.pid === 0) this.#notStarted(error);
     });
-    this.send({ type: 'start', sessionKeys: sessionKeys(), retained: retained(), listeners });
+    this.send({ type: 'start', sessionKeys: sessionKeys(), retained: retained(), listeners, ...(inspector && { inspector }) });
   }
 
   get record(): Readonly<WorkerRecord> {

@@ -189,6 +189,7 @@ export function receive(worker: WorkerRecord, message: ToPrimary, now: number): 
     case 'cordoned':
     case 'took-all':
     case 'diagnosed':
+    case 'loaded':
     case 'snapshot-wanted':
     case 'broadcast':
     case 'exiting':

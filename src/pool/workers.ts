@@ -26,7 +26,10 @@ const MAX_SILENCE_STEP_MS = 1000;
 /** For the inspector of a hung worker to open, and again for its answers: 50 ms on an idle machine. */
 export const STACK_TIMEOUT_MS = 3000;
 
-type Limits = Pick<Config, 'workerStartTimeoutMs' | 'workerHeartbeatTimeoutMs' | 'shutdownTimeoutMs'>;
+/** Of EXIT_SLACK_MS, under `bosun dev`: a worker that a debugger has paused never answers. */
+const DEV_EXIT_SLACK_MS = 500;
+
+type Limits = Pick<Config, 'workerStartTimeoutMs' | 'workerHeartbeatTimeoutMs' | 'shutdownTimeoutMs' | 'dev'>;
 
 export class Workers {
   limits: Limits;
@@ -124,6 +127,9 @@ export class Workers {
       case 'stop':
         for (const worker of this.all) if (worker.state === 'starting') this.kill(worker, 'shutdown');
         break;
+      case 'abandon-starts':
+        for (const worker of this.all) if (worker.state === 'starting') this.kill(worker, 'restart', 'a later change was saved');
+        break;
       case 'drain-all':
         for (const worker of this.active) this.drain(worker, 'shutdown', event.timeoutMs, now);
         break;
@@ -196,7 +202,8 @@ export class Workers {
   }
 
   drain(worker: WorkerRecord, reason: ExitReason, timeoutMs: number, now: number): void {
-    this.#leave(worker, reason, timeoutMs + EXIT_SLACK_MS, now);
+    const slackMs = this.limits.dev === undefined ? EXIT_SLACK_MS : DEV_EXIT_SLACK_MS;
+    this.#leave(worker, reason, timeoutMs + slackMs, now);
     this.#push({ type: 'drain', worker, reason, timeoutMs });
   }
 
@@ -221,8 +228,11 @@ export class Workers {
     if (!wasDraining) this.#emitDraining(worker);
   }
 
-  #startDeadlineOf({ state, isKilled, startedAt }: WorkerRecord): number {
-    return state === 'starting' && !isKilled ? startedAt + this.limits.workerStartTimeoutMs : Number.POSITIVE_INFINITY;
+  /** None while a debugger may have paused it. */
+  #startDeadlineOf({ state, isKilled, isInspected, startedAt }: WorkerRecord): number {
+    return state === 'starting' && !isKilled && !isInspected
+      ? startedAt + this.limits.workerStartTimeoutMs
+      : Number.POSITIVE_INFINITY;
   }
 
   #emitDraining(worker: WorkerRecord): void {

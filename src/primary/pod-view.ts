@@ -6,7 +6,7 @@ import { MemorySum } from '../admin/process-metrics.ts';
 import { type Pod, type ProbeView, type Readiness, readiness, slowestP99Ms, whyNotStarted } from '../admin/status.ts';
 import type { Totals } from '../admin/totals.ts';
 import type { Pool } from '../pool/pool.ts';
-import type { MemoryStatus, PodState } from '../protocol/api.ts';
+import type { DevStatus, MemoryStatus, PodState } from '../protocol/api.ts';
 import { readerBelow } from '../resources/cgroup.ts';
 import { memoryUsage, readUsage } from '../resources/usage.ts';
 import type { EventBus } from '../state/event-bus.ts';
@@ -17,12 +17,17 @@ import type { Shutdown } from './shutdown.ts';
 // Not imported: the package does not compile that file.
 export const VERSION = (createRequire(import.meta.url)('../../package.json') as { version: string }).version;
 
+/** Nobody but the users of this machine can reach the admin port there. */
+const LOOPBACK: ReadonlySet<string> = new Set(['127.0.0.1', '::1', 'localhost']);
+
 export interface PodViewContext {
   pool: Pool;
   totals: Totals;
   shutdown: Shutdown;
   eventBus: EventBus;
   redis: RedisMonitor;
+  /** Undefined outside `bosun dev`. */
+  dev: () => DevStatus | undefined;
 }
 
 export class PodView {
@@ -60,8 +65,8 @@ export class PodView {
 
   /** For `/status`, `/metrics` and `/events`. */
   pod(): Pod {
-    const { pool, totals, eventBus, redis } = this.#context;
-    const { balancing, resizer, supervisor, outputs } = pool;
+    const { pool, totals, eventBus, redis, dev } = this.#context;
+    const { balancing, resizer, settings, supervisor, outputs } = pool;
     return {
       version: VERSION,
       policy: balancing.policy,
@@ -73,6 +78,8 @@ export class PodView {
       broadcasts: eventBus.counts,
       redis: eventBus.redisCounters,
       redisRefusals: redis.refusals,
+      dev: dev(),
+      isLocal: LOOPBACK.has(settings.config.adminHost),
       droppedLogLines: outputs.droppedLines,
       memory: () => this.#memory(),
       throttledSeconds: readUsage(readerBelow(), resizer.limits.usage).throttledSeconds,

@@ -5,12 +5,15 @@
 import { History } from '../admin/history.ts';
 import { Totals } from '../admin/totals.ts';
 import { controlSocketOf } from '../config/config.ts';
+import type { DevSettings } from '../config/dev.ts';
 import { hostAndPort } from '../config/parse.ts';
 import { Diagnostics } from '../control/diagnostics.ts';
 import type { ControlSocket } from '../control/socket.ts';
+import type { DevLoop } from '../dev/dev-loop.ts';
 import type { Pool } from '../pool/pool.ts';
 import { RollingRestart } from '../pool/resizer.ts';
 import type { WorkerProcess } from '../pool/worker-process.ts';
+import type { DevStatus } from '../protocol/api.ts';
 import type { LifecycleEvent, WorkerExit } from '../protocol/events.ts';
 import { ExitCode } from '../protocol/exit.ts';
 import type { RedisState, ToPrimary } from '../protocol/messages.ts';
@@ -44,6 +47,9 @@ class Primary {
   readonly #shutdown: Shutdown;
   /** Resolves with the app's actual port. */
   readonly #port = Promise.withResolvers<number>();
+  /** Only under `bosun dev`; loaded while the first worker starts. */
+  readonly #dev: Promise<DevLoop> | undefined;
+  #devStatus: () => DevStatus | undefined = () => undefined;
   #control: ControlSocket | undefined;
   #isListening = false;
 
@@ -80,12 +86,16 @@ class Primary {
       shutdown: this.#shutdown,
       eventBus: this.#eventBus,
       redis: this.#redis,
+      dev: () => this.#devStatus(),
     });
     this.#history = new History(() => this.#view.pod());
 
+    const { dev } = settings.config;
+    this.#dev = dev && this.#loadDevLoop(dev);
     events.listen(this.#totals.onEvent);
     events.listen(this.#history.onEvent);
     events.listen(event => this.#onEvent(event));
+    events.listen(event => void this.#dev?.then(loop => loop.onEvent(event)));
     events.forgetPast();
     supervisor.attach({
       onMessage: (handle, message) => this.#onMessage(handle, message),
@@ -147,6 +157,13 @@ class Primary {
     await this.#eventBus.open();
   }
 
+  async #loadDevLoop(settings: DevSettings): Promise<DevLoop> {
+    const { DevLoop } = await import('../dev/dev-loop.ts');
+    const loop = new DevLoop({ ...this.#pool, settings, restarts: this.#restarts });
+    this.#devStatus = () => loop.status;
+    return loop;
+  }
+
   #onEvent(event: LifecycleEvent): void {
     if (event.event === 'worker.exit') this.#onExit(event);
     this.#view.checkReady();
@@ -186,6 +203,9 @@ class Primary {
         break;
       case 'diagnosed':
         this.#diagnostics.onDiagnosed(message);
+        break;
+      case 'loaded':
+        void this.#dev?.then(loop => loop.onLoaded(message.files));
         break;
       case 'snapshot-wanted':
         // nodemon signals the workers too.

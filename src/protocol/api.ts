@@ -133,6 +133,13 @@ export interface Status {
   memory: MemoryStatus;
   /** Missing while there are none; `message` for operators. */
   redisRefusals?: { code: string; command: string; count: number; message?: string }[];
+  /** Only under `bosun dev`. */
+  dev?: DevStatus;
+}
+
+export interface DevStatus {
+  /** Of the last reload, or of a crash since then; null once a reload has succeeded. `message` and `stack` only for operators. */
+  error: { at: number; summary?: ErrorSummary; message?: string; stack?: string } | null;
 }
 
 /** One second of the pod. */

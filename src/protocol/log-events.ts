@@ -194,6 +194,23 @@ export const LOG_EVENTS = {
   }),
   'primary.exit': info('The last line of the primary.', { code: field<ExitCode>('number')('its exit code') }),
 
+  // bosun dev
+  'dev.watching': info('The app serves; a save of a watched file reloads it.', {
+    url: text('of the app'),
+    files: count('how many files are watched'),
+  }),
+  'dev.reload': info('A save was seen: new workers start, and replace the old ones once they serve.', {
+    files: field<readonly string[]>('list')('what was saved, relative to the working directory'),
+  }),
+  'dev.reloaded': info('The new code serves.', { ms: count('milliseconds since the save was seen') }),
+  'dev.failed': failure('The new code does not start, or has crashed.', {
+    note: text('what serves meanwhile'),
+    error,
+    stack: text('with the causes'),
+  }),
+  'dev.not-opened': info('The browser could not be opened.', { url: text('the address to open'), error }),
+  'dev.inspector-waits': warn('The port of the inspector is in use.', { address: text('host and port'), warning }),
+
   // Redis
   'redis.ready': info('A connection to Redis works.', redis),
   'redis.unreachable': warn('Redis does not answer.', redis),

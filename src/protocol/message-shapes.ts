@@ -3,6 +3,7 @@
  * in it and may send anything.
  */
 
+import type { InspectorAddress } from '../config/dev.ts';
 import { appMetrics } from './app-metric-shapes.ts';
 import {
   type Broadcast,
@@ -13,6 +14,7 @@ import {
   type ErrorSummary,
   HTTP_METHODS,
   type HttpSeries,
+  type LoadedFile,
   MAX_BROADCAST_CHARACTERS,
   type OpenRequest,
   OWN_EVENTS,
@@ -52,6 +54,8 @@ const MAX_REQUESTS = 100;
 const MIN_STATUS = 100;
 const MAX_STATUS = 999;
 const MAX_REFUSALS = 20;
+/** Of one module, or of one that is missing, in each place where it may be. */
+const MAX_LOADED = 100;
 
 const count = number(0);
 
@@ -192,6 +196,9 @@ const TO_PRIMARY: { [T in ToPrimary['type']]: Parser<Fields<ToPrimary, T>> } = {
   'took-all': object({}),
   uncordoned: object({}),
   diagnosed: object<Fields<ToPrimary, 'diagnosed'>>({ id: integer(0, Number.MAX_SAFE_INTEGER), error: optional(text(MAX_TEXT)) }),
+  loaded: object<Fields<ToPrimary, 'loaded'>>({
+    files: list(object<LoadedFile>({ path: string(MAX_PATH), version: string(100) }), MAX_LOADED),
+  }),
   'snapshot-wanted': object({}),
   exiting: object({}),
   broadcast: appBroadcast,
@@ -209,12 +216,20 @@ const diagnosisTarget: Parser<DiagnosisTarget> = (value, at) =>
     ? object<{ file: string }>({ file: string(MAX_TEXT) })(value, at)
     : object<{ socket: string; path: string }>({ socket: string(MAX_TEXT), path: string(MAX_TEXT) })(value, at);
 
+const inspectorAddress = object<InspectorAddress>({
+  host: string(MAX_NAME),
+  port: integer(0, MAX_PORT),
+  isAwaited: boolean,
+});
+
 const TO_WORKER: { [T in ToWorker['type']]: Parser<Fields<ToWorker, T>> } = {
   start: object<Fields<ToWorker, 'start'>>({
     sessionKeys: list(string(MAX_TEXT), MAX_SESSION_KEYS),
     retained: list(broadcast, MAX_RETAINED),
     listeners,
+    inspector: optional(inspectorAddress),
   }),
+  inspector: object<Fields<ToWorker, 'inspector'>>({ at: optional(inspectorAddress) }),
   serve: object<Fields<ToWorker, 'serve'>>({ listeners }),
   'take-all': object<Fields<ToWorker, 'take-all'>>({ listeners: optional(listeners) }),
   'disable-keepalive': object({}),

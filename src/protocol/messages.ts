@@ -3,13 +3,16 @@
  * envelope, and its `process.on('message')` sees none of the kit's. Both sides meet here: `primary/` and `worker/` never import each other.
  */
 import type { Registry } from 'prom-client';
+import type { InspectorAddress } from '../config/dev.ts';
 
 export type ToWorker =
   /**
    * First message to every worker, sent at the fork: `sessionKeys` where the primary made them (no Redis, none given), the last event
-   * of each retained name, and the listening sockets that it serves at first.
+   * of each retained name, and the listening sockets that it serves at first. With `inspector` it opens its inspector before it loads the app.
    */
-  | { type: 'start'; sessionKeys: string[]; retained: Broadcast[]; listeners: number[] }
+  | { type: 'start'; sessionKeys: string[]; retained: Broadcast[]; listeners: number[]; inspector?: InspectorAddress }
+  /** Open the inspector there, or, without an address, close it: another worker takes over its port (`bosun dev --inspect`). */
+  | { type: 'inspector'; at?: InspectorAddress }
   /** Accept from these listening sockets, and no others. */
   | { type: 'serve'; listeners: number[] }
   /** From now on every response ends its connection; the listener stays open. */
@@ -52,11 +55,20 @@ export type ToPrimary =
   | { type: 'uncordoned' }
   | { type: 'took-all' }
   | { type: 'diagnosed'; id: number; error?: string }
+  /** These files of the app were loaded, or looked for in vain: sent at once, since what they run may never return (`bosun dev`). */
+  | { type: 'loaded'; files: LoadedFile[] }
   /** Somebody has sent SIGUSR2 to this worker. */
   | { type: 'snapshot-wanted' }
   /** The last message: all before it has arrived. */
   | { type: 'exiting' }
   | ({ type: 'broadcast' } & Broadcast);
+
+/** A file at the time when a worker loaded it. */
+export interface LoadedFile {
+  path: string;
+  /** As `versionOf` (protocol/file-version.ts). */
+  version: string;
+}
 
 /** An error of a worker, for the log. */
 export interface ErrorReport {

@@ -4,7 +4,7 @@
 import { createRequire } from 'node:module';
 import type Koa from 'koa';
 import type { Config } from '../config/config.ts';
-import type { Kit } from '../index.ts';
+import type { Kit, Middleware } from '../index.ts';
 import type { Log } from '../log/log.ts';
 import { MAX_METRICS, MAX_VALUES } from '../protocol/app-metric-shapes.ts';
 import type { EventLog } from '../protocol/log-events.ts';
@@ -71,13 +71,13 @@ export class WorkerKit implements Kit {
     return this.log;
   }
 
-  get session(): Koa.Middleware {
+  get session(): Middleware {
     const { config, redis, sessionKeys, onStoreError } = this.#options;
     this.#session ??= import('../state/session.ts').then(({ sessionMiddleware }) =>
       sessionMiddleware(config, redis, sessionKeys, onStoreError),
     );
     const loading = this.#session;
-    return async (ctx, next) => (await loading)(ctx, next);
+    return async (context, next) => (await loading)(context as Koa.Context, next);
   }
 
   get metrics(): Kit['metrics'] {

@@ -4,6 +4,8 @@
  */
 import { PortError } from '../balancing/listener.ts';
 import { type Config, type Inherited, type Loading, usesRedis } from '../config/config.ts';
+import type { InspectorAddress } from '../config/dev.ts';
+import { hostAndPort } from '../config/parse.ts';
 import { createWorkerLog, type Log } from '../log/log.ts';
 import { parseToWorker } from '../protocol/message-shapes.ts';
 import {
@@ -82,7 +84,12 @@ class Worker implements ChannelHandler {
     switch (message.type) {
       case 'start':
         this.#serving.serve(message.listeners);
-        void this.#start(message.sessionKeys, message.retained);
+        void this.#start(message);
+        break;
+      case 'inspector':
+        void import('./inspector.ts').then(({ setInspector }) =>
+          setInspector(message.at, () => this.#inspectorTaken(message.at)),
+        );
         break;
       case 'serve':
         this.#serving.serve(message.listeners);
@@ -96,6 +103,8 @@ class Worker implements ChannelHandler {
         void this.#serving.takeAll(message.listeners).then(() => sendToPrimary({ type: 'took-all' }));
         break;
       case 'drain':
+        // Under `bosun dev` nothing waits for an idle connection: its client may get the old code on it.
+        if (this.#config.dev !== undefined) message.quietMs = 0;
         this.shutdown.drain({ ...message, timeoutMs: Math.max(0, message.timeoutMs - (monotonicMs() - message.sentAt)) });
         break;
       case 'cordon':
@@ -119,7 +128,8 @@ class Worker implements ChannelHandler {
     }
   }
 
-  async #start(sessionKeys: string[], retained: Broadcast[]): Promise<void> {
+  async #start({ sessionKeys, retained, inspector }: Extract<ToWorker, { type: 'start' }>): Promise<void> {
+    if (this.#config.dev !== undefined) await this.#prepareForDevelopment(inspector);
     for (const { event, json } of retained) this.#retained.set(event, json);
     try {
       const kit = await this.#createKit(sessionKeys);
@@ -141,6 +151,21 @@ class Worker implements ChannelHandler {
       const isPermanent = error instanceof AppError && error.isPermanent;
       this.shutdown.fail({ type: 'failed', stage: 'app', ...reportOf(error, isPermanent) });
     }
+  }
+
+  /** Nothing of the app is loaded before. */
+  async #prepareForDevelopment(inspector: InspectorAddress | undefined): Promise<void> {
+    const { reportLoadedFiles } = await import('./loaded-files.ts');
+    reportLoadedFiles(files => sendToPrimary({ type: 'loaded', files }));
+    if (inspector === undefined) return;
+    const { openBeforeLoading } = await import('./inspector.ts');
+    await openBeforeLoading(inspector, () => this.#inspectorTaken(inspector));
+  }
+
+  #inspectorTaken(at: InspectorAddress | undefined): void {
+    if (at === undefined) return;
+    const warning = 'another program has the port of the inspector, which opens once it is free; choose one with --inspect=PORT';
+    this.#log().warn({ event: 'dev.inspector-waits', address: hostAndPort(at.host, at.port), warning });
   }
 
   async #createKit(sessionKeys: string[]): Promise<WorkerKit> {

@@ -44,20 +44,38 @@ export async function registryError(): Promise<string | undefined> {
   );
 }
 
-/** Packs this tree and installs the tarball into a project of its own. @returns the folder of the package */
-export async function installKit(): Promise<string> {
+/** Packs this tree. @returns the tarball */
+export async function packKit(): Promise<string> {
   const folder = join(LAID_OUT, 'kit');
   mkdirSync(folder, { recursive: true });
   await run('make', ['package', `PACKAGE_DIR=${folder}`], { cwd: ROOT });
   const [tarball = ''] = readdirSync(folder).filter(name => name.endsWith('.tgz'));
+  return join(folder, tarball);
+}
+
+/** Packs this tree and installs the tarball into a project of its own. @returns the folder of the package */
+export async function installKit(): Promise<string> {
+  const tarball = await packKit();
+  const folder = dirname(tarball);
   writeFileSync(join(folder, 'package.json'), JSON.stringify({ private: true }));
   rmSync(join(folder, 'node_modules', 'koa-bosun'), { recursive: true, force: true });
-  await npm(folder, 'install', '--no-package-lock', `./${tarball}`);
+  await npm(folder, 'install', '--no-package-lock', tarball);
   return join(folder, 'node_modules', 'koa-bosun');
 }
 
-/** @returns the folder of the project, with its packages, built, and the kit beside its packages */
-export async function layOut(name: string, kit: string): Promise<string> {
+/** @returns the folder of the project, with its packages, built, and the kit linked beside its packages */
+export async function layOutWithKit(name: string, kit: string): Promise<string> {
+  const folder = await layOut(name);
+  const packages = join(folder, 'node_modules');
+  if (existsSync(join(packages, 'koa-bosun'))) return folder;
+  mkdirSync(join(packages, '.bin'), { recursive: true });
+  symlinkSync(kit, join(packages, 'koa-bosun'));
+  symlinkSync(join('..', 'koa-bosun', 'src', 'cli', 'launch.js'), join(packages, '.bin', 'bosun'));
+  return folder;
+}
+
+/** @returns the folder of the project, with its packages, built */
+export async function layOut(name: string): Promise<string> {
   const { quickStarts = [], build } = PROJECTS[name] ?? {};
   const fixture = join(FIXTURES, name);
   const folder = join(LAID_OUT, `${name}-${fingerprint(fixture, JSON.stringify(PROJECTS[name]))}`);
@@ -71,15 +89,12 @@ export async function layOut(name: string, kit: string): Promise<string> {
   if (build !== undefined) {
     await run('npm', ['exec', '--offline', '--', ...build.split(' ')], { cwd: folder, env: ENV });
   }
-  const bins = join(folder, 'node_modules', '.bin');
-  mkdirSync(bins, { recursive: true });
-  symlinkSync(kit, join(folder, 'node_modules', 'koa-bosun'));
-  symlinkSync(join('..', 'koa-bosun', 'src', 'cli', 'launch.js'), join(bins, 'bosun'));
   writeFileSync(join(folder, DONE), '');
   return folder;
 }
 
-async function npm(folder: string, command: string, ...args: string[]): Promise<void> {
+/** Runs a command of npm in a project, without the scripts of packages. */
+export async function npm(folder: string, command: string, ...args: string[]): Promise<void> {
   const quiet = ['--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund', '--loglevel=error'];
   await run('npm', [command, ...quiet, ...args], { cwd: folder, env: ENV });
 }

@@ -73,11 +73,11 @@ suite('the kit as a dependency', { concurrency: 4 }, () => {
     await assertAdopted(await adopterOf(kit, () => process.kill(-kit.pid, 'SIGINT')), 'express-cjs');
   });
 
-  test('an app in TypeScript compiles with the types of the package', async () => {
-    const file = join(folder, 'app.mts');
-    writeFileSync(file, TYPED_APP);
-    const options = '--noEmit --strict --module nodenext --target es2025 --types node --skipLibCheck false'.split(' ');
-    await run(process.execPath, [join(PACKAGES, 'typescript', 'bin', 'tsc'), ...options, file], { cwd: folder });
+  test('an app in TypeScript compiles with the types of the package, as ES module and as CommonJS', async () => {
+    const files = ['app.mts', 'app.cts'].map(name => join(folder, name));
+    for (const file of files) writeFileSync(file, TYPED_APP);
+    const options = '--noEmit --strict --module node18 --target es2025 --types node --skipLibCheck false'.split(' ');
+    await run(process.execPath, [join(PACKAGES, 'typescript', 'bin', 'tsc'), ...options, ...files], { cwd: folder });
   });
 
   test('bosun start of the package exits with 78 if the module does not exist', async () => {

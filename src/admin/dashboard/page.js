@@ -50,6 +50,15 @@ function showStatus() {
     ['requests cut', String(drains.cutRequests)],
   ]);
   showWorkers(status, last?.workers ?? {});
+  showError(status.dev?.error);
+}
+
+/** Under `bosun dev`. Without the permission to read more, its class and its place. */
+function showError(error) {
+  byId('dev').hidden = !error;
+  if (!error) return;
+  const { class: name = 'Error', code = '', file, line } = error.summary ?? {};
+  write(byId('dev-error'), error.stack ?? [name, code, file && `at ${file}:${line}`].filter(Boolean).join(' '));
 }
 
 function sizingInWords({ reason, memory, wanted, workers }) {

@@ -12,7 +12,7 @@ import { request } from '../process/clients.ts';
 import { CLEAN, startKit } from '../process/kit.ts';
 import { keepAliveLoad } from '../process/loads.ts';
 import { temporaryFolder } from '../process/operator.ts';
-import { installKit, layOut, registryError } from './projects.ts';
+import { installKit, layOutWithKit, registryError } from './projects.ts';
 import { APPS, type App } from './rows.ts';
 
 const run = promisify(execFile);
@@ -34,7 +34,7 @@ describe('bosun start of', { concurrency: CONCURRENCY, skip }, () => {
 
   /** Once for all apps of a folder. */
   function project(name: string): Promise<string> {
-    const folder = laidOut.get(name) ?? layOut(name, kit);
+    const folder = laidOut.get(name) ?? layOutWithKit(name, kit);
     laidOut.set(name, folder);
     return folder;
   }

@@ -1,0 +1,76 @@
+/**
+ * `make test-apps`: the packed kit, installed as projects install it: by npm beside the types of Koa 2, of Koa 3 and of none; by pnpm and yarn; run
+ * by the Node.js of the project. Its types compile in each, without skipLibCheck, and `bosun start` serves.
+ */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { cpSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { before, describe, test } from 'node:test';
+import { promisify } from 'node:util';
+import { request } from '../process/clients.ts';
+import { CLEAN, startKit } from '../process/kit.ts';
+import { temporaryFolder } from '../process/operator.ts';
+import { layOut, npm, packKit, registryError } from './projects.ts';
+
+const run = promisify(execFile);
+
+/** What a project compiles, an ES module and a CommonJS module, with the options of tsc that it uses. */
+const COMPILED = [
+  ['--module', 'nodenext', 'app.mts', 'app.ts'],
+  ['--module', 'node16', 'app.mts', 'app.ts'],
+  ['--module', 'esnext', '--moduleResolution', 'bundler', 'app.mts'],
+];
+const STRICT = '--noEmit --strict --target es2022 --types node --skipLibCheck false --esModuleInterop'.split(' ');
+
+/** Other package managers than npm: pnpm links packages from a store. */
+const MANAGERS = {
+  pnpm: ['pnpm', 'add', '--ignore-scripts', '--prefer-offline'],
+  yarn: ['yarn', 'add', '--ignore-scripts', '--prefer-offline', '--no-lockfile', '--silent'],
+};
+
+const offline = await registryError();
+const skip = offline !== undefined && `npm reaches no registry: ${offline}`;
+if (skip) console.error(`test-apps is skipped: ${skip}`);
+
+describe('koa-bosun installed', { concurrency: 2, skip }, () => {
+  let tarball = '';
+  before(async () => {
+    tarball = await packKit();
+  });
+
+  for (const [name, koa] of [['types-koa-2', 'Koa 2'], ['types-koa-3', 'Koa 3'], ['types-no-koa', 'no types of Koa']] as const) {
+    test(`by npm beside ${koa} compiles, and serves`, async () => {
+      const folder = await layOut(name);
+      // As npm install does it: a conflict with what the project has ends it.
+      await npm(folder, 'install', '--no-save', tarball);
+      for (const options of COMPILED) {
+        const tsc = run(join(folder, 'node_modules', '.bin', 'tsc'), [...STRICT, ...options], { cwd: folder });
+        await tsc.catch((error: Error & { stdout: string }) => assert.fail(`tsc ${options.join(' ')}: ${error.stdout}`));
+      }
+      await assertServes(folder);
+      if (name !== 'types-koa-3') return;
+      const nodes = await layOut('own-node');
+      for (const version of ['22', '24']) await assertServes(folder, join(nodes, 'node_modules', `node-${version}`, 'bin'));
+    });
+  }
+
+  for (const [name, [manager, ...add]] of Object.entries(MANAGERS) as [string, [string, ...string[]]][]) {
+    test(`by ${name} serves`, async () => {
+      const tools = await layOut('package-managers');
+      const folder = temporaryFolder();
+      cpSync(join(tools, 'project'), folder, { recursive: true });
+      await run(join(tools, 'node_modules', '.bin', manager), [...add, 'koa@3', tarball], { cwd: folder });
+      await assertServes(folder);
+    });
+  }
+});
+
+async function assertServes(folder: string, node?: string): Promise<void> {
+  const PATH = [...(node === undefined ? [] : [node]), process.env.PATH].join(delimiter);
+  const command: [string, ...string[]] = [join(folder, 'node_modules', '.bin', 'bosun'), 'start', './app.mts'];
+  const kit = await startKit({ command, cwd: folder, detached: true, env: { PATH } });
+  const { port } = await kit.ready();
+  assert.equal((await request(port, '/')).status, 200);
+  assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+}
