@@ -101,6 +101,10 @@ $(PEERS): test/bench/peers/package.json test/bench/peers/package-lock.json
 	npm ci --prefix test/bench/peers --ignore-scripts --loglevel error
 	@touch $@
 
+.PHONY: bench-dev
+bench-dev: $(INSTALLED) ## bosun dev: from a save to the first answer of the new code, ROUNDS=20 times, about 1 minute
+	@$(NODE) test/bench/dev.ts
+
 .PHONY: bench-balancing
 bench-balancing: $(INSTALLED) ## the balancing policies against rr, seven workloads, about 15 minutes
 	@$(NODE) test/bench/balancing.ts

@@ -97,10 +97,10 @@ const HIDDEN: Row = {
 };
 const WAITS: Row = {
   effect:
-    'refused, after Node.js has waited for a debugger; in `WORKER_NODE_OPTIONS` it applies, with a warning: the worker waits until `WORKER_START_TIMEOUT_MS`',
+    'refused, after Node.js has waited for a debugger; in `WORKER_NODE_OPTIONS` it applies, with a warning: each worker waits for a debugger, without a time-out',
   refuse: (_, place) =>
     place === 'workers' ? undefined : 'it makes the primary wait for a debugger; set it in WORKER_NODE_OPTIONS',
-  warning: 'a worker that waits for a debugger fails after WORKER_START_TIMEOUT_MS',
+  warning: 'each worker waits for a debugger before it loads the app',
 };
 const CONFIG_FILE: Row = {
   effect: 'refused: set its options in `NODE_OPTIONS`',
