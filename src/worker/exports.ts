@@ -7,7 +7,7 @@ import type { Kit } from '../index.ts';
 import { type App, AppError } from './app.ts';
 import { messageOf } from './error-report.ts';
 import type { FetchApp } from './fetch-app.ts';
-import { frameworkApp } from './framework-server.ts';
+import type { FrameworkServer } from './framework-server.ts';
 import { type KoaErrors, logKoaErrors } from './request-errors.ts';
 import { hasMethod, RULES, type ServedShape, shapeOf, wrapped } from './shapes.ts';
 
@@ -81,26 +81,26 @@ const MAKERS: Record<ServedShape, Maker> = {
   nest: async (app: NestApp) => {
     await app.init();
     const listen = (port: number, host: string) => app.listen(port, host);
-    return frameworkApp({ server: app.getHttpServer(), listen, close: () => app.close() }, RULES.nest.name);
+    return serverApp({ server: app.getHttpServer(), listen, close: () => app.close() }, RULES.nest.name);
   },
   fastify: async (app: FastifyApp) => {
     await app.ready();
     const listen = (port: number, host: string) => app.listen({ port, host });
-    return frameworkApp({ server: app.server, listen, close: () => app.close() }, RULES.fastify.name);
+    return serverApp({ server: app.server, listen, close: () => app.close() }, RULES.fastify.name);
   },
   hapi: async (app: HapiApp) => {
     await app.initialize();
-    return frameworkApp({ server: app.listener, listen: () => app.start(), close: () => app.stop() }, RULES.hapi.name);
+    return serverApp({ server: app.listener, listen: () => app.start(), close: () => app.stop() }, RULES.hapi.name);
   },
   koa: (app: Koa & KoaErrors, { kit, onKoa }) => {
     onKoa(app);
     logKoaErrors(app, () => kit.log);
     return { serve: { listener: app.callback() }, description: RULES.koa.name };
   },
-  server: (server: Server) => {
+  server: async (server: Server) => {
     // One that listens is served as such.
     if (server.listening) return undefined;
-    return frameworkApp({ server, listen: (port, host) => server.listen(port, host) }, RULES.server.name);
+    return serverApp({ server, listen: (port, host) => server.listen(port, host) }, RULES.server.name);
   },
   'node-adapter': listenerApp,
   fetch: async (app: FetchApp, { kit, file }) => {
@@ -128,6 +128,12 @@ type FastifyApp = {
   close(): Promise<void>;
 };
 type HapiApp = { initialize(): Promise<void>; listener: Server; start(): Promise<void>; stop(): Promise<void> };
+
+/** Imported for such an app alone: most apps have no server of their own. */
+async function serverApp(framework: FrameworkServer, description: string): Promise<App> {
+  const { frameworkApp } = await import('./framework-server.ts');
+  return frameworkApp(framework, description);
+}
 
 function listenerApp(listener: RequestListener): App {
   return { serve: { listener }, description: RULES.listener.name };

@@ -6,7 +6,7 @@ import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { App } from './app.ts';
 
-interface FrameworkServer {
+export interface FrameworkServer {
   server: Server;
   /** What the app does to listen; it calls `server.listen`. */
   listen: (port: number, host: string) => unknown;
