@@ -196,6 +196,12 @@ test('a Fastify app is loaded before it serves, listens where the kit does, and 
   assert.deepEqual(steps, ['loaded', 'listening on http://127.0.0.1:3000', 'closed']);
 });
 
+test('a Fastify app whose plugin fails is named, with its file and the cause', async () => {
+  const app = Fastify().register(() => Promise.reject(new Error('no database')));
+  const message = `the Fastify app that ${FILE} exports has failed to start: no database`;
+  await assert.rejects(appOf(app, FILE, options()), { name: 'AppError', message, isPermanent: false });
+});
+
 test('an http.Server emits listening, and can listen by itself later', async () => {
   const server = http.createServer(hello);
   const made = (await appOf({ server }, FILE, options())) ?? assert.fail();

@@ -63,7 +63,14 @@ async function make(exported: unknown, context: Context): Promise<App | undefine
   const maker = shape !== undefined && shape in MAKERS ? MAKERS[shape as ServedShape] : undefined;
   const { file, madeBy } = context;
   const isMadeTwice = madeBy !== undefined && (shape === 'factory' || shape === 'class');
-  if (maker !== undefined && !isMadeTwice) return maker(value as never, context);
+  if (maker !== undefined && !isMadeTwice) {
+    try {
+      return await maker(value as never, context);
+    } catch (cause) {
+      if (cause instanceof AppError) throw cause;
+      throw failedStart(`${describe(value).replace(/^an? /, 'the ')} that ${file} exports has failed to start`, cause, context);
+    }
+  }
   // A function that returns nothing may have begun to listen.
   if (madeBy !== undefined && value !== undefined) throw new AppError(wrongResult(file, madeBy, value));
   return undefined;
@@ -140,20 +147,23 @@ function listenerApp(listener: RequestListener): App {
 }
 
 async function makeBy(factory: (kit: Kit) => unknown, madeBy: 'function' | 'class', context: Context): Promise<App | undefined> {
-  const { file, kit, redisSettled, redisError } = context;
+  const { file, kit, redisSettled } = context;
   await redisSettled();
   let result: { value: unknown };
   try {
     result = await settled(factory(kit));
   } catch (cause) {
-    const error = redisError();
-    const reason = error === undefined ? '' : `; ${error}`;
-    throw new AppError(`the ${madeBy} that ${file} exports threw: ${messageOf(cause)}${reason}`, { cause });
+    throw failedStart(`the ${madeBy} that ${file} exports threw`, cause, context);
   }
   return make(result.value, { ...context, madeBy });
 }
 
 const EMPTY = 'an empty object';
+
+function failedStart(what: string, cause: unknown, { redisError }: Context): AppError {
+  const reason = redisError();
+  return new AppError(`${what}: ${messageOf(cause)}${reason === undefined ? '' : `; ${reason}`}`, { cause });
+}
 
 function describe(value: unknown): string {
   const shape = shapeOf(value);
