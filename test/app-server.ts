@@ -3,7 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
+import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { after, type TestContext } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -69,26 +69,26 @@ export class Client {
 /** A server whose requests stay open until the test answers them; those below /now are answered at once. */
 export class Fixture {
   readonly server: AppServer;
+  readonly http: Server;
   readonly requests: { request: IncomingMessage; response: ServerResponse }[] = [];
   readonly responses: { url: string | undefined; status: number; milliseconds: number }[] = [];
   port = 0;
 
   static async start(limits: Partial<ServerLimits> = {}, listener?: RequestListener): Promise<Fixture> {
     const fixture = new Fixture({ ...LIMITS, ...limits }, listener);
-    fixture.server.http.listen(0, '127.0.0.1');
-    await once(fixture.server.http, 'listening');
-    fixture.port = (fixture.server.http.address() as AddressInfo).port;
+    fixture.http.listen(0, '127.0.0.1');
+    await once(fixture.http, 'listening');
+    fixture.port = (fixture.http.address() as AddressInfo).port;
     return fixture;
   }
 
   private constructor(limits: ServerLimits, listener: RequestListener = (request, response) => this.#keep(request, response)) {
-    this.server = new AppServer(listener, limits, ({ url }, status, milliseconds) =>
-      this.responses.push({ url, status, milliseconds }),
-    );
+    this.server = new AppServer(limits, ({ url }, status, milliseconds) => this.responses.push({ url, status, milliseconds }));
+    this.http = this.server.add({ listener });
     const sockets: Socket[] = [];
-    this.server.http.on('connection', socket => sockets.push(socket));
+    this.http.on('connection', socket => sockets.push(socket));
     after(() => {
-      this.server.http.close();
+      this.http.close();
       for (const socket of sockets) socket.destroy();
     });
   }

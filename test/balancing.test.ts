@@ -149,14 +149,14 @@ test('a host name that does not resolve is a PortError, an address is used uncha
 
 test('workers inherit the scoreboard and one listener, with reuseport a listener each and no scoreboard', () => {
   const shared = balance('least-connections');
-  assert.deepEqual(shared.inherited.environment, { BOSUN_SCOREBOARD: '4', BOSUN_SOCKETS: '5' });
+  assert.deepEqual(shared.inherited.environment, { BOSUN_SCOREBOARD: '4', BOSUN_SOCKETS: '5', BOSUN_PORT: '' });
   assert.equal(shared.inherited.fds.length, 2);
   assert.deepEqual(shared.enter(1, 2), [0]);
   assert.deepEqual(shared.listeners, [0]);
   const count = Math.max(3, availableParallelism());
   const own = balance('reuseport', {}, { workers: 3 });
   const sockets = Array.from({ length: count }, (_, index) => 4 + index);
-  assert.deepEqual(own.inherited.environment, { BOSUN_SCOREBOARD: '', BOSUN_SOCKETS: sockets.join() });
+  assert.deepEqual(own.inherited.environment, { BOSUN_SCOREBOARD: '', BOSUN_SOCKETS: sockets.join(), BOSUN_PORT: '' });
   assert.equal(own.inherited.fds.length, count);
   assert.deepEqual(own.enter(1, 3), [0, 1, 2]);
 });

@@ -5,7 +5,7 @@ import { createServer, type Server as HttpServer } from 'node:http';
 import { BoundSocket, connect, createServer as createNetServer, type Socket } from 'node:net';
 import { afterEach, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
-import { canPause, Listeners, ListeningSockets, PortError } from '../src/balancing/listener.ts';
+import { canPause, handleOf, Listeners, ListeningSockets, PortError } from '../src/balancing/listener.ts';
 import { waitingConnections } from '../src/balancing/tcp-table.ts';
 import { until } from './until.ts';
 
@@ -14,9 +14,11 @@ const SKIP = process.platform !== 'linux' && 'needs /proc';
 
 const clients: Socket[] = [];
 const open: Listeners[] = [];
+const servers: HttpServer[] = [];
 afterEach(() => {
   for (const client of clients.splice(0)) client.destroy();
   for (const listeners of open.splice(0)) listeners.close();
+  for (const server of servers.splice(0)) server.close();
 });
 
 const dial = (port: number) => {
@@ -32,7 +34,8 @@ function listenersOver(count: number, assigned: number[]) {
   const http: HttpServer = createServer((_request, response) => response.end('ok'));
   const state = { accepted: 0 };
   http.on('connection', () => state.accepted++);
-  const listeners = new Listeners(http, fds, assigned);
+  servers.push(http.listen(new BoundSocket({ host: LOOPBACK }))); // of its own, to have a handle that accepts
+  const listeners = new Listeners(handleOf(http) ?? assert.fail(), fds, assigned);
   open.push(listeners);
   return {
     listeners,
@@ -58,7 +61,7 @@ test('a held or paused listener leaves connections in the queue, and accepts the
   skip: SKIP,
 }, async () => {
   const { listeners, port, state, waitingAt } = listenersOver(1, [0]);
-  assert.equal(await listeners.open(), port);
+  assert.equal((await listeners.open()).port, port);
   assert.equal(listeners.canPause, true);
   dial(port);
   await accepts(state, 1);
@@ -158,8 +161,7 @@ test('after close the sockets refuse connections, also those that were never ass
 });
 
 test('a descriptor that cannot listen fails the start', async () => {
-  const http = createServer();
-  await assert.rejects(new Listeners(http, [], [0]).open(), { code: 'ERR_OUT_OF_RANGE' });
+  await assert.rejects(new Listeners({ onconnection: () => assert.fail() }, [], [0]).open(), { code: 'ERR_OUT_OF_RANGE' });
 });
 
 test('the primary opens one socket, or with SO_REUSEPORT exactly as many as it is to, all on one port', { skip: SKIP }, () => {

@@ -27,7 +27,8 @@ const report = {
 };
 
 const TO_PRIMARY: { [T in ToPrimary['type']]: Extract<ToPrimary, { type: T }> } = {
-  ready: { type: 'ready', port: 3000 },
+  ready: { type: 'ready', port: 3000, adopted: { kind: 'http', port: 8080, host: 'localhost' } },
+  'named-port': { type: 'named-port', port: 8080 },
   failed: { type: 'failed', stage: 'listen', ...report },
   'load-again': { type: 'load-again', asMain: true, why: 'it does not listen' },
   crashing: { type: 'crashing', ...report },

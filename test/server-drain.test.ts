@@ -149,7 +149,7 @@ test('a drain gives a connection its whole quiet time again after a request that
 
 test('a drain aborts at its deadline what is open, and reports it; idle connections are closed gracefully', async context => {
   const fixture = await Fixture.start();
-  fixture.server.upgradeWith(() => undefined);
+  fixture.http.on('upgrade', () => undefined);
   const clock = new Clock(context);
   const busy = await fixture.connect();
   busy.socket.write(get('/1?secret') + get('/2'));

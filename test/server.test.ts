@@ -2,7 +2,7 @@
  * A worker's http server: what it counts and reports, and how it ends connections.
  */
 import assert from 'node:assert/strict';
-import type { RequestListener, ServerResponse } from 'node:http';
+import { type RequestListener, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { describe, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -58,8 +58,8 @@ describe('requests', () => {
     const { client } = await fixture.open('/');
     client.socket.destroy();
     await eventually(() => fixture.server.connections === 0);
-    const [{ request, response } = assert.fail()] = fixture.requests;
-    fixture.server.http.emit('request', request, response);
+    const [{ request } = assert.fail()] = fixture.requests;
+    fixture.http.emit('request', request, new ServerResponse(request));
     assert.deepEqual([fixture.requests.length, fixture.server.inFlight], [1, 0]);
   });
 
@@ -112,7 +112,7 @@ describe('requests', () => {
     const { length } = client.received;
     clock.now += 30;
     let bytesRead = 0;
-    fixture.server.http.on('connection', socket => {
+    fixture.http.on('connection', socket => {
       bytesRead = socket.bytesRead;
     });
     client.socket.write('GET / HTT');
@@ -128,7 +128,7 @@ describe('requests', () => {
       requestTimeoutMs: 9000,
       maxHeaderBytes: 2000,
     });
-    const { keepAliveTimeout, headersTimeout, requestTimeout } = fixture.server.http;
+    const { keepAliveTimeout, headersTimeout, requestTimeout } = fixture.http;
     assert.deepEqual([keepAliveTimeout, headersTimeout, requestTimeout], [7000, 8000, 9000]);
     const client = await fixture.connect();
     assert.match(await client.get('/now'), /^Keep-Alive: timeout=7\r$/m);
@@ -176,7 +176,7 @@ describe('upgrades', () => {
   async function startWithUpgrades(): Promise<{ fixture: Fixture; sockets: Socket[] }> {
     const fixture = await Fixture.start();
     const sockets: Socket[] = [];
-    fixture.server.upgradeWith((_, socket) => sockets.push(socket));
+    fixture.http.on('upgrade', (_, socket) => sockets.push(socket as Socket));
     return { fixture, sockets };
   }
 

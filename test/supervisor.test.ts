@@ -102,6 +102,7 @@ class SimulatedPool {
   onFork: (process: SimulatedProcess) => void = () => undefined;
   onDrain: (process: SimulatedProcess) => void = () => undefined;
   onEmit: (event: LifecycleEvent) => void = () => undefined;
+  onBind: (port: number) => Promise<void> = async () => undefined;
   readonly #context: TestContext;
   #now = 1000;
 
@@ -122,6 +123,7 @@ class SimulatedPool {
         this.onFork(process);
         return process as unknown as WorkerProcess;
       },
+      bind: port => this.onBind(port),
       onChange: (workers, wanted) => this.changes.push({ ids: workers.map(({ id }) => id), wanted }),
       headroom: () => this.headroom,
       whoKilled: () => 'killed',
@@ -238,6 +240,7 @@ test('what workers report before the primary listens reaches it first and in ord
   pool.process(1).stats();
   pool.supervisor.attach({
     onMessage: (handle, message) => void got.push(`${handle.id} ${message.type}`),
+    bound: () => undefined,
     gaveUp: () => undefined,
   });
   assert.deepEqual(got, ['1 ready', '1 stats']);
@@ -250,7 +253,7 @@ test('a pool that gives up says why, with the failure of the last worker and wit
   const calls: Parameters<SupervisorListener['gaveUp']>[] = [];
   pool.process(1).reports({ type: 'failed', stage: 'app', ...REPORT, message: 'password is x', isPermanent: true });
   pool.process(1).exits();
-  pool.supervisor.attach({ onMessage: () => undefined, gaveUp: (...call) => void calls.push(call) });
+  pool.supervisor.attach({ onMessage: () => undefined, bound: () => undefined, gaveUp: (...call) => void calls.push(call) });
   assert.equal(calls.length, 1);
   const [why, last] = calls[0] ?? [];
   assert.equal(typeof why, 'string');
@@ -534,6 +537,7 @@ test('what a worker reports while it is being forked is passed on', t => {
   const got: string[] = [];
   pool.supervisor.attach({
     onMessage: (handle, message) => void got.push(`${handle.id} ${message.type}`),
+    bound: () => undefined,
     gaveUp: () => undefined,
   });
   pool.onFork = process => process.stats();

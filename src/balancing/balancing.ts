@@ -30,7 +30,8 @@ export interface BalancingOptions {
   policy: Policy;
   /** A number, not a name. */
   address: string;
-  port: number;
+  /** Undefined to take none yet. */
+  port: number | undefined;
   /** The size of the pool at the start. */
   workers: number;
 }
@@ -40,26 +41,25 @@ export class Balancing {
   /** Why the policy is not the configured one. */
   readonly warning: string | undefined;
   readonly #scoreboard: Scoreboard | undefined;
-  readonly #sockets: ListeningSockets;
-  readonly #inodes: ReadonlySet<number>;
+  readonly #bind: (port: number) => ListeningSockets;
+  #sockets: ListeningSockets | undefined;
+  #inodes: ReadonlySet<number> = new Set();
+  #namedPort: number | undefined;
+  #port = 0;
   readonly #assignment: ListenerAssignment;
   /** By worker id: the last assignment that was sent to it. */
   readonly #sent = new Map<number, string>();
   /** Of the pool at the last assignment. */
   #signature = '';
-  /** The real one if 0 was configured. */
-  readonly port: number;
-
   /** Create it before the first fork. If the system lacks what an accept gate needs, the policy is `none`. @throws PortError; ConfigError without SO_REUSEPORT */
   constructor({ policy, address, port, workers }: BalancingOptions, system: Partial<System> = {}) {
     const { createScoreboard, bindMany, canPause } = { ...SYSTEM, ...system };
     this.#policy = policy;
     const isShared = RULES[policy].listener === 'shared';
     const count = isShared ? 1 : Math.min(MAX_LISTENERS, Math.max(workers, availableParallelism()));
-    this.#sockets = isShared ? ListeningSockets.shared(address, port) : bindReuseport(bindMany, address, port, count);
+    this.#bind = at => (isShared ? ListeningSockets.shared(address, at) : bindReuseport(bindMany, address, at, count));
     this.#assignment = new ListenerAssignment(count);
-    this.port = this.#sockets.port;
-    this.#inodes = new Set(this.#sockets.inodes);
+    if (port !== undefined) this.#open(port);
     if (isGated(policy)) {
       try {
         if (!canPause()) throw new Error(`Node.js ${process.version} cannot pause a listening socket`);
@@ -72,6 +72,25 @@ export class Balancing {
     }
   }
 
+  #open(port: number): void {
+    this.#sockets = this.#bind(port);
+    this.#inodes = new Set(this.#sockets.inodes);
+    this.#port = this.#sockets.port;
+  }
+
+  /** The real one if 0 was configured; 0 while none is taken. */
+  get port(): number {
+    return this.#port;
+  }
+
+  /** Workers that start from now on accept at this port, which the app has named; none may serve yet. @throws PortError */
+  rebind(port: number): void {
+    if (port === this.#namedPort) return;
+    this.#sockets?.close();
+    this.#open(port);
+    this.#namedPort = port;
+  }
+
   get policy(): Policy {
     return this.#policy;
   }
@@ -79,10 +98,14 @@ export class Balancing {
   /** The descriptors that each worker inherits, and the variables that say where it finds them. */
   get inherited(): { fds: number[]; environment: Record<string, string> } {
     const scoreboards = this.#scoreboard === undefined ? [] : [this.#scoreboard.fd];
-    const sockets = this.#sockets.fds.map((_, index) => FIRST_FD + scoreboards.length + index);
+    const fds = this.#sockets?.fds ?? [];
     return {
-      fds: [...scoreboards, ...this.#sockets.fds],
-      environment: { BOSUN_SCOREBOARD: scoreboards.length === 0 ? '' : String(FIRST_FD), BOSUN_SOCKETS: sockets.join(',') },
+      fds: [...scoreboards, ...fds],
+      environment: {
+        BOSUN_SCOREBOARD: scoreboards.length === 0 ? '' : String(FIRST_FD),
+        BOSUN_SOCKETS: fds.map((_, index) => FIRST_FD + scoreboards.length + index).join(','),
+        BOSUN_PORT: String(this.#namedPort ?? ''),
+      },
     };
   }
 
@@ -132,7 +155,7 @@ export class Balancing {
 
   /** Before the last drain: once the workers have closed their listeners too, connections are refused. */
   close(): void {
-    this.#sockets.close();
+    this.#sockets?.close();
   }
 
   /** @returns the reason if the policy cannot change without losing connections */

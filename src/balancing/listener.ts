@@ -3,7 +3,7 @@
  * connections in its queue outlive each worker. A worker accepts from those that are assigned to it.
  */
 import { fstatSync } from 'node:fs';
-import { BoundSocket, createServer, isIP, Server as NetServer, type Server, Socket } from 'node:net';
+import { type AddressInfo, BoundSocket, createServer, isIP, type Server, Socket } from 'node:net';
 import { hostAndPort, LOOPBACK_ADDRESS } from '../config/parse.ts';
 
 /** The app cannot listen on HOST:PORT. The message says why. */
@@ -89,6 +89,11 @@ function addressIn(socket: BoundSocket): { port?: number } {
 /** Connections that may queue; the kernel allows net.core.somaxconn (4096). With Node's 511, clients of a burst of 1,000 try again after 1 s. */
 const BACKLOG = 4096;
 
+/** Accepts a connection: the method that Node.js gives to the handle of a server that listens. `client` is a handle of libuv. */
+export interface Acceptor {
+  onconnection(error: number, client: unknown): void;
+}
+
 /**
  * The methods of libuv's handle that start and stop polling a listening socket; Node's net.Server does not offer them. net.Socket calls them
  * on the same class of handle. Only this file relies on them, and the primary falls back to the policy `none` if they are missing.
@@ -98,44 +103,70 @@ interface Pausable {
   readStop(): number;
 }
 
-function pausableOf(server: Server): Pausable | undefined {
+/** What accepts the connections of `server`, with its limits and options, once it listens. */
+export function handleOf(server: Server): Acceptor | undefined {
   const handle: unknown = Reflect.get(server, '_handle');
-  if (typeof handle !== 'object' || handle === null) return undefined;
-  const hasBoth = ['readStart', 'readStop'].every(name => typeof Reflect.get(handle, name) === 'function');
-  return hasBoth ? (handle as Pausable) : undefined;
+  return typeof handle === 'object' && handle !== null ? (handle as Acceptor) : undefined;
+}
+
+function isPausableHandle(handle: Acceptor | undefined): handle is Acceptor & Pausable {
+  return handle !== undefined && ['readStart', 'readStop'].every(name => typeof Reflect.get(handle, name) === 'function');
 }
 
 /** Whether this Node.js can pause a listener, which an accept gate needs. Tries it on a socket of its own. */
 export function canPause(): boolean {
   const server = createServer().listen(new BoundSocket({ host: LOOPBACK_ADDRESS }));
-  const can = pausableOf(server) !== undefined;
+  const can = isPausableHandle(handleOf(server));
   server.close();
   return can;
 }
 
-/** A worker's side: the inherited sockets by their index. It polls those that are assigned to it, unless it is paused or held. */
+/** A worker's side: the inherited sockets by their index. Once open, it polls those that are assigned to it, unless it is paused or held. */
 export class Listeners {
-  readonly #http: Server;
   readonly #fds: readonly number[];
   /** By index. A socket that was never assigned is only a descriptor. */
   readonly #opened = new Map<number, { server: Server; handle: Pausable | undefined }>();
+  #acceptor: Acceptor;
   #assigned: readonly number[];
+  #reserved: Promise<void> | undefined;
+  #isOpen = false;
   #isPaused = false;
   #isHeld = false;
   #isClosed = false;
 
-  constructor(http: Server, fds: readonly number[], assigned: readonly number[]) {
-    this.#http = http;
+  constructor(acceptor: Acceptor, fds: readonly number[], assigned: readonly number[]) {
+    this.#acceptor = acceptor;
     this.#fds = fds;
     this.#assigned = assigned;
   }
 
-  /** Begins to accept; resolves with the port. @throws the error of `listen` */
-  async open(): Promise<number> {
-    // The first is the http server's own: it begins to enforce its time-outs when it listens.
-    await listening(this.#http, () => this.#listen(0, this.#http));
+  /** Connections wait in the queue of the first socket from now on. `open` throws if that fails. */
+  reserve(): void {
+    if (this.#reserved !== undefined) return;
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.#reserved = promise;
+    promise.catch(() => undefined);
+    this.#listen(0).once('listening', resolve).once('error', reject);
+  }
+
+  /** Begins to accept; resolves with the address of the first socket. @throws the error of `listen` */
+  async open(): Promise<AddressInfo> {
+    this.reserve();
+    await this.#reserved;
+    this.#isOpen = true;
     this.#poll();
-    return portOf(this.#http);
+    return this.address ?? { address: '', family: '', port: 0 };
+  }
+
+  /** Of the first socket, once it is reserved. */
+  get address(): AddressInfo | undefined {
+    const address = this.#opened.get(0)?.server.address();
+    return typeof address === 'object' && address !== null ? address : undefined;
+  }
+
+  /** From now on `acceptor` gets the connections. */
+  passTo(acceptor: Acceptor): void {
+    this.#acceptor = acceptor;
   }
 
   /** False if Node.js has no such methods: then accept gates have no effect. */
@@ -146,7 +177,7 @@ export class Listeners {
   /** Accepts from these sockets and no others. */
   serve(assigned: readonly number[]): void {
     this.#assigned = assigned;
-    if (this.#opened.size > 0) this.#poll();
+    this.#poll();
   }
 
   /** Accepts nothing until `resume`. */
@@ -174,54 +205,34 @@ export class Listeners {
   /** Closes the listening sockets permanently; open connections go on. */
   close(): void {
     this.#isClosed = true;
-    for (const { server } of this.#opened.values()) closeListener(server);
+    for (const { server } of this.#opened.values()) server.close();
     // A descriptor that stayed open would keep its queue open after all other workers have closed theirs.
     for (const [index, fd] of this.#fds.entries()) if (!this.#opened.has(index)) adopt(fd).destroy();
   }
 
   #poll(): void {
-    if (this.#isClosed) return;
+    if (this.#isClosed || !this.#isOpen) return;
     const polled = this.#isPaused || this.#isHeld ? [] : this.#assigned;
-    for (const index of polled) if (!this.#opened.has(index)) this.#listen(index, this.#sideServer());
+    for (const index of polled) if (!this.#opened.has(index)) this.#listen(index);
     for (const [index, { handle }] of this.#opened) {
       if (polled.includes(index)) handle?.readStart();
       else handle?.readStop();
     }
   }
 
-  #listen(index: number, server: Server): void {
-    server.listen(adopt(this.#fds[index] ?? -1), BACKLOG);
-    const handle = pausableOf(server);
+  #listen(index: number): Server {
+    const server = createServer().listen(adopt(this.#fds[index] ?? -1), BACKLOG);
+    const handle = handleOf(server);
+    if (handle !== undefined) handle.onconnection = (error, client) => this.#acceptor.onconnection(error, client);
     // Polled since listen(): libuv stops only what was started this way.
-    const isPausable = handle?.readStart() === 0;
+    const isPausable = isPausableHandle(handle) && handle.readStart() === 0;
+    if (isPausable && !this.#isOpen) handle.readStop();
     this.#opened.set(index, { server, handle: isPausable ? handle : undefined });
-  }
-
-  /** Passes what it accepts to the http server, which documents that. The options are those that http gives to net. */
-  #sideServer(): Server {
-    const server = createServer({ allowHalfOpen: true, noDelay: true }, socket => this.#http.emit('connection', socket));
-    return server.on('error', error => this.#http.emit('error', error));
+    return server;
   }
 }
 
 /** A descriptor as something that a server can listen on. */
 function adopt(fd: number): Socket {
   return new Socket({ fd, readable: false, writable: false });
-}
-
-/** `http.Server.close()` would destroy idle and just accepted sockets, with requests in their buffers. */
-function closeListener(server: Server): void {
-  NetServer.prototype.close.call(server);
-}
-
-async function listening(server: Server, listen: () => void): Promise<void> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  server.once('listening', resolve).once('error', reject);
-  listen();
-  await promise.finally(() => server.off('error', reject));
-}
-
-function portOf(server: Server): number {
-  const address = server.address();
-  return typeof address === 'object' && address !== null ? address.port : 0;
 }

@@ -164,6 +164,12 @@ function given(
     : undefined;
 }
 
+/** Whether that variable is set, and not its default. */
+export function isSet(environment: Environment, key: keyof typeof variables): boolean {
+  const { name, alias }: Variable<unknown> = variables[key];
+  return Boolean(environment[name] || (alias !== undefined && environment[alias]));
+}
+
 /** The names of the variables that differ between two configurations and cannot change at run time. */
 export function fixedChanges(before: Config, after: Config): string[] {
   const rows = Object.entries<Variable<unknown>>(variables) as [keyof Config, Variable<unknown>][];
@@ -254,16 +260,19 @@ export interface Inherited {
   loading: Loading;
   /** The scoreboard on which workers share their load, where the policy needs one. */
   scoreboard: number | undefined;
-  /** The app's listening sockets. */
+  /** The app's listening sockets; none while another process holds the default port. */
   sockets: number[];
+  /** The port of these sockets, if the app has named it (PORT is not set). */
+  namedPort: number | undefined;
 }
 
 export function inheritedOf(environment: Environment): Inherited {
-  const { BOSUN_SCOREBOARD: scoreboard, BOSUN_SOCKETS: sockets, [LOADING_VARIABLE]: loading = '{}' } = environment;
+  const { BOSUN_SCOREBOARD, BOSUN_SOCKETS, BOSUN_PORT, [LOADING_VARIABLE]: loading = '{}' } = environment;
   return {
     loading: JSON.parse(loading) as Loading,
-    scoreboard: scoreboard ? Number(scoreboard) : undefined,
-    sockets: sockets ? sockets.split(',').map(Number) : [],
+    scoreboard: BOSUN_SCOREBOARD ? Number(BOSUN_SCOREBOARD) : undefined,
+    sockets: BOSUN_SOCKETS ? BOSUN_SOCKETS.split(',').map(Number) : [],
+    namedPort: BOSUN_PORT ? Number(BOSUN_PORT) : undefined,
   };
 }
 

@@ -66,7 +66,10 @@ export const variables = {
     { shown: '`main` or `exports["."]` of the package.json in the working directory' },
   ),
   host: variable('HOST', ANY_ADDRESS, text, 'address the app listens on', { shown: SHOWN_ANY_ADDRESS, fixed: true }),
-  port: variable('PORT', '3000', port, 'port the app listens on', { fixed: true }),
+  port: variable('PORT', '3000', port, 'port the app is served on', {
+    shown: '`3000`, or the port of an app that listens by itself',
+    fixed: true,
+  }),
   adminHost: variable('ADMIN_HOST', ANY_ADDRESS, text, 'address of the read-only admin port', {
     shown: SHOWN_ANY_ADDRESS,
     fixed: true,

@@ -49,6 +49,8 @@ export type PoolEvent =
   | RequestEvent
   /** Something may be due. It comes after the messages that have arrived: one of them may be the worker's that is overdue. */
   | { type: 'tick' }
+  /** The listening sockets have the port that the app has named. */
+  | { type: 'bound' }
   | { type: 'measured'; worker: WorkerRecord; memory: ProcessMemory }
   | { type: 'configure'; config?: Config; sizing: Sizing };
 
@@ -63,6 +65,8 @@ export type Effect =
   | { type: 'emit'; event: LifecycleEvent }
   /** Pass a worker's message on to the primary. */
   | { type: 'forward'; worker: WorkerRecord; message: ToPrimary }
+  /** Take this port for the listening sockets; `bound` follows. No worker starts in between. */
+  | { type: 'bind'; port: number }
   | { type: 'progress'; request: number; text: string }
   | { type: 'answer'; request: number; error: Error | undefined }
   /** The pool cannot go on; `last` is the worker that failed last. */

@@ -4,7 +4,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Balancing } from '../balancing/balancing.ts';
 import { addressOf, PortError } from '../balancing/listener.ts';
-import type { Config } from '../config/config.ts';
+import { type Config, isSet } from '../config/config.ts';
 import { fileIn } from '../config/working-directory.ts';
 import { createLog, type LogSource } from '../log/log.ts';
 import { colourEnvironment, LogOutputs } from '../log/output.ts';
@@ -58,7 +58,8 @@ export async function startPool({ entry, compileCache, emit, onLog }: Installati
   onLog(log);
   const retained = new Retained(config.broadcastRetained);
   const resizer = new Resizer(config, nodeOptions, log, emit);
-  const balancing = await balance(config, resizer.sizing.workers, log);
+  const isPortSet = isSet(settings.environment, 'port');
+  const balancing = await balance(config, isPortSet, resizer.sizing.workers, log);
   const inspectorPorts = await inspectorPortsOf(config);
   let oomKills: OomKills | undefined;
   let loading = { asMain: false };
@@ -87,7 +88,7 @@ export async function startPool({ entry, compileCache, emit, onLog }: Installati
             colours: colourEnvironment(process.env),
             compileCache,
             inherited: balancing.inherited,
-            primary: { pid: process.pid, port: config.port, execPath: process.execPath },
+            primary: { pid: process.pid, port: isPortSet ? config.port : balancing.port, execPath: process.execPath },
             setpriv: currentSetpriv(),
             isInspected: inspector !== undefined,
           }),
@@ -111,6 +112,7 @@ export async function startPool({ entry, compileCache, emit, onLog }: Installati
       inspector?.take(handle);
       return handle;
     },
+    bind: port => taking(port, log, () => balancing.rebind(port)),
     onChange: (handles, wanted) => balancing.follow(handles, wanted),
     headroom: () => readHeadroom(readerBelow(config.sizingRoot), resizer.limits),
     whoKilled: () => oomKills?.whoKilled() ?? 'killed',
@@ -132,20 +134,32 @@ async function inspectorPortsOf({ dev }: Config): Promise<InspectorPorts | undef
 
 const TAKEN_PORT_RETRY_MS = 200;
 
-async function balance({ policy, host, port }: Config, workers: number, log: LogSource): Promise<Balancing> {
+async function balance({ policy, host, port }: Config, isPortSet: boolean, workers: number, log: LogSource): Promise<Balancing> {
   try {
-    const options = { policy, port, workers, address: await addressOf(host, port) };
+    const options = { policy, workers, address: await addressOf(host, port) };
     try {
-      return new Balancing(options);
+      return await taking(port, log, () => new Balancing({ ...options, port }));
     } catch (error) {
-      if (!(error instanceof PortError && error.isTaken)) throw error;
-      // Workers that the system ended with their primary may still be closing it.
-      if ((await endOrphans(port, log)) === 0) await sleep(TAKEN_PORT_RETRY_MS);
-      return new Balancing(options);
+      // The app may listen on another port than the default one.
+      if (!isPortSet && isTaken(error)) return new Balancing({ ...options, port: undefined });
+      throw error;
     }
   } catch (error) {
     if (error instanceof PortError) log().fatal({ event: 'primary.abort', code: ExitCode.failed, error: error.message });
     throw error;
+  }
+}
+
+const isTaken = (error: unknown): boolean => error instanceof PortError && error.isTaken;
+
+/** Tries to `take` that port, and once more if it is taken: workers that the system ended with their primary may still be closing it. */
+async function taking<T>(port: number, log: LogSource, take: () => T): Promise<T> {
+  try {
+    return take();
+  } catch (error) {
+    if (!isTaken(error)) throw error;
+    if ((await endOrphans(port, log)) === 0) await sleep(TAKEN_PORT_RETRY_MS);
+    return take();
   }
 }
 

@@ -34,6 +34,7 @@ export class PoolState {
   #servedAt = 0;
   #lastFailure: WorkerRecord | undefined;
   #reportedPointless: string | undefined;
+  #isBinding = false;
   #isStopping = false;
   #hasGivenUp = false;
   #effects: Effect[] = [];
@@ -115,6 +116,9 @@ export class PoolState {
       case 'tick':
         this.#timeOut(now);
         break;
+      case 'bound':
+        this.#isBinding = false;
+        break;
       case 'measured':
         this.#footprints.note(event.worker, event.memory, event.worker.busySince, now);
         break;
@@ -140,6 +144,10 @@ export class PoolState {
       const { worker, message } = event;
       if (message.type === 'crashing') this.#countFailure(worker, now);
       if (message.type === 'ready' && isUp(worker)) this.#starts.ready(now);
+      if (message.type === 'named-port' && worker.reason === 'named-port') {
+        this.#isBinding = true;
+        this.#effects.push({ type: 'bind', port: message.port });
+      }
       if (message.type !== 'ready' || isUp(worker)) this.#effects.push({ type: 'forward', worker, message });
     }
     if (event.type === 'exited') {
@@ -191,6 +199,7 @@ export class PoolState {
   }
 
   #start(now: number): void {
+    if (this.#isBinding) return;
     for (let count = this.#starts.take(this.#count, now); count > 0; count--) this.#replacements.started(this.#fork(now));
   }
 

@@ -20,6 +20,8 @@ import { STACK_TIMEOUT_MS } from './workers.ts';
 /** What the supervisor needs from outside the pool's rules. */
 export interface SupervisorOptions {
   fork: (worker: WorkerRecord, listener: WorkerListener) => WorkerProcess;
+  /** Takes the port that the app has named. @throws PortError */
+  bind: (port: number) => Promise<void>;
   /** Called after every change of the pool. */
   onChange: (workers: WorkerProcess[], wanted: number) => void;
   /** Of the container; undefined without a limit. */
@@ -32,6 +34,8 @@ export interface SupervisorOptions {
 /** The primary, which is still being loaded while the first worker starts. */
 export interface SupervisorListener {
   onMessage(handle: WorkerProcess, message: ToPrimary): void;
+  /** The listening sockets have the port that the app has named, or cannot have it. */
+  bound(error: Error | undefined): void;
   /** The pool has given up; `last` is the worker that failed last. */
   gaveUp(why: GiveUpReason, last: Pick<WorkerProcess, 'id' | 'failure' | 'openFailure'>): void;
 }
@@ -223,6 +227,9 @@ export class Supervisor {
       case 'inspect':
         if (handle !== undefined) void this.#inspect(effect.worker, handle);
         break;
+      case 'bind':
+        void this.#bind(effect.port);
+        break;
       case 'emit':
         this.#options.emit(effect.event);
         break;
@@ -269,6 +276,15 @@ export class Supervisor {
     this.#processes.set(worker, handle);
     const { pid, isInspectedAtStart: isInspected } = handle;
     if (pid !== 0) this.#apply({ type: 'forked', worker, pid, isInspected });
+  }
+
+  async #bind(port: number): Promise<void> {
+    const error = await this.#options.bind(port).then(
+      () => undefined,
+      (error: Error) => error,
+    );
+    this.#callListener(listener => listener.bound(error));
+    if (error === undefined) this.#apply({ type: 'bound' });
   }
 
   async #inspect(worker: WorkerRecord, handle: WorkerProcess): Promise<void> {

@@ -150,6 +150,9 @@ export function receive(worker: WorkerRecord, message: ToPrimary, now: number): 
       worker.readyAt = now;
       worker.port = message.port;
       break;
+    case 'named-port':
+      if (worker.state === 'starting') leave(worker, 'named-port', EXIT_SLACK_MS, now);
+      break;
     case 'failed':
       reportError(worker, message, message.stage === 'app');
       break;

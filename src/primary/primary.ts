@@ -16,13 +16,15 @@ import type { WorkerProcess } from '../pool/worker-process.ts';
 import type { DevStatus } from '../protocol/api.ts';
 import type { LifecycleEvent, WorkerExit } from '../protocol/events.ts';
 import { ExitCode } from '../protocol/exit.ts';
-import type { RedisState, ToPrimary } from '../protocol/messages.ts';
+import type { AdoptedServer, RedisState, ToPrimary } from '../protocol/messages.ts';
 import { EventBus } from '../state/event-bus.ts';
 import type { Events } from './events.ts';
 import { PodView, VERSION } from './pod-view.ts';
 import { type Owner, RedisMonitor } from './redis-monitor.ts';
 import { Shutdown } from './shutdown.ts';
 import { type Command, execute, type SignalQueue } from './signals.ts';
+
+const LOOPBACK = /^(?:127\.|::1$|localhost$)/;
 
 /** Runs this process as the primary of a starting pool, until a signal or a failure ends it. */
 export async function runPrimary(pool: Pool, events: Events, signals: SignalQueue): Promise<void> {
@@ -99,6 +101,7 @@ class Primary {
     events.forgetPast();
     supervisor.attach({
       onMessage: (handle, message) => this.#onMessage(handle, message),
+      bound: error => this.#onBound(error),
       gaveUp: (reason, last) => this.#shutdown.giveUp(reason, last),
     });
   }
@@ -138,7 +141,11 @@ class Primary {
     const { config } = this.#pool.settings;
     // Opened before a worker serves, for pools that do not start. With PORT=0 the path needs the actual port.
     const isPortNeeded = config.controlSocket === undefined && config.port === 0;
-    const path = controlSocketOf(config, isPortNeeded ? await this.#port.promise : config.port);
+    await this.#openControl(isPortNeeded ? await this.#port.promise : this.#pool.balancing.port || config.port);
+  }
+
+  async #openControl(port: number): Promise<void> {
+    const path = controlSocketOf(this.#pool.settings.config, port);
     const { openControlSocket } = await import('../control/operations.ts');
     this.#control = await openControlSocket(path, {
       ...this.#pool,
@@ -184,8 +191,7 @@ class Primary {
     const { id: worker } = handle;
     switch (message.type) {
       case 'ready':
-        if (!this.#isListening)
-          emit({ event: 'app.listening', url: `http://${hostAndPort(settings.config.host, message.port)}` });
+        if (!this.#isListening) this.#onListening(message);
         this.#isListening = true;
         this.#port.resolve(message.port);
         break;
@@ -213,6 +219,7 @@ class Primary {
         break;
       // The pool handles these.
       case 'load-again':
+      case 'named-port':
       case 'crashing':
       case 'app-exit':
       case 'keys-read':
@@ -227,6 +234,26 @@ class Primary {
         message satisfies never;
     }
     this.#view.checkReady();
+  }
+
+  #onListening({ port, adopted }: Extract<ToPrimary, { type: 'ready' }>): void {
+    const { settings, emit, log } = this.#pool;
+    const { host } = settings.config;
+    const url = `${adopted?.kind ?? 'http'}://${hostAndPort(host, port)}`;
+    emit({ event: 'app.listening', url });
+    if (adopted === undefined) return;
+    const warning = warningOf(adopted, host, port);
+    log()[warning === undefined ? 'info' : 'warn']({ event: 'app.adopted', ...adopted, url, warning });
+  }
+
+  /** The control socket is named after the port. */
+  #onBound(error: Error | undefined): void {
+    const { settings, balancing } = this.#pool;
+    if (error !== undefined) this.#shutdown.abort(ExitCode.failed, error.message);
+    else if (this.#control !== undefined && settings.config.controlSocket === undefined) {
+      this.#control.close();
+      void this.#openControl(balancing.port);
+    }
   }
 
   /** While the pod starts, a login that Redis refuses counts as bad configuration: waiting would not help. */
@@ -262,4 +289,14 @@ function logStart({ settings, resizer, balancing, log }: Pool): void {
       'SESSION_KEYS and Redis are not configured: sessions end when the primary exits, and other pods cannot verify them';
     log().warn({ event: 'session.keys-generated', warning });
   }
+}
+
+/** Where an app that listens by itself is served on another port or address than in its own call. */
+function warningOf({ port: wanted, host: wantedHost }: AdoptedServer, host: string, port: number): string | undefined {
+  if (wanted !== 0 && wanted !== port)
+    return `the app listens on ${wanted}, and is served on ${port} (PORT): listen on process.env.PORT, or set PORT=${wanted}`;
+  const isLocal = wantedHost !== undefined && LOOPBACK.test(wantedHost);
+  if (isLocal && !LOOPBACK.test(host))
+    return `the app listens on ${wantedHost}, and is served on ${host} (HOST): set HOST=${wantedHost} to serve this machine only`;
+  return undefined;
 }

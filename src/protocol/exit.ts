@@ -50,6 +50,7 @@ export const EXIT_REASONS = {
   oom: crash('the kernel killed it for lack of memory'),
   hung: crash('it did not report for WORKER_HEARTBEAT_TIMEOUT_MS'),
   'start-timeout': crash('it was not ready within WORKER_START_TIMEOUT_MS'),
+  'named-port': planned('PORT is not set, and the app listens on another port than 3000: the next worker starts with that port'),
   'recycled-requests': planned('it has answered WORKER_MAX_REQUESTS'),
   'recycled-rss': planned('it used more memory than WORKER_MAX_RSS_MB, or the pool is short of memory'),
   'recycled-age': planned('it is older than WORKER_MAX_AGE_MS'),

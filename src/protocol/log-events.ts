@@ -113,6 +113,16 @@ export const LOG_EVENTS = {
   'app.run-as-main': info('The app is run as main from now on, as `node FILE` does.', {
     why: text('what the first worker found'),
   }),
+  'app.adopted': at('info', 'warn')(
+    'The app listens by itself: the kit serves its server; level `warn` where that is on another port or address.',
+    {
+      kind: field<'http' | 'https'>('string')('`http` or `https`'),
+      port: count('in the call of the app; 0 means any port'),
+      host: optional(text('address in the call of the app')),
+      url: text('where it is served'),
+      warning: optional(warning),
+    },
+  ),
   'pool.ready': info('The pod is ready.', {
     workers: count('how many serve'),
     wanted: count('size of the pool'),
@@ -253,7 +263,11 @@ export const LOG_EVENTS = {
   'worker.uncaught-exception': fatal('The app threw an error that nobody caught: the worker drains and exits.', { err }),
   'worker.leaves': failure('The app ends its process: the worker drains and exits.', { call: text('what the app called') }),
   'worker.close-handler-failed': failure('A handler of `kit.onClose` failed.', { err }),
-  'app.listens': warn('The app listens on another port than PORT.', { port: count('that port'), warning }),
+  'app.listens': warn('A server of the app listens on a port that the kit does not serve.', {
+    port: count('that port'),
+    warning,
+  }),
+  'app.forks': warn('The app forks workers of its own; logged once for each call.', { call: text('what it called'), warning }),
   'app.sends-message': info('The app sends messages with process.send.', { note: text('what to use instead') }),
   'app.listener-failed': failure('A listener of the app on a process event failed.', { name: text('of the process event'), err }),
   'session.store-failed': debug('The session store failed a request.', { err }),

@@ -6,6 +6,7 @@
 import type { InspectorAddress } from '../config/dev.ts';
 import { appMetrics } from './app-metric-shapes.ts';
 import {
+  type AdoptedServer,
   type Broadcast,
   type CpuSeconds,
   type Diagnosis,
@@ -175,7 +176,13 @@ const errorReport = {
 };
 
 const TO_PRIMARY: { [T in ToPrimary['type']]: Parser<Fields<ToPrimary, T>> } = {
-  ready: object<Fields<ToPrimary, 'ready'>>({ port: integer(0, MAX_PORT) }),
+  ready: object<Fields<ToPrimary, 'ready'>>({
+    port: integer(0, MAX_PORT),
+    adopted: optional(
+      object<AdoptedServer>({ kind: oneOf('http', 'https'), port: integer(0, MAX_PORT), host: optional(text(255)) }),
+    ),
+  }),
+  'named-port': object<Fields<ToPrimary, 'named-port'>>({ port: integer(1, MAX_PORT) }),
   failed: object<Fields<ToPrimary, 'failed'>>({
     stage: oneOf('app', 'listen'),
     ...errorReport,

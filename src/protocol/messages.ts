@@ -34,7 +34,9 @@ export type ToWorker =
 
 export type ToPrimary =
   /** The listener is open and the app answers; `port` is the real one where PORT=0. */
-  | { type: 'ready'; port: number }
+  | { type: 'ready'; port: number; adopted?: AdoptedServer }
+  /** PORT is not set, and the app listens on this one: the primary is to take it. This worker exits right after. */
+  | { type: 'named-port'; port: number }
   /** This worker can't start. It exits right after. */
   | ({ type: 'failed'; stage: 'app' | 'listen' } & ErrorReport)
   /** This worker exits right after: the app must be loaded in another way, which the next worker does. `why` for the log. */
@@ -68,6 +70,13 @@ export interface LoadedFile {
   path: string;
   /** As `versionOf` (protocol/file-version.ts). */
   version: string;
+}
+
+/** A server of the app that the kit serves: as in its call of `listen`. Port 0 means any, no host all addresses. */
+export interface AdoptedServer {
+  kind: 'http' | 'https';
+  port: number;
+  host?: string;
 }
 
 /** An error of a worker, for the log. */

@@ -2,11 +2,10 @@
  * From the app's module to an App: the server that it listens with, else what it exports (exports.ts). Where it does neither, the next worker
  * runs it as main, as `node FILE` does.
  */
-import { subscribe } from 'node:diagnostics_channel';
 import { existsSync, readFileSync } from 'node:fs';
-import type { Server } from 'node:net';
 import { pathToFileURL } from 'node:url';
 import type { Loading } from '../config/config.ts';
+import type { Adoption } from './adopt.ts';
 import { type App, AppError } from './app.ts';
 import { messageOf, placeInStack } from './error-report.ts';
 import { appOf, EXPECTED, type ExportOptions, refusalOf } from './exports.ts';
@@ -14,8 +13,8 @@ import { IDLE, whileBusy } from './idle.ts';
 import { type Loaded, loadModule, runAsMain } from './module.ts';
 
 export interface LoadOptions extends ExportOptions {
-  /** Resolves with the server that the module listens with, if it ever does. */
-  listened: Promise<App>;
+  /** What the module listens with. */
+  adoption: Pick<Adoption, 'role' | 'listened'>;
   /** Called with the reason as soon as the module fails to load: Node.js may report it as uncaught too. */
   onFailed: (cause: unknown) => void;
 }
@@ -44,8 +43,8 @@ const IS_OUTPUT = /^(?:TTYWrap|PipeWrap|WriteWrap|ShutdownWrap)$/;
 export async function loadApp(loading: Loading, options: LoadOptions): Promise<App> {
   const { module: file } = loading;
   const { exported } = await load(loading, options);
-  const listening = await Promise.race([options.listened, undefined]);
-  if (listening !== undefined) return listening;
+  const { adoption } = options;
+  if (adoption.role === 'port') return adoption.listened();
   const awaited = exported instanceof Promise ? await settled(exported, file) : exported;
   return (await appOf(awaited, file, options)) ?? (await listener(awaited, loading, options));
 }
@@ -82,7 +81,7 @@ async function listener(exported: unknown, { module: file, asMain }: Loading, op
   const timedOut = new Promise<undefined>(resolve =>
     setTimeout(resolve, mayNeedMain ? LISTEN_WAIT_MS : leftMs, undefined).unref(),
   );
-  const listening = await whileBusy(Promise.race([options.listened, timedOut]));
+  const listening = await whileBusy(Promise.race([options.adoption.listened(), timedOut]));
   if (listening !== undefined && listening !== IDLE) return listening;
   if (!asMain && (mayNeedMain || listening === IDLE))
     throw new LoadAgain({ asMain: true }, `${file} exports no app and does not listen when it is imported`);
@@ -93,33 +92,4 @@ async function listener(exported: unknown, { module: file, asMain }: Loading, op
   throw new AppError(`${refusalOf(exported, file)}; or listen on a port: ${listens}`, {
     isPermanent: listening === IDLE && !hasBegunWork,
   });
-}
-
-/** The error of an app that listens on the kit's port. */
-export function listensItself(file: string, port: number): AppError {
-  return new AppError(
-    `${file} must leave listening on port ${port} (PORT) to the kit: export ${EXPECTED} as default, got a call of listen; ` +
-      'where the app also runs without the kit: if (require.main === module) app.listen(…), in an ES module if (import.meta.main) app.listen(…)',
-  );
-}
-
-/**
- * Detects an app that listens by itself. On PORT the kit listens, and the second listener would fail with an error that explains nothing; on
- * another port the connections are neither counted nor drained. Node.js publishes each `listen` before it begins.
- */
-export class ListenDetector {
-  readonly #ownServers = new WeakSet<object>();
-
-  /** `onListen` is called with the port of every server of the app from now on. */
-  constructor(onListen: (port: number) => void) {
-    subscribe('tracing:net.server.listen:asyncStart', message => {
-      const { server, options } = message as { server: object; options: { port?: number | string } };
-      if (options.port !== undefined && !this.#ownServers.has(server)) onListen(Number(options.port));
-    });
-  }
-
-  /** Marks `server` as the kit's own. */
-  ignore(server: Server): void {
-    this.#ownServers.add(server);
-  }
 }

@@ -1,12 +1,13 @@
 /**
- * The http server of one worker, from a connection to the end of its drain (docs/draining.md). It passes requests to a listener and reports
- * responses; balancing, app and metrics are elsewhere.
+ * The http server of one worker, from a connection to the end of its drain (docs/draining.md): the kit's own around the listener of the app,
+ * or a server of the app. It reports responses; balancing, app and metrics are elsewhere.
  */
 import { subscribe } from 'node:diagnostics_channel';
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Config } from '../config/config.ts';
 import type { Drain, DrainTimes, OpenRequest } from '../protocol/messages.ts';
+import type { App } from './app.ts';
 import { Connection, type Exchange, StalledClients } from './connections.ts';
 
 // An ESM import of node:http evaluates its getters, which load undici: 37 ms at each start.
@@ -42,10 +43,17 @@ interface Aborted {
   connections: number;
 }
 
+/** Answers a request in place of the app; false where the app is to answer it. */
+export type Refuse = (request: IncomingMessage, response: ServerResponse) => boolean;
+
+/** The events of an http server whose listeners answer the request, with a response, or take its connection over. */
+const WITH_RESPONSE = new Set<unknown>(['request', 'checkContinue', 'checkExpectation']);
+const WITH_SOCKET = new Set<unknown>(['upgrade', 'connect']);
+
 export class AppServer {
-  readonly http: Server;
-  readonly #listener: RequestListener;
+  readonly #limits: ServerLimits;
   readonly #onResponse: OnResponse;
+  readonly #refuse: Refuse;
   readonly #writeHead: ServerResponse['writeHead'];
   readonly #connections = new Map<Socket, Connection>();
   #inFlight = 0;
@@ -56,24 +64,48 @@ export class AppServer {
   /** Monotonic time from which requests are not passed to the app: the drain aborts them. */
   #refuseFrom = Number.POSITIVE_INFINITY;
 
-  constructor(listener: RequestListener, limits: ServerLimits, onResponse: OnResponse) {
-    this.#listener = listener;
+  /** Call `add` then, with what it serves. */
+  constructor(limits: ServerLimits, onResponse: OnResponse, refuse: Refuse = () => false) {
+    this.#limits = limits;
     this.#onResponse = onResponse;
+    this.#refuse = refuse;
     this.#writeHead = this.#createWriteHead(limits.responseTimeHeader);
-    this.http = http.createServer({
-      keepAliveTimeout: limits.keepAliveTimeoutMs,
-      headersTimeout: limits.headersTimeoutMs,
-      requestTimeout: limits.requestTimeoutMs,
-      maxHeaderSize: limits.maxHeaderBytes,
-      shouldUpgradeCallback: request => this.http.listenerCount('upgrade') > 0 && isWebSocket(request),
-    });
-    this.http.on('connection', socket => this.#onConnection(socket));
-    this.http.on('request', (request, response) => this.#onRequest(request, response));
     // One subscription for all responses costs less than a listener on each.
     subscribe('http.server.response.finish', message => {
       const { request, response } = message as { request: IncomingMessage; response: Response };
       this.#onFinish(request, response);
     });
+  }
+
+  /** Counts, reports and drains the connections of this server from now on. Returns it: a new one, or the app's own. */
+  add(serve: App['serve']): Server {
+    const server = 'server' in serve ? serve.server : this.#create(serve.listener);
+    const emit: (...args: unknown[]) => boolean = server.emit;
+    // In place of listeners: those of the app come first or last, as it pleases, and must not be called for a request that is refused.
+    server.emit = (...args: unknown[]) => {
+      const [event, first, second] = args;
+      const pass = () => Reflect.apply(emit, server, args);
+      if (WITH_RESPONSE.has(event)) return this.#onRequest(first as IncomingMessage, second as Response, pass);
+      if (WITH_SOCKET.has(event)) this.#onUpgrade(first as IncomingMessage, second as Socket);
+      return pass();
+    };
+    server.on('connection', socket => this.#onConnection(socket));
+    return server;
+  }
+
+  #create(listener: RequestListener): Server {
+    const server: Server = http.createServer(
+      {
+        keepAliveTimeout: this.#limits.keepAliveTimeoutMs,
+        headersTimeout: this.#limits.headersTimeoutMs,
+        requestTimeout: this.#limits.requestTimeoutMs,
+        maxHeaderSize: this.#limits.maxHeaderBytes,
+        // A request for another protocol (h2c) is answered over HTTP/1.1, which HTTP allows.
+        shouldUpgradeCallback: request => server.listenerCount('upgrade') > 0 && isWebSocket(request),
+      },
+      listener,
+    );
+    return server;
   }
 
   /** Open connections. */
@@ -92,17 +124,6 @@ export class AppServer {
     return { open: open.length, oldest: oldestOf(open) };
   }
 
-  /** Passes WebSocket upgrades to `listener`. A request for another protocol (h2c) is answered over HTTP/1.1, which HTTP allows. */
-  upgradeWith(listener: UpgradeListener): void {
-    this.http.on('upgrade', (request, socket, head) => {
-      const connection = this.#connections.get(request.socket);
-      if (connection !== undefined) connection.upgrade = { request, startedAt: performance.now() };
-      // Node.js has removed its own listener, and the app may add one late: an error without a listener would end the worker.
-      for (const each of new Set([request.socket, socket])) each.on('error', () => undefined);
-      void listener(request, socket as Socket, head);
-    });
-  }
-
   #onConnection(socket: Socket): void {
     const connection = new Connection(socket);
     this.#connections.set(socket, connection);
@@ -113,19 +134,30 @@ export class AppServer {
     });
   }
 
-  #onRequest(request: IncomingMessage, response: Response): void {
+  #onRequest(request: IncomingMessage, response: Response, pass: () => boolean): boolean {
+    if (response[EXCHANGE] !== undefined) return pass(); // a listener of the app passes it on to another event
     const connection = this.#connections.get(request.socket);
-    if (connection === undefined) return; // its socket closed while the request was parsed
+    // Its socket closed while the request was parsed; others never were on a connection.
+    if (connection === undefined) return request.socket?.destroyed || pass();
     const exchange: Exchange = { request, response, startedAt: performance.now(), connection };
     connection.exchanges.push(exchange);
     this.#inFlight++;
     response[EXCHANGE] = exchange;
     response.writeHead = this.#writeHead;
-    if (exchange.startedAt >= this.#refuseFrom) return;
+    if (exchange.startedAt >= this.#refuseFrom) return true;
+    const answer = () => this.#refuse(request, response) || pass();
     // While connections end, pipelined requests after this one must be parsed before it is answered: the next microtask does that.
     // Stryker disable next-line ConditionalExpression: to wait always would only be slower
-    if (this.#endsConnections) queueMicrotask(() => this.#listener(request, response as Parameters<RequestListener>[1]));
-    else this.#listener(request, response as Parameters<RequestListener>[1]);
+    if (!this.#endsConnections) return answer();
+    queueMicrotask(answer);
+    return true;
+  }
+
+  #onUpgrade(request: IncomingMessage, socket: Socket): void {
+    const connection = this.#connections.get(request.socket);
+    if (connection !== undefined) connection.upgrade = { request, startedAt: performance.now() };
+    // Node.js has removed its own listener, and the app may add one late: an error without a listener would end the worker.
+    for (const each of new Set([request.socket, socket])) each.on('error', () => undefined);
   }
 
   get #endsConnections(): boolean {

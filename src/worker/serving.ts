@@ -2,17 +2,18 @@
  * What a worker serves with: its http server, the listeners assigned to it, and the accept gate where the policy has one. It knows neither the
  * app, only its request listener, nor the primary.
  */
-import type { IncomingMessage, RequestListener, Server } from 'node:http';
-import type { Socket } from 'node:net';
+import type { IncomingMessage, Server } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AcceptGate } from '../balancing/accept-gate.ts';
-import { Listeners, PortError } from '../balancing/listener.ts';
+import { type Acceptor, Listeners, PortError } from '../balancing/listener.ts';
 import { Scoreboard } from '../balancing/scoreboard.ts';
-import type { Config, Inherited } from '../config/config.ts';
+import { type Config, type Inherited, isSet } from '../config/config.ts';
 import type { LogSource } from '../log/log.ts';
 import type { Drain, DrainTimes } from '../protocol/messages.ts';
 import type { App } from './app.ts';
-import { AppServer, type OnProgress, type UpgradeListener } from './server.ts';
+import { AppServer, type OnProgress, type Refuse, type UpgradeListener } from './server.ts';
+import { applyLimits } from './server-limits.ts';
 import type { Stats } from './stats.ts';
 
 const REBALANCE_EVERY_MS = 1000;
@@ -64,39 +65,51 @@ export class Serving {
     this.#listeners?.serve(listeners);
   }
 
-  /** Begins to serve; resolves with the port. `onServer` is called with the server before it listens. @throws PortError */
-  async open({ serve }: App, upgradeListener: UpgradeListener | undefined, onServer: (http: Server) => void): Promise<number> {
-    const { maxEventLoopDelayMs, rebalanceKeepalive } = this.#config;
-    const listener: RequestListener =
-      'listener' in serve ? serve.listener : (request, response) => serve.server.emit('request', request, response);
-    const shedding =
-      maxEventLoopDelayMs > 0 ? shedWhenLate(listener, maxEventLoopDelayMs, () => this.#stats.shedOne()) : listener;
-    const server = new AppServer(shedding, this.#config, (request, status, ms) => this.#onResponse(request, status, ms));
-    server.http.on('connection', socket => {
+  /**
+   * From now on connections wait in the queue of the first socket, and this handle accepts them once the worker serves. Returns a
+   * function that reads the address of that socket.
+   */
+  passTo(acceptor: Acceptor): () => AddressInfo | undefined {
+    if (this.#listeners === undefined) this.#listeners = new Listeners(acceptor, this.#sockets, this.#assigned);
+    else this.#listeners.passTo(acceptor);
+    this.#listeners.reserve();
+    return () => this.#listeners?.address;
+  }
+
+  /** Begins to serve; resolves with the address. The server listens when `listen` returns (adopt.ts). @throws PortError */
+  async open(app: App, upgradeListener: UpgradeListener | undefined, listen: (http: Server) => void): Promise<AddressInfo> {
+    const { host, port, maxEventLoopDelayMs, rebalanceKeepalive } = this.#config;
+    const refuse = maxEventLoopDelayMs > 0 ? shedWhenLate(maxEventLoopDelayMs, () => this.#stats.shedOne()) : undefined;
+    const server = new AppServer(this.#config, (request, status, ms) => this.#onResponse(request, status, ms), refuse);
+    const http = this.#add(server, app);
+    if (upgradeListener !== undefined) http.on('upgrade', upgradeListener);
+    listen(http);
+    try {
+      const address = await this.#listeners?.open();
+      if (this.#listeners === undefined || address === undefined) throw new Error('no socket');
+      if (!this.#listeners.canPause) this.#log().warn({ event: 'balancing.no-gate', node: process.version });
+      this.#gate?.start(this.#listeners);
+      this.#server = server;
+      if (rebalanceKeepalive && this.#gate !== undefined)
+        setInterval(() => server.closeAfterResponse(this.#gate?.excessConnections ?? 0), REBALANCE_EVERY_MS).unref();
+      return address;
+    } catch (error) {
+      throw new PortError(host, port, error);
+    }
+  }
+
+  /** Another server of the app gets the connections (adopt.ts): it is counted and drained as well. */
+  takeOver(app: App): void {
+    if (this.#server !== undefined) this.#add(this.#server, app);
+  }
+
+  #add(server: AppServer, { serve }: App): Server {
+    if ('server' in serve) applyLimits(serve.server, this.#config, limit => isSet(process.env, limit));
+    return server.add(serve).on('connection', socket => {
       this.#accepted++;
       this.#gate?.onConnection(socket);
       if (this.#held !== undefined) hold(socket, this.#held);
     });
-    if (upgradeListener !== undefined) server.upgradeWith(upgradeListener);
-    onServer(server.http);
-    const port = await this.#listen(server.http);
-    this.#server = server;
-    if (rebalanceKeepalive && this.#gate !== undefined)
-      setInterval(() => server.closeAfterResponse(this.#gate?.excessConnections ?? 0), REBALANCE_EVERY_MS).unref();
-    return port;
-  }
-
-  async #listen(http: Server): Promise<number> {
-    const { host, port } = this.#config;
-    try {
-      this.#listeners = new Listeners(http, this.#sockets, this.#assigned);
-      const actualPort = await this.#listeners.open();
-      if (!this.#listeners.canPause) this.#log().warn({ event: 'balancing.no-gate', node: process.version });
-      this.#gate?.start(this.#listeners);
-      return actualPort;
-    } catch (error) {
-      throw new PortError(host, port, error);
-    }
   }
 
   #onResponse(request: IncomingMessage, status: number, ms: number): void {
@@ -229,8 +242,8 @@ function hold(socket: Socket, held: Socket[]): void {
   process.nextTick(() => held.includes(socket) && socket.pause());
 }
 
-/** Wraps `listener`: responds with 503 and Retry-After while a timer last fired more than `maxDelayMs` late, so that accepted requests finish. */
-function shedWhenLate(listener: RequestListener, maxDelayMs: number, onShed: () => void): RequestListener {
+/** Responds with 503 and Retry-After while a timer last fired more than `maxDelayMs` late, so that accepted requests finish. */
+function shedWhenLate(maxDelayMs: number, onShed: () => void): Refuse {
   let dueAt = performance.now() + DELAY_SAMPLE_MS;
   let delayMs = 0;
   setInterval(() => {
@@ -238,10 +251,11 @@ function shedWhenLate(listener: RequestListener, maxDelayMs: number, onShed: () 
     delayMs = now - dueAt;
     dueAt = now + DELAY_SAMPLE_MS;
   }, DELAY_SAMPLE_MS).unref();
-  return (request, response) => {
-    if (delayMs <= maxDelayMs) return listener(request, response);
+  return (_request, response) => {
+    if (delayMs <= maxDelayMs) return false;
     onShed();
     response.writeHead(503, { 'Retry-After': RETRY_AFTER_SECONDS, 'Content-Type': 'text/plain; charset=utf-8' });
     response.end('This server is overloaded. Please try again in a moment.\n');
+    return true;
   };
 }

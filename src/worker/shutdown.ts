@@ -74,6 +74,15 @@ export class Shutdown implements ExitHandler {
     this.#leaveAtOnce(message, ExitCode.ok);
   }
 
+  /** The primary takes `port`, and starts another worker with it. */
+  namePort(port: number): void {
+    if (this.#hasBegun) return;
+    this.#hasBegun = true;
+    this.#mayExit = true;
+    sendToPrimary({ type: 'named-port', port });
+    exitAfterOutput(ExitCode.ok);
+  }
+
   /** An uncaught error: this worker is replaced, and its open requests finish. */
   onThrown(thrown: unknown, origin: unknown = 'uncaughtException'): void {
     const { isMain, serving } = this.#resources;

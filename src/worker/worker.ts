@@ -2,13 +2,15 @@
  * One worker, from start to exit: it loads the app, serves it, reports to the primary every second, and drains when the primary or the app
  * ends it (shutdown.ts).
  */
+import type { Server as HttpServer } from 'node:http';
 import { PortError } from '../balancing/listener.ts';
-import { type Config, type Inherited, type Loading, usesRedis } from '../config/config.ts';
+import { type Config, type Inherited, isSet, type Loading, usesRedis } from '../config/config.ts';
 import type { InspectorAddress } from '../config/dev.ts';
 import { hostAndPort } from '../config/parse.ts';
 import { createWorkerLog, type Log } from '../log/log.ts';
 import { parseToWorker } from '../protocol/message-shapes.ts';
 import {
+  type AdoptedServer,
   type Broadcast,
   type Diagnosis,
   type DiagnosisTarget,
@@ -18,10 +20,12 @@ import {
   type ToWorker,
 } from '../protocol/messages.ts';
 import { MalformedError } from '../protocol/shapes.ts';
+import { Adoption, type AdoptionEvent, type Listening } from './adopt.ts';
 import { type App, AppError } from './app.ts';
+import { disableClusterCalls } from './cluster-calls.ts';
 import { messageOf, reportOf } from './error-report.ts';
 import { WorkerKit } from './kit.ts';
-import { ListenDetector, LoadAgain, listensItself, loadApp } from './load-app.ts';
+import { LoadAgain, loadApp } from './load-app.ts';
 import { type ChannelHandler, exitWithoutPrimary, interceptProcess, raiseOomScore, sendToPrimary } from './process.ts';
 import type { WorkerRedis } from './redis.ts';
 import { logRequestErrors } from './request-errors.ts';
@@ -29,12 +33,22 @@ import { Serving } from './serving.ts';
 import { Shutdown } from './shutdown.ts';
 import { reportEveryMs, Stats } from './stats.ts';
 
+/** What happens to a server that the kit does not serve. */
+const OTHER_PORT = {
+  own: 'every worker of the app listens on this port as well: the kit neither counts nor drains its connections, of which each reaches any worker. To serve this port instead, set PORT to it; metrics of the app belong in kit.metrics',
+  admin:
+    'the admin port of the kit has this number: the server of the app gets no connections. Set ADMIN_PORT to another port, or to 0',
+} as const;
+const CANNOT_SERVE =
+  'must listen with http.createServer or https.createServer, and leave HTTP/2 to the proxy in front: the kit can drain no other server on';
+
 /** Runs this process as worker `id` until the primary ends it. */
 export function runWorker(config: Config, id: number, inherited: Inherited): void {
   exitWithoutPrimary(process.env);
   raiseOomScore();
   const worker = new Worker(config, id, inherited);
   interceptProcess(worker.shutdown, worker);
+  disableClusterCalls(call => worker.onClusterCall(call));
 }
 
 class Worker implements ChannelHandler {
@@ -46,7 +60,7 @@ class Worker implements ChannelHandler {
   /** The last event of each retained name, as JSON. */
   readonly #retained = new Map<string, string>();
   readonly #serving: Serving;
-  readonly #listenDetector: ListenDetector;
+  readonly #adoption: Adoption;
   #kit: WorkerKit | undefined;
   #app: App | undefined;
   #redis: WorkerRedis | undefined;
@@ -58,7 +72,14 @@ class Worker implements ChannelHandler {
     this.#loading = inherited.loading;
     this.#log = createWorkerLog(config.logLevel, id);
     this.#serving = new Serving(config, id, inherited, this.#stats, this.#log);
-    this.#listenDetector = new ListenDetector(port => this.#onAppListen(port));
+    this.#adoption = new Adoption({
+      port: inherited.namedPort ?? config.port,
+      isPortKnown: inherited.namedPort !== undefined || isSet(process.env, 'port'),
+      isPortHeld: inherited.sockets.length > 0,
+      adminPort: config.adminPort,
+      passTo: handle => this.#serving.passTo(handle),
+      onEvent: (event, listening) => this.#onAppListens(event, listening),
+    });
     this.shutdown = new Shutdown({
       log: this.#log,
       serving: this.#serving,
@@ -137,7 +158,7 @@ class Worker implements ChannelHandler {
         kit,
         redisSettled: async () => this.#redis?.settled(),
         redisError: () => this.#redis?.error,
-        listened: new Promise(() => undefined),
+        adoption: this.#adoption,
         onFailed: cause => this.shutdown.loadingFailed(cause),
         onKoa: app => {
           if (this.#config.trustProxy) app.proxy = true;
@@ -195,10 +216,10 @@ class Worker implements ChannelHandler {
     this.#app = app;
     logRequestErrors(app.serve, this.#log);
     try {
-      const port = await this.#serving.open(app, this.#kit?.upgradeListener, http => this.#listenDetector.ignore(http));
-      sendToPrimary({ type: 'ready', port });
-      const { host } = this.#config;
-      void app.onListening?.({ address: host, family: host.includes(':') ? 'IPv6' : 'IPv4', port });
+      const address = await this.#serving.open(app, this.#kit?.upgradeListener, http => this.#adoption.serve(http));
+      const { served } = this.#adoption;
+      sendToPrimary({ type: 'ready', port: address.port, ...(served && { adopted: adoptedOf(served) }) });
+      void app.onListening?.(address);
     } catch (error) {
       if (!(error instanceof PortError)) throw error;
       return this.shutdown.fail({ type: 'failed', stage: 'listen', ...reportOf(error) });
@@ -230,18 +251,41 @@ class Worker implements ChannelHandler {
     sendToPrimary({ type: 'keys-read', change });
   }
 
+  onClusterCall(call: string): void {
+    const warning =
+      'the kit forks the workers, and this is one of them: the call does nothing. Fork only where cluster.isPrimary is true, and listen otherwise';
+    this.#log().warn({ event: 'app.forks', call, warning });
+  }
+
   onAppMessage(): void {
     const note = 'process.send has no effect here; kit.broadcast sends to all workers';
     this.#log().info({ event: 'app.sends-message', note });
   }
 
-  #onAppListen(port: number): void {
-    if (port !== this.#config.port || port === 0) {
-      const warning = 'the app listens by itself: connections on this port are neither counted nor drained';
-      this.#log().warn({ event: 'app.listens', port, warning });
-      return;
+  #onAppListens(event: AdoptionEvent, { server, kind, port }: Listening): void {
+    switch (event) {
+      case 'serve':
+        this.#serving.takeOver({ serve: { server: server as HttpServer }, description: '' });
+        break;
+      case 'closed':
+        if (!this.shutdown.hasBegun) this.shutdown.onLeave('server.close()');
+        break;
+      case 'own':
+      case 'admin':
+        this.#log().warn({ event: 'app.listens', port, warning: OTHER_PORT[event] });
+        break;
+      case 'name-port':
+        this.shutdown.namePort(port === 0 || port === this.#config.adminPort ? this.#config.port : port);
+        break;
+      case 'refuse':
+        this.#refuse(new AppError(`${this.#loading.module} ${CANNOT_SERVE} port ${port}, got ${kind}`));
+        break;
+      default:
+        event satisfies never;
     }
-    const error = listensItself(this.#loading.module, port);
+  }
+
+  #refuse(error: AppError): void {
     this.shutdown.cause = error;
     if (this.#serving.isOpen) this.shutdown.onThrown(error);
     else this.shutdown.fail({ type: 'failed', stage: 'app', ...reportOf(error, true) });
@@ -256,4 +300,9 @@ class Worker implements ChannelHandler {
       sendToPrimary({ type: 'diagnosed', id, error: messageOf(error) });
     }
   }
+}
+
+/** For the log of the primary. */
+function adoptedOf({ kind, port, host }: Listening): AdoptedServer {
+  return { kind: kind === 'https' ? 'https' : 'http', port, ...(host !== null && { host }) };
 }

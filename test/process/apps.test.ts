@@ -122,35 +122,6 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
     await kit.workersGone();
   });
 
-  for (const policy of ['rr', 'none', 'reuseport'])
-    for (const [LISTEN_WHEN, LISTEN_EXPORT] of [
-      ['while loaded', 'app'],
-      ['while loaded', 'nothing'],
-      ['later', 'app'],
-    ] as const)
-      test(`an app that listens on PORT ${LISTEN_WHEN}, and exports ${LISTEN_EXPORT}, fails with an error that says to leave that to the kit, policy ${policy}`, async () => {
-        const PORT = String(await freePort());
-        const env = {
-          PORT,
-          LISTEN_ON: PORT,
-          LISTEN_WHEN,
-          LISTEN_EXPORT,
-          NODE_CLUSTER_SCHED_POLICY: policy,
-          RESTART_INTENSITY: '0',
-        };
-        const kit = await startKit({ app: 'listens-itself.cjs', env, detached: true });
-        // Later it has served before.
-        const code = LISTEN_WHEN === 'later' ? 70 : 1;
-        assert.deepEqual(await kit.exit(), { code, signal: null }, kit.transcript());
-        const { error } = await kit.event('primary.abort');
-        assert.match(
-          String(error),
-          new RegExp(`listens-itself\\.cjs must leave listening on port ${PORT} \\(PORT\\) to the kit: export a Koa, Express, `),
-        );
-        assert.doesNotMatch(kit.transcript(), /EADDRINUSE/);
-        await kit.workersGone();
-      });
-
   test('an app that also listens on another port serves, and the log warns that its connections are not drained', async () => {
     const elsewhere = await freePort();
     const env = { PORT: String(await freePort()), LISTEN_ON: String(elsewhere), LISTEN_WHEN: 'later' };

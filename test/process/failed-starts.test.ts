@@ -2,7 +2,9 @@
  * Workers that fail to start: a serving pool is unaffected, a first start ends at a known time, and the reason is visible.
  */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -194,12 +196,17 @@ describe('a first start', { concurrency: CONCURRENCY }, () => {
     ['imports a module that is missing', "await import('./nowhere.mjs');"],
     [
       'listens on a port in use',
-      "(await import('node:net')).createServer().listen(kit.config.adminPort, kit.config.adminHost); await sleep(60000);",
+      "(await import('node:net')).createServer().listen(Number(process.env.TAKEN), '127.0.0.1'); await sleep(60000);",
     ],
   ] as const)
     test(`a first start of an app that ${what} ends at once`, async () => {
-      const env = { APP_MODULE: writtenApp(body), START_TIMEOUT_MS: '600000' };
-      const kit = await startKit({ env, detached: true });
+      await using blocker = createServer().listen(0, '127.0.0.1');
+      await once(blocker, 'listening');
+      const TAKEN = String((blocker.address() as AddressInfo).port);
+      const kit = await startKit({
+        env: { APP_MODULE: writtenApp(body), TAKEN, START_TIMEOUT_MS: '600000' },
+        detached: true,
+      });
       assert.deepEqual(await kit.exit(), FAILED, kit.transcript());
       assert.deepEqual(kit.all('pool.backoff'), []);
       await kit.workersGone();

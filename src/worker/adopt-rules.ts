@@ -1,0 +1,57 @@
+/**
+ * What becomes of a server of the app that listens: served in place of its own port, or left alone. Pure.
+ */
+
+/** `tcp` stands for every server that is not one of HTTP. */
+export type Kind = 'http' | 'https' | 'http2' | 'tcp';
+
+/** Why a server is served: it listens on PORT, it is the first http server on another port, or the module exports it or its listener. */
+export type Role = 'port' | 'first' | 'export';
+
+export interface Situation {
+  /** PORT, or the port that the app has named. */
+  port: number;
+  /** It is set, or the app has named it; otherwise it is the default. */
+  isPortKnown: boolean;
+  /** The primary holds that port: without PORT, another process may have the default one. */
+  isPortHeld: boolean;
+  /** Of the kit; 0 if it is off. */
+  adminPort: number;
+  /** The role of the server that is served, or will be; undefined while there is none. */
+  role: Role | undefined;
+  /** The worker serves: only a server on PORT can still take over. */
+  isDecided: boolean;
+}
+
+export type Decision =
+  /** It gets the connections to PORT. */
+  | 'serve'
+  /** Likewise, unless a server listens on PORT soon. */
+  | 'try'
+  /** The primary is to take its port. */
+  | 'name-port'
+  /** The app cannot start: the kit cannot serve this server, and holds its port. */
+  | 'refuse'
+  /** It listens, and gets no connections: another server is served on that port, or it only probes whether the port is free. */
+  | 'ignore'
+  /** Likewise: the port is ADMIN_PORT. */
+  | 'admin'
+  /** It listens on its own port, outside the kit. */
+  | 'own';
+
+/** What becomes of a server that listens on `port`; 0 means any free port. */
+export function decide({ kind, port }: { kind: Kind; port: number }, situation: Situation): Decision {
+  const { isPortKnown, isPortHeld, adminPort, role, isDecided } = situation;
+  const canServe = kind === 'http' || kind === 'https';
+  if (port === situation.port) {
+    if (kind === 'tcp') return 'ignore';
+    if (!canServe) return 'refuse';
+    if (role === 'port') return port === 0 ? 'own' : 'ignore';
+    return isPortHeld ? 'serve' : 'name-port';
+  }
+  const isFirst = canServe && role === undefined && !isDecided;
+  const isAdmin = port === adminPort && port !== 0;
+  if (!isFirst) return isAdmin ? 'admin' : 'own';
+  if (!isPortHeld) return 'name-port';
+  return isPortKnown || isAdmin || port === 0 ? 'try' : 'name-port';
+}
