@@ -5,6 +5,7 @@
 import { relative } from 'node:path';
 import type { MarkdownOptions } from 'vitepress';
 import { PAGES, ROOT, siteLink } from './pages.ts';
+import { bothSchemes, slugify } from './texts.ts';
 
 type Renderer = Parameters<NonNullable<MarkdownOptions['config']>>[0];
 
@@ -20,41 +21,12 @@ export const asOnTheHost: MarkdownOptions = {
   },
 };
 
-/** The anchor of a heading, as GitHub makes it; test/docs.test.ts checks links by the same rule. */
-export function slugify(heading: string): string {
-  return heading
-    .toLowerCase()
-    .replace(/[^\p{L}\p{N}_\s-]/gu, '')
-    .replace(/\s/g, '-');
-}
-
 function rewriteLinks(renderer: Renderer): void {
   renderer.core.ruler.push('site-links', ({ tokens, env }) => {
     const page = relative(ROOT, env.realPath ?? env.path);
     if (!PAGES.includes(page)) return;
     for (const { attrs } of tokens.flatMap(({ children }) => children ?? []))
       for (const attr of attrs ?? []) if (attr[0] === 'href') attr[1] = siteLink(page, attr[1]);
-  });
-}
-
-/**
- * A picture whose sources depend on the system's colour scheme, once for each scheme: here the reader can select the scheme, and the style
- * sheet hides the other picture.
- */
-export function bothSchemes(html: string): string {
-  return html.replace(/<picture>[\s\S]*?<\/picture>/g, picture => {
-    const forScheme = (scheme: string) => {
-      const other = scheme === 'dark' ? 'light' : 'dark';
-      return picture
-        .replace(/<source [^>]*>\s*/g, source => {
-          if (source.includes(`(prefers-color-scheme: ${other})`)) return '';
-          return source.replace(`(prefers-color-scheme: ${scheme})`, 'all').replace(/all and | and all/, '');
-        })
-        .replace('<picture>', `<picture class="in-${scheme}">`)
-        .replace('<img ', '<img loading="lazy" ')
-        .replace(/(src|srcset)="(?!\.|\/|[a-z]+:)/g, '$1="./');
-    };
-    return picture.includes('prefers-color-scheme') ? forScheme('light') + forScheme('dark') : picture;
   });
 }
 

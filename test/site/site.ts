@@ -13,7 +13,7 @@ import { PAGES, sidebar, sitePath } from '../../docs/site/pages.ts';
 import { screenshot, visit, withBrowser } from '../browser.ts';
 import { ROOT } from '../process/kit.ts';
 import { BuiltSite } from './built.ts';
-import { accessibilityProblems, layoutProblems, pictureProblems } from './visited.ts';
+import { accessibilityProblems, contrastProblems, layoutProblems, pictureProblems } from './visited.ts';
 
 const BASE = '/koa-bosun/';
 const FOLDER = join(ROOT, 'test', 'output', 'site');
@@ -43,6 +43,9 @@ after(() => server.kill());
 
 /** To be looked at, in test/output. */
 const KEPT = ['index.html', 'guide/balancing.html', 'guide/sizing.html', 'reference/environment.html'];
+
+/** These have every kind of text and every language of code: contrasts are slow to check. */
+const CONTRASTED = [...KEPT, 'guide/adopt.html', 'guide/docker.html', 'guide/kubernetes.html', 'reference/kit.html'];
 
 /** Resolves once the page has this colour scheme. */
 const shows = (page: Page, scheme: 'light' | 'dark') =>
@@ -91,9 +94,9 @@ describe('every page', { ...withBrowser, concurrency: true, timeout: 300_000 }, 
           await page.emulateMedia({ colorScheme });
           await shows(page, colorScheme);
           const here = [...(await layoutProblems(page)), ...(await pictureProblems(page, colorScheme)), ...problems.splice(0)];
-          const isKept = KEPT.includes(path);
-          if (isKept) await screenshot(page, `site-${path.replace(/\W/g, '-')}-${size.width}-${colorScheme}`);
-          if (isKept || (size === DESKTOP && colorScheme === 'dark')) here.push(...(await accessibilityProblems(page)));
+          if (KEPT.includes(path)) await screenshot(page, `site-${path.replace(/\W/g, '-')}-${size.width}-${colorScheme}`);
+          if (colorScheme === 'light') here.push(...(await accessibilityProblems(page)));
+          if (CONTRASTED.includes(path)) here.push(...(await contrastProblems(page)));
           for (const problem of here) found.set(problem, [...(found.get(problem) ?? []), path]);
         }
       }
@@ -122,13 +125,19 @@ describe('in Chromium', withBrowser, () => {
     }
   });
 
-  test('a printed page has its text, without the navigation', async () => {
-    const { page } = await visit(`${url}guide/sizing.html`, PAPER);
+  test('a printed page has its text in the light scheme, without the navigation', async () => {
+    const { page } = await visit(`${url}guide/sizing.html`, { ...PAPER, colorScheme: 'dark' });
+    await shows(page, 'dark');
     await page.emulateMedia({ media: 'print' });
+    await page.evaluate('dispatchEvent(new Event("beforeprint"))');
+    await shows(page, 'light');
     for (const selector of ['.VPNav', '.VPSidebar', '.aside', '.VPDocFooter'])
       assert.deepEqual([selector, await page.locator(selector).first().isVisible()], [selector, false]);
+    assert.deepEqual(await pictureProblems(page, 'light'), []);
     const box = await page.locator('.vp-doc').boundingBox();
     assert.ok(box !== null && box.x < 100 && box.y < 100, JSON.stringify(box));
+    await page.evaluate('dispatchEvent(new Event("afterprint"))');
+    await shows(page, 'dark');
   });
 
   test('the reader can select the colour scheme, and the pictures follow', async () => {
