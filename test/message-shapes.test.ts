@@ -30,7 +30,7 @@ const TO_PRIMARY: { [T in ToPrimary['type']]: Extract<ToPrimary, { type: T }> } 
   ready: { type: 'ready', port: 3000, adopted: { kind: 'http', port: 8080, host: 'localhost' } },
   'named-port': { type: 'named-port', port: 8080 },
   failed: { type: 'failed', stage: 'listen', ...report },
-  'load-again': { type: 'load-again', asMain: true, why: 'it does not listen' },
+  'load-again': { type: 'load-again', asMain: true, loader: 'tsx', why: 'it does not listen' },
   crashing: { type: 'crashing', ...report },
   'app-exit': { type: 'app-exit', message: 'process.exit(3)', open: 1, oldest: [open] },
   redis: { type: 'redis', state: 'ready', message: 'is ready', evictionPolicy: 'noeviction' },

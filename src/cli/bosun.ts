@@ -77,7 +77,7 @@ serving(
   'serve the app in the foreground: MODULE, else APP_MODULE, else the main module of package.json',
   [
     'bosun start ./server.js',
-    'bosun start . -- --flag value      # the arguments of the app follow --',
+    'bosun start . -- settings.json      # the arguments of the app follow --',
     'bosun start --import tsx ./src/server.ts',
   ],
 ).action(async (module: string | undefined, preloads: Common & Preloads) => start(module, preloads, appArguments));

@@ -242,12 +242,18 @@ export function workerIdOf(environment: Environment): number {
   return Number(environment.BOSUN_WORKER_ID ?? 0);
 }
 
+/** What a project may have to run TypeScript that Node.js cannot; the first one that is installed is used. */
+export const TYPESCRIPT_LOADERS = ['tsx', '@swc-node/register', 'ts-node'] as const;
+export type TypeScriptLoader = (typeof TYPESCRIPT_LOADERS)[number];
+
 /** How workers load the app. */
 export interface Loading {
   /** Its file, absolute. */
   module: string;
   /** Run it as main, as `node FILE` does. */
   asMain: boolean;
+  /** Load it with this, of the app's project. */
+  loader?: TypeScriptLoader | undefined;
 }
 
 /** In the environment of a worker: its Loading, as JSON. */

@@ -4,7 +4,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Balancing } from '../balancing/balancing.ts';
 import { addressOf, PortError } from '../balancing/listener.ts';
-import { type Config, isSet } from '../config/config.ts';
+import { type Config, isSet, type Loading } from '../config/config.ts';
 import { fileIn } from '../config/working-directory.ts';
 import { createLog, type LogSource } from '../log/log.ts';
 import { colourEnvironment, LogOutputs } from '../log/output.ts';
@@ -62,11 +62,12 @@ export async function startPool({ entry, compileCache, emit, onLog }: Installati
   const balancing = await balance(config, isPortSet, resizer.sizing.workers, log);
   const inspectorPorts = await inspectorPortsOf(config);
   let oomKills: OomKills | undefined;
-  let loading = { asMain: false };
+  let loading: Omit<Loading, 'module'> = { asMain: false };
   /** Workers from now on load the app in the way that one of them has found to be needed. */
-  const loadAgain = ({ asMain, why }: LoadAgainMessage) => {
+  const loadAgain = ({ asMain, loader, why }: LoadAgainMessage) => {
     if (asMain && !loading.asMain) log().info({ event: 'app.run-as-main', why });
-    loading = { asMain: loading.asMain || asMain };
+    if (loader !== undefined && loader !== loading.loader) log().info({ event: 'app.typescript-loader', loader, why });
+    loading = { asMain: loading.asMain || asMain, loader: loader ?? loading.loader };
   };
   const supervisor = new Supervisor(config, resizer.sizing, {
     fork: (worker, listener) => {

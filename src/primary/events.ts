@@ -34,9 +34,15 @@ export class Events {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Writes the events to the log from now on. */
+  /** Writes the events to the log from now on. A failure is logged once: the exit of its worker does not repeat it, nor a retry its stack. */
   logTo(log: LogSource): void {
-    this.listen(event => writeLine(log, event));
+    let lastStack: string | undefined;
+    this.listen(event => {
+      if (event.event !== 'worker.failed') return writeLine(log, event);
+      const { stack, ...line } = event;
+      log().error(stack === lastStack || !stack ? line : event);
+      lastStack = stack;
+    });
   }
 
   /** Drops the kept events: all listeners that need them are attached. */
@@ -59,8 +65,16 @@ export class Events {
 function writeLine(log: LogSource, event: LifecycleEvent): void {
   switch (event.event) {
     case 'worker.exit': {
-      const { worker, workerPid, reason, failure, fingerprint, drain, isFailure } = event;
-      const fields = { worker, workerPid, reason, failure, fingerprint, ...(drain && { drain: reportOf(drain) }) };
+      const { worker, workerPid, reason, failure, error, fingerprint, drain, isFailure, snapshot } = event;
+      const isLoggedAlready = error !== undefined && snapshot === undefined; // it never served
+      const fields = {
+        worker,
+        workerPid,
+        reason,
+        fingerprint,
+        ...(!isLoggedAlready && { failure }),
+        ...(drain && { drain: reportOf(drain) }),
+      };
       log()[isFailure ? 'error' : 'info']({ event: event.event, ...fields });
       break;
     }

@@ -2,7 +2,7 @@
  * Every event that the kit logs: its level, what it means, its fields. The log calls are typed by it (`EventLog`), and
  * docs/reference/log-events.md is generated from it. Each line also has `level`, `time` and `pid`, and `worker` where a worker writes it.
  */
-import type { Policy } from '../config/config.ts';
+import type { Policy, TypeScriptLoader } from '../config/config.ts';
 import type { DrainReport } from './api.ts';
 import type { ExitCode, ExitReason } from './exit.ts';
 import type { OpenRequest } from './messages.ts';
@@ -123,6 +123,10 @@ export const LOG_EVENTS = {
       warning: optional(warning),
     },
   ),
+  'app.typescript-loader': info('Workers load the app with a TypeScript loader of its project from now on.', {
+    loader: field<TypeScriptLoader>('string')('its name'),
+    why: text('what Node.js cannot load, and where'),
+  }),
   'pool.ready': info('The pod is ready.', {
     workers: count('how many serve'),
     wanted: count('size of the pool'),
@@ -147,7 +151,12 @@ export const LOG_EVENTS = {
 
   // Workers, as the primary sees them
   'worker.ready': info('A worker serves.', { worker, workerPid, generation, ms: count('milliseconds since its fork') }),
-  'worker.failed': failure('A worker cannot start.', { worker, stage, error, stack: text('with the causes') }),
+  'worker.failed': failure('A worker cannot start.', {
+    worker,
+    stage,
+    error,
+    stack: optional(text('of the error and its causes; only the first of equal ones in a row has it')),
+  }),
   'worker.exit': at('info', 'error')('A worker has exited; level `error` where it failed.', {
     worker,
     workerPid,

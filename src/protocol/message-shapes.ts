@@ -3,6 +3,7 @@
  * in it and may send anything.
  */
 
+import { TYPESCRIPT_LOADERS } from '../config/config.ts';
 import type { InspectorAddress } from '../config/dev.ts';
 import { appMetrics } from './app-metric-shapes.ts';
 import {
@@ -187,7 +188,11 @@ const TO_PRIMARY: { [T in ToPrimary['type']]: Parser<Fields<ToPrimary, T>> } = {
     stage: oneOf('app', 'listen'),
     ...errorReport,
   }),
-  'load-again': object<Fields<ToPrimary, 'load-again'>>({ asMain: boolean, why: text(MAX_TEXT) }),
+  'load-again': object<Fields<ToPrimary, 'load-again'>>({
+    asMain: boolean,
+    loader: optional(oneOf(...TYPESCRIPT_LOADERS)),
+    why: text(MAX_TEXT),
+  }),
   crashing: object<Fields<ToPrimary, 'crashing'>>(errorReport),
   'app-exit': object<Fields<ToPrimary, 'app-exit'>>({ message: text(MAX_TEXT), open: count, oldest: openRequests }),
   redis: object<Fields<ToPrimary, 'redis'>>({

@@ -3,6 +3,7 @@
  * envelope, and its `process.on('message')` sees none of the kit's. Both sides meet here: `primary/` and `worker/` never import each other.
  */
 import type { Registry } from 'prom-client';
+import type { Loading } from '../config/config.ts';
 import type { InspectorAddress } from '../config/dev.ts';
 
 export type ToWorker =
@@ -40,7 +41,7 @@ export type ToPrimary =
   /** This worker can't start. It exits right after. */
   | ({ type: 'failed'; stage: 'app' | 'listen' } & ErrorReport)
   /** This worker exits right after: the app must be loaded in another way, which the next worker does. `why` for the log. */
-  | { type: 'load-again'; asMain: boolean; why: string }
+  | ({ type: 'load-again'; why: string } & Pick<Loading, 'asMain' | 'loader'>)
   /** An exception that nobody caught: the worker drains itself and exits with code 1. */
   | ({ type: 'crashing' } & ErrorReport)
   /** The app ends its process at once: these requests are lost. `open` of them, and the oldest. */

@@ -1,12 +1,11 @@
 /**
  * Turns any thrown value into a report for the primary. Nothing here throws, even if reading the value does.
  */
-import { execFileSync } from 'node:child_process';
 import { statSync } from 'node:fs';
-import { registerHooks } from 'node:module';
 import { isAbsolute, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ErrorReport, ErrorSummary } from '../protocol/messages.ts';
+import { AppError } from './app.ts';
 
 /** Not imported: that loads all of util, which opens stderr and makes the app's own writes to it fail with EAGAIN when the pipe is full. */
 const { inspect } = process.getBuiltinModule('node:util');
@@ -38,8 +37,6 @@ const PERMANENT_CODES: ReadonlySet<string> = new Set([
 const MAX_CAUSES = 5;
 const MAX_STACK_CHARS = 16_000;
 const MAX_MESSAGE_CHARS = 4000;
-/** Of `node --check`. */
-const CHECK_TIMEOUT_MS = 5000;
 /** Names and codes are shown everywhere: anything else may be text of the app. */
 const NAME = /^[\w$.-]{1,64}$/;
 
@@ -48,7 +45,13 @@ export function reportOf(thrown: unknown, isPermanent = false): ErrorReport {
   const chain = causesOf(thrown);
   return {
     message: messageOf(thrown),
-    stack: clip(chain.map(stackOf).join('\ncaused by: '), MAX_STACK_CHARS),
+    stack: clip(
+      chain
+        .map(stackOf)
+        .filter(stack => stack !== '')
+        .join('\ncaused by: '),
+      MAX_STACK_CHARS,
+    ),
     summary: summaryOf(chain),
     isPermanent: isPermanent || chain.some(error => PERMANENT_CODES.has(textOf(error, 'code')) || isBadSource(error)),
   };
@@ -97,8 +100,11 @@ function isBadSource(error: unknown): boolean {
   return firstFrame?.includes('(node:internal/modules/') ?? false;
 }
 
+/** Without the frames of the kit, which called the app. An AppError has no frames, and its message is reported beside the stack. */
 function stackOf(error: unknown): string {
-  return textOf(error, 'stack') || messageOf(error);
+  if (AppError.is(error)) return '';
+  const rows = (textOf(error, 'stack') || messageOf(error)).split('\n');
+  return rows.filter(row => !(/^\s+at /.test(row) && row.includes(import.meta.dirname))).join('\n');
 }
 
 /** Describes the innermost error that has a code, else the innermost. Errors of the kit wrap the app's. */
@@ -117,7 +123,7 @@ function classOf(error: unknown): string {
 }
 
 /** The first frame of the app's own code, or the file that can't be parsed. */
-function placeOf(error: unknown): { file: string; line: number } | undefined {
+export function placeOf(error: unknown): { file: string; line: number } | undefined {
   for (const row of textOf(error, 'stack').split('\n')) {
     const [, path = '', line] = /^(?:\s+at .*?)?\(?((?:file:\/\/)?\/[^():]+):(\d+)(?::\d+)?\)?$/.exec(row) ?? [];
     if (path === '' || path.includes('/node_modules/') || path.includes(import.meta.dirname)) continue;
@@ -160,50 +166,4 @@ function read(value: unknown, key: string): unknown {
 function textOf(value: unknown, key: string): string {
   const text = read(value, key);
   return typeof text === 'string' ? text : '';
-}
-
-/**
- * Adds the file, the line and its text to the stack of a SyntaxError in an ES module, as Node.js does for CommonJS: Node.js prints them
- * only when the error ends the process. No code of the app runs: a module that has begun to run is not loaded again. Does nothing for
- * other errors, and where the place cannot be found.
- */
-export async function placeInStack(error: unknown, entry: string): Promise<void> {
-  if (!(error instanceof SyntaxError) || !/^ {4}at compileSourceTextModule /m.test(error.stack ?? '')) return;
-  const url = await lastLoaded(entry);
-  if (!url?.startsWith('file:')) return;
-  const file = fileURLToPath(url);
-  error.stack = `${syntaxErrorIn(file) ?? file}\n${error.stack}`;
-}
-
-/** Loads the graph of the entry again, up to the module that fails. A CommonJS entry would run again. */
-async function lastLoaded(entry: string): Promise<string | undefined> {
-  let last: string | undefined;
-  const hooks = registerHooks({
-    load(url, context, next) {
-      const loaded = next(url, context);
-      if (url === entry && loaded.format !== 'module') throw new Error('not an ES module');
-      last = url;
-      return loaded;
-    },
-  });
-  try {
-    await import(entry);
-    return undefined;
-  } catch {
-    return last;
-  } finally {
-    hooks.deregister();
-  }
-}
-
-/** The place, the line and the marker under it, as `node --check` prints them; undefined if it finds no error. */
-function syntaxErrorIn(file: string): string | undefined {
-  const { NODE_OPTIONS: _, ...env } = process.env;
-  try {
-    execFileSync(process.execPath, ['--check', file], { env, stdio: ['ignore', 'ignore', 'pipe'], timeout: CHECK_TIMEOUT_MS });
-    return undefined;
-  } catch (failure) {
-    const printed = failure instanceof Error && 'stderr' in failure ? String(failure.stderr) : '';
-    return printed.startsWith(file) ? printed.split('\n\n')[0] : undefined;
-  }
 }

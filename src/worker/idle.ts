@@ -10,7 +10,8 @@ export async function whileBusy<T>(work: Promise<T>): Promise<T | typeof IDLE> {
   const { promise: idle, resolve } = Promise.withResolvers<typeof IDLE>();
   const onIdle = () => {
     process.channel?.ref();
-    resolve(IDLE);
+    // In a turn of its own: what follows may wait again, and Node.js emits the event once a turn.
+    setImmediate(resolve, IDLE);
   };
   process.once('beforeExit', onIdle);
   process.channel?.unref();

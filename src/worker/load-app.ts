@@ -7,8 +7,9 @@ import { pathToFileURL } from 'node:url';
 import type { Loading } from '../config/config.ts';
 import type { Adoption } from './adopt.ts';
 import { type App, AppError } from './app.ts';
-import { messageOf, placeInStack } from './error-report.ts';
+import { messageOf, placeOf } from './error-report.ts';
 import { appOf, EXPECTED, type ExportOptions, refusalOf } from './exports.ts';
+import { FailedRequires } from './failed-requires.ts';
 import { IDLE, whileBusy } from './idle.ts';
 import { type Loaded, loadModule, runAsMain } from './module.ts';
 
@@ -49,19 +50,41 @@ export async function loadApp(loading: Loading, options: LoadOptions): Promise<A
   return (await appOf(awaited, file, options)) ?? (await listener(awaited, loading, options));
 }
 
-async function load({ module: file, asMain }: Loading, { onFailed }: LoadOptions): Promise<Loaded> {
+async function load(loading: Loading, { onFailed }: LoadOptions): Promise<Loaded> {
+  const { module: file, asMain, loader } = loading;
   let loaded: Loaded | typeof IDLE;
+  if (loader !== undefined) await (await import('./typescript.ts')).useLoader(loader, file);
+  const failedRequires = new FailedRequires();
   try {
     loaded = await whileBusy(asMain ? runAsMain(file) : loadModule(file));
   } catch (cause) {
     onFailed(cause);
-    if (!existsSync(file))
-      throw new AppError(`${file} does not exist; expected a module that exports ${EXPECTED} as default`, { cause });
-    await placeInStack(cause, pathToFileURL(file).href);
-    throw new AppError(`${file} can't be loaded: ${messageOf(cause)}`, { cause });
+    throw await loadingError(cause, loading, failedRequires);
+  } finally {
+    failedRequires.stop();
   }
   if (loaded !== IDLE) return loaded;
   throw new AppError(`${file} can't be loaded: its top-level await never settles`, { isPermanent: false });
+}
+
+/** What to throw for `cause`, with which the module failed to load. */
+async function loadingError(cause: unknown, { module: file, loader }: Loading, failed: FailedRequires): Promise<Error> {
+  if (!existsSync(file))
+    return new AppError(`${file} does not exist; expected a module that exports ${EXPECTED} as default`, { cause });
+  const { placeInStack } = await import('./syntax-error.ts');
+  await placeInStack(cause, failed.urlOf(cause) ?? pathToFileURL(file).href);
+  const { findLoader, TYPESCRIPT_ADVICE, whyLoader } = await import('./typescript.ts');
+  const why = loader === undefined ? whyLoader(cause, file) : undefined;
+  if (why !== undefined) {
+    const found = findLoader(file);
+    if (found !== undefined) return new LoadAgain({ loader: found }, why);
+    return new AppError(`${file} can't be loaded: ${why}; ${TYPESCRIPT_ADVICE}`, { cause });
+  }
+  const [reason] = messageOf(cause).split('\nRequire stack:');
+  const place = placeOf(cause);
+  return new AppError(`${file} can't be loaded: ${reason}${place === undefined ? '' : ` (${place.file}:${place.line})`}`, {
+    cause,
+  });
 }
 
 async function settled(exported: Promise<unknown>, file: string): Promise<unknown> {

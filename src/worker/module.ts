@@ -40,6 +40,7 @@ export async function loadModule(file: string): Promise<Loaded> {
 /** Loads `file` as `node FILE` does: `require.main === module`, `import.meta.main`, `process.argv[1]`. @throws what the module throws */
 export async function runAsMain(file: string): Promise<Loaded> {
   process.argv[1] = file;
+  setMainModule(undefined);
   Module.runMain(file);
   // Set at once by a CommonJS module. An ES module goes on loading: a second import waits for the same one.
   const main = mainModule();
@@ -49,7 +50,7 @@ export async function runAsMain(file: string): Promise<Loaded> {
 const importModule = async (file: string): Promise<unknown> => import(pathToFileURL(file).href);
 
 /** By its name and the package.json above it, as Node.js does. A file that these do not decide is taken for CommonJS at first. */
-function isEsModule(file: string): boolean {
+export function isEsModule(file: string): boolean {
   const byName = IS_ES_MODULE[extname(file)];
   if (byName !== undefined) return byName;
   const manifest = findPackageJSON(pathToFileURL(file).href);
@@ -64,12 +65,13 @@ function requireModule(file: string): unknown {
   const parent = new Module(join(dirname(file), PARENT));
   parent.filename = parent.id;
   parent.paths = createRequire(file).resolve.paths(PARENT) ?? [];
-  Reflect.set(process, 'mainModule', parent);
+  setMainModule(parent);
   return parent.require(file);
 }
 
 /** What `require.main` is in every CommonJS module loaded from now on. */
 const mainModule = (): Module | undefined => Reflect.get(process, 'mainModule');
+const setMainModule = (main: Module | undefined): boolean => Reflect.set(process, 'mainModule', main);
 
 /** Whether Node.js loads `file` as an ES module. Does not run it. */
 async function hasEsSyntax(file: string): Promise<boolean> {
