@@ -5,6 +5,7 @@
 import { subscribe } from 'node:diagnostics_channel';
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
 import type { Config } from '../config/config.ts';
 import type { Drain, DrainTimes, OpenRequest } from '../protocol/messages.ts';
 import type { App } from './app.ts';
@@ -90,6 +91,11 @@ export class AppServer {
       return pass();
     };
     server.on('connection', socket => this.#onConnection(socket));
+    // Of TLS: requests come from this socket, around the one that was accepted, which was counted during the handshake.
+    server.on('secureConnection', (socket: TLSSocket) => {
+      this.#connections.delete(Reflect.get(socket, '_parent'));
+      this.#onConnection(socket);
+    });
     return server;
   }
 

@@ -4,7 +4,8 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { symlinkSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:http';
+import { createServer, type IncomingMessage } from 'node:http';
+import https, { Agent } from 'node:https';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { WebSocket } from 'ws';
@@ -118,6 +119,15 @@ setTimeout(() => {
 }, 700);
 module.exports = (request, response) => app(request, response);`;
 
+const HTTPS = `const { readFileSync } = require('node:fs');
+const file = name => readFileSync('${join(ROOT, 'test', 'fixtures', 'tls')}/redis.' + name);
+require('node:https').createServer({ key: file('key'), cert: file('crt') }, async (request, response) => {
+  if (request.url === '/slow') {
+    console.log(JSON.stringify({ event: 'test.begun', mark: 'slow' }));
+    await new Promise(resolve => setTimeout(resolve, 700));
+  }
+  response.end(request.url);
+}).listen(process.env.PORT);`;
 const HTTP2 = "require('node:http2').createServer().listen(process.env.PORT);";
 
 describe('the port of an app that listens by itself', { concurrency: CONCURRENCY }, () => {
@@ -191,6 +201,30 @@ describe('a server on PORT', { concurrency: CONCURRENCY }, () => {
       'both are counted',
     );
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+  });
+
+  test('one of https is served, counted and drained', async () => {
+    const kit = await startKit({
+      env: { APP_MODULE: written(HTTPS), PORT: String(await freePort()), NODE_CLUSTER_WORKERS: '1' },
+    });
+    const { port } = await kit.ready();
+    assert.equal((await kit.event('app.adopted')).url, `https://127.0.0.1:${port}`);
+    const agent = new Agent({ keepAlive: true, rejectUnauthorized: false });
+    const get = async (path: string) => {
+      const [response] = (await once(https.get({ port, path, agent }), 'response')) as [IncomingMessage];
+      return { body: String((await response.toArray()).join('')), connection: response.headers.connection };
+    };
+    assert.deepEqual(await get('/'), { body: '/', connection: 'keep-alive' });
+    assert.deepEqual(await get('/again'), { body: '/again', connection: 'keep-alive' });
+    const { workers } = await kit.statusWhere(({ workers }) => workers[0]?.requests === 2);
+    assert.deepEqual([workers[0]?.connections, workers[0]?.inFlight], [1, 0]);
+    const slow = get('/slow');
+    await kit.begun('slow');
+    kit.signal('SIGTERM');
+    assert.deepEqual(await slow, { body: '/slow', connection: 'close' });
+    assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
+    assert.equal((await kit.event('worker.exit')).reason, 'shutdown');
+    assert.deepEqual(kit.all('request.cut'), []);
   });
 
   test('one that speaks HTTP/2 is refused by name', async () => {

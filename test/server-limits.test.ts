@@ -1,0 +1,44 @@
+/**
+ * Time-outs and limits of a server of the app: variable, app, default.
+ */
+import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
+import { test } from 'node:test';
+import { applyLimits } from '../src/worker/server-limits.ts';
+
+const LIMITS = {
+  keepAliveTimeoutMs: 75_000,
+  headersTimeoutMs: 61_000,
+  requestTimeoutMs: 299_000,
+  maxHeaderBytes: 20_000,
+  responseTimeHeader: true,
+};
+
+const limitsOf = ({ keepAliveTimeout, headersTimeout, requestTimeout, ...rest }: ReturnType<typeof createServer>) => [
+  keepAliveTimeout,
+  headersTimeout,
+  requestTimeout,
+  Reflect.get(rest, 'maxHeaderSize'),
+];
+
+test('what the app has not set gets the default of the kit', () => {
+  const server = createServer();
+  applyLimits(server, LIMITS, () => false);
+  assert.deepEqual(limitsOf(server), [75_000, 61_000, 299_000, 20_000]);
+});
+
+test('what the app has set stays, also 0 and what follows from it, and may change later', () => {
+  const server = createServer({ requestTimeout: 0, maxHeaderSize: 8192 });
+  server.keepAliveTimeout = 65_000;
+  applyLimits(server, LIMITS, () => false);
+  assert.deepEqual(limitsOf(server), [65_000, 0, 0, 8192]);
+  server.keepAliveTimeout = 10;
+  assert.equal(server.keepAliveTimeout, 10);
+});
+
+test('a variable wins over the app, whenever the app sets its value', () => {
+  const server = createServer({ keepAliveTimeout: 1000, headersTimeout: 2000 });
+  applyLimits(server, LIMITS, limit => limit === 'keepAliveTimeoutMs');
+  server.keepAliveTimeout = 10;
+  assert.deepEqual(limitsOf(server), [75_000, 2000, 299_000, 20_000]);
+});
