@@ -9,7 +9,7 @@ import type { Readable } from 'node:stream';
 import type { LineSink } from '../log/output.ts';
 import { parseToPrimary } from '../protocol/message-shapes.ts';
 import type { ToPrimary, ToWorker } from '../protocol/messages.ts';
-import { isEnvelope, seal } from '../protocol/messages.ts';
+import { isEnvelope, isWatchReport, seal } from '../protocol/messages.ts';
 import { type ProcessMemory, readProcessMemory } from '../resources/usage.ts';
 import type { WorkerRecord } from './worker-state.ts';
 
@@ -52,6 +52,7 @@ export class WorkerChannel {
       try {
         if (isEnvelope(message)) parsed = parseToPrimary(message.message);
         else if (event === 'internalMessage') return emit(event, message, handle);
+        else if (process.env.WATCH_REPORT_DEPENDENCIES && isWatchReport(message)) process.send?.(message);
       } catch (error) {
         this.#listener.onMalformed(error instanceof Error ? error : new Error(String(error)));
       }

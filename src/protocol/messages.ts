@@ -266,5 +266,18 @@ export function isInternal(message: unknown): message is { cmd: string } {
   return typeof message.cmd === 'string' && message.cmd.startsWith('NODE_');
 }
 
+/** What Node.js itself sends to its parent for each module under `node --watch`, to watch its files. */
+export function isWatchReport(message: unknown): message is object {
+  if (typeof message !== 'object' || message === null) return false;
+  const [entry, ...others] = Object.entries(message);
+  if (entry === undefined || others.length > 0) return false;
+  const [key, files] = entry;
+  return (
+    WATCH_REPORTS.includes(key) && Array.isArray(files) && files.every(file => (file ?? '') === '' || typeof file === 'string')
+  );
+}
+
+const WATCH_REPORTS = ['watch:require', 'watch:import'];
+
 /** Milliseconds on the clock that all processes of the machine share; `performance.now()` starts at 0 in each process. */
 export const monotonicMs = (): number => Number(process.hrtime.bigint()) / 1e6;

@@ -8,7 +8,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { flushWorkerOutput } from '../log/log.ts';
 import type { ExitCode } from '../protocol/exit.ts';
 import type { ToPrimary } from '../protocol/messages.ts';
-import { isInternal, seal } from '../protocol/messages.ts';
+import { isInternal, isWatchReport, seal } from '../protocol/messages.ts';
 
 /** Not imported: that loads all of util, which opens stderr and makes the app's own writes to it fail with EAGAIN when the pipe is full. */
 const { getCallSites } = process.getBuiltinModule('node:util');
@@ -222,10 +222,11 @@ function dropAppMessages(channel: ChannelHandler): void {
   let isFirst = true;
   process.send = (message: unknown, ...rest: unknown[]) => {
     const [handle] = rest;
-    if (isInternal(message) || (typeof handle === 'object' && handle !== null))
+    if (isInternal(message) || isWatchReport(message) || (typeof handle === 'object' && handle !== null))
       return Reflect.apply(send, process, [message, ...rest]);
-    if (isFirst) channel.onAppMessage();
-    isFirst = false;
+    const isReported = !isFirst;
+    isFirst = false; // the report may load modules, which send messages under node --watch
+    if (!isReported) channel.onAppMessage();
     const callback = rest.find(argument => typeof argument === 'function');
     if (callback !== undefined) process.nextTick(callback, null);
     return true;
