@@ -45,6 +45,7 @@ test('troubleshooting.md shows what bosun status prints of a pod whose app canno
     version: '0.1.0',
     pid: 6,
     state: 'starting',
+    reason: 'starting: 0 of 2 workers serve',
     generation: 1,
     uptimeSeconds: 5,
     policy: 'least-connections',

@@ -6,13 +6,14 @@ import { test } from 'node:test';
 import { readConfig } from '../src/config/config.ts';
 import { diagnoseDeployment, type Facts } from '../src/control/doctor.ts';
 import { type Limits, resolveLimits } from '../src/resources/cgroup.ts';
+import type { HeapChoice } from '../src/resources/node-options.ts';
 import { size } from '../src/resources/sizing.ts';
 
 const MIB = 2 ** 20;
 const NOTHING: Limits = resolveLimits(() => undefined);
 const REDIS = { state: 'ready', message: 'Redis at redis:6379 answers', evictionPolicy: 'noeviction' };
 
-const sizingOf = (workers: number, memoryMib: number | null) =>
+const sizingOf = (workers: number, memoryMib: number | null, choice?: HeapChoice) =>
   size(
     {
       ...NOTHING,
@@ -21,6 +22,7 @@ const sizingOf = (workers: number, memoryMib: number | null) =>
     },
     { kind: 'count', count: workers },
     { cpus: 8, totalMemoryBytes: 64 * 1024 * MIB },
+    choice,
   );
 
 const PRODUCTION = { NODE_ENV: 'production', SHUTDOWN_DELAY_MS: '5000', SHUTDOWN_TIMEOUT_MS: '25000' };
@@ -28,6 +30,8 @@ const WITH_REDIS = { ...PRODUCTION, REDIS_URL: 'redis://redis:6379' };
 const GOOD: Facts = {
   config: readConfig({ ...WITH_REDIS, SESSION_KEYS: 'a key of more than sixteen characters' }),
   sizing: sizingOf(2, 1024),
+  pool: { serving: 2, wanted: 2, isFailing: false, others: [] },
+  lastFailure: undefined,
   gracePeriodSeconds: 45,
   hardFileLimit: 1_048_576,
   memory: { restart: { kind: 'surge' }, pointlessRecycling: undefined },
@@ -38,6 +42,8 @@ const GOOD: Facts = {
   redisRefusals: [],
   redis: [REDIS, REDIS],
 };
+
+const FAILING: Facts['pool'] = { serving: 0, wanted: 2, isFailing: false, others: [{ id: 1, state: 'starting' }] };
 
 test('doctor finds no problem in a good deployment', () => {
   for (const { check, verdict, detail } of diagnoseDeployment(GOOD)) assert.equal(verdict, 'ok', `${check}: ${detail}`);
@@ -50,7 +56,31 @@ for (const [check, verdict, change, detail] of [
   ['file limit', 'warning', { hardFileLimit: 1024 }, /^1024 descriptors .*raise it above 10000/],
   ['file limit', 'ok', { hardFileLimit: undefined }, /unlimited or unknown/],
   ['workers', 'warning', { sizing: sizingOf(3, 1024) }, /^3 workers: as set; 2 CPUs/],
+  [
+    'workers',
+    'problem',
+    { pool: { ...FAILING, isFailing: true }, lastFailure: { worker: 1, reason: 'crash', failure: 'no ./config.json' } },
+    /^0 of 2 serve: worker 1 failed \(crash\): no \.\/config\.json$/,
+  ],
+  [
+    'workers',
+    'problem',
+    { pool: { ...FAILING, isFailing: true }, lastFailure: { worker: 1, reason: 'hung', failure: undefined } },
+    /^0 of 2 serve: worker 1 failed \(hung\): nothing was thrown$/,
+  ],
+  [
+    'workers',
+    'warning',
+    { pool: FAILING, lastFailure: { worker: 1, reason: 'crash', failure: 'long ago' } },
+    /^0 of 2 serve; worker 1 is starting$/,
+  ],
   ['memory', 'warning', { sizing: sizingOf(2, null) }, /no memory limit/],
+  [
+    'memory',
+    'warning',
+    { sizing: sizingOf(2, 512, { sizeMb: 300, place: 'workers' }) },
+    /^a heap of 300 MiB for each of 2 workers \(WORKER_NODE_OPTIONS\) is too large for 512 MiB/,
+  ],
   ['memory', 'problem', { sizing: sizingOf(2, 128) }, /heap/],
   [
     'Redis',

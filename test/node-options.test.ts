@@ -43,9 +43,16 @@ describe('the heap size', () => {
 
   test('the heap size comes from WORKER_NODE_OPTIONS, else the command line, else NODE_OPTIONS; other options are passed on', () => {
     const all = choose('--a --max-old-space-size=1', ['--b', '--max_old_space_size=2'], '--c --max-heap-size=3');
-    assert.deepEqual(all, { choice: { sizeMb: 3, isWhole: true }, environment: '--a', commandLine: ['--b', '--c'] });
-    assert.deepEqual(choose('--max-old-space-size=1', ['--max-old-space-size=2'], '').choice, { sizeMb: 2 });
-    assert.deepEqual(choose('--max-old-space-size-percentage=50', [], '').choice, { percent: 50 });
+    assert.deepEqual(all, {
+      choice: { sizeMb: 3, isWhole: true, place: 'workers' },
+      environment: '--a',
+      commandLine: ['--b', '--c'],
+    });
+    assert.deepEqual(choose('--max-old-space-size=1', ['--max-old-space-size=2'], '').choice, {
+      sizeMb: 2,
+      place: 'commandLine',
+    });
+    assert.deepEqual(choose('--max-old-space-size-percentage=50', [], '').choice, { percent: 50, place: 'environment' });
   });
 
   test('the heap size is passed on with the option that the operator used', () => {

@@ -122,9 +122,10 @@ describe('memory', () => {
   });
 
   test('a heap that the user has set wins, and the reason shows it', () => {
-    const bySize = of({ quota: 2, memoryMib: 1024 }, AUTO, { sizeMb: 300 });
+    const bySize = of({ quota: 2, memoryMib: 1024 }, AUTO, { sizeMb: 300, place: 'environment' });
     assert.equal(bySize.memory.heapPerWorkerMb, 300);
-    assert.match(bySize.reason, /heap as set in NODE_OPTIONS/);
+    assert.match(bySize.reason, /heap as set in NODE_OPTIONS$/);
+    assert.match(of({}, AUTO, { sizeMb: 300, place: 'workers' }).reason, /heap as set in WORKER_NODE_OPTIONS$/);
     assert.equal(of({ quota: 2, memoryMib: 1000 }, AUTO, { percent: 60 }).memory.heapPerWorkerMb, 300, 'a percentage is shared');
   });
 });
@@ -144,6 +145,24 @@ test('the reason names the rule, the CPUs and the file that decided', () => {
     '4 workers on 1 CPU: they compete for CPU time',
     'a heap of 32 MiB per worker is below the workable 64 MiB: raise the memory limit or lower NODE_CLUSTER_WORKERS',
   ]);
+});
+
+test('heaps that the user has set are reported if the memory limit is too low for them', () => {
+  const two: WorkerCount = { kind: 'count', count: 2 };
+  const warnings = (memoryMib: number, choice: HeapChoice) => of({ quota: 2, memoryMib }, two, choice).warnings;
+  assert.deepEqual(warnings(512, { sizeMb: 300, place: 'workers' }), [
+    'a heap of 300 MiB for each of 2 workers (WORKER_NODE_OPTIONS) is too large for 512 MiB (/memory.max), which leaves 128 MiB: lower it, or raise the memory limit to 1061 MiB',
+  ]);
+  assert.deepEqual(warnings(1061, { sizeMb: 300, place: 'workers' }), [], 'with the limit that the warning names');
+  assert.deepEqual(warnings(512, { sizeMb: 128, place: 'environment' }), []);
+  assert.match(warnings(512, { sizeMb: 153, isWhole: true, place: 'commandLine' }).join(), /\(command line\).* leaves 152 MiB/);
+  assert.deepEqual(warnings(512, { sizeMb: 152, isWhole: true, place: 'commandLine' }), [], 'the young generation is part of it');
+  assert.match(
+    warnings(512, { percent: 75, place: 'environment' }).join(),
+    /^a heap of 192 MiB .* leaves 128 MiB: lower it, or unset it: the kit then decides$/,
+  );
+  assert.deepEqual(of({ quota: 2 }, two, { sizeMb: 300, place: 'workers' }).warnings, [], 'without a limit');
+  assert.deepEqual(of({ quota: 2, memoryMib: 512 }, two).warnings, [], "the kit's own heaps");
 });
 
 test('a share of the workers is lowered for memory, too', () => {
@@ -203,11 +222,11 @@ describe('NODE_OPTIONS', () => {
   for (const [given, choice, rest] of [
     ['', {}, ''],
     ['--enable-source-maps', {}, '--enable-source-maps'],
-    ['--max-old-space-size=200', { sizeMb: 200 }, ''],
-    ['--a --max_old_space_size=200 --b', { sizeMb: 200 }, '--a --b'],
-    ['--max-old-space-size-percentage=60', { percent: 60 }, ''],
-    ['--max_old-space_size_percentage=12.5 --c', { percent: 12.5 }, '--c'],
-    ['--max-old-space-size=100 --max-old-space-size=200', { sizeMb: 200 }, ''],
+    ['--max-old-space-size=200', { sizeMb: 200, place: 'environment' }, ''],
+    ['--a --max_old_space_size=200 --b', { sizeMb: 200, place: 'environment' }, '--a --b'],
+    ['--max-old-space-size-percentage=60', { percent: 60, place: 'environment' }, ''],
+    ['--max_old-space_size_percentage=12.5 --c', { percent: 12.5, place: 'environment' }, '--c'],
+    ['--max-old-space-size=100 --max-old-space-size=200', { sizeMb: 200, place: 'environment' }, ''],
     ['--max-old-space-sizes=1', {}, '--max-old-space-sizes=1'],
   ] as const) {
     test(`${given || '(empty)'} → ${JSON.stringify(choice)}, rest ${rest || '(empty)'}`, () => {

@@ -29,6 +29,7 @@ export interface Pod {
   policy: Policy;
   sizing: Sizing;
   state: PodState;
+  readiness: Readiness;
   supervisor: Supervisor;
   totals: Totals;
   resizes: { up: number; down: number; heap: number };
@@ -73,7 +74,7 @@ const NO_SNAPSHOT = {
 
 /** The object of `/status`. */
 export function statusOf(
-  { version, policy, sizing, state, supervisor, totals, redisRefusals, memory, dev, isLocal }: Pod,
+  { version, policy, sizing, state, readiness: { reason }, supervisor, totals, redisRefusals, memory, dev, isLocal }: Pod,
   audience: Audience,
 ): Status {
   const { last } = totals.drains;
@@ -81,6 +82,7 @@ export function statusOf(
     version,
     pid: process.pid,
     state,
+    ...(reason && { reason }),
     generation: supervisor.generation,
     uptimeSeconds: Math.round(process.uptime() * 1000) / 1000,
     policy,

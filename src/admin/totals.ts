@@ -5,7 +5,7 @@
 import type { WorkerProcess } from '../pool/worker-process.ts';
 import type { DrainTotals, Status } from '../protocol/api.ts';
 import type { EventListener, WorkerExit } from '../protocol/events.ts';
-import type { ExitReason } from '../protocol/exit.ts';
+import { type ExitReason, isFailure } from '../protocol/exit.ts';
 import {
   type AppMetric,
   type CpuSeconds,
@@ -41,6 +41,8 @@ export class Totals {
   /** Malformed messages of workers, which were dropped. */
   malformedMessages = 0;
   readonly failedStarts: Status['failedStarts'] = { count: 0, last: null };
+  /** The last worker that ended because of a failure, before or after it was ready. For operators: may contain text of the app. */
+  lastFailure: Pick<WorkerExit, 'worker' | 'reason' | 'failure'> | undefined;
   /** Counters and histograms of the apps in workers that have exited; gauges are dropped. */
   appMetrics: Promise<AppMetric[]> = Promise.resolve([]);
   /** CPU time of those that exited, by the id that they had: a successor goes on counting where they ended. */
@@ -100,6 +102,7 @@ export class Totals {
       this.failedStarts.count++;
       this.failedStarts.last = { at, worker, reason, error: error?.summary, failure };
     }
+    if (isFailure(reason)) this.lastFailure = { worker, reason, failure };
     this.exitsByReason.set(reason, (this.exitsByReason.get(reason) ?? 0) + 1);
     if (snapshot !== undefined) {
       this.#counters = add(this.#counters, snapshot);

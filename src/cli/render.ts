@@ -7,8 +7,9 @@ import type { Detected } from '../resources/sizing.ts';
 
 export function renderStatus(status: Status): string {
   const { version, pid, state, generation, uptimeSeconds, policy, sizing, workers } = status;
+  const why = reasonOf(status);
   return [
-    `koa-bosun ${version}, process ${pid}, ${colored(state)} for ${duration(uptimeSeconds)}, generation ${generation}, policy ${policy}`,
+    `koa-bosun ${version}, process ${pid}, ${colored(state)} for ${duration(uptimeSeconds)}${why && ` (${why})`}, generation ${generation}, policy ${policy}`,
     sizing.reason,
     '',
     table([
@@ -34,6 +35,11 @@ export function renderStatus(status: Status): string {
     ...failedStarts(status),
     endedWorkers(status),
   ].join('\n');
+}
+
+/** What `/readyz` gives as the reason, without the state before it; empty if there is none. */
+export function reasonOf({ state, reason = '' }: Status): string {
+  return reason === state ? '' : reason.replace(`${state}: `, '');
 }
 
 /** The requests that draining workers wait for, one per line: at most `limit` of them, and a count of the rest. */

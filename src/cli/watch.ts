@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { stripVTControlCharacters } from 'node:util';
 import type { ResultOf, Sample, Status } from '../protocol/api.ts';
 import { call } from './client.ts';
-import { duration, endedWorkers, mebibytes, pendingRequests, table } from './render.ts';
+import { duration, endedWorkers, mebibytes, pendingRequests, reasonOf, table } from './render.ts';
 
 /** `/status`, and the last seconds and events, the newest last. */
 export type Watched = ResultOf<'watch'>;
@@ -63,8 +63,11 @@ const CLOCK_COLUMNS = 9;
 export function renderWatch({ status, samples, events }: Watched, { columns, rows }: Screen): string {
   const lines = (text: string) => wrap(text, columns);
   const { version, pid, state, uptimeSeconds, generation, policy } = status;
+  const why = reasonOf(status);
   const top = [
-    ...lines(`koa-bosun ${version}, pid ${pid}, ${state}, up ${duration(uptimeSeconds)}, generation ${generation}, ${policy}`),
+    ...lines(
+      `koa-bosun ${version}, pid ${pid}, ${state}${why && ` (${why})`}, up ${duration(uptimeSeconds)}, generation ${generation}, ${policy}`,
+    ),
     ...lines(sizingLine(status)),
     '',
     ...gauges(samples, columns),

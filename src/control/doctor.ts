@@ -1,15 +1,19 @@
 /**
  * `bosun doctor`: problems of this deployment, present and foreseeable. Pure; the facts are collected in operations.ts.
  */
+import type { Totals } from '../admin/totals.ts';
 import { type Config, describeRedis, usesRedis } from '../config/config.ts';
 import type { MemoryView } from '../pool/memory.ts';
 import type { Refusal } from '../pool/requests.ts';
-import type { Finding, Sizing } from '../protocol/api.ts';
+import type { Finding, Sizing, WorkerState } from '../protocol/api.ts';
 import { EXIT_SLACK_MS, type RedisRefusal } from '../protocol/messages.ts';
+import { WORKABLE_HEAP_MIB } from '../resources/sizing.ts';
 
 export interface Facts {
   config: Config;
   sizing: Sizing;
+  pool: { serving: number; wanted: number; isFailing: boolean; others: readonly { id: number; state: WorkerState }[] };
+  lastFailure: Totals['lastFailure'];
   /** TERMINATION_GRACE_PERIOD_SECONDS, if it is set. */
   gracePeriodSeconds: number | undefined;
   /** RLIMIT_NOFILE; Node.js raises the soft limit to it. */
@@ -78,7 +82,15 @@ function files({ hardFileLimit }: Facts): Finding {
   );
 }
 
-function workers({ sizing }: Facts): Finding {
+function workers({ sizing, pool: { serving, wanted, isFailing, others }, lastFailure }: Facts): Finding {
+  if (serving < wanted) {
+    const serve = `${serving} of ${wanted} serve`;
+    if (isFailing && lastFailure !== undefined) {
+      const { worker, reason, failure = 'nothing was thrown' } = lastFailure;
+      return finding('workers', 'problem', `${serve}: worker ${worker} failed (${reason}): ${failure}`);
+    }
+    return finding('workers', 'warning', [serve, ...others.map(({ id, state }) => `worker ${id} is ${state}`)].join('; '));
+  }
   const isTooMany = sizing.workers > Math.max(1, Math.ceil(sizing.cpus.effective));
   return finding('workers', isTooMany ? 'warning' : 'ok', sizing.reason);
 }
@@ -86,8 +98,10 @@ function workers({ sizing }: Facts): Finding {
 function memory({ sizing }: Facts): Finding {
   const { limitBytes, heapPerWorkerMb } = sizing.memory;
   if (limitBytes === null) return finding('memory', 'warning', 'no memory limit: one worker can use all memory of the machine');
-  const small = sizing.warnings.find(warning => warning.includes('heap'));
-  return finding('memory', small ? 'problem' : 'ok', small ?? `a heap of ${heapPerWorkerMb} MiB for each worker`);
+  const warning = sizing.warnings.find(text => text.includes('heap'));
+  if (warning === undefined) return finding('memory', 'ok', `a heap of ${heapPerWorkerMb} MiB for each worker`);
+  const isTooSmall = heapPerWorkerMb !== null && heapPerWorkerMb < WORKABLE_HEAP_MIB;
+  return finding('memory', isTooSmall ? 'problem' : 'warning', warning);
 }
 
 function restarts({ memory: { restart }, lastRefusal }: Facts): Finding {

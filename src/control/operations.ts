@@ -184,10 +184,14 @@ function secondsOf({ seconds = 10 }: Parameters): number {
   throw new ControlError(400, `seconds must be above 0 and at most ${MAX_PROFILE_S}, got ${JSON.stringify(seconds)}`);
 }
 
-function factsOf({ settings, supervisor, resizer, redis }: ControlContext): Facts {
+function factsOf({ pod, settings, supervisor, resizer, redis }: ControlContext): Facts {
+  const { serving, wanted, isFailing, handles } = supervisor;
+  const others = handles.filter(({ isServing }) => !isServing).map(({ id, state }) => ({ id, state }));
   return {
     config: settings.config,
     sizing: resizer.sizing,
+    pool: { serving: serving.length, wanted, isFailing, others },
+    lastFailure: pod().totals.lastFailure,
     gracePeriodSeconds: settings.gracePeriodSeconds,
     hardFileLimit: fileLimit()?.hard,
     memory: supervisor.memoryView,

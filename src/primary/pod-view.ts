@@ -72,6 +72,7 @@ export class PodView {
       policy: balancing.policy,
       sizing: resizer.sizing,
       state: this.state,
+      readiness: this.readiness(),
       supervisor,
       totals,
       resizes: resizer.resizes,

@@ -117,6 +117,8 @@ export interface Status {
   /** Of the primary. */
   pid: number;
   state: PodState;
+  /** As `/readyz` gives it: why the pod is not ready, or which workers are missing. Missing while nothing is. */
+  reason?: string;
   /** Counts the rolling restarts, from 1. */
   generation: number;
   uptimeSeconds: number;

@@ -22,6 +22,8 @@ export interface HeapChoice {
   isWhole?: boolean;
   /** Of the memory limit, all workers together. */
   percent?: number;
+  /** Which options set it. */
+  place?: keyof NodeOptions;
 }
 
 /** What a worker starts with. */
@@ -33,20 +35,20 @@ export interface WorkerOptions {
 }
 
 /** Removes the heap options. The last one wins: as in Node.js, NODE_OPTIONS come before the command line, and WORKER_NODE_OPTIONS come last. */
-export function takeHeapChoice({ environment, commandLine, workers }: NodeOptions): WorkerOptions {
+export function takeHeapChoice(options: NodeOptions): WorkerOptions {
   let choice: HeapChoice = {};
-  const rest = (options: readonly string[]) =>
-    options.filter(option => {
+  const rest = (place: keyof NodeOptions) =>
+    options[place].filter(option => {
       const { name, value } = parsed(option);
       const number = Number(value);
       if (!HEAP_OPTIONS.has(name)) return true;
       if (!(number > 0)) return false;
-      if (name === 'max-old-space-size-percentage') choice = { percent: number };
-      else choice = { sizeMb: Math.floor(number), ...(name === 'max-heap-size' && { isWhole: true }) };
+      if (name === 'max-old-space-size-percentage') choice = { percent: number, place };
+      else choice = { sizeMb: Math.floor(number), ...(name === 'max-heap-size' && { isWhole: true }), place };
       return false;
     });
-  const inEnvironment = joinNodeOptions(rest(environment));
-  const onCommandLine = [...rest(commandLine), ...rest(workers)];
+  const inEnvironment = joinNodeOptions(rest('environment'));
+  const onCommandLine = [...rest('commandLine'), ...rest('workers')];
   return { choice, environment: inEnvironment, commandLine: onCommandLine };
 }
 
@@ -178,7 +180,12 @@ export interface Judged {
   maxHeaderSize: string | undefined;
 }
 
-const PLACES = { environment: 'NODE_OPTIONS', commandLine: 'command line', workers: 'WORKER_NODE_OPTIONS' } as const;
+/** Where options are set, as the operator knows it. */
+export const PLACES = {
+  environment: 'NODE_OPTIONS',
+  commandLine: 'command line',
+  workers: 'WORKER_NODE_OPTIONS',
+} as const satisfies Record<keyof NodeOptions, string>;
 
 /** @param maxHeaderBytes MAX_HEADER_BYTES, where it is set */
 export function judgeNodeOptions(options: NodeOptions, maxHeaderBytes: string | undefined): Judged {

@@ -7,7 +7,7 @@ import { availableParallelism, totalmem } from 'node:os';
 import type { WorkerCount } from '../config/config.ts';
 import type { Sizing } from '../protocol/api.ts';
 import { type Bound, type Limits, type ReadText, readerBelow, resolveLimits } from './cgroup.ts';
-import { type HeapChoice, heapOption, type NodeOptions, takeHeapChoice } from './node-options.ts';
+import { type HeapChoice, heapOption, type NodeOptions, PLACES, takeHeapChoice } from './node-options.ts';
 
 const MIB = 1024 * 1024;
 /** The primary's own resident memory. */
@@ -52,7 +52,7 @@ export function size(limits: Limits, requested: WorkerCount, machine: Machine, c
             `lowered from ${wanted} for memory: ${mib(bound.value)} MiB (${bound.file}) has room for no more heaps of ${WORKABLE_HEAP_MIB} MiB`,
           ]
         : []),
-      ...(choice.sizeMb !== undefined || choice.percent !== undefined ? ['heap as set in NODE_OPTIONS'] : []),
+      ...(choice.place === undefined ? [] : [`heap as set in ${PLACES[choice.place]}`]),
     ].join('; '),
     cpus,
     memory: { limitBytes: limits.memory?.value ?? null, source: limits.memory?.file ?? null, heapPerWorkerMb },
@@ -65,8 +65,26 @@ export function size(limits: Limits, requested: WorkerCount, machine: Machine, c
             `a heap of ${heapPerWorkerMb} MiB per worker is below the workable ${WORKABLE_HEAP_MIB} MiB: raise the memory limit or lower NODE_CLUSTER_WORKERS`,
           ]
         : []),
+      ...oversizedHeaps(workers, bound, choice),
     ],
   };
+}
+
+/** Heaps that the user has set are kept, but the kernel kills a worker if they grow beyond the memory limit. */
+function oversizedHeaps(workers: number, bound: Bound | undefined, choice: HeapChoice): string[] {
+  const heap = chosenHeap(workers, bound, choice);
+  if (heap === undefined || bound === undefined || choice.place === undefined) return [];
+  const young = choice.isWhole ? 0 : YOUNG_SPACE_MIB;
+  const room = shareOf(bound, workers, 0, young);
+  if (heap <= room) return [];
+  const limit = Math.ceil((PRIMARY_MIB + STARTING_WORKER_MIB + (workers * (heap + young)) / OLD_SPACE_SHARE) / USABLE_SHARE);
+  const remedy =
+    choice.percent === undefined
+      ? `lower it, or raise the memory limit to ${limit} MiB`
+      : 'lower it, or unset it: the kit then decides';
+  return [
+    `a heap of ${heap} MiB for each of ${count(workers)} (${PLACES[choice.place]}) is too large for ${mib(bound.value)} MiB (${bound.file}), which leaves ${room} MiB: ${remedy}`,
+  ];
 }
 
 /** The largest number of workers with a workable heap each, whatever heap NODE_OPTIONS set; and the memory limit in words. */
@@ -130,16 +148,16 @@ function heapPerWorker(workers: number, bound: Bound | undefined, choice: HeapCh
   return Math.max(shareOf(bound, workers, STARTING_WORKER_MIB), Math.min(shareOf(bound, workers, 0), WORKABLE_HEAP_MIB));
 }
 
-/** The heap set in NODE_OPTIONS, in MiB; undefined if the kit decides. */
+/** The heap set with a Node.js option, in MiB; undefined if the kit decides. */
 function chosenHeap(workers: number, bound: Bound | undefined, { sizeMb, percent }: HeapChoice): number | undefined {
   if (sizeMb !== undefined || percent === undefined || bound === undefined) return sizeMb;
   return Math.max(MIN_HEAP_MIB, Math.floor((mib(bound.value) * percent) / 100 / workers));
 }
 
-/** Each worker's heap in MiB, if `reservedMib` stay free. */
-function shareOf(bound: Bound, workers: number, reservedMib: number): number {
+/** Each worker's heap in MiB, if `reservedMib` stay free; `youngMib` of its share are for the young generation. */
+function shareOf(bound: Bound, workers: number, reservedMib: number, youngMib = YOUNG_SPACE_MIB): number {
   const share = (mib(bound.value) * USABLE_SHARE - PRIMARY_MIB - reservedMib) / workers;
-  return Math.max(MIN_HEAP_MIB, Math.floor(share * OLD_SPACE_SHARE - YOUNG_SPACE_MIB));
+  return Math.max(MIN_HEAP_MIB, Math.floor(share * OLD_SPACE_SHARE - youngMib));
 }
 
 const mib = (bytes: number) => Math.floor(bytes / MIB);

@@ -99,6 +99,7 @@ function fullPod(): Pod {
       warnings: [],
     },
     state: 'ready',
+    readiness: { isReady: true },
     supervisor: supervisor as unknown as Pod['supervisor'],
     totals,
     resizes: { up: 1, down: 1, heap: 1 },

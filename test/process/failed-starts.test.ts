@@ -70,12 +70,14 @@ describe('a serving pool', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual([last.reason, last.error.class, last.error.code], ['crash', 'Error', 'ECONNREFUSED']);
     const metrics = (await kit.probe('/metrics')).body;
     assert.match(metrics, /^bosun_failed_starts_total [1-9]\d*$/m);
-    for (const text of [body, JSON.stringify(failedStarts), metrics]) assert.doesNotMatch(text, /secret\.example/);
+    for (const open of [body, JSON.stringify(await kit.status()), metrics]) assert.doesNotMatch(open, /secret\.example/);
     assert.match((await bosun('status', '--json')).stdout, /secret\.example/, 'the control socket shows the text');
-    assert.match(
-      (await bosun('status')).stdout,
-      /^failed starts: \d+; the last \d+ s ago, worker \d \(crash\): .*secret\.example/m,
-    );
+    const text = (await bosun('status')).stdout;
+    assert.match(text, /^koa-bosun .* ready for \d+ s \(1 of 2 workers serve; the last start failed: crash, .*\), generation/);
+    const doctor = await bosun('doctor');
+    assert.equal(doctor.code, 1);
+    assert.match(doctor.stdout, /^problem +workers +1 of 2 serve: worker \d failed \(crash\): .*secret\.example/m);
+    assert.match(text, /^failed starts: \d+; the last \d+ s ago, worker \d \(crash\): .*secret\.example/m);
     const { stack } = await kit.event('worker.failed');
     assert.match(String(stack), /^Error: connect to secret\.example\n +at .*app\.mjs:\d+/);
 
