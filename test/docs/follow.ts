@@ -60,6 +60,7 @@ for (const block of commands.filter(({ text }, index) => commands.findIndex(othe
     if (/^rm -r src\/demo/m.test(block.text)) await inTheDemosPlace(block);
     else if (/^npm install \.\.\/koa-bosun/m.test(block.text)) await asDependency(block, t);
     else if (/docker compose up/.test(block.text)) await composeUp(block);
+    else if (/^(?:\$ )?npx bosun dev/m.test(block.text)) await develop(block);
     else if (SERVES.test(block.text)) await serveInClone(block);
     else await inClone(block);
     times.push({ what: name, ms: performance.now() - startedAt });
@@ -83,6 +84,21 @@ async function serveInClone(block: Block): Promise<void> {
   assert.ok(step);
   const kit = await serve(step.command, clone, local);
   await kit.assertLogged(step.output);
+}
+
+/** Saves a change and a mistake while it runs, in the project that has the kit as a dependency; each event that the page shows is logged. */
+async function develop(block: Block): Promise<void> {
+  const file = join(project, 'server.js');
+  const source = readFileSync(file, 'utf8');
+  const [step] = stepsOf(block);
+  assert.ok(step);
+  const kit = await serve(step.command, project, local);
+  if (step.output === '') return;
+  writeFileSync(file, `${source}\n// saved`);
+  await kit.assertLogged('14:02:36.049 info  dev.reloaded ms=187');
+  writeFileSync(file, `${source}\n)`);
+  await kit.assertLogged(step.output);
+  writeFileSync(file, source);
 }
 
 async function inClone(block: Block): Promise<void> {
