@@ -7,10 +7,11 @@ import { readFileSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { styleText } from 'node:util';
 import { Argument, Command, CommanderError, Option } from 'commander';
-import { ConfigError, controlSocketOf, readConfig, readEnvironment } from '../config/config.ts';
+import { ConfigError, readConfig, readEnvironment } from '../config/config.ts';
 import { CLI_EXIT_CODE_MEANINGS, CliExitCode } from '../protocol/exit.ts';
 import { parseJson, secondsOf, workerNumber } from './arguments.ts';
 import { CommandError, call, stream } from './client.ts';
+import { controlPath } from './control-path.ts';
 import { DETAILS } from './details.ts';
 import type { DevOptions } from './dev.ts';
 import { renderFindings, renderFleet, renderSizing, renderStatus } from './render.ts';
@@ -256,8 +257,7 @@ program
 function socketOf({ socket }: Common): string {
   if (socket !== undefined) return socket;
   const { environment, fromDotenv } = readEnvironment();
-  const config = readConfig(environment, fromDotenv);
-  return controlSocketOf(config, config.port);
+  return controlPath(environment, fromDotenv);
 }
 
 function print(text: string): void {

@@ -53,6 +53,8 @@ class Primary {
   readonly #dev: Promise<DevLoop> | undefined;
   #devStatus: () => DevStatus | undefined = () => undefined;
   #control: ControlSocket | undefined;
+  /** After which the control socket is named; undefined while it has not begun to open. */
+  #controlPort: number | undefined;
   #isListening = false;
 
   constructor(pool: Pool, events: Events) {
@@ -145,9 +147,10 @@ class Primary {
   }
 
   async #openControl(port: number): Promise<void> {
+    this.#controlPort = port;
     const path = controlSocketOf(this.#pool.settings.config, port);
     const { openControlSocket } = await import('../control/operations.ts');
-    this.#control = await openControlSocket(path, {
+    const control = await openControlSocket(path, {
       ...this.#pool,
       pod: () => this.#view.pod(),
       diagnostics: this.#diagnostics,
@@ -156,6 +159,8 @@ class Primary {
       redis: this.#redis,
       history: this.#history,
     });
+    if (port === this.#controlPort) this.#control = control;
+    else control?.close(); // the app has named another port meanwhile
   }
 
   /** Joins the other pods, if Redis is configured. */
@@ -250,8 +255,8 @@ class Primary {
   #onBound(error: Error | undefined): void {
     const { settings, balancing } = this.#pool;
     if (error !== undefined) this.#shutdown.abort(ExitCode.failed, error.message);
-    else if (this.#control !== undefined && settings.config.controlSocket === undefined) {
-      this.#control.close();
+    else if (this.#controlPort !== undefined && this.#controlPort !== balancing.port && !settings.config.controlSocket) {
+      this.#control?.close();
       void this.#openControl(balancing.port);
     }
   }

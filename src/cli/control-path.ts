@@ -1,0 +1,27 @@
+/**
+ * Where the control socket of the pool is that a command concerns.
+ */
+import { existsSync, lstatSync, readdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { controlSocketOf, type Environment, isSet, readConfig } from '../config/config.ts';
+
+/** The control socket of a primary with this environment. @throws ConfigError */
+export function controlPath(environment: Environment, fromDotenv?: ReadonlySet<string>): string {
+  const config = readConfig(environment, fromDotenv);
+  const path = controlSocketOf(config, config.port);
+  if (config.controlSocket !== undefined || isSet(environment, 'port') || existsSync(path)) return path;
+  // Without PORT the app may have named another port than the default one.
+  const [only, ...others] = ownSockets();
+  return only === undefined || others.length > 0 ? path : only;
+}
+
+function ownSockets(): string[] {
+  const files = readdirSync(tmpdir()).filter(name => /^bosun-\d+\.sock$/.test(name));
+  return files.map(name => join(tmpdir(), name)).filter(isOwnSocket);
+}
+
+function isOwnSocket(path: string): boolean {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  return found?.isSocket() === true && found.uid === process.geteuid?.();
+}
