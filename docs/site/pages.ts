@@ -45,7 +45,7 @@ const GROUPS: readonly Group[] = [
   { text: 'Operate', pages: ['guide/troubleshooting', 'guide/observability', 'guide/load-testing'], rest: 'guide' },
   {
     text: 'Reference',
-    pages: ['environment', 'cli', 'kit', 'signals', 'metrics', 'log-events']
+    pages: ['environment', 'cli', 'kit', 'http-api', 'signals', 'exit-codes', 'metrics', 'log-events']
       .map(name => `reference/${name}`)
       .concat('node-options'),
     rest: 'reference',
