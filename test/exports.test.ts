@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import http, { type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
-import https from 'node:https';
+import http2 from 'node:http2';
 import { connect } from 'node:net';
 import { describe, test } from 'node:test';
 import express from 'express';
@@ -97,9 +97,9 @@ describe('a module may not export', () => {
     ['names alone', freePort, 'no default export'],
     ['an array', [koa()], 'an array; export one app'],
     [
-      'an https.Server',
-      https.createServer(),
-      'a server with TLS or HTTP/2; TLS ends at the load balancer: export http.createServer(app), or app itself',
+      'an HTTP/2 server',
+      http2.createServer(),
+      'a server of node:http2; leave HTTP/2 to the proxy in front, and export http.createServer(app) or app itself',
     ],
     [
       'a Next.js app',
@@ -194,6 +194,18 @@ test('a Fastify app is loaded before it serves, listens where the kit does, and 
   assert.equal(app.server.listening, true);
   await made.close?.();
   assert.deepEqual(steps, ['loaded', 'listening on http://127.0.0.1:3000', 'closed']);
+});
+
+test('a Fastify app that is exported and has called listen runs onListen once', async () => {
+  let count = 0;
+  const app = Fastify().addHook('onListen', async () => void count++);
+  const listening = app.listen({ port: 0, host: '127.0.0.1' });
+  const made = (await appOf(app, FILE, options())) ?? assert.fail();
+  await listening;
+  await made.onListening?.(ADDRESS);
+  await eventually(() => count > 0);
+  assert.deepEqual([count, app.addresses().length], [1, 1]);
+  await made.close?.();
 });
 
 test('a Fastify app whose plugin fails is named, with its file and the cause', async () => {

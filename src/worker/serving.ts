@@ -12,6 +12,7 @@ import { type Config, type Inherited, isSet } from '../config/config.ts';
 import type { LogSource } from '../log/log.ts';
 import type { Drain, DrainTimes } from '../protocol/messages.ts';
 import type { App } from './app.ts';
+import { logRequestErrors } from './request-errors.ts';
 import { AppServer, type OnProgress, type Refuse, type UpgradeListener } from './server.ts';
 import { applyLimits } from './server-limits.ts';
 import type { Stats } from './stats.ts';
@@ -104,6 +105,7 @@ export class Serving {
   }
 
   #add(server: AppServer, { serve }: App): Server {
+    logRequestErrors(serve, this.#log);
     if ('server' in serve) applyLimits(serve.server, this.#config, limit => isSet(process.env, limit));
     return server.add(serve).on('connection', socket => {
       this.#accepted++;

@@ -19,7 +19,7 @@ export type ServedShape =
   | 'callback'
   | 'wrapper';
 type RefusedShape =
-  | 'secure-server'
+  | 'http2-server'
   | 'socket-server'
   | 'next'
   | 'apollo'
@@ -71,16 +71,16 @@ export const RULES: Record<ServedShape, Rule> & Record<RefusedShape, Refusal> = 
   },
   hapi: { name: 'a Hapi server', is: value => withMethods('initialize', 'start', 'stop')(value) && hasServer(value, 'listener') },
   koa: { name: 'a Koa app', is: value => typeof value === 'object' && withMethods('callback', 'use')(value) },
-  server: { name: 'an http.Server', is: value => isServer(value) && isHttp(value) && !isSecure(value) },
+  server: { name: 'an http.Server', is: value => isServer(value) && isHttp(value) && !isHttp2(value) },
   'socket-server': {
     name: 'a server of node:net',
     is: value => isServer(value) && !isHttp(value),
     instead: 'export a server of node:http',
   },
-  'secure-server': {
-    name: 'a server with TLS or HTTP/2',
-    is: value => isServer(value) && isSecure(value),
-    instead: 'TLS ends at the load balancer: export http.createServer(app), or app itself',
+  'http2-server': {
+    name: 'a server of node:http2',
+    is: value => isServer(value) && isHttp2(value),
+    instead: 'leave HTTP/2 to the proxy in front, and export http.createServer(app) or app itself',
   },
   'node-adapter': { name: 'a request listener', is: callable(withMethods('requestListener')) },
   fetch: { name: 'an object with fetch(Request)', is: withMethods('fetch') },
@@ -202,7 +202,7 @@ const isServer = withMethods('listen', 'close', 'address', 'getConnections', 'em
 
 const isHttp = (value: unknown): boolean => hasMethod(value, 'setTimeout');
 
-const isSecure = (value: unknown): boolean => hasMethod(value, 'setSecureContext') || hasMethod(value, 'updateSettings');
+const isHttp2 = (value: unknown): boolean => hasMethod(value, 'updateSettings');
 
 function hasServer(value: unknown, name: string): boolean {
   return isServer(read(value, name));

@@ -28,7 +28,6 @@ import { WorkerKit } from './kit.ts';
 import { LoadAgain, loadApp } from './load-app.ts';
 import { type ChannelHandler, exitWithoutPrimary, interceptProcess, raiseOomScore, sendToPrimary } from './process.ts';
 import type { WorkerRedis } from './redis.ts';
-import { logRequestErrors } from './request-errors.ts';
 import { Serving } from './serving.ts';
 import { Shutdown } from './shutdown.ts';
 import { reportEveryMs, Stats } from './stats.ts';
@@ -214,7 +213,6 @@ class Worker implements ChannelHandler {
   async #serve(app: App): Promise<void> {
     if (this.shutdown.hasBegun) return; // a drain was requested while the app was loaded
     this.#app = app;
-    logRequestErrors(app.serve, this.#log);
     try {
       const address = await this.#serving.open(app, this.#kit?.upgradeListener, http => this.#adoption.serve(http));
       const { served } = this.#adoption;
