@@ -4,6 +4,7 @@ INSTALLED := node_modules/.package-lock.json
 PACKAGE_DIR := .
 PEERS := test/bench/peers/node_modules/.package-lock.json
 SITE := docs/site/node_modules/.package-lock.json
+IMAGE ?= koa-bosun:0.1.0
 # Three files at a time on two CPUs: most tests wait for most of their time.
 TEST_CONCURRENCY := 3
 SOAKED := test/container/v2.test.ts test/container/rollout.test.ts $(addprefix test/process/,kills.test.ts metrics.test.ts accept-queue.test.ts restart-load.test.ts balancing.test.ts drain.test.ts drain-end.test.ts lost-requests.test.ts)
@@ -49,8 +50,8 @@ docs: $(INSTALLED) ## write the generated parts of the documentation, and its dr
 	@UPDATE_DOCS=1 $(NODE) --test --test-reporter=dot test/docs-reference.test.ts test/pictures.test.ts
 
 .PHONY: image
-image: ## build the image koa-bosun:0.1.0
-	docker build -f docker/Dockerfile -t koa-bosun:0.1.0 --build-arg REVISION=$$(git rev-parse --short HEAD 2>/dev/null || echo unknown) --build-arg CREATED=$$(date -u +%FT%TZ) .
+image: ## build the image koa-bosun:0.1.0; IMAGE=koa-bosun:42 gives it another tag
+	docker build -f docker/Dockerfile -t $(IMAGE) --build-arg REVISION=$$(git rev-parse --short HEAD 2>/dev/null || echo unknown) --build-arg CREATED=$$(date -u +%FT%TZ) .
 
 .PHONY: test-readme
 test-readme: $(INSTALLED) ## follow README.md and docs/guide: every command block, in a bare clone of HEAD and an Express project, timed
@@ -135,11 +136,11 @@ k8s-schemas: $(INSTALLED) ## write the schemas that k8s-check goes by, from pack
 	@$(NODE) test/k8s/generate-schemas.ts
 
 .PHONY: k8s-load
-k8s-load: ## put the image into the kind, minikube or k3d cluster of the current context
+k8s-load: ## put the image (IMAGE) into the kind, minikube or k3d cluster of the current context
 	@context=$$(kubectl config current-context 2>/dev/null); case "$$context" in \
-	  kind-*) kind load docker-image koa-bosun:0.1.0 --name "$${context#kind-}" ;; \
-	  minikube) minikube image load koa-bosun:0.1.0 ;; \
-	  k3d-*) k3d image import koa-bosun:0.1.0 --cluster "$${context#k3d-}" ;; \
+	  kind-*) kind load docker-image $(IMAGE) --name "$${context#kind-}" ;; \
+	  minikube) minikube image load $(IMAGE) ;; \
+	  k3d-*) k3d image import $(IMAGE) --cluster "$${context#k3d-}" ;; \
 	  *) echo "k8s-load: the current context must be one of kind, minikube or k3d, got \"$$context\"" >&2; exit 1 ;; esac
 
 .PHONY: k8s-apply

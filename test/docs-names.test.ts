@@ -35,8 +35,8 @@ function assertExist(pattern: RegExp, exists: (name: string) => boolean, least: 
   assert.deepEqual([...new Set(wrong)], []);
 }
 
-/** Of PM2, of chokidar, of the kernel; `X_FILE` stands for every secret. */
-const FOREIGN_VARIABLES = ['NODE_APP_INSTANCE', 'CHOKIDAR_USEPOLLING', 'SO_REUSEPORT', 'X_FILE'];
+/** Of PM2, of chokidar, of the kernel, of an app; `X_FILE` stands for every secret. */
+const FOREIGN_VARIABLES = ['NODE_APP_INSTANCE', 'SESSION_SECRET', 'CHOKIDAR_USEPOLLING', 'SO_REUSEPORT', 'X_FILE'];
 /** Koa's properties. */
 const NO_EVENTS = ['app.keys', 'app.proxy'];
 const SOURCES = ['src/**/*.ts', 'test/{bench,soak,mutants}/**/*.ts', 'docker/*', 'k8s/**/*.yaml', 'compose.yaml', 'Makefile'];

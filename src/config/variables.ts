@@ -131,7 +131,7 @@ export const variables = {
   workerNodeOptions: optional(
     'WORKER_NODE_OPTIONS',
     nodeOptions,
-    'Node.js options for the workers only, written as in `NODE_OPTIONS` (docs/node-options.md)',
+    'Node.js options for the workers only, written as in `NODE_OPTIONS` ([Node.js options](../node-options.md))',
   ),
   workerMaxRequests: variable('WORKER_MAX_REQUESTS', '0', wholeNumber(0), 'recycle a worker after that many requests', {
     shown: '`0` (off)',

@@ -12,7 +12,8 @@ import { after, before, type TestContext, test } from 'node:test';
 import { withEngine } from '../container/engine.ts';
 import { Redis } from '../container/redis.ts';
 import { freePort } from '../free-port.ts';
-import { ROOT } from '../process/kit.ts';
+import { ROOT, type Status } from '../process/kit.ts';
+import { until } from '../until.ts';
 import { type Block, blocksOf, changesOf, PAGES, shapeOf, stepsOf } from './blocks.ts';
 import { assertSessionsAreShared, Served } from './served.ts';
 import { clusterAbsent, shell } from './shell.ts';
@@ -25,6 +26,10 @@ const here = mkdtempSync(join(tmpdir(), 'bosun-readme-'));
 const clone = join(here, 'koa-bosun');
 const project = join(here, 'my-app');
 const second = join(here, 'second');
+/** The adopted app's own. */
+const SECRETS = { SESSION_SECRET: 'newest,older' };
+/** In place of the reader's my-app, with and without a number. */
+const IMAGE = `bosun-readme-app-${process.pid}`;
 const times: { what: string; ms: number }[] = [];
 
 let served: Served | undefined;
@@ -41,11 +46,13 @@ before(async () => {
   await shell(`git clone --quiet ${ROOT} ${clone}`, here);
   cpSync(join(ROOT, 'test', 'docs', 'my-app'), project, { recursive: true });
   await shell('npm install --loglevel error', project);
+  writeFileSync(join(clone, 'session-keys.txt'), 'a key that the reader has set');
 });
 
 after(async () => {
   await served?.stop();
   if (isComposeUp) await shell('docker compose down --volumes', clone, compose);
+  if (withEngine.skip === false) await shell(`docker image rm --force ${IMAGE}`, here);
   rmSync(here, { recursive: true, force: true });
   for (const { what, ms } of times) console.log(`${(ms / 1000).toFixed(1).padStart(7)} s  ${what}`);
 });
@@ -59,6 +66,7 @@ for (const block of commands.filter(({ text }, index) => commands.findIndex(othe
     const startedAt = performance.now();
     if (/^rm -r src\/demo/m.test(block.text)) await inTheDemosPlace(block);
     else if (/^npm install \.\.\/koa-bosun/m.test(block.text)) await asDependency(block, t);
+    else if (/^docker build -t my-app/m.test(block.text)) await ownImage(block);
     else if (/docker compose up/.test(block.text)) await composeUp(block);
     else if (/^(?:\$ )?npx bosun dev/m.test(block.text)) await develop(block);
     else if (SERVES.test(block.text)) await serveInClone(block);
@@ -112,8 +120,32 @@ async function inClone(block: Block): Promise<void> {
 
 async function composeUp({ text }: Block): Promise<void> {
   isComposeUp = true;
-  await shell(text, clone, compose);
+  const release = /my-app:\d+/;
+  await shell(text.replace(release, IMAGE), clone, compose);
   assert.equal((await fetch(`http://127.0.0.1:${compose.ADMIN_PORT}/readyz`)).status, 200);
+}
+
+/** The Dockerfile of the same page beside the adopted app, whose package.json names the packed kit outside the build's folder. */
+async function ownImage({ page, text }: Block & { page: string }): Promise<void> {
+  const dockerfile = blocks.find(block => block.page === page && block.language === 'dockerfile');
+  writeFileSync(join(project, 'Dockerfile'), dockerfile?.text ?? '');
+  cpSync(join(clone, 'docker', 'app.dockerignore'), join(project, '.dockerignore'));
+  const ports = { '3000:3000': await freePort(), '9090:9090': await freePort() };
+  const command = Object.entries(ports)
+    .reduce((line, [given, port]) => line.replace(given, given.replace(/^\d+/, String(port))), text)
+    .replace('docker run', `docker run --detach --name ${IMAGE} -e SESSION_SECRET`)
+    .replaceAll(/ my-app(?= |$)/gm, ` ${IMAGE}`);
+  try {
+    await shell(command, project, SECRETS);
+    const answers = async () =>
+      (await fetch(`http://127.0.0.1:${ports['9090:9090']}/readyz`).catch(() => undefined))?.ok || undefined;
+    await until(answers, () => `${command}: not ready`, 60_000);
+    assert.equal((await fetch(`http://127.0.0.1:${ports['3000:3000']}/slow`)).status, 200);
+    const status = (await (await fetch(`http://127.0.0.1:${ports['9090:9090']}/status`)).json()) as Status;
+    assert.equal(status.workers.length, 2);
+  } finally {
+    await shell(`docker rm --force ${IMAGE}`, project);
+  }
 }
 
 /** From the unchanged app to its drain: it takes less than five minutes. */
@@ -127,7 +159,7 @@ async function asDependency(block: Block, t: TestContext): Promise<void> {
   for (const { before, after } of changesOf(diff)) source = source.replace(before, () => after);
   writeFileSync(file, source);
   await shell('npm install --loglevel error connect-redis redis', project);
-  const kit = await serve(block.text, project, redisUrl === undefined ? local : { ...local, REDIS_URL: redisUrl });
+  const kit = await serve(block.text, project, { ...local, ...SECRETS, ...(redisUrl && { REDIS_URL: redisUrl }) });
   const { sizing } = await kit.status();
   t.diagnostic(sizing.reason);
   assert.match(sizing.reason, /^\d+ workers?: /);
@@ -146,7 +178,7 @@ async function inTheDemosPlace(block: Block): Promise<void> {
     `git clone --quiet ${ROOT} ${second}/koa-bosun && cp -R ${project} ${second}/my-app && rm -rf ${second}/my-app/node_modules`,
     here,
   );
-  const env = { ...local, APP_MODULE: 'src/demo/server.js', ...(redisUrl && { REDIS_URL: redisUrl }) };
+  const env = { ...local, ...SECRETS, APP_MODULE: 'src/demo/server.js', ...(redisUrl && { REDIS_URL: redisUrl }) };
   const kit = await serve(block.text, join(second, 'koa-bosun'), env);
   await kit.assertDrains('/slow');
 }
