@@ -7,6 +7,7 @@ import { Totals } from '../admin/totals.ts';
 import { controlSocketOf } from '../config/config.ts';
 import type { DevSettings } from '../config/dev.ts';
 import { hostAndPort } from '../config/parse.ts';
+import { nameProcess } from '../config/process-name.ts';
 import { Diagnostics } from '../control/diagnostics.ts';
 import type { ControlSocket } from '../control/socket.ts';
 import type { DevLoop } from '../dev/dev-loop.ts';
@@ -28,6 +29,7 @@ const LOOPBACK = /^(?:127\.|::1$|localhost$)/;
 
 /** Runs this process as the primary of a starting pool, until a signal or a failure ends it. */
 export async function runPrimary(pool: Pool, events: Events, signals: SignalQueue): Promise<void> {
+  nameProcess();
   const primary = new Primary(pool, events);
   logStart(pool);
   signals.open(command => primary.execute(command));

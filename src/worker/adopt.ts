@@ -50,6 +50,8 @@ export type AdoptionEvent =
   | 'refuse'
   | 'admin'
   | 'own'
+  /** It should listen on its own port after all, which is taken. */
+  | 'taken'
   /** The app has closed the server that is served. */
   | 'closed';
 
@@ -59,9 +61,8 @@ export interface AdoptionOptions extends Pick<Situation, 'port' | 'isPortKnown' 
   onEvent: (event: AdoptionEvent, listening: Listening) => void;
 }
 
-// Not imported: see server.ts and process.ts.
+// Not imported: see server.ts.
 const http = process.getBuiltinModule('node:http');
-const { getSystemErrorName } = process.getBuiltinModule('node:util');
 
 /** Node's own, for ports outside the kit. */
 const BACKLOG = 511;
@@ -194,8 +195,7 @@ export class Adoption {
     handle.report(() => addressOf(query));
     if (isAdmin) return;
     this.#getServer(server, query, (error, real) => {
-      if (error === 0 && real !== null) handle.become(real);
-      else server.emit('error', listenError(error, query));
+      if (error !== 0 || real === null || !handle.becomes(real, query.port)) onEvent('taken', { server, ...rest });
     });
   }
 
@@ -238,12 +238,19 @@ class OwnHandle implements Handle {
     };
   }
 
-  /** The connections of this other handle go to the server, too. */
-  become(real: Handle): void {
+  /** The connections of this other handle go to the server, too; false if it cannot listen. */
+  becomes(real: Handle, port: number): boolean {
+    real.onconnection = (error, client) => this.onconnection(error, client);
+    const bound: Partial<AddressInfo> = {};
+    real.getsockname?.(bound);
+    // As Node.js checks it: where the port was taken, `listen` would take any other.
+    if ((port !== 0 && bound.port !== port) || real.listen(BACKLOG) !== 0) {
+      real.close();
+      return false;
+    }
     this.#real = real;
     this.getsockname = out => real.getsockname?.(out) ?? 0;
-    real.onconnection = (error, client) => this.onconnection(error, client);
-    real.listen(BACKLOG);
+    return true;
   }
 }
 
@@ -256,13 +263,6 @@ function answer(reply: Reply, handle: OwnHandle, address: () => AddressInfo | un
 function addressOf({ address, port }: Query): AddressInfo {
   const host = address ?? '0.0.0.0';
   return { address: host, family: host.includes(':') ? 'IPv6' : 'IPv4', port };
-}
-
-/** As Node.js makes it. */
-function listenError(errno: number, { address, port }: Query): Error {
-  const code = getSystemErrorName(errno);
-  const where = `${address ?? '0.0.0.0'}:${port}`;
-  return Object.assign(new Error(`listen ${code}: ${where}`), { code, errno, syscall: 'listen', address, port });
 }
 
 function kindOf(server: Server): Kind {

@@ -7,6 +7,7 @@ import { PortError } from '../balancing/listener.ts';
 import { type Config, type Inherited, isSet, type Loading, usesRedis } from '../config/config.ts';
 import type { InspectorAddress } from '../config/dev.ts';
 import { hostAndPort } from '../config/parse.ts';
+import { nameProcess } from '../config/process-name.ts';
 import { createWorkerLog, type Log } from '../log/log.ts';
 import { parseToWorker } from '../protocol/message-shapes.ts';
 import {
@@ -37,6 +38,8 @@ const OTHER_PORT = {
   own: 'every worker of the app listens on this port as well: the kit neither counts nor drains its connections, of which each reaches any worker. To serve this port instead, set PORT to it; metrics of the app belong in kit.metrics',
   admin:
     'the admin port of the kit has this number: the server of the app gets no connections. Set ADMIN_PORT to another port, or to 0',
+  taken:
+    'another process has this port: the server of the app gets no connections there. What the module exports is served on PORT',
 } as const;
 const CANNOT_SERVE =
   'must listen with http.createServer or https.createServer, and leave HTTP/2 to the proxy in front: the kit can drain no other server on';
@@ -45,6 +48,7 @@ const CANNOT_SERVE =
 export function runWorker(config: Config, id: number, inherited: Inherited): void {
   exitWithoutPrimary(process.env);
   raiseOomScore();
+  nameProcess(id);
   const worker = new Worker(config, id, inherited);
   interceptProcess(worker.shutdown, worker);
   disableClusterCalls(call => worker.onClusterCall(call));
@@ -270,6 +274,7 @@ class Worker implements ChannelHandler {
         break;
       case 'own':
       case 'admin':
+      case 'taken':
         this.#log().warn({ event: 'app.listens', port, warning: OTHER_PORT[event] });
         break;
       case 'name-port':

@@ -3,9 +3,10 @@
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { symlinkSync, writeFileSync } from 'node:fs';
+import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage } from 'node:http';
 import https, { Agent } from 'node:https';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { WebSocket } from 'ws';
@@ -110,6 +111,9 @@ describe('a server of the app that listens on PORT', { concurrency: CONCURRENCY 
   });
 });
 
+const EXPORTED = `module.exports = (request, response) => response.end('exported');
+require('node:http').createServer(module.exports).listen(process.env.TAKEN);`;
+
 // An export serves at once; what listens later may have waited for a database.
 const LATE = `let isOwn = false;
 const app = (_request, response) => response.end(isOwn ? 'own' : 'exported');
@@ -200,6 +204,21 @@ describe('a server on PORT', { concurrency: CONCURRENCY }, () => {
       1,
       'both are counted',
     );
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+  });
+
+  test('an export is served where the module also listens on another port, even if that is taken', async () => {
+    await using blocker = createServer().listen(0);
+    await once(blocker, 'listening');
+    const TAKEN = String((blocker.address() as AddressInfo).port);
+    const kit = await startKit({ env: { APP_MODULE: written(EXPORTED), PORT: String(await freePort()), TAKEN } });
+    const { port } = await kit.ready();
+    assert.equal((await request(port, '/')).body, 'exported');
+    await kit.event('app.listens', ({ warning }) => /^another process has this port/.test(String(warning)));
+    if (process.platform === 'linux') {
+      const names = [kit.pid, ...kit.workerPids].map(pid => readFileSync(`/proc/${pid}/comm`, 'utf8').trim());
+      assert.deepEqual(names, ['bosun primary', 'bosun worker 1', 'bosun worker 2']);
+    }
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });
 
