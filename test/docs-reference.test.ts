@@ -10,6 +10,7 @@ import { environmentTable } from '../src/config/config.ts';
 import { SIGNALS } from '../src/primary/signals.ts';
 import { CLI_EXIT_CODE_MEANINGS, EXIT_CODE_MEANINGS, EXIT_REASONS } from '../src/protocol/exit.ts';
 import { LOG_EVENTS } from '../src/protocol/log-events.ts';
+import { GUIDE_ROWS } from './apps/rows.ts';
 import { cliReference, programOf } from './docs/cli-reference.ts';
 import { checkGenerated, checkGeneratedFile, table } from './docs/generated.ts';
 import { kitReference } from './docs/kit-reference.ts';
@@ -20,6 +21,10 @@ const ROOT = join(import.meta.dirname, '..');
 
 test('docs/reference/environment.md shows the table of the environment variables that the kit reads', () => {
   checkGenerated('docs/reference/environment.md', 'environment', environmentTable());
+});
+
+test('docs/guide/adopt.md shows every framework that make test-apps starts, and how', () => {
+  checkGenerated('docs/guide/adopt.md', 'frameworks', table(['your app', 'command', 'what happens', 'to know'], GUIDE_ROWS));
 });
 
 test('docs/reference/kit.md shows every type that an app may import, with its docstrings', () => {

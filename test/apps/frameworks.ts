@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { freePort } from '../free-port.ts';
-import { request } from '../process/clients.ts';
+import { type Answer, request } from '../process/clients.ts';
 import { CLEAN, startKit } from '../process/kit.ts';
 import { keepAliveLoad } from '../process/loads.ts';
 import { temporaryFolder } from '../process/operator.ts';
@@ -20,29 +20,33 @@ const run = promisify(execFile);
 const CONCURRENCY = 2;
 const LOAD = { clients: 4, pauseMs: 5, longestMs: 120_000 };
 
+/** The levels at which the log names a server of the app that the kit serves. */
+const ADOPTED = { listens: ['info'], 'ignores PORT': ['warn'], exports: [] } satisfies Record<App['way'], string[]>;
+
 const offline = await registryError();
 const skip = offline !== undefined && `npm reaches no registry: ${offline}`;
 if (skip) console.error(`test-apps is skipped: ${skip}`);
 
 describe('bosun start of', { concurrency: CONCURRENCY, skip }, () => {
   let kit = '';
-  const laidOut = new Map<string, Promise<string>>();
-
   before(async () => {
     kit = await installKit();
   });
 
-  /** Once for all apps of a folder. */
-  function project(name: string): Promise<string> {
-    const folder = laidOut.get(name) ?? layOutWithKit(name, kit);
-    laidOut.set(name, folder);
-    return folder;
+  for (const [name, apps] of Map.groupBy(APPS, app => app.folder)) {
+    // Tests do not wait for one promise: node:test would count what a test starts to another one, and end it with that one.
+    describe(name, () => {
+      let folder = '';
+      before(async () => {
+        folder = await layOutWithKit(name, kit);
+      });
+      for (const app of apps) test(app.name, () => assertRuns(app, folder));
+    });
   }
-
-  for (const app of APPS) test(app.name, async () => assertRuns(app, await project(app.folder)));
 });
 
-async function assertRuns({ start, path = '/', status = 200, body, env = {}, ownPort }: App, folder: string): Promise<void> {
+async function assertRuns(app: App, folder: string): Promise<void> {
+  const { start, way, path = '/', headers = {}, status = 200, body, ownPort } = app;
   const bosun = join(folder, 'node_modules', '.bin', 'bosun');
   const socket = join(temporaryFolder(), 'control.sock');
   const PORT = ownPort === undefined ? String(await freePort()) : undefined;
@@ -50,23 +54,25 @@ async function assertRuns({ start, path = '/', status = 200, body, env = {}, own
     command: [bosun, 'start', ...start.split(' ').filter(Boolean)],
     cwd: folder,
     detached: true,
-    env: { PORT, CONTROL_SOCKET: socket, ...env },
+    env: { PORT, CONTROL_SOCKET: socket },
   });
   const { port } = await kit.ready();
-  if (ownPort !== undefined) assert.equal(port, ownPort);
-  const first = await request(port, path);
+  assert.equal(port, ownPort ?? Number(PORT));
+  const first = await request(port, path, { headers });
   assert.equal(first.status, status, first.body);
   assert.match(first.body, body);
+  const levels = new Set(kit.all('app.adopted').map(({ level }) => level));
+  assert.deepEqual([...levels], ADOPTED[way], kit.transcript());
 
-  const load = keepAliveLoad(port, { ...LOAD, path, isAnswer: answer => answer.status === status && body.test(answer.body) });
+  const isAnswer = (answer: Answer) => answer.status === status && body.test(answer.body);
+  const load = keepAliveLoad(port, { ...LOAD, path, headers, isAnswer });
   await load.answered(100);
   await run(bosun, ['restart', '--socket', socket], { cwd: folder });
-  const after = load.result.answered;
-  await load.answered(after + 50);
+  await load.answered(load.result.answered + 50);
   load.openNoMore();
   const exit = await kit.stop();
-  const result = await load.stop();
-  assert.deepEqual(result.failures, [], kit.transcript());
+  const { failures } = await load.stop();
+  assert.deepEqual(failures, [], kit.transcript());
   assert.deepEqual(exit, CLEAN, kit.transcript());
   await kit.workersGone();
 }

@@ -21,7 +21,7 @@ import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { ROOT } from '../process/kit.ts';
-import { PROJECTS, type QuickStart } from './rows.ts';
+import { PROJECTS, type QuickStart } from './quick-starts.ts';
 
 const run = promisify(execFile);
 const FIXTURES = join(ROOT, 'test', 'apps');

@@ -43,15 +43,16 @@ export interface LoadBounds {
 /** `clients` connections, each used again and again with `pauseMs` between; a connection that ends is replaced. */
 export function keepAliveLoad(
   port: number,
-  { path = '/', clients = 4, pauseMs = PAUSE_MS, isAnswer, ...bounds }: KeepAliveOptions = {},
+  { path = '/', headers = {}, clients = 4, pauseMs = PAUSE_MS, isAnswer, ...bounds }: KeepAliveOptions = {},
 ): Load {
   return reusingLoad(port, clients, pauseMs, bounds, (client, result) =>
-    counted(client, result, 1, () => client.write(requestText(path)), isAnswer && { isAnswer }),
+    counted(client, result, 1, () => client.write(requestText(path, { headers })), isAnswer && { isAnswer }),
   );
 }
 
 export interface KeepAliveOptions extends LoadBounds {
   path?: string;
+  headers?: Record<string, string>;
   clients?: number;
   pauseMs?: number;
   /** Of an app that does not answer with 200 and its `pid` in JSON. */

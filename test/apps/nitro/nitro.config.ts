@@ -1,1 +1,1 @@
-export default { serverDir: 'server' };
+export default { srcDir: 'server' };

@@ -1,3 +1,1 @@
-import { defineHandler } from 'nitro';
-
-export default defineHandler(() => 'Hello from Nitro');
+export default () => 'Hello from Nitro';
