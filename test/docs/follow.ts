@@ -47,6 +47,7 @@ before(async () => {
   cpSync(join(ROOT, 'test', 'docs', 'my-app'), project, { recursive: true });
   await shell('npm install --loglevel error', project);
   writeFileSync(join(clone, 'session-keys.txt'), 'a key that the reader has set');
+  writeFileSync(join(clone, 'compose.override.yaml'), JSON.stringify({ services: { app: { environment: SECRETS } } }));
 });
 
 after(async () => {
