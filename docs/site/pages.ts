@@ -83,7 +83,10 @@ export function sidebar(): SidebarGroup[] {
     items: [...pages, ...[...sources.keys()].filter(path => !named.has(path) && posix.dirname(path) === rest)].map(path => {
       const source = sources.get(path);
       if (source === undefined) throw new Error(`docs/site/pages.ts names the page "${path}", which does not exist`);
-      return { text: source === 'README.md' ? 'What it is' : shortTitle(headingOf(source)), link: `/${path}` };
+      return {
+        text: source === 'README.md' ? 'What it is' : shortTitle(headingOf(source)),
+        link: `/${path.replace(/(^|\/)index$/, '$1')}`,
+      };
     }),
   }));
 }
@@ -138,9 +141,16 @@ export function linkedFiles(): { path: string; page: string; content: string }[]
   return [...new Set(paths)].map(path => ({ path, page: filePage(path), content: textOf(path) }));
 }
 
-/** A file as a page: its text as one code block. A folder: the names of its files. */
+/** Where the site has a file that pages link to as it is, for a download; undefined for a folder. */
+export const rawPath = (path: string): string | undefined => (isFolder(path) ? undefined : `raw/${path.replace(/^\./, '')}`);
+
+/** A file as a page: its text as one code block, and a download. A folder: the names of its files. */
 function textOf(path: string): string {
   const text = isFolder(path) ? namesIn(path).join('\n') : readFileSync(join(ROOT, path), 'utf8');
   const language = /\.(ts|js|mjs|json|ya?ml|sh|css|toml)$/.exec(path)?.[1] ?? 'text';
-  return `# ${path}\n\n\`\`\`\`\`\`${language}\n${text.trimEnd()}\n\`\`\`\`\`\`\n`;
+  const raw = rawPath(path);
+  const up = '../'.repeat(filePage(path).split('/').length - 1);
+  // HTML: the site would take a file without an extension for a page.
+  const download = raw === undefined ? '' : `<a href="${up}${raw}" download>Download</a>\n\n`;
+  return `# ${path}\n\n${download}\`\`\`\`\`\`${language}\n${text.trimEnd()}\n\`\`\`\`\`\`\n`;
 }

@@ -31,6 +31,17 @@ export class BuiltSite {
     return /<meta name="description" content="([^"]*)"/.exec(this.#htmlOf(page))?.[1] ?? '';
   }
 
+  /** What the links at the end of a page, to the one before and the one after, lead to. */
+  pagerOf(page: string): string[] {
+    const links = this.#htmlOf(page).matchAll(/<a class="[^"]*\bpager-link\b[^"]*" href="([^"]*)"/g);
+    return [...links].map(([, href = '']) => href);
+  }
+
+  /** A file of the site that is no page. */
+  text(path: string): string {
+    return readFileSync(join(this.folder, path), 'utf8');
+  }
+
   /** Every reference of a page that leads nowhere, and every one to another host than a link that the reader follows. */
   problemsOf(page: string): string[] {
     const tags = this.#htmlOf(page).matchAll(/<([a-z]+)\b([^>]*)>/g);

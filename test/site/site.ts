@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { rmSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
@@ -59,7 +59,7 @@ test('every page of the documentation is on the site, and in the sidebar once', 
   );
   assert.deepEqual(
     sidebar()
-      .flatMap(({ items }) => items.map(({ link }) => link.slice(1)))
+      .flatMap(({ items }) => items.map(({ link }) => link.slice(1).replace(/(^|\/)$/, '$1index')))
       .sort(),
     shown,
   );
@@ -69,6 +69,19 @@ test('every link, anchor and picture of the site exists, and nothing is loaded f
   assert.deepEqual(
     site.pages.flatMap(page => site.problemsOf(page)),
     [],
+  );
+});
+
+test('no page leads to itself, files lead nowhere, and a linked file can be downloaded as it is', () => {
+  for (const page of site.pages.filter(page => page !== '404.html')) {
+    const next = site.pagerOf(page);
+    assert.ok(!next.includes(BASE + page.replace(/(^|\/)index\.html$/, '$1')), page);
+    assert.equal(next.length > 0, !page.startsWith('files/'), page);
+  }
+  assert.equal(site.text('raw/docs/reference/openapi.yaml'), readFileSync(join(ROOT, 'docs/reference/openapi.yaml'), 'utf8'));
+  assert.match(
+    site.text('files/docs/reference/openapi.yaml.html'),
+    /<a href="\.\.\/\.\.\/\.\.\/raw\/docs\/reference\/openapi\.yaml" download/,
   );
 });
 

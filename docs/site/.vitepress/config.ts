@@ -2,12 +2,12 @@
  * The site of the documentation: the pages of README.md and docs/, as they are. SITE_BASE is the path that it is served under, such as
  * /koa-bosun/ for a project page; it ends with a slash.
  */
-import { readdirSync } from 'node:fs';
+import { cpSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Plugin } from 'vite';
 import type { DefaultTheme, UserConfig } from 'vitepress';
 import { asOnTheHost } from '../markdown.ts';
-import { descriptionOf, PAGES, ROOT, sidebar, sitePath } from '../pages.ts';
+import { descriptionOf, linkedFiles, PAGES, ROOT, rawPath, sidebar, sitePath } from '../pages.ts';
 
 const FILE_ROUTE = 'docs/site/files/';
 
@@ -37,7 +37,15 @@ const config: UserConfig<DefaultTheme.Config> = {
   srcExclude: readdirSync(ROOT).flatMap(name => (name === 'docs' || PAGES.includes(name) ? [] : [name, `${name}/**`])),
   rewrites: page => (page.startsWith(FILE_ROUTE) ? page.slice('docs/site/'.length) : sitePath(page)),
   markdown: asOnTheHost,
-  transformPageData: ({ filePath, params }) => ({
+  buildEnd: ({ outDir }) => {
+    for (const { path } of linkedFiles()) {
+      const raw = rawPath(path);
+      if (raw !== undefined) cpSync(join(ROOT, path), join(outDir, raw));
+    }
+  },
+  transformPageData: ({ filePath, params, frontmatter }) => ({
+    // A file has no place in the order of the pages.
+    ...(PAGES.includes(filePath) ? {} : { frontmatter: { ...frontmatter, prev: false, next: false } }),
     description: PAGES.includes(filePath) ? descriptionOf(filePath) : `The file ${params?.file} of the repository`,
     ...(filePath === 'README.md' ? { titleTemplate: ':title: a supervised cluster for Node.js servers' } : {}),
   }),
