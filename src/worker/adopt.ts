@@ -85,6 +85,8 @@ export class Adoption {
   #listens = Promise.withResolvers<void>();
   readonly #listensOnPort = Promise.withResolvers<void>();
   #exported: Server | undefined;
+  /** With its exported server, by a call of its own. */
+  #appListens = false;
 
   /** Create it before the app is loaded. */
   constructor(options: AdoptionOptions) {
@@ -92,7 +94,7 @@ export class Adoption {
     const internals = cluster as unknown as { _getServer: GetServer };
     this.#getServer = internals._getServer.bind(cluster);
     internals._getServer = (server, query, reply) => this.#onQuery(server, query, reply);
-    shareExclusivePorts();
+    this.#interceptListen();
   }
 
   /** Of the server that will be served; undefined while none listens. */
@@ -171,6 +173,21 @@ export class Adoption {
       default:
         decision satisfies never;
     }
+  }
+
+  #interceptListen(): void {
+    const { listen } = Server.prototype;
+    const adoption = this;
+    Server.prototype.listen = function (this: Server, ...args: unknown[]) {
+      const isLate = this === adoption.#exported && this.listening && !adoption.#appListens;
+      if (!isLate) return Reflect.apply(listen, this, args.map(shared));
+      // The module has exported it, and listens once its database has answered, say. The kit serves it already.
+      adoption.#appListens = true;
+      const callback = args.findLast(argument => typeof argument === 'function');
+      if (callback !== undefined) this.once('listening', callback as () => void);
+      process.nextTick(() => this.emit('listening'));
+      return this;
+    };
   }
 
   get #whenExported(): 'export' | 'name-port' {
@@ -271,13 +288,9 @@ function kindOf(server: Server): Kind {
   return 'setSecureContext' in server && 'closeIdleConnections' in server ? 'https' : 'tcp';
 }
 
-/** With `exclusive` or `reusePort` Node.js binds the port itself, and the second worker would find the port taken. */
-function shareExclusivePorts(): void {
-  const { listen } = Server.prototype;
-  Server.prototype.listen = function (this: Server, ...args: unknown[]) {
-    const [options, ...rest] = args;
-    const isExclusive = typeof options === 'object' && options !== null && 'port' in options;
-    const shared = isExclusive ? { ...options, exclusive: false, reusePort: false } : options;
-    return Reflect.apply(listen, this, args.length === 0 ? [] : [shared, ...rest]);
-  };
+/** The options of a call of `listen`: with `exclusive` or `reusePort` Node.js binds the port itself, and the second worker would find it taken. */
+function shared(options: unknown): unknown {
+  const isExclusive =
+    typeof options === 'object' && options !== null && (Reflect.get(options, 'exclusive') || Reflect.get(options, 'reusePort'));
+  return isExclusive ? { ...options, exclusive: false, reusePort: false } : options;
 }

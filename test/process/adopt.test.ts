@@ -123,6 +123,12 @@ setTimeout(() => {
 }, 700);
 module.exports = (request, response) => app(request, response);`;
 
+const EXPORTED_AND_LATE = `const server = require('node:http').createServer((_request, response) => response.end('exported'));
+const options = { get port() { return process.env.PORT; }, get host() { return '127.0.0.1'; } };
+const port = () => server.address().port;
+setTimeout(() => server.listen(Object.create(options), () => console.log(JSON.stringify({ event: 'test.called', port: port() }))), 300);
+module.exports = server;`;
+
 const HTTPS = `const { readFileSync } = require('node:fs');
 const file = name => readFileSync('${join(ROOT, 'test', 'fixtures', 'tls')}/redis.' + name);
 require('node:https').createServer({ key: file('key'), cert: file('crt') }, async (request, response) => {
@@ -220,6 +226,16 @@ describe('a server on PORT', { concurrency: CONCURRENCY }, () => {
       assert.deepEqual(names, ['bosun primary', 'bosun worker 1', 'bosun worker 2']);
     }
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+  });
+
+  test('one that the module exports, and listens with later, is served at once, and its callback fires', async () => {
+    const PORT = String(await freePort());
+    const kit = await startKit({ env: { APP_MODULE: written(EXPORTED_AND_LATE), PORT, NODE_CLUSTER_WORKERS: '1' } });
+    const { port } = await kit.listening();
+    assert.equal((await kit.event('test.called')).port, port);
+    assert.equal((await request(port, '/')).body, 'exported');
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+    assert.deepEqual(kit.all('worker.failed'), []);
   });
 
   test('one of https is served, counted and drained', async () => {
