@@ -1,16 +1,14 @@
 /**
- * `make test-apps`: the packed kit, installed as projects install it: by npm beside the types of Koa 2, of Koa 3 and of none; by pnpm and yarn; run
- * by the Node.js of the project. Its types compile in each, without skipLibCheck, and `bosun start` serves.
+ * `make test-apps`: the packed kit, installed as projects install it: by npm beside the types of Koa 2, of Koa 3 and of
+ * none. Its types compile in each, without skipLibCheck, and `bosun start` serves.
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { cpSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { request } from '../process/clients.ts';
 import { CLEAN, startKit } from '../process/kit.ts';
-import { temporaryFolder } from '../process/operator.ts';
 import { layOut, npm, packKit, registryError } from './projects.ts';
 
 const run = promisify(execFile);
@@ -22,12 +20,6 @@ const COMPILED = [
   ['--module', 'esnext', '--moduleResolution', 'bundler', 'app.mts'],
 ];
 const STRICT = '--noEmit --strict --target es2022 --types node --skipLibCheck false --esModuleInterop'.split(' ');
-
-/** Other package managers than npm: pnpm links packages from a store. */
-const MANAGERS = {
-  pnpm: ['pnpm', 'add', '--ignore-scripts', '--prefer-offline'],
-  yarn: ['yarn', 'add', '--ignore-scripts', '--prefer-offline', '--no-lockfile', '--silent'],
-};
 
 const offline = await registryError();
 const skip = offline !== undefined && `npm reaches no registry: ${offline}`;
@@ -49,27 +41,13 @@ describe('koa-bosun installed', { concurrency: 2, skip }, () => {
         await tsc.catch((error: Error & { stdout: string }) => assert.fail(`tsc ${options.join(' ')}: ${error.stdout}`));
       }
       await assertServes(folder);
-      if (name !== 'types-koa-3') return;
-      const nodes = await layOut('own-node');
-      for (const version of ['22', '24']) await assertServes(folder, join(nodes, 'node_modules', `node-${version}`, 'bin'));
-    });
-  }
-
-  for (const [name, [manager, ...add]] of Object.entries(MANAGERS) as [string, [string, ...string[]]][]) {
-    test(`by ${name} serves`, async () => {
-      const tools = await layOut('package-managers');
-      const folder = temporaryFolder();
-      cpSync(join(tools, 'project'), folder, { recursive: true });
-      await run(join(tools, 'node_modules', '.bin', manager), [...add, 'koa@3', tarball], { cwd: folder });
-      await assertServes(folder);
     });
   }
 });
 
-async function assertServes(folder: string, node?: string): Promise<void> {
-  const PATH = [...(node === undefined ? [] : [node]), process.env.PATH].join(delimiter);
+async function assertServes(folder: string): Promise<void> {
   const command: [string, ...string[]] = [join(folder, 'node_modules', '.bin', 'bosun'), 'start', './app.mts'];
-  const kit = await startKit({ command, cwd: folder, detached: true, env: { PATH } });
+  const kit = await startKit({ command, cwd: folder, detached: true });
   const { port } = await kit.ready();
   assert.equal((await request(port, '/')).status, 200);
   assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
