@@ -15,7 +15,7 @@ const signals = cluster.isPrimary ? new SignalQueue() : undefined;
 const compileCache = join(import.meta.dirname, '..', 'node_modules', '.cache', 'koa-bosun');
 enableCompileCache(compileCache);
 
-const { ConfigError, inheritedOf, readWorkerConfig, workerIdOf } = await import('./config/config.ts');
+const { ConfigError, readWorkerConfig } = await import('./config/config.ts');
 try {
   if (signals !== undefined) {
     const { startPool } = await import('./pool/pool.ts');
@@ -26,6 +26,7 @@ try {
     const { runPrimary } = await import('./primary/primary.ts');
     await runPrimary(pool, events, signals);
   } else {
+    const { inheritedOf, workerIdOf } = await import('./config/inherited.ts');
     const { runWorker } = await import('./worker/worker.ts');
     runWorker(readWorkerConfig(process.env), workerIdOf(process.env), inheritedOf(process.env));
   }

@@ -8,7 +8,7 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, describe, test } from 'node:test';
-import type { TypeScriptLoader } from '../src/config/config.ts';
+import type { TypeScriptLoader } from '../src/config/inherited.ts';
 import { EXPECTED } from '../src/worker/exports.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'bosun-load-'));

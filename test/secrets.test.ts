@@ -4,14 +4,8 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
-import {
-  ConfigError,
-  describeRedis,
-  readConfig,
-  readSettings,
-  readWorkerConfig,
-  secretsEnvironment,
-} from '../src/config/config.ts';
+import { ConfigError, describeRedis, readConfig, readSettings, readWorkerConfig } from '../src/config/config.ts';
+import { secretsEnvironment } from '../src/config/inherited.ts';
 import { credential, MAX_SECRET_BYTES, parseRedisUrl } from '../src/config/secrets.ts';
 import { variables } from '../src/config/variables.ts';
 import { seededRandom } from './random.ts';

@@ -2,7 +2,7 @@
  * `bosun dev`: what its options mean for the primary, which this process becomes.
  */
 import { ConfigError, readEnvironment } from '../config/config.ts';
-import { devEnvironment, type InspectorAddress } from '../config/dev.ts';
+import { devEnvironment, type InspectorAddress } from '../config/inherited.ts';
 import { workingDirectory } from '../config/working-directory.ts';
 import { CliExitCode } from '../protocol/exit.ts';
 import { CommandError } from './client.ts';

@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { devSettingsOf, forgetDevSettings } from './dev.ts';
+import { devSettingsOf, forgetDevSettings, takeSecrets } from './inherited.ts';
 import type { Expected, Variable } from './parse.ts';
 import { certificatesOf, MAX_SECRET_BYTES, parseRedisUrl, type RedisAddress, readSmallFile } from './secrets.ts';
 import { type Config, variables } from './variables.ts';
@@ -54,9 +54,6 @@ export function readEnvironment(
 /** The contents of secret files, by the name of the variable. */
 export type SecretTexts = Readonly<Record<string, string>>;
 
-/** In the environment of a worker: the secrets that its primary has read from files, as JSON. */
-const INHERITED_SECRETS = 'BOSUN_SECRETS';
-
 /** The settings of a primary, and the contents of its secret files: its workers use these even if the files change. */
 export interface LoadedSettings {
   config: Config;
@@ -71,16 +68,9 @@ export function readConfig(environment: Environment, fromDotenv: ReadonlySet<str
   return readSettings(environment, fromDotenv).config;
 }
 
-/** What a worker's environment adds for the secrets that its primary has read from files. */
-export function secretsEnvironment(fromFiles: SecretTexts): Environment {
-  return { [INHERITED_SECRETS]: JSON.stringify(fromFiles) };
-}
-
 /** Like readConfig, in a worker. Removes its secrets from the environment: the app and its child processes see only those that the operator put there. */
 export function readWorkerConfig(environment: Record<string, string | undefined>): Config {
-  const inherited = JSON.parse(environment[INHERITED_SECRETS] ?? '{}') as SecretTexts;
-  delete environment[INHERITED_SECRETS];
-  const { config } = readSettings(environment, new Set(), inherited);
+  const { config } = readSettings(environment, new Set(), takeSecrets(environment));
   forgetDevSettings(environment);
   return config;
 }
@@ -235,51 +225,6 @@ export function environmentTable(): string {
     return `| ${name} | ${shown} | ${row.help} |`;
   });
   return ['| name | default | meaning |', '|---|---|---|', ...rows].join('\n');
-}
-
-/** The id that the primary gave this worker. */
-export function workerIdOf(environment: Environment): number {
-  return Number(environment.BOSUN_WORKER_ID ?? 0);
-}
-
-/** What a project may have to run TypeScript that Node.js cannot; the first one that is installed is used. */
-export const TYPESCRIPT_LOADERS = ['tsx', '@swc-node/register', 'ts-node'] as const;
-export type TypeScriptLoader = (typeof TYPESCRIPT_LOADERS)[number];
-
-/** How workers load the app. */
-export interface Loading {
-  /** Its file, absolute. */
-  module: string;
-  /** Run it as main, as `node FILE` does. */
-  asMain: boolean;
-  /** Load it with this, of the app's project. */
-  loader?: TypeScriptLoader | undefined;
-}
-
-/** In the environment of a worker: its Loading, as JSON. */
-const LOADING_VARIABLE = 'BOSUN_LOADING';
-
-export const loadingEnvironment = (loading: Loading): Environment => ({ [LOADING_VARIABLE]: JSON.stringify(loading) });
-
-/** What a worker inherits from its primary. */
-export interface Inherited {
-  loading: Loading;
-  /** The scoreboard on which workers share their load, where the policy needs one. */
-  scoreboard: number | undefined;
-  /** The app's listening sockets; none while another process holds the default port. */
-  sockets: number[];
-  /** The port of these sockets, if the app has named it (PORT is not set). */
-  namedPort: number | undefined;
-}
-
-export function inheritedOf(environment: Environment): Inherited {
-  const { BOSUN_SCOREBOARD, BOSUN_SOCKETS, BOSUN_PORT, [LOADING_VARIABLE]: loading = '{}' } = environment;
-  return {
-    loading: JSON.parse(loading) as Loading,
-    scoreboard: BOSUN_SCOREBOARD ? Number(BOSUN_SCOREBOARD) : undefined,
-    sockets: BOSUN_SOCKETS ? BOSUN_SOCKETS.split(',').map(Number) : [],
-    namedPort: BOSUN_PORT ? Number(BOSUN_PORT) : undefined,
-  };
 }
 
 /** The address and login in REDIS_URL; undefined if it is not set. */

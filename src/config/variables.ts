@@ -2,7 +2,7 @@
  * The table of environment variables: a row each, with its name, parser, default and line in docs/reference/environment.md.
  */
 import { tmpdir } from 'node:os';
-import type { DevSettings } from './dev.ts';
+import type { DevSettings } from './inherited.ts';
 import {
   ANY_ADDRESS,
   anyOf,

@@ -4,7 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
-import type { DevSettings } from '../config/dev.ts';
+import type { DevSettings } from '../config/inherited.ts';
 import { workingDirectory } from '../config/working-directory.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { RollingRestart } from '../pool/resizer.ts';

@@ -6,7 +6,6 @@
 import { constants, fstatSync, openSync, write } from 'node:fs';
 import { Socket } from 'node:net';
 import { isatty } from 'node:tty';
-import { developerLine, prettyLine } from './format.ts';
 
 /** The buffer of each descriptor while its reader does not read. */
 const MAX_BUFFERED_BYTES = 8 << 20;
@@ -171,10 +170,14 @@ function writeTo(fd: number, format: LogFormat): Write {
   const write = rawWriteTo(fd);
   if (format === 'json' || (format === 'terminal' && !isatty(fd))) return write;
   const isColoured = hasColours(fd);
-  const lineOf = format === 'developer' ? developerLine : prettyLine;
+  // Loaded only here: the lines of a container are JSON.
+  const formatter = import('./format.ts');
   return (bytes, done) => {
-    const lines = bytes.toString().split(/(?<=\n)/);
-    write(Buffer.from(lines.map(line => lineOf(line, isColoured)).join('')), done);
+    void formatter.then(({ developerLine, prettyLine }) => {
+      const lineOf = format === 'developer' ? developerLine : prettyLine;
+      const lines = bytes.toString().split(/(?<=\n)/);
+      write(Buffer.from(lines.map(line => lineOf(line, isColoured)).join('')), done);
+    });
   };
 }
 

@@ -2,7 +2,7 @@
  * Which worker has which inspector port under `bosun dev --inspect`: consecutive ones from that of the command. A new worker takes over the port of an
  * old one, which gets it back if the new one does not start.
  */
-import type { InspectorAddress } from '../config/dev.ts';
+import type { InspectorAddress } from '../config/inherited.ts';
 import type { WorkerProcess } from './worker-process.ts';
 
 type Holder = Pick<WorkerProcess, 'id' | 'generation' | 'isActive' | 'state' | 'isServing' | 'send' | 'onExit'>;

@@ -4,7 +4,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Balancing } from '../balancing/balancing.ts';
 import { addressOf, PortError } from '../balancing/listener.ts';
-import { type Config, isSet, type Loading } from '../config/config.ts';
+import { type Config, isSet } from '../config/config.ts';
+import type { Loading } from '../config/inherited.ts';
 import { fileIn } from '../config/working-directory.ts';
 import { createLog, type LogSource } from '../log/log.ts';
 import { colourEnvironment, LogOutputs } from '../log/output.ts';

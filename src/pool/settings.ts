@@ -11,9 +11,9 @@ import {
   readEnvironment,
   readSettings,
   type SecretTexts,
-  secretsEnvironment,
   usesRedis,
 } from '../config/config.ts';
+import { secretsEnvironment } from '../config/inherited.ts';
 import { nodeOptions } from '../config/parse.ts';
 import { isThere, type Release, releaseAt, workingDirectory } from '../config/working-directory.ts';
 import { judgeNodeOptions, type NodeOptions } from '../resources/node-options.ts';

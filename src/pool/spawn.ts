@@ -6,7 +6,8 @@ import cluster, { type Worker } from 'node:cluster';
 import { accessSync, constants, existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { delimiter, isAbsolute, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Environment, type Loading, loadingEnvironment } from '../config/config.ts';
+import type { Environment } from '../config/config.ts';
+import { type Loading, loadingEnvironment } from '../config/inherited.ts';
 import type { LogSource } from '../log/log.ts';
 
 export interface SpawnSettings {

@@ -4,7 +4,7 @@
  */
 import type { Worker } from 'node:cluster';
 import { connectionsHeldBy } from '../balancing/tcp-table.ts';
-import type { InspectorAddress } from '../config/dev.ts';
+import type { InspectorAddress } from '../config/inherited.ts';
 import type { LogOutputs } from '../log/output.ts';
 import type { EventOf } from '../protocol/events.ts';
 import type { ExitReason } from '../protocol/exit.ts';

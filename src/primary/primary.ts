@@ -5,7 +5,7 @@
 import { History } from '../admin/history.ts';
 import { Totals } from '../admin/totals.ts';
 import { controlSocketOf } from '../config/config.ts';
-import type { DevSettings } from '../config/dev.ts';
+import type { DevSettings } from '../config/inherited.ts';
 import { hostAndPort } from '../config/parse.ts';
 import { nameProcess } from '../config/process-name.ts';
 import { Diagnostics } from '../control/diagnostics.ts';

@@ -2,7 +2,8 @@
  * Every event that the kit logs: its level, what it means, its fields. The log calls are typed by it (`EventLog`), and
  * docs/reference/log-events.md is generated from it. Each line also has `level`, `time` and `pid`, and `worker` where a worker writes it.
  */
-import type { Policy, TypeScriptLoader } from '../config/config.ts';
+import type { Policy } from '../config/config.ts';
+import type { TypeScriptLoader } from '../config/inherited.ts';
 import type { DrainReport } from './api.ts';
 import type { ExitCode, ExitReason } from './exit.ts';
 import type { OpenRequest } from './messages.ts';

@@ -3,8 +3,8 @@
  * in it and may send anything.
  */
 
-import { TYPESCRIPT_LOADERS } from '../config/config.ts';
-import type { InspectorAddress } from '../config/dev.ts';
+import type { InspectorAddress } from '../config/inherited.ts';
+import { TYPESCRIPT_LOADERS } from '../config/inherited.ts';
 import { appMetrics } from './app-metric-shapes.ts';
 import {
   type AdoptedServer,

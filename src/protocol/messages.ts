@@ -3,8 +3,7 @@
  * envelope, and its `process.on('message')` sees none of the kit's. Both sides meet here: `primary/` and `worker/` never import each other.
  */
 import type { Registry } from 'prom-client';
-import type { Loading } from '../config/config.ts';
-import type { InspectorAddress } from '../config/dev.ts';
+import type { InspectorAddress, Loading } from '../config/inherited.ts';
 
 export type ToWorker =
   /**

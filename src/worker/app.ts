@@ -14,23 +14,3 @@ export type App = {
   /** For the log: "a Koa app", "an http.Server that listens on 8080". */
   description: string;
 };
-
-/** The app module is missing, throws, or has a wrong export. The message names the file and what was expected. */
-export class AppError extends Error {
-  override readonly name = 'AppError';
-  /** A retry would fail in the same way: by default where there is no cause, because then the module itself is wrong. */
-  readonly isPermanent: boolean;
-  readonly #isOwn = true;
-
-  /** Runs no code of `thrown`, which may be any value. */
-  static is(thrown: unknown): thrown is AppError {
-    return typeof thrown === 'object' && thrown !== null && #isOwn in thrown && thrown.#isOwn;
-  }
-
-  /** The stack has no frames: they would be the kit's, and those of the app are in the cause. */
-  constructor(message: string, options: ErrorOptions & { isPermanent?: boolean } = {}) {
-    super(message, options);
-    this.isPermanent = options.isPermanent ?? options.cause === undefined;
-    this.stack = `AppError: ${message}`;
-  }
-}

@@ -5,10 +5,29 @@ import { statSync } from 'node:fs';
 import { isAbsolute, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ErrorReport, ErrorSummary } from '../protocol/messages.ts';
-import { AppError } from './app.ts';
 
 /** Not imported: that loads all of util, which opens stderr and makes the app's own writes to it fail with EAGAIN when the pipe is full. */
 const { inspect } = process.getBuiltinModule('node:util');
+
+/** The app module is missing, throws, or has a wrong export. The message names the file and what was expected. */
+export class AppError extends Error {
+  override readonly name = 'AppError';
+  /** A retry would fail in the same way: by default where there is no cause, because then the module itself is wrong. */
+  readonly isPermanent: boolean;
+  readonly #isOwn = true;
+
+  /** Runs no code of `thrown`, which may be any value. */
+  static is(thrown: unknown): thrown is AppError {
+    return typeof thrown === 'object' && thrown !== null && #isOwn in thrown && thrown.#isOwn;
+  }
+
+  /** The stack has no frames: they would be the kit's, and those of the app are in the cause. */
+  constructor(message: string, options: ErrorOptions & { isPermanent?: boolean } = {}) {
+    super(message, options);
+    this.isPermanent = options.isPermanent ?? options.cause === undefined;
+    this.stack = `AppError: ${message}`;
+  }
+}
 
 /** A retry would fail in the same way: files are missing or wrong, or a port or file belongs to another process or user. */
 const PERMANENT_CODES: ReadonlySet<string> = new Set([

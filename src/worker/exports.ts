@@ -4,8 +4,8 @@
 import type { RequestListener, Server } from 'node:http';
 import type Koa from 'koa';
 import type { Kit } from '../index.ts';
-import { type App, AppError } from './app.ts';
-import { messageOf } from './error-report.ts';
+import type { App } from './app.ts';
+import { AppError, messageOf } from './error-report.ts';
 import type { FetchApp } from './fetch-app.ts';
 import type { FrameworkServer } from './framework-server.ts';
 import { type KoaErrors, logKoaErrors } from './request-errors.ts';

@@ -5,7 +5,7 @@
 import inspector from 'node:inspector';
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { InspectorAddress } from '../config/dev.ts';
+import type { InspectorAddress } from '../config/inherited.ts';
 
 const RETRY_MS = 20;
 /** A worker that is paused or busy does not close its inspector: then the app loads, and the inspector opens later. */

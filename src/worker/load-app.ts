@@ -4,14 +4,12 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
-import type { Loading } from '../config/config.ts';
+import type { Loading } from '../config/inherited.ts';
 import type { Adoption } from './adopt.ts';
-import { type App, AppError } from './app.ts';
-import { messageOf, placeOf } from './error-report.ts';
+import type { App } from './app.ts';
+import { AppError, messageOf, placeOf } from './error-report.ts';
 import { appOf, EXPECTED, type ExportOptions, refusalOf } from './exports.ts';
-import { FailedRequires } from './failed-requires.ts';
-import { IDLE, whileBusy } from './idle.ts';
-import { type Loaded, loadModule, runAsMain } from './module.ts';
+import { FailedRequires, type Loaded, loadModule, runAsMain } from './module.ts';
 
 export interface LoadOptions extends ExportOptions {
   /** What the module listens with. */
@@ -39,6 +37,9 @@ const MENTIONS_MAIN = /\b(?:require|meta|process)\??\.main|\bmodule\??\.parent|\
 const BEFORE_TIMEOUT_MS = 500;
 /** Resources that keep no script alive by themselves. */
 const IS_OUTPUT = /^(?:TTYWrap|PipeWrap|WriteWrap|ShutdownWrap)$/;
+
+/** Nothing is left that could go on: under plain Node.js the process would end. */
+const IDLE: unique symbol = Symbol('idle');
 
 /** Loads the app. @throws AppError, LoadAgain */
 export async function loadApp(loading: Loading, options: LoadOptions): Promise<App> {
@@ -115,4 +116,22 @@ async function listener(exported: unknown, { module: file, asMain }: Loading, op
   throw new AppError(`${refusalOf(exported, file)}; or listen on a port: ${listens}`, {
     isPermanent: listening === IDLE && !hasBegunWork,
   });
+}
+
+/** Resolves as `work` does, or with IDLE once nothing is left that could settle it. */
+async function whileBusy<T>(work: Promise<T>): Promise<T | typeof IDLE> {
+  const { promise: idle, resolve } = Promise.withResolvers<typeof IDLE>();
+  const onIdle = () => {
+    process.channel?.ref(); // the channel to the primary keeps the process alive
+    // In a turn of its own: what follows may wait again, and Node.js emits the event once a turn.
+    setImmediate(resolve, IDLE);
+  };
+  process.once('beforeExit', onIdle);
+  process.channel?.unref();
+  try {
+    return await Promise.race([work, idle]);
+  } finally {
+    process.off('beforeExit', onIdle);
+    process.channel?.ref();
+  }
 }

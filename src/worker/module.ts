@@ -1,10 +1,11 @@
 /**
  * Loads the app's module as Node.js does: as another module would, by `require` or `import`, or as main.
  */
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { readFileSync } from 'node:fs';
 import Module, { createRequire, findPackageJSON, registerHooks } from 'node:module';
 import { dirname, extname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { readManifest } from '../config/app-module.ts';
 
 /**
  * What a module exports: its default export, `module.exports`, or the namespace of an ES module without a default export. In an object of its
@@ -54,7 +55,16 @@ export function isEsModule(file: string): boolean {
   const byName = IS_ES_MODULE[extname(file)];
   if (byName !== undefined) return byName;
   const manifest = findPackageJSON(pathToFileURL(file).href);
-  return manifest !== undefined && readManifest(manifest)?.type === 'module';
+  return manifest !== undefined && typeOf(manifest) === 'module';
+}
+
+/** Of a package.json; undefined where it is no JSON: without one above the file, Node.js may return the file itself. */
+function typeOf(manifest: string): unknown {
+  try {
+    return (JSON.parse(readFileSync(manifest, 'utf8')) as { type?: unknown }).type;
+  } catch {
+    return undefined;
+  }
 }
 
 /**
@@ -105,4 +115,42 @@ function isNamespace(value: unknown): value is object {
 /** A CommonJS module that TypeScript or Babel compiled from an ES module. */
 function isCompiled(value: unknown): value is { default: unknown } {
   return typeof value === 'object' && value !== null && '__esModule' in value && value.__esModule === true && 'default' in value;
+}
+
+const REQUIRE_FAILED = 'tracing:module.require:error';
+
+interface FailedRequire {
+  error: unknown;
+  id: string;
+  parentFilename: string;
+}
+
+/** Notes the innermost `require` that fails, from now until `stop`: the error alone does not say which ES module could not be parsed. */
+export class FailedRequires {
+  #last: FailedRequire | undefined;
+
+  readonly #note = (message: unknown): void => {
+    const failed = message as FailedRequire;
+    // The modules around it fail with the same error.
+    if (failed.error !== this.#last?.error) this.#last = failed;
+  };
+
+  constructor() {
+    subscribe(REQUIRE_FAILED, this.#note);
+  }
+
+  stop(): void {
+    unsubscribe(REQUIRE_FAILED, this.#note);
+  }
+
+  /** The URL of the module whose `require` has failed with `error`, by that innermost of them. */
+  urlOf(error: unknown): string | undefined {
+    if (error !== this.#last?.error) return undefined;
+    try {
+      const { id, parentFilename } = this.#last as FailedRequire;
+      return pathToFileURL(createRequire(parentFilename).resolve(id)).href;
+    } catch {
+      return undefined;
+    }
+  }
 }

@@ -4,6 +4,7 @@
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import cluster from 'node:cluster';
+import { EventEmitter } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { flushWorkerOutput } from '../log/log.ts';
 import type { ExitCode } from '../protocol/exit.ts';
@@ -25,6 +26,9 @@ const FATAL_SIGNALS = new Set<unknown>(['SIGTERM', 'SIGINT', 'SIGHUP', 15, 2, 1,
 
 /** Node.js itself uses these for listeners and for the channel: `removeAllListeners()` spares them. */
 const KEPT_EVENTS = new Set<unknown>(['newListener', 'removeListener', 'internalMessage', 'message', 'disconnect']);
+
+/** Apps that fork their own workers call these: in a worker of the kit, only a primary has them. */
+const PRIMARY_CALLS = ['fork', 'setupPrimary', `setup${'Mas'}ter`, 'disconnect'];
 
 const OOM_SCORE_RAISE = 300;
 const MAX_OOM_SCORE = 1000;
@@ -231,4 +235,27 @@ function dropAppMessages(channel: ChannelHandler): void {
     if (callback !== undefined) process.nextTick(callback, null);
     return true;
   };
+}
+
+/**
+ * The calls that only a primary has do nothing from now on, where Node.js would fail with "not a function". `onCall` gets the name of each, the
+ * first time. Call it before the app is loaded.
+ */
+export function disableClusterCalls(onCall: (call: string) => void): void {
+  const called = new Set<string>();
+  for (const name of PRIMARY_CALLS) {
+    Reflect.set(cluster, name, () => {
+      if (!called.has(name)) onCall(`cluster.${name}()`);
+      called.add(name);
+      return name === 'fork' ? workerThatNeverStarts() : undefined;
+    });
+  }
+}
+
+/** What `cluster.fork` returns, without a process. */
+function workerThatNeverStarts(): EventEmitter {
+  const process = Object.assign(new EventEmitter(), { pid: undefined, connected: false, kill: () => false });
+  const nothing = () => false;
+  const worker = { id: 0, process, send: nothing, kill: nothing, destroy: nothing, disconnect: nothing };
+  return Object.assign(new EventEmitter(), worker, { isConnected: nothing, isDead: () => true });
 }

@@ -5,9 +5,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import { findPackageJSON } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { TYPESCRIPT_LOADERS, type TypeScriptLoader } from '../config/config.ts';
-import { AppError } from './app.ts';
-import { messageOf } from './error-report.ts';
+import { TYPESCRIPT_LOADERS, type TypeScriptLoader } from '../config/inherited.ts';
+import { AppError, messageOf } from './error-report.ts';
 import { isEsModule } from './module.ts';
 
 export const TYPESCRIPT_ADVICE =

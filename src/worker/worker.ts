@@ -4,8 +4,8 @@
  */
 import type { Server as HttpServer } from 'node:http';
 import { PortError } from '../balancing/listener.ts';
-import { type Config, type Inherited, isSet, type Loading, usesRedis } from '../config/config.ts';
-import type { InspectorAddress } from '../config/dev.ts';
+import { type Config, isSet, usesRedis } from '../config/config.ts';
+import type { Inherited, InspectorAddress, Loading } from '../config/inherited.ts';
 import { hostAndPort } from '../config/parse.ts';
 import { nameProcess } from '../config/process-name.ts';
 import { createWorkerLog, type Log } from '../log/log.ts';
@@ -22,12 +22,18 @@ import {
 } from '../protocol/messages.ts';
 import { MalformedError } from '../protocol/shapes.ts';
 import { Adoption, type AdoptionEvent, type Listening } from './adopt.ts';
-import { type App, AppError } from './app.ts';
-import { disableClusterCalls } from './cluster-calls.ts';
-import { messageOf, reportOf } from './error-report.ts';
+import type { App } from './app.ts';
+import { AppError, messageOf, reportOf } from './error-report.ts';
 import { WorkerKit } from './kit.ts';
 import { LoadAgain, loadApp } from './load-app.ts';
-import { type ChannelHandler, exitWithoutPrimary, interceptProcess, raiseOomScore, sendToPrimary } from './process.ts';
+import {
+  type ChannelHandler,
+  disableClusterCalls,
+  exitWithoutPrimary,
+  interceptProcess,
+  raiseOomScore,
+  sendToPrimary,
+} from './process.ts';
 import type { WorkerRedis } from './redis.ts';
 import { Serving } from './serving.ts';
 import { Shutdown } from './shutdown.ts';
