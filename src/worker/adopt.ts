@@ -200,7 +200,8 @@ export class Adoption {
     const { server, handle } = current;
     handle.onClose = () => this.#onClosed(current);
     answer(reply, handle, this.#options.passTo(handle as Acceptor));
-    server.once('listening', () => this.#listens.resolve());
+    const listens = this.#listens; // a listener of the app may close the server before
+    server.once('listening', () => listens.resolve());
     if (before?.role === 'first') this.#release(before);
   }
 
@@ -222,6 +223,7 @@ export class Adoption {
       this.#options.onEvent('closed', closed);
     } else {
       this.#current = undefined;
+      this.#listens.resolve(); // who waits for it waits for the next one then
       this.#listens = Promise.withResolvers();
     }
   }

@@ -33,6 +33,9 @@ export class LoadAgain extends Error {
 /** A module may listen only as main: one that says so in its source is given this long to listen all the same. */
 const LISTEN_WAIT_MS = 1000;
 const MENTIONS_MAIN = /\b(?:require|meta|process)\??\.main|\bmodule\??\.parent|\bargv\b|\b(?:is|es)-?main/i;
+/** A module that exports an app, and calls `listen` in its source outside a test for main, is given this long to listen. */
+const OWN_LISTEN_WAIT_MS = 5000;
+const MENTIONS_LISTEN = /\.listen\s*\(/;
 /** Before the primary ends a worker that is not ready, to say why it is not. */
 const BEFORE_TIMEOUT_MS = 500;
 /** Resources that keep no script alive by themselves. */
@@ -48,7 +51,9 @@ export async function loadApp(loading: Loading, options: LoadOptions): Promise<A
   const { adoption } = options;
   if (adoption.role === 'port') return adoption.listened();
   const awaited = exported instanceof Promise ? await settled(exported, file) : exported;
-  return (await appOf(awaited, file, options)) ?? (await listener(awaited, loading, options));
+  const app = await appOf(awaited, file, options);
+  if (app === undefined) return listener(awaited, loading, options);
+  return (await ownServer(file, adoption)) ?? app;
 }
 
 async function load(loading: Loading, { onFailed }: LoadOptions): Promise<Loaded> {
@@ -94,6 +99,18 @@ async function settled(exported: Promise<unknown>, file: string): Promise<unknow
   } catch (cause) {
     throw new AppError(`the promise that ${file} exports is rejected: ${messageOf(cause)}`, { cause });
   }
+}
+
+/**
+ * The server on PORT of a module that exports an app as well, and listens once its database has answered, say: before, it is not ready. Undefined
+ * where it does not listen in time.
+ */
+async function ownServer(file: string, adoption: LoadOptions['adoption']): Promise<App | undefined> {
+  const source = readFileSync(file, 'utf8');
+  if (!MENTIONS_LISTEN.test(source) || MENTIONS_MAIN.test(source)) return undefined;
+  const timedOut = new Promise<undefined>(resolve => setTimeout(resolve, OWN_LISTEN_WAIT_MS, undefined).unref());
+  const listening = await whileBusy(Promise.race([adoption.listened(), timedOut]));
+  return adoption.role === 'port' && listening !== IDLE ? listening : undefined;
 }
 
 /** Waits for the module to listen. `exported` is no app. */

@@ -114,19 +114,28 @@ describe('a server of the app that listens on PORT', { concurrency: CONCURRENCY 
 const EXPORTED = `module.exports = (request, response) => response.end('exported');
 require('node:http').createServer(module.exports).listen(process.env.TAKEN);`;
 
-// An export serves at once; what listens later may have waited for a database.
+// An export serves at once, where the source of its module does not call .listen.
 const LATE = `let isOwn = false;
 const app = (_request, response) => response.end(isOwn ? 'own' : 'exported');
 setTimeout(() => {
   isOwn = true;
-  require('node:http').createServer(app).listen(process.env.PORT, () => console.log(JSON.stringify({ event: 'test.listening' })));
+  require('node:http').createServer(app)['listen'](process.env.PORT, () => console.log(JSON.stringify({ event: 'test.listening' })));
 }, 700);
 module.exports = (request, response) => app(request, response);`;
+
+// It is ready once its database has answered; before, it tests the port.
+const WITH_DATABASE = `const listen = callback => {
+  const server = require('node:http').createServer(app).listen(process.env.PORT, () => callback(server));
+};
+let isReady = false;
+const app = (_request, response) => response.end(isReady ? 'ready' : 'too early');
+setTimeout(() => listen(server => server.close(() => listen(() => { isReady = true; }))), 300);
+module.exports = app;`;
 
 const EXPORTED_AND_LATE = `const server = require('node:http').createServer((_request, response) => response.end('exported'));
 const options = { get port() { return process.env.PORT; }, get host() { return '127.0.0.1'; } };
 const port = () => server.address().port;
-setTimeout(() => server.listen(Object.create(options), () => console.log(JSON.stringify({ event: 'test.called', port: port() }))), 300);
+setTimeout(() => server['listen'](Object.create(options), () => console.log(JSON.stringify({ event: 'test.called', port: port() }))), 300);
 module.exports = server;`;
 
 const HTTPS = `const { readFileSync } = require('node:fs');
@@ -225,6 +234,15 @@ describe('a server on PORT', { concurrency: CONCURRENCY }, () => {
       const names = [kit.pid, ...kit.workerPids].map(pid => readFileSync(`/proc/${pid}/comm`, 'utf8').trim());
       assert.deepEqual(names, ['bosun primary', 'bosun worker 1', 'bosun worker 2']);
     }
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+  });
+
+  test('an app that the module exports, and listens with later, is not ready before', async () => {
+    const PORT = String(await freePort());
+    const kit = await startKit({ env: { APP_MODULE: written(WITH_DATABASE), PORT, NODE_CLUSTER_WORKERS: '1' } });
+    const { port } = await kit.listening();
+    assert.equal((await request(port, '/')).body, 'ready');
+    await kit.event('app.adopted');
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });
 
