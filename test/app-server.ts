@@ -8,7 +8,8 @@ import { type AddressInfo, connect, type Socket } from 'node:net';
 import { after, type TestContext } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { Drain, DrainTimes, OpenRequest } from '../src/protocol/messages.ts';
-import { AppServer, type ServerLimits } from '../src/worker/server.ts';
+import { AppServer } from '../src/worker/server.ts';
+import type { ServerLimits } from '../src/worker/server-limits.ts';
 
 const TIMEOUT_MS = 2000;
 const TICK_MS = 25;

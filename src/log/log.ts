@@ -4,7 +4,7 @@
  */
 import { createRequire } from 'node:module';
 import type { DestinationStream, Logger } from 'pino';
-import type { EventLog } from '../protocol/log-events.ts';
+import type { EventLog } from '../protocol/event-log.ts';
 
 const SECRET_FIELDS = ['password', 'secret', 'token', 'authorization', 'cookie', 'redisUrl', 'sessionKeys'];
 /** ioredis' errors carry the command that failed: sessions, and what else the app keeps in Redis. */

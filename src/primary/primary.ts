@@ -6,7 +6,6 @@ import { History } from '../admin/history.ts';
 import { Totals } from '../admin/totals.ts';
 import { controlSocketOf } from '../config/config.ts';
 import type { DevSettings } from '../config/inherited.ts';
-import { hostAndPort } from '../config/parse.ts';
 import { nameProcess } from '../config/process-name.ts';
 import { Diagnostics } from '../control/diagnostics.ts';
 import type { ControlSocket } from '../control/socket.ts';
@@ -17,15 +16,14 @@ import type { WorkerProcess } from '../pool/worker-process.ts';
 import type { DevStatus } from '../protocol/api.ts';
 import type { LifecycleEvent, WorkerExit } from '../protocol/events.ts';
 import { ExitCode } from '../protocol/exit.ts';
-import type { AdoptedServer, RedisState, ToPrimary } from '../protocol/messages.ts';
+import type { RedisState, ToPrimary } from '../protocol/messages.ts';
 import { EventBus } from '../state/event-bus.ts';
 import type { Events } from './events.ts';
-import { PodView, VERSION } from './pod-view.ts';
+import { PodView } from './pod-view.ts';
 import { type Owner, RedisMonitor } from './redis-monitor.ts';
 import { Shutdown } from './shutdown.ts';
 import { type Command, execute, type SignalQueue } from './signals.ts';
-
-const LOOPBACK = /^(?:127\.|::1$|localhost$)/;
+import { logListening, logStart } from './start-log.ts';
 
 /** Runs this process as the primary of a starting pool, until a signal or a failure ends it. */
 export async function runPrimary(pool: Pool, events: Events, signals: SignalQueue): Promise<void> {
@@ -198,7 +196,7 @@ class Primary {
     const { id: worker } = handle;
     switch (message.type) {
       case 'ready':
-        if (!this.#isListening) this.#onListening(message);
+        if (!this.#isListening) logListening(this.#pool, message);
         this.#isListening = true;
         this.#port.resolve(message.port);
         break;
@@ -243,16 +241,6 @@ class Primary {
     this.#view.checkReady();
   }
 
-  #onListening({ port, adopted }: Extract<ToPrimary, { type: 'ready' }>): void {
-    const { settings, emit, log } = this.#pool;
-    const { host } = settings.config;
-    const url = `${adopted?.kind ?? 'http'}://${hostAndPort(host, port)}`;
-    emit({ event: 'app.listening', url });
-    if (adopted === undefined) return;
-    const warning = warningOf(adopted, host, port);
-    log()[warning === undefined ? 'info' : 'warn']({ event: 'app.adopted', ...adopted, url, warning });
-  }
-
   /** The control socket is named after the port. */
   #onBound(error: Error | undefined): void {
     const { settings, balancing } = this.#pool;
@@ -268,42 +256,4 @@ class Primary {
     this.#redis.onState(state, message, owner);
     if (state === 'refused' && this.#view.state === 'starting') this.#shutdown.abort(ExitCode.badConfig, message);
   }
-}
-
-function logStart({ settings, resizer, balancing, log }: Pool): void {
-  const { workers, reason, memory, warnings } = resizer.sizing;
-  log().info({
-    event: 'primary.start',
-    version: VERSION,
-    node: process.version,
-    workers,
-    reason,
-    heapPerWorkerMb: memory.heapPerWorkerMb,
-    policy: balancing.policy,
-  });
-  const { warning: fallback } = balancing;
-  if (fallback !== undefined) log().warn({ event: 'balancing.fallback', warning: fallback });
-  for (const warning of warnings) log().warn({ event: 'sizing.warning', warning });
-  for (const { file, why } of resizer.limits.skipped) log().debug({ event: 'sizing.skipped', file, why });
-  for (const warning of settings.nodeOptionWarnings) log().warn({ event: 'node-options.warning', warning });
-  if (settings.isDemoByDefault && settings.config.production) {
-    const warning =
-      'no app is configured, so the demo app of koa-bosun is served: set APP_MODULE, or name the app to bosun start';
-    log().warn({ event: 'app.demo', warning });
-  }
-  if (settings.areSessionKeysGenerated) {
-    const warning =
-      'SESSION_KEYS and Redis are not configured: sessions end when the primary exits, and other pods cannot verify them';
-    log().warn({ event: 'session.keys-generated', warning });
-  }
-}
-
-/** Where an app that listens by itself is served on another port or address than in its own call. */
-function warningOf({ port: wanted, host: wantedHost }: AdoptedServer, host: string, port: number): string | undefined {
-  if (wanted !== 0 && wanted !== port)
-    return `the app listens on ${wanted}, and is served on ${port} (PORT): listen on process.env.PORT, or set PORT=${wanted}`;
-  const isLocal = wantedHost !== undefined && LOOPBACK.test(wantedHost);
-  if (isLocal && !LOOPBACK.test(host))
-    return `the app listens on ${wantedHost}, and is served on ${host} (HOST): set HOST=${wantedHost} to serve this machine only`;
-  return undefined;
 }

@@ -3,8 +3,8 @@
  * listen. An event with a name of log-events.ts is logged, with the fields that it has there.
  */
 
+import type { LogEvent } from './event-log.ts';
 import type { ExitReason } from './exit.ts';
-import type { LogEvent } from './log-events.ts';
 import type { Drain, ErrorReport, OpenRequest, Snapshot } from './messages.ts';
 
 /** A worker by its number and its process. */

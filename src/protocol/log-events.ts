@@ -1,5 +1,5 @@
 /**
- * Every event that the kit logs: its level, what it means, its fields. The log calls are typed by it (`EventLog`), and
+ * Every event that the kit logs: its level, what it means, its fields. The log calls are typed by it (event-log.ts), and
  * docs/reference/log-events.md is generated from it. Each line also has `level`, `time` and `pid`, and `worker` where a worker writes it.
  */
 import type { Policy } from '../config/config.ts';
@@ -11,7 +11,7 @@ import type { OpenRequest } from './messages.ts';
 export type Level = 'debug' | 'info' | 'warn' | 'error' | 'fatal';
 
 /** `T` is the type of its value, `type` the same in words. */
-interface Field<T, Optional extends boolean = false> {
+export interface Field<T, Optional extends boolean = false> {
   meaning: string;
   type: string;
   isOptional: Optional;
@@ -292,20 +292,3 @@ export const LOG_EVENTS = {
 } as const satisfies Record<string, Entry<Level, Fields>>;
 
 export type LogEventName = keyof typeof LOG_EVENTS;
-
-type FieldsOf<Name extends LogEventName> = (typeof LOG_EVENTS)[Name]['fields'];
-type ValueOf<F> = F extends Field<infer T, boolean> ? T : never;
-type Line<Name, F> = { event: Name } & { [K in keyof F as F[K] extends Field<unknown> ? K : never]: ValueOf<F[K]> } & {
-  [K in keyof F as F[K] extends Field<unknown> ? never : K]?: ValueOf<F[K]> | undefined;
-};
-type Flat<T> = { [K in keyof T]: T[K] };
-
-/** What a log call has to give. */
-export type LogEvent<Name extends LogEventName> = Flat<Line<Name, FieldsOf<Name>>>;
-
-type EventsAt<L extends Level> = {
-  [Name in LogEventName]: L extends (typeof LOG_EVENTS)[Name]['levels'][number] ? LogEvent<Name> : never;
-}[LogEventName];
-
-/** The kit's view of its logger: an unknown event, field or level does not compile. */
-export type EventLog = { readonly [L in Level]: (line: EventsAt<L>) => void };

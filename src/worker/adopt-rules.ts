@@ -55,3 +55,15 @@ export function decide({ kind, port }: { kind: Kind; port: number }, situation: 
   if (!isPortHeld) return 'name-port';
   return isPortKnown || isAdmin || port === 0 ? 'try' : 'name-port';
 }
+
+/** What happens to a server that the kit does not serve. */
+export const OTHER_PORT = {
+  own: 'every worker of the app listens on this port as well: the kit neither counts nor drains its connections, of which each reaches any worker. To serve this port instead, set PORT to it; metrics of the app belong in kit.metrics',
+  admin:
+    'the admin port of the kit has this number: the server of the app gets no connections. Set ADMIN_PORT to another port, or to 0',
+  taken:
+    'another process has this port: the server of the app gets no connections there. What the module exports is served on PORT',
+} as const;
+/** Follows the name of the module; a port follows. */
+export const CANNOT_SERVE =
+  'must listen with http.createServer or https.createServer, and leave HTTP/2 to the proxy in front: the kit can drain no other server on';

@@ -7,7 +7,7 @@ import type { Config } from '../config/config.ts';
 import type { Kit, Middleware } from '../index.ts';
 import type { Log } from '../log/log.ts';
 import { MAX_METRICS, MAX_VALUES } from '../protocol/app-metric-shapes.ts';
-import type { EventLog } from '../protocol/log-events.ts';
+import type { EventLog } from '../protocol/event-log.ts';
 import type { AppMetric, Broadcast } from '../protocol/messages.ts';
 import { broadcastOf } from '../state/broadcast.ts';
 import type { RedisClient } from '../state/redis.ts';

@@ -1,11 +1,16 @@
 /**
- * The time-outs and limits of a server that the app has created: a variable that is set wins, then what the app has set, then the kit's defaults.
+ * The time-outs and limits of http servers: the kit's own, and those that the app has created.
  */
-import type { Server } from 'node:http';
-import type { ServerLimits } from './server.ts';
+import type { IncomingMessage, RequestListener, Server } from 'node:http';
+import type { Config } from '../config/config.ts';
 
-// Not imported: see server.ts.
+// An ESM import of node:http evaluates its getters, which load undici: 37 ms at each start.
 const http = process.getBuiltinModule('node:http');
+
+export type ServerLimits = Pick<
+  Config,
+  'keepAliveTimeoutMs' | 'headersTimeoutMs' | 'requestTimeoutMs' | 'maxHeaderBytes' | 'responseTimeHeader'
+>;
 
 type Limit = 'keepAliveTimeoutMs' | 'headersTimeoutMs' | 'requestTimeoutMs' | 'maxHeaderBytes';
 
@@ -17,7 +22,29 @@ const PROPERTIES = {
   maxHeaderBytes: 'maxHeaderSize',
 } as const satisfies Record<Limit, string>;
 
-/** `isSet` is true for variables that are set. The app may change its own values later, but not those. */
+/** Creates a server around the listener of an app. */
+export function createServer(limits: ServerLimits, listener: RequestListener): Server {
+  const server: Server = http.createServer(
+    {
+      keepAliveTimeout: limits.keepAliveTimeoutMs,
+      headersTimeout: limits.headersTimeoutMs,
+      requestTimeout: limits.requestTimeoutMs,
+      maxHeaderSize: limits.maxHeaderBytes,
+      // A request for another protocol (h2c) is answered over HTTP/1.1, which HTTP allows.
+      shouldUpgradeCallback: request => server.listenerCount('upgrade') > 0 && isWebSocket(request),
+    },
+    listener,
+  );
+  return server;
+}
+
+const isWebSocket = ({ headers }: IncomingMessage) =>
+  (headers.upgrade ?? '').split(',').some(protocol => protocol.trim().toLowerCase() === 'websocket');
+
+/**
+ * For a server of the app: a variable that is set wins, then what the app has set, then the kit's defaults. `isSet` is true for variables that are set.
+ * The app may change its own values later, but not those.
+ */
 export function applyLimits(server: Server, limits: ServerLimits, isSet: (limit: Limit) => boolean): void {
   const fresh = http.createServer();
   for (const [limit, property] of Object.entries(PROPERTIES) as [Limit, string][]) {

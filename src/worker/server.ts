@@ -3,21 +3,13 @@
  * or a server of the app. It reports responses; balancing, app and metrics are elsewhere.
  */
 import { subscribe } from 'node:diagnostics_channel';
-import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import type { Config } from '../config/config.ts';
 import type { Drain, DrainTimes, OpenRequest } from '../protocol/messages.ts';
 import type { App } from './app.ts';
 import { Connection, type Exchange, StalledClients } from './connections.ts';
-
-// An ESM import of node:http evaluates its getters, which load undici: 37 ms at each start.
-const http = process.getBuiltinModule('node:http');
-
-export type ServerLimits = Pick<
-  Config,
-  'keepAliveTimeoutMs' | 'headersTimeoutMs' | 'requestTimeoutMs' | 'maxHeaderBytes' | 'responseTimeHeader'
->;
+import { createServer, type ServerLimits } from './server-limits.ts';
 
 /** Called for each response, once its last byte is handed to the kernel. */
 export type OnResponse = (request: IncomingMessage, status: number, milliseconds: number) => void;
@@ -80,7 +72,7 @@ export class AppServer {
 
   /** Counts, reports and drains the connections of this server from now on. Returns it: a new one, or the app's own. */
   add(serve: App['serve']): Server {
-    const server = 'server' in serve ? serve.server : this.#create(serve.listener);
+    const server = 'server' in serve ? serve.server : createServer(this.#limits, serve.listener);
     const emit: (...args: unknown[]) => boolean = server.emit;
     // In place of listeners: those of the app come first or last, as it pleases, and must not be called for a request that is refused.
     server.emit = (...args: unknown[]) => {
@@ -96,21 +88,6 @@ export class AppServer {
       this.#connections.delete(Reflect.get(socket, '_parent'));
       this.#onConnection(socket);
     });
-    return server;
-  }
-
-  #create(listener: RequestListener): Server {
-    const server: Server = http.createServer(
-      {
-        keepAliveTimeout: this.#limits.keepAliveTimeoutMs,
-        headersTimeout: this.#limits.headersTimeoutMs,
-        requestTimeout: this.#limits.requestTimeoutMs,
-        maxHeaderSize: this.#limits.maxHeaderBytes,
-        // A request for another protocol (h2c) is answered over HTTP/1.1, which HTTP allows.
-        shouldUpgradeCallback: request => server.listenerCount('upgrade') > 0 && isWebSocket(request),
-      },
-      listener,
-    );
     return server;
   }
 
@@ -288,9 +265,6 @@ export class AppServer {
     return [...this.#connections.values()].flatMap(connection => connection.openRequests(now));
   }
 }
-
-const isWebSocket = ({ headers }: IncomingMessage) =>
-  (headers.upgrade ?? '').split(',').some(protocol => protocol.trim().toLowerCase() === 'websocket');
 
 const isKeepAlive = (name: unknown, value: unknown) => /^connection$/i.test(String(name)) && /keep-alive/i.test(String(value));
 

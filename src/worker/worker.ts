@@ -6,7 +6,6 @@ import type { Server as HttpServer } from 'node:http';
 import { PortError } from '../balancing/listener.ts';
 import { type Config, isSet, usesRedis } from '../config/config.ts';
 import type { Inherited, InspectorAddress, Loading } from '../config/inherited.ts';
-import { hostAndPort } from '../config/parse.ts';
 import { nameProcess } from '../config/process-name.ts';
 import { createWorkerLog, type Log } from '../log/log.ts';
 import { parseToWorker } from '../protocol/message-shapes.ts';
@@ -22,6 +21,7 @@ import {
 } from '../protocol/messages.ts';
 import { MalformedError } from '../protocol/shapes.ts';
 import { Adoption, type AdoptionEvent, type Listening } from './adopt.ts';
+import { CANNOT_SERVE, OTHER_PORT } from './adopt-rules.ts';
 import type { App } from './app.ts';
 import { AppError, messageOf, reportOf } from './error-report.ts';
 import { WorkerKit } from './kit.ts';
@@ -38,17 +38,6 @@ import type { WorkerRedis } from './redis.ts';
 import { Serving } from './serving.ts';
 import { Shutdown } from './shutdown.ts';
 import { reportEveryMs, Stats } from './stats.ts';
-
-/** What happens to a server that the kit does not serve. */
-const OTHER_PORT = {
-  own: 'every worker of the app listens on this port as well: the kit neither counts nor drains its connections, of which each reaches any worker. To serve this port instead, set PORT to it; metrics of the app belong in kit.metrics',
-  admin:
-    'the admin port of the kit has this number: the server of the app gets no connections. Set ADMIN_PORT to another port, or to 0',
-  taken:
-    'another process has this port: the server of the app gets no connections there. What the module exports is served on PORT',
-} as const;
-const CANNOT_SERVE =
-  'must listen with http.createServer or https.createServer, and leave HTTP/2 to the proxy in front: the kit can drain no other server on';
 
 /** Runs this process as worker `id` until the primary ends it. */
 export function runWorker(config: Config, id: number, inherited: Inherited): void {
@@ -117,9 +106,7 @@ class Worker implements ChannelHandler {
         void this.#start(message);
         break;
       case 'inspector':
-        void import('./inspector.ts').then(({ setInspector }) =>
-          setInspector(message.at, () => this.#inspectorTaken(message.at)),
-        );
+        void import('./inspector.ts').then(({ setInspector }) => setInspector(message.at, this.#log));
         break;
       case 'serve':
         this.#serving.serve(message.listeners);
@@ -189,13 +176,7 @@ class Worker implements ChannelHandler {
     reportLoadedFiles(files => sendToPrimary({ type: 'loaded', files }));
     if (inspector === undefined) return;
     const { openBeforeLoading } = await import('./inspector.ts');
-    await openBeforeLoading(inspector, () => this.#inspectorTaken(inspector));
-  }
-
-  #inspectorTaken(at: InspectorAddress | undefined): void {
-    if (at === undefined) return;
-    const warning = 'another program has the port of the inspector, which opens once it is free; choose one with --inspect=PORT';
-    this.#log().warn({ event: 'dev.inspector-waits', address: hostAndPort(at.host, at.port), warning });
+    await openBeforeLoading(inspector, this.#log);
   }
 
   async #createKit(sessionKeys: string[]): Promise<WorkerKit> {
