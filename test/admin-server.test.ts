@@ -2,8 +2,8 @@
  * The admin server against clients that hold connections, send partial or malformed requests, or do not read.
  */
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import type { AddressInfo } from 'node:net';
+import { EventEmitter, once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { test } from 'node:test';
 import { adminConnections } from '../src/admin/connection-limit.ts';
 import { openAdmin } from '../src/admin/server.ts';
@@ -15,14 +15,14 @@ import { until } from './until.ts';
 const MOST = 4;
 const LONG_ANSWER = 'x'.repeat(32 << 20);
 
-async function opened(t: { after: (end: () => void) => void }, token?: string) {
+async function opened(t: { after: (end: () => void) => void }, token?: string, port = 0) {
   const refused: string[] = [];
   const failed: unknown[] = [];
   let counted = 0;
   const server = await openAdmin({
     host: '127.0.0.1',
-    port: 0,
-    patienceMs: 0,
+    port,
+    patienceMs: port === 0 ? 0 : 10_000,
     probes: { '/livez': () => ({ isReady: true }) },
     routes: {
       '/counted': () => ({ contentType: 'text/plain', text: String(++counted) }),
@@ -178,6 +178,23 @@ test('random bytes, malformed requests and resets do not harm the admin port', a
     () => new Promise<true | undefined>(resolve => server.getConnections((_, open) => resolve(open <= MOST || undefined))),
     () => 'connections left',
   );
+});
+
+test('while another process has the port, it is tried again, which leaves no listeners behind', async t => {
+  const other = createServer().listen(0, '127.0.0.1');
+  await once(other, 'listening');
+  const warned: string[] = [];
+  const onWarning = (warning: Error & { type?: string }) => warned.push(String(warning.type));
+  process.on('warning', onWarning);
+  const { defaultMaxListeners } = EventEmitter;
+  EventEmitter.defaultMaxListeners = 2; // one of Node.js itself, and ours
+  t.after(() => {
+    EventEmitter.defaultMaxListeners = defaultMaxListeners;
+    process.off('warning', onWarning);
+  });
+  setTimeout(() => other.close(), 250);
+  await opened(t, undefined, (other.address() as AddressInfo).port);
+  assert.equal(warned.includes('listening'), false);
 });
 
 test('a connection that cannot be accepted is counted, and does not end the primary', async t => {

@@ -80,7 +80,7 @@ export async function openAdminPort(context: AdminContext): Promise<void> {
     log().info({ event: 'admin.listening', host, port });
   } catch (error) {
     shutdown.runBy();
-    const why = `admin port: ${hostAndPort(host, port)}: cannot listen: ${(error as Error).message} (ADMIN_HOST, ADMIN_PORT)`;
+    const why = `admin port: ${hostAndPort(host, port)}: cannot listen: ${(error as Error).message}; set ADMIN_PORT to another port, or to 0 (ADMIN_HOST)`;
     shutdown.abort(ExitCode.failed, why);
   }
 }

@@ -4,6 +4,7 @@
  */
 
 import { createHash, timingSafeEqual } from 'node:crypto';
+import { once } from 'node:events';
 import type { IncomingMessage, OutgoingHttpHeaders, RequestListener, Server, ServerResponse } from 'node:http';
 import type { ListenOptions } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -104,13 +105,9 @@ export async function openAdmin({
 
 /** Tries again until `deadline` while another process has the port. */
 async function listening(server: Server, options: ListenOptions, deadline: number): Promise<void> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  server.once('error', reject).listen(options, () => {
-    server.off('error', reject);
-    resolve();
-  });
+  server.listen(options);
   try {
-    await promise;
+    await once(server, 'listening');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE' || performance.now() > deadline) throw error;
     await sleep(TAKEN_PORT_RETRY_MS);
