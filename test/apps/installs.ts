@@ -1,14 +1,16 @@
 /**
  * `make test-apps`: the packed kit, installed as projects install it: by npm beside the types of Koa 2, of Koa 3 and of
- * none. Its types compile in each, without skipLibCheck, and `bosun start` serves.
+ * none, where its types compile without skipLibCheck; and by pnpm, which links packages from a store. `bosun start` serves in each.
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { request } from '../process/clients.ts';
 import { CLEAN, startKit } from '../process/kit.ts';
+import { temporaryFolder } from '../process/operator.ts';
 import { layOut, npm, packKit, registryError } from './projects.ts';
 
 const run = promisify(execFile);
@@ -40,13 +42,23 @@ describe('koa-bosun installed', { concurrency: 2, skip }, () => {
         const tsc = run(join(folder, 'node_modules', '.bin', 'tsc'), [...STRICT, ...options], { cwd: folder });
         await tsc.catch((error: Error & { stdout: string }) => assert.fail(`tsc ${options.join(' ')}: ${error.stdout}`));
       }
-      await assertServes(folder);
+      await assertServes(folder, './app.mts');
     });
   }
+
+  test('by pnpm serves', async () => {
+    const tools = await layOut('package-managers');
+    const folder = temporaryFolder();
+    writeFileSync(join(folder, 'package.json'), '{ "private": true }');
+    writeFileSync(join(folder, 'app.mjs'), "import Koa from 'koa';\nexport default new Koa().use(ctx => (ctx.body = 'linked'));\n");
+    const pnpm = join(tools, 'node_modules', '.bin', 'pnpm');
+    await run(pnpm, ['add', '--ignore-scripts', '--prefer-offline', 'koa@3', tarball], { cwd: folder });
+    await assertServes(folder, './app.mjs');
+  });
 });
 
-async function assertServes(folder: string): Promise<void> {
-  const command: [string, ...string[]] = [join(folder, 'node_modules', '.bin', 'bosun'), 'start', './app.mts'];
+async function assertServes(folder: string, app: string): Promise<void> {
+  const command: [string, ...string[]] = [join(folder, 'node_modules', '.bin', 'bosun'), 'start', app];
   const kit = await startKit({ command, cwd: folder, detached: true });
   const { port } = await kit.ready();
   assert.equal((await request(port, '/')).status, 200);
