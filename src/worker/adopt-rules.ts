@@ -43,10 +43,12 @@ export type Decision =
 export function decide({ kind, port }: { kind: Kind; port: number }, situation: Situation): Decision {
   const { isPortKnown, isPortHeld, adminPort, role, isDecided } = situation;
   const canServe = kind === 'http' || kind === 'https';
-  if (port === situation.port) {
+  // 0 is any free port: a server that cannot be served, or comes later, takes its own.
+  const hasOwnPort = port === 0 && (!canServe || role === 'port' || isDecided);
+  if (port === situation.port && !hasOwnPort) {
     if (kind === 'tcp') return 'ignore';
     if (!canServe) return 'refuse';
-    if (role === 'port') return port === 0 ? 'own' : 'ignore';
+    if (role === 'port') return 'ignore';
     return isPortHeld ? 'serve' : 'name-port';
   }
   const isFirst = canServe && role === undefined && !isDecided;

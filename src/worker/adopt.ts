@@ -292,7 +292,9 @@ function kindOf(server: Server): Kind {
 
 /** The options of a call of `listen`: with `exclusive` or `reusePort` Node.js binds the port itself, and the second worker would find it taken. */
 function shared(options: unknown): unknown {
+  if (typeof options !== 'object' || options === null) return options;
+  // Port 0 is free for each worker, and only a socket of its own can be sent to another process.
   const isExclusive =
-    typeof options === 'object' && options !== null && (Reflect.get(options, 'exclusive') || Reflect.get(options, 'reusePort'));
+    Reflect.get(options, 'port') !== 0 && (Reflect.get(options, 'exclusive') || Reflect.get(options, 'reusePort'));
   return isExclusive ? { ...options, exclusive: false, reusePort: false } : options;
 }
