@@ -46,7 +46,7 @@ describe('bosun start of', { concurrency: CONCURRENCY, skip }, () => {
 });
 
 async function assertRuns(app: App, folder: string): Promise<void> {
-  const { start, way, path = '/', headers = {}, status = 200, body, ownPort } = app;
+  const { start, way, path = '/', headers = {}, status = 200, body, ownPort, prints } = app;
   const bosun = join(folder, 'node_modules', '.bin', 'bosun');
   const socket = join(temporaryFolder(), 'control.sock');
   const PORT = ownPort === undefined ? String(await freePort()) : undefined;
@@ -75,4 +75,5 @@ async function assertRuns(app: App, folder: string): Promise<void> {
   assert.deepEqual(failures, [], kit.transcript());
   assert.deepEqual(exit, CLEAN, kit.transcript());
   await kit.workersGone();
+  if (prints !== undefined) assert.match(kit.stderr, prints, kit.transcript());
 }

@@ -23,6 +23,8 @@ export interface App {
   /** Default 200. */
   status?: number;
   body: RegExp;
+  /** What its hooks write to stderr when the worker has given its last answer. */
+  prints?: RegExp;
   /** The port that the app listens on; PORT is unset then. */
   ownPort?: number;
   /** What the guide adds. */
@@ -35,6 +37,7 @@ const FRAMEWORKS: App[] = [
   { name: 'Koa 2', folder: 'koa-2', start: 'server.js', way: 'ignores PORT', body: /^Hello Koa$/ },
   { name: 'Express', folder: 'express', start: 'server.js', way: 'ignores PORT', body: /^Hello World$/ },
   { name: 'Fastify', folder: 'fastify', start: 'server.js', way: 'ignores PORT', body: /^\{"hello":"world"\}$/ },
+  { name: 'Hapi with extensions', folder: 'hapi', start: 'exported.js', way: 'exports', body: /^\{"closed":false\}$/, prints: /onPostStop after onPostStart: true/ },
   { name: 'Hono with @hono/node-server', folder: 'hono', start: 'server.ts', way: 'ignores PORT', body: /^Hono meets Node.js$/ },
   { name: 'h3 v1', folder: 'h3-1', start: 'server.js', way: 'listens', body: /^h3 version 1$/ },
   { name: 'h3 v2 with `serve`', folder: 'h3-2', start: 'server.mjs', way: 'ignores PORT', body: /^h3 version 2$/ },
