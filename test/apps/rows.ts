@@ -37,6 +37,7 @@ const FRAMEWORKS: App[] = [
   { name: 'Koa 2', folder: 'koa-2', start: 'server.js', way: 'ignores PORT', body: /^Hello Koa$/ },
   { name: 'Express', folder: 'express', start: 'server.js', way: 'ignores PORT', body: /^Hello World$/ },
   { name: 'Fastify', folder: 'fastify', start: 'server.js', way: 'ignores PORT', body: /^\{"hello":"world"\}$/ },
+  { name: 'Fastify with hooks', folder: 'fastify', start: 'exported.cjs', way: 'exports', body: /^\{"closed":false\}$/, prints: /onClose after onListen: true/ },
   { name: 'Hapi with extensions', folder: 'hapi', start: 'exported.js', way: 'exports', body: /^\{"closed":false\}$/, prints: /onPostStop after onPostStart: true/ },
   { name: 'Hono with @hono/node-server', folder: 'hono', start: 'server.ts', way: 'ignores PORT', body: /^Hono meets Node.js$/ },
   { name: 'h3 v1', folder: 'h3-1', start: 'server.js', way: 'listens', body: /^h3 version 1$/ },
