@@ -8,7 +8,7 @@ import { descriptionOf, linkedFiles, PAGES, ROOT, sidebar, siteLink, sitePath } 
 import { bothSchemes, slugify } from '../docs/site/texts.ts';
 
 test('the sidebar of the site shows every page of the documentation once', () => {
-  const shown = sidebar().flatMap(({ items }) => items.map(({ link }) => `${link.slice(1)}.md`));
+  const shown = sidebar().flatMap(({ items }) => items.map(({ link }) => `${link.slice(1).replace(/(^|\/)$/, '$1index')}.md`));
   assert.deepEqual(shown.sort(), PAGES.map(sitePath).sort());
   const pages = globSync(['*.md', 'docs/**/*.md'], { cwd: ROOT, exclude: ['docs/site'] });
   assert.deepEqual([...PAGES].sort(), pages.sort());

@@ -33,6 +33,8 @@ export interface AdminContext {
   port: number;
   /** Nothing restarts the pool when it cannot open the port, and its predecessor may be about to end (nodemon). */
   isDevelopment: boolean;
+  /** The default port, outside production: another pool on this machine may have it, and this one goes on without. */
+  isOptional: boolean;
   /** The current ADMIN_TOKEN. */
   token: () => string | undefined;
   log: LogSource;
@@ -48,7 +50,7 @@ export interface AdminContext {
 /** A predecessor that ends keeps its admin port until it has drained. */
 const PREDECESSOR_MS = 3000;
 
-/** Opens the admin port; if that fails, the pool ends. */
+/** Opens the admin port; if that fails, the pool ends, or goes on without where the port is optional. */
 export async function openAdminPort(context: AdminContext): Promise<void> {
   const { host, port, isDevelopment, token, log, history, shutdown, pod, readiness, whyNotStarted, peers } = context;
   const descriptors = fileLimit()?.soft ?? Number.POSITIVE_INFINITY;
@@ -80,6 +82,11 @@ export async function openAdminPort(context: AdminContext): Promise<void> {
     log().info({ event: 'admin.listening', host, port });
   } catch (error) {
     shutdown.runBy();
+    if (context.isOptional && (error as NodeJS.ErrnoException).code === 'EADDRINUSE') {
+      const warning = 'another process has the default admin port: this pool runs without one; set ADMIN_PORT to a free port';
+      log().warn({ event: 'admin.port-taken', port, warning });
+      return;
+    }
     const why = `admin port: ${hostAndPort(host, port)}: cannot listen: ${(error as Error).message}; set ADMIN_PORT to another port, or to 0 (ADMIN_HOST)`;
     shutdown.abort(ExitCode.failed, why);
   }

@@ -4,7 +4,7 @@
  */
 import { History } from '../admin/history.ts';
 import { Totals } from '../admin/totals.ts';
-import { controlSocketOf } from '../config/config.ts';
+import { controlSocketOf, isSet } from '../config/config.ts';
 import type { DevSettings } from '../config/inherited.ts';
 import { nameProcess } from '../config/process-name.ts';
 import { Diagnostics } from '../control/diagnostics.ts';
@@ -128,6 +128,7 @@ class Primary {
       host,
       port,
       isDevelopment: !production,
+      isOptional: !production && !isSet(settings.environment, 'adminPort'),
       token: () => settings.config.adminToken,
       log,
       history: this.#history,

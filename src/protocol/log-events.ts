@@ -86,6 +86,10 @@ export const LOG_EVENTS = {
   }),
   signal: info('The primary received a signal.', { command: text('what it means: `shutdown`, `restart`, …') }),
   'admin.listening': info('The admin port is open.', { host: text('its address'), port: count('its port') }),
+  'admin.port-taken': warn('Another process has the default admin port; outside production the pool runs without one.', {
+    port: count('the default port'),
+    warning: text('what to set'),
+  }),
   'admin.failed': failure('The admin port could not answer a request.', { err }),
   'admin.connections-refused': warn('Connections to the admin port were refused; logged once a minute at most.', {
     count: count('since the last such line'),

@@ -2,6 +2,7 @@
  * The admin port's answers are true, and contain no secret.
  */
 import assert from 'node:assert/strict';
+import { createServer } from 'node:net';
 import { describe, test } from 'node:test';
 import { everyWorker, RawClient, request } from './clients.ts';
 import { scrape, settles, sum } from './exposition.ts';
@@ -154,5 +155,18 @@ describe('the admin port', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual([status, headers.connection], [200, 'close']);
     assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
     assert.deepEqual(kit.all('admin.listening'), []);
+  });
+
+  test('outside production a pool whose default admin port is taken serves without one, and warns', async () => {
+    const other = createServer();
+    await new Promise<void>(resolve => {
+      other.once('error', () => resolve()).listen(9090, '127.0.0.1', resolve); // or another process has it already
+    });
+    const kit = await startKit({ app: 'koa.mjs', env: { ADMIN_PORT: undefined } });
+    const { port } = await kit.ready();
+    assert.equal((await kit.event('admin.port-taken')).port, 9090);
+    assert.equal((await request(port, '/')).status, 200);
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+    other.close();
   });
 });
