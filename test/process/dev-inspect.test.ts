@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { freePort } from '../free-port.ts';
-import { SOON_MS, until } from '../until.ts';
+import { until } from '../until.ts';
 import { request, requestJson } from './clients.ts';
 import { CLEAN, ROOT, startKit } from './kit.ts';
 import { temporaryFolder } from './operator.ts';
@@ -32,13 +32,22 @@ class Debugger implements AsyncDisposable {
 
   /** Attaches to the process that has its inspector there, once one has. */
   static async attach(port: number): Promise<Debugger> {
-    const targets = () => requestJson<{ id: string }[]>(port, '/json/list').catch(() => undefined);
-    const [target] = await until(targets, () => `no inspector on port ${port}`);
-    const socket = new WebSocket(`ws://127.0.0.1:${port}/${target?.id}`);
+    return until(
+      async () => {
+        const [target] = (await requestJson<{ id: string }[]>(port, '/json/list').catch(() => undefined)) ?? [];
+        return target && Debugger.#open(new WebSocket(`ws://127.0.0.1:${port}/${target.id}`));
+      },
+      () => `no inspector on port ${port}`,
+    );
+  }
+
+  /** Undefined if the process ends meanwhile, or has closed its inspector. */
+  static async #open(socket: WebSocket): Promise<Debugger | undefined> {
     const client = new Debugger(socket);
-    await once(socket, 'open', { signal: AbortSignal.timeout(SOON_MS) });
-    await client.send('Debugger.enable');
-    return client;
+    const closed = once(socket, 'close');
+    await Promise.race([once(socket, 'open'), closed]);
+    if (socket.readyState === WebSocket.OPEN) await Promise.race([client.send('Debugger.enable'), closed]);
+    return socket.readyState === WebSocket.OPEN ? client : undefined;
   }
 
   async send(method: string, params: object = {}): Promise<Message> {

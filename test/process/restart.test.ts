@@ -51,7 +51,10 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
     const { code, stdout, stderr } = await bosun('restart');
     assert.equal(code, 1);
     assert.equal(stdout, 'starting worker 3 to replace worker 1\n');
-    assert.equal(stderr, `bosun: worker 3, to replace worker 1, failed to start: ${file} can't be loaded: no database\n`);
+    assert.equal(
+      stderr,
+      `bosun: worker 3, to replace worker 1, failed to start: ${file} can't be loaded: no database (${file}:1)\n`,
+    );
     assert.deepEqual(await readyPids(kit), pids);
     assert.equal((await kit.status()).generation, 1);
     assert.equal((await request(port, '/')).body, 'first');
