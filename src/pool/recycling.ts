@@ -49,6 +49,7 @@ export class Recycling<Worker extends Recyclable> {
   readonly #footprints: Footprints<Worker>;
   #earlyInARow = 0;
   #pointless: string | undefined;
+  #taken: string | undefined;
 
   constructor(limits: Limits, footprints: Footprints<Worker>) {
     this.#limits = limits;
@@ -67,6 +68,13 @@ export class Recycling<Worker extends Recyclable> {
   /** Why WORKER_MAX_RSS_MB cannot be met; undefined as long as it can. */
   get pointless(): string | undefined {
     return this.#pointless;
+  }
+
+  /** The same, once for each time that it changes. */
+  takePointless(): string | undefined {
+    const isNew = this.#pointless !== this.#taken;
+    this.#taken = this.#pointless;
+    return isNew ? this.#pointless : undefined;
   }
 
   /** The limit of requests for one new worker: each has its own, so that not all end at the same time. */

@@ -9,9 +9,10 @@ import type { Emit } from '../protocol/events.ts';
 import { type Limits, readerBelow, resolveLimits } from '../resources/cgroup.ts';
 import type { NodeOptions } from '../resources/node-options.ts';
 import { type Detected, detect, WORKABLE_HEAP_MIB } from '../resources/sizing.ts';
+import type { OnStep } from './pending.ts';
 import { ScaleError, SupersededError } from './requests.ts';
 import type { Settings } from './settings.ts';
-import type { OnStep, Supervisor } from './supervisor.ts';
+import type { Supervisor } from './supervisor.ts';
 
 export class Resizer {
   readonly #root: string;

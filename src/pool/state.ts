@@ -1,7 +1,6 @@
 /**
  * The pool as a state machine: an event and the time go in, effects come out. It decides which workers start, drain and are killed, and
  * answers an operator's requests. It has no process, timer or clock: the supervisor carries out the effects.
- *
  * Every event ends in the same steps: cull, start, replace. Only a tick times workers out first.
  */
 import type { Config } from '../config/config.ts';
@@ -33,7 +32,6 @@ export class PoolState {
   readonly #replacements: Replacements;
   #servedAt = 0;
   #lastFailure: WorkerRecord | undefined;
-  #reportedPointless: string | undefined;
   #isBinding = false;
   #isStopping = false;
   #hasGivenUp = false;
@@ -47,15 +45,14 @@ export class PoolState {
     const push = (effect: Effect) => void this.#effects.push(effect);
     this.#workers = new Workers(config, push);
     const replace = (...request: Parameters<Replacements['request']>) => this.#replacements.request(...request);
-    const isDev = config.dev !== undefined;
-    this.#requests = new Requests(sizing.workers, push, replace, isDev);
+    this.#requests = new Requests(sizing.workers, push, replace, config.dev !== undefined);
     this.#failures = new Failures(config, now);
     this.#starts = new Starts(this.#failures, sizing, now);
     this.#recycling = new Recycling(config, this.#footprints);
     this.#replacements = new Replacements(this.#workers, this.#requests, {
       plan: (worker, reason) => this.#plan(worker, reason),
       fork: at => this.#fork(at),
-      isQuick: isDev,
+      isQuick: config.dev !== undefined,
     });
   }
 
@@ -217,9 +214,8 @@ export class PoolState {
       worker.state === 'starting' || this.#replacements.isConcernedWith(worker) || now < worker.refusedUntil;
     for (const { worker, reason } of this.#recycling.due(pool, isOut, { headroom, now }))
       this.#requestReplacement(worker, reason);
-    const why = this.#recycling.pointless;
-    if (why !== undefined && why !== this.#reportedPointless) this.#emit({ event: 'recycling.pointless', why });
-    this.#reportedPointless = why;
+    const why = this.#recycling.takePointless();
+    if (why !== undefined) this.#emit({ event: 'recycling.pointless', why });
     this.#replacements.tick(now, this.#failures.nextStartAt, this.#pool.length < this.wanted);
   }
 

@@ -10,6 +10,7 @@ import type { Headroom } from '../resources/usage.ts';
 import type { Effect, PoolEvent, RequestEvent } from './effects.ts';
 import type { GiveUpReason } from './failures.ts';
 import type { MemoryView } from './memory.ts';
+import { EarliestTimer, type OnStep, PendingRequests } from './pending.ts';
 import type { Refusal, Requests } from './requests.ts';
 import { PoolState } from './state.ts';
 import { MemoryReader } from './worker-io.ts';
@@ -40,20 +41,15 @@ export interface SupervisorListener {
   gaveUp(why: GiveUpReason, last: Pick<WorkerProcess, 'id' | 'failure' | 'openFailure'>): void;
 }
 
-/** Called with each step of a restart, in words. */
-export type OnStep = (step: string) => void;
-
 export class Supervisor {
   readonly #state: PoolState;
   readonly #options: SupervisorOptions;
   readonly #processes = new WeakMap<WorkerRecord, WorkerProcess>();
   readonly #memory = new MemoryReader();
-  readonly #requests = new Map<number, PromiseWithResolvers<void> & { onStep: OnStep | undefined }>();
-  #lastRequest = 0;
+  readonly #requests = new PendingRequests();
   readonly #effects: Effect[] = [];
   #isCarryingOut = false;
-  #timer: NodeJS.Timeout | undefined;
-  #wakesAt = Number.POSITIVE_INFINITY;
+  readonly #timer = new EarliestTimer(() => this.#apply({ type: 'tick' }));
   #listener: SupervisorListener | undefined;
   readonly #early: ((listener: SupervisorListener) => void)[] = [];
   #emptied: PromiseWithResolvers<void> | undefined;
@@ -237,34 +233,20 @@ export class Supervisor {
         if (handle !== undefined) this.#callListener(listener => listener.onMessage(handle, effect.message));
         break;
       case 'progress':
-        this.#requests.get(effect.request)?.onStep?.(effect.text);
+        this.#requests.progress(effect.request, effect.text);
         break;
       case 'answer':
-        this.#answer(effect.request, effect.error);
+        this.#requests.answer(effect.request, effect.error);
         break;
       case 'give-up':
         this.#callListener(listener => listener.gaveUp(effect.why, { ...effect.last, openFailure: openFailureOf(effect.last) }));
         break;
       case 'wake':
-        this.#wake(effect.at);
+        this.#timer.set(effect.at);
         break;
       default:
         effect satisfies never;
     }
-  }
-
-  /** Ticks at that time, or earlier. Events that come all the time must not postpone it. */
-  #wake(time: number): void {
-    const now = performance.now();
-    const at = Math.max(time, now + 1);
-    if (at >= this.#wakesAt) return;
-    clearTimeout(this.#timer);
-    this.#wakesAt = at;
-    // Timers run before the event loop reads messages: a worker that has become ready in time must not be killed.
-    this.#timer = setTimeout(setImmediate, at - now, () => {
-      this.#wakesAt = Number.POSITIVE_INFINITY;
-      this.#apply({ type: 'tick' });
-    });
   }
 
   #fork(worker: WorkerRecord): void {
@@ -300,18 +282,7 @@ export class Supervisor {
   }
 
   async #request(event: (request: number) => RequestEvent, onStep?: OnStep): Promise<void> {
-    const request = ++this.#lastRequest;
-    const answered = Promise.withResolvers<void>();
-    this.#requests.set(request, { ...answered, onStep });
-    this.#apply(event(request));
-    await answered.promise;
-  }
-
-  #answer(request: number, error: Error | undefined): void {
-    const pending = this.#requests.get(request);
-    this.#requests.delete(request);
-    if (error === undefined) pending?.resolve();
-    else pending?.reject(error);
+    await this.#requests.send(request => this.#apply(event(request)), onStep);
   }
 
   #callListener(call: (listener: SupervisorListener) => void): void {

@@ -11,6 +11,7 @@ import type { ExitReason } from '../protocol/exit.ts';
 import type { Broadcast, Drain, ErrorReport, Snapshot, ToWorker } from '../protocol/messages.ts';
 import { monotonicMs } from '../protocol/messages.ts';
 import type { WorkerEvent } from './effects.ts';
+import { Acknowledgements } from './pending.ts';
 import { InspectorLines, WorkerChannel, WorkerOutput } from './worker-io.ts';
 import { isActive, isServing, type OpenRequests, openFailureOf, type WorkerRecord, type WorkerState } from './worker-state.ts';
 
@@ -58,7 +59,7 @@ export class WorkerProcess {
   readonly #channel: WorkerChannel | undefined;
   readonly isInspectedAtStart: boolean;
   /** Requests that it has not acknowledged yet, in order. */
-  #unacknowledged: PromiseWithResolvers<void>[] = [];
+  readonly #unacknowledged = new Acknowledgements();
   readonly #exitListeners = new Set<() => void>();
   #unreadBytes = 0;
   readonly #inspector = Promise.withResolvers<string | undefined>();
@@ -81,9 +82,9 @@ export class WorkerProcess {
     this.#channel = new WorkerChannel(worker, {
       onMessage: message => {
         if (message.type === 'cordoned' || message.type === 'uncordoned' || message.type === 'took-all')
-          this.#unacknowledged.shift()?.resolve();
+          this.#unacknowledged.acknowledge();
         listener.onEvent({ type: 'message', worker: record, message });
-        if (!this.isActive) this.#acknowledgeAll();
+        if (!this.isActive) this.#unacknowledged.giveUp();
       },
       onMalformed: error => this.#malformed(error),
     });
@@ -216,14 +217,14 @@ export class WorkerProcess {
   async setCordoned(wantsCordon: boolean): Promise<void> {
     if (!this.isActive) return;
     this.#listener.onEvent({ type: 'cordon', worker: this.record, wantsCordon });
-    await this.#acknowledged();
+    await this.#unacknowledged.next();
   }
 
   /** Makes it accept what is queued at these listeners, or at its own; resolves when the queues are empty, or when it is ending. */
   async takeAll(listeners: number[] | undefined): Promise<void> {
     if (!this.isActive) return;
     this.send({ type: 'take-all', ...(listeners && { listeners }) });
-    await this.#acknowledged();
+    await this.#unacknowledged.next();
   }
 
   /** While it is diagnosed, its silence is no sign of a hang. */
@@ -239,7 +240,7 @@ export class WorkerProcess {
 
   /** Lets it finish its open requests within `timeoutMs`, then exit. */
   beginDrain(reason: ExitReason, timeoutMs: number): void {
-    this.#acknowledgeAll();
+    this.#unacknowledged.giveUp();
     const isShutdown = reason === 'shutdown';
     const quietMs = isShutdown ? QUIET_AT_SHUTDOWN_MS : QUIET_MS;
     this.send({ type: 'drain', sentAt: monotonicMs(), timeoutMs, quietMs, endStalled: isShutdown });
@@ -257,24 +258,13 @@ export class WorkerProcess {
    * @returns undefined if it does not open, or does not answer
    */
   async readStack(timeoutMs: number): Promise<string[] | undefined> {
-    this.#acknowledgeAll();
+    this.#unacknowledged.giveUp();
     this.#worker?.process.kill('SIGUSR1');
     const timer = setTimeout(this.#inspector.resolve, timeoutMs, undefined);
     const address = await this.#inspector.promise.finally(() => clearTimeout(timer));
     // Needs no file to load, so it works while the kit is being reinstalled.
     const loaded = await import('./hung-stack.ts').catch(() => undefined);
     return address === undefined ? undefined : loaded?.stackAt(address, this.pid, timeoutMs);
-  }
-
-  async #acknowledged(): Promise<void> {
-    const acknowledged = Promise.withResolvers<void>();
-    this.#unacknowledged.push(acknowledged);
-    await acknowledged.promise;
-  }
-
-  /** What is pending will not be acknowledged. */
-  #acknowledgeAll(): void {
-    for (const { resolve } of this.#unacknowledged.splice(0)) resolve();
   }
 
   #inspectorOpened(address: string): void {
@@ -295,7 +285,7 @@ export class WorkerProcess {
 
   #exited(event: WorkerEvent): void {
     if (this.state === 'exited') return;
-    this.#acknowledgeAll();
+    this.#unacknowledged.giveUp();
     this.#listener.onEvent(event);
     for (const onExit of this.#exitListeners) onExit();
   }
