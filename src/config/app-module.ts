@@ -2,9 +2,10 @@
  * Which file the app's module is, for what APP_MODULE or `bosun start` names: a file, or a folder, whose package.json says it. Without a name
  * the folder is the working directory. Reads no file but package.json.
  */
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { extname, join, resolve } from 'node:path';
 import { ConfigError } from './config.ts';
+import { isSame, statOf } from './working-directory.ts';
 
 /** The kit's own folder: a clone of it, the image, or its package. */
 const KIT_FOLDER = join(import.meta.dirname, '..', '..');
@@ -91,17 +92,6 @@ export function readManifest(file: string): Manifest | undefined {
   }
 }
 
-const stat = (path: string) => {
-  try {
-    return statSync(path, { throwIfNoEntry: false });
-  } catch {
-    return undefined; // this user may not see it: the worker reports that
-  }
-};
-const isFile = (path: string): boolean => stat(path)?.isFile() === true;
-const isFolder = (path: string): boolean => stat(path)?.isDirectory() === true;
-
-function isSame(one: string, other: string): boolean {
-  const [a, b] = [stat(one), stat(other)];
-  return a !== undefined && a.dev === b?.dev && a.ino === b.ino;
-}
+// A file that this user may not see counts as missing: the worker reports that.
+const isFile = (path: string): boolean => statOf(path)?.isFile() === true;
+const isFolder = (path: string): boolean => statOf(path)?.isDirectory() === true;

@@ -25,8 +25,9 @@ function foldersOf(path: string): string[] {
   return isAbsolute(path) && folder !== path ? [folder, ...foldersOf(folder)] : [];
 }
 
-function isSame(a: string, b: string): boolean {
-  const [one, other] = [a, b].map(find);
+/** Whether both paths lead to one file or folder. */
+export function isSame(a: string, b: string): boolean {
+  const [one, other] = [a, b].map(statOf);
   return one !== undefined && other !== undefined && one.dev === other.dev && one.ino === other.ino;
 }
 
@@ -77,10 +78,10 @@ function withoutLinks(file: string): string {
   }
 }
 
-const exists = (path: string) => find(path) !== undefined;
+const exists = (path: string) => statOf(path) !== undefined;
 
 /** Undefined if this user cannot find it, for any reason. */
-function find(path: string): Stats | undefined {
+export function statOf(path: string): Stats | undefined {
   try {
     return statSync(path, { throwIfNoEntry: false });
   } catch {

@@ -42,7 +42,7 @@ class Project {
     writeFileSync(path, text);
   }
 
-  /** As many editors save: so that no one ever sees half of the file. */
+  /** By a rename, as many editors save: a reader never sees half of the file. */
   replace(name: string, text: string): void {
     this.write(`${name}.tmp`, text);
     renameSync(join(this.folder, `${name}.tmp`), join(this.folder, name));
