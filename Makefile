@@ -128,11 +128,11 @@ bench-rolling: $(INSTALLED) ## 50 rolling restarts under mixed load for each of 
 	@$(NODE) test/bench/rolling.ts
 
 .PHONY: k8s-check
-k8s-check: $(INSTALLED) ## check the Kubernetes manifests, without a cluster: rules, and the schemas of Kubernetes 1.30 to 1.36
+k8s-check: $(INSTALLED) ## check the Kubernetes manifests, without a cluster: rules, and the schemas of Kubernetes 1.31 to 1.36
 	@exec $(NODE) --test test/k8s.test.ts test/k8s-schemas.test.ts
 
 .PHONY: k8s-schemas
-k8s-schemas: $(INSTALLED) ## write the schemas that k8s-check goes by, from packages of the official client
+k8s-schemas: $(INSTALLED) ## write the schemas that k8s-check goes by, from packages of the registry
 	@$(NODE) test/k8s/generate-schemas.ts
 
 .PHONY: k8s-load
