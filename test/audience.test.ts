@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { describeOpenly, fingerprintOf } from '../src/protocol/audience.ts';
-import { reportOf } from '../src/worker/error-report.ts';
+import { AppError, reportOf } from '../src/worker/error-report.ts';
 import { temporaryFolder } from './process/operator.ts';
 
 const SECRET = 'postgres://u:p@h';
@@ -22,6 +22,18 @@ test('an open error has its class, code, file, line and a fingerprint of its mes
   assert.match(open(new QueryError(SECRET)), new RegExp(`^QueryError 28P01 at ${FILE}:\\d+, message #[0-9a-f]{8}$`));
   assert.equal(fingerprintOf(SECRET), fingerprintOf(SECRET));
   assert.notEqual(fingerprintOf(SECRET), fingerprintOf('another'));
+});
+
+test('an open error of the kit says what has failed, in its own words, and then the class and code of the cause', () => {
+  const cause = Object.assign(new TypeError(SECRET), { code: 'ERR_MODULE_NOT_FOUND' });
+  const own = '/app/server.js does not exist';
+  assert.match(
+    open(new AppError(`${own}: ${SECRET}`, { own, cause })),
+    /^\/app\/server\.js does not exist: TypeError ERR_MODULE_NOT_FOUND at /,
+  );
+  assert.match(open(new AppError(`${own}: ${SECRET}`, { own })), /^\/app\/server\.js does not exist, message #[0-9a-f]{8}$/);
+  assert.doesNotMatch(open(new AppError(SECRET, { own: 'x'.repeat(9999) })), /x{600}/);
+  assert.ok(!open(Object.assign(new Error('x'), { own: SECRET })).includes(SECRET), 'only the kit has words of its own');
 });
 
 test('an open syntax error has its file, and not its text', async () => {

@@ -176,7 +176,7 @@ test('the totals count exits, failed starts, lost requests and dropped messages'
   const totals = new Totals();
   const events: LifecycleEvent[] = [
     exitOf(1, { reason: 'restart', drain: DRAIN }),
-    exitOf(2, { reason: 'crash', isFailedStart: true, failure: 'Error: no' }),
+    exitOf(2, { reason: 'crash', isFailedStart: true, failure: 'Error: no', openFailure: 'Error, message #1' }),
     exitOf(3, { lost: { open: 2, oldest: [] }, snapshot: snapshotOf({ inFlight: 5, accepted: 3 }) }),
     exitOf(3, { snapshot: snapshotOf({ inFlight: 5, accepted: 4 }) }),
     { event: 'worker.malformed-message', worker: 1, workerPid: 101, error: 'no', isFirst: true },
@@ -188,7 +188,7 @@ test('the totals count exits, failed starts, lost requests and dropped messages'
   assert.deepEqual(Object.fromEntries(totals.exitsByReason), { restart: 1, crash: 1, killed: 2 });
   assert.deepEqual(failedStarts, {
     count: 1,
-    last: { at: 5, worker: 2, reason: 'crash', error: undefined, failure: 'Error: no' },
+    last: { at: 5, worker: 2, reason: 'crash', error: undefined, why: 'Error, message #1', failure: 'Error: no' },
   });
   assert.equal(drains.cutRequests, 1 + 2 + 5 + 20, 'of the ledger, of the report, of the last snapshot, and never accepted');
   assert.deepEqual(drains.last, { ...DRAIN, worker: 1, reason: 'restart' });

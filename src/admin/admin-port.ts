@@ -14,9 +14,10 @@ import { EXIT_REASONS, ExitCode, type ExitReason, isFailure } from '../protocol/
 import { fileLimit } from '../resources/usage.ts';
 import { adminConnections } from './connection-limit.ts';
 import type { History } from './history.ts';
+import type { Readiness } from './readiness.ts';
 import { type Answer, openAdmin, SHUTDOWN } from './server.ts';
 import { EventStream, MAX_READERS } from './sse.ts';
-import type { Pod, Readiness } from './status.ts';
+import type { Pod } from './status.ts';
 
 /** What ends the pool (primary/shutdown.ts). */
 export interface AdminShutdown {

@@ -8,7 +8,7 @@ import { once } from 'node:events';
 import type { IncomingMessage, OutgoingHttpHeaders, RequestListener, Server, ServerResponse } from 'node:http';
 import type { ListenOptions } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createTerminus, HealthCheckError } from '@godaddy/terminus';
+import { createTerminus } from '@godaddy/terminus';
 import { ConnectionLimit, SHORT_TIMEOUTS } from './connection-limit.ts';
 
 // As in worker/server.ts: an ESM import would load undici.
@@ -91,7 +91,10 @@ export async function openAdmin({
     signal: SHUTDOWN,
     useExit0: true,
     sendFailuresDuringShutdown: false,
-    healthChecks: Object.fromEntries(Object.entries(probes).map(([path, probe]) => [path, async () => check(probe)])),
+    healthChecks: {
+      ...Object.fromEntries(Object.entries(probes).map(([path, probe]) => [path, async () => check(probe)])),
+      verbatim: true,
+    },
     beforeShutdown,
     onShutdown,
   });
@@ -115,10 +118,11 @@ async function listening(server: Server, options: ListenOptions, deadline: numbe
   }
 }
 
-async function check(probe: Probe): Promise<{ reason: string } | undefined> {
+/** terminus would show a reason twice, also as `details`. */
+async function check(probe: Probe): Promise<{ info: { reason: string } } | undefined> {
   const { isReady, reason } = probe();
-  if (!isReady) throw new HealthCheckError(reason ?? 'no', { reason });
-  return reason === undefined ? undefined : { reason };
+  if (!isReady) throw Object.assign(new Error(reason), { statusResponse: { status: 'error', error: { reason } } });
+  return reason === undefined ? undefined : { info: { reason } };
 }
 
 /** terminus matches the whole URL and any method: it gets only authorised GETs of known paths, without their query. */

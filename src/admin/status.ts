@@ -1,7 +1,7 @@
 /**
- * What the admin port shows of the pod: `/status`, and the answers of the probes with their reasons. Pure.
+ * The object of `/status`. Pure.
  */
-import { type Config, describeRedis, type Policy, usesRedis } from '../config/config.ts';
+import type { Policy } from '../config/config.ts';
 import type { Supervisor } from '../pool/supervisor.ts';
 import type { WorkerProcess } from '../pool/worker-process.ts';
 import {
@@ -13,8 +13,9 @@ import {
   type Status,
   type WorkerStatus,
 } from '../protocol/api.ts';
-import { type Audience, describeSummary, requestsFor } from '../protocol/audience.ts';
+import { type Audience, requestsFor } from '../protocol/audience.ts';
 import type { RedisCounters, RedisRefusal } from '../protocol/messages.ts';
+import type { Readiness } from './readiness.ts';
 import type { Totals } from './totals.ts';
 
 type Answering = { snapshot: { responseTimeMs: { p99: number } } | undefined };
@@ -134,62 +135,4 @@ function workerStatus(handle: WorkerProcess, audience: Audience): WorkerStatus {
     // Only while it drains: the oldest requests that it waits for, and how many there are.
     ...(open > 0 && { waitingFor: requestsFor(audience, oldest), waitingForCount: open }),
   };
-}
-
-/** What the probes need to know of the pod. */
-export interface ProbeView {
-  state: PodState;
-  pool: {
-    wanted: number;
-    hasStarted: boolean;
-    isFailing: boolean;
-    /** No worker serves for a short time, and clients wait. */
-    isBridged: boolean;
-    serving: readonly WorkerProcess[];
-  };
-  failedStarts: Status['failedStarts'];
-  config: Config;
-  /** With Redis: the events of this pod reach other pods, and it has received the retained ones. */
-  isJoined: boolean;
-}
-
-/** A probe's answer; it has a reason also for a ready pool with missing workers. */
-export interface Readiness {
-  isReady: boolean;
-  reason?: string;
-}
-
-/** The answer of `/readyz`. */
-export function readiness(view: ProbeView): Readiness {
-  const reason = whyNotReady(view);
-  if (reason !== undefined) return { isReady: false, reason };
-  const { serving, wanted, isFailing, isBridged } = view.pool;
-  // Without an endpoint, clients would be refused; in the listening socket they wait for a second.
-  if (serving.length === 0 && isBridged) return { isReady: true, reason: 'the only worker is being replaced; clients wait' };
-  if (serving.length >= wanted || !isFailing) return { isReady: true };
-  return { isReady: true, reason: `${serving.length} of ${wanted} workers serve; ${lastFailure(view.failedStarts)}` };
-}
-
-/** Without text of the app: probes are open to everyone. */
-function lastFailure({ last }: Status['failedStarts']): string {
-  if (last === null) return 'the others have failed';
-  return `the last start failed: ${[last.reason, ...(last.error ? [describeSummary(last.error)] : [])].join(', ')}`;
-}
-
-function whyNotReady(view: ProbeView): string | undefined {
-  const { serving, isBridged } = view.pool;
-  if (view.state === 'ready') return serving.length > 0 || isBridged ? undefined : 'no worker serves';
-  return whyNotStarted(view);
-}
-
-/** Why `/startupz` returns 503. Redis is required to become ready, not to stay ready: otherwise an outage would remove every pod at once. */
-export function whyNotStarted({ state, pool, config, isJoined }: ProbeView): string | undefined {
-  if (state === 'ready') return undefined;
-  if (state === 'draining') return 'draining';
-  const { serving, wanted, hasStarted } = pool;
-  if (!hasStarted) return `starting: ${serving.length} of ${wanted} workers serve`;
-  if (!usesRedis(config)) return undefined;
-  const waiting = serving.find(({ redis }) => redis?.state !== 'ready');
-  if (waiting === undefined) return isJoined ? undefined : 'waiting for Redis: not connected to the other pods yet';
-  return `waiting for Redis: ${waiting.redis?.message ?? `no answer from ${describeRedis(config)} yet`}`;
 }

@@ -19,6 +19,8 @@ import {
 /** The counters of a snapshot that add up over workers and time. */
 export type Counters = Pick<Snapshot, 'requests' | 'shed' | 'sessionStoreErrors' | 'http' | 'redis'>;
 
+const NOTHING_THROWN = 'nothing was thrown';
+
 type CpuUser = Pick<WorkerProcess, 'id'> & { snapshot: Pick<Snapshot, 'cpuSeconds'> | undefined };
 
 /** Of this process. */
@@ -26,6 +28,8 @@ export function ownCpuSeconds(): CpuSeconds {
   const { user, system } = process.cpuUsage();
   return { user: user / 1e6, system: system / 1e6 };
 }
+
+export type Failure = Pick<WorkerExit, 'worker' | 'reason' | 'failure' | 'openFailure'>;
 
 export class Totals {
   readonly exitsByReason = new Map<ExitReason, number>();
@@ -41,8 +45,8 @@ export class Totals {
   /** Malformed messages of workers, which were dropped. */
   malformedMessages = 0;
   readonly failedStarts: Status['failedStarts'] = { count: 0, last: null };
-  /** The last worker that ended because of a failure, before or after it was ready. For operators: may contain text of the app. */
-  lastFailure: Pick<WorkerExit, 'worker' | 'reason' | 'failure'> | undefined;
+  /** The last worker that ended because of a failure, before or after it was ready; `failure` is for operators. */
+  lastFailure: Failure | undefined;
   /** Counters and histograms of the apps in workers that have exited; gauges are dropped. */
   appMetrics: Promise<AppMetric[]> = Promise.resolve([]);
   /** CPU time of those that exited, by the id that they had: a successor goes on counting where they ended. */
@@ -97,12 +101,13 @@ export class Totals {
     }
   };
 
-  #exited({ worker, reason, snapshot, drain, lost, error, failure, isFailedStart }: WorkerExit, at: number): void {
+  #exited(exit: WorkerExit, at: number): void {
+    const { worker, reason, snapshot, drain, lost, error, failure, openFailure, isFailedStart } = exit;
     if (isFailedStart) {
       this.failedStarts.count++;
-      this.failedStarts.last = { at, worker, reason, error: error?.summary, failure };
+      this.failedStarts.last = { at, worker, reason, error: error?.summary, why: openFailure ?? NOTHING_THROWN, failure };
     }
-    if (isFailure(reason)) this.lastFailure = { worker, reason, failure };
+    if (isFailure(reason)) this.lastFailure = { worker, reason, failure, openFailure };
     this.exitsByReason.set(reason, (this.exitsByReason.get(reason) ?? 0) + 1);
     if (snapshot !== undefined) {
       this.#counters = add(this.#counters, snapshot);

@@ -3,7 +3,8 @@
  */
 import { createRequire } from 'node:module';
 import { MemorySum } from '../admin/process-metrics.ts';
-import { type Pod, type ProbeView, type Readiness, readiness, slowestP99Ms, whyNotStarted } from '../admin/status.ts';
+import { type ProbeView, type Readiness, readiness, whyNotStarted } from '../admin/readiness.ts';
+import { type Pod, slowestP99Ms } from '../admin/status.ts';
 import type { Totals } from '../admin/totals.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { DevStatus, MemoryStatus, PodState } from '../protocol/api.ts';
@@ -97,10 +98,11 @@ export class PodView {
   }
 
   #view(): ProbeView {
-    const { pool, totals, eventBus } = this.#context;
+    const { pool, totals, eventBus, redis } = this.#context;
     const { config } = pool.settings;
-    const { failedStarts } = totals;
-    return { state: this.state, pool: pool.supervisor, config, isJoined: eventBus.hasBeenConnected, failedStarts };
+    const { failedStarts, lastFailure } = totals;
+    const isJoined = eventBus.hasBeenConnected;
+    return { state: this.state, pool: pool.supervisor, config, isJoined, failedStarts, lastFailure, redisFault: redis.fault };
   }
 
   #memory(): MemoryStatus {

@@ -44,6 +44,11 @@ export class RedisMonitor {
     return this.#current;
   }
 
+  /** What the connection reports that has lost Redis for longest; undefined while all are ready. */
+  get fault(): string | undefined {
+    return [...this.#connections.values()].find(({ state }) => state !== 'ready')?.message;
+  }
+
   start(): void {
     setInterval(() => this.tick(), POLL_EVERY_MS).unref();
   }

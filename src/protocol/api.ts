@@ -106,6 +106,8 @@ export interface FailedStart {
   reason: ExitReason;
   /** Undefined if nothing was thrown: killed, or timed out. */
   error: ErrorSummary | undefined;
+  /** Class, code, file and line of the error, or what else has happened, in the kit's own words. */
+  why: string;
   /** For operators: may contain text of the app. */
   failure?: string | undefined;
 }

@@ -14,13 +14,16 @@ export const audienceOf = (token: string | undefined): Audience => (token === un
 /** In hexadecimal digits: enough to distinguish thousands of errors. */
 const FINGERPRINT_LENGTH = 8;
 
-/** Class, code, file and line, and a fingerprint of the message, which the log has too. */
+/** What has failed, class, code, file and line, and a fingerprint of the message, which the log has too. */
 export function describeOpenly({ summary, message }: Pick<ErrorReport, 'summary' | 'message'>): string {
   return `${describeSummary(summary)}, message ${fingerprintOf(message)}`;
 }
 
-export function describeSummary({ class: name, code, file, line }: ErrorSummary): string {
-  return [name, ...(code === undefined ? [] : [code]), ...(file === undefined ? [] : [`at ${file}:${line}`])].join(' ');
+export function describeSummary({ own, class: name, code, file, line }: ErrorSummary): string {
+  const error = [name, ...(code === undefined ? [] : [code]), ...(file === undefined ? [] : [`at ${file}:${line}`])].join(' ');
+  if (own === undefined) return error;
+  // An AppError without a cause: it says all.
+  return name === 'AppError' && file === undefined ? own : `${own}: ${error}`;
 }
 
 /** The same for the same message, in every process. */

@@ -168,6 +168,7 @@ const errorReport = {
   message: text(MAX_TEXT),
   stack: text(MAX_STACK),
   summary: object<ErrorSummary>({
+    own: optional(text(MAX_PATH)),
     class: errorName,
     code: optional(errorName),
     file: optional(text(MAX_PATH)),

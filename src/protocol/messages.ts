@@ -91,6 +91,8 @@ export interface ErrorReport {
 
 /** The part of an error that may be shown anywhere: it has no text of the app. */
 export interface ErrorSummary {
+  /** What has failed, in the kit's own words (`/app/server.js does not exist`); missing where class and place say it. */
+  own?: string;
   class: string;
   /** The system's, or Node.js' (`ECONNREFUSED`, `ERR_MODULE_NOT_FOUND`). */
   code?: string;

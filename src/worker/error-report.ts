@@ -14,6 +14,8 @@ export class AppError extends Error {
   override readonly name = 'AppError';
   /** A retry would fail in the same way: by default where there is no cause, because then the module itself is wrong. */
   readonly isPermanent: boolean;
+  /** The part of the message that has no text of the app, and may be shown anywhere. */
+  readonly own: string | undefined;
   readonly #isOwn = true;
 
   /** Runs no code of `thrown`, which may be any value. */
@@ -22,8 +24,9 @@ export class AppError extends Error {
   }
 
   /** The stack has no frames: they would be the kit's, and those of the app are in the cause. */
-  constructor(message: string, options: ErrorOptions & { isPermanent?: boolean } = {}) {
+  constructor(message: string, options: ErrorOptions & { isPermanent?: boolean; own?: string } = {}) {
     super(message, options);
+    this.own = options.own;
     this.isPermanent = options.isPermanent ?? options.cause === undefined;
     this.stack = `AppError: ${message}`;
   }
@@ -56,6 +59,7 @@ const PERMANENT_CODES: ReadonlySet<string> = new Set([
 const MAX_CAUSES = 5;
 const MAX_STACK_CHARS = 16_000;
 const MAX_MESSAGE_CHARS = 4000;
+const MAX_OWN_CHARS = 500;
 /** Names and codes are shown everywhere: anything else may be text of the app. */
 const NAME = /^[\w$.-]{1,64}$/;
 
@@ -132,7 +136,13 @@ function summaryOf(chain: readonly unknown[]): ErrorSummary {
   const name = classOf(withCode ?? chain.at(-1));
   const code = textOf(withCode, 'code');
   const place = chain.map(placeOf).findLast(found => found !== undefined);
-  return { class: NAME.test(name) ? name : 'Error', ...(code !== '' && { code }), ...place };
+  const own = chain.find(AppError.is)?.own;
+  return {
+    ...(own !== undefined && { own: clip(own, MAX_OWN_CHARS) }),
+    class: NAME.test(name) ? name : 'Error',
+    ...(code !== '' && { code }),
+    ...place,
+  };
 }
 
 /** By its constructor: many classes do not set `name`, and an app may put any text there. */

@@ -72,7 +72,8 @@ async function make(exported: unknown, context: Context): Promise<App | undefine
     }
   }
   // A function that returns nothing may have begun to listen.
-  if (madeBy !== undefined && value !== undefined) throw new AppError(wrongResult(file, madeBy, value));
+  if (madeBy !== undefined && value !== undefined)
+    throw new AppError(wrongResult(file, madeBy, value), { own: `the ${madeBy} that ${file} exports returns no app` });
   return undefined;
 }
 

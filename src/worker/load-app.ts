@@ -70,13 +70,16 @@ async function load(loading: Loading, { onFailed }: LoadOptions): Promise<Loaded
     failedRequires.stop();
   }
   if (loaded !== IDLE) return loaded;
-  throw new AppError(`${file} can't be loaded: its top-level await never settles`, { isPermanent: false });
+  const own = `${file} can't be loaded: its top-level await never settles`;
+  throw new AppError(own, { own, isPermanent: false });
 }
 
 /** What to throw for `cause`, with which the module failed to load. */
 async function loadingError(cause: unknown, { module: file, loader }: Loading, failed: FailedRequires): Promise<Error> {
-  if (!existsSync(file))
-    return new AppError(`${file} does not exist; expected a module that exports ${EXPECTED} as default`, { cause });
+  if (!existsSync(file)) {
+    const own = `${file} does not exist`;
+    return new AppError(`${own}; expected a module that exports ${EXPECTED} as default`, { own, cause });
+  }
   const { placeInStack } = await import('./syntax-error.ts');
   await placeInStack(cause, failed.urlOf(cause) ?? pathToFileURL(file).href);
   const { findLoader, TYPESCRIPT_ADVICE, whyLoader } = await import('./typescript.ts');
@@ -131,6 +134,7 @@ async function listener(exported: unknown, { module: file, asMain }: Loading, op
       ? 'it does not listen, and has nothing left to do'
       : `it has not listened within ${workerStartTimeoutMs} ms`;
   throw new AppError(`${refusalOf(exported, file)}; or listen on a port: ${listens}`, {
+    own: `${file} exports no app, and ${listens}`,
     isPermanent: listening === IDLE && !hasBegunWork,
   });
 }

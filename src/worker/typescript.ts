@@ -95,8 +95,10 @@ export function findLoader(file: string): TypeScriptLoader | undefined {
 /** Loads the loader in this process, and in the Node.js processes that the app forks. @throws AppError */
 export async function useLoader(name: TypeScriptLoader, file: string): Promise<void> {
   const folder = folderOf(name, file);
-  if (folder === undefined)
-    throw new AppError(`${name} must be installed for ${file}, as it was at the start`, { isPermanent: false });
+  if (folder === undefined) {
+    const own = `${name} must be installed for ${file}, as it was at the start`;
+    throw new AppError(own, { own, isPermanent: false });
+  }
   const preload = PRELOADS[name](folder, isEsModule(file));
   // They would look in the working directory only.
   const config = tsconfigOf(file);

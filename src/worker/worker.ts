@@ -268,14 +268,15 @@ class Worker implements ChannelHandler {
         this.shutdown.namePort(port === 0 || port === this.#config.adminPort ? this.#config.port : port);
         break;
       case 'refuse':
-        this.#refuse(new AppError(`${this.#loading.module} ${CANNOT_SERVE} port ${port}, got ${kind}`));
+        this.#refuse(`${this.#loading.module} ${CANNOT_SERVE} port ${port}, got ${kind}`);
         break;
       default:
         event satisfies never;
     }
   }
 
-  #refuse(error: AppError): void {
+  #refuse(why: string): void {
+    const error = new AppError(why, { own: why });
     this.shutdown.cause = error;
     if (this.#serving.isOpen) this.shutdown.onThrown(error);
     else this.shutdown.fail({ type: 'failed', stage: 'app', ...reportOf(error, true) });

@@ -109,7 +109,6 @@ const PROBE: Schema = {
     status: { enum: ['ok', 'error'] },
     info: { ...schema('ProbeReason'), description: 'With status ok, if there is a reason.' },
     error: { ...schema('ProbeReason'), description: 'With status error.' },
-    details: { ...schema('ProbeReason'), description: 'The same as info or error.' },
   },
   required: ['status'],
 };
