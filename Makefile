@@ -135,6 +135,10 @@ k8s-check: $(INSTALLED) ## check the Kubernetes manifests, without a cluster: ru
 k8s-schemas: $(INSTALLED) ## write the schemas that k8s-check goes by, from packages of the registry
 	@$(NODE) test/k8s/generate-schemas.ts
 
+.PHONY: k8s-render
+k8s-render: $(INSTALLED) ## write k8s/*.yaml, which kubectl apply -f k8s applies, from k8s/overlays/default; needs kubectl
+	@$(NODE) test/k8s/top-level.ts
+
 .PHONY: k8s-load
 k8s-load: ## put the image (IMAGE) into the kind, minikube or k3d cluster of the current context
 	@context=$$(kubectl config current-context 2>/dev/null); case "$$context" in \

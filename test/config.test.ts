@@ -90,21 +90,25 @@ describe('configuration', () => {
       ]);
   });
 
-  for (const url of [
-    'http://redis',
-    'redis',
-    'redis://',
-    'redis://host/one',
-    'redis://host/-1',
-    'redis://host:70000',
-    'redis://host:0',
-  ]) {
+  for (const url of ['http://redis', 'redis', 'redis://host/one', 'redis://host/-1', 'redis://host:70000', 'redis://host:0']) {
     test(`REDIS_URL=${url} is refused without being printed`, () => {
       const [problem] = problems({ REDIS_URL: url });
       assert.match(String(problem), /^REDIS_URL must be redis:\/\/\[user:password@\]host\[:port\]\[\/db\] or rediss:\/\/…/);
       assert.doesNotMatch(String(problem), /got "/);
     });
   }
+
+  test('REDIS_HOST is the host of a REDIS_URL that has none, and only of that', () => {
+    const address = (environment: Record<string, string>) => describeRedis(readConfig(environment));
+    assert.equal(address({ REDIS_URL: 'redis://', REDIS_HOST: 'shop-redis' }), 'shop-redis:6379');
+    assert.equal(address({ REDIS_URL: 'redis://:6380/1', REDIS_HOST: '::1' }), '[::1]:6380/1');
+    assert.equal(address({ REDIS_URL: 'redis://:p@', REDIS_HOST: 'shop-redis' }), 'shop-redis:6379');
+    assert.equal(address({ REDIS_URL: 'redis://other', REDIS_HOST: 'shop-redis' }), 'other:6379');
+    assert.equal(readConfig({ REDIS_HOST: 'one of the app' }).redisUrl, undefined);
+    assert.deepEqual(problems({ REDIS_URL: 'redis://' }), [
+      'REDIS_URL must have a host, or REDIS_HOST must name it, got neither',
+    ]);
+  });
 
   test('a secret may come from a file, and the line end that editors add is removed', () => {
     const path = fileOf('url', 'redis://user:sesame@redis:6380/2\n');

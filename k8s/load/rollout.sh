@@ -23,7 +23,7 @@ until k logs job/load | grep -q '^rollout:'; do # its warm-up is over
   sleep 1
 done
 
-old=$(k get pods -l app.kubernetes.io/name=koa-bosun -o name)
+old=$(k get pods -l app.kubernetes.io/component=app,app.kubernetes.io/instance=koa-bosun -o name)
 k rollout restart deployment/app
 k rollout status deployment/app --timeout 900s
 # A rollout does not wait for pods that leave, and they still serve.

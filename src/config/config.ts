@@ -197,6 +197,7 @@ function loginProblems(config: Config): string[] {
   const { redisUsername, redisPassword, redisCaFile, redisTls } = config;
   const found: string[] = [];
   const url = addressOf(config);
+  if (url?.host === '') found.push('REDIS_URL must have a host, or REDIS_HOST must name it, got neither');
   if (redisPassword !== undefined && url?.password) found.push('REDIS_PASSWORD and REDIS_URL both have a password, expected one');
   if (redisUsername !== undefined && url?.username) found.push('REDIS_USERNAME and REDIS_URL both have a user, expected one');
   if (url?.username && url.password === undefined && redisPassword === undefined)
@@ -227,9 +228,11 @@ export function environmentTable(): string {
   return ['| name | default | meaning |', '|---|---|---|', ...rows].join('\n');
 }
 
-/** The address and login in REDIS_URL; undefined if it is not set. */
-export function addressOf({ redisUrl }: Pick<Config, 'redisUrl'>): RedisAddress | undefined {
-  return redisUrl === undefined ? undefined : parseRedisUrl(redisUrl);
+/** The address and login in REDIS_URL, with REDIS_HOST where it has no host; undefined if it is not set. */
+export function addressOf({ redisUrl, redisHost = '' }: Pick<Config, 'redisUrl' | 'redisHost'>): RedisAddress | undefined {
+  if (redisUrl === undefined) return undefined;
+  const address = parseRedisUrl(redisUrl);
+  return { ...address, host: address.host || redisHost };
 }
 
 /** The address of Redis as text, without user and password. */

@@ -122,10 +122,10 @@ export interface RedisAddress {
 
 /** The login ends at the last `@`: passwords may contain unescaped `#`, `/`, `?` and `@`. */
 const SHAPE =
-  /^(?<scheme>rediss?):\/\/(?:(?<login>.*)@)?(?:\[(?<v6>[\da-f:.]+)\]|(?<host>[\p{L}\p{N}._-]+))(?::(?<port>\d{1,5}))?(?:\/(?<db>\d{0,5}))?(?:\?family=(?<family>[046]))?$/iu;
+  /^(?<scheme>rediss?):\/\/(?:(?<login>.*)@)?(?:\[(?<v6>[\da-f:.]+)\]|(?<host>[\p{L}\p{N}._-]*))(?::(?<port>\d{1,5}))?(?:\/(?<db>\d{0,5}))?(?:\?family=(?<family>[046]))?$/iu;
 
 /**
- * Parses `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS. ioredis does not: it would take an unknown scheme for a file path
+ * Parses `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS. The host may be empty: REDIS_HOST names it then. ioredis does not: it would take an unknown scheme for a file path
  * and a non-numeric path for database 0, and its errors would contain the whole URL with its password.
  * @throws Expected
  */

@@ -184,6 +184,7 @@ export const variables = {
     '`redis://` or `rediss://` with user, password (a `%` in it is written `%25`), db; unset: cookie sessions, local broadcast',
     { secret: true },
   ),
+  redisHost: optional('REDIS_HOST', text, 'host of Redis where `REDIS_URL` has none, as `redis://` or `redis://:6380/1`'),
   redisUsername: optional(
     'REDIS_USERNAME',
     credential,

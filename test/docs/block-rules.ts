@@ -104,7 +104,7 @@ function checkKubectl(line: string): void {
     );
   for (const [, namespace] of line.matchAll(/(?:^| )-n (\S+)/g)) assert.equal(namespace, 'koa-bosun');
   for (const [, folder = ''] of line.matchAll(/ -[kf] (k8s\S*)/g))
-    assert.ok(readFileSync(join(ROOT, folder === 'k8s' ? 'k8s/base' : folder, 'kustomization.yaml')));
+    assert.ok(readFileSync(join(ROOT, folder === 'k8s' ? 'k8s/overlays/default' : folder, 'kustomization.yaml')));
   if (noKubectl) return;
   const own = line.split(' -- ', 1)[0] ?? '';
   const [command = ''] =

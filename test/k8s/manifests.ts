@@ -3,10 +3,10 @@
  */
 import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { parseAllDocuments } from 'yaml';
 
-const K8S = join(import.meta.dirname, '..', '..', 'k8s');
+export const K8S = join(import.meta.dirname, '..', '..', 'k8s');
 
 /** A part of a manifest: data of any shape. */
 export type Manifest = { [key: string]: unknown };
@@ -23,13 +23,17 @@ export function read(file: string): Manifest[] {
   return parse(readFileSync(join(K8S, file), 'utf8'));
 }
 
-export const OVERLAYS = ['local', 'production', 'monitoring'] as const;
+/** Also those that `make k8s-new` has written. */
+export const OVERLAYS = readdirSync(join(K8S, 'overlays'));
 
-export function render(overlay: (typeof OVERLAYS)[number]): Manifest[] {
-  const yaml =
-    rendered.get(overlay) ?? execFileSync('kubectl', ['kustomize', join(K8S, 'overlays', overlay)], { encoding: 'utf8' });
-  rendered.set(overlay, yaml);
-  return parse(yaml);
+/** What a folder of k8s/ renders to: a new copy each time. */
+export const render = (folder: string): Manifest[] => parse(kustomize(folder));
+
+/** The text of a rendering: kustomize runs once for each. The folder is one of k8s/, or an absolute path. */
+export function kustomize(folder: string): string {
+  const yaml = rendered.get(folder) ?? execFileSync('kubectl', ['kustomize', resolve(K8S, folder)], { encoding: 'utf8' });
+  rendered.set(folder, yaml);
+  return yaml;
 }
 
 const rendered = new Map<string, string>();
@@ -46,7 +50,8 @@ function hasKubectl(): boolean {
   }
 }
 
-function parse(yaml: string): Manifest[] {
+/** The documents of a YAML text. */
+export function parse(yaml: string): Manifest[] {
   return parseAllDocuments(yaml, { uniqueKeys: true }).map(document => {
     if (document.errors.length > 0) throw new Error(`YAML: ${document.errors.join('; ')}`);
     return document.toJS() as Manifest;
@@ -58,10 +63,27 @@ export function at(value: unknown, path: string): unknown {
   return path.split('.').reduce<unknown>((part, key) => (part as Manifest | undefined | null)?.[key], value);
 }
 export const listAt = (value: unknown, path: string) => (at(value, path) ?? []) as Manifest[];
+export type Manifests = readonly Manifest[];
+export const ofKind = (all: Manifests, ...kinds: string[]) => all.filter(({ kind }) => kinds.includes(String(kind)));
+export const workloads = (all: Manifests) => ofKind(all, 'Deployment', 'StatefulSet', 'Job');
+export const COMPONENT = 'app.kubernetes.io/component';
+export const INSTANCE = 'app.kubernetes.io/instance';
+/** Of a workload's pods. */
+export const labelsOf = (workload: unknown) => at(workload, 'spec.template.metadata.labels') as Manifest | undefined;
+export const portsOf = (workload: unknown) => containersOf(workload).flatMap(container => listAt(container, 'ports'));
 export const containersOf = (workload: unknown) => listAt(workload, 'spec.template.spec.containers');
 
+/** True if the selector is not empty and every label of it is among the labels. */
+export function selects(selector: unknown, labels: unknown): boolean {
+  const wanted = Object.entries((selector ?? {}) as Manifest);
+  return wanted.length > 0 && wanted.every(([key, value]) => (labels as Manifest | undefined)?.[key] === value);
+}
+
+/** A ConfigMap is found without the hash at the end of its name. */
 export function find(manifests: readonly Manifest[], kind: string, name = 'app'): Manifest | undefined {
-  return manifests.find(manifest => manifest.kind === kind && at(manifest, 'metadata.name') === name);
+  const plain = (manifest: Manifest) =>
+    String(at(manifest, 'metadata.name')).replace(manifest.kind === 'ConfigMap' ? /-[a-z0-9]{10}$/ : /$/, '');
+  return manifests.find(manifest => manifest.kind === kind && [at(manifest, 'metadata.name'), plain(manifest)].includes(name));
 }
 
 /** Sets the value at the path, or removes it if there is no value. */

@@ -15,12 +15,11 @@ const anyKind = object({
   status: absent(),
 });
 /** Without a namespace, an object lands in the one of the current context. */
-const namespaced = object({ metadata: object({ namespace: is('koa-bosun') }) });
+const namespaced = object({ metadata: object({ namespace: present() }) });
 
 const labelled = object({
-  labels: object(Object.fromEntries(['name', 'instance', 'component', 'part-of'].map(name => [`${LABEL}/${name}`, present()]))),
+  labels: object(Object.fromEntries(['instance', 'component', 'part-of'].map(name => [`${LABEL}/${name}`, present()]))),
 });
-const versioned = object({ labels: object({ [`${LABEL}/version`]: is(version) }) });
 
 /** Ids below 10,000 may be users of the node. */
 const id = () => atLeast(10_000);
@@ -100,13 +99,12 @@ const resizable = (resourceName: string) => some(object({ resourceName: is(resou
 
 const deployed = workload(
   {
-    replicas: absent(), // an apply would undo the autoscaler
     minReadySeconds: atLeast(5),
     progressDeadlineSeconds: { minimum: 60, maximum: 600 },
     revisionHistoryLimit: atLeast(1),
     strategy: object({ rollingUpdate: object({ maxSurge: is(1), maxUnavailable: is(0) }) }),
     // It can never be changed: no version in it.
-    selector: object({ matchLabels: is({ [`${LABEL}/name`]: 'koa-bosun', [`${LABEL}/instance`]: 'koa-bosun' }) }),
+    selector: object({ matchLabels: { propertyNames: { pattern: literal(`^${LABEL}/(name|instance|component)$`) } } }),
   },
   {
     // Softly: a cluster of one node runs all pods.
@@ -150,9 +148,7 @@ export const POLICY = new Policy({
   }),
   ServiceAccount: namespaced,
   ConfigMap: namespaced,
-  Deployment: {
-    allOf: [deployed, object({ metadata: versioned, spec: object({ template: object({ metadata: versioned }) }) })],
-  },
+  Deployment: deployed,
   StatefulSet: workload({ replicas: is(1), volumeClaimTemplates: claims }, {}, probes), // two would be two stores
   Job: workload({}, { restartPolicy: is('Never') }, {}),
   Service: {

@@ -1,28 +1,51 @@
 /**
- * Rules between manifests, and between fields of one: names that must meet, times that must add up, and which connections the
- * NetworkPolicies let pass.
+ * Rules between manifests, and between fields of one: names that must meet, and times that must add up.
  */
-import { at, containersOf, listAt, type Manifest } from './manifests.ts';
+import { brokenConnections, CONNECTION_RULES } from './connections.ts';
+import {
+  at,
+  COMPONENT,
+  containersOf,
+  INSTANCE,
+  labelsOf,
+  listAt,
+  type Manifest,
+  type Manifests,
+  ofKind,
+  portsOf,
+  selects,
+  workloads,
+} from './manifests.ts';
 import { POLICY } from './policy.ts';
-
-type Manifests = readonly Manifest[];
 
 /** Time for close handlers, Redis and the exit. */
 const EXIT_SECONDS = 5;
 
 const nameOf = (manifest: Manifest) => `${manifest.kind} ${at(manifest, 'metadata.name')}`;
-const ofKind = (all: Manifests, ...kinds: string[]) => all.filter(({ kind }) => kinds.includes(String(kind)));
-const workloads = (all: Manifests) => ofKind(all, 'Deployment', 'StatefulSet', 'Job');
-const portsOf = (workload: Manifest | undefined) => containersOf(workload).flatMap(container => listAt(container, 'ports'));
 const isUnique = (names: readonly unknown[]) => new Set(names).size === names.length;
 
-/** True if the selector is not empty and every label of it is among the labels. */
-function selects(selector: unknown, labels: unknown): boolean {
-  const wanted = Object.entries((selector ?? {}) as Manifest);
-  return wanted.length > 0 && wanted.every(([key, value]) => (labels as Manifest | undefined)?.[key] === value);
+const podsOf = (selector: unknown, all: Manifests) => workloads(all).filter(workload => selects(selector, labelsOf(workload)));
+const podOf = (selector: unknown, all: Manifests) => podsOf(selector, all)[0];
+
+/**
+ * Every selector for pods of this app, wherever it is. A peer of a NetworkPolicy counts if it names an instance of this rendering, but for a
+ * Redis that is not in it.
+ */
+function selectorsOf(manifest: Manifest, all: Manifests): unknown[] {
+  const { kind, spec } = manifest;
+  const ours = new Set(workloads(all).map(workload => labelsOf(workload)?.[INSTANCE]));
+  const peers = ['ingress', 'egress'].flatMap(direction =>
+    listAt(spec, direction)
+      .flatMap(rule => [...listAt(rule, 'from'), ...listAt(rule, 'to')])
+      .map(peer => at(peer, 'podSelector.matchLabels'))
+      .map(labels => Object(labels) as Manifest)
+      .filter(labels => ours.has(labels[INSTANCE]))
+      .filter(labels => podsOf(labels, all).length > 0 || labels[COMPONENT] !== 'sessions'),
+  );
+  if (kind === 'Service') return [at(spec, 'selector')];
+  if (kind === 'NetworkPolicy') return [at(spec, 'podSelector.matchLabels'), ...peers];
+  return at(spec, 'selector') === undefined || kind === 'Job' ? [] : [at(spec, 'selector.matchLabels')];
 }
-const labelsOf = (workload: Manifest) => at(workload, 'spec.template.metadata.labels');
-const podOf = (selector: unknown, all: Manifests) => workloads(all).find(workload => selects(selector, labelsOf(workload)));
 
 /** As the server writes it: a whole number with the largest unit that leaves one. Another apply would write 1000m again. */
 function isCanonical(quantity: unknown): boolean {
@@ -37,6 +60,25 @@ const PROBES = ['startupProbe', 'readinessProbe', 'livenessProbe'];
 const RELATIONS: Record<string, (all: Manifests) => Manifest[]> = {
   'no object is declared twice': all =>
     all.filter(one => all.filter(other => one.apiVersion === other.apiVersion && nameOf(one) === nameOf(other)).length > 1),
+  'all objects are in one namespace': all => {
+    const [first] = all.map(manifest => at(manifest, 'metadata.namespace')).filter(namespace => namespace !== undefined);
+    return all.filter(manifest => {
+      const namespace = at(manifest, manifest.kind === 'Namespace' ? 'metadata.name' : 'metadata.namespace');
+      return namespace !== undefined && namespace !== first;
+    });
+  },
+  // Without the instance, a selector takes the pods of another app in the namespace; without more, those of Redis.
+  'a selector names its instance, and selects the pods of one workload': all =>
+    all.filter(manifest =>
+      selectorsOf(manifest, all).some(
+        selector => !Object.hasOwn(Object(selector), INSTANCE) || podsOf(selector, all).length !== 1,
+      ),
+    ),
+  'replicas are set where no autoscaler sets them, and only there': all =>
+    ofKind(all, 'Deployment').filter(deployment => {
+      const isScaled = all.some(({ spec }) => at(spec, 'scaleTargetRef.name') === at(deployment, 'metadata.name'));
+      return isScaled === (at(deployment, 'spec.replicas') !== undefined);
+    }),
   'service accounts and config maps exist': all => {
     const has = (kind: string, name: unknown) => ofKind(all, kind).some(({ metadata }) => at(metadata, 'name') === name);
     return workloads(all).filter(
@@ -109,68 +151,7 @@ const RELATIONS: Record<string, (all: Manifests) => Manifest[]> = {
     }),
 };
 
-/** Connections, as a network plug-in has to decide on them. `outside` is anything but these pods. */
-const CONNECTIONS: [from: string, to: string, port: number, protocol: 'TCP' | 'UDP', passes: boolean][] = [
-  // Ingress controllers, Prometheus, and with some plug-ins the probes of the kubelet.
-  ['outside', 'app', 3000, 'TCP', true],
-  ['outside', 'app', 9090, 'TCP', true],
-  ['app', 'redis', 6379, 'TCP', true],
-  ['load', 'app', 3000, 'TCP', true],
-  // Responses above 512 bytes use TCP; a node-local DNS cache is not a pod.
-  ['app', 'outside', 53, 'UDP', true],
-  ['app', 'outside', 53, 'TCP', true],
-  ['load', 'outside', 53, 'UDP', true],
-  ['load', 'outside', 53, 'TCP', true],
-  ['outside', 'redis', 6379, 'TCP', false],
-  ['redis', 'outside', 53, 'UDP', false],
-  ['app', 'outside', 443, 'TCP', false],
-  ['load', 'app', 9090, 'TCP', false],
-  ['outside', 'load', 3000, 'TCP', false],
-];
-
-function passes(all: Manifests, from: Manifest | undefined, to: Manifest | undefined, port: number, protocol: string): boolean {
-  const target = portsOf(to).find(({ containerPort }) => containerPort === port);
-  const isPort = (one: Manifest) =>
-    one.protocol === protocol && (one.port === port || (one.port === target?.name && target !== undefined));
-  const isAllowed = (own: Manifest | undefined, peer: Manifest | undefined, direction: 'ingress' | 'egress') => {
-    if (own === undefined) return true;
-    const type = direction === 'ingress' ? 'Ingress' : 'Egress';
-    const policies = ofKind(all, 'NetworkPolicy').filter(policy => {
-      const selector = at(policy, 'spec.podSelector.matchLabels');
-      return (
-        (at(policy, 'spec.policyTypes') as string[]).includes(type) &&
-        (selector === undefined || selects(selector, labelsOf(own)))
-      );
-    });
-    const isPeer = ({ podSelector, namespaceSelector }: Manifest) =>
-      peer === undefined
-        ? namespaceSelector !== undefined || podSelector === undefined
-        : at(podSelector, 'matchLabels') === undefined || selects(at(podSelector, 'matchLabels'), labelsOf(peer));
-    const rules = policies.flatMap(policy => listAt(policy, `spec.${direction}`));
-    const matching = rules.filter(rule => {
-      const [peers, ports] = [listAt(rule, direction === 'ingress' ? 'from' : 'to'), listAt(rule, 'ports')];
-      return (peers.length === 0 || peers.some(isPeer)) && (ports.length === 0 || ports.some(isPort));
-    });
-    return policies.length === 0 || matching.length > 0;
-  };
-  return isAllowed(from, to, 'egress') && isAllowed(to, from, 'ingress');
-}
-
-function brokenConnections(all: Manifests): string[] {
-  const podNamed = (name: string) => workloads(all).find(workload => at(workload, 'metadata.name') === name);
-  return CONNECTIONS.filter(([from, to]) => [from, to].every(name => name === 'outside' || podNamed(name) !== undefined))
-    .filter(([from, to, port, protocol, expected]) => passes(all, podNamed(from), podNamed(to), port, protocol) !== expected)
-    .map(connection => `${connectionRule(connection)}: the NetworkPolicies decide otherwise`);
-}
-
-const connectionRule = ([from, to, port, protocol, expected]: (typeof CONNECTIONS)[number]) =>
-  `${from} ${expected ? 'reaches' : 'does not reach'} ${to} at ${protocol} ${port}`;
-
-export const RULES: ReadonlySet<string> = new Set([
-  ...POLICY.rules,
-  ...Object.keys(RELATIONS),
-  ...CONNECTIONS.map(connectionRule),
-]);
+export const RULES: ReadonlySet<string> = new Set([...POLICY.rules, ...Object.keys(RELATIONS), ...CONNECTION_RULES]);
 
 /** Every broken rule, as `rule: where`. */
 export function broken(all: Manifests): string[] {
