@@ -47,6 +47,7 @@ const status = (workers: Worker[], more: Partial<Status> = {}): Status => ({
   uptimeSeconds: 725,
   policy: 'rr',
   sizing: sizing('2 workers: 1.5 CPUs, rounded half up (cpu.max)', 128),
+  utilization: 0.4,
   workers,
   restarts: { total: 3, byReason: { crash: 1, restart: 2 } },
   drains: {

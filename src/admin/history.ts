@@ -10,6 +10,7 @@ import { isFailure } from '../protocol/exit.ts';
 import type { CpuSeconds, Drain, Snapshot } from '../protocol/messages.ts';
 import { type Pod, slowestP99Ms, statusOf } from './status.ts';
 import { ownCpuSeconds, type Totals } from './totals.ts';
+import type { Utilization } from './utilization.ts';
 
 const SAMPLE_INTERVAL_MS = 1000;
 const MAX_SAMPLES = 600;
@@ -29,9 +30,12 @@ export class History {
   readonly #pod: () => Pod;
   readonly #events: Shown[] = [];
   readonly #sampler: Sampler;
+  readonly #utilization: Utilization;
 
-  constructor(pod: () => Pod) {
+  /** Samples `utilization`, too. */
+  constructor(pod: () => Pod, utilization: Utilization) {
     this.#pod = pod;
+    this.#utilization = utilization;
     const now = pod();
     this.#sampler = new Sampler(now, ownCpuSeconds(), performance.now());
     setInterval(() => this.#sample(), SAMPLE_INTERVAL_MS).unref();
@@ -56,7 +60,9 @@ export class History {
 
   #sample(): void {
     const pod = this.#pod();
-    const sample = this.#sampler.sample(pod, ownCpuSeconds(), performance.now());
+    const now = performance.now();
+    this.#utilization.sample(pod.supervisor.handles, pod.sizing.cpus.effective, now);
+    const sample = this.#sampler.sample(pod, ownCpuSeconds(), now);
     this.samples.push(sample);
     if (this.samples.length > MAX_SAMPLES) this.samples.shift();
     for (const listener of this.listeners) listener.onSample(sample);

@@ -103,6 +103,13 @@ export async function metricsText(
   if (sizing.memory.limitBytes !== null)
     gauge('bosun_memory_limit_bytes', 'Memory limit of the container.', sizing.memory.limitBytes);
 
+  if (pod.utilization !== null)
+    gauge(
+      'bosun_utilization',
+      'The larger of event loop utilization and CPU time by quota, averaged over the ready workers and 15 s. For autoscalers.',
+      pod.utilization,
+    );
+
   addProcessMetrics({ Counter, Gauge }, own, handles, totals);
 
   const redis = (counters.redis ?? pod.redis) && addRedis(counters.redis, pod.redis);

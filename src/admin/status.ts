@@ -59,6 +59,8 @@ export interface Pod {
   droppedLogLines: number;
   /** null where it is unknown. */
   throttledSeconds: number | null;
+  /** For autoscalers: 0 to 1; null while no worker is ready. */
+  utilization: number | null;
   memory: () => MemoryStatus;
 }
 
@@ -75,7 +77,20 @@ const NO_SNAPSHOT = {
 
 /** The object of `/status`. */
 export function statusOf(
-  { version, policy, sizing, state, readiness: { reason }, supervisor, totals, redisRefusals, memory, dev, isLocal }: Pod,
+  {
+    version,
+    policy,
+    sizing,
+    state,
+    readiness: { reason },
+    supervisor,
+    totals,
+    utilization,
+    redisRefusals,
+    memory,
+    dev,
+    isLocal,
+  }: Pod,
   audience: Audience,
 ): Status {
   const { last } = totals.drains;
@@ -88,6 +103,7 @@ export function statusOf(
     uptimeSeconds: Math.round(process.uptime() * 1000) / 1000,
     policy,
     sizing,
+    utilization,
     workers: supervisor.handles.map(handle => workerStatus(handle, audience)),
     restarts: { total: totals.exits, byReason: Object.fromEntries(totals.exitsByReason) },
     drains: { ...totals.drains, last: last && { ...reportOf(last), cut: requestsFor(audience, last.cut) } },

@@ -6,6 +6,7 @@ import { MemorySum } from '../admin/process-metrics.ts';
 import { type ProbeView, type Readiness, readiness, whyNotStarted } from '../admin/readiness.ts';
 import { type Pod, slowestP99Ms } from '../admin/status.ts';
 import type { Totals } from '../admin/totals.ts';
+import type { Utilization } from '../admin/utilization.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { DevStatus, MemoryStatus, PodState } from '../protocol/api.ts';
 import { readerBelow } from '../resources/cgroup.ts';
@@ -27,6 +28,7 @@ export interface PodViewContext {
   shutdown: Shutdown;
   eventBus: EventBus;
   redis: RedisMonitor;
+  utilization: Utilization;
   /** Undefined outside `bosun dev`. */
   dev: () => DevStatus | undefined;
 }
@@ -66,7 +68,7 @@ export class PodView {
 
   /** For `/status`, `/metrics` and `/events`. */
   pod(): Pod {
-    const { pool, totals, eventBus, redis, dev } = this.#context;
+    const { pool, totals, eventBus, redis, utilization, dev } = this.#context;
     const { balancing, resizer, settings, supervisor, outputs } = pool;
     return {
       version: VERSION,
@@ -83,6 +85,7 @@ export class PodView {
       dev: dev(),
       isLocal: LOOPBACK.has(settings.config.adminHost),
       droppedLogLines: outputs.droppedLines,
+      utilization: utilization.value(supervisor.handles, performance.now()),
       memory: () => this.#memory(),
       throttledSeconds: readUsage(readerBelow(), resizer.limits.usage).throttledSeconds,
     };

@@ -4,6 +4,7 @@
  */
 import { History } from '../admin/history.ts';
 import { Totals } from '../admin/totals.ts';
+import { Utilization } from '../admin/utilization.ts';
 import { controlSocketOf, isSet } from '../config/config.ts';
 import type { DevSettings } from '../config/inherited.ts';
 import { nameProcess } from '../config/process-name.ts';
@@ -84,15 +85,17 @@ class Primary {
       ...this.#eventBus.redisRefusals,
       ...supervisor.handles.flatMap(({ snapshot }) => snapshot?.redisRefusals ?? []),
     ]);
+    const utilization = new Utilization();
     this.#view = new PodView({
       pool,
       totals: this.#totals,
       shutdown: this.#shutdown,
       eventBus: this.#eventBus,
       redis: this.#redis,
+      utilization,
       dev: () => this.#devStatus(),
     });
-    this.#history = new History(() => this.#view.pod());
+    this.#history = new History(() => this.#view.pod(), utilization);
 
     const { dev } = settings.config;
     this.#dev = dev && this.#loadDevLoop(dev);

@@ -127,6 +127,8 @@ export interface Status {
   /** The balancing policy. */
   policy: Policy;
   sizing: Sizing;
+  /** Of the ready workers, over the last 15 s: the larger of event loop utilization and CPU time by quota. 0 to 1; null while none is ready. */
+  utilization: number | null;
   workers: WorkerStatus[];
   /** All exits, planned ones too. */
   restarts: { total: number; byReason: { [R in ExitReason]?: number } };

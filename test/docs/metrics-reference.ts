@@ -14,7 +14,7 @@ const GROUPS = [
   ['Requests and connections', /^http_|_(?:shed_requests|dispatched_connections)_/],
   ['Drains', /_(?:drained|handed_over|cut|unacknowledged)_/],
   ['The pool', /^bosun_(?:workers|worker_exits|failed_starts|rolling_restarts|malformed_messages|dropped_log_lines)/],
-  ['Limits', /_(?:cpu_limit|memory_limit|cpu_throttled|resizes)_/],
+  ['Limits, and use of them', /_(?:cpu_limit|memory_limit|cpu_throttled|resizes)_|^bosun_utilization$/],
   ['Processes', /^(?:process|nodejs)_|_snapshot_age_/],
   ['Sessions and Redis', /_(?:redis|session)_/],
   ['Events', /_(?:broadcasts|heartbeats)_/],
@@ -119,6 +119,7 @@ function fullPod(): Pod {
     },
     droppedLogLines: 1,
     throttledSeconds: 1,
+    utilization: 1,
     memory: () => {
       throw new Error('not a metric');
     },

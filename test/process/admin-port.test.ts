@@ -75,6 +75,7 @@ describe('the admin port', { concurrency: CONCURRENCY }, () => {
       generation: 'number',
       uptimeSeconds: 'number',
       policy: 'string',
+      utilization: 'number',
       workers: [worker, worker],
       failedStarts: { count: 'number', last: 'null' },
       rollingRestarts: { success: 'number', failure: 'number', refused: 'number', lastRefused: 'null' },

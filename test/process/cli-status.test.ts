@@ -58,6 +58,7 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
       'uptimeSeconds',
       'policy',
       'sizing',
+      'utilization',
       'workers',
       'restarts',
       'drains',

@@ -89,9 +89,24 @@ test('/metrics has CPU, memory and descriptors of every process, and the age of 
     }
     assert.ok(samples.has('nodejs_eventloop_lag_seconds{worker="1"}'));
     assert.ok(samples.has('nodejs_eventloop_utilization{worker="2"}'));
+    assert.ok((samples.get('bosun_utilization') ?? 0) > 0.2, 'a stopped worker counts as full');
   } finally {
     process.kill(worker.pid, 'SIGCONT');
   }
+});
+
+test('bosun_utilization is what a worker does of known work', async () => {
+  const app = writtenApp(`
+    setInterval(() => { for (const end = performance.now() + 60; performance.now() < end; ); }, 100);
+    return (req, res) => res.end('{}');`);
+  const kit = await startKit({ env: { APP_MODULE: app, NODE_CLUSTER_WORKERS: '1' } });
+  await kit.ready();
+  const utilization = async () => (await scrape(kit)).samples.get('bosun_utilization') ?? 0;
+  const measured = await until(
+    async () => (await utilization()) || undefined,
+    () => kit.transcript(),
+  );
+  assert.ok(measured > 0.5 && measured < 0.9, `60 of 100 ms of one event loop: ${measured}`);
 });
 
 test("app metrics whose names the kit uses, such as prom-client's default ones, are renamed and logged once", async () => {
