@@ -198,10 +198,6 @@ const CA_FILE = join(import.meta.dirname, 'fixtures', 'tls', 'ca.crt');
 test('login and CA of Redis are checked before anything connects', () => {
   const url = 'rediss://a';
   assert.deepEqual(readConfig({ REDIS_CLUSTER_NODES: 'a:1', REDIS_USERNAME: 'u', REDIS_PASSWORD: 'p' }).redisPassword, 'p');
-  const said = problems({ REDIS_URL: 'redis://u:secret@a', REDIS_USERNAME: 'u', REDIS_PASSWORD: 'hidden' }).join('\n');
-  assert.match(said, /REDIS_PASSWORD and REDIS_URL both have a password/);
-  assert.match(said, /REDIS_USERNAME and REDIS_URL both have a user/);
-  assert.doesNotMatch(said, /secret|hidden/);
   assert.match(String(problems({ REDIS_URL: 'redis://a', REDIS_CA_FILE: CA_FILE })), /must go with a REDIS_URL of rediss/);
   assert.match(String(problems({ REDIS_URL: 'redis://a', REDIS_TLS: 'true' })), /REDIS_TLS must go with a REDIS_URL of rediss/);
   assert.match(String(problems({ REDIS_SENTINEL_PASSWORD: 'p' })), /REDIS_SENTINEL_PASSWORD must go with REDIS_SENTINELS/);

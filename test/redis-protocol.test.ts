@@ -178,6 +178,38 @@ test('no error shows the password that a server quotes', async () => {
   assert.doesNotMatch(states.join(), /secret/);
 });
 
+test('a refused login says which password is missing or was used', async () => {
+  for (const [login, beside, refusal, remedy] of [
+    [
+      '',
+      {},
+      'NOAUTH Authentication required.',
+      / refuses this client: NOAUTH Authentication required\. No password is set: REDIS_PASSWORD, or one in REDIS_URL$/,
+    ],
+    [
+      ':wrong@',
+      { REDIS_PASSWORD: 'right' },
+      'WRONGPASS no such user.',
+      /\. REDIS_URL has this password, and takes precedence over REDIS_PASSWORD$/,
+    ],
+    [':same@', { REDIS_PASSWORD: 'same' }, 'WRONGPASS no such user.', /WRONGPASS no such user\.$/],
+  ] as const) {
+    const fake = await FakeRedis.start();
+    fake.lie = ([name = '']) => (/^(hello|auth|info|client)$/i.test(name) ? `-${refusal}\r\n` : undefined);
+    const states: string[] = [];
+    const url = fake.url.replace('redis://', `redis://${login}`);
+    const client = connectRedis(readConfig({ REDIS_URL: url, ...beside }), 'test', (state, message) =>
+      states.push(`${state}: ${message}`),
+    ) as Redis;
+    const refused = await until(
+      () => states.find(state => state.startsWith('refused')),
+      () => `no refusal: ${states}`,
+    );
+    await closeRedis(client);
+    assert.match(refused, remedy);
+  }
+});
+
 test('a reply above the limit of this process fails with the limit, and only new connections have a new one', async t => {
   const fake = await FakeRedis.start();
   await using before = await connect(fake);

@@ -4,8 +4,9 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
-import { ConfigError, describeRedis, readConfig, readSettings, readWorkerConfig } from '../src/config/config.ts';
+import { ConfigError, describeRedis, readConfig, readSettings, readWorkerConfig, redisLogin } from '../src/config/config.ts';
 import { secretsEnvironment } from '../src/config/inherited.ts';
+import type { Variable } from '../src/config/parse.ts';
 import { credential, MAX_SECRET_BYTES, parseRedisUrl } from '../src/config/secrets.ts';
 import { variables } from '../src/config/variables.ts';
 import { seededRandom } from './random.ts';
@@ -92,6 +93,64 @@ describe('what surrounds a secret', () => {
     assert.equal(readConfig({ REDIS_URL: 'redis://u@h', REDIS_PASSWORD: 'p' }).redisPassword, 'p');
     assert.match(problems({ REDIS_URL: 'redis://p4ss@h' }), /^REDIS_URL has a user without a password, expected user:password@/);
   });
+
+  const LOGINS: [url: string, username: string | undefined, password: string | undefined][] = [
+    ['redis://h', 'name', 'word'],
+    ['redis://u@h', 'u', 'word'],
+    ['redis://u:p@h', 'u', 'p'],
+    ['redis://u:@h', 'u', 'word'],
+    ['redis://:p@h', 'name', 'p'],
+  ];
+  for (const [url, username, password] of LOGINS)
+    test(`the login of ${url} beside REDIS_USERNAME and REDIS_PASSWORD is ${username} with ${password}`, () => {
+      const beside = { REDIS_URL: url, REDIS_USERNAME: 'name', REDIS_PASSWORD: 'word' };
+      assert.deepEqual(redisLogin(readConfig(beside)), { username, password });
+    });
+
+  test('a login is complete, or missing, in REDIS_URL alone and without one', () => {
+    assert.deepEqual(redisLogin(readConfig({ REDIS_URL: 'redis://h' })), {});
+    assert.deepEqual(redisLogin(readConfig({ REDIS_CLUSTER_NODES: 'a:1', REDIS_PASSWORD: 'word' })), { password: 'word' });
+  });
+});
+
+describe('a secret that is set and empty', () => {
+  const SECRETS = Object.values<Variable<unknown>>(variables).flatMap(({ secret, name }) => (secret ? [name] : []));
+  for (const name of SECRETS.filter(each => each !== 'REDIS_URL'))
+    test(`an empty ${name} is refused, and not taken as unset`, () => {
+      assert.match(
+        problems({ [name]: '' }),
+        new RegExp(`^${name} must be a value, or not set at all, got an empty text \\(environment`),
+      );
+    });
+  for (const name of SECRETS)
+    test(`an empty ${name}_FILE is refused, and so is a file that is empty or blank`, () => {
+      assert.match(
+        problems({ [`${name}_FILE`]: '' }),
+        new RegExp(`^${name}_FILE must be the path of a file, or not set at all, got an empty`),
+      );
+      for (const content of ['', '\n', ' \n'])
+        assert.match(
+          problems({ [`${name}_FILE`]: fileOf(content) }),
+          new RegExp(`^${name} must be .*bosun-secrets-`),
+          JSON.stringify(content),
+        );
+    });
+
+  test('the problem names the key of the Secret that the manifests read', () => {
+    assert.match(problems({ SESSION_KEYS: '' }), /\(environment; in k8s\/ it is the key keys of the Secret session-keys\)$/);
+    assert.match(problems({ REDIS_PASSWORD: '' }), /the key password of the Secret redis\)$/);
+    assert.match(problems({ ADMIN_TOKEN: '' }), /the key token of the Secret admin-token\)$/);
+  });
+
+  test('an empty REDIS_URL counts as unset, and takes back an inherited one', () => {
+    assert.equal(readConfig({ REDIS_URL: '' }).redisUrl, undefined);
+    const sentinels = { REDIS_SENTINELS: 'a:26379', REDIS_SENTINEL_NAME: 'main' };
+    assert.equal(problems({ ...sentinels, REDIS_URL: '' }), '');
+    assert.match(
+      problems({ ...sentinels, REDIS_URL: 'redis://h' }),
+      /got REDIS_URL and REDIS_SENTINELS; an empty REDIS_URL counts as unset/,
+    );
+  });
 });
 
 describe('an invalid secret is refused and not printed', () => {
@@ -149,7 +208,7 @@ describe('an invalid secret is refused and not printed', () => {
 
   const unreadable: [string, string, RegExp][] = [
     ['a folder', folder, /: EISDIR \(environment\)$/],
-    ['an empty file', fileOf(''), /non-empty text, got a value/],
+    ['an empty file', fileOf(''), /non-empty text, got "" \(/],
     ['a file of line ends only', fileOf('\n\r\n'), /non-empty text, got a value/],
     ['a large file', fileOf('c4nary'.repeat(MAX_SECRET_BYTES)), /at most 16384 bytes .* which is larger/],
     ['a file without an end', '/dev/zero', /\/dev\/zero": not a regular file/],

@@ -61,7 +61,7 @@ export interface LoadedSettings {
 }
 
 /**
- * Parses and checks every variable. Empty means unset.
+ * Parses and checks every variable. Empty means unset, but not for a secret: it is wanted, and the kit would go on without it.
  * @throws ConfigError with all problems at once
  */
 export function readConfig(environment: Environment, fromDotenv: ReadonlySet<string> = new Set()): Config {
@@ -95,7 +95,7 @@ export function readSettings(
     try {
       values[key] = row.parse(source);
     } catch (error) {
-      const got = row.secret ? 'a value that is not (hidden: it is a secret)' : JSON.stringify(source);
+      const got = row.secret && source !== '' ? 'a value that is not (hidden: it is a secret)' : JSON.stringify(source);
       problems.push(
         `${value?.name ?? row.name} must be ${(error as Expected).message}, got ${got} (${value?.from ?? 'default'})`,
       );
@@ -131,6 +131,11 @@ function given(
   const origin = (name: string) => (fromDotenv.has(name) ? '.env' : 'environment');
   const text = environment[row.name] || undefined;
   const file = row.secret && (environment[`${row.name}_FILE`] || undefined);
+  const empty = [...(row.mayBeEmpty ? [] : [row.name]), `${row.name}_FILE`].find(name => row.secret && environment[name] === '');
+  if (empty !== undefined) {
+    problems.push(emptySecret(row, empty, origin(empty)));
+    return undefined;
+  }
   if (text !== undefined && file) {
     problems.push(
       `${row.name} and ${row.name}_FILE are both set, expected one of them (${origin(row.name)}, ${origin(`${row.name}_FILE`)})`,
@@ -152,6 +157,13 @@ function given(
   return row.alias !== undefined && aliased !== undefined
     ? { name: row.alias, text: aliased, from: origin(row.alias) }
     : undefined;
+}
+
+/** The problem of a secret, or the path of its file, that is set and empty. */
+function emptySecret({ name, inManifests }: Variable<unknown>, variable: string, origin: string): string {
+  const expected = variable === name ? 'a value' : 'the path of a file';
+  const where = inManifests === undefined ? '' : `; in k8s/ it is the ${inManifests}`;
+  return `${variable} must be ${expected}, or not set at all, got an empty text (${origin}${where})`;
 }
 
 /** Whether that variable is set, and not its default. */
@@ -185,7 +197,10 @@ function contradictions(config: Config): string[] {
     REDIS_CLUSTER_NODES: config.redisClusterNodes,
   };
   const set = Object.entries(redis).flatMap(([name, value]) => (value === undefined ? [] : [name]));
-  if (set.length > 1) found.push(`only one of ${Object.keys(redis).join(', ')} may be set, got ${set.join(' and ')}`);
+  if (set.length > 1)
+    found.push(
+      `only one of ${Object.keys(redis).join(', ')} may be set, got ${set.join(' and ')}${config.redisUrl === undefined ? '' : TAKE_BACK_URL}`,
+    );
   if ((config.redisSentinels === undefined) !== (config.redisSentinelName === undefined)) {
     found.push('REDIS_SENTINELS and REDIS_SENTINEL_NAME must be set together, got only one of them');
   }
@@ -193,13 +208,13 @@ function contradictions(config: Config): string[] {
   return found;
 }
 
+const TAKE_BACK_URL = '; an empty REDIS_URL counts as unset, also where a ConfigMap or an image sets one';
+
 function loginProblems(config: Config): string[] {
-  const { redisUsername, redisPassword, redisCaFile, redisTls } = config;
+  const { redisPassword, redisCaFile, redisTls } = config;
   const found: string[] = [];
   const url = addressOf(config);
   if (url?.host === '') found.push('REDIS_URL must have a host, or REDIS_HOST must name it, got neither');
-  if (redisPassword !== undefined && url?.password) found.push('REDIS_PASSWORD and REDIS_URL both have a password, expected one');
-  if (redisUsername !== undefined && url?.username) found.push('REDIS_USERNAME and REDIS_URL both have a user, expected one');
   if (url?.username && url.password === undefined && redisPassword === undefined)
     found.push('REDIS_URL has a user without a password, expected user:password@, or REDIS_PASSWORD beside it');
   if (redisTls && url?.tls === false) found.push('REDIS_TLS must go with a REDIS_URL of rediss://, got redis://');
@@ -233,6 +248,14 @@ export function addressOf({ redisUrl, redisHost = '' }: Pick<Config, 'redisUrl' 
   if (redisUrl === undefined) return undefined;
   const address = parseRedisUrl(redisUrl);
   return { ...address, host: address.host || redisHost };
+}
+
+/** The login at Redis: what REDIS_URL has, and the rest from REDIS_USERNAME and REDIS_PASSWORD. */
+export function redisLogin(config: Config): { username?: string; password?: string } {
+  const address = addressOf(config);
+  const username = address?.username ?? config.redisUsername;
+  const password = address?.password || (config.redisPassword ?? address?.password);
+  return { ...(username !== undefined && { username }), ...(password !== undefined && { password }) };
 }
 
 /** The address of Redis as text, without user and password. */

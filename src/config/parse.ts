@@ -23,13 +23,17 @@ export interface Variable<T> {
   alias?: string;
   /** May be given as `<name>_FILE`, and its value is never printed. */
   secret?: true;
+  /** Of a secret: where the manifests of k8s/ take it from. */
+  inManifests?: string;
+  /** Of a secret that is no secret alone: an empty value takes back one that is inherited, from a ConfigMap for example. */
+  mayBeEmpty?: true;
   /** A rolling restart cannot change it: the primary's sockets, its log and its event bus exist already. */
   fixed?: true;
   /** Fallback outside production. */
   development?: string;
 }
 
-type Extra = Pick<Variable<unknown>, 'shown' | 'alias' | 'secret' | 'fixed' | 'development'>;
+type Extra = Pick<Variable<unknown>, 'shown' | 'alias' | 'secret' | 'inManifests' | 'mayBeEmpty' | 'fixed' | 'development'>;
 
 /** A variable that always has a value. */
 export const variable = <T>(name: string, fallback: string, parse: Parser<T>, help: string, extra: Extra = {}): Variable<T> => ({

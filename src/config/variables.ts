@@ -81,7 +81,7 @@ export const variables = {
     'ADMIN_TOKEN',
     bearerToken,
     'required by the admin port except for the probes, as bearer token or password of basic authentication; shows the text of errors',
-    { secret: true },
+    { secret: true, inManifests: 'key token of the Secret admin-token' },
   ),
   controlSocket: optional(
     'CONTROL_SOCKET',
@@ -181,16 +181,19 @@ export const variables = {
   redisUrl: optional(
     'REDIS_URL',
     redisUrl,
-    '`redis://` or `rediss://` with user, password (a `%` in it is written `%25`), db; unset: cookie sessions, local broadcast',
-    { secret: true },
+    '`redis://` or `rediss://` with user, password (a `%` in it is written `%25`), db; unset or empty: cookie sessions, local broadcast',
+    { secret: true, mayBeEmpty: true },
   ),
   redisHost: optional('REDIS_HOST', text, 'host of Redis where `REDIS_URL` has none, as `redis://` or `redis://:6380/1`'),
   redisUsername: optional(
     'REDIS_USERNAME',
     credential,
-    'user of Redis, if the URL has none; Sentinels and a Cluster have no URL',
+    'user of Redis; one in the URL takes precedence. Sentinels and a Cluster have no URL',
   ),
-  redisPassword: optional('REDIS_PASSWORD', credential, 'password of Redis, if the URL has none', { secret: true }),
+  redisPassword: optional('REDIS_PASSWORD', credential, 'password of Redis; one in the URL takes precedence', {
+    secret: true,
+    inManifests: 'key password of the Secret redis',
+  }),
   redisTls: variable(
     'REDIS_TLS',
     'false',
@@ -235,7 +238,7 @@ export const variables = {
     'SESSION_KEYS',
     keyList,
     'keys that sign the session cookie, separated by commas or lines, newest first; unset: with Redis one set is generated once and shared by every pod through Redis, without Redis a random one per start (with a warning)',
-    { secret: true, shown: 'generated' },
+    { secret: true, inManifests: 'key keys of the Secret session-keys', shown: 'generated' },
   ),
   sessionCookie: variable(
     'SESSION_COOKIE',

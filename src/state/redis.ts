@@ -3,7 +3,7 @@
  * commands fail at once while there is no connection, and the client reconnects without limit (docs/decisions/4-fail-fast-redis.md).
  */
 import { Cluster, Command, Redis, type RedisOptions } from 'ioredis';
-import { addressOf, type Config, describeRedis } from '../config/config.ts';
+import { addressOf, type Config, describeRedis, redisLogin } from '../config/config.ts';
 import type { RedisState } from '../protocol/messages.ts';
 import {
   Backoff,
@@ -43,6 +43,16 @@ const FAIL_FAST = {
 const REFUSAL = /^(NOAUTH|WRONGPASS|NOPERM|ERR (DB index|invalid DB|AUTH|invalid password|Client sent AUTH))/;
 
 export const isRefusal = (message: string) => REFUSAL.test(message);
+
+/** What an operator may have overlooked. */
+function remedyOf(refusal: string, config: Config): string {
+  const { password } = redisLogin(config);
+  if (refusal.startsWith('NOAUTH') && password === undefined) return ' No password is set: REDIS_PASSWORD, or one in REDIS_URL';
+  const isOther = config.redisPassword !== undefined && config.redisPassword !== password;
+  return refusal.startsWith('WRONGPASS') && isOther
+    ? ' REDIS_URL has this password, and takes precedence over REDIS_PASSWORD'
+    : '';
+}
 
 export const isCluster = (client: RedisClient): client is Cluster => client instanceof Cluster;
 
@@ -89,7 +99,7 @@ export function connectRedis(
       return report('faulty', `Redis at ${where} breaks the Redis protocol: ${cause.message}`);
     }
     if (!isRefusal(cause.message)) return report('unreachable', `Redis at ${where} does not answer: ${reasonOf(cause)}`);
-    report('refused', `Redis at ${where} refuses this client: ${cause.message}`);
+    report('refused', `Redis at ${where} refuses this client: ${cause.message}${remedyOf(cause.message, config)}`);
     // With a database that does not exist, ioredis would go on in database 0, among another application's data.
     replaceConnection(client);
   });
@@ -118,8 +128,6 @@ function createClient(
 ): RedisClient | undefined {
   const { redisCa: ca, redisSentinelPassword: sentinelPassword } = config;
   const address = addressOf(config);
-  const username = config.redisUsername ?? address?.username;
-  const password = config.redisPassword ?? address?.password;
   const tls = config.redisTls || address?.tls ? { ...(ca !== undefined && { ca }) } : undefined;
   const retryStrategy = (attempt: number) => Math.max(retryAfterMs(attempt), state.notBefore - performance.now());
   let failoverNotBefore = 0;
@@ -135,8 +143,7 @@ function createClient(
     retryStrategy,
     commandTimeout: commandTimeoutMs,
     connectionName: clientName,
-    ...(username !== undefined && { username }),
-    ...(password !== undefined && { password }),
+    ...redisLogin(config),
     ...(tls && { tls }),
   };
   if (address !== undefined) {
