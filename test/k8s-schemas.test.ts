@@ -38,7 +38,7 @@ const FAULTS: { kind: string; path: string; value: unknown; says: RegExp }[] = [
   { kind: 'Deployment', path: 'spec.selector', value: undefined, says: /required property 'selector'/ },
   { kind: 'ConfigMap', path: 'data.PORT', value: 3000, says: /PORT must be string/ },
   { kind: 'Service', path: 'spec.ports.0.targetport', value: 'http', says: /additional properties.*"targetport"/ },
-  { kind: 'HorizontalPodAutoscaler', path: 'spec.metrics.0.resource.target.type', value: undefined, says: /'type'/ },
+  { kind: 'HorizontalPodAutoscaler', path: 'spec.metrics.0.containerResource.target.type', value: undefined, says: /'type'/ },
   { kind: 'NetworkPolicy', path: 'spec.ingress.0.from', value: {}, says: /from must be array/ },
   { kind: 'PodDisruptionBudget', path: 'spec.maxUnavailable', value: true, says: /maxUnavailable must be/ },
 ];
