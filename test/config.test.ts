@@ -151,6 +151,15 @@ describe('configuration', () => {
     assert.deepEqual(problems({ PORT: '0', ADMIN_PORT: '0' }), []);
   });
 
+  test('SESSION_WAIT_REPLICAS needs a Redis in which WAIT covers a write: none, or a Cluster, is refused', () => {
+    const waiting = { SESSION_WAIT_REPLICAS: '1' };
+    assert.match(String(problems(waiting)[0]), /SESSION_WAIT_REPLICAS needs a Redis with replicas.*got no Redis/);
+    assert.match(String(problems({ ...waiting, REDIS_CLUSTER_NODES: 'a:1' })[0]), /got REDIS_CLUSTER_NODES/);
+    assert.deepEqual(problems({ ...waiting, REDIS_URL: 'redis://a' }), []);
+    assert.deepEqual(problems({ ...waiting, REDIS_SENTINELS: 'a:1', REDIS_SENTINEL_NAME: 'b' }), []);
+    assert.match(String(problems({ SESSION_WAIT_REPLICAS: '6', REDIS_URL: 'redis://a' })[0]), /SESSION_WAIT_REPLICAS must be/);
+  });
+
   test('host lists accept IPv6 addresses in brackets', () => {
     const config = readConfig({ REDIS_CLUSTER_NODES: 'a:6379, [::1]:6380' });
     assert.deepEqual(config.redisClusterNodes, [

@@ -204,6 +204,10 @@ function contradictions(config: Config): string[] {
   if ((config.redisSentinels === undefined) !== (config.redisSentinelName === undefined)) {
     found.push('REDIS_SENTINELS and REDIS_SENTINEL_NAME must be set together, got only one of them');
   }
+  if (config.sessionWaitReplicas > 0 && config.redisUrl === undefined && config.redisSentinels === undefined) {
+    const got = config.redisClusterNodes === undefined ? 'no Redis' : 'REDIS_CLUSTER_NODES, where WAIT reaches any node';
+    found.push(`SESSION_WAIT_REPLICAS needs a Redis with replicas, by REDIS_URL or REDIS_SENTINELS, got ${got}`);
+  }
   found.push(...loginProblems(config));
   return found;
 }

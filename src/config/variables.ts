@@ -258,6 +258,12 @@ export const variables = {
     anyOf(['last', 'versioned']),
     'concurrent writes of one session: with `last` the last one wins; with `versioned` changes to different fields are all kept, and the later change to the same field is answered with 409',
   ),
+  sessionWaitReplicas: variable(
+    'SESSION_WAIT_REPLICAS',
+    '0',
+    wholeNumber(0, 5),
+    'a request that writes a session is answered once that many replicas of Redis have it, or with 503; not for a Redis Cluster',
+  ),
   sessionTtlSeconds: variable(
     'SESSION_TTL_SECONDS',
     '2592000',

@@ -129,7 +129,8 @@ export class Refusals {
   }
 }
 
-const refusals = new Refusals();
+/** Of this process. */
+export const refusals = new Refusals();
 
 /** What Redis currently refuses to this process. */
 export const redisRefusals = (): RedisRefusal[] => refusals.current;

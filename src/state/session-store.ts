@@ -8,6 +8,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { Config } from '../config/config.ts';
 import type { RedisClient } from './redis.ts';
 import { throughFailover } from './redis-health.ts';
+import { NotReplicatedError, sessionWriterOf } from './replica-wait.ts';
 
 export type SessionData = Record<string, unknown>;
 
@@ -75,8 +76,10 @@ export function openSessionStore(
   /** The last of the versioned writes of each session that are in progress. */
   const lastWrites = new Map<string, Promise<string>>();
 
+  const send = sessionWriterOf(client);
+
   const write = async (key: string, ttlSeconds: number, json: string, expected: string) =>
-    throughFailover(client, () => client.eval(WRITE, 1, key, ttlSeconds, json, expected));
+    send(redis => redis.eval(WRITE, 1, key, ttlSeconds, json, expected));
   // All that koa-redis needs of a client.
   const facade = {
     on: () => undefined,
@@ -87,7 +90,7 @@ export function openSessionStore(
       return json === TOMBSTONE ? null : json;
     },
     setex: (key: string, ttlSeconds: number, json: string) => write(key, ttlSeconds, json, ANYTHING),
-    del: (key: string) => throughFailover(client, () => client.set(key, TOMBSTONE, 'EX', TOMBSTONE_TTL_S)),
+    del: (key: string) => send(redis => redis.set(key, TOMBSTONE, 'EX', TOMBSTONE_TTL_S)),
   };
   // Loaded late: with the ioredis that it requires it takes 60 to 120 ms of CPU time, and many workers have no Redis.
   const koaRedis = createRequire(import.meta.url)('koa-redis') as KoaRedis;
@@ -192,7 +195,8 @@ function proberOf(client: RedisClient): () => Promise<unknown> {
 
 /** Whether an error means that Redis does not answer; an error reply (memory is full, permission is missing) does not. */
 function isOutage(error: unknown): boolean {
-  return !isRejection(error) && !(error instanceof StoreError) && (error as Error).name !== 'ReplyError';
+  const isAnswer = error instanceof StoreError || error instanceof NotReplicatedError || (error as Error).name === 'ReplyError';
+  return !isRejection(error) && !isAnswer;
 }
 
 /** The store works, but this session cannot be written. */

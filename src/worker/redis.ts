@@ -7,6 +7,7 @@ import type { Config } from '../config/config.ts';
 import type { RedisCounters, RedisRefusal } from '../protocol/messages.ts';
 import { closeRedis, connectRedis, evictionPolicyOf, type RedisClient } from '../state/redis.ts';
 import { redisCounters, redisRefusals, replaceConnection } from '../state/redis-health.ts';
+import { ReplicatedWrites } from '../state/replica-wait.ts';
 import { type SessionKeys, shareSessionKeys } from '../state/session-keys.ts';
 import { messageOf } from './error-report.ts';
 import { sendToPrimary } from './process.ts';
@@ -17,6 +18,8 @@ const SETTLE_TIMEOUT_MS = 2000;
 export class WorkerRedis {
   /** Undefined if the configuration names no Redis. */
   readonly client: RedisClient | undefined;
+  /** For session writes that wait for replicas. */
+  readonly #writes: RedisClient | undefined;
   readonly #config: Config;
   readonly #keys: SessionKeys;
   readonly #settled = Promise.withResolvers<void>();
@@ -38,6 +41,11 @@ export class WorkerRedis {
         if (this.client !== undefined) replaceConnection(this.client);
       }
     });
+    const { sessionWaitReplicas: replicas } = config;
+    if (replicas === 0 || this.client === undefined) return;
+    // Its state is that of the other connection.
+    this.#writes = connectRedis(config, `bosun:${hostname()}:${id}:writes`, () => undefined);
+    if (this.#writes !== undefined) new ReplicatedWrites(this.#writes, replicas).useFor(this.client);
   }
 
   /** Resolves once commands are answered, or known to fail. An unreachable Redis delays nothing: commands then fail at once. */
@@ -71,7 +79,7 @@ export class WorkerRedis {
   }
 
   async close(): Promise<void> {
-    if (this.client !== undefined) await closeRedis(this.client);
+    await Promise.all([this.client, this.#writes].map(client => client && closeRedis(client)));
   }
 
   async #readKeys(): Promise<void> {
