@@ -136,8 +136,9 @@ k8s-schemas: $(INSTALLED) ## write the schemas that k8s-check goes by, from pack
 	@$(NODE) test/k8s/generate-schemas.ts
 
 .PHONY: k8s-render
-k8s-render: $(INSTALLED) ## write k8s/*.yaml, which kubectl apply -f k8s applies, from k8s/overlays/default; needs kubectl
+k8s-render: $(INSTALLED) ## write k8s/*.yaml, which kubectl apply -f k8s applies, from k8s/overlays/default, and k8s/chart/files; needs kubectl
 	@$(NODE) test/k8s/top-level.ts
+	@$(NODE) test/k8s/chart-files.ts
 
 .PHONY: k8s-load
 k8s-load: ## put the image (IMAGE) into the kind, minikube or k3d cluster of the current context

@@ -7,9 +7,10 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { validate } from 'dockerfile-utils';
-import { parseAllDocuments } from 'yaml';
+import { parse, parseAllDocuments } from 'yaml';
 import packageJson from '../../package.json' with { type: 'json' };
 import { environmentTable } from '../../src/config/config.ts';
+import { valueProblems } from '../k8s/chart-schema.ts';
 import { applied, at, type Manifest, noKubectl } from '../k8s/manifests.ts';
 import { KINDS, problems } from '../k8s/schemas.ts';
 import { type Block, changesOf, ROOT, stepsOf } from './blocks.ts';
@@ -60,6 +61,7 @@ const PROGRAMS: Readonly<Record<string, (line: string) => void>> = {
     for (const [, path = ''] of line.matchAll(/:9090(\/[\w]*)/g)) assert.ok(path in PATHS, `${path} must be in openapi.yaml`);
   },
   kubectl: checkKubectl,
+  helm: line => assert.match(line, /^helm (?:install|upgrade|uninstall|test|rollback|template|package) /),
   npm: line => assert.match(line, /^npm (?:install|ci|run|init|pack)\b/),
 };
 const READERS_TOOLS =
@@ -121,8 +123,12 @@ function helpOf(args: string[]): string {
   return known;
 }
 
-/** A manifest of Kubernetes, or a part of a compose file, whose variables the kit reads. */
-function checkYaml({ text }: PageBlock): void {
+/** A manifest of Kubernetes, or a part of a compose file, whose variables the kit reads; on the chart's page, values of the chart. */
+function checkYaml({ page, text }: PageBlock): void {
+  if (page === 'docs/guide/helm.md') {
+    assert.deepEqual(valueProblems(parse(text) as Manifest), []);
+    return;
+  }
   for (const document of parseAllDocuments(text, { uniqueKeys: true })) {
     assert.deepEqual(document.errors, []);
     const manifest = document.toJS() as Manifest;

@@ -77,7 +77,7 @@ for (const block of commands.filter(({ text }, index) => commands.findIndex(othe
 }
 
 function whyNot({ text }: Block): string | undefined {
-  if (/kubectl|k8s-(?:load|apply)/.test(text)) return clusterAbsent();
+  if (/kubectl|k8s-(?:load|apply)|^helm /m.test(text)) return clusterAbsent();
   if (/^\$? ?docker |docker compose|^\$ bosun/m.test(text) && withEngine.skip !== false) return String(withEngine.skip);
   return undefined;
 }
