@@ -140,20 +140,22 @@ k8s-render: $(INSTALLED) ## write k8s/*.yaml, which kubectl apply -f k8s applies
 	@$(NODE) test/k8s/top-level.ts
 	@$(NODE) test/k8s/chart-files.ts
 
+.PHONY: k8s-new
+k8s-new: $(INSTALLED) ## write an overlay for an app: NAME=shop IMAGE=registry/shop:2.0.0 NAMESPACE=team, and COMPONENTS='redis hpa', PORT, HOST
+	@exec env $(foreach name,PORT HOST,$(if $(filter command,$(origin $(name))),,-u $(name))) $(NODE) src/init/new-overlay.ts
+
 .PHONY: k8s-load
-k8s-load: ## put the image (IMAGE) into the kind, minikube or k3d cluster of the current context
-	@context=$$(kubectl config current-context 2>/dev/null); case "$$context" in \
-	  kind-*) kind load docker-image $(IMAGE) --name "$${context#kind-}" ;; \
-	  minikube) minikube image load $(IMAGE) ;; \
-	  k3d-*) k3d image import $(IMAGE) --cluster "$${context#k3d-}" ;; \
-	  *) echo "k8s-load: the current context must be one of kind, minikube or k3d, got \"$$context\"" >&2; exit 1 ;; esac
+k8s-load: ## put the image (IMAGE) into the cluster of the current context, or of CONTEXT; IMPORT='…' is a command for another cluster
+	@IMAGE=$(IMAGE) exec k8s/make/load-image.sh
 
 .PHONY: k8s-apply
-k8s-apply: ## apply k8s/ to the current cluster and wait until the app serves
-	@kubectl version >/dev/null 2>&1 || { echo 'k8s-apply: no cluster answers kubectl' >&2; exit 1; }
-	kubectl apply -f k8s
-	kubectl -n koa-bosun rollout status deploy/app --timeout 300s
+k8s-apply: ## apply k8s/, or the overlay NAME, to the current cluster and wait until its least number of pods serves
+	@exec k8s/make/apply.sh
+
+.PHONY: k8s-delete
+k8s-delete: ## delete what k8s-apply has applied, but not the namespace and the sessions; NAME
+	@exec k8s/make/delete.sh
 
 .PHONY: k8s-rollout
-k8s-rollout: ## replace the app's pods in the current cluster under load, and count the requests that fail: none may
-	@k8s/load/rollout.sh
+k8s-rollout: ## replace the app's pods in the current cluster under load, and count the requests that fail: none may; NAME
+	@exec k8s/make/rollout.sh

@@ -20,6 +20,7 @@ const MAY_IMPORT: Record<string, string[]> = {
   resources: LEAVES,
   state: LEAVES,
   cli: ['main.ts', 'resources', ...LEAVES],
+  init: LEAVES,
   loadtest: ['cli', ...LEAVES],
   demo: ['index.ts'],
   'index.ts': LEAVES,

@@ -13,6 +13,7 @@ import {
   find,
   K8S,
   labelsOf,
+  listAt,
   type Manifest,
   noKubectl,
   OVERLAYS,
@@ -60,6 +61,14 @@ test('kubectl apply -f k8s works on a stock cluster: no Secret, no custom resour
   assert.deepEqual(
     foreign.map(({ apiVersion }) => apiVersion).filter(version => version !== 'networking.k8s.io/v1'),
     [],
+  );
+});
+
+test('a cluster of one node runs all pods of kubectl apply -f k8s', () => {
+  const constraints = listAt(find(applied(), 'Deployment'), 'spec.template.spec.topologySpreadConstraints');
+  assert.deepEqual(
+    constraints.map(({ whenUnsatisfiable }) => whenUnsatisfiable),
+    ['ScheduleAnyway', 'ScheduleAnyway'],
   );
 });
 

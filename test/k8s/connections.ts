@@ -6,14 +6,15 @@ import {
   listAt,
   type Manifest,
   type Manifests,
+  NAME,
   ofKind,
   portsOf,
   selects,
   workloads,
 } from './manifests.ts';
 
-/** The component of a workload, or a pod of another app: in the same namespace (`neighbour`), or in any other (`outside`). */
-type Peer = 'app' | 'sessions' | 'load' | 'neighbour' | 'outside';
+/** The component of a workload, Redis alone in one pod (`redis`), or a pod of another app: in the same namespace (`neighbour`), or in any other (`outside`). */
+type Peer = 'app' | 'sessions' | 'redis' | 'load' | 'neighbour' | 'outside';
 
 type Connection = [from: Peer, to: Peer, port: number, protocol: 'TCP' | 'UDP', passes: boolean];
 
@@ -31,7 +32,7 @@ const CONNECTIONS: Connection[] = [
   ['load', 'outside', 53, 'TCP', true],
   ['outside', 'sessions', 6379, 'TCP', false],
   ['neighbour', 'sessions', 6379, 'TCP', false],
-  ['sessions', 'outside', 53, 'UDP', false],
+  ['redis', 'outside', 53, 'UDP', false],
   ['app', 'outside', 443, 'TCP', false],
   ['load', 'outside', 443, 'TCP', false],
   ['outside', 'load', 3000, 'TCP', false],
@@ -52,7 +53,7 @@ const NEIGHBOUR_LABELS = { 'app.kubernetes.io/name': 'neighbour', 'app.kubernete
 function podOf(all: Manifests, peer: Peer): Pod | undefined {
   const namespace = { 'kubernetes.io/metadata.name': peer === 'outside' ? 'elsewhere' : 'here' };
   if (peer === 'outside' || peer === 'neighbour') return { labels: NEIGHBOUR_LABELS, namespace, ports: [] };
-  const workload = workloads(all).find(one => labelsOf(one)?.[COMPONENT] === peer);
+  const workload = workloads(all).find(one => [COMPONENT, NAME].some(label => labelsOf(one)?.[label] === peer));
   return workload && { labels: labelsOf(workload) ?? {}, namespace, ports: portsOf(workload) };
 }
 

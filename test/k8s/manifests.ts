@@ -68,14 +68,18 @@ export const ofKind = (all: Manifests, ...kinds: string[]) => all.filter(({ kind
 export const workloads = (all: Manifests) => ofKind(all, 'Deployment', 'StatefulSet', 'Job');
 export const COMPONENT = 'app.kubernetes.io/component';
 export const INSTANCE = 'app.kubernetes.io/instance';
+export const NAME = 'app.kubernetes.io/name';
 /** Of a workload's pods. */
 export const labelsOf = (workload: unknown) => at(workload, 'spec.template.metadata.labels') as Manifest | undefined;
 export const portsOf = (workload: unknown) => containersOf(workload).flatMap(container => listAt(container, 'ports'));
 export const containersOf = (workload: unknown) => listAt(workload, 'spec.template.spec.containers');
 
-/** True if the selector is not empty and every label of it is among the labels. */
+/** Labels that Kubernetes gives each pod of a StatefulSet. */
+const OF_ONE_POD = ['statefulset.kubernetes.io/pod-name', 'apps.kubernetes.io/pod-index'];
+
+/** True if the selector is not empty and every label of it is among the labels, but for the one that picks a pod of a StatefulSet. */
 export function selects(selector: unknown, labels: unknown): boolean {
-  const wanted = Object.entries((selector ?? {}) as Manifest);
+  const wanted = Object.entries((selector ?? {}) as Manifest).filter(([key]) => !OF_ONE_POD.includes(key));
   return wanted.length > 0 && wanted.every(([key, value]) => (labels as Manifest | undefined)?.[key] === value);
 }
 

@@ -90,7 +90,6 @@ export const MUTATIONS: Mutation[] = [
   {
     where: 'Deployment',
     path: `${SPEC}.topologySpreadConstraints.0.whenUnsatisfiable`,
-    value: 'DoNotSchedule',
   },
   { where: 'Deployment', path: `${SPEC}.topologySpreadConstraints.0.labelSelector`, value: OTHERS },
   { where: 'PodDisruptionBudget', path: 'spec.unhealthyPodEvictionPolicy' },

@@ -25,7 +25,7 @@ const labelled = object({
 const id = () => atLeast(10_000);
 const podSecurity = object({
   runAsNonRoot: is(true),
-  seccompProfile: object({ type: is('RuntimeDefault') }),
+  seccompProfile: object({ type: { enum: ['RuntimeDefault', 'Localhost'] } }),
   runAsUser: id(),
   runAsGroup: id(),
   fsGroup: id(),
@@ -41,9 +41,8 @@ const resources = object({
 const container = object(
   {
     image: matches(new RegExp(`^koa-bosun:${literal(version)}$|^(?!koa-bosun:).*(:(?!latest$)[\\w.-]+|@sha256:[0-9a-f]{64})$`)),
-    imagePullPolicy: is('IfNotPresent'), // Always would need a registry on a laptop
+    imagePullPolicy: { enum: ['IfNotPresent', 'Always'] },
     resources,
-    lifecycle: absent(), // a preStop hook would count against the grace period
     securityContext: object({
       allowPrivilegeEscalation: is(false),
       privileged: is(false),
@@ -61,13 +60,29 @@ const container = object(
   ['ports', 'env'],
 );
 
+/** Those that the restricted Pod Security Standard allows, without the outdated ones. */
+const VOLUMES = [
+  'name',
+  'emptyDir',
+  'configMap',
+  'secret',
+  'projected',
+  'downwardAPI',
+  'persistentVolumeClaim',
+  'ephemeral',
+  'csi',
+  'image',
+];
+
 const pod = object(
   {
     serviceAccountName: { not: { const: 'default' } },
     automountServiceAccountToken: is(false),
     enableServiceLinks: is(false), // a Service named redis would inject REDIS_PORT=tcp://…
     securityContext: podSecurity,
-    volumes: each(object({ emptyDir: object({ sizeLimit: present() }) })),
+    volumes: each({
+      allOf: [{ propertyNames: { enum: VOLUMES } }, object({ emptyDir: object({ sizeLimit: present() }) }, ['emptyDir'])],
+    }),
     containers: each(container),
   },
   ['volumes'],
@@ -93,6 +108,8 @@ const workload = (spec: Record<string, Schema>, ofPod: Record<string, Schema>, o
 /** A slow start must not look like a hang: three probes, each with its numbers. */
 const probe = object({ periodSeconds: present(), timeoutSeconds: present(), failureThreshold: present() });
 const probes = { startupProbe: probe, readinessProbe: probe, livenessProbe: probe };
+/** Redis answers while it loads its data. */
+const dataProbes = { readinessProbe: probe, livenessProbe: probe };
 
 const spread = (topologyKey: string) => some(object({ topologyKey: is(topologyKey), maxSkew: is(1) }));
 const resizable = (resourceName: string) => some(object({ resourceName: is(resourceName), restartPolicy: is('NotRequired') }));
@@ -107,17 +124,17 @@ const deployed = workload(
     selector: object({ matchLabels: { propertyNames: { pattern: literal(`^${LABEL}/(name|instance|component)$`) } } }),
   },
   {
-    // Softly: a cluster of one node runs all pods.
     topologySpreadConstraints: {
       allOf: [
         spread('kubernetes.io/hostname'),
         spread('topology.kubernetes.io/zone'),
-        each(object({ whenUnsatisfiable: is('ScheduleAnyway') })),
+        each(object({ whenUnsatisfiable: present() })),
       ],
     },
     affinity: object({ podAntiAffinity: object({ requiredDuringSchedulingIgnoredDuringExecution: absent() }) }),
   },
   {
+    lifecycle: absent(), // a preStop hook would count against the grace period
     ...probes,
     // /startupz waits for Redis, and its failure would restart the pod.
     startupProbe: { allOf: [probe, object({ httpGet: object({ path: { not: { const: '/startupz' } } }) })] },
@@ -149,13 +166,16 @@ export const POLICY = new Policy({
   ServiceAccount: namespaced,
   ConfigMap: namespaced,
   Deployment: deployed,
-  StatefulSet: workload({ replicas: is(1), volumeClaimTemplates: claims }, {}, probes), // two would be two stores
+  // Two would be two stores; three elect one of them.
+  StatefulSet: workload({ replicas: { enum: [1, 3] }, volumeClaimTemplates: claims }, {}, dataProbes),
   Job: workload({}, { restartPolicy: is('Never') }, {}),
   Service: {
     allOf: [
       namespaced,
       // Traffic from outside comes through an Ingress or a Gateway; the admin port is for probes and Prometheus.
-      object({ spec: object({ type: is('ClusterIP'), ports: each(object({ targetPort: { not: { const: 'admin' } } })) }) }),
+      object({
+        spec: object({ type: is('ClusterIP'), ports: each(object({ targetPort: { not: { const: 'admin' } } })) }, ['type']),
+      }),
     ],
   },
   // A pod that is not ready must not block the drain of its node.

@@ -1,0 +1,28 @@
+#!/bin/sh
+# make k8s-apply: applies the manifests, and waits until the least number of pods serves the new revision, for WAIT seconds (300).
+set -eu
+target=k8s-apply
+. "$(dirname "$0")/common.sh"
+need_cluster
+choose
+kubectl apply $from
+find_app
+
+k() { kubectl -n "$namespace" "$@"; }
+# An autoscaler's minimum, which it needs up to 15 s to ask for, or the replicas of the Deployment.
+least=$(k get hpa -o "jsonpath={range .items[?(@.spec.scaleTargetRef.name==\"$deployment\")]}{.spec.minReplicas}{end}")
+[ -n "$least" ] || least=$(k get deployment "$deployment" -o 'jsonpath={.spec.replicas}')
+
+fail() { ./make/reasons.sh "$namespace" "$deployment" "$instance"; refuse "$1"; }
+shown='' until=$(($(date +%s) + ${WAIT:-300}))
+while :; do
+  set -- $(k get deployment "$deployment" -o 'jsonpath=0{.metadata.generation} 0{.status.observedGeneration} 0{.status.replicas} 0{.status.updatedReplicas} 0{.status.availableReplicas} {.status.conditions[?(@.type=="Progressing")].reason}')
+  serving=${5#0} # an absent number is printed as nothing
+  says="$target: ${serving:-0} of $least pods serve"
+  [ "$says" = "$shown" ] || echo "$says"
+  shown=$says
+  if [ "$1" = "$2" ] && [ "$3" -eq "$4" ] && [ "$5" -ge "$least" ]; then exit 0; fi
+  [ "$1" != "$2" ] || [ "${6:-}" != ProgressDeadlineExceeded ] || fail 'the new pods do not become ready, see above'
+  [ "$(date +%s)" -lt "$until" ] || fail "$least pods must serve within ${WAIT:-300} s, see above"
+  sleep 2
+done
