@@ -25,6 +25,9 @@ const sizingOf = (workers: number, memoryMib: number | null, choice?: HeapChoice
     choice,
   );
 
+/** Eight CPUs of a machine without a quota. */
+const UNLIMITED = size(NOTHING, { kind: 'auto' }, { cpus: 8, totalMemoryBytes: 64 * 1024 * MIB });
+
 const PRODUCTION = { NODE_ENV: 'production', SHUTDOWN_DELAY_MS: '5000', SHUTDOWN_TIMEOUT_MS: '25000' };
 const WITH_REDIS = { ...PRODUCTION, REDIS_URL: 'redis://redis:6379' };
 const GOOD: Facts = {
@@ -34,6 +37,7 @@ const GOOD: Facts = {
   lastFailure: undefined,
   gracePeriodSeconds: 45,
   hardFileLimit: 1_048_576,
+  machine: { cpus: 8, memoryBytes: 64 * 1024 * MIB },
   memory: { restart: { kind: 'surge' }, pointlessRecycling: undefined },
   lastRefusal: undefined,
   isPid1: false,
@@ -74,7 +78,12 @@ for (const [check, verdict, change, detail] of [
     { pool: FAILING, lastFailure: { worker: 1, reason: 'crash', failure: 'long ago' } },
     /^0 of 2 serve; worker 1 is starting$/,
   ],
+  ['workers', 'warning', { sizing: UNLIMITED }, /^8 workers: 8 CPUs, .*; no CPU limit: all 8 CPUs of the machine count; /],
+  ['workers', 'ok', { sizing: UNLIMITED, config: readConfig({}) }, /; no CPU limit: all 8 CPUs/],
+  ['workers', 'ok', { sizing: UNLIMITED, config: readConfig({ ...WITH_REDIS, NODE_CLUSTER_WORKERS: '8' }) }, /^[^;]+$/],
+  ['workers', 'ok', { sizing: UNLIMITED, machine: { cpus: 16, memoryBytes: MIB } }, /^[^;]+$/],
   ['memory', 'warning', { sizing: sizingOf(2, null) }, /no memory limit/],
+  ['memory', 'warning', { sizing: sizingOf(2, 64 * 1024) }, /^the memory limit is not below what the machine has: one worker/],
   [
     'memory',
     'warning',

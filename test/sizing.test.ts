@@ -6,7 +6,7 @@ import type { WorkerCount } from '../src/config/config.ts';
 import { splitNodeOptions } from '../src/config/parse.ts';
 import { type Limits, resolveLimits } from '../src/resources/cgroup.ts';
 import { type HeapChoice, takeHeapChoice } from '../src/resources/node-options.ts';
-import { detect, size, workableWorkers } from '../src/resources/sizing.ts';
+import { detect, hopelessMemory, size, workableWorkers } from '../src/resources/sizing.ts';
 import { temporaryFolder } from './process/operator.ts';
 
 const MIB = 2 ** 20;
@@ -108,6 +108,18 @@ describe('memory', () => {
 
   test('if more workers run than fit, a workable heap comes before memory for one more', () => {
     assert.equal(of({ quota: 2, memoryMib: 480 }, { kind: 'count', count: 3 }).memory.heapPerWorkerMb, 64);
+  });
+
+  test('a memory limit in which no worker can run is refused, unless the heap is set', () => {
+    const said = (given: Case, choice?: HeapChoice) => hopelessMemory(limits(given), MACHINE, choice);
+    assert.match(
+      said({ memoryMib: 64 }) ?? '',
+      /^the memory limit must be at least 96 MiB, and 198 MiB for a workable heap, got 64 MiB \(\/memory\.max\): .*WORKER_NODE_OPTIONS/,
+    );
+    assert.match(said({ memoryMib: 95 }) ?? '', /got 95 MiB/);
+    assert.match(said({ memoryMib: 512, highMib: 64 }) ?? '', /got 64 MiB \(\/memory\.high\)/);
+    for (const given of [{ memoryMib: 96 }, { memoryMib: 0 }, {}]) assert.equal(said(given), undefined);
+    assert.equal(said({ memoryMib: 64 }, { sizeMb: 24, place: 'workers' }), undefined);
   });
 
   test('memory.high sizes the heap if it is smaller than memory.max', () => {

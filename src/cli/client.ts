@@ -1,7 +1,9 @@
 /**
  * The client of the control socket: sends a command to the running primary and reads its answer.
  */
+import { accessSync, constants } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
+import { dirname } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -73,11 +75,30 @@ async function post(path: string, command: CommandName, parameters: object): Pro
   }
 }
 
+/** Why no socket can be made in `folder`, as far as this user can see: a primary of another user may be able to. */
+function whyUnwritable(folder: string): string | undefined {
+  try {
+    accessSync(folder, constants.W_OK);
+    return undefined;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EROFS') return `${folder} is read-only (EROFS)`;
+    return code === 'ENOENT' ? `${folder} does not exist (ENOENT)` : undefined;
+  }
+}
+
 function connectionError(error: NodeJS.ErrnoException, socket: string): CommandError {
   const { code, message } = error;
   if (error instanceof UntrustedSocketError) return new CommandError(message, CliExitCode.notPermitted);
   if (code === 'EACCES' || code === 'EPERM') {
     return new CommandError(`the primary at ${socket} belongs to another user; run bosun as that user`, CliExitCode.notPermitted);
+  }
+  const unwritable = code === 'ENOENT' ? whyUnwritable(dirname(socket)) : undefined;
+  if (unwritable !== undefined) {
+    return new CommandError(
+      `no primary is running at ${socket}, or it cannot create that socket: ${unwritable}; mount a writable folder there, or set CONTROL_SOCKET`,
+      CliExitCode.unavailable,
+    );
   }
   if (code === 'ENOENT' || code === 'ECONNREFUSED') {
     return new CommandError(

@@ -17,8 +17,9 @@ export function controlPath(environment: Environment, fromDotenv?: ReadonlySet<s
 }
 
 function ownSockets(): string[] {
-  const files = readdirSync(tmpdir()).filter(name => /^bosun-\d+\.sock$/.test(name));
-  return files.map(name => join(tmpdir(), name)).filter(isOwnSocket);
+  const folder = tmpdir();
+  const files = existsSync(folder) ? readdirSync(folder).filter(name => /^bosun-\d+\.sock$/.test(name)) : [];
+  return files.map(name => join(folder, name)).filter(isOwnSocket);
 }
 
 function isOwnSocket(path: string): boolean {

@@ -95,7 +95,7 @@ export function renderFindings(findings: readonly Finding[]): string {
 /** Where the results of `bosun sizing` begin. */
 const RESULT_COLUMN = 17;
 
-export function renderSizing({ limits, sizing }: Detected): string {
+export function renderSizing({ limits, sizing, refusal }: Detected): string {
   const levels = limits.levels.map(({ controller, file, text, value }) => [
     controller,
     file,
@@ -118,6 +118,7 @@ export function renderSizing({ limits, sizing }: Detected): string {
     ...results.map(([name, value]) => name.padEnd(RESULT_COLUMN) + value),
     '',
     sizing.reason,
+    ...(refusal === undefined ? [] : [`refused: ${refusal}`]),
     ...sizing.warnings.map(warning => `warning: ${warning}`),
     ...limits.skipped.map(({ file, why }) => `skipped: ${file}: ${why}`),
   ].join('\n');

@@ -2,17 +2,24 @@
  * Heap snapshots and CPU profiles of workers: one at a time, only if memory and disk hold them, and for a snapshot with the worker out of
  * the rotation.
  */
-import { statfs } from 'node:fs/promises';
+import { readdir, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { LogSource } from '../log/log.ts';
 import type { WorkerProcess } from '../pool/worker-process.ts';
 import type { Diagnosis, DiagnosisTarget, ToPrimary } from '../protocol/messages.ts';
 import { type Limits, readerBelow } from '../resources/cgroup.ts';
-import { readHeadroom } from '../resources/usage.ts';
+import { type Headroom, readHeadroom } from '../resources/usage.ts';
 
 const MIB = 2 ** 20;
-/** V8 builds the snapshot beside the heap, and its text is about as large again. */
+/** V8 builds the snapshot beside the heap. */
 const SNAPSHOT_TO_HEAP = 2;
+/** The size of its file: 1.2 to 1.4 times the heap was measured. */
+const FILE_TO_HEAP = 1.5;
+/** In statfs: TMPFS_MAGIC and RAMFS_MAGIC of linux/magic.h. */
+const MEMORY_FILE_SYSTEMS: ReadonlySet<number> = new Set([0x01021994, 0x858458f6]);
+const OWN_FILE = /^bosun-\d+-.*\.(?:heapsnapshot|cpuprofile)$/;
+/** Half of the volume in the manifests: Kubernetes evicts a pod that exceeds its ephemeral storage, which no file in the pod shows. */
+const MAX_KEPT_BYTES = 512 * MIB;
 const MAX_DIAGNOSIS_MS = 10 * 60_000;
 
 /** The diagnosis cannot be made now; the message says why. */
@@ -118,22 +125,73 @@ export class Diagnostics {
   }
 
   async #checkRoom(handle: WorkerProcess, to: DiagnosisTarget): Promise<void> {
-    const needed = (handle.snapshot?.memory.heapUsed ?? 0) * SNAPSHOT_TO_HEAP;
-    const headroom = readHeadroom(readerBelow(this.#context.root), this.#context.limits());
-    if (headroom !== undefined && headroom.bytes < needed) {
-      throw new RefusedError(
-        `a snapshot of worker ${handle.id} needs about ${mib(needed)} MiB of memory, but only ${mib(headroom.bytes)} MiB of ${mib(headroom.limitBytes)} MiB are free (${headroom.file})`,
-      );
-    }
-    if (!('file' in to)) return;
-    const folder = dirname(to.file);
-    const { bavail, bsize } = await statfs(folder);
-    if (bavail * bsize < needed) {
-      throw new RefusedError(
-        `a snapshot of worker ${handle.id} needs about ${mib(needed)} MiB of disk, and ${mib(bavail * bsize)} MiB are free in ${folder}`,
-      );
-    }
+    const { root, limits, folder } = this.#context;
+    const target = 'file' in to ? await targetOf(to.file, folder) : undefined;
+    const headroom = readHeadroom(readerBelow(root), limits());
+    const objection = objectionTo({ worker: handle.id, heapBytes: handle.snapshot?.memory.heapUsed ?? 0, headroom, target });
+    if (objection !== undefined) throw new RefusedError(objection);
   }
+}
+
+/** Where the file of a snapshot is to go. */
+export interface SnapshotTarget {
+  folder: string;
+  freeBytes: number;
+  /** A tmpfs: its files use up the memory limit. */
+  isMemory: boolean;
+  /** Of earlier snapshots and profiles; 0 outside DIAGNOSTICS_DIR. */
+  keptBytes: number;
+}
+
+export interface SnapshotRoom {
+  worker: number;
+  heapBytes: number;
+  /** Undefined without a memory limit. */
+  headroom: Headroom | undefined;
+  /** Undefined if it is streamed. */
+  target: SnapshotTarget | undefined;
+}
+
+/** Why there is no room for a snapshot; undefined if there is. */
+export function objectionTo({ worker, heapBytes, headroom, target }: SnapshotRoom): string | undefined {
+  const snapshot = `a snapshot of worker ${worker}`;
+  const stream = 'remove what is there, or use --output -, which writes no file';
+  const fileBytes = heapBytes * FILE_TO_HEAP;
+  const inMemory = target?.isMemory ? fileBytes : 0;
+  const needed = heapBytes * SNAPSHOT_TO_HEAP + inMemory;
+  if (headroom !== undefined && headroom.bytes < needed) {
+    const free = `only ${mib(headroom.bytes)} MiB of ${mib(headroom.limitBytes)} MiB are free (${headroom.file})`;
+    const file =
+      inMemory === 0 ? '' : `; ${mib(inMemory)} of them are for its file, since ${target?.folder} is in memory: ${stream}`;
+    return `${snapshot} needs about ${mib(needed)} MiB of memory, but ${free}${file}`;
+  }
+  if (target === undefined) return undefined;
+  const { folder, freeBytes, keptBytes } = target;
+  if (freeBytes < fileBytes)
+    return `${snapshot} needs about ${mib(fileBytes)} MiB of disk, and ${mib(freeBytes)} MiB are free in ${folder}: ${stream}`;
+  if (keptBytes > 0 && keptBytes + fileBytes > MAX_KEPT_BYTES)
+    return `${folder} has ${mib(keptBytes)} MiB of earlier snapshots and profiles, and ${snapshot} needs about ${mib(fileBytes)} MiB: with more than ${mib(MAX_KEPT_BYTES)} MiB the pod may be evicted; ${stream}`;
+  return undefined;
+}
+
+async function targetOf(file: string, diagnosticsDir: string): Promise<SnapshotTarget> {
+  const folder = dirname(file);
+  const { bavail, bsize, type } = await statfs(folder);
+  const keptBytes = folder === diagnosticsDir ? await keptIn(folder) : 0;
+  return { folder, freeBytes: bavail * bsize, isMemory: MEMORY_FILE_SYSTEMS.has(type), keptBytes };
+}
+
+async function keptIn(folder: string): Promise<number> {
+  const names = (await readdir(folder)).filter(name => OWN_FILE.test(name));
+  const sizes = await Promise.all(
+    names.map(name =>
+      stat(join(folder, name)).then(
+        ({ size }) => size,
+        () => 0,
+      ),
+    ),
+  );
+  return sizes.reduce((sum, size) => sum + size, 0);
 }
 
 const mib = (bytes: number) => Math.round(bytes / MIB);

@@ -18,6 +18,7 @@ export interface Facts {
   gracePeriodSeconds: number | undefined;
   /** RLIMIT_NOFILE; Node.js raises the soft limit to it. */
   hardFileLimit: number | undefined;
+  machine: { cpus: number; memoryBytes: number };
   memory: Pick<MemoryView, 'restart' | 'pointlessRecycling'>;
   lastRefusal: Refusal | undefined;
   isPid1: boolean;
@@ -82,7 +83,9 @@ function files({ hardFileLimit }: Facts): Finding {
   );
 }
 
-function workers({ sizing, pool: { serving, wanted, isFailing, others }, lastFailure }: Facts): Finding {
+function workers(facts: Facts): Finding {
+  const { sizing, pool, lastFailure, config } = facts;
+  const { serving, wanted, isFailing, others } = pool;
   if (serving < wanted) {
     const serve = `${serving} of ${wanted} serve`;
     if (isFailing && lastFailure !== undefined) {
@@ -92,12 +95,23 @@ function workers({ sizing, pool: { serving, wanted, isFailing, others }, lastFai
     return finding('workers', 'warning', [serve, ...others.map(({ id, state }) => `worker ${id} is ${state}`)].join('; '));
   }
   const isTooMany = sizing.workers > Math.max(1, Math.ceil(sizing.cpus.effective));
-  return finding('workers', isTooMany ? 'warning' : 'ok', sizing.reason);
+  const unlimited = allCpus(facts);
+  const isOdd = isTooMany || (unlimited !== undefined && config.production);
+  return finding('workers', isOdd ? 'warning' : 'ok', [sizing.reason, unlimited].filter(Boolean).join('; '));
 }
 
-function memory({ sizing }: Facts): Finding {
+/** A share of the machine that its other containers use too; undefined where the number of workers is set, or CPUs are limited. */
+function allCpus({ sizing: { cpus }, config, machine }: Facts): string | undefined {
+  if (cpus.quota !== null || cpus.effective < machine.cpus || config.workers.kind === 'count') return undefined;
+  return `no CPU limit: all ${machine.cpus} CPUs of the machine count; in a container, set one, or NODE_CLUSTER_WORKERS`;
+}
+
+function memory({ sizing, machine }: Facts): Finding {
   const { limitBytes, heapPerWorkerMb } = sizing.memory;
-  if (limitBytes === null) return finding('memory', 'warning', 'no memory limit: one worker can use all memory of the machine');
+  const all = 'one worker can use all memory of the machine';
+  if (limitBytes === null) return finding('memory', 'warning', `no memory limit: ${all}`);
+  if (limitBytes >= machine.memoryBytes)
+    return finding('memory', 'warning', `the memory limit is not below what the machine has: ${all}`);
   const warning = sizing.warnings.find(text => text.includes('heap'));
   if (warning === undefined) return finding('memory', 'ok', `a heap of ${heapPerWorkerMb} MiB for each worker`);
   const isTooSmall = heapPerWorkerMb !== null && heapPerWorkerMb < WORKABLE_HEAP_MIB;

@@ -2,6 +2,7 @@
  * The commands of the control socket, by name, with their parameters checked.
  */
 import { accessSync, constants } from 'node:fs';
+import { cpus, totalmem } from 'node:os';
 import type { History } from '../admin/history.ts';
 import { type Pod, statusOf } from '../admin/status.ts';
 import type { Balancing } from '../balancing/balancing.ts';
@@ -61,7 +62,10 @@ export async function openControlSocket(path: string, context: ControlContext): 
     log().info({ event: 'control.listening', path });
     return socket;
   } catch (error) {
-    log().warn({ event: 'control.unavailable', path, error: (error as Error).message });
+    const { message } = error as Error;
+    const remedy = '; bosun needs it: set CONTROL_SOCKET to a path in a folder that is writable';
+    const isNamed = message.includes('CONTROL_SOCKET');
+    log().warn({ event: 'control.unavailable', path, error: `${message}${isNamed ? '' : remedy}` });
     return undefined;
   }
 }
@@ -194,6 +198,7 @@ function factsOf({ pod, settings, supervisor, resizer, redis }: ControlContext):
     lastFailure: pod().totals.lastFailure,
     gracePeriodSeconds: settings.gracePeriodSeconds,
     hardFileLimit: fileLimit()?.hard,
+    machine: { cpus: cpus().length, memoryBytes: totalmem() },
     memory: supervisor.memoryView,
     lastRefusal: supervisor.lastRefusal,
     isPid1: process.pid === 1,

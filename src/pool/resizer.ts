@@ -27,6 +27,7 @@ export class Resizer {
   /** Changes of the limits that were carried out. */
   resizes = { up: 0, down: 0, heap: 0 };
 
+  /** @throws ConfigError if not even one worker has enough memory */
   constructor({ workers, sizingRoot }: Config, nodeOptions: NodeOptions, log: LogSource, emit: Emit) {
     this.#root = sizingRoot;
     this.#nodeOptions = nodeOptions;
@@ -35,6 +36,8 @@ export class Resizer {
     this.#requested = workers;
     this.#settled = workers;
     this.#detected = detect(workers, nodeOptions, sizingRoot);
+    const { refusal } = this.#detected;
+    if (refusal !== undefined) throw new ConfigError([refusal]);
   }
 
   get sizing(): Sizing {

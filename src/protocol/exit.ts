@@ -17,7 +17,7 @@ export const EXIT_CODE_MEANINGS = {
   0: 'a clean drain: no request was aborted',
   1: 'requests were aborted, a second signal arrived, or the first start failed: at once if a retry cannot help (a syntax error, a missing module, a wrong export, `EADDRINUSE`, `EACCES`), otherwise after `START_TIMEOUT_MS`',
   70: 'workers keep crashing, and none serves (`RESTART_INTENSITY`, `RESTART_PERIOD_MS`)',
-  78: 'bad configuration: every problem is named, with what was expected',
+  78: 'bad configuration: every problem is named, with what was expected; also a memory limit in which not even one worker can run',
 } as const satisfies Record<ExitCode, string>;
 
 /** Exit codes of `bosun`, as in sysexits. */

@@ -25,6 +25,11 @@ const OLD_SPACE_SHARE = 0.75;
 const YOUNG_SPACE_MIB = 24;
 /** Enough for a Koa app with its dependencies and its requests. */
 export const WORKABLE_HEAP_MIB = 64;
+/**
+ * Below this the kernel kills the primary, or the only worker, again and again: with the demo app, one worker and Redis, nothing served in 88 MiB,
+ * workers were killed under load in 96 and 104, none in 112 (2026-11-29, Docker, cgroup v1).
+ */
+const MIN_MEMORY_MIB = 96;
 /** Below this Node.js itself does not start well. */
 const MIN_HEAP_MIB = 32;
 
@@ -85,6 +90,17 @@ function oversizedHeaps(workers: number, bound: Bound | undefined, choice: HeapC
   return [
     `a heap of ${heap} MiB for each of ${count(workers)} (${PLACES[choice.place]}) is too large for ${mib(bound.value)} MiB (${bound.file}), which leaves ${room} MiB: ${remedy}`,
   ];
+}
+
+/** Why no worker at all can work here; undefined where one can, or the user has set its heap. */
+export function hopelessMemory(limits: Limits, machine: Machine, choice: HeapChoice = {}): string | undefined {
+  const bound = memoryBound(limits, machine);
+  if (bound === undefined || mib(bound.value) >= MIN_MEMORY_MIB || choice.place !== undefined) return undefined;
+  const workable = Math.ceil((PRIMARY_MIB + (WORKABLE_HEAP_MIB + YOUNG_SPACE_MIB) / OLD_SPACE_SHARE) / USABLE_SHARE);
+  return (
+    `the memory limit must be at least ${MIN_MEMORY_MIB} MiB, and ${workable} MiB for a workable heap, got ${mib(bound.value)} MiB (${bound.file}): ` +
+    `the kernel would kill the primary or its only worker; to try all the same, set the heap: WORKER_NODE_OPTIONS=--max-old-space-size=${MIN_HEAP_MIB}`
+  );
 }
 
 /** The largest number of workers with a workable heap each, whatever heap NODE_OPTIONS set; and the memory limit in words. */
@@ -169,6 +185,8 @@ export interface Detected {
   sizing: Sizing;
   /** The largest number of workers with a workable heap each. */
   workable: { count: number; memory: string };
+  /** Why the pool must not start; undefined if it may. */
+  refusal: string | undefined;
   /** NODE_OPTIONS for the workers, without heap options, which are on their command line. */
   nodeOptions: string;
   workerCommandLine: string[];
@@ -189,6 +207,7 @@ export function detect(
     limits,
     sizing,
     workable: workableWorkers(limits, machine),
+    refusal: hopelessMemory(limits, machine, choice),
     nodeOptions: environment,
     workerCommandLine: [...commandLine, ...(heapPerWorkerMb === null ? [] : [heapOption(heapPerWorkerMb, choice)])],
   };
