@@ -23,6 +23,7 @@ class FakeRedis {
 
 class FakePubSub implements Connection {
   readonly redis = {} as Connection['redis'];
+  readonly names = {} as Connection['names'];
   readonly calls: string[] = [];
   readonly published: { channel: string; text: string }[] = [];
   isConnected = false;
@@ -78,6 +79,8 @@ class FakePubSub implements Connection {
   }
 }
 
+const SERVICE = { name: 'shop', isGiven: true, app: 'shop', directory: '/srv/shop', module: 'app.js' };
+
 const settled = () => new Promise(setImmediate);
 
 class Worker implements Recipient {
@@ -107,13 +110,14 @@ class Pod {
     this.bus = new EventBus(
       {
         config: () => this.config,
+        service: SERVICE,
         retained: this.retained,
         ownPod: () => ({ version: '1', state: 'ready', generation: 1, workers: 2, wanted: 2, p99Ms: 3, requests: 0 }),
         workers: () => this.workers,
         onState: (state: RedisState, message: string) => this.states.push(`${state}: ${message}`),
         onConnected: () => this.connected++,
       },
-      async (_config, _pod, listener) => {
+      async (_config, _service, _pod, listener) => {
         const pubsub = new FakePubSub(server, listener);
         this.connections.push(pubsub);
         return pubsub;

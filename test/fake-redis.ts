@@ -116,6 +116,21 @@ export class FakeRedis {
         else if (script.includes("'SETEX'")) this.texts.set(name, b);
         return script.includes("'SETEX'") ? ':1\r\n' : this.#nothing;
       }
+      // Of the services that are named after their package.
+      case 'hlen':
+        return `:${this.#hash(key).size}\r\n`;
+      case 'hgetall':
+        return array([...this.#hash(key)].flat());
+      case 'hget':
+        return this.#text(this.#hash(key).get(value));
+      case 'hset':
+      case 'hsetnx':
+        this.#hash(key).set(value, args[2] ?? '');
+        return ':1\r\n';
+      case 'pubsub':
+        return `*2\r\n${bulk(value)}:${[...this.connections].filter(({ channels }) => channels.has(value)).length}\r\n`;
+      case 'scan':
+        return `*2\r\n${bulk('0')}${array([])}`;
       case 'subscribe':
         return args.map((channel, index) => this.#subscribe(channel, index, connection)).join('');
       case 'publish':

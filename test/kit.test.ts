@@ -61,6 +61,7 @@ function kitWith(retained = new Map<string, string>()): { kit: WorkerKit; logged
     log: () => ({ error }) as unknown as Log,
     workerId: 1,
     redis: undefined,
+    sessionPlaces: undefined,
     sessionKeys: { current: [] },
     retained,
     send: () => undefined,

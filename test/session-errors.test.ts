@@ -9,6 +9,7 @@ import Koa from 'koa';
 import { readConfig } from '../src/config/config.ts';
 import type { RedisClient } from '../src/state/redis.ts';
 import { sessionMiddleware } from '../src/state/session.ts';
+import { placesAt } from './places.ts';
 import { request } from './process/clients.ts';
 import { Visitor } from './visitor.ts';
 
@@ -26,7 +27,12 @@ async function serve(layer: Layer, { env = {}, redis, keys = ['key'] }: Setup = 
   const errors: string[] = [];
   const config = readConfig({ SESSION_TTL_SECONDS: '100', ...env });
   const onStoreError = ({ message }: Error) => storeErrors.push(message);
-  const session = sessionMiddleware(config, redis as RedisClient | undefined, { current: keys }, onStoreError);
+  const session = sessionMiddleware(
+    config,
+    redis && { client: redis as unknown as RedisClient, places: placesAt(config.sessionCookie) },
+    { current: keys },
+    onStoreError,
+  );
   const app = new Koa();
   app.on('error', ({ message }: Error) => errors.push(message));
   app.use((ctx, next) => (ctx.path.startsWith('/s') ? session(ctx, next) : next()));
@@ -60,7 +66,7 @@ const REDIS_URL = 'redis://redis';
 test('before the session keys are known, and while Redis fails, only routes with a session are answered with 503', async () => {
   const failing = { get: () => Promise.reject(new Error('Connection is closed.')), eval: () => Promise.reject(new Error('no')) };
   for (const [setup, reason] of [
-    [{ keys: [], redis: redisOver(new Map()) }, 'the session keys have not been read from Redis yet'],
+    [{ keys: [], redis: redisOver(new Map()) }, 'the names and session keys have not been read from Redis yet'],
     [{ redis: failing }, /^the session store failed: /],
   ] as const) {
     const { port, storeErrors, errors } = await serve(visit, { ...setup, env: { REDIS_URL } } as Setup);

@@ -53,6 +53,8 @@ test('without SESSION_KEYS messages are neither signed nor changed', () => {
   assert.equal(open.isSigned, false);
 });
 
+const KOA_SESS = { root: 'koa:sess' };
+
 /** GET and SET NX over a map. */
 function fakeRedis(value?: unknown) {
   const values = new Map<string, unknown>(value === undefined ? [] : [['koa:sess:keys', value]]);
@@ -76,17 +78,17 @@ test('a generated session key has 256 random bits, URL-safe', () => {
 test('the first worker stores its session keys, every other one takes those', async () => {
   const { client, values } = fakeRedis();
   const [first, second] = [{ current: [] as string[] }, { current: ['own'] }];
-  await shareSessionKeys(client, 'koa:sess', first);
+  await shareSessionKeys(client, KOA_SESS, first);
   assert.match(first.current.join(), /^[\w-]{43}$/);
   assert.deepEqual([...values], [['koa:sess:keys', first.current[0]]]);
-  await shareSessionKeys(client, 'koa:sess', second);
+  await shareSessionKeys(client, KOA_SESS, second);
   assert.deepEqual(second.current, first.current);
 });
 
 test('a Redis that has lost its data gets the session keys that are in use', async () => {
   const { client, values } = fakeRedis();
   const keys = { current: ['new', 'old'] };
-  await shareSessionKeys(client, 'koa:sess', keys);
+  await shareSessionKeys(client, KOA_SESS, keys);
   assert.deepEqual([values.get('koa:sess:keys'), keys.current], ['new,old', ['new', 'old']]);
 });
 
@@ -94,7 +96,7 @@ test('session keys that another client has stored are not trusted: 1 to 20 keys 
   const longest = Array(20).fill('x'.repeat(256)).join();
   for (const good of ['a', 'ä', longest]) {
     const keys = { current: [] as string[] };
-    await shareSessionKeys(fakeRedis(good).client, 'koa:sess', keys);
+    await shareSessionKeys(fakeRedis(good).client, KOA_SESS, keys);
     assert.equal(keys.current.join(), good);
   }
   const bad = [
@@ -114,7 +116,7 @@ test('session keys that another client has stored are not trusted: 1 to 20 keys 
   ];
   for (const value of [...bad, Array(21).fill('a').join()]) {
     const keys = { current: ['ours'] };
-    await assert.rejects(shareSessionKeys(fakeRedis(value).client, 'koa:sess', keys), {
+    await assert.rejects(shareSessionKeys(fakeRedis(value).client, KOA_SESS, keys), {
       message: 'the session keys in Redis must be 1 to 20 valid keys, got another value',
     });
     assert.deepEqual(keys.current, ['ours']);
@@ -126,7 +128,7 @@ test('session keys stay as they are if Redis loses them in between', async () =>
   const keys = { current: ['ours'] };
   await shareSessionKeys(
     { ...client, set: async () => undefined, get: async () => null } as unknown as RedisClient,
-    'koa:sess',
+    KOA_SESS,
     keys,
   );
   assert.deepEqual(keys.current, ['ours']);

@@ -7,6 +7,7 @@ import fc from 'fast-check';
 import { readConfig } from '../src/config/config.ts';
 import type { RedisClient } from '../src/state/redis.ts';
 import { Breaker, ConflictError, merge, openSessionStore, type SessionData, StoreError } from '../src/state/session-store.ts';
+import { placesAt } from './places.ts';
 
 const outage = new Error('outage');
 const breakerWith = (probe: () => Promise<unknown>) => new Breaker(probe, error => error === outage);
@@ -155,7 +156,7 @@ class FakeClient extends EventEmitter {
 
 function storeOver(client: FakeClient, env: Record<string, string> = {}) {
   const config = readConfig({ REDIS_URL: 'redis://redis', SESSION_TTL_SECONDS: '100', SESSION_MAX_BYTES: '1024', ...env });
-  return openSessionStore(config, client as unknown as RedisClient);
+  return openSessionStore(config, client as unknown as RedisClient, placesAt('koa:sess'));
 }
 
 const CTX = { ctx: {} };
@@ -324,7 +325,7 @@ async function writeAgainst(theirs: (tries: number) => object | undefined) {
     },
   };
   const config = readConfig({ REDIS_URL: 'redis://redis', SESSION_WRITES: 'versioned', SESSION_MAX_BYTES: '1024' });
-  const store = openSessionStore(config, client as unknown as RedisClient, async ms => waitsMs.push(ms));
+  const store = openSessionStore(config, client as unknown as RedisClient, placesAt('koa:sess'), async ms => waitsMs.push(ms));
   const ctx = {};
   await store.get('id', 1000, { ctx });
   const writing = store.set('id', { user: 'captain', ours: 1 }, 1000, { ctx });

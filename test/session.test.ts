@@ -13,6 +13,7 @@ import koaSession from 'koa-session';
 import { readConfig } from '../src/config/config.ts';
 import { closeRedis, connectRedis, type RedisClient } from '../src/state/redis.ts';
 import { sessionMiddleware } from '../src/state/session.ts';
+import { placesAt } from './places.ts';
 import { type Answer, request } from './process/clients.ts';
 import { LocalRedis, withRedis } from './process/redis.ts';
 import { Visitor } from './visitor.ts';
@@ -55,7 +56,12 @@ for (const mode of ['in cookies', 'in Redis'] as const) {
     /** As a worker makes it: one for all mounts of all apps. */
     function kitSession(keys = KEYS): Middleware {
       const config = readConfig({ TRUST_PROXY: 'true' });
-      return sessionMiddleware(config, isStored ? client : undefined, { current: keys }, assert.ifError) as unknown as Middleware;
+      return sessionMiddleware(
+        config,
+        isStored && client ? { client, places: placesAt(config.sessionCookie) } : undefined,
+        { current: keys },
+        assert.ifError,
+      ) as unknown as Middleware;
     }
 
     test('sessions work from the first request, even if cookies are used before them', async () => {

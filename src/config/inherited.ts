@@ -2,6 +2,7 @@
  * What processes of the kit inherit from each other, in variables that nobody else sets: a worker from its primary, and both from `bosun dev`.
  */
 import type { Environment, SecretTexts } from './config.ts';
+import type { Service } from './service.ts';
 
 /** The id that the primary gave this worker. */
 export function workerIdOf(environment: Environment): number {
@@ -27,9 +28,15 @@ const LOADING_VARIABLE = 'BOSUN_LOADING';
 
 export const loadingEnvironment = (loading: Loading): Environment => ({ [LOADING_VARIABLE]: JSON.stringify(loading) });
 
+/** In the environment of a worker: the service of its primary, as JSON. */
+const SERVICE_VARIABLE = 'BOSUN_SERVICE';
+
+export const serviceEnvironment = (service: Service): Environment => ({ [SERVICE_VARIABLE]: JSON.stringify(service) });
+
 /** What a worker inherits from its primary. */
 export interface Inherited {
   loading: Loading;
+  service: Service;
   /** The scoreboard on which workers share their load, where the policy needs one. */
   scoreboard: number | undefined;
   /** The app's listening sockets; none while another process holds the default port. */
@@ -39,9 +46,11 @@ export interface Inherited {
 }
 
 export function inheritedOf(environment: Environment): Inherited {
-  const { BOSUN_SCOREBOARD, BOSUN_SOCKETS, BOSUN_PORT, [LOADING_VARIABLE]: loading = '{}' } = environment;
+  const { BOSUN_SCOREBOARD, BOSUN_SOCKETS, BOSUN_PORT } = environment;
+  const { [LOADING_VARIABLE]: loading = '{}', [SERVICE_VARIABLE]: service = '{}' } = environment;
   return {
     loading: JSON.parse(loading) as Loading,
+    service: JSON.parse(service) as Service,
     scoreboard: BOSUN_SCOREBOARD ? Number(BOSUN_SCOREBOARD) : undefined,
     sockets: BOSUN_SOCKETS ? BOSUN_SOCKETS.split(',').map(Number) : [],
     namedPort: BOSUN_PORT ? Number(BOSUN_PORT) : undefined,

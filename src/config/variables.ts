@@ -22,6 +22,7 @@ import {
   workerCount,
 } from './parse.ts';
 import { bearerToken, credential, keyList, redisUrl } from './secrets.ts';
+import { NO_NAME, serviceName, serviceNameBefore } from './service-name.ts';
 
 /** The balancing policies: where a new connection goes. Their rules are in balancing/policy.ts. */
 export const POLICY_HELP = {
@@ -220,6 +221,18 @@ export const variables = {
     hostPorts,
     'nodes of a Redis Cluster, `host:port,…`, instead of `REDIS_URL`',
   ),
+  serviceName: optional(
+    'SERVICE_NAME',
+    serviceName,
+    'the name of the service, before all that the kit keeps in Redis or sends through it; apps with the same one share sessions and events ([sessions](../guide/sessions.md#which-apps-share-sessions))',
+    { shown: 'the name in the app’s package.json', fixed: true },
+  ),
+  serviceNameBefore: optional(
+    'SERVICE_NAME_BEFORE',
+    serviceNameBefore,
+    `its name before, during a change of it; \`${NO_NAME}\`: names in Redis without one, as those of version 0.1.0`,
+    { fixed: true },
+  ),
   broadcastDurable: variable(
     'BROADCAST_DURABLE',
     'false',
@@ -244,7 +257,7 @@ export const variables = {
     'SESSION_COOKIE',
     'koa:sess',
     cookieName,
-    'name of the session cookie, with `__Host-` before it over TLS; also the prefix of the kit’s keys in Redis',
+    'name of the session cookie, with `__Host-` before it over TLS; also part of the names in Redis',
   ),
   sessionMaxBytes: variable(
     'SESSION_MAX_BYTES',

@@ -26,15 +26,17 @@ export async function rotateKeys(config: Config, eventBus: EventBus, onStep: OnS
       409,
       'the session keys come from SESSION_KEYS: add the new one at its end, restart every pod, then move it to the front',
     );
-  const { redis } = eventBus;
-  if (redis === undefined) throw new ControlError(409, 'session keys are generated at each start; rotation needs Redis');
+  const { redis, names } = eventBus;
+  if (redis === undefined || names === undefined)
+    throw new ControlError(409, 'session keys are generated at each start; rotation needs Redis');
   if (isRotating) throw new ControlError(409, 'another rotation is running');
   isRotating = true;
   try {
-    const key = await addSessionKey(redis, config.sessionCookie);
+    const { root } = names.roots;
+    const key = await addSessionKey(redis, root);
     await untilAllHaveRead(eventBus, 'nothing has changed yet');
     onStep('every worker verifies with the new key');
-    const keys = await promoteSessionKey(redis, config.sessionCookie, key);
+    const keys = await promoteSessionKey(redis, root, key);
     await untilAllHaveRead(eventBus, 'it verifies with the new key and signs with the old one');
     onStep(`every worker signs with it; ${keys - 1} older ${keys === 2 ? 'one verifies' : 'ones verify'}`);
     return { keys };

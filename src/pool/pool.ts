@@ -87,6 +87,7 @@ export async function startPool({ entry, compileCache, emit, onLog }: Installati
             nodeOptions,
             environment: settings.environment,
             secrets: settings.secrets,
+            service: settings.service,
             colours: colourEnvironment(process.env),
             compileCache,
             inherited: balancing.inherited,

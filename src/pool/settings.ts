@@ -15,6 +15,7 @@ import {
 } from '../config/config.ts';
 import { secretsEnvironment } from '../config/inherited.ts';
 import { nodeOptions } from '../config/parse.ts';
+import { type Service, serviceOf } from '../config/service.ts';
 import { isThere, type Release, releaseAt, workingDirectory } from '../config/working-directory.ts';
 import { judgeNodeOptions, type NodeOptions } from '../resources/node-options.ts';
 import { generateSessionKey } from '../state/session-keys.ts';
@@ -32,11 +33,15 @@ interface Loaded {
 export class Settings {
   readonly #directory = workingDirectory();
   #loaded: Loaded;
+  /** Stays the same while the primary runs: what it has in Redis begins with the name. */
+  readonly service: Service;
   #generatedKeys: string[] | undefined;
 
   /** @throws ConfigError */
   constructor() {
     this.#loaded = this.#load();
+    const { serviceName, appModule } = this.config;
+    this.service = serviceOf(serviceName, this.#directory, moduleFile(appModule, this.#directory));
   }
 
   get config(): Config {

@@ -7,7 +7,8 @@ import { accessSync, constants, existsSync, readdirSync, readFileSync, readlinkS
 import { delimiter, isAbsolute, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Environment } from '../config/config.ts';
-import { type Loading, loadingEnvironment } from '../config/inherited.ts';
+import { type Loading, loadingEnvironment, serviceEnvironment } from '../config/inherited.ts';
+import type { Service } from '../config/service.ts';
 import type { LogSource } from '../log/log.ts';
 
 export interface SpawnSettings {
@@ -23,6 +24,7 @@ export interface SpawnSettings {
   environment: Environment;
   /** The secrets that the primary has read from files. */
   secrets: Environment;
+  service: Service;
   /** The colours of the output; the variables of the operator win. */
   colours: Environment;
   /** Folder of compiled code; NODE_COMPILE_CACHE of the operator wins. */
@@ -94,6 +96,7 @@ export function spawnOptions(settings: SpawnSettings): SpawnOptions {
       ...settings.secrets,
       APP_MODULE: settings.loading.module,
       ...loadingEnvironment(settings.loading),
+      ...serviceEnvironment(settings.service),
       NODE_OPTIONS: nodeOptions,
       BOSUN_WORKER_ID: String(id),
       ...inherited.environment,

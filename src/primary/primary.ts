@@ -75,6 +75,7 @@ class Primary {
     });
     this.#eventBus = new EventBus({
       config: () => settings.config,
+      service: settings.service,
       retained,
       ownPod: () => this.#view.ownPod(),
       workers: () => supervisor.handles,

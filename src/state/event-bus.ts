@@ -5,13 +5,16 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { type Config, usesRedis } from '../config/config.ts';
+import type { Service } from '../config/service.ts';
 import type { Heartbeat, Peer } from '../protocol/api.ts';
 import { type Broadcast, KEYS_EVENT, type RedisCounters, type RedisRefusal, type RedisState } from '../protocol/messages.ts';
 import { type Envelope, Receiver, type Retained, type RetainedEvent } from './broadcast.ts';
+import type { Channel } from './links.ts';
 import { type OwnPod, Peers } from './peers.ts';
-import type { Channel, PubSub, PubSubListener } from './pubsub.ts';
+import type { PubSub, PubSubListener } from './pubsub.ts';
 import type { RedisClient } from './redis.ts';
 import { redisCounters, redisRefusals } from './redis-health.ts';
+import type { ServiceNames } from './service-names.ts';
 
 /** The sender of events that no worker sends. */
 export const OPERATOR = 0;
@@ -33,6 +36,7 @@ export interface Recipient {
 export interface EventBusOptions {
   /** The current one: a rolling restart reads the settings again. */
   config: () => Config;
+  service: Service;
   retained: Retained;
   ownPod: () => OwnPod;
   workers: () => readonly Recipient[];
@@ -51,12 +55,19 @@ export interface Delivery {
 /** What the bus uses of pub/sub. */
 export type Connection = Pick<
   PubSub,
-  'redis' | 'retained' | 'isConnected' | 'isSigned' | 'dropped' | 'publish' | 'findMaster' | 'reconnect' | 'close'
+  'redis' | 'names' | 'retained' | 'isConnected' | 'isSigned' | 'dropped' | 'publish' | 'findMaster' | 'reconnect' | 'close'
 >;
 
 /** Loaded late, since no fork and no first response waits for it. */
-const openPubSub = async (config: Config, pod: string, listener: PubSubListener): Promise<Connection | undefined> =>
-  (await import('./pubsub.ts')).PubSub.open(config, pod, listener);
+async function openPubSub(
+  config: Config,
+  service: Service,
+  pod: string,
+  listener: PubSubListener,
+): Promise<Connection | undefined> {
+  const [{ PubSub }, { ServiceNames }] = await Promise.all([import('./pubsub.ts'), import('./service-names.ts')]);
+  return PubSub.open(config, pod, listener, new ServiceNames(config, service));
+}
 
 export class EventBus implements PubSubListener {
   readonly #options: EventBusOptions;
@@ -106,6 +117,11 @@ export class EventBus implements PubSubListener {
   /** Undefined where no Redis is configured, or pub/sub is not open yet. */
   get redis(): RedisClient | undefined {
     return this.#pubsub?.redis;
+  }
+
+  /** The names of this service in Redis; undefined as `redis` is. */
+  get names(): ServiceNames | undefined {
+    return this.#pubsub?.names;
   }
 
   /** Of the primary's own connections; undefined where no Redis is configured. */
@@ -245,7 +261,7 @@ export class EventBus implements PubSubListener {
     const config = this.#options.config();
     this.#openedWith = redisSettings(config);
     if (!usesRedis(config)) return;
-    this.#pubsub = await this.#openPubSub(config, hostname(), this);
+    this.#pubsub = await this.#openPubSub(config, this.#options.service, hostname(), this);
   }
 
   /** With new settings of Redis: the workers that a rolling restart starts already have them. */

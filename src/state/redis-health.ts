@@ -24,6 +24,18 @@ export const redisCounters = (): RedisCounters => ({ ...counters, counts: [...co
 /** Information only: a missing permission is not a refusal. */
 const OPTIONAL = 'info';
 
+let isQuestion = false;
+
+/** Sends a command, at once, whose refusal is an answer: it is not counted among what Redis refuses. */
+export function asQuestion<T>(send: () => Promise<T>): Promise<T> {
+  isQuestion = true;
+  try {
+    return send();
+  } finally {
+    isQuestion = false;
+  }
+}
+
 /** Counts the commands, failures and reconnects of a client. */
 export function watchRedis(client: Client): void {
   client.on('reconnecting', () => counters.reconnects++);
@@ -37,6 +49,7 @@ export function watchRedis(client: Client): void {
     const result = send(command, ...rest);
     if (client.status === 'connect') return result; // the handshake
     const sentAt = performance.now();
+    const isOptional = isQuestion || command.name === OPTIONAL;
     counters.commands++;
     command.promise.then(
       () => {
@@ -45,7 +58,7 @@ export function watchRedis(client: Client): void {
       },
       (error: unknown) => {
         counters.errors++;
-        if (command.name !== OPTIONAL && error instanceof Error) refusals.onError(command.name, error.message);
+        if (!isOptional && error instanceof Error) refusals.onError(command.name, error.message);
       },
     );
     return result;

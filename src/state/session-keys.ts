@@ -3,6 +3,8 @@
  * given, they sign the messages between pods too.
  */
 import type { RedisClient } from './redis.ts';
+import { sessionKeysKey } from './redis-names.ts';
+import type { Roots } from './service-names.ts';
 
 /** Newest first: the first one signs, all of them verify. Empty until they have been read from Redis. */
 export interface SessionKeys {
@@ -18,12 +20,15 @@ export function generateSessionKey(): string {
  * Reads the keys of every worker of every pod; the first worker stores its own. Called on each connect: a Redis that has lost its data gets
  * the keys that are in use, so that nobody is logged out.
  */
-export async function shareSessionKeys(redis: RedisClient, sessionCookie: string, keys: SessionKeys): Promise<void> {
-  const name = nameOf(sessionCookie);
+export async function shareSessionKeys(redis: RedisClient, { root, copy }: Roots, keys: SessionKeys): Promise<void> {
+  const name = sessionKeysKey(root);
   const ours = keys.current.length > 0 ? keys.current : [generateSessionKey()];
   await redis.set(name, ours.join(','), 'NX');
   const shared = await redis.get(name);
-  if (shared) keys.current = keysOf(shared);
+  if (!shared) return;
+  keys.current = keysOf(shared);
+  // The end of the change copies them again (control/migrate-service.ts).
+  if (copy !== undefined) await redis.set(sessionKeysKey(copy), shared, 'NX');
 }
 
 /** The value is not trusted: anyone who can write to Redis can change it. @throws Error */
@@ -56,19 +61,17 @@ redis.call('SET', KEYS[1], kept)
 return count`;
 
 /** Adds a new key: workers that read the keys from now on verify with it. @throws Error if no keys are stored */
-export async function addSessionKey(redis: RedisClient, sessionCookie: string): Promise<string> {
+export async function addSessionKey(redis: RedisClient, root: string): Promise<string> {
   const key = generateSessionKey();
-  const found = await redis.eval(ADD_KEY, 1, nameOf(sessionCookie), key);
+  const found = await redis.eval(ADD_KEY, 1, sessionKeysKey(root), key);
   if (found !== 1) throw new Error('there are no session keys in Redis yet: no worker has been ready');
   return key;
 }
 
 /** Makes that key the one that signs. @returns how many keys verify */
-export async function promoteSessionKey(redis: RedisClient, sessionCookie: string, key: string): Promise<number> {
-  return Number(await redis.eval(PROMOTE_KEY, 1, nameOf(sessionCookie), key));
+export async function promoteSessionKey(redis: RedisClient, root: string, key: string): Promise<number> {
+  return Number(await redis.eval(PROMOTE_KEY, 1, sessionKeysKey(root), key));
 }
-
-const nameOf = (sessionCookie: string) => `${sessionCookie}:keys`;
 
 /** Loaded late: it takes 8 ms, and the first worker is forked before. */
 const nodeCrypto = () => process.getBuiltinModule('node:crypto');

@@ -2,13 +2,14 @@
  * The session store: koa-redis, plus what it lacks: a size limit, a circuit breaker, no write after a logout, and, if configured, no lost
  * updates (SESSION_WRITES=versioned). One round trip to read and one to write; a versioned write that conflicts takes one more per retry.
  */
-import { createHash } from 'node:crypto';
 import { createRequire } from 'node:module';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Config } from '../config/config.ts';
 import type { RedisClient } from './redis.ts';
 import { throughFailover } from './redis-health.ts';
 import { NotReplicatedError, sessionWriterOf } from './replica-wait.ts';
+import type { Roots } from './service-names.ts';
+import { copySession, hashOf, TOMBSTONE, TOMBSTONE_TTL_S } from './session-copy.ts';
 
 export type SessionData = Record<string, unknown>;
 
@@ -33,10 +34,6 @@ export interface SessionStore {
 /** Twice the maximum of SESSION_MAX_BYTES: the kit never writes more. */
 const MAX_READ_LENGTH = 2 << 20;
 
-/** Replaces a destroyed session for as long as a request that has read it may run. */
-const TOMBSTONE = 'destroyed';
-const TOMBSTONE_TTL_S = 3600;
-
 /** A dead connection looks healthy while every command on it times out: after this many failed probes it is replaced. */
 const PROBES_PER_CONNECTION = 2;
 
@@ -52,8 +49,6 @@ redis.call('SETEX', KEYS[1], ARGV[1], ARGV[2])
 return 1`;
 /** Instead of a hash: overwrite any value. */
 const ANYTHING = '';
-/** Instead of a hash: the key must not exist. */
-const ABSENT = 'nothing';
 
 /** What we use of koa-redis 4, which has no types (@types/koa-redis brings those of another Redis client). */
 type KoaRedis = (options: { client: unknown }) => {
@@ -62,13 +57,22 @@ type KoaRedis = (options: { client: unknown }) => {
   destroy(id: string): Promise<void>;
 };
 
+/** Where the sessions are (service-names.ts). */
+export interface SessionPlaces {
+  /** Whether Redis has said it. */
+  readonly isKnown: boolean;
+  readonly roots: Roots;
+  write<T>(run: (roots: Roots) => Promise<T>): Promise<T>;
+}
+
 /** @param wait called between two tries of a versioned write */
 export function openSessionStore(
   config: Config,
   client: RedisClient,
+  places: SessionPlaces,
   wait: (ms: number) => Promise<unknown> = pause,
 ): SessionStore {
-  const { sessionCookie, sessionMaxBytes } = config;
+  const { sessionMaxBytes } = config;
   const isVersioned = config.sessionWrites === 'versioned';
   const breaker = new Breaker(proberOf(client), isOutage);
   /** What each request has last read or written, as JSON, by its context. */
@@ -95,14 +99,31 @@ export function openSessionStore(
   // Loaded late: with the ioredis that it requires it takes 60 to 120 ms of CPU time, and many workers have no Redis.
   const koaRedis = createRequire(import.meta.url)('koa-redis') as KoaRedis;
   const store = koaRedis({ client: facade });
-  const keyOf = (id: string) => `${sessionCookie}:${id}`;
+
+  /** Runs a write to a session's key; then its copy becomes the same. */
+  const writing = <T>(id: string, run: (key: string) => Promise<T>): Promise<T> =>
+    orStoreError(breaker, () =>
+      places.write(async ({ root, copy }) => {
+        const key = `${root}:${id}`;
+        const written = await run(key);
+        if (copy !== undefined) await throughFailover(client, () => copySession(client, key, `${copy}:${id}`));
+        return written;
+      }),
+    );
 
   /**
    * Writes the session; after a conflict, our changes merged into the other write.
    * @param latest the result of this worker's last write
    * @returns what is stored now
    */
-  async function writeVersioned(id: string, session: SessionData, ttlSeconds: number, ctx: unknown, latest: string | undefined) {
+  async function writeVersioned(
+    key: string,
+    id: string,
+    session: SessionData,
+    ttlSeconds: number,
+    ctx: unknown,
+    latest: string | undefined,
+  ) {
     const before = known.get(Object(ctx));
     const base = before?.id === id ? before.json : undefined;
     // Also the base of this request's next write: its session lacks the other changes, and is merged again.
@@ -110,7 +131,7 @@ export function openSessionStore(
     let theirs = latest;
     for (let tries = 1; ; tries++) {
       const json = theirs === undefined ? ours : mergedText(parse(base), session, parse(theirs));
-      const found = await write(keyOf(id), ttlSeconds, json, hashOf(theirs ?? base));
+      const found = await write(key, ttlSeconds, json, hashOf(theirs ?? base));
       if (typeof found !== 'string') {
         known.set(Object(ctx), { id, json: ours });
         return json;
@@ -143,7 +164,7 @@ export function openSessionStore(
   return {
     get: (id, _, { ctx }) =>
       orStoreError(breaker, async () => {
-        const session = await store.get(keyOf(id));
+        const session = await store.get(`${places.roots.root}:${id}`);
         if (isVersioned && session) known.set(Object(ctx), { id, json: JSON.stringify(session) });
         return session;
       }),
@@ -152,10 +173,11 @@ export function openSessionStore(
       if (!(typeof ttlMs === 'number' && ttlMs >= 1))
         throw new TypeError(`the maxAge of a session must be milliseconds or "session", got ${JSON.stringify(maxAge)}`);
       refuseTooLarge(session, sessionMaxBytes);
-      if (!isVersioned) return orStoreError(breaker, () => store.set(keyOf(id), session, ttlMs));
-      await inTurn(id, latest => orStoreError(breaker, () => writeVersioned(id, session, Math.ceil(ttlMs / 1000), ctx, latest)));
+      if (!isVersioned) return writing(id, key => store.set(key, session, ttlMs));
+      const ttlSeconds = Math.ceil(ttlMs / 1000);
+      await inTurn(id, latest => writing(id, key => writeVersioned(key, id, session, ttlSeconds, ctx, latest)));
     },
-    destroy: id => orStoreError(breaker, () => store.destroy(keyOf(id))),
+    destroy: id => writing(id, key => store.destroy(key)),
   };
 }
 
@@ -202,7 +224,6 @@ function isOutage(error: unknown): boolean {
 /** The store works, but this session cannot be written. */
 const isRejection = (error: unknown) => error instanceof ConflictError || error instanceof RangeError;
 
-const hashOf = (text: string | undefined) => (text === undefined ? ABSENT : createHash('sha1').update(text).digest('hex'));
 const parse = (json: string | undefined) => (json === undefined ? {} : (JSON.parse(json) as SessionData));
 
 /** koa-session's own fields: the later write wins. */

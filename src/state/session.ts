@@ -13,7 +13,7 @@ import koaSession from 'koa-session';
 import type { Config } from '../config/config.ts';
 import type { RedisClient } from './redis.ts';
 import type { SessionKeys } from './session-keys.ts';
-import { ConflictError, openSessionStore, type SessionStore, StoreError } from './session-store.ts';
+import { ConflictError, openSessionStore, type SessionPlaces, type SessionStore, StoreError } from './session-store.ts';
 
 /** The package that Koa's own `ctx.cookies` come from, wherever it is installed. */
 const KoaCookies = createRequire(createRequire(import.meta.url).resolve('koa'))('cookies') as typeof Cookies;
@@ -28,19 +28,19 @@ const MAX_COOKIE_BYTES = 3800;
  */
 export function sessionMiddleware(
   config: Config,
-  redis: RedisClient | undefined,
+  redis: { client: RedisClient; places: SessionPlaces } | undefined,
   keys: SessionKeys,
   onStoreError: (error: Error) => void,
 ): Koa.Middleware {
-  const store = redis && openSessionStore(config, redis);
+  const store = redis && openSessionStore(config, redis.client, redis.places);
   const openPlain = opener(config.sessionCookie, config, store);
   // Browsers enforce the prefix: no other host and no plain connection may set this cookie.
   const openSecure = opener(`__Host-${config.sessionCookie}`, config, store);
   const opened = new WeakMap<IncomingMessage, Promise<RequestSession>>();
 
   return async (ctx, next) => {
-    if (keys.current.length === 0)
-      return unavailable(ctx, onStoreError, new StoreError('the session keys have not been read from Redis yet'));
+    if (keys.current.length === 0 || redis?.places.isKnown === false)
+      return unavailable(ctx, onStoreError, new StoreError('the names and session keys have not been read from Redis yet'));
     try {
       const isSecure = isOverTls(ctx, config.trustProxy);
       const open = isSecure ? openSecure : openPlain;

@@ -12,7 +12,7 @@ import type { Seal } from './session-keys.ts';
 /** Events that Redis keeps, approximately: it removes whole blocks. */
 const MAX_STREAM_LENGTH = 10_000;
 /** The same for those that are still to be sent, and their length. */
-const QUEUE_LIMITS = { maxMessages: MAX_STREAM_LENGTH, maxCharacters: 8 << 20 };
+export const QUEUE_LIMITS = { maxMessages: MAX_STREAM_LENGTH, maxCharacters: 8 << 20 };
 /** At most 17 MiB if each event has the maximum size, doubled by JSON escapes. */
 const READ_COUNT = 32;
 /** A read waits this long for new events; its reply shows that the connection works. */
@@ -204,11 +204,19 @@ export interface RetainedStoreOptions {
   onIgnored: (reason: 'unauthenticated' | 'malformed') => void;
 }
 
+/** What is kept of retained events. Both reject if Redis fails. */
+export interface RetainedEvents {
+  /** Stores an event unless a newer one is stored. @returns the newer one */
+  keep(name: string, event: StampedJson): Promise<StampedJson | undefined>;
+  /** All stored events, by name. */
+  all(): Promise<Map<string, StampedJson>>;
+}
+
 /**
  * The retained events in Redis, for pods that start later. A stored value counts only if it is an event, not too large, not from the future
  * and, with SESSION_KEYS, signed: anyone who can write to Redis can change it.
  */
-export class RetainedStore {
+export class RetainedStore implements RetainedEvents {
   readonly #redis: RedisClient;
   readonly #options: RetainedStoreOptions;
 
@@ -217,7 +225,6 @@ export class RetainedStore {
     this.#options = options;
   }
 
-  /** Stores an event unless a newer one is stored. @returns the newer one @throws if Redis fails */
   async keep(name: string, { stamp, json }: StampedJson): Promise<StampedJson | undefined> {
     const sealed = this.#options.seal.sign(this.#labelOf(name), `${stamp}\n${json}`);
     const keepUnless = (forged: string) =>
@@ -231,7 +238,6 @@ export class RetainedStore {
     return genuine;
   }
 
-  /** All stored events, by name. @throws if Redis fails */
   async all(): Promise<Map<string, StampedJson>> {
     const { names, key } = this.#options;
     const found = await this.#redis.eval(READ_ALL, 1, key, MAX_STORED_BYTES, ...names);

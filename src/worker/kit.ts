@@ -12,6 +12,7 @@ import type { AppMetric, Broadcast } from '../protocol/messages.ts';
 import { broadcastOf } from '../state/broadcast.ts';
 import type { RedisClient } from '../state/redis.ts';
 import type { SessionKeys } from '../state/session-keys.ts';
+import type { SessionPlaces } from '../state/session-store.ts';
 import { loggable } from './error-report.ts';
 import type { UpgradeListener } from './server.ts';
 
@@ -32,6 +33,8 @@ interface KitOptions {
   log: () => Log;
   workerId: number;
   redis: RedisClient | undefined;
+  /** Where its sessions are; undefined without Redis. */
+  sessionPlaces: SessionPlaces | undefined;
   sessionKeys: SessionKeys;
   /** The last event of each retained name, as JSON; kept up to date. */
   retained: ReadonlyMap<string, string>;
@@ -72,7 +75,8 @@ export class WorkerKit implements Kit {
   }
 
   get session(): Middleware {
-    const { config, redis, sessionKeys, onStoreError } = this.#options;
+    const { config, redis: client, sessionPlaces: places, sessionKeys, onStoreError } = this.#options;
+    const redis = client && places && { client, places };
     this.#session ??= import('../state/session.ts').then(({ sessionMiddleware }) =>
       sessionMiddleware(config, redis, sessionKeys, onStoreError),
     );

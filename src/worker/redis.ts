@@ -4,10 +4,12 @@
  */
 import { hostname } from 'node:os';
 import type { Config } from '../config/config.ts';
+import type { Service } from '../config/service.ts';
 import type { RedisCounters, RedisRefusal } from '../protocol/messages.ts';
 import { closeRedis, connectRedis, evictionPolicyOf, type RedisClient } from '../state/redis.ts';
 import { redisCounters, redisRefusals, replaceConnection } from '../state/redis-health.ts';
 import { ReplicatedWrites } from '../state/replica-wait.ts';
+import { ServiceNames } from '../state/service-names.ts';
 import { type SessionKeys, shareSessionKeys } from '../state/session-keys.ts';
 import { messageOf } from './error-report.ts';
 import { sendToPrimary } from './process.ts';
@@ -20,24 +22,31 @@ export class WorkerRedis {
   readonly client: RedisClient | undefined;
   /** For session writes that wait for replicas. */
   readonly #writes: RedisClient | undefined;
+  /** Read on each connect. */
+  readonly names: ServiceNames;
   readonly #config: Config;
   readonly #keys: SessionKeys;
   readonly #settled = Promise.withResolvers<void>();
   #error: string | undefined;
 
   /** Connects in the background. Once Redis has answered, `keys` are the shared ones, unless SESSION_KEYS is set. */
-  constructor(config: Config, id: number, keys: SessionKeys) {
+  constructor(config: Config, id: number, keys: SessionKeys, service: Service) {
     this.#config = config;
+    this.names = new ServiceNames(config, service);
     this.#keys = keys;
     this.client = connectRedis(config, `bosun:${hostname()}:${id}`, async (state, message) => {
       this.#error = state === 'ready' ? undefined : message;
       this.#settled.resolve();
       try {
-        if (state === 'ready') await this.#readKeys();
+        if (state === 'ready') await this.#readNamesAndKeys();
         const evictionPolicy = state === 'ready' && this.client ? await evictionPolicyOf(this.client) : undefined;
         sendToPrimary({ type: 'redis', state, message, ...(evictionPolicy && { evictionPolicy }) });
       } catch (error) {
-        sendToPrimary({ type: 'redis', state: 'unreachable', message: `sharing the session keys failed: ${messageOf(error)}` });
+        sendToPrimary({
+          type: 'redis',
+          state: 'unreachable',
+          message: `reading the names and session keys failed: ${messageOf(error)}`,
+        });
         if (this.client !== undefined) replaceConnection(this.client);
       }
     });
@@ -66,11 +75,11 @@ export class WorkerRedis {
     return redisRefusals();
   }
 
-  /** After a rotation of the session keys. Resolves when they are read; retries when an unreachable Redis is back. */
-  async readKeysAgain(): Promise<void> {
+  /** After a rotation of the session keys, or a change of the service's name. Resolves when they are read; retries when an unreachable Redis is back. */
+  async readAgain(): Promise<void> {
     for (;;) {
       try {
-        await this.#readKeys();
+        await this.#readNamesAndKeys();
         return;
       } catch {
         await new Promise(resolve => this.client?.once('ready', resolve));
@@ -82,8 +91,9 @@ export class WorkerRedis {
     await Promise.all([this.client, this.#writes].map(client => client && closeRedis(client)));
   }
 
-  async #readKeys(): Promise<void> {
-    if (this.client === undefined || this.#config.sessionKeys !== undefined) return;
-    await shareSessionKeys(this.client, this.#config.sessionCookie, this.#keys);
+  async #readNamesAndKeys(): Promise<void> {
+    if (this.client === undefined) return;
+    const roots = await this.names.read(this.client);
+    if (this.#config.sessionKeys === undefined) await shareSessionKeys(this.client, roots, this.#keys);
   }
 }

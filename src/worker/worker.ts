@@ -7,6 +7,7 @@ import { PortError } from '../balancing/listener.ts';
 import { type Config, isSet, usesRedis } from '../config/config.ts';
 import type { Inherited, InspectorAddress, Loading } from '../config/inherited.ts';
 import { nameProcess } from '../config/process-name.ts';
+import type { Service } from '../config/service.ts';
 import { createWorkerLog, type Log } from '../log/log.ts';
 import { parseToWorker } from '../protocol/message-shapes.ts';
 import {
@@ -53,6 +54,7 @@ class Worker implements ChannelHandler {
   readonly #config: Config;
   readonly #id: number;
   readonly #loading: Loading;
+  readonly #service: Service;
   readonly #log: () => Log;
   readonly #stats = new Stats();
   /** The last event of each retained name, as JSON. */
@@ -68,6 +70,7 @@ class Worker implements ChannelHandler {
     this.#config = config;
     this.#id = id;
     this.#loading = inherited.loading;
+    this.#service = inherited.service;
     this.#log = createWorkerLog(config.logLevel, id);
     this.#serving = new Serving(config, id, inherited, this.#stats, this.#log);
     this.#adoption = new Adoption({
@@ -183,13 +186,14 @@ class Worker implements ChannelHandler {
     const keys = { current: sessionKeys };
     if (usesRedis(this.#config)) {
       const { WorkerRedis } = await import('./redis.ts');
-      this.#redis = new WorkerRedis(this.#config, this.#id, keys);
+      this.#redis = new WorkerRedis(this.#config, this.#id, keys, this.#service);
     }
     this.#kit = new WorkerKit({
       config: this.#config,
       log: this.#log,
       workerId: this.#id,
       redis: this.#redis?.client,
+      sessionPlaces: this.#redis?.names,
       sessionKeys: keys,
       retained: this.#retained,
       send: broadcast => sendToPrimary({ type: 'broadcast', ...broadcast }),
@@ -236,7 +240,7 @@ class Worker implements ChannelHandler {
   }
 
   async #readKeysAgain(change: string): Promise<void> {
-    await this.#redis?.readKeysAgain();
+    await this.#redis?.readAgain();
     sendToPrimary({ type: 'keys-read', change });
   }
 

@@ -11,6 +11,7 @@ import koaSession from 'koa-session';
 import { readConfig } from '../../src/config/config.ts';
 import { closeRedis, connectRedis, type RedisClient } from '../../src/state/redis.ts';
 import { openSessionStore, type SessionStore } from '../../src/state/session-store.ts';
+import { placesAt } from '../places.ts';
 import { request } from '../process/clients.ts';
 import { until } from '../until.ts';
 import { Visitor } from '../visitor.ts';
@@ -255,5 +256,5 @@ async function open({ port }: Redis, writes: string): Promise<{ store: SessionSt
   assert.ok(client);
   after(() => closeRedis(client));
   await ready.promise;
-  return { store: openSessionStore(config, client), client };
+  return { store: openSessionStore(config, client, placesAt(config.sessionCookie)), client };
 }

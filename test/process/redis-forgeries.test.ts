@@ -69,13 +69,13 @@ describe('forged writes to Redis', { concurrency: 2 }, () => {
     const before = rssMib(first.kit.pid);
     for (let i = 0; i < 1000; i++) {
       const text = JSON.stringify({ ...heartbeat, origin: `x:${i}`, pod: 'x'.repeat(100_000) });
-      assert.match(await intrude(redis, 'PUBLISH', 'koa:sess:fleet', text), /^:1/);
+      assert.match(await intrude(redis, 'PUBLISH', 'koa-bosun:koa:sess:fleet', text), /^:1/);
     }
-    await intrude(redis, 'PUBLISH', 'koa:sess:fleet', JSON.stringify({ ...heartbeat, pod: '\x1b[2Jevil\u202e' }));
+    await intrude(redis, 'PUBLISH', 'koa-bosun:koa:sess:fleet', JSON.stringify({ ...heartbeat, pod: '\x1b[2Jevil\u202e' }));
     for (const stamp of ['zzzz', FUTURE]) {
       const event = { origin: 'x:1', sender: 1, seq: 1, event: 'configUpdate', json: '"forged"', stamp };
-      await intrude(redis, 'PUBLISH', 'koa:sess:broadcast', JSON.stringify(event));
-      await intrude(redis, 'HSET', 'koa:sess:retained', 'configUpdate', `${stamp}\n"forged"`);
+      await intrude(redis, 'PUBLISH', 'koa-bosun:koa:sess:broadcast', JSON.stringify(event));
+      await intrude(redis, 'HSET', 'koa-bosun:koa:sess:retained', 'configUpdate', `${stamp}\n"forged"`);
     }
     await until(
       async () => (await ignored(first, 'bosun_broadcasts_ignored_total{reason="stale"}')) === 2 || undefined,
@@ -89,14 +89,18 @@ describe('forged writes to Redis', { concurrency: 2 }, () => {
 
     await first.bosun('broadcast', 'configUpdate', '"true"');
     await receives(first, 'true');
-    assert.match(await intrude(redis, 'HGET', 'koa:sess:retained', 'configUpdate'), /\n"true"/, 'what is kept is replaced');
+    assert.match(
+      await intrude(redis, 'HGET', 'koa-bosun:koa:sess:retained', 'configUpdate'),
+      /\n"true"/,
+      'what is kept is replaced',
+    );
   });
 
   test('with SESSION_KEYS forged, changed, moved and replayed messages are dropped and counted', withRedis, async () => {
     const { redis, pods } = await startPods(2, { SESSION_KEYS: 'a key that nobody knows' });
     const [first, second] = pods as [Operated, Operated];
     await using listener = await RawClient.open(redis.port);
-    listener.write(array(['SUBSCRIBE', 'koa:sess:broadcast']));
+    listener.write(array(['SUBSCRIBE', 'koa-bosun:koa:sess:broadcast']));
     await listener.received(/subscribe/);
     for (const pod of [first, second])
       await until(
@@ -117,9 +121,9 @@ describe('forged writes to Redis', { concurrency: 2 }, () => {
       recorded.replace('first', 'forged'),
       `${forged}\n${recorded.split('\n')[1]}`,
     ];
-    for (const text of lies) await intrude(redis, 'PUBLISH', 'koa:sess:broadcast', text);
-    await intrude(redis, 'PUBLISH', 'koa:sess:broadcast', recorded);
-    await intrude(redis, 'PUBLISH', 'koa:sess:fleet', recorded);
+    for (const text of lies) await intrude(redis, 'PUBLISH', 'koa-bosun:koa:sess:broadcast', text);
+    await intrude(redis, 'PUBLISH', 'koa-bosun:koa:sess:broadcast', recorded);
+    await intrude(redis, 'PUBLISH', 'koa-bosun:koa:sess:fleet', recorded);
     await until(
       async () =>
         (await ignored(second, 'bosun_broadcasts_ignored_total{reason="unauthenticated"}')) === lies.length || undefined,
@@ -130,7 +134,7 @@ describe('forged writes to Redis', { concurrency: 2 }, () => {
 
     // Retained values: newer than every other, unsigned, or under another name.
     const now = String(Date.now() + 60_000).padStart(15, '0');
-    await intrude(redis, 'HSET', 'koa:sess:retained', 'configUpdate', `${now}-0123456789ab\n"forged"`);
+    await intrude(redis, 'HSET', 'koa-bosun:koa:sess:retained', 'configUpdate', `${now}-0123456789ab\n"forged"`);
     const third = await startOperated({
       app: 'uses-redis.mjs',
       env: { REDIS_URL: redis.url, NODE_CLUSTER_WORKERS: '1', SESSION_KEYS: 'a key that nobody knows' },
@@ -138,7 +142,7 @@ describe('forged writes to Redis', { concurrency: 2 }, () => {
     await receives(third, null);
     await first.bosun('broadcast', 'configUpdate', '"third"');
     for (const pod of [first, second, third]) await receives(pod, 'third');
-    assert.match(await intrude(redis, 'HGET', 'koa:sess:retained', 'configUpdate'), /\n"third"\n[\w-]{43}/);
+    assert.match(await intrude(redis, 'HGET', 'koa-bosun:koa:sess:retained', 'configUpdate'), /\n"third"\n[\w-]{43}/);
   });
 
   test('reading a stream goes on after unsigned entries and after one larger than any event', withRedis, async () => {
@@ -154,13 +158,13 @@ describe('forged writes to Redis', { concurrency: 2 }, () => {
       event: 'configUpdate',
       json: '"forged"',
     });
-    await intrude(redis, 'XADD', 'koa:sess:journal', '*', 'event', forged);
-    await intrude(redis, 'XADD', 'koa:sess:journal', '*', 'other', 'fields', 'than', 'ours');
+    await intrude(redis, 'XADD', 'koa-bosun:koa:sess:journal', '*', 'event', forged);
+    await intrude(redis, 'XADD', 'koa-bosun:koa:sess:journal', '*', 'other', 'fields', 'than', 'ours');
     await until(
       async () => (await ignored(second, 'bosun_broadcasts_ignored_total{reason="unauthenticated"}')) >= 1 || undefined,
       () => second.kit.transcript(),
     );
-    await intrude(redis, 'XADD', 'koa:sess:journal', '*', 'event', 'x'.repeat(33 << 20));
+    await intrude(redis, 'XADD', 'koa-bosun:koa:sess:journal', '*', 'event', 'x'.repeat(33 << 20));
     await until(
       async () => (await ignored(second, 'bosun_redis_faults_total')) >= 1 || undefined,
       () => second.kit.transcript(),

@@ -81,7 +81,8 @@ describe('malformed replies from Redis', { concurrency: 2 }, () => {
       const visitor = new Visitor();
       await visitor.request(port, '/visit');
       for (const bytes of [bulk(JSON.stringify({ visits: 'x'.repeat(3 << 20) })), '*1\r\n:1\r\n', ':7\r\n']) {
-        redis.lie = ([name = '', key = '']) => (name.toLowerCase() === 'get' && key.startsWith('koa:sess:') ? bytes : undefined);
+        redis.lie = ([name = '', key = '']) =>
+          name.toLowerCase() === 'get' && key.startsWith('koa-bosun:koa:sess:') ? bytes : undefined;
         for (let i = 0; i < 5; i++) assert.equal((await visitor.request(port, '/visit')).status, 503);
         assert.equal((await request(port, '/visit')).status, 200, 'a malformed session is not a Redis outage');
       }

@@ -60,7 +60,7 @@ test(
     await command(old, `REPLICAOF 127.0.0.1 ${next.port}`);
     assert.equal(await counter(), 2, 'the write that meets the replica is made again at the new master');
     await using listener = await RawClient.open(next.port);
-    listener.write('SUBSCRIBE koa:sess:fleet\r\n');
+    listener.write('SUBSCRIBE koa-bosun:koa:sess:fleet\r\n');
     // The primary, which only publishes, finds the new master too.
     await listener.received(/"origin"/);
     assert.match(String((await operated.kit.event('redis.refusing')).code), /^READONLY$/);

@@ -27,7 +27,7 @@ export const RULES: readonly Rule[] = [
   { words: 'blame|blames', use: 'drain progress' },
   { words: 'in peace', use: 'closed gracefully' },
   { words: 'relay|relays', use: 'event bus' },
-  { words: 'journal', use: 'stream', unless: /koa:sess:journal|nameOf\('journal'\)/ },
+  { words: 'journal', use: 'stream', unless: /koa:sess:journal|'journal(?:@2)?'/ },
   { words: 'outbox|inbox', use: 'send queue, stream consumer' },
   { words: 'beat|beats', use: 'heartbeat', exceptIn: /peers|event-bus/ },
   { words: 'turnover', use: 'recycling' },
