@@ -18,7 +18,7 @@ help: ## print this list
 .PHONY: install
 install: $(INSTALLED) ## install the packages, Node.js 26 among them
 
-$(INSTALLED): package.json package-lock.json
+$(INSTALLED): package.json package-lock.json test/package.json
 	npm ci --loglevel error
 	@touch $@
 

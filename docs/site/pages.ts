@@ -17,6 +17,7 @@ export const PAGES: readonly string[] = [
   'README.md',
   'CHANGELOG.md',
   'CONTRIBUTING.md',
+  'SECURITY.md',
   ...FOLDERS.flatMap(folder => namesIn(folder).flatMap(name => (name.endsWith('.md') ? [`${folder}/${name}`] : []))),
 ];
 

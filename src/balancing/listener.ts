@@ -3,8 +3,9 @@
  * connections in its queue outlive each worker. A worker accepts from those that are assigned to it.
  */
 import { fstatSync } from 'node:fs';
-import { type AddressInfo, BoundSocket, createServer, isIP, type Server, Socket } from 'node:net';
+import { type AddressInfo, createServer, isIP, type Server, Socket } from 'node:net';
 import { hostAndPort, LOOPBACK_ADDRESS } from '../config/parse.ts';
+import { type BoundSocket, bindSocket } from './bound-socket.ts';
 
 /** The app cannot listen on HOST:PORT. The message says why. */
 export class PortError extends Error {
@@ -47,7 +48,7 @@ export class ListeningSockets {
   static many(host: string, port: number, count: number): ListeningSockets {
     // With SO_REUSEPORT alone, two servers of one user would share a port without noticing.
     const alone = bind(host, port, false);
-    const { port: real = port } = addressIn(alone);
+    const { port: real } = alone.address();
     alone.close();
     return new ListeningSockets(Array.from({ length: count }, () => bind(host, real, true)));
   }
@@ -59,7 +60,7 @@ export class ListeningSockets {
   /** Of all of them; the real one if 0 was given. */
   get port(): number {
     const [first] = this.#sockets;
-    return (first && addressIn(first).port) ?? 0;
+    return first?.address().port ?? 0;
   }
 
   /** Their numbers in /proc. */
@@ -74,16 +75,11 @@ export class ListeningSockets {
 
 function bind(host: string, port: number, reusePort: boolean): BoundSocket {
   try {
-    return new BoundSocket({ host, port, reusePort });
+    return bindSocket({ host, port, reusePort });
   } catch (error) {
     if (reusePort && (error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
     throw new PortError(host, port, error);
   }
-}
-
-function addressIn(socket: BoundSocket): { port?: number } {
-  const address = socket.address();
-  return typeof address === 'string' ? {} : address;
 }
 
 /** Connections that may queue; the kernel allows net.core.somaxconn (4096). With Node's 511, clients of a burst of 1,000 try again after 1 s. */
@@ -115,7 +111,7 @@ function isPausableHandle(handle: Acceptor | undefined): handle is Acceptor & Pa
 
 /** Whether this Node.js can pause a listener, which an accept gate needs. Tries it on a socket of its own. */
 export function canPause(): boolean {
-  const server = createServer().listen(new BoundSocket({ host: LOOPBACK_ADDRESS }));
+  const server = createServer().listen(bindSocket({ host: LOOPBACK_ADDRESS }));
   const can = isPausableHandle(handleOf(server));
   server.close();
   return can;

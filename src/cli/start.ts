@@ -42,7 +42,10 @@ export async function start(
   await import('../main.ts');
 }
 
+/** @throws CommandError, ConfigError */
 export async function startDemo(app: readonly string[]): Promise<void> {
+  if (!existsSync(DEMO_APP))
+    throw new CommandError('the demo app is not part of the package: run it in a clone of the repository', CliExitCode.badConfig);
   await start(DEMO_APP, {}, app);
 }
 

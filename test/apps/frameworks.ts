@@ -12,7 +12,7 @@ import { type Answer, request } from '../process/clients.ts';
 import { CLEAN, startKit } from '../process/kit.ts';
 import { keepAliveLoad } from '../process/loads.ts';
 import { temporaryFolder } from '../process/operator.ts';
-import { installKit, layOutWithKit, registryError } from './projects.ts';
+import { PATH, installKit, layOutWithKit, registryError } from './projects.ts';
 import { APPS, type App } from './rows.ts';
 
 const run = promisify(execFile);
@@ -54,7 +54,7 @@ async function assertRuns(app: App, folder: string): Promise<void> {
     command: [bosun, 'start', ...start.split(' ').filter(Boolean)],
     cwd: folder,
     detached: true,
-    env: { PORT, CONTROL_SOCKET: socket },
+    env: { PATH, PORT, CONTROL_SOCKET: socket },
   });
   const { port } = await kit.ready();
   assert.equal(port, ownPort ?? Number(PORT));
@@ -67,7 +67,7 @@ async function assertRuns(app: App, folder: string): Promise<void> {
   const isAnswer = (answer: Answer) => answer.status === status && body.test(answer.body);
   const load = keepAliveLoad(port, { ...LOAD, path, headers, isAnswer });
   await load.answered(100);
-  await run(bosun, ['restart', '--socket', socket], { cwd: folder });
+  await run(bosun, ['restart', '--socket', socket], { cwd: folder, env: { ...process.env, PATH } });
   await load.answered(load.result.answered + 50);
   load.openNoMore();
   const exit = await kit.stop();

@@ -1,5 +1,5 @@
 /**
- * `make test-apps`: the packed kit, installed as projects install it: by npm beside the types of Koa 2, of Koa 3 and of
+ * `make test-apps`: the packed kit, as publint and arethetypeswrong read it, and installed as projects install it: by npm beside the types of Koa 2, of Koa 3 and of
  * none, where its types compile without skipLibCheck; and by pnpm, which links packages from a store. `bosun start` serves in each.
  */
 import assert from 'node:assert/strict';
@@ -11,7 +11,7 @@ import { promisify } from 'node:util';
 import { request } from '../process/clients.ts';
 import { CLEAN, startKit } from '../process/kit.ts';
 import { temporaryFolder } from '../process/operator.ts';
-import { layOut, npm, packKit, registryError } from './projects.ts';
+import { layOut, npm, PATH, packKit, registryError } from './projects.ts';
 
 const run = promisify(execFile);
 
@@ -46,6 +46,12 @@ describe('koa-bosun installed', { concurrency: 2, skip }, () => {
     });
   }
 
+  test('has no fault that publint or arethetypeswrong knows', async () => {
+    const folder = await layOut('packaging');
+    const { stdout } = await run(process.execPath, ['problems.mjs', tarball], { cwd: folder });
+    assert.deepEqual(JSON.parse(stdout), { publint: [], types: 'included', typeProblems: [] });
+  });
+
   test('by pnpm serves', async () => {
     const tools = await layOut('package-managers');
     const folder = temporaryFolder();
@@ -59,7 +65,7 @@ describe('koa-bosun installed', { concurrency: 2, skip }, () => {
 
 async function assertServes(folder: string, app: string): Promise<void> {
   const command: [string, ...string[]] = [join(folder, 'node_modules', '.bin', 'bosun'), 'start', app];
-  const kit = await startKit({ command, cwd: folder, detached: true });
+  const kit = await startKit({ command, cwd: folder, detached: true, env: { PATH } });
   const { port } = await kit.ready();
   assert.equal((await request(port, '/')).status, 200);
   assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());

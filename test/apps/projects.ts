@@ -28,10 +28,11 @@ const FIXTURES = join(ROOT, 'test', 'apps');
 /** Written last: the folder is complete. */
 const DONE = '.laid-out';
 const LAID_OUT = join(tmpdir(), `bosun-apps-${process.getuid?.() ?? 0}`);
+/** With the Node.js that runs the tests; the machine's own may be too old for the kit, or for a framework's build. */
+export const PATH = [dirname(process.execPath), process.env.PATH].join(delimiter);
 const ENV = {
   ...process.env,
-  // The Node.js that runs the kit builds too; the machine's own may be too old for a framework.
-  PATH: [dirname(process.execPath), process.env.PATH].join(delimiter),
+  PATH,
   NEXT_TELEMETRY_DISABLED: '1',
 };
 

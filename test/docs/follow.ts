@@ -7,7 +7,7 @@
 import assert from 'node:assert/strict';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { delimiter, dirname, join } from 'node:path';
 import { after, before, type TestContext, test } from 'node:test';
 import { withEngine } from '../container/engine.ts';
 import { Redis } from '../container/redis.ts';
@@ -36,6 +36,8 @@ let served: Served | undefined;
 let isComposeUp = false;
 // Not in a hook: it would go with the first test.
 const redisUrl = withEngine.skip === false ? `redis://127.0.0.1:${(await Redis.start(undefined)).port}` : undefined;
+/** In the project: the machine's own Node.js may be too old for the package. */
+const NODE = { PATH: [dirname(process.execPath), process.env.PATH].join(delimiter) };
 let local: Record<string, string> = {};
 let compose: Record<string, string> = {};
 
@@ -101,7 +103,7 @@ async function develop(block: Block): Promise<void> {
   const source = readFileSync(file, 'utf8');
   const [step] = stepsOf(block);
   assert.ok(step);
-  const kit = await serve(step.command, project, local);
+  const kit = await serve(step.command, project, { ...local, ...NODE });
   if (step.output === '') return;
   writeFileSync(file, `${source}\n// saved`);
   await kit.assertLogged('14:02:36.049 info  dev.reloaded ms=187');
@@ -160,7 +162,7 @@ async function asDependency(block: Block, t: TestContext): Promise<void> {
   for (const { before, after } of changesOf(diff)) source = source.replace(before, () => after);
   writeFileSync(file, source);
   await shell('npm install --loglevel error connect-redis redis', project);
-  const kit = await serve(block.text, project, { ...local, ...SECRETS, ...(redisUrl && { REDIS_URL: redisUrl }) });
+  const kit = await serve(block.text, project, { ...local, ...NODE, ...SECRETS, ...(redisUrl && { REDIS_URL: redisUrl }) });
   const { sizing } = await kit.status();
   t.diagnostic(sizing.reason);
   assert.match(sizing.reason, /^\d+ workers?: /);

@@ -14,6 +14,8 @@ import { adopterOf, type Kit, ROOT, startKit } from './kit.ts';
 
 const run = promisify(execFile);
 const PACKAGES = join(ROOT, 'node_modules');
+/** For a machine whose own Node.js is too old: projects add one to their packages. */
+const NODES = readdirSync(PACKAGES).filter(name => /^node-(bin-)?(linux|darwin)/.test(name));
 /** The other dependencies of the projects. */
 const BESIDE = ['express', 'koa', '@types/koa', '@types/node'];
 
@@ -37,6 +39,7 @@ kit.workerId = 'one';
 
 suite('the kit as a dependency', { concurrency: 4 }, () => {
   let folder = '';
+  let tarball = '';
 
   before(async () => {
     folder = mkdtempSync(join(tmpdir(), 'bosun-package-'));
@@ -44,9 +47,9 @@ suite('the kit as a dependency', { concurrency: 4 }, () => {
     await run('make', ['package', `PACKAGE_DIR=${folder}`], { cwd: ROOT });
     linkPackages(join(folder, 'node_modules'));
     // npm would remove what nothing depends on.
-    const dependencies = Object.fromEntries(BESIDE.map(name => [name, '*']));
+    const dependencies = Object.fromEntries([...BESIDE, ...NODES].map(name => [name, '*']));
     writeFileSync(join(folder, 'package.json'), JSON.stringify({ private: true, dependencies }));
-    const [tarball] = readdirSync(folder).filter(name => name.endsWith('.tgz'));
+    [tarball = ''] = readdirSync(folder).filter(name => name.endsWith('.tgz'));
     const offline = { ...process.env, npm_config_cache: join(folder, 'empty-cache') };
     await run('npm', ['install', '--offline', '--ignore-scripts', '--loglevel=error', `./${tarball}`], {
       cwd: folder,
@@ -86,6 +89,47 @@ suite('the kit as a dependency', { concurrency: 4 }, () => {
     assert.match(error.stderr, /^bosun: start needs the file of a module, got "\.\/nothing\.js": there is no .*nothing\.js$/m);
   });
 
+  test('the package holds what runs and the types that an app imports, and no demo, test or other declaration', async () => {
+    const { stdout } = await run('tar', ['tzf', join(folder, tarball)]);
+    const files = stdout
+      .trim()
+      .split('\n')
+      .map(name => name.replace(/^package\//, ''));
+    assert.deepEqual(
+      files.filter(name => /demo|test|loadtest|\.ts$/.test(name) && !name.endsWith('.d.ts')),
+      [],
+    );
+    const declarations = files.filter(name => /\.d\.c?ts$/.test(name));
+    assert.ok(declarations.includes('dist/index.d.ts') && declarations.length < 20, declarations.join());
+    for (const name of ['SECURITY.md', 'CHANGELOG.md', 'LICENSE', 'README.md']) assert.ok(files.includes(name), name);
+  });
+
+  test('an ES module imports the package, a CommonJS module requires it', async () => {
+    const both = "import('koa-bosun').then(m => console.log(Object.keys(require('koa-bosun')), typeof m))";
+    const { stdout } = await run(process.execPath, ['--input-type=commonjs', '-e', both], { cwd: folder });
+    assert.equal(stdout, '[] object\n');
+  });
+
+  test('bosun demo of the package says where the demo app is', async () => {
+    const error = await failure(run(bin(), ['demo'], { cwd: folder }));
+    assert.equal(error.code, 78);
+    assert.match(error.stderr, /^bosun: the demo app is not part of the package: run it in a clone/m);
+  });
+
+  test('on a Node.js that is too old, bosun of the package names the version that it needs and how to add one', async () => {
+    const bare = mkdtempSync(join(tmpdir(), 'bosun-bare-'));
+    try {
+      cpSync(join(folder, 'node_modules', 'koa-bosun'), bare, { recursive: true });
+      const old = "Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '22.17.1' } })";
+      const preload = `--import=data:text/javascript,${encodeURIComponent(old)}`;
+      const error = await failure(run(process.execPath, [preload, join(bare, 'src', 'cli', 'launch.js'), 'status']));
+      assert.equal(error.code, 78);
+      assert.match(error.stderr, /^bosun: Node\.js 22\.18 or newer is needed, got v.*: npm install node-(bin-)?\w+-\w+@26$/m);
+    } finally {
+      rmSync(bare, { recursive: true, force: true });
+    }
+  });
+
   test('bosun of a package without compiled code says how to pack it', async () => {
     const bare = join(folder, 'bare');
     cpSync(join(folder, 'node_modules', 'koa-bosun'), bare, { recursive: true });
@@ -101,8 +145,7 @@ function linkPackages(target: string): void {
   const { dependencies } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
     dependencies: Record<string, string>;
   };
-  const node = readdirSync(PACKAGES).filter(name => /^node-(bin-)?(linux|darwin)/.test(name));
-  for (const name of new Set([...Object.keys(dependencies), ...node, ...BESIDE])) {
+  for (const name of new Set([...Object.keys(dependencies), ...NODES, ...BESIDE])) {
     mkdirSync(dirname(join(target, name)), { recursive: true });
     symlinkSync(join(PACKAGES, name), join(target, name));
   }

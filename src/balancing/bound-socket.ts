@@ -1,0 +1,80 @@
+/**
+ * A socket that is bound and does not listen: `net.BoundSocket`, which newer versions of Node.js 24 and 26 have, or the same on the handle of libuv, for
+ * older versions and Node.js 22: they have no public way to bind without listening.
+ */
+import * as net from 'node:net';
+import { getSystemErrorName } from 'node:util';
+
+export interface BoundSocket {
+  /** @throws the system's error */
+  address(): net.AddressInfo;
+  fd(): number;
+  close(): void;
+}
+
+export interface BindOptions {
+  /** An address of IPv4 or IPv6. */
+  host: string;
+  /** Default 0: the system chooses one. */
+  port?: number;
+  /** Whether several sockets may share the port (SO_REUSEPORT). */
+  reusePort?: boolean;
+}
+
+/** @throws the system's error: EADDRINUSE, EACCES, EADDRNOTAVAIL; ENOTSUP where the system has no SO_REUSEPORT */
+export function bindSocket({ host, port = 0, reusePort = false }: BindOptions): BoundSocket {
+  return 'BoundSocket' in net ? new net.BoundSocket({ host, port, reusePort }) : new HandleSocket(host, port, reusePort);
+}
+
+/** The class of handles of net.Server, as far as it is needed here. */
+interface TcpHandle {
+  readonly fd: number;
+  bind(address: string, port: number, flags: number): number;
+  bind6(address: string, port: number, flags: number): number;
+  getsockname(into: object): number;
+  close(): void;
+}
+
+interface TcpBinding {
+  TCP: new (type: number) => TcpHandle;
+  constants: { SERVER: number; UV_TCP_REUSEPORT?: number };
+}
+
+/** Exported for its test: it behaves as `net.BoundSocket` does. */
+export class HandleSocket implements BoundSocket {
+  /** `net.Server.listen` takes an object that has a handle by this name. */
+  readonly _handle: TcpHandle;
+
+  constructor(host: string, port: number, reusePort: boolean) {
+    const { TCP, constants } = Reflect.get(process, 'binding').call(process, 'tcp_wrap') as TcpBinding;
+    const where = `${host}:${port}`;
+    this._handle = new TCP(constants.SERVER);
+    const flags = reusePort ? (constants.UV_TCP_REUSEPORT ?? 0) : 0;
+    const bind = net.isIPv6(host) ? this._handle.bind6 : this._handle.bind;
+    // libuv reports EADDRINUSE only when the address is read.
+    const error = bind.call(this._handle, host, port, flags) || this._handle.getsockname({});
+    if (error === 0) return;
+    this._handle.close();
+    throw systemError('bind', error, where);
+  }
+
+  address(): net.AddressInfo {
+    const address = { address: '', family: '', port: 0 };
+    const error = this._handle.getsockname(address);
+    if (error !== 0) throw systemError('getsockname', error, '');
+    return address;
+  }
+
+  fd(): number {
+    return this._handle.fd;
+  }
+
+  close(): void {
+    this._handle.close();
+  }
+}
+
+function systemError(syscall: string, errno: number, where: string): NodeJS.ErrnoException {
+  const code = getSystemErrorName(errno);
+  return Object.assign(new Error(`${syscall} ${code} ${where}`.trim()), { code, errno, syscall });
+}
