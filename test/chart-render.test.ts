@@ -201,6 +201,19 @@ test('fromRequest takes the CPU request, of the container or of the pod', { skip
   );
 });
 
+test('the app trusts the headers of an Ingress or a Gateway, unless a value decides', { skip }, () => {
+  const cases: [Values, boolean][] = [
+    [{}, false],
+    [{ 'ingress.enabled': true }, true],
+    [{ 'httpRoute.enabled': true, 'httpRoute.parentRefs': [{ name: 'g' }] }, true],
+    [{ 'ingress.enabled': true, trustProxy: false }, false],
+    [{ trustProxy: true }, true],
+  ];
+  const rendered = renderAll(cases.map(([values]) => ({ values: nested(values) })));
+  for (const [index, [values, trusts]] of cases.entries())
+    assert.deepEqual(env(rendered[index] ?? [], 'TRUST_PROXY'), trusts ? { value: 'true' } : undefined, JSON.stringify(values));
+});
+
 test('each form of Redis sets its variables and no others', { skip }, () => {
   const login = { 'redis.existingSecret': 'r' };
   const cases: [Values, string[]][] = [
@@ -215,6 +228,10 @@ test('each form of Redis sets its variables and no others', { skip }, () => {
     [
       { 'redis.mode': 'sentinel', 'redis.sentinel.nodes': ['a:1'], 'redis.username': 'u', ...login },
       ['REDIS_PASSWORD', 'REDIS_SENTINELS', 'REDIS_SENTINEL_NAME', 'REDIS_SENTINEL_PASSWORD', 'REDIS_USERNAME'],
+    ],
+    [
+      { 'redis.mode': 'sentinel', ...login },
+      ['REDIS_PASSWORD', 'REDIS_SENTINELS', 'REDIS_SENTINEL_NAME', 'REDIS_SENTINEL_PASSWORD'],
     ],
     [{ 'redis.mode': 'cluster', 'redis.cluster.nodes': ['a:1'], 'redis.tls': true }, ['REDIS_CLUSTER_NODES', 'REDIS_TLS']],
   ];
@@ -268,7 +285,9 @@ test('the notes name the commands for these values, and warn', { skip }, () => {
   assert.match(plain, /kubectl -n team exec deployment\/shop-koa-bosun -c app -- bosun doctor/);
   assert.match(plain, /kubectl -n team port-forward deployment\/shop-koa-bosun 9090/);
   assert.doesNotMatch(plain, /WARNING/);
-  const warned = notes(nested({ 'redis.mode': 'none', 'ingress.enabled': true, 'ingress.hosts': [{ host: 'a.example.com' }] }));
+  const warned = notes(
+    nested({ 'redis.mode': 'none', trustProxy: false, 'ingress.enabled': true, 'ingress.hosts': [{ host: 'a.example.com' }] }),
+  );
   assert.match(warned, /http:\/\/a\.example\.com/);
   assert.match(warned, /WARNING: trustProxy is false/);
   assert.match(warned, /WARNING: no Redis and no sessions\.keysSecret/);

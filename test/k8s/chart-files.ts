@@ -2,15 +2,26 @@
  * The texts that the chart shares with the components of kustomize. A chart takes nothing from outside its folder, and `helm package`
  * follows no links: `make k8s-render` runs this file, which copies them to k8s/chart/files, and a test holds the copies equal.
  */
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { CHART } from './chart.ts';
-import { at, containersOf, find, read } from './manifests.ts';
+import { at, containersOf, find, K8S, read } from './manifests.ts';
 
-/** Each file of k8s/chart/files by its name, as the components have it. */
+const SENTINEL = 'components/redis-sentinel';
+
+/** Each file of k8s/chart/files by its path there, as the components have it. */
 export function sharedFiles(): Map<string, string> {
   const redis = find(read('components/redis/redis.yaml'), 'StatefulSet', 'redis');
-  return new Map([['redis.sh', String(at(containersOf(redis)[0], 'command.2'))]]);
+  const scripts = globSync('*.sh', { cwd: join(K8S, SENTINEL) }).sort();
+  return new Map([
+    ['redis.sh', String(at(containersOf(redis)[0], 'command.2'))],
+    ...scripts.map((name): [string, string] => [`sentinel/${name}`, readFileSync(join(K8S, SENTINEL, name), 'utf8')]),
+  ]);
 }
 
-if (import.meta.main) for (const [name, text] of sharedFiles()) writeFileSync(join(CHART, 'files', name), text);
+if (import.meta.main) {
+  for (const [name, text] of sharedFiles()) {
+    mkdirSync(dirname(join(CHART, 'files', name)), { recursive: true });
+    writeFileSync(join(CHART, 'files', name), text);
+  }
+}

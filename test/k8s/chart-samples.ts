@@ -31,7 +31,9 @@ const POLICY = { 'networkPolicy.enabled': true };
 const MONITOR = { 'monitoring.podMonitor': true };
 const EXTERNAL = { 'redis.mode': 'external', 'redis.url': 'rediss://redis.example.com:6380/2' };
 const SENTINELS = { 'redis.mode': 'sentinel', 'redis.sentinel.nodes': ['a.example.com:26379', 'b.example.com:26380'] };
-const CA = '/etc/koa-bosun/redis-ca';
+const GROUP = 'StatefulSet/shop-koa-bosun-redis-sentinel spec.template.spec';
+const THREE = { 'redis.mode': 'sentinel' };
+const CA = '/etc/redis-ca';
 const PEERS = [{ namespaceSelector: { matchLabels: { team: 'infra' } } }];
 const DIGEST = `sha256:${'0a'.repeat(32)}`;
 
@@ -53,6 +55,11 @@ export const SAMPLES: Record<string, Sample> = {
   'app.imageVolume.pullPolicy': {
     value: 'Always',
     where: `${POD}.volumes.1.image.pullPolicy`,
+    needs: { 'app.imageVolume.reference': 'registry/files:2' },
+  },
+  'app.imageVolume.subPath': {
+    value: 'dist',
+    where: `${APP}.volumeMounts.1.subPath`,
     needs: { 'app.imageVolume.reference': 'registry/files:2' },
   },
   'app.imageVolume.mountPath': {
@@ -97,7 +104,7 @@ export const SAMPLES: Record<string, Sample> = {
   'httpRoute.enabled': {
     value: true,
     where: 'HTTPRoute spec.rules.0.backendRefs',
-    becomes: [{ name: 'shop-koa-bosun', port: 80 }],
+    becomes: [{ group: '', kind: 'Service', name: 'shop-koa-bosun', port: 80, weight: 1 }],
     needs: { 'httpRoute.parentRefs': [{ name: 'gateway' }] },
   },
   'httpRoute.annotations': { value: { a: 'b' }, where: 'HTTPRoute metadata.annotations', needs: ROUTE },
@@ -155,10 +162,28 @@ export const SAMPLES: Record<string, Sample> = {
   },
   'redis.sentinel.nodes': { value: ['c:26379'], where: env('REDIS_SENTINELS'), becomes: { value: 'c:26379' }, needs: SENTINELS },
   'redis.sentinel.name': {
-    value: 'mymaster',
+    value: 'shop',
     where: env('REDIS_SENTINEL_NAME'),
-    becomes: { value: 'mymaster' },
+    becomes: { value: 'shop' },
     needs: SENTINELS,
+  },
+  'redis.sentinel.antiAffinity': {
+    value: 'preferred',
+    where: `${GROUP}.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution.0.weight`,
+    becomes: 100,
+    needs: THREE,
+  },
+  'redis.sentinel.resources.requests': {
+    value: { cpu: '90m' },
+    where: `${GROUP}.containers.0.resources.requests.cpu`,
+    becomes: '90m',
+    needs: THREE,
+  },
+  'redis.sentinel.resources.limits': {
+    value: { memory: '1Gi' },
+    where: `${GROUP}.containers.0.resources.limits.memory`,
+    becomes: '1Gi',
+    needs: THREE,
   },
   'redis.cluster.nodes': {
     value: ['c-0:6379', 'c-1:6379'],

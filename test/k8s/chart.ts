@@ -85,7 +85,7 @@ const EVERY_CASE = `{{- range $case := .Values.cases }}
 {{- $documents := list }}
 {{- range $.Values.templates }}
 {{- range include . (dict "Values" $case.values "Release" $release "Chart" $.Chart "Files" $.Files "Capabilities" $.Capabilities) | splitList "\\n---\\n" }}
-{{- $documents = append $documents (fromYaml .) }}
+{{- $documents = append $documents (printf "%s\\n" . | fromYaml) }}
 {{- end }}
 {{- end }}
 ---

@@ -12,7 +12,7 @@ NODE_CLUSTER_WORKERS:
 SHUTDOWN_DELAY_MS: { value: {{ mul 1000 (int $values.shutdown.delaySeconds) | quote }} }
 SHUTDOWN_TIMEOUT_MS: { value: {{ mul 1000 (int $values.shutdown.timeoutSeconds) | quote }} }
 TERMINATION_GRACE_PERIOD_SECONDS: { value: {{ include "koa-bosun.graceSeconds" . | quote }} }
-{{- if $values.trustProxy }}
+{{- if kindIs "invalid" $values.trustProxy | ternary (or $values.ingress.enabled $values.httpRoute.enabled) $values.trustProxy }}
 TRUST_PROXY: { value: "true" }
 {{- end }}
 {{- if has $values.ipFamily (list "IPv6" "DualStack") }}
@@ -61,10 +61,16 @@ REDIS_URL: { value: {{ $redis.url | quote }} }
 REDIS_URL: { valueFrom: { secretKeyRef: { name: {{ required "redis.mode: external needs redis.url or redis.existingSecret" $redis.existingSecret | quote }}, key: url } } }
 {{- end }}
 {{- else if eq $redis.mode "sentinel" }}
-REDIS_SENTINELS: { value: {{ include "koa-bosun.sentinels" . | quote }} }
-REDIS_SENTINEL_NAME: { value: {{ required "redis.mode: sentinel needs redis.sentinel.name" $redis.sentinel.name | quote }} }
-{{- if and $redis.existingSecret $redis.sentinel.nodes }}
-REDIS_SENTINEL_PASSWORD: { valueFrom: { secretKeyRef: { name: {{ $redis.existingSecret | quote }}, key: sentinel-password, optional: true } } }
+{{- if $own }}
+{{- $name := include "koa-bosun.sideName" (dict "root" . "side" $own) }}
+REDIS_SENTINELS: { value: "{{ $name }}-0:26379,{{ $name }}-1:26379,{{ $name }}-2:26379" }
+REDIS_SENTINEL_NAME: { value: sessions }
+{{- else }}
+REDIS_SENTINELS: { value: {{ join "," $redis.sentinel.nodes | quote }} }
+REDIS_SENTINEL_NAME: { value: {{ required "redis.sentinel.nodes needs redis.sentinel.name" $redis.sentinel.name | quote }} }
+{{- end }}
+{{- with $redis.existingSecret }}
+REDIS_SENTINEL_PASSWORD: { valueFrom: { secretKeyRef: { name: {{ . | quote }}, key: {{ ternary "password" "sentinel-password" (ne $own "") }}, optional: {{ eq $own "" }} } } }
 {{- end }}
 {{- else if eq $redis.mode "cluster" }}
 REDIS_CLUSTER_NODES: { value: {{ required "redis.mode: cluster needs redis.cluster.nodes, such as [redis-0.redis:6379]" (join "," $redis.cluster.nodes) | quote }} }
@@ -72,7 +78,7 @@ REDIS_CLUSTER_NODES: { value: {{ required "redis.mode: cluster needs redis.clust
 {{- fail (printf "redis.mode must be none, bundled, external, sentinel or cluster, got %q" (toString $redis.mode)) }}
 {{- end }}
 {{- if and $redis.existingSecret (ne $redis.mode "none") }}
-REDIS_PASSWORD: { valueFrom: { secretKeyRef: { name: {{ $redis.existingSecret | quote }}, key: password, optional: {{ and (eq $redis.mode "external") (not $redis.url) }} } } }
+REDIS_PASSWORD: { valueFrom: { secretKeyRef: { name: {{ $redis.existingSecret | quote }}, key: password, optional: {{ and (eq $redis.mode "external") (eq $redis.url "") }} } } }
 {{- end }}
 {{- if has $redis.mode (list "external" "sentinel" "cluster") }}
 {{- if not $own }}
@@ -83,7 +89,7 @@ REDIS_USERNAME: { value: {{ . | quote }} }
 REDIS_TLS: { value: "true" }
 {{- end }}
 {{- if or $redis.ca.configMap $redis.ca.secret }}
-REDIS_CA_FILE: { value: "/etc/koa-bosun/redis-ca/{{ $redis.ca.key }}" }
+REDIS_CA_FILE: { value: "/etc/redis-ca/{{ $redis.ca.key }}" }
 {{- end }}
 {{- end }}
 {{- end }}

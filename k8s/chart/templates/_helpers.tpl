@@ -106,10 +106,10 @@ imagePullSecrets:
 {{- add (int .Values.shutdown.delaySeconds) (int .Values.shutdown.timeoutSeconds) 10 }}
 {{- end }}
 
-{{/* Where there is a bundled Redis: redis (one pod), sentinel (three), or nothing. */}}
+{{/* The chart's own Redis, by the end of its name: redis (one pod), redis-sentinel (three), or nothing. */}}
 {{- define "koa-bosun.ownRedis" -}}
 {{- if eq .Values.redis.mode "bundled" }}redis
-{{- else if and (eq .Values.redis.mode "sentinel") (not .Values.redis.sentinel.nodes) }}sentinel
+{{- else if and (eq .Values.redis.mode "sentinel") (not .Values.redis.sentinel.nodes) }}redis-sentinel
 {{- end }}
 {{- end }}
 
@@ -125,4 +125,14 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 {{- toYaml $all }}
+{{- end }}
+
+{{/* Of every Service. */}}
+{{- define "koa-bosun.ipFamily" -}}
+{{- if eq .Values.ipFamily "DualStack" }}
+ipFamilyPolicy: PreferDualStack
+{{- else if .Values.ipFamily }}
+ipFamilyPolicy: SingleStack
+ipFamilies: [{{ .Values.ipFamily }}]
+{{- end }}
 {{- end }}

@@ -9,9 +9,6 @@ securityContext:
   fsGroup: 10002
   fsGroupChangePolicy: OnRootMismatch
   seccompProfile: { type: RuntimeDefault }
-{{- if not (kindIs "invalid" .Values.hostUsers) }}
-hostUsers: {{ .Values.hostUsers }}
-{{- end }}
 {{- with .Values.priorityClassName }}
 priorityClassName: {{ . | quote }}
 {{- end }}
@@ -37,6 +34,9 @@ securityContext:
   capabilities: { drop: [ALL] }
 volumeMounts:
   - { name: data, mountPath: /data }
+  {{- if eq (include "koa-bosun.ownRedis" .) "redis-sentinel" }}
+  - { name: scripts, mountPath: /scripts, readOnly: true }
+  {{- end }}
   - { name: tmp, mountPath: /tmp }
 {{- end }}
 
@@ -68,12 +68,5 @@ volumeClaimTemplates:
     # With all that the server adds, so that another apply finds nothing to change.
     status: { phase: Pending }
 {{- end }}
-{{- end }}
-{{- end }}
-
-{{/* host:port of every Sentinel. */}}
-{{- define "koa-bosun.sentinels" -}}
-{{- if .Values.redis.sentinel.nodes }}{{ join "," .Values.redis.sentinel.nodes }}
-{{- else }}{{ include "koa-bosun.sideName" (dict "root" . "side" "sentinel") }}:26379
 {{- end }}
 {{- end }}
