@@ -129,14 +129,14 @@ bench-rolling: $(INSTALLED) ## 50 rolling restarts under mixed load for each of 
 
 .PHONY: k8s-check
 k8s-check: $(INSTALLED) ## check the Kubernetes manifests, without a cluster: rules, and the schemas of Kubernetes 1.31 to 1.36
-	@exec $(NODE) --test test/k8s.test.ts test/k8s-schemas.test.ts
+	@exec $(NODE) --test test/k8s*.test.ts test/autoscaling.test.ts
 
 .PHONY: k8s-schemas
 k8s-schemas: $(INSTALLED) ## write the schemas that k8s-check goes by, from packages of the registry
 	@$(NODE) test/k8s/generate-schemas.ts
 
 .PHONY: k8s-render
-k8s-render: $(INSTALLED) ## write k8s/*.yaml, which kubectl apply -f k8s applies, from k8s/overlays/default, and k8s/chart/files; needs kubectl
+k8s-render: $(INSTALLED) ## write k8s/*.yaml, which kubectl apply -f k8s applies, from k8s/overlays/default, k8s/chart/files and the dashboard's copy; needs kubectl
 	@$(NODE) test/k8s/top-level.ts
 	@$(NODE) test/k8s/chart-files.ts
 

@@ -1,8 +1,9 @@
 /**
  * k8s/*.yaml, which `kubectl apply -f k8s` applies, from k8s/overlays/default: one file for each part, in the order of the apply.
- * `make k8s-render` runs this file, and a test holds the files equal to it.
+ * `make k8s-render` runs this file, and a test holds the files equal to it. kustomize reads no file outside its folder: the dashboard is
+ * copied.
  */
-import { writeFileSync } from 'node:fs';
+import { copyFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from 'yaml';
 import { at, K8S, kustomize, type Manifest } from './manifests.ts';
@@ -50,4 +51,11 @@ export function topLevel(): Map<string, string> {
   );
 }
 
-if (import.meta.main) for (const [name, text] of topLevel()) writeFileSync(join(K8S, name), text);
+/** The dashboard, and its copy in the component. */
+export const DASHBOARD = join(K8S, '..', 'docker', 'grafana', 'dashboard.json');
+export const DASHBOARD_COPY = join(K8S, 'components', 'monitoring', 'dashboard.json');
+
+if (import.meta.main) {
+  for (const [name, text] of topLevel()) writeFileSync(join(K8S, name), text);
+  copyFileSync(DASHBOARD, DASHBOARD_COPY);
+}
