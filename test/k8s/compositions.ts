@@ -1,5 +1,5 @@
 /**
- * Overlays as `make k8s-new` writes them, rendered together by one run of kustomize: each in a namespace of its own, all below one
+ * Overlays as `make k8s-new` writes them, rendered together by one run of kustomize: each in a namespace of its own, below one
  * kustomization, as somebody does who deploys several apps at once.
  */
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -22,8 +22,11 @@ export function renderTogether(overlays: readonly OverlaySettings[]): Map<string
       const files = overlayFiles({ k8s: relative(own, K8S), ...overlay });
       for (const [name, text] of Object.entries(files)) writeFileSync(join(own, name), text);
     }
-    writeFileSync(join(folder, 'kustomization.yaml'), JSON.stringify({ resources: overlays.map(folderOf) }));
-    const all = parse(kustomize(folder));
+    // Vars of one name cannot be in one kustomization twice: those with keda are rendered each on its own.
+    const alone = overlays.filter(({ components = [] }) => components.includes('keda'));
+    const together = overlays.filter(overlay => !alone.includes(overlay)).map(folderOf);
+    writeFileSync(join(folder, 'kustomization.yaml'), JSON.stringify({ resources: together }));
+    const all = [folder, ...alone.map(overlay => join(folder, folderOf(overlay)))].flatMap(one => parse(kustomize(one)));
     const namespaceOf = (manifest: Manifest) =>
       at(manifest, manifest.kind === 'Namespace' ? 'metadata.name' : 'metadata.namespace');
     return new Map(overlays.map(({ namespace }) => [namespace, all.filter(manifest => namespaceOf(manifest) === namespace)]));
