@@ -13,16 +13,25 @@ k() { kubectl -n "$namespace" "$@"; }
 least=$(k get hpa -o "jsonpath={range .items[?(@.spec.scaleTargetRef.name==\"$deployment\")]}{.spec.minReplicas}{end}")
 [ -n "$least" ] || least=$(k get deployment "$deployment" -o 'jsonpath={.spec.replicas}')
 
-fail() { ./make/reasons.sh "$namespace" "$deployment" "$instance"; refuse "$1"; }
-shown='' until=$(($(date +%s) + ${WAIT:-300}))
+# The reasons, where they have changed.
+explain() {
+  why=$(./make/reasons.sh "$namespace" "$deployment" "$instance")
+  [ "$why" = "$explained" ] || echo "$why"
+  explained=$why
+}
+fail() { explain; refuse "$1"; }
+shown='' explained='' now=$(date +%s)
+until=$((now + ${WAIT:-300})) changed=$now
 while :; do
   set -- $(k get deployment "$deployment" -o 'jsonpath=0{.metadata.generation} 0{.status.observedGeneration} 0{.status.replicas} 0{.status.updatedReplicas} 0{.status.availableReplicas} {.status.conditions[?(@.type=="Progressing")].reason}')
   serving=${5#0} # an absent number is printed as nothing
   says="$target: ${serving:-0} of $least pods serve"
-  [ "$says" = "$shown" ] || echo "$says"
+  now=$(date +%s)
+  [ "$says" = "$shown" ] || { echo "$says"; changed=$now; }
   shown=$says
   if [ "$1" = "$2" ] && [ "$3" -eq "$4" ] && [ "$5" -ge "$least" ]; then exit 0; fi
   [ "$1" != "$2" ] || [ "${6:-}" != ProgressDeadlineExceeded ] || fail 'the new pods do not become ready, see above'
-  [ "$(date +%s)" -lt "$until" ] || fail "$least pods must serve within ${WAIT:-300} s, see above"
+  [ "$now" -lt "$until" ] || fail "$least pods must serve within ${WAIT:-300} s, see above"
+  [ $((now - changed)) -lt 15 ] || { explain; changed=$now; } # a start takes a few seconds
   sleep 2
 done

@@ -1,0 +1,62 @@
+/**
+ * k8s/make/reasons.sh, which make k8s-apply calls: its arguments, and what it takes from bosun status. A fake kubectl notes how it is
+ * called. What a real cluster reports is in docs/guide/troubleshooting.md.
+ */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { ROOT } from './process/kit.ts';
+import { temporaryFolder } from './process/operator.ts';
+
+const SCRIPT = join(ROOT, 'k8s', 'make', 'reasons.sh');
+
+/** @param answers what the fake kubectl prints for a call with that word */
+function run(args: string[], answers: Record<string, string> = {}) {
+  const folder = temporaryFolder();
+  const calls = join(folder, 'calls');
+  const cases = Object.entries(answers).map(([word, text]) => {
+    writeFileSync(join(folder, word), text);
+    return `*' ${word} '*) cat ${join(folder, word)} ;;`;
+  });
+  writeFileSync(join(folder, 'kubectl'), `#!/bin/sh\necho "$*" >> ${calls}\ncase "$* " in ${cases.join(' ')} esac\n`, {
+    mode: 0o755,
+  });
+  const { status, stdout } = spawnSync('sh', [SCRIPT, ...args], {
+    encoding: 'utf8',
+    env: { ...process.env, PATH: `${folder}:${process.env.PATH}` },
+  });
+  const called = existsSync(calls) ? readFileSync(calls, 'utf8').trimEnd().split('\n') : [];
+  return { status, stdout, called };
+}
+
+test('the script of reasons reads objects of one instance in one namespace, and says nothing where all pods are ready', () => {
+  const { status, stdout, called } = run(['team', 'shop-app', 'shop']);
+  assert.deepEqual([status, stdout], [0, '']);
+  assert.ok(called.length >= 3, called.join('\n'));
+  for (const call of called)
+    assert.match(call, /^-n team get (?:deployment shop-app|(?:pvc|pods) -l app\.kubernetes\.io\/instance=shop) /);
+});
+
+test('the script of reasons takes exactly a namespace, a Deployment and an instance', () => {
+  for (const args of [[], ['team'], ['team', 'shop-app', 'shop', 'more']]) assert.deepEqual(run(args).called, []);
+  assert.equal(run(['team', 'shop-app']).status, 64);
+});
+
+const workers = '"workers":[{"id":1,"state":"ready","generation":1}]';
+for (const [what, status, line] of [
+  [
+    'a pod that starts',
+    '"state":"starting","reason":"starting: 0 of 2 workers serve; Redis says \\"no\\""',
+    'starting: 0 of 2 workers serve; Redis says "no"',
+  ],
+  ['a pod that waits', '"state":"starting","reason":"waiting for Redis: no answer"', 'starting: waiting for Redis: no answer'],
+  ['a pod without workers', '"state":"ready","reason":"no worker serves"', 'ready: no worker serves'],
+  ['a pod that ends', '"state":"draining","reason":"draining"', 'draining'],
+] as const)
+  test(`of ${what} the reason is that of bosun status: ${line}`, () => {
+    const json = `{"version":"0.1.0","pid":1,${status},"generation":1,${workers}}\n`;
+    const { stdout } = run(['team', 'shop-app', 'shop'], { pods: 'shop-app-1 ', pod: '2026', exec: json });
+    assert.match(stdout, new RegExp(`^pod/shop-app-1 is not ready:\n(?:  2026\n)?  ${line}\n$`));
+  });
