@@ -19,7 +19,7 @@ const MAY_IMPORT: Record<string, string[]> = {
   balancing: LEAVES,
   resources: LEAVES,
   state: LEAVES,
-  cli: ['main.ts', 'resources', ...LEAVES],
+  cli: ['main.ts', 'init', 'resources', ...LEAVES],
   init: LEAVES,
   loadtest: ['cli', ...LEAVES],
   demo: ['index.ts'],

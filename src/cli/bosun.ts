@@ -14,6 +14,7 @@ import { CommandError, call, stream } from './client.ts';
 import { controlPath } from './control-path.ts';
 import { DETAILS } from './details.ts';
 import type { DevOptions } from './dev.ts';
+import type { InitOptions } from './init.ts';
 import { renderFindings, renderFleet, renderSizing, renderStatus } from './render.ts';
 import { type Preloads, splitArguments, start, startDemo } from './start.ts';
 
@@ -97,6 +98,28 @@ serving('Run', 'dev [MODULE]', 'serve the app for development: one worker, and a
     await (await import('./dev.ts')).prepareDevelopment(options);
     await start(module, options, appArguments);
   });
+
+command('Set up', 'init', 'write a Dockerfile, compose.yaml and a CI workflow for the app in the working directory', [
+  'npx koa-bosun init',
+  'npx koa-bosun init --yes --image registry/shop:2.0.0',
+  'npx koa-bosun init --dry-run',
+])
+  .option('--yes', 'take the defaults, without a question')
+  .option('--dry-run', 'write nothing, print a unified diff')
+  .option('--force', 'also overwrite what exists and differs')
+  .option('--name <NAME>', 'name of the app (default: of package.json)')
+  .option('--image <IMAGE>', 'image, with a tag (default: name and version of package.json)')
+  .option('--module <FILE>', 'module of the app, as bosun start has it (default: what npm start runs)')
+  .option('--port <PORT>', 'port of the app in its container (default: as in its source, else 3000)', Number)
+  .option('--redis', 'with Redis (default: if the app uses sessions or Redis)')
+  .option('--no-redis', 'without Redis')
+  .action(async (options: Common & InitOptions) => (await import('./init.ts')).init(options));
+
+command('Set up', 'upgrade', 'compare what bosun init wrote with the templates of this version; exit code 1 if they differ', [
+  'npx bosun upgrade --check',
+])
+  .requiredOption('--check', 'print the differences, write nothing')
+  .action(async (options: Common) => (await import('./init.ts')).upgradeCheck(options));
 
 command('Run', 'demo', 'serve the demo app of koa-bosun').action(async () => startDemo(appArguments));
 

@@ -1,0 +1,54 @@
+/** What `bosun init` says of a project, before and after it writes. */
+import type { Project, Use } from '../init/detect.ts';
+import { isOutside, vendored } from '../init/dockerfile.ts';
+import { factsOf } from '../init/package-manager.ts';
+import { KIT_VERSION } from '../init/templates.ts';
+
+const USE_NOTES: Readonly<Record<Use, string | undefined>> = {
+  sessions: 'Sessions: with several workers they have to lie in Redis or in a cookie, not in memory (docs/guide/sessions.md).',
+  redis: undefined,
+  websockets:
+    'WebSockets: close them when a worker drains; long polls of Socket.IO need NODE_CLUSTER_STICKY or one worker (docs/guide/adopt.md).',
+};
+
+/** What was found, so that a wrong guess is seen. */
+export function summaryOf({ name, image, framework, entry, manager, node, port, redis, folder }: Project): string[] {
+  const build = entry.build === undefined ? 'no build' : `built by ${factsOf(manager).run(entry.build.script)}`;
+  const from = node.from === undefined ? '' : ` (${node.from})`;
+  return [
+    `${name}: ${framework}${folder === '.' ? '' : ` in ${folder}`}, module ${entry.module}, ${build}, ${manager.name}${manager.version === undefined ? '' : ` ${manager.version}`}, ` +
+      `Node.js ${node.major}${from}, image ${image}, port ${port}, ${redis ? 'with Redis' : 'without Redis'}`,
+  ];
+}
+
+/** What is left to do, and what may be wrong. */
+export function notesOf({ kit, manager, node, uses, redis, entry }: Project, isKept: boolean): string[] {
+  const { add } = factsOf(manager);
+  return [
+    ...(kit.spec === undefined ? [`koa-bosun must be among the dependencies: ${add(`koa-bosun@^${KIT_VERSION}`)}`] : []),
+    ...(kit.isDevelopment
+      ? ['koa-bosun must be among the dependencies, not the devDependencies: the image has no other packages']
+      : []),
+    ...kit.tarballs
+      .filter(isOutside)
+      .map(path => `${path} lies outside the repository: its copy ${vendored(path)} is used, commit it`),
+    ...(manager.lockFile === undefined ? ['There is no lock file: commit one, so that every image has the same packages'] : []),
+    ...(node.refused === undefined
+      ? []
+      : [
+          `The project needs Node.js ${node.refused} (${node.from}), where koa-bosun does not run: the image has Node.js ${node.major}`,
+        ]),
+    ...uses.flatMap(use => USE_NOTES[use] ?? []).filter(() => true),
+    ...(entry.source === undefined
+      ? [
+          'bosun dev cannot load the TypeScript sources without tsx, @swc-node/register or ts-node: docker compose watch builds again',
+        ]
+      : []),
+    ...(redis ? [] : ['Without Redis: --redis --force adds it']),
+    ...(isKept ? ['What is kept may not fit the rest: compare it with bosun init --dry-run --force'] : []),
+    '',
+    'Next:',
+    '  docker compose up --build --wait       the app, on this machine',
+    '  bosun upgrade --check                  after an update of koa-bosun: what its templates have new',
+  ];
+}

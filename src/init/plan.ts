@@ -1,0 +1,44 @@
+/**
+ * Which files a project gets, with their text. Pure but for the templates, which are the kit's own files.
+ */
+import { compose, composeForDevelopment, OBSERVABILITY } from './compose.ts';
+import type { Project } from './detect.ts';
+import { dockerfile, dockerignore, isOutside, TEMPLATE, vendored } from './dockerfile.ts';
+import type { Files } from './files.ts';
+import { below } from './package-json.ts';
+import { header } from './record.ts';
+import { scriptsOf, withScripts, workflow } from './scripts.ts';
+import { KIT_VERSION, template } from './templates.ts';
+
+export type Planned =
+  /** Text of a template. */
+  | { kind: 'file'; path: string; text: string }
+  /** A file of the project with something added to it, which is no overwriting. */
+  | { kind: 'addition'; path: string; text: string }
+  /** A copy of a file from elsewhere. */
+  | { kind: 'copy'; path: string; from: string };
+
+/** @throws Error if a template of the kit lacks what the plan changes in it */
+export function plan(project: Project, files: Files): Planned[] {
+  const { folder } = project;
+  const file = (path: string, source: string, text: string, place = folder): Planned => ({
+    kind: 'file',
+    path: below(place, path),
+    text: path.endsWith('.json') ? text : header(KIT_VERSION, source) + text,
+  });
+  const development = composeForDevelopment(project);
+  const manifest = below(folder, 'package.json');
+  // BuildKit reads the ignore file of the root, or the one that is named after the Dockerfile.
+  const ignore = folder === '.' ? '.dockerignore' : 'Dockerfile.dockerignore';
+  const pipeline = folder === '.' ? 'image' : `image-${project.name}`;
+  return [
+    ...project.kit.tarballs.filter(isOutside).map((from): Planned => ({ kind: 'copy', path: vendored(from), from })),
+    file('Dockerfile', TEMPLATE, dockerfile(project)),
+    file(ignore, 'docker/app.dockerignore', dockerignore(project)),
+    file('compose.yaml', 'compose.yaml', compose(project)),
+    ...(development === undefined ? [] : [file('compose.dev.yaml', 'compose.dev.yaml', development)]),
+    ...OBSERVABILITY.map(path => file(path, path, template(path))),
+    file(`.github/workflows/${pipeline}.yml`, 'bosun init', workflow(project), '.'),
+    { kind: 'addition', path: manifest, text: withScripts(files.read(manifest) ?? '{}', scriptsOf(project)) },
+  ];
+}

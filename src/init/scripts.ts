@@ -1,0 +1,69 @@
+/**
+ * The npm scripts of an app, by the names of the kit's own make targets, and the workflow that builds, tests and starts its image.
+ */
+import { posix } from 'node:path';
+import type { Project } from './detect.ts';
+import { isRecord } from './package-json.ts';
+import { factsOf } from './package-manager.ts';
+
+/** The text of a package.json with these scripts, in its own format; those that it has, stay. */
+export function withScripts(text: string, scripts: Readonly<Record<string, string>>): string {
+  const content: unknown = JSON.parse(text);
+  if (!isRecord(content)) return text;
+  const own = isRecord(content.scripts) ? content.scripts : {};
+  const added = Object.entries(scripts).filter(([name]) => !(name in own));
+  if (added.length === 0) return text;
+  const indent = /^([ \t]+)"/m.exec(text)?.[1] ?? '  ';
+  const end = text.endsWith('\n') ? '\n' : '';
+  return JSON.stringify({ ...content, scripts: { ...own, ...Object.fromEntries(added) } }, null, indent) + end;
+}
+
+/** What a person types most. */
+export function scriptsOf({ image, folder, entry, scripts: own }: Project): Record<string, string> {
+  return {
+    ...(own.start === undefined && { start: `bosun start ${entry.module}` }),
+    ...(own.dev === undefined && entry.source !== undefined && { dev: `bosun dev ${entry.source}` }),
+    image: `docker build --tag ${image} ${folder === '.' ? '.' : `--file Dockerfile ${posix.relative(folder, '.')}`}`,
+    'compose-up': 'docker compose up --build --wait',
+    'compose-watch': `docker compose${entry.source === undefined ? '' : ' --file compose.yaml --file compose.dev.yaml'} watch`,
+  };
+}
+
+/** Of GitHub Actions. */
+export function workflow({ manager, node, scripts, entry, port, folder }: Project): string {
+  const { source, install, run } = factsOf(manager);
+  const installs = [
+    ...(source === undefined ? [] : [`npm install --global --force ${source}@${manager.version}`]),
+    install(manager.lockFile !== undefined, undefined),
+  ];
+  const inFolder = folder === '.' ? '' : `\n        working-directory: ${folder}`;
+  const step = (script: string) => `      - run: ${run(script)}${inFolder}`;
+  const tests = [...(entry.build === undefined ? [] : [entry.build.script]), ...(scripts.test === undefined ? [] : ['test'])];
+  return `# Builds and tests the app, builds its image, and starts it as compose.yaml says: it has to become healthy, and to survive a restart of its workers.
+name: image
+on:
+  push:
+    branches: [main]
+  pull_request:
+permissions:
+  contents: read
+jobs:
+  image:
+    runs-on: ubuntu-latest
+    timeout-minutes: 20
+    steps:
+      - uses: actions/checkout@v6
+      - uses: actions/setup-node@v6
+        with:
+          node-version: ${node.major}
+${installs.map(command => `      - run: ${command}`).join('\n')}
+${tests.map(step).join('\n')}
+      - run: docker compose up --build --wait${inFolder}
+      - run: docker compose exec -T app bosun restart${inFolder}
+      - run: curl --silent --show-error --output /dev/null http://127.0.0.1:${port}/
+      - run: docker compose logs app${inFolder}
+        if: always()
+      - run: docker compose down --volumes${inFolder}
+        if: always()
+`;
+}

@@ -1,0 +1,119 @@
+/**
+ * `bosun init` and `bosun upgrade --check` in a repository: what is written, kept, compared and refused.
+ */
+import assert from 'node:assert/strict';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { stateOf } from '../../src/init/record.ts';
+import { Running, temporaryFolder } from '../process/operator.ts';
+
+test('a change in the repository is not mistaken for one of the template', async () => {
+  const { header, hashOf } = await import('../../src/init/record.ts');
+  const recorded = hashOf('a\nb\n');
+  assert.equal(stateOf(undefined, 'a\n', recorded), 'new');
+  assert.equal(stateOf('a\r\nb\r\n', 'a\nb\n', recorded), 'same', 'as git checks it out on Windows');
+  assert.equal(stateOf(`${header('0.0.9', 'x')}a\nb\n`, `${header('0.1.0', 'x')}a\nb\n`, recorded), 'same', 'another version');
+  assert.equal(stateOf('a\nb\n', 'a\nc\n', recorded), 'outdated');
+  assert.equal(stateOf('a\nmine\n', 'a\nb\n', recorded), 'edited');
+  assert.equal(stateOf('a\nmine\n', 'a\nc\n', recorded), 'both');
+  assert.equal(stateOf('mine\n', 'a\nb\n', undefined), 'foreign');
+});
+
+const bosun = (args: readonly string[], cwd: string) => new Running(args, { cwd }).ended;
+
+function shop(): string {
+  const cwd = temporaryFolder();
+  writeFileSync(join(cwd, 'package.json'), '{ "name": "shop", "dependencies": { "koa-bosun": "^0.1.0" } }\n');
+  writeFileSync(join(cwd, 'server.js'), 'app.use(kit.session)');
+  return cwd;
+}
+
+const contentOf = (cwd: string) =>
+  readdirSync(cwd, { recursive: true, withFileTypes: true })
+    .filter(entry => entry.isFile())
+    .map(entry => join(entry.parentPath, entry.name))
+    .sort()
+    .map(file => [file, readFileSync(file, 'utf8')]);
+
+test('without a terminal bosun init writes what it found, and a second run changes nothing', async () => {
+  const cwd = shop();
+  const before = contentOf(cwd);
+  const dry = await bosun(['init', '--dry-run'], cwd);
+  assert.equal(dry.code, 0, dry.stderr);
+  assert.match(
+    dry.stdout,
+    /^--- \/dev\/null\n\+\+\+ b\/Dockerfile\n@@ -0,0 \+1,\d+ @@\n\+# koa-bosun 0\.1\.0, docker\/Dockerfile: written by bosun init$/m,
+  );
+  assert.match(dry.stdout, /^--- a\/package\.json\n\+\+\+ b\/package\.json$/m);
+  assert.deepEqual(contentOf(cwd), before);
+
+  const first = await bosun(['init'], cwd);
+  assert.equal(first.code, 0, first.stderr);
+  assert.match(
+    first.stdout,
+    /^shop: Node\.js, module server\.js, no build, npm, Node\.js 26, image shop:1\.0\.0, port 3000, with Redis$/m,
+  );
+  assert.match(first.stdout, /no lock file/);
+  const written = contentOf(cwd);
+  for (const crlf of [false, true]) {
+    if (crlf) writeFileSync(join(cwd, 'compose.yaml'), readFileSync(join(cwd, 'compose.yaml'), 'utf8').replaceAll('\n', '\r\n'));
+    const unchanged = contentOf(cwd);
+    const second = await bosun(['init', '--yes'], cwd);
+    assert.equal(second.code, 0, second.stderr);
+    assert.doesNotMatch(second.stdout, / (write|keep|overwrite|add to) /);
+    assert.deepEqual(contentOf(cwd), unchanged);
+  }
+  assert.ok(written.length > 10);
+  assert.deepEqual(await bosun(['upgrade', '--check'], cwd), {
+    code: 0,
+    signal: null,
+    stdout: 'every file is as bosun init would write it\n',
+    stderr: '',
+  });
+});
+
+test('bosun init keeps what is there unless --force, and upgrade --check shows each difference', async () => {
+  const cwd = shop();
+  writeFileSync(join(cwd, 'Dockerfile'), 'FROM mine\n');
+  const kept = await bosun(['init', '--yes', '--image', 'registry/shop:3'], cwd);
+  assert.match(kept.stdout, /keep {7}Dockerfile is kept, it differs: it is not from bosun init \(--force overwrites it\)/);
+  assert.equal(readFileSync(join(cwd, 'Dockerfile'), 'utf8'), 'FROM mine\n');
+  const forced = await bosun(['init', '--yes', '--force', '--json'], cwd);
+  assert.deepEqual(JSON.parse(forced.stdout), { written: ['Dockerfile'], kept: [] });
+  assert.match(readFileSync(join(cwd, 'compose.yaml'), 'utf8'), /registry\/shop:3/, 'the image of the first run is remembered');
+
+  writeFileSync(join(cwd, 'compose.yaml'), readFileSync(join(cwd, 'compose.yaml'), 'utf8').replace('40s', '50s'));
+  rmSync(join(cwd, 'docker'), { recursive: true });
+  const check = await bosun(['upgrade', '--check'], cwd);
+  assert.equal(check.code, 1);
+  assert.match(
+    check.stdout,
+    /^compose\.yaml differs: edited in this repository, the template is the same\n--- a\/compose\.yaml$/m,
+  );
+  assert.match(check.stdout, /^- {4}stop_grace_period: 50s\n\+ {4}stop_grace_period: 40s$/m);
+  assert.match(check.stdout, /^docker\/alerts\.yml is missing$/m);
+});
+
+test('what bosun init cannot do is an error that says what to do', async () => {
+  const cwd = temporaryFolder();
+  const absent = await bosun(['init'], cwd);
+  assert.deepEqual([absent.code, absent.stdout], [78, '']);
+  assert.match(absent.stderr, /^bosun: bosun init needs the package\.json of your app, found none in /);
+  writeFileSync(join(cwd, 'package.json'), '{ "name": ');
+  assert.match((await bosun(['init'], cwd)).stderr, /package\.json must be JSON/);
+  const folder = shop();
+  assert.match(
+    (await bosun(['init', '--port', '80'], folder)).stderr,
+    /--port must be from 1024 to 65535, and not 9090, got "80"/,
+  );
+  assert.match((await bosun(['upgrade', '--check'], folder)).stderr, /found no \.bosun\.json/);
+  mkdirSync(join(folder, 'compose.yaml'));
+  const half = await bosun(['init', '--yes'], folder);
+  assert.deepEqual([half.code, existsSync(join(folder, '.bosun.json'))], [1, false]);
+  assert.match(half.stderr, /^bosun: compose\.yaml cannot be written: EISDIR/);
+  assert.deepEqual(
+    readdirSync(folder).filter(name => name.endsWith('.tmp')),
+    [],
+  );
+});
