@@ -2,6 +2,7 @@
  * The autoscalers of k8s/components over loads in virtual time, by the formula of Kubernetes' controller.
  */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { Behavior, proposal, quantityOf, type SeenPod, type Target, targetOf } from './k8s/autoscaler.ts';
@@ -160,4 +161,20 @@ test('the simulated controller keeps windows and policies as the one of Kubernet
   assert.equal(behavior.decide(28, 20, 346), 25, 'a tenth');
   assert.equal(behavior.decide(25, 20, 361), 25, 'not again within a minute');
   assert.equal(behavior.decide(25, 20, 407), 22);
+});
+
+test('docs/guide/autoscaling.md has the times of this simulation', () => {
+  const page = readFileSync(join(import.meta.dirname, '..', 'docs', 'guide', 'autoscaling.md'), 'utf8');
+  const [spare, packed, utilization] = CASES;
+  for (const pods of [4, 6, 10]) {
+    const slowest = [spare, packed, utilization].map(one => {
+      const times = PHASES.map(phase => {
+        const moments = one ? run(one, { load: second => (second < 120 ? 2 : pods), seconds: 600, phase }) : [];
+        return (moments.find(({ ready }) => ready >= pods)?.second ?? Number.NaN) - 120;
+      });
+      return `${Math.max(...times)} s`;
+    });
+    const row = `| from 2 to ${pods} | ${slowest.join(' | ')} |`;
+    assert.ok(page.includes(row), `docs/guide/autoscaling.md must say: ${row}`);
+  }
 });

@@ -28,18 +28,23 @@ import { DASHBOARD, DASHBOARD_COPY } from './k8s/top-level.ts';
 
 /** What the team's overlay renders to with these components. */
 function rendered(components: string[], more: Manifest = {}): Manifest[] {
-  const folder = mkdtempSync(join(tmpdir(), 'k8s-overlay-'));
-  const path = (name: string) => relative(folder, join(K8S, name));
-  try {
-    const overlay = {
+  return renderedText(
+    stringify({
       namespace: 'team',
       namePrefix: 'shop-',
-      resources: [path('base')],
-      components: components.map(name => path(`components/${name}`)),
+      resources: ['../../base'],
+      components: components.map(name => `../../components/${name}`),
       labels: [{ pairs: { 'app.kubernetes.io/instance': 'shop' }, includeSelectors: true }],
       ...more,
-    };
-    writeFileSync(join(folder, 'kustomization.yaml'), stringify(overlay));
+    }),
+  );
+}
+
+/** Of a kustomization in a folder of k8s/overlays. */
+function renderedText(text: string): Manifest[] {
+  const folder = mkdtempSync(join(tmpdir(), 'k8s-overlay-'));
+  try {
+    writeFileSync(join(folder, 'kustomization.yaml'), text.replaceAll('../..', relative(folder, K8S)));
     return parse(kustomize(folder));
   } finally {
     rmSync(folder, { recursive: true });
@@ -101,6 +106,18 @@ test('an autoscaler by utilization follows them, too, and the adapter serves its
   assert.equal(at(find(manifests, 'Deployment', 'shop-app'), 'spec.replicas'), undefined);
   const rule = at(read('components/hpa-utilization/prometheus-adapter.yaml')[0], 'rules.custom.0.seriesQuery');
   assert.match(String(rule), new RegExp(`^${at(spec, 'metrics.0.pods.metric.name')}\\{`));
+});
+
+test('the overlay of docs/guide/autoscaling.md scales its own pods', { skip: noKubectl }, () => {
+  const page = readFileSync(join(K8S, '..', 'docs', 'guide', 'autoscaling.md'), 'utf8');
+  const manifests = renderedText(/^```yaml\n([\s\S]*?)^```/m.exec(page)?.[1] ?? '');
+  assert.deepEqual(refused(manifests), []);
+  const { query, threshold } = at(find(manifests, 'ScaledObject', 'shop-app'), 'spec.triggers.0.metadata') as Record<
+    string,
+    string
+  >;
+  assert.match(query ?? '', /\{namespace="team",pod=~"shop-app-\.\+"\}/);
+  assert.equal(threshold, '200');
 });
 
 test('the dashboard of the component is the one of docker/grafana, and no alert names a namespace or an app', () => {

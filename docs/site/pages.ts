@@ -40,7 +40,10 @@ interface Group {
 /** In the order in which a newcomer needs them: the guide by task, then the reference, then the background. */
 const GROUPS: readonly Group[] = [
   { text: 'Begin', pages: ['index', 'guide/adopt', 'guide/typescript', 'guide/development', 'guide/migrating'] },
-  { text: 'Deploy', pages: ['guide/docker', 'guide/kubernetes', 'guide/helm', 'guide/sizing', 'guide/health-checks'] },
+  {
+    text: 'Deploy',
+    pages: ['guide/docker', 'guide/kubernetes', 'guide/helm', 'guide/sizing', 'guide/autoscaling', 'guide/health-checks'],
+  },
   { text: 'Stop and replace', pages: ['guide/shutdown', 'guide/rolling-restarts', 'guide/upgrading'] },
   { text: 'Connections and state', pages: ['guide/balancing', 'guide/sessions', 'guide/events', 'guide/redis'] },
   { text: 'Operate', pages: ['guide/troubleshooting', 'guide/observability', 'guide/load-testing'], rest: 'guide' },
