@@ -37,7 +37,12 @@ const OVERLAYS = [
       'hpa-utilization',
     ],
   },
-  { name: 'b', namespace: 'b', image: 'registry/b:2.0.0', components: ['network-policy', 'external-redis', 'redis-ca', 'hpa'] },
+  {
+    name: 'b',
+    namespace: 'b',
+    image: 'registry/b:2.0.0',
+    components: ['network-policy', 'external-redis', 'redis-ca', 'keda', 'monitoring'],
+  },
 ];
 
 const SECRETS: Values = {
@@ -78,7 +83,10 @@ const LIKE_OVERLAYS: Values[] = [
     'redis.ca.secret': 'redis',
     'networkPolicy.enabled': true,
     'networkPolicy.adminFrom': [{ namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'monitoring' } } }],
-    'autoscaling.mode': 'cpu',
+    'autoscaling.mode': 'keda',
+    'monitoring.podMonitor': true,
+    'monitoring.rules': true,
+    'monitoring.dashboard': true,
   },
 ];
 
@@ -120,8 +128,10 @@ function comparable(all: readonly Manifest[]): Record<string, unknown> {
       .replaceAll(',"optional":true', '')
       .replaceAll(',"optional":false', '');
   for (const { metadata, kind, ...manifest } of structuredClone(all)) {
-    const own = name(String(at(metadata, 'name'))).replace(/app-(admin|egress)$/, 'app');
-    if (kind === 'Namespace' || kind === 'Pod' || /^ConfigMap .*app/.test(`${kind} ${own}`)) continue;
+    const own = name(String(at(metadata, 'name')))
+      .replace(/app-(admin|egress)$/, 'app')
+      .replace('app-dashboard', 'dashboard');
+    if (kind === 'Namespace' || kind === 'Pod' || /^ConfigMap (.*-)?app/.test(`${kind} ${own}`)) continue;
     const template = at(manifest, 'spec.template') as Manifest | undefined;
     delete template?.metadata;
     for (const container of containersOf(manifest)) {
@@ -131,6 +141,8 @@ function comparable(all: readonly Manifest[]): Record<string, unknown> {
       listAt(container, 'volumeMounts').sort(byName);
     }
     listAt(template, 'spec.volumes').sort(byName);
+    // The chart knows when the app has an ADMIN_TOKEN.
+    for (const endpoint of listAt(manifest, 'spec.podMetricsEndpoints')) delete endpoint.authorization;
     for (const claim of listAt(manifest, 'spec.volumeClaimTemplates')) delete (claim.metadata as Manifest).labels;
     const one = JSON.parse(name(JSON.stringify(withoutSelectors(manifest)))) as Manifest;
     const key = `${kind} ${own.replace(/-[a-z0-9]{10}$/, '')}`;
@@ -164,7 +176,7 @@ test('the chart renders what overlays with each component render', { skip: noRen
   for (const [index, { namespace }] of OVERLAYS.entries())
     assert.deepEqual(comparable(charts[index] ?? []), comparable(rendered.get(namespace) ?? []), namespace);
   const missing = CHOICES.filter(
-    component => !['redis', 'namespace', 'hpa', ...OVERLAYS.flatMap(({ components }) => components)].includes(component),
+    component => !['redis', 'namespace', 'hpa', 'vpa', ...OVERLAYS.flatMap(({ components }) => components)].includes(component),
   );
   assert.deepEqual(missing, [], 'components without values that render the same');
 });

@@ -214,6 +214,13 @@ test('the app trusts the headers of an Ingress or a Gateway, unless a value deci
     assert.deepEqual(env(rendered[index] ?? [], 'TRUST_PROXY'), trusts ? { value: 'true' } : undefined, JSON.stringify(values));
 });
 
+test('Prometheus gets the token that the admin port requires', { skip }, () => {
+  const manifests = render(nested({ 'admin.tokenSecret': 't', 'monitoring.podMonitor': true }));
+  assert.deepEqual(valueAt(manifests, 'PodMonitor spec.podMetricsEndpoints.0.authorization'), {
+    credentials: { name: 't', key: 'token' },
+  });
+});
+
 test('each form of Redis sets its variables and no others', { skip }, () => {
   const login = { 'redis.existingSecret': 'r' };
   const cases: [Values, string[]][] = [

@@ -10,7 +10,7 @@ import { SCHEMA, valueProblems } from './k8s/chart-schema.ts';
 
 /** Maps that are one value: others take their place as a whole, or add to them. */
 const WHOLE =
-  /^(app\.env|((redis|redis\.sentinel)\.)?resources\.(requests|limits)|autoscaling\.behavior|podSecurityContext|securityContext|monitoring\.dashboardLabels)$/;
+  /^(app\.env|((redis|redis\.sentinel)\.)?resources\.(requests|limits)|autoscaling\.behavior|podSecurityContext|securityContext|monitoring\.(labels|dashboardLabels))$/;
 
 const leaves = (value: Values, prefix = ''): string[] =>
   Object.entries(value).flatMap(([key, inner]) => {

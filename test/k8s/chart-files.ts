@@ -8,6 +8,8 @@ import { CHART } from './chart.ts';
 import { at, containersOf, find, K8S, read } from './manifests.ts';
 
 const SENTINEL = 'components/redis-sentinel';
+const MONITORING = 'components/monitoring';
+const textOf = (file: string) => readFileSync(join(K8S, file), 'utf8');
 
 /** Each file of k8s/chart/files by its path there, as the components have it. */
 export function sharedFiles(): Map<string, string> {
@@ -15,7 +17,10 @@ export function sharedFiles(): Map<string, string> {
   const scripts = globSync('*.sh', { cwd: join(K8S, SENTINEL) }).sort();
   return new Map([
     ['redis.sh', String(at(containersOf(redis)[0], 'command.2'))],
-    ...scripts.map((name): [string, string] => [`sentinel/${name}`, readFileSync(join(K8S, SENTINEL, name), 'utf8')]),
+    ...scripts.map((name): [string, string] => [`sentinel/${name}`, textOf(`${SENTINEL}/${name}`)]),
+    ['dashboard.json', textOf(`${MONITORING}/dashboard.json`)],
+    // What is below spec.
+    ['rules.yaml', (textOf(`${MONITORING}/rules.yaml`).split('\nspec:\n')[1] ?? '').replace(/^ {2}/gm, '')],
   ]);
 }
 
