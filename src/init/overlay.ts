@@ -169,10 +169,10 @@ spec:
   ${pods}
   policyTypes: [Egress]
   # extraEgress: what the app may connect to, such as its database and HTTPS. Without a rule the connections time out.
-  egress: []
-    # - to: [{ ipBlock: { cidr: 10.0.0.0/8 } }]
-    #   ports: [{ port: 5432, protocol: TCP }]
-    # - to: [{ ipBlock: { cidr: 0.0.0.0/0, except: [10.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16] } }]
-    #   ports: [{ port: 443, protocol: TCP }]
+  # egress:
+  #   - to: [{ ipBlock: { cidr: 10.0.0.0/8 } }]
+  #     ports: [{ port: 5432, protocol: TCP }]
+  #   - to: [{ ipBlock: { cidr: 0.0.0.0/0, except: [10.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16] } }]
+  #     ports: [{ port: 443, protocol: TCP }]
 `;
 }
