@@ -117,7 +117,7 @@ function headingsOf(page: string): string[] {
 /** Min/median/max, a count of losses, a time in microseconds, a factor. */
 const FIGURE =
   /[\d.]+\/(?:\*\*)?[\d.]+(?:\*\*)?\/[\d.]+|\d (?:failed|lost) of [\d,]+|0 of [\d,]{5,}|\d µs|\d times (?:PM2|as many)/;
-const COMMAND = /`(?:[A-Z]+=\S+ )*make (?:bench|soak)|`test\/(?:container|bench)\/[\w-]+/;
+const COMMAND = /`(?:[A-Z]+=\S+ )*make (?:bench|soak|k8s-rollout)|`test\/(?:container|bench)\/[\w-]+/;
 
 test('every section with a measurement names the command that prints it, the date and the machine', () => {
   let measured = 0;

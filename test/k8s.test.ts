@@ -140,8 +140,42 @@ test('Kubernetes accepts the resize of docs/guide/kubernetes.md, and the pool ge
   assert.equal(size(limitsThen, { kind: 'auto' }, { cpus: 8, totalMemoryBytes: 2 ** 36 }).reason, says);
 });
 
-test('make k8s-rollout and k8s-apply report that no cluster answers', { skip: noKubectl }, () => {
-  for (const target of ['k8s-rollout', 'k8s-apply']) {
+test('kubectl apply -f k8s can be applied over 0.1.0: what cannot be changed is as it was', () => {
+  const labels = (name: string) => ({ 'app.kubernetes.io/name': name, 'app.kubernetes.io/instance': 'koa-bosun' });
+  const redis = find(applied(), 'StatefulSet', 'redis');
+  assert.deepEqual(at(find(applied(), 'Deployment'), 'spec.selector'), { matchLabels: labels('koa-bosun') });
+  assert.deepEqual(at(redis, 'spec.selector'), { matchLabels: labels('redis') });
+  assert.equal(at(redis, 'spec.serviceName'), 'redis');
+  const spec = { accessModes: ['ReadWriteOnce'], volumeMode: 'Filesystem', resources: { requests: { storage: '1Gi' } } };
+  assert.deepEqual(at(redis, 'spec.volumeClaimTemplates'), [
+    { apiVersion: 'v1', kind: 'PersistentVolumeClaim', metadata: { name: 'data' }, spec, status: { phase: 'Pending' } },
+  ]);
+});
+
+test('kubectl apply -f k8s fits on 2 CPUs, with the surge of a rollout and Redis', () => {
+  const millis = (workload: Manifest | undefined) => {
+    const cpu = String(at(workload, 'spec.template.spec.containers.0.resources.requests.cpu'));
+    return cpu.endsWith('m') ? Number.parseInt(cpu, 10) : Number(cpu) * 1000;
+  };
+  const manifests = applied();
+  const pods = Number(at(find(manifests, 'HorizontalPodAutoscaler'), 'spec.minReplicas')) + 1;
+  const sum = pods * millis(find(manifests, 'Deployment')) + millis(find(manifests, 'StatefulSet', 'redis'));
+  assert.ok(sum <= 2000, `${sum}m`);
+});
+
+test('make k8s-load says what else there is for a context that it cannot load an image into', { skip: noKubectl }, () => {
+  const load = (args: string[]) =>
+    spawnSync('make', ['-s', 'k8s-load', ...args], { cwd: ROOT, env: NO_CLUSTER, encoding: 'utf8' });
+  assert.match(load([]).stderr, /^k8s-load: there is no current context: name one by CONTEXT\n/);
+  assert.match(
+    load(['CONTEXT=arn:aws:eks/shop']).stderr,
+    /must be one of kind, .*, got "arn:aws:eks\/shop"[\s\S]*registry[\s\S]* IMPORT=/,
+  );
+  assert.match(load(['CONTEXT=docker-desktop']).stdout, /nothing to do/);
+});
+
+test('make k8s-rollout, k8s-apply and k8s-delete report that no cluster answers', { skip: noKubectl }, () => {
+  for (const target of ['k8s-rollout', 'k8s-apply', 'k8s-delete']) {
     const { status, stderr } = spawnSync('make', ['-s', target], { cwd: ROOT, env: NO_CLUSTER, encoding: 'utf8' });
     assert.notEqual(status, 0);
     assert.match(stderr, new RegExp(`^${target}: no cluster answers kubectl`));

@@ -96,15 +96,23 @@ function commandsOf(text: string): string[] {
     .filter(line => line !== '' && !/^[A-Z_]+=/.test(line));
 }
 
+/** The namespaces of the pages, and what names begin with there: that of kubectl apply -f k8s, and that of make k8s-new. */
+const PREFIXES: Readonly<Record<string, string>> = { 'koa-bosun': '', team: 'shop-' };
+
 /** Its options exist, where kubectl is installed; what it names is in the manifests. */
 function checkKubectl(line: string): void {
-  const names = applied().map(manifest => ({ kind: String(manifest.kind).toLowerCase(), name: at(manifest, 'metadata.name') }));
+  const [, namespace = 'koa-bosun'] = /(?:^| )-n (\S+)/.exec(line) ?? [];
+  const prefix = PREFIXES[namespace];
+  assert.ok(prefix !== undefined, `-n ${namespace}: a namespace of ${Object.keys(PREFIXES).join(', ')}`);
+  const names = applied().map(manifest => ({
+    kind: String(manifest.kind).toLowerCase(),
+    name: `${prefix}${at(manifest, 'metadata.name')}`,
+  }));
   for (const [, kind = '', name = ''] of line.matchAll(/\b(deploy(?:ment)?|statefulset|pod|configmap|secret)\/(\w[\w-]*)/g))
     assert.ok(
       ['pod', 'secret'].includes(kind) || names.some(one => one.kind.startsWith(kind) && one.name === name),
       `${kind}/${name} must be in k8s/`,
     );
-  for (const [, namespace] of line.matchAll(/(?:^| )-n (\S+)/g)) assert.equal(namespace, 'koa-bosun');
   for (const [, folder = ''] of line.matchAll(/ -[kf] (k8s\S*)/g))
     assert.ok(readFileSync(join(ROOT, folder === 'k8s' ? 'k8s/overlays/default' : folder, 'kustomization.yaml')));
   if (noKubectl) return;
