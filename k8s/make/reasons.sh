@@ -27,7 +27,8 @@ status='{{define "status"}}{{range .}}{{$name := .name}}{{with .state.waiting}}c
 pod_template="$ended$status"'{{range .status.conditions}}{{if and (eq .type "PodScheduled") (ne .status "True")}}not scheduled: {{.message}}
 {{end}}{{end}}{{with .status.message}}{{.}}
 {{end}}{{with .status.initContainerStatuses}}{{template "status" .}}{{end}}{{with .status.containerStatuses}}{{template "status" .}}{{end}}'
-waiting='{{range .items}}{{if and (not .metadata.deletionTimestamp) (ne .status.phase "Succeeded")}}{{$name := .metadata.name}}{{range .status.conditions}}{{if and (eq .type "Ready") (ne .status "True")}}{{$name}} {{end}}{{end}}{{if not .status.conditions}}{{$name}} {{end}}{{end}}{{end}}'
+# A pod that is not scheduled has no condition Ready.
+waiting='{{range .items}}{{if and (not .metadata.deletionTimestamp) (ne .status.phase "Succeeded")}}{{$ready := false}}{{range .status.conditions}}{{if and (eq .type "Ready") (eq .status "True")}}{{$ready = true}}{{end}}{{end}}{{if not $ready}}{{.metadata.name}} {{end}}{{end}}{{end}}'
 
 # What /readyz answers, from a container that runs; by the API server where the image has no bosun on its PATH.
 readiness() {
@@ -49,5 +50,8 @@ for pod in $(of_app pods "$waiting"); do
     ?*) said=$(readiness "$pod") ;;
     *) said='' ;;
   esac
-  if [ -n "$said" ]; then echo "$said" | indented; else events "$pod" '?(@.type=="Warning")' | grep -v '^BackOff: ' | indented; fi
+  echo "$said" | indented
+  case $state$said in
+    '' | ready) events "$pod" '?(@.type=="Warning")' | indented ;;
+  esac
 done
