@@ -49,9 +49,10 @@ ask_sentinels() {
   done
 }
 
-# monitor POD ADDRESS: makes a Sentinel watch this master, if it watches none, with our times and password. Prints its replies.
-# A master is down after 1.5 s without an answer. info-period: by default a new replica is known, and can be promoted, after up to 10 s.
+# monitor POD ADDRESS: makes the Sentinel of a pod watch this master, if it watches none, with our times and password. Prints its replies.
+# A master is down after 1.2, 1.6 or 2 s without an answer: Sentinels that notice it at the same moment vote for themselves, and nobody
+# wins. Then they try again after twice the failover-timeout. info-period: by default a new replica is known, and can be promoted, after 10 s.
 monitor() {
-  printf 'SENTINEL MONITOR %s %s 6379 %s\nSENTINEL SET %s down-after-milliseconds 1500 failover-timeout 10000 parallel-syncs 2 auth-pass %s\nSENTINEL DEBUG info-period 1000\n' \
-    "$NAME" "$2" "$QUORUM" "$NAME" "$(quoted_password | grep . || echo '""')" | ask "$1" 26379
+  printf 'SENTINEL MONITOR %s %s 6379 %s\nSENTINEL SET %s down-after-milliseconds %s failover-timeout 3000 parallel-syncs 2 auth-pass %s\nSENTINEL DEBUG info-period 1000\n' \
+    "$NAME" "$2" "$QUORUM" "$NAME" "$((1200 + 400 * ${1##*-}))" "$(quoted_password | grep . || echo '""')" | ask "$1" 26379
 }
