@@ -22,6 +22,15 @@ manifests() {
   if [ -n "${NAME:-}" ]; then kubectl kustomize "overlays/$NAME"; else for file in [0-9]*.yaml; do cat "$file"; echo ---; done; fi
 }
 
+# The documents of standard input but those of a namespace.
+without_namespaces() {
+  awk '
+    /^---/ { if (!isNamespace) printf "%s", document; document = ""; isNamespace = 0 }
+    /^kind: Namespace$/ { isNamespace = 1 }
+    { document = document $0 "\n" }
+    END { if (!isNamespace) printf "%s", document }'
+}
+
 # Sets $namespace, $deployment, $instance: of the manifests, or of NAMESPACE and DEPLOYMENT where they are given.
 find_app() {
   namespace=${NAMESPACE:-} deployment=${DEPLOYMENT:-}

@@ -12,13 +12,8 @@ namespace=$(echo "$objects" | sed -n 's/^  namespace: "\{0,1\}\([a-z0-9-]*\)"\{0
 instance=$(echo "$objects" | sed -n 's/^    app.kubernetes.io\/instance: "\{0,1\}\([a-z0-9-]*\)"\{0,1\}$/\1/p' | head -n 1)
 [ -n "$namespace" ] && [ -n "$instance" ] || refuse 'the manifests must name a namespace and the label app.kubernetes.io/instance'
 
-without_namespaces='
-  /^---/ { if (!isNamespace) printf "%s", document; document = ""; isNamespace = 0 }
-  /^kind: Namespace$/ { isNamespace = 1 }
-  { document = document $0 "\n" }
-  END { if (!isNamespace) printf "%s", document }'
-echo "$objects" | awk "$without_namespaces" | kubectl delete --ignore-not-found -f -
+echo "$objects" | without_namespaces | kubectl delete --ignore-not-found -f -
 kubectl -n "$namespace" delete configmaps -l "app.kubernetes.io/instance=$instance,app.kubernetes.io/component in (app,sessions)"
-claims=$(kubectl -n "$namespace" get pvc -l "app.kubernetes.io/instance=$instance,app.kubernetes.io/component=sessions" -o name)
+claims=$(kubectl -n "$namespace" get pvc -l "app.kubernetes.io/instance=$instance" -o name)
 echo "$target: kept the namespace $namespace"
 for claim in $claims; do echo "$target: kept the sessions in $claim (kubectl -n $namespace delete $claim)"; done
