@@ -75,9 +75,10 @@ test('values that YAML would take for something else stay text', { skip }, () =>
   };
   const manifests = renderStrictly({
     app: { env: { ...values, NONE: null, SOURCE: { valueFrom: { secretKeyRef: { name: 'a', key: 'b' } } } } },
-    podAnnotations: { a: 'true', b: '1.0' },
+    podAnnotations: { a: 'true', b: '1.0', n: 9090 },
     podLabels: { c: '007' },
-    nodeSelector: { d: '1e3' },
+    commonLabels: { v: 2 },
+    nodeSelector: { d: '1e3', gpu: true },
   });
   const found = listAt(find(manifests, 'Deployment', 'shop-koa-bosun'), `${APP}.env`);
   for (const [name, value] of Object.entries(values))
@@ -90,9 +91,11 @@ test('values that YAML would take for something else stay text', { skip }, () =>
     false,
   );
   assert.deepEqual(env(manifests, 'SOURCE'), { valueFrom: { secretKeyRef: { name: 'a', key: 'b' } } });
-  assert.deepEqual(valueAt(manifests, 'Deployment spec.template.metadata.annotations'), { a: 'true', b: '1.0' });
+  assert.deepEqual(valueAt(manifests, 'Deployment spec.template.metadata.annotations'), { a: 'true', b: '1.0', n: '9090' });
   assert.equal(at(valueAt(manifests, 'Deployment spec.template.metadata.labels'), 'c'), '007');
-  assert.deepEqual(valueAt(manifests, 'Deployment spec.template.spec.nodeSelector'), { d: '1e3' });
+  assert.deepEqual(valueAt(manifests, 'Deployment spec.template.spec.nodeSelector'), { d: '1e3', gpu: 'true' });
+  for (const manifest of manifests) assert.equal(at(manifest, 'metadata.labels.v'), '2', nameOf(manifest));
+  assert.equal(valueAt(manifests, 'StatefulSet/shop-koa-bosun-redis spec.template.metadata.labels.v'), '2');
 });
 
 test('names are valid, short enough, and different for different releases', { skip }, () => {
@@ -281,6 +284,7 @@ test('what the schema cannot see, a template refuses, and says what to set', { s
       /autoscaling\.maxReplicas must be at least autoscaling\.minReplicas \(3\), got 1/,
     ],
     [{ 'autoscaling.mode': 'other' }, /autoscaling\.mode must be none, cpu, custom or keda, got "other"/],
+    [{ pdb: { maxUnavailable: null } }, /pdb\.enabled needs pdb\.maxUnavailable or pdb\.minAvailable/],
     [{ 'httpRoute.enabled': true }, /httpRoute\.enabled needs httpRoute\.parentRefs/],
     [{ workers: 'fromRequest', 'resources.requests': { cpu: null } }, /workers: fromRequest needs resources\.requests\.cpu/],
   ];

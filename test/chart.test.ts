@@ -97,8 +97,8 @@ const IMPOSSIBLE: [values: Values, where: RegExp][] = [
   [{ 'redis.mode': 'cluster' }, /^\/redis\/cluster\/nodes must NOT have fewer than 1 items/],
   [{ 'redis.url': 'redis://:secret@host' }, /^\/redis\/url must match pattern/],
   [{ 'redis.cluster.nodes': ['host'] }, /^\/redis\/cluster\/nodes\/0 must match pattern/],
-  [{ 'podLabels.a': true }, /^\/podLabels\/a must be string/],
-  [{ 'podAnnotations.a': 1 }, /^\/podAnnotations\/a must be string/],
+  [{ 'podLabels.a': 'b c' }, /^\/podLabels\/a must match pattern/],
+  [{ 'podAnnotations.a': {} }, /^\/podAnnotations\/a must be string/],
   [{ extraContainers: [{ image: 'a' }] }, /^\/extraContainers\/0 must have required property 'name'/],
   [{ redis: null }, /^ must have required property 'redis'/],
 ];

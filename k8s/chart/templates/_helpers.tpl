@@ -48,11 +48,18 @@ app.kubernetes.io/version: {{ default $.Chart.AppVersion .tag | toString | trunc
 {{- end }}
 {{- end }}
 
+{{/* A map of texts, whatever YAML takes its values for: annotations, labels. */}}
+{{- define "koa-bosun.texts" -}}
+{{- $texts := dict }}
+{{- range $key, $value := . }}{{ $_ := set $texts $key (ternary $value (toJson $value) (kindIs "string" $value)) }}{{ end }}
+{{- toYaml $texts }}
+{{- end }}
+
 {{/* Labels of every object: { root, selector, component }. */}}
 {{- define "koa-bosun.labels" -}}
 {{- $own := fromYaml (include "koa-bosun.podLabels" .) }}
 {{- $chart := dict "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimAll "-_.") "app.kubernetes.io/managed-by" .root.Release.Service }}
-{{- toYaml (mergeOverwrite (deepCopy .root.Values.commonLabels) $chart $own) }}
+{{- toYaml (mergeOverwrite (fromYaml (include "koa-bosun.texts" .root.Values.commonLabels)) $chart $own) }}
 {{- end }}
 {{- define "koa-bosun.podLabels" -}}
 {{ .selector }}
@@ -63,6 +70,12 @@ app.kubernetes.io/part-of: koa-bosun
 {{- end }}
 {{- end }}
 
+{{/* The labels of a pod, and yours: { root, selector, component, own }. */}}
+{{- define "koa-bosun.allPodLabels" -}}
+{{- $common := fromYaml (include "koa-bosun.texts" .root.Values.commonLabels) }}
+{{- toYaml (mergeOverwrite $common (fromYaml (include "koa-bosun.texts" .own)) (fromYaml (include "koa-bosun.podLabels" .))) }}
+{{- end }}
+
 {{/* Name, namespace and labels of an object of the app; annotations, if there are some. */}}
 {{- define "koa-bosun.metadata" -}}
 name: {{ default (include "koa-bosun.fullname" .root) .name | quote }}
@@ -71,14 +84,14 @@ labels:
   {{- include "koa-bosun.labels" (dict "root" .root "selector" (include "koa-bosun.selector" .root) "component" "app") | nindent 2 }}
 {{- with .annotations }}
 annotations:
-  {{- toYaml . | nindent 2 }}
+  {{- include "koa-bosun.texts" . | nindent 2 }}
 {{- end }}
 {{- end }}
 {{- define "koa-bosun.sideMetadata" -}}
 name: {{ include "koa-bosun.sideName" . | quote }}
 namespace: {{ .root.Release.Namespace | quote }}
 labels:
-  {{- include "koa-bosun.labels" (dict "root" .root "selector" (include "koa-bosun.sideSelector" .) "component" "sessions") | nindent 2 }}
+  {{- include "koa-bosun.labels" (dict "root" .root "selector" (include "koa-bosun.sideSelector" .) "component" (ternary "sessions" .side (hasPrefix "redis" .side))) | nindent 2 }}
 {{- end }}
 
 {{- define "koa-bosun.serviceAccountName" -}}

@@ -17,7 +17,7 @@ runtimeClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.nodeSelector }}
 nodeSelector:
-  {{- toYaml . | nindent 2 }}
+  {{- include "koa-bosun.texts" . | nindent 2 }}
 {{- end }}
 {{- with .Values.tolerations }}
 tolerations:
