@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { isServiceName } from '../src/config/service-name.ts';
 import { type Case, nested, noRenderer, notes, refusal, render, renderAll, renderStrictly, type Values } from './k8s/chart.ts';
 import { SAMPLES } from './k8s/chart-samples.ts';
 import { at, find, listAt, type Manifest } from './k8s/manifests.ts';
@@ -186,6 +187,14 @@ test('the same values render to the same text: an upgrade keeps keys, and change
     ['Deployment'],
     'a variable alone replaces the pods',
   );
+});
+
+test('the name of the release is the name of the service, which the kit accepts', { skip }, () => {
+  const [shop = [], none = []] = renderAll([{}, { release: 'none' }]);
+  assert.equal(at(env(shop, 'SERVICE_NAME'), 'valueFrom.fieldRef.fieldPath'), "metadata.labels['app.kubernetes.io/instance']");
+  const name = String(at(env(none, 'SERVICE_NAME'), 'value'));
+  assert.equal(name, 'none-koa-bosun');
+  assert.ok(isServiceName(name));
 });
 
 test('fromRequest takes the CPU request, of the container or of the pod', { skip }, () => {

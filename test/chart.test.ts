@@ -100,6 +100,8 @@ const IMPOSSIBLE: [values: Values, where: RegExp][] = [
   [{ 'podLabels.a': 'b c' }, /^\/podLabels\/a must match pattern/],
   [{ 'podAnnotations.a': {} }, /^\/podAnnotations\/a must be string/],
   [{ extraContainers: [{ image: 'a' }] }, /^\/extraContainers\/0 must have required property 'name'/],
+  [{ 'sessions.prefix': 'none' }, /^\/sessions\/prefix must NOT be valid/],
+  [{ 'sessions.prefix': 'a:b' }, /^\/sessions\/prefix must match pattern/],
   [{ redis: null }, /^ must have required property 'redis'/],
 ];
 

@@ -22,6 +22,8 @@ ADMIN_HOST: { value: "::" }
 SERVICE_NAME:
   {{- if $values.sessions.prefix }}
   value: {{ $values.sessions.prefix | quote }}
+  {{- else if eq .Release.Name "none" }}
+  value: {{ include "koa-bosun.fullname" . | quote }} # none is no name for the kit
   {{- else }}
   valueFrom: { fieldRef: { apiVersion: v1, fieldPath: "metadata.labels['app.kubernetes.io/instance']" } }
   {{- end }}

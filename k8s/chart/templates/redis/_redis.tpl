@@ -61,7 +61,7 @@ volumeClaimTemplates:
       accessModes: [ReadWriteOnce]
       volumeMode: Filesystem
       {{- with .storageClass }}
-      storageClassName: {{ . | quote }}
+      storageClassName: {{ ternary "" . (eq . "-") | quote }}
       {{- end }}
       resources:
         requests: { storage: {{ toJson .size | trimAll "\"" | quote }} }
