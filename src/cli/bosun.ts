@@ -65,6 +65,7 @@ function command(group: string, usage: string, summary: string, examples: string
 const worker = new Option('--worker <N>', 'only this worker').argParser(workerNumber);
 
 const collect = (value: string, values: string[] = []) => [...values, value];
+const list = (value: string) => value.split(',').filter(Boolean);
 const { own: ownArguments, app: appArguments } = splitArguments(process.argv);
 
 /** Declares a command that serves an app. */
@@ -99,14 +100,22 @@ serving('Run', 'dev [MODULE]', 'serve the app for development: one worker, and a
     await start(module, options, appArguments);
   });
 
-command('Set up', 'init', 'write a Dockerfile, compose.yaml and a CI workflow for the app in the working directory', [
-  'npx koa-bosun init',
-  'npx koa-bosun init --yes --image registry/shop:2.0.0',
-  'npx koa-bosun init --dry-run',
-])
+command(
+  'Set up',
+  'init',
+  'write a Dockerfile, compose.yaml, manifests for Kubernetes and a CI workflow for the app in the working directory',
+  ['npx koa-bosun init', 'npx koa-bosun init --yes --image registry/shop:2.0.0', 'npx koa-bosun init --dry-run'],
+)
   .option('--yes', 'take the defaults, without a question')
   .option('--dry-run', 'write nothing, print a unified diff')
   .option('--force', 'also overwrite what exists and differs')
+  .option('--helm', 'write a Helm chart in place of manifests for kustomize')
+  .option('--namespace <NAMESPACE>', 'namespace in Kubernetes (default: the name)')
+  .option(
+    '--components <NAMES>',
+    'components of k8s/components, separated by commas (default: redis where it is used, network-policy)',
+    list,
+  )
   .option('--name <NAME>', 'name of the app (default: of package.json)')
   .option('--image <IMAGE>', 'image, with a tag (default: name and version of package.json)')
   .option('--module <FILE>', 'module of the app, as bosun start has it (default: what npm start runs)')

@@ -22,7 +22,7 @@ export function summaryOf({ name, image, framework, entry, manager, node, port, 
 }
 
 /** What is left to do, and what may be wrong. */
-export function notesOf({ kit, manager, node, uses, redis, entry }: Project, isKept: boolean): string[] {
+export function notesOf({ kit, manager, node, uses, redis, entry, chart, namespace }: Project, isKept: boolean): string[] {
   const { add } = factsOf(manager);
   return [
     ...(kit.spec === undefined ? [`koa-bosun must be among the dependencies: ${add(`koa-bosun@^${KIT_VERSION}`)}`] : []),
@@ -49,6 +49,7 @@ export function notesOf({ kit, manager, node, uses, redis, entry }: Project, isK
     '',
     'Next:',
     '  docker compose up --build --wait       the app, on this machine',
+    `  npm run k8s-apply                      in a cluster that has the image${chart ? ', by Helm' : `, and the namespace ${namespace} (kubectl create namespace ${namespace})`}`,
     '  bosun upgrade --check                  after an update of koa-bosun: what its templates have new',
   ];
 }

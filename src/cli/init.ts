@@ -20,6 +20,7 @@ export interface InitOptions extends Choices {
   force?: true;
   dryRun?: true;
   json?: true;
+  helm?: true;
 }
 
 const KIT_FOLDER = join(import.meta.dirname, '..', '..');
@@ -75,15 +76,15 @@ async function prepared(options: InitOptions, mayAnswer: boolean): Promise<Prepa
     const { root, folder } = locate(process.cwd(), KIT_FOLDER);
     const files = filesIn(root);
     const record = readRecord(filesIn(join(root, folder)));
-    const given: Choices = { ...record.choices, ...chosen(options) };
+    const given: Choices = { ...record.choices, ...chosen(options), ...(options.helm && { chart: true }) };
     const isFirst = Object.keys(record.hashes).length === 0;
     const project = detect(
       files,
       folder,
       mayAnswer && isFirst && isInteractive(options) ? await answered(given, files, folder) : given,
     );
-    const { name, image, port, redis, entry } = project;
-    const choices = { name, image, module: entry.module, port, redis };
+    const { name, image, port, redis, entry, namespace, components, chart } = project;
+    const choices = { name, image, module: entry.module, port, redis, namespace, components, ...(chart && { chart }) };
     return { root, project, record: { ...record, choices }, planned: plan(project, files) };
   } catch (error) {
     throw error instanceof CommandError ? error : new CommandError((error as Error).message, CliExitCode.badConfig);
@@ -91,12 +92,12 @@ async function prepared(options: InitOptions, mayAnswer: boolean): Promise<Prepa
 }
 
 /** What the command line names. @throws CommandError */
-function chosen({ name, image, module, port, redis }: InitOptions): Choices {
+function chosen({ name, image, module, port, redis, namespace, components }: InitOptions): Choices {
   if (name !== undefined && nameOf(name) !== name)
     throw new CommandError(`--name must be lower-case letters, digits and "-", at most 40, got "${name}"`, CliExitCode.usage);
   if (port !== undefined && !isPort(port))
     throw new CommandError(`--port must be from 1024 to 65535, and not 9090, got "${port}"`, CliExitCode.usage);
-  const given = { name, image, module, port, redis };
+  const given = { name, image, module, port, redis, namespace, components };
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
 
@@ -147,7 +148,12 @@ function writeRecord(root: string, project: Project, record: InitRecord, all: re
   const path = below(project.folder, RECORD);
   const text = recordText({ choices: record.choices, hashes });
   if (filesIn(root).read(path) !== text)
-    write(root, { planned: { kind: 'file', path, text }, state: 'new', current: undefined, isWritten: true });
+    write(root, {
+      planned: { kind: 'file', path, text, isExecutable: false },
+      state: 'new',
+      current: undefined,
+      isWritten: true,
+    });
 }
 
 const pathOf = ({ planned }: Step) => planned.path;

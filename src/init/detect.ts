@@ -15,6 +15,12 @@ export interface Choices {
   module?: string | undefined;
   port?: number | undefined;
   redis?: boolean | undefined;
+  /** Of Kubernetes. */
+  namespace?: string | undefined;
+  /** Of k8s/components. */
+  components?: readonly string[] | undefined;
+  /** A Helm chart in place of manifests for kustomize. */
+  chart?: boolean | undefined;
 }
 
 export interface Project {
@@ -35,6 +41,9 @@ export interface Project {
   /** Where the app listens in its container. */
   port: number;
   redis: boolean;
+  namespace: string;
+  components: readonly string[];
+  chart: boolean;
   uses: readonly Use[];
   kit: Kit;
   scripts: Readonly<Record<string, string>>;
@@ -94,6 +103,7 @@ export function detect(files: Files, folder: string, choices: Choices): Project 
   const name = choices.name ?? nameOf(manifest.name ?? '');
   const sources = sourcesOf(files, folder);
   const uses = USES.filter(use => isUsed(use, manifest, sources));
+  const redis = choices.redis ?? uses.some(use => use !== 'websockets');
   return {
     name,
     image: tagged(choices.image ?? name, manifest.version),
@@ -105,7 +115,10 @@ export function detect(files: Files, folder: string, choices: Choices): Project 
     framework: frameworkOf(manifest),
     entry,
     port: choices.port ?? portOf(files, folder, entry),
-    redis: choices.redis ?? uses.some(use => use !== 'websockets'),
+    redis,
+    namespace: choices.namespace ?? name,
+    components: choices.components ?? [...(redis ? ['redis'] : []), 'network-policy'],
+    chart: choices.chart === true,
     uses,
     kit: kitOf(files, folder, manifest, packages, manager),
     scripts: manifest.scripts,

@@ -5,6 +5,7 @@ import { compose, composeForDevelopment, OBSERVABILITY } from './compose.ts';
 import type { Project } from './detect.ts';
 import { dockerfile, dockerignore, isOutside, TEMPLATE, vendored } from './dockerfile.ts';
 import type { Files } from './files.ts';
+import { deployScripts, kubernetes } from './kubernetes.ts';
 import { below } from './package-json.ts';
 import { header } from './record.ts';
 import { scriptsOf, withScripts, workflow } from './scripts.ts';
@@ -12,7 +13,7 @@ import { KIT_VERSION, template } from './templates.ts';
 
 export type Planned =
   /** Text of a template. */
-  | { kind: 'file'; path: string; text: string }
+  | { kind: 'file'; path: string; text: string; isExecutable: boolean }
   /** A file of the project with something added to it, which is no overwriting. */
   | { kind: 'addition'; path: string; text: string }
   /** A copy of a file from elsewhere. */
@@ -24,7 +25,8 @@ export function plan(project: Project, files: Files): Planned[] {
   const file = (path: string, source: string, text: string, place = folder): Planned => ({
     kind: 'file',
     path: below(place, path),
-    text: path.endsWith('.json') ? text : header(KIT_VERSION, source) + text,
+    text: hasHeader(path) ? header(KIT_VERSION, source) + text : text,
+    isExecutable: text.startsWith('#!'),
   });
   const development = composeForDevelopment(project);
   const manifest = below(folder, 'package.json');
@@ -38,7 +40,15 @@ export function plan(project: Project, files: Files): Planned[] {
     file('compose.yaml', 'compose.yaml', compose(project)),
     ...(development === undefined ? [] : [file('compose.dev.yaml', 'compose.dev.yaml', development)]),
     ...OBSERVABILITY.map(path => file(path, path, template(path))),
+    ...kubernetes(project).map(({ path, source, text }) => file(path, source, text)),
     file(`.github/workflows/${pipeline}.yml`, 'bosun init', workflow(project), '.'),
-    { kind: 'addition', path: manifest, text: withScripts(files.read(manifest) ?? '{}', scriptsOf(project)) },
+    {
+      kind: 'addition',
+      path: manifest,
+      text: withScripts(files.read(manifest) ?? '{}', { ...scriptsOf(project), ...deployScripts(project) }),
+    },
   ];
 }
+
+/** Not JSON, nor a script, whose first line has a meaning; nor the templates of a chart, where it would be part of what they render. */
+const hasHeader = (path: string) => !/\.(json|sh|md)$|\/templates\//.test(path);

@@ -23,7 +23,7 @@ export function readRecord(files: Files): InitRecord {
   try {
     const content: unknown = JSON.parse(text);
     if (isRecord(content) && isRecord(content.choices) && isRecord(content.files)) {
-      const { name, image, module, port, redis } = content.choices;
+      const { name, image, module, port, redis, namespace, components, chart } = content.choices;
       return {
         choices: {
           name: typeof name === 'string' ? name : undefined,
@@ -31,6 +31,9 @@ export function readRecord(files: Files): InitRecord {
           module: typeof module === 'string' ? module : undefined,
           port: typeof port === 'number' ? port : undefined,
           redis: typeof redis === 'boolean' ? redis : undefined,
+          namespace: typeof namespace === 'string' ? namespace : undefined,
+          components: Array.isArray(components) ? components.map(String) : undefined,
+          chart: chart === true,
         },
         hashes: Object.fromEntries(Object.entries(content.files).map(([path, hash]) => [path, String(hash)])),
       };

@@ -51,6 +51,7 @@ export function write(root: string, { planned }: Step): void {
     else writeFileSync(temporary, planned.text);
     const mode = statSync(file, { throwIfNoEntry: false })?.mode;
     if (mode !== undefined) chmodSync(temporary, mode);
+    else if (planned.kind === 'file' && planned.isExecutable) chmodSync(temporary, 0o755);
     renameSync(temporary, file);
   } catch (cause) {
     rmSync(temporary, { force: true });

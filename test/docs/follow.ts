@@ -69,6 +69,7 @@ for (const block of commands.filter(({ text }, index) => commands.findIndex(othe
     const startedAt = performance.now();
     if (/^rm -r src\/demo/m.test(block.text)) await inTheDemosPlace(block);
     else if (/^npm install \.\.\/koa-bosun/m.test(block.text)) await asDependency(block, t);
+    else if (/^npx koa-bosun init/m.test(block.text)) await containerized(block);
     else if (/^docker build -t my-app/m.test(block.text)) await ownImage(block);
     else if (/docker compose up/.test(block.text)) await composeUp(block);
     else if (/^(?:\$ )?npx bosun dev/m.test(block.text)) await develop(block);
@@ -118,6 +119,22 @@ async function inClone(block: Block): Promise<void> {
     const line = command.replace(/^bosun /, 'docker compose exec app bosun ').replaceAll('exec app', 'exec -T app');
     const printed = await shell(inContainer ? line : onOurPorts(command), clone, inContainer ? compose : local);
     if (block.language === 'console') assert.deepEqual(shapeOf(printed), shapeOf(output), command);
+  }
+}
+
+/** In a copy of the project: the page has other files for it, too. */
+async function containerized({ text }: Block): Promise<void> {
+  const folder = join(here, 'containerized');
+  const env = { ...compose, ...NODE, COMPOSE_PROJECT_NAME: `${compose.COMPOSE_PROJECT_NAME}-init`, APP_IMAGE: IMAGE };
+  rmSync(folder, { recursive: true, force: true });
+  cpSync(project, folder, { recursive: true });
+  writeFileSync(join(folder, '.env'), `SESSION_SECRET=${SECRETS.SESSION_SECRET}\n`);
+  const ports = { PORT: String(await freePort()), ADMIN_PORT: String(await freePort()) };
+  try {
+    await shell(text, folder, { ...env, ...ports });
+    assert.equal((await fetch(`http://127.0.0.1:${ports.ADMIN_PORT}/readyz`)).status, 200);
+  } finally {
+    await shell('docker compose down --volumes', folder, { ...env, ...ports });
   }
 }
 

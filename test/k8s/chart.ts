@@ -48,9 +48,9 @@ export function renderAll(cases: readonly Case[]): Manifest[][] {
 export const render = (values: Values = {}): Manifest[] => renderAll([{ values }])[0] ?? [];
 
 /** Parsed from the text, in which no key may occur twice. @throws Error */
-export function renderStrictly(values: Values): Manifest[] {
-  if (hasHelm) return manifestsIn(helm({ values }));
-  return manifestsIn(withValues(values, file => run(standIn, [CHART, '-n', 'shop', '-ns', 'team', '-f', file])));
+export function renderStrictly(values: Values, chart = CHART): Manifest[] {
+  if (hasHelm) return manifestsIn(helm({ values }, [], chart));
+  return manifestsIn(withValues(values, file => run(standIn, [chart, '-n', 'shop', '-ns', 'team', '-f', file])));
 }
 
 /** NOTES.txt as it is printed after an installation. */
@@ -61,8 +61,8 @@ export function notes(values: Values): string {
   );
 }
 
-function helm({ values = {}, release = 'shop', namespace = 'team' }: Case, more: string[] = []): string {
-  return withValues(values, file => run('helm', ['template', release, CHART, '-n', namespace, '-f', file, ...more]));
+function helm({ values = {}, release = 'shop', namespace = 'team' }: Case, more: string[] = [], chart = CHART): string {
+  return withValues(values, file => run('helm', ['template', release, chart, '-n', namespace, '-f', file, ...more]));
 }
 
 function withValues(values: Values, use: (file: string) => string): string {

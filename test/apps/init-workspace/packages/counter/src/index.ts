@@ -1,0 +1,1 @@
+export const next = (before: number | undefined): number => (before ?? 0) + 1;
