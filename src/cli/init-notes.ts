@@ -44,6 +44,9 @@ export function notesOf({ kit, manager, node, uses, redis, entry, chart, namespa
           'bosun dev cannot load the TypeScript sources without tsx, @swc-node/register or ts-node: docker compose watch builds again',
         ]
       : []),
+    ...(entry.build === undefined && /ts$/.test(entry.module)
+      ? ['TypeScript is served without a build: a loader that it needs, such as tsx, must be among the dependencies']
+      : []),
     ...(redis ? [] : ['Without Redis: --redis --force adds it']),
     ...(isKept ? ['What is kept may not fit the rest: compare it with bosun init --dry-run --force'] : []),
     '',

@@ -52,7 +52,9 @@ export async function upgradeCheck({ json }: { json?: true }): Promise<void> {
       `upgrade --check compares what bosun init wrote, found no ${RECORD} in ${process.cwd()}`,
       CliExitCode.badConfig,
     );
-  const different = steps(planned, filesIn(root), record.hashes, true).filter(({ state }) => state !== 'same');
+  const different = steps(planned, filesIn(root), record.hashes, true).filter(
+    ({ state }) => state !== 'same' && state !== 'foreign',
+  );
   if (json) print(JSON.stringify({ differences: different.map(step => ({ path: pathOf(step), state: step.state })) }));
   else if (different.length === 0) print('every file is as bosun init would write it');
   else

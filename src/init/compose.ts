@@ -3,7 +3,7 @@
  */
 import { posix } from 'node:path';
 import type { Project } from './detect.ts';
-import { inImage, kitInImage } from './dockerfile.ts';
+import { inImage, kitInImage, outputsOf } from './dockerfile.ts';
 import { below } from './package-json.ts';
 import { Edited, KIT_VERSION, template } from './templates.ts';
 
@@ -51,11 +51,11 @@ function watchOf(text: string): string {
   return section;
 }
 
-function watch({ entry, folder, packages, manager, kit }: Project): string {
+function watch(project: Project): string {
+  const { entry, folder, packages, manager, kit } = project;
   const lock = manager.lockFile === undefined ? [] : [manager.lockFile];
   const rebuilt = [...packages.map(each => below(each, 'package.json')), ...lock, below(folder, 'Dockerfile')];
-  const outputs = entry.build?.folders.map(output => below(folder, output)) ?? [];
-  const unwatched = ['**/node_modules', '.git', ...outputs];
+  const unwatched = ['**/node_modules', '.git', ...outputsOf(project)];
   const rule = (action: string, path: string, ignored: readonly string[]) =>
     `        - { action: ${action}, path: ${posix.relative(folder, path) || '.'}${ignored.length === 0 ? '' : `, ignore: ${JSON.stringify(ignored)}`} }`;
   const rules =

@@ -13,6 +13,9 @@ const APP = '/app';
 /** Where tarballs from elsewhere are copied to. */
 export const VENDOR = 'vendor';
 
+/** Settings of package managers, which name registries and their tokens: none is part of the image. */
+const SECRETS = ['.npmrc', '.yarnrc', '.yarnrc.yml', 'bunfig.toml'];
+
 /** A path of the repository in the image. */
 export const inImage = (path: string): string => posix.resolve(APP, path);
 export const kitInImage = ({ kit }: Project): string => inImage(kit.folder);
@@ -30,7 +33,7 @@ export function dockerfile(project: Project): string {
       ? []
       : [`# With what builds and tests need.\nFROM manifests AS packages\n${installing(project, 'install')}`]),
     ...(entry.source === undefined ? [] : [development(project, entry.source)]),
-    ...(entry.build === undefined ? [] : [building(project, entry.build.script)]),
+    files(project),
     runtime(project),
   ];
   return `${stages.join('\n\n')}\n`;
@@ -62,7 +65,13 @@ function manifests(project: Project): string {
 const isFolder = (path: string) => /(^|\/)(patches|plugins|releases)$/.test(path);
 
 function dependencies(project: Project): string {
-  return ['# What production needs.', 'FROM manifests AS dependencies', installing(project, 'production')].join('\n');
+  const secrets = project.settings.filter(path => SECRETS.includes(path));
+  return [
+    '# What production needs.',
+    'FROM manifests AS dependencies',
+    installing(project, 'production'),
+    ...(secrets.length === 0 ? [] : [`# They may hold tokens.\nRUN rm -f ${secrets.join(' ')}`]),
+  ].join('\n');
 }
 
 function installing({ manager, workspace, lifecycle }: Project, which: 'install' | 'production'): string {
@@ -86,14 +95,17 @@ function development(project: Project, source: string): string {
   ].join('\n');
 }
 
-function building({ manager, workspace }: Project, script: string): string {
+/** The files of the app as the image has them: built, if they are, and without what only this machine or the build needs. */
+function files({ entry, manager, workspace }: Project): string {
   const { run, runIn } = factsOf(manager);
+  const script = entry.build?.script;
+  const unneeded = ['node_modules', ...SECRETS].map(name => `-name ${name}`).join(' -o ');
   return [
-    'FROM packages AS build',
+    `FROM ${script === undefined ? 'manifests' : 'packages'} AS build`,
     'COPY . .',
-    `RUN ${workspace === undefined ? run(script) : runIn(workspace, script)}`,
-    '# The packages for production are those of the stage dependencies.',
-    `RUN find ${APP} -name node_modules -prune -exec rm -rf {} +`,
+    ...(script === undefined ? [] : [`RUN ${workspace === undefined ? run(script) : runIn(workspace, script)}`]),
+    '# The packages for production are those of the stage dependencies; settings may hold tokens.',
+    `RUN find ${APP} \\( ${unneeded} \\) -prune -exec rm -rf {} +`,
   ].join('\n');
 }
 
@@ -110,7 +122,7 @@ function runtime(project: Project): string {
     `WORKDIR ${inImage(folder)}`,
     `ENV NODE_ENV=production \\\n    PORT=${port} \\\n    APP_MODULE=${entry.module} \\\n    ${path(project)}`,
     `COPY --from=dependencies ${APP} ${APP}`,
-    entry.build === undefined ? `COPY . ${APP}` : `COPY --from=build ${APP} ${APP}`,
+    `COPY --from=build ${APP} ${APP}`,
     instruction(own.slice(own.indexOf('AS runtime')), 'USER'),
     new Edited(tail).replace('EXPOSE 3000 ', `EXPOSE ${port} `).replace('/app/docker/', `${kit}/docker/`).text,
     `CMD ["node", "${kit}/dist/main.js"]`,
@@ -120,13 +132,17 @@ function runtime(project: Project): string {
 /** For `bosun` in a container, and what the project has. */
 const path = ({ kit }: Project) => `PATH=${inImage(below(posix.dirname(kit.folder), '.bin'))}:$PATH`;
 
+/** The folder that the build writes; others of the usual names may hold sources. */
+export function outputsOf({ entry, folder }: Project): string[] {
+  return entry.build === undefined ? [] : [below(folder, entry.module.replace(/\/.*$/, ''))];
+}
+
 /** Keeps history, secrets, packages and build outputs of this machine out of an image. */
-export function dockerignore({ entry, folder }: Project): string {
+export function dockerignore(project: Project): string {
   const own = new Edited(template('docker/app.dockerignore')).withoutHead().text;
-  const outputs = entry.build?.folders.filter(output => output !== 'lib').map(output => below(folder, output)) ?? [];
   const rest = [
     '# An image does not depend on them.',
-    ...outputs,
+    ...outputsOf(project),
     '.github',
     'k8s',
     'compose*.yaml',

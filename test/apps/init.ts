@@ -11,7 +11,7 @@ import { basename, join } from 'node:path';
 import { before, describe, type TestContext, test } from 'node:test';
 import { promisify } from 'node:util';
 import { App } from '../container/app.ts';
-import { atEnd, docker, uniqueName, withEngine } from '../container/engine.ts';
+import { docker, uniqueName, withEngine } from '../container/engine.ts';
 import { DELAY_MS, stopUnderLoad } from '../container/load.ts';
 import { freePort } from '../free-port.ts';
 import { kustomize, noKubectl, parse } from '../k8s/manifests.ts';
@@ -77,9 +77,10 @@ async function assertServes(t: TestContext, { folder, place = '.', found }: Repo
   const project = uniqueName();
   const env = { PATH, PORT: String(await freePort()), ADMIN_PORT: String(await freePort()), APP_IMAGE: project, COMPOSE_PROJECT_NAME: project, SHUTDOWN_DELAY_MS: String(DELAY_MS) };
   const compose = async (...args: string[]) => (await docker(['compose', '--project-directory', cwd, '--file', join(cwd, 'compose.yaml'), ...args], env)).trim();
-  atEnd(async () => {
+  // Not atEnd: its list is that of a file whose tests run one after another.
+  t.after(async () => {
     await compose('down', '--volumes', '--timeout', '1');
-    await docker(['image', 'rm', '--force', project, `${project}-dev`]);
+    await docker(['image', 'rm', '--force', project]);
   });
   if (noKubectl === false) assertManifests(join(cwd, 'k8s', 'overlays'));
   await compose('up', '--build', '--wait');
@@ -120,7 +121,7 @@ function fingerprint(root: string): string {
   return hash.digest('hex');
 }
 
-test('docker compose watch copies a saved file into the container, where bosun dev reloads the app', { skip, timeout: 300_000 }, async () => {
+test('docker compose watch copies a saved file into the container, where bosun dev reloads the app', { skip, timeout: 300_000 }, async t => {
   const root = temporaryFolder();
   cpSync(join(import.meta.dirname, 'init-koa'), root, { recursive: true });
   await npm(root, 'install', await packKit());
@@ -130,7 +131,7 @@ test('docker compose watch copies a saved file into the container, where bosun d
   const env = { ...process.env, PORT: String(port), ADMIN_PORT: String(await freePort()), APP_IMAGE: project, COMPOSE_PROJECT_NAME: project };
   const files = ['compose', '--file', 'compose.yaml', '--file', 'compose.dev.yaml'];
   const watching = spawn('docker', [...files, 'watch'], { cwd: root, env, stdio: 'ignore' });
-  atEnd(async () => {
+  t.after(async () => {
     watching.kill('SIGINT');
     await run('docker', [...files, 'down', '--volumes', '--timeout', '1'], { cwd: root, env });
     await docker(['image', 'rm', '--force', `${project}-dev`]);

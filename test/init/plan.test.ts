@@ -64,7 +64,7 @@ test('the runtime stage of the Dockerfile is that of the kit, for the files of t
     '    APP_MODULE=server.js \\',
     '    PATH=/app/node_modules/.bin:$PATH',
     'COPY --from=dependencies /app /app',
-    'COPY . /app',
+    'COPY --from=build /app /app',
     'HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --start-interval=1s --retries=3 CMD ["node", "/app/node_modules/koa-bosun/docker/healthcheck.mjs"]',
     'CMD ["node", "/app/node_modules/koa-bosun/dist/main.js"]',
   ]);
@@ -77,10 +77,21 @@ test('a build runs in a stage of its own, and leaves its packages there', () => 
   };
   const text = planned({ 'package.json': manifest, 'src/server.ts': '' })('Dockerfile');
   assert.match(text, /^FROM packages AS build\nCOPY \. \.\nRUN npm run build\n/m);
-  assert.match(text, /find \/app -name node_modules -prune/);
+  assert.match(text, /find \/app \\\( -name node_modules -o -name \.npmrc /);
   assert.match(text, /^COPY --from=build \/app \/app$/m);
   assert.doesNotMatch(text, /AS dev$/m, 'bosun dev cannot load its sources');
   assert.match(text, /COPY \. \.\n\n# What production needs/, 'prisma generate needs its schema');
+});
+
+test('no setting of the package manager, which may hold a token, is part of the image', () => {
+  const text = planned({ ...SHOP, '.npmrc': '//registry/:_authToken=secret' })('Dockerfile');
+  assert.match(text, /^COPY package\.json \.npmrc \.\/$/m);
+  assert.match(text, /AS dependencies\n.*\n# They may hold tokens\.\nRUN rm -f \.npmrc\n/);
+  const runtime = text.slice(text.indexOf('AS runtime'));
+  assert.deepEqual(
+    runtime.split('\n').filter(line => line.startsWith('COPY ')),
+    ['COPY --from=dependencies /app /app', 'COPY --from=build /app /app'],
+  );
 });
 
 test('a package of a workspace is built in the context of the root', () => {
