@@ -6,7 +6,8 @@
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { cpSync, globSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, globSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { before, describe, type TestContext, test } from 'node:test';
 import { promisify } from 'node:util';
@@ -18,7 +19,6 @@ import { kustomize, noKubectl, parse } from '../k8s/manifests.ts';
 import { broken } from '../k8s/relations.ts';
 import { problems } from '../k8s/schemas.ts';
 import { request } from '../process/clients.ts';
-import { temporaryFolder } from '../process/operator.ts';
 import { until } from '../until.ts';
 import { Visitor } from '../visitor.ts';
 import { layOut, npm, PATH, packKit, registryError } from './projects.ts';
@@ -62,7 +62,7 @@ describe('bosun init for', { concurrency: CONCURRENCY, skip }, () => {
 });
 
 async function assertServes(t: TestContext, { folder, place = '.', found }: Repository, tarball: string): Promise<void> {
-  const root = temporaryFolder();
+  const root = mkdtempSync(join(tmpdir(), 'bosun-init-'));
   cpSync(join(import.meta.dirname, folder), root, { recursive: true });
   const cwd = join(root, place);
   const begun = performance.now();
@@ -81,6 +81,7 @@ async function assertServes(t: TestContext, { folder, place = '.', found }: Repo
   t.after(async () => {
     await compose('down', '--volumes', '--timeout', '1');
     await docker(['image', 'rm', '--force', project]);
+    rmSync(root, { recursive: true });
   });
   if (noKubectl === false) assertManifests(join(cwd, 'k8s', 'overlays'));
   await compose('up', '--build', '--wait');
@@ -94,7 +95,7 @@ async function assertServes(t: TestContext, { folder, place = '.', found }: Repo
   await compose('exec', '--no-TTY', 'app', 'node', '-e', `process.kill(${pid}, 'SIGKILL')`);
   await app.event('worker.exit', event => event.workerPid === pid);
   assert.equal((await visitor.count(app.port)).counter, counter + 1, `${name}: the session outlives the worker ${pid}`);
-  await stopUnderLoad(app, () => compose('kill', '--signal', 'TERM', 'app'));
+  await stopUnderLoad(app, () => compose('kill', '--signal', 'TERM', 'app'), 1);
 }
 
 /** As a person would: npm from a folder beside the repository, pnpm by the version that the repository names. */
@@ -122,7 +123,7 @@ function fingerprint(root: string): string {
 }
 
 test('docker compose watch copies a saved file into the container, where bosun dev reloads the app', { skip, timeout: 300_000 }, async t => {
-  const root = temporaryFolder();
+  const root = mkdtempSync(join(tmpdir(), 'bosun-init-'));
   cpSync(join(import.meta.dirname, 'init-koa'), root, { recursive: true });
   await npm(root, 'install', await packKit());
   await run('npx', ['--no-install', 'koa-bosun', 'init', '--yes'], { cwd: root, env: { ...process.env, PATH } });
@@ -135,6 +136,7 @@ test('docker compose watch copies a saved file into the container, where bosun d
     watching.kill('SIGINT');
     await run('docker', [...files, 'down', '--volumes', '--timeout', '1'], { cwd: root, env });
     await docker(['image', 'rm', '--force', `${project}-dev`]);
+    rmSync(root, { recursive: true });
   });
   const shown = (text: string, timeoutMs: number) =>
     until(
