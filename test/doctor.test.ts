@@ -44,6 +44,15 @@ const GOOD: Facts = {
   isDiagnosticsDirWritable: true,
   areSessionKeysGenerated: false,
   redisRefusals: [],
+  service: {
+    name: 'shop',
+    nameNow: 'shop',
+    isGiven: true,
+    app: 'shop',
+    inUse: { name: 'shop', isMoving: false },
+    isChanging: false,
+    strangers: [],
+  },
   redis: [REDIS, REDIS],
 };
 
@@ -54,6 +63,44 @@ test('doctor finds no problem in a good deployment', () => {
 });
 
 for (const [check, verdict, change, detail] of [
+  ['service', 'ok', {}, /^shop$/],
+  [
+    'service',
+    'ok',
+    { service: { ...GOOD.service, isGiven: false } },
+    /^shop \(of the package or folder: SERVICE_NAME is not set\)$/,
+  ],
+  ['service', 'ok', { service: { ...GOOD.service, inUse: undefined } }, /^shop$/],
+  [
+    'service',
+    'ok',
+    { service: { ...GOOD.service, inUse: { name: 'none', isMoving: false } } },
+    /^shop; its names in Redis are those of before \(none\): docs.guide.sessions\.md/,
+  ],
+  [
+    'service',
+    'warning',
+    { service: { ...GOOD.service, inUse: { name: 'none', isMoving: false }, isChanging: true } },
+    /^shop: its names in Redis change from those of none; bosun service migrate ends that$/,
+  ],
+  [
+    'service',
+    'warning',
+    { config: readConfig({ ...WITH_REDIS, SERVICE_NAME: 'shop', SERVICE_NAME_BEFORE: 'none' }) },
+    /^shop: the change of the name has ended; remove SERVICE_NAME_BEFORE$/,
+  ],
+  [
+    'service',
+    'warning',
+    { service: { ...GOOD.service, nameNow: 'store' } },
+    /^shop: the package has another name now.* set SERVICE_NAME=shop$/,
+  ],
+  [
+    'service',
+    'warning',
+    { service: { ...GOOD.service, strangers: ['blog'] } },
+    /^shop, also that of blog: this app has the same SERVICE_NAME/,
+  ],
   ['grace period', 'problem', { gracePeriodSeconds: 34 }, /^34 s is below .* = 35 s/],
   ['grace period', 'ok', { gracePeriodSeconds: 35 }, /^35 s, needed/],
   ['grace period', 'warning', { gracePeriodSeconds: undefined }, /^unknown: set TERMINATION_GRACE_PERIOD_SECONDS/],

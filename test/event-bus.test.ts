@@ -65,6 +65,10 @@ class FakePubSub implements Connection {
     await settled();
   }
 
+  async readNames(): Promise<boolean> {
+    return true;
+  }
+
   async findMaster(): Promise<void> {
     this.calls.push('findMaster');
   }

@@ -199,3 +199,21 @@ test('a heartbeat is at most 4,096 characters long', () => {
   peers.onMessage(long(4097 - rest));
   assert.deepEqual([peers.ignored.malformed, peers.all.length], [1, 1]);
 });
+
+test('other apps that use the same names are found by their heartbeats, a bounded number of them', () => {
+  const own = { version: '1', state: 'ready', generation: 1, workers: 1, wanted: 1, p99Ms: 0, requests: 0, app: 'shop' } as const;
+  const peers = new Peers(
+    'self',
+    () => own,
+    () => 0,
+  );
+  const receive = (origin: string, app?: string) => peers.onMessage(heartbeat(origin, { app }));
+  receive('a', 'shop');
+  receive('b'); // version 0.1.0
+  assert.deepEqual(peers.strangers, []);
+  receive('c', 'blog');
+  receive('d', 'blog');
+  assert.deepEqual(peers.strangers, ['blog']);
+  for (let i = 0; i < 10; i++) receive(`e${i}`, `app${i}`);
+  assert.equal(peers.strangers.length, 5);
+});

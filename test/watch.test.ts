@@ -40,6 +40,7 @@ const sizing = (reason: string, heapPerWorkerMb: number | null): Status['sizing'
 });
 
 const status = (workers: Worker[], more: Partial<Status> = {}): Status => ({
+  service: { name: 'shop' },
   version: '0.1.0',
   pid: 1,
   state: 'ready',

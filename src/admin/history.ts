@@ -205,6 +205,7 @@ const WORDS: { readonly [Name in Exclude<EventName, Hidden>]: (event: EventOf<Na
   'pool.restarted': ({ generation }) => ({ kind: 'restarted', text: `generation ${generation} serves` }),
   'pool.restart-failed': () => ({ kind: 'restart-failed', text: 'rolling restart failed' }),
   'balancing.policy': ({ policy, before }) => ({ kind: 'policy', text: `policy ${policy} instead of ${before}` }),
+  'service.migrated': ({ service }) => ({ kind: 'keys', text: `the names in Redis are those of ${service}` }),
   'session.keys-rotated': ({ keys }) => ({ kind: 'keys', text: `session keys rotated: ${keys} are valid` }),
   'pool.restart-refused': ({ why }) => ({ kind: 'restart-refused', text: `restart refused: ${why}` }),
 };

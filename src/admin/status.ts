@@ -26,6 +26,7 @@ export function slowestP99Ms(handles: readonly Answering[]): number {
 }
 
 export interface Pod {
+  service: Status['service'];
   version: string;
   policy: Policy;
   sizing: Sizing;
@@ -78,6 +79,7 @@ const NO_SNAPSHOT = {
 /** The object of `/status`. */
 export function statusOf(
   {
+    service,
     version,
     policy,
     sizing,
@@ -95,6 +97,7 @@ export function statusOf(
 ): Status {
   const { last } = totals.drains;
   return {
+    service,
     version,
     pid: process.pid,
     state,

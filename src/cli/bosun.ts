@@ -241,6 +241,14 @@ command('Change', 'keys', 'introduce a new session key in every pod; nobody is l
     if (json) print(JSON.stringify(result));
   });
 
+command('Change', 'service', 'end a change of SERVICE_NAME; nobody is logged out', ['bosun service migrate'])
+  .addArgument(new Argument('<ACTION>', 'what to do').choices(['migrate']))
+  .option('--keep', 'other apps use the names before: leave those, and do not wait for their pods')
+  .action(async (_action: string, { json, keep, ...options }: Common & { keep?: boolean }) => {
+    const result = await call(socketOf(options), 'migrate-service', { keep }, json ? () => undefined : print);
+    if (json) print(JSON.stringify(result));
+  });
+
 const output = new Option('--output <FILE>', 'where to write it; "-" streams it to standard output');
 
 command('Diagnose', 'heap-snapshot', 'write a heap snapshot of a worker, out of rotation', [

@@ -3,11 +3,13 @@
  */
 import type { Totals } from '../admin/totals.ts';
 import { type Config, describeRedis, usesRedis } from '../config/config.ts';
+import { renamedWarning, type Service, SHARED_WARNING } from '../config/service.ts';
 import type { MemoryView } from '../pool/memory.ts';
 import type { Refusal } from '../pool/requests.ts';
 import type { Finding, Sizing, WorkerState } from '../protocol/api.ts';
 import { EXIT_SLACK_MS, type RedisRefusal } from '../protocol/messages.ts';
 import { WORKABLE_HEAP_MIB } from '../resources/sizing.ts';
+import type { NameInUse } from '../state/service-names.ts';
 
 export interface Facts {
   config: Config;
@@ -27,6 +29,18 @@ export interface Facts {
   /** The Redis states that workers and the primary have reported. */
   redis: readonly { state: string; message: string; evictionPolicy?: string | undefined }[];
   redisRefusals: readonly RedisRefusal[];
+  service: ServiceFacts;
+}
+
+export interface ServiceFacts extends Pick<Service, 'isGiven' | 'app'> {
+  name: string;
+  /** Of the package or folder, if SERVICE_NAME is not set. */
+  nameNow: string;
+  /** What Redis says; undefined until then. */
+  inUse: NameInUse | undefined;
+  isChanging: boolean;
+  /** Other apps with the same name. */
+  strangers: readonly string[];
 }
 
 /** After a drain, a worker gets this time to exit. */
@@ -46,6 +60,7 @@ export function diagnoseDeployment(facts: Facts): Finding[] {
     restarts(facts),
     recycling(facts),
     redis(facts),
+    service(facts),
     sessionKeys(facts),
     adminToken(facts),
     diagnosticsDir(facts),
@@ -159,6 +174,21 @@ function redis({ redis: reports, redisRefusals, config }: Facts): Finding {
     );
   }
   return finding('Redis', 'ok', `${message}${evictionPolicy ? `; maxmemory-policy ${evictionPolicy}` : ''}`);
+}
+
+function service({ config, service: { name, nameNow, inUse, isChanging, strangers, isGiven } }: Facts): Finding {
+  const is = (verdict: Finding['verdict'], detail: string) => finding('service', verdict, `${name}${detail}`);
+  const source = isGiven ? '' : ' (of the package or folder: SERVICE_NAME is not set)';
+  if (strangers.length > 0) return is('warning', `, also that of ${strangers.join(', ')}: ${SHARED_WARNING}`);
+  if (name !== nameNow) return is('warning', `: ${renamedWarning(name)}`);
+  if (inUse === undefined) return is('ok', source);
+  if (isChanging)
+    return is('warning', `: its names in Redis change from those of ${inUse.name}; bosun service migrate ends that`);
+  if (config.serviceNameBefore !== undefined && config.serviceNameBefore !== name)
+    return is('warning', ': the change of the name has ended; remove SERVICE_NAME_BEFORE');
+  if (inUse.name !== name)
+    return is('ok', `; its names in Redis are those of before (${inUse.name}): docs/guide/sessions.md, "Changing the name"`);
+  return is('ok', source);
 }
 
 function sessionKeys({ config, areSessionKeysGenerated }: Facts): Finding {

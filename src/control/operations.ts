@@ -7,6 +7,7 @@ import type { History } from '../admin/history.ts';
 import { type Pod, statusOf } from '../admin/status.ts';
 import type { Balancing } from '../balancing/balancing.ts';
 import { type Expected, workerCount } from '../config/parse.ts';
+import type { Service } from '../config/service.ts';
 import type { LogSource } from '../log/log.ts';
 import type { Resizer, RollingRestart } from '../pool/resizer.ts';
 import type { Settings } from '../pool/settings.ts';
@@ -19,7 +20,8 @@ import { fileLimit } from '../resources/usage.ts';
 import { broadcastOf } from '../state/broadcast.ts';
 import { type EventBus, OPERATOR } from '../state/event-bus.ts';
 import type { Diagnostics } from './diagnostics.ts';
-import { diagnoseDeployment, type Facts } from './doctor.ts';
+import { diagnoseDeployment, type Facts, type ServiceFacts } from './doctor.ts';
+import { migrateService } from './migrate-service.ts';
 import { rotateKeys } from './rotate-keys.ts';
 import { ControlError, ControlSocket, type OnStep, type Parameters, type Streamed } from './socket.ts';
 
@@ -146,6 +148,11 @@ function operations(context: ControlContext, socket: () => ControlSocket): Opera
       emit({ event: 'session.keys-rotated', keys });
       return { keys };
     },
+    'migrate-service': async ({ keep }, onStep) => {
+      const migrated = await migrateService(settings.config, eventBus, { keep: keep === true }, onStep);
+      emit({ event: 'service.migrated', ...migrated });
+      return migrated;
+    },
     'heap-snapshot': diagnose('heap-snapshot'),
     'cpu-profile': diagnose('cpu-profile'),
     doctor: () => diagnoseDeployment(factsOf(context)),
@@ -188,7 +195,7 @@ function secondsOf({ seconds = 10 }: Parameters): number {
   throw new ControlError(400, `seconds must be above 0 and at most ${MAX_PROFILE_S}, got ${JSON.stringify(seconds)}`);
 }
 
-function factsOf({ pod, settings, supervisor, resizer, redis }: ControlContext): Facts {
+function factsOf({ pod, settings, supervisor, resizer, redis, eventBus }: ControlContext): Facts {
   const { serving, wanted, isFailing, handles } = supervisor;
   const others = handles.filter(({ isServing }) => !isServing).map(({ id, state }) => ({ id, state }));
   return {
@@ -206,6 +213,18 @@ function factsOf({ pod, settings, supervisor, resizer, redis }: ControlContext):
     areSessionKeysGenerated: settings.areSessionKeysGenerated,
     redis: [...supervisor.handles.flatMap(({ redis }) => redis ?? []), ...(redis.primary ? [redis.primary] : [])],
     redisRefusals: redis.refusals,
+    service: serviceFactsOf(settings.service, eventBus),
+  };
+}
+
+function serviceFactsOf(service: Service, { names, strangers }: EventBus): ServiceFacts {
+  return {
+    ...service,
+    name: names?.name ?? service.name,
+    nameNow: service.name,
+    inUse: names?.inUse,
+    isChanging: names?.isChanging === true,
+    strangers,
   };
 }
 

@@ -5,6 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config/config.ts';
+import type { Peer } from '../protocol/api.ts';
 import { KEYS_EVENT } from '../protocol/messages.ts';
 import { type EventBus, OPERATOR } from '../state/event-bus.ts';
 import { addSessionKey, promoteSessionKey } from '../state/session-keys.ts';
@@ -46,12 +47,18 @@ export async function rotateKeys(config: Config, eventBus: EventBus, onStep: OnS
 }
 
 /**
- * Resolves when every worker of every known pod has read the keys. Sends the event at least twice: until the second time, a pod that has
+ * Resolves when every worker of every known pod has read the keys, and the names of the service. Sends the event at least twice: until the second time, a pod that has
  * just started, this one included, may be unknown, and its workers may have read the keys before they changed.
  * @param otherwise what holds if a pod does not confirm
+ * @param isWaitedFor of which pods
  * @throws ControlError
  */
-async function untilAllHaveRead(eventBus: EventBus, otherwise: string): Promise<void> {
+export async function untilAllHaveRead(
+  eventBus: EventBus,
+  otherwise: string,
+  isWaitedFor: (peer: Peer) => boolean = () => true,
+  resendEveryMs = RESEND_EVERY_MS,
+): Promise<void> {
   const json = JSON.stringify(randomUUID());
   const deadline = performance.now() + DEADLINE_MS;
   // Remembered here, because another pod's rotation replaces what the heartbeats confirm of this one.
@@ -59,12 +66,12 @@ async function untilAllHaveRead(eventBus: EventBus, otherwise: string): Promise<
   for (;;) {
     const { otherPods } = eventBus.broadcast({ event: KEYS_EVENT, json }, OPERATOR);
     if ((await otherPods) !== 'sent') throw new ControlError(409, 'Redis is unavailable; retry once it has recovered');
-    const resendAt = performance.now() + RESEND_EVERY_MS;
+    const resendAt = performance.now() + resendEveryMs;
     while (performance.now() < resendAt) {
       await sleep(POLL_EVERY_MS);
       for (const { origin, keysRead } of eventBus.peers) if (keysRead === json) haveRead.add(origin);
     }
-    const missing = eventBus.peers.find(({ origin }) => !haveRead.has(origin));
+    const missing = eventBus.peers.find(peer => isWaitedFor(peer) && !haveRead.has(peer.origin));
     if (missing === undefined) return;
     if (performance.now() > deadline)
       throw new ControlError(409, `${missing.pod} has not read the keys: ${otherwise}; retry once it has recovered`);

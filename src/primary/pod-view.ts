@@ -8,7 +8,7 @@ import { type Pod, slowestP99Ms } from '../admin/status.ts';
 import type { Totals } from '../admin/totals.ts';
 import type { Utilization } from '../admin/utilization.ts';
 import type { Pool } from '../pool/pool.ts';
-import type { DevStatus, MemoryStatus, PodState } from '../protocol/api.ts';
+import type { DevStatus, MemoryStatus, PodState, Status } from '../protocol/api.ts';
 import { readerBelow } from '../resources/cgroup.ts';
 import { memoryUsage, readUsage } from '../resources/usage.ts';
 import type { EventBus } from '../state/event-bus.ts';
@@ -71,6 +71,7 @@ export class PodView {
     const { pool, totals, eventBus, redis, utilization, dev } = this.#context;
     const { balancing, resizer, settings, supervisor, outputs } = pool;
     return {
+      service: this.#service,
       version: VERSION,
       policy: balancing.policy,
       sizing: resizer.sizing,
@@ -97,7 +98,25 @@ export class PodView {
     const { generation, serving, wanted, handles } = pool.supervisor;
     const { requests } = totals.countersWith(handles);
     const p99Ms = slowestP99Ms(handles);
-    return { version: VERSION, state: this.state, generation, workers: serving.length, wanted, requests, p99Ms };
+    const { names } = this.#context.eventBus;
+    return {
+      version: VERSION,
+      state: this.state,
+      generation,
+      workers: serving.length,
+      wanted,
+      requests,
+      p99Ms,
+      service: this.#service.name,
+      app: pool.settings.service.app,
+      ...(names?.isChanging && { isChangingName: true }),
+    };
+  }
+
+  get #service(): Status['service'] {
+    const { pool, eventBus } = this.#context;
+    const { name = pool.settings.service.name, inUse } = eventBus.names ?? {};
+    return { name, ...(inUse !== undefined && inUse.name !== name && { before: inUse.name }) };
   }
 
   #view(): ProbeView {

@@ -22,6 +22,7 @@ import { EventBus } from '../state/event-bus.ts';
 import type { Events } from './events.ts';
 import { PodView } from './pod-view.ts';
 import { type Owner, RedisMonitor } from './redis-monitor.ts';
+import { ServiceMonitor } from './service-monitor.ts';
 import { Shutdown } from './shutdown.ts';
 import { type Command, execute, type SignalQueue } from './signals.ts';
 import { logListening, logStart } from './start-log.ts';
@@ -171,6 +172,8 @@ class Primary {
   /** Joins the other pods, if Redis is configured. */
   async openEventBus(): Promise<void> {
     this.#redis.start();
+    const { settings, log } = this.#pool;
+    new ServiceMonitor(settings.service, this.#eventBus, log).start();
     await this.#eventBus.open();
   }
 

@@ -114,6 +114,8 @@ export interface FailedStart {
 
 /** The pod and its workers. */
 export interface Status {
+  /** The name of the service; `before` while its names in Redis are those of an earlier one, or `none`. */
+  service: { name: string; before?: string };
   /** Of koa-bosun. */
   version: string;
   /** Of the primary. */
@@ -217,8 +219,14 @@ export interface Heartbeat {
   requestsPerSecond: number;
   /** Of its slowest worker, milliseconds. */
   p99Ms: number;
-  /** The last change of the session keys that all its workers have read. */
+  /** The last change of the session keys, or of the service's names, that the pod has read. */
   keysRead?: string;
+  /** The name of its service; missing from version 0.1.0. */
+  service?: string;
+  /** What its app calls itself: the name in its package.json, else its module. */
+  app?: string;
+  /** It writes to the names of SERVICE_NAME_BEFORE, too. */
+  isChangingName?: boolean;
 }
 
 /** A pod as this one knows it, from its last heartbeat. */
@@ -261,6 +269,8 @@ export interface Commands {
   };
   fleet: (parameters?: object) => { pods: readonly Peer[] };
   'rotate-keys': (parameters?: object) => { keys: number };
+  /** `sessions` is how many have been copied. */
+  'migrate-service': (parameters: { keep?: boolean | undefined }) => { service: string; sessions: number };
   'heap-snapshot': (parameters: { worker?: number | undefined; output?: string | undefined }) => DiagnosisFile;
   'cpu-profile': (parameters: {
     worker?: number | undefined;

@@ -65,6 +65,7 @@ export type LifecycleEvent =
   | LogEvent<'sizing.changed'>
   | LogEvent<'balancing.policy'>
   | LogEvent<'session.keys-rotated'>
+  | LogEvent<'service.migrated'>
   | LogEvent<'signal'>
   | LogEvent<'app.listening'>
   | LogEvent<'shutdown.delay'>

@@ -80,6 +80,20 @@ export const LOG_EVENTS = {
   'node-options.warning': warn('An option in NODE_OPTIONS has no effect, or an unwanted one.', { warning }),
   'app.demo': warn('The demo app is served in production, because no app is configured.', { warning }),
   'session.keys-generated': warn('The session keys were generated for this start.', { warning }),
+  'service.renamed': warn('The package was renamed, and keeps its earlier name in Redis.', {
+    service: text('the name in Redis'),
+    app: text('the name of the package'),
+    warning,
+  }),
+  'service.shared': warn('Another app uses the same SERVICE_NAME in the same Redis.', {
+    service: text('the name'),
+    app: text('what the other app calls itself: the name of its package, or its module'),
+    warning,
+  }),
+  'service.migrated': info('The change of the name has ended: every pod uses the new names in Redis.', {
+    service: text('the new name'),
+    sessions: count('how many sessions were copied'),
+  }),
   'session.keys-rotated': info('Every worker signs sessions with a new key.', { keys: count('how many keys are valid now') }),
   'reload.refused': failure('A rolling restart found bad settings; the workers keep the old ones.', {
     problems: field<readonly string[]>('list')('one sentence for each'),

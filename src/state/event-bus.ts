@@ -55,7 +55,17 @@ export interface Delivery {
 /** What the bus uses of pub/sub. */
 export type Connection = Pick<
   PubSub,
-  'redis' | 'names' | 'retained' | 'isConnected' | 'isSigned' | 'dropped' | 'publish' | 'findMaster' | 'reconnect' | 'close'
+  | 'redis'
+  | 'names'
+  | 'readNames'
+  | 'retained'
+  | 'isConnected'
+  | 'isSigned'
+  | 'dropped'
+  | 'publish'
+  | 'findMaster'
+  | 'reconnect'
+  | 'close'
 >;
 
 /** Loaded late, since no fork and no first response waits for it. */
@@ -90,6 +100,8 @@ export class EventBus implements PubSubListener {
   #hasBeenConnected = false;
   /** The last change of the session keys, and the workers that were notified of it. */
   #keys: { change: string; workers: readonly Recipient[] } | undefined;
+  /** The last one after which this process has read the names of the service. */
+  #namesRead: string | undefined;
 
   constructor(options: EventBusOptions, open = openPubSub) {
     this.#options = options;
@@ -117,6 +129,11 @@ export class EventBus implements PubSubListener {
   /** Undefined where no Redis is configured, or pub/sub is not open yet. */
   get redis(): RedisClient | undefined {
     return this.#pubsub?.redis;
+  }
+
+  /** The apps of other packages that use the same names in Redis. */
+  get strangers(): string[] {
+    return this.#peers.strangers;
   }
 
   /** The names of this service in Redis; undefined as `redis` is. */
@@ -217,13 +234,22 @@ export class EventBus implements PubSubListener {
   #deliver(broadcast: Broadcast): number {
     const workers = this.#options.workers().filter(({ isActive }) => isActive);
     for (const worker of workers) if (!worker.deliver(broadcast)) this.#counts.droppedCopies++;
-    if (broadcast.event === KEYS_EVENT) this.#keys = { change: broadcast.json, workers };
+    if (broadcast.event === KEYS_EVENT) {
+      this.#keys = { change: broadcast.json, workers };
+      void this.#readNames(broadcast.json);
+    }
     return workers.length;
   }
 
-  /** Undefined while a worker has not read them; one that has started since then has. */
+  /** A change of the keys may be one of the names. */
+  async #readNames(change: string): Promise<void> {
+    if (await this.#pubsub?.readNames()) this.#namesRead = change;
+  }
+
+  /** Undefined while a worker or this process has not read them; one that has started since then has. */
   get #keysRead(): string | undefined {
     const { change, workers = [] } = this.#keys ?? {};
+    if (this.#namesRead !== change) return undefined;
     return workers.every(worker => worker.keysRead === change || !worker.isActive) ? change : undefined;
   }
 
@@ -288,11 +314,11 @@ export class EventBus implements PubSubListener {
     this.#send(heartbeat);
     void this.#pubsub.findMaster();
     if (this.#exchange === 'failed') void this.onConnected();
-    if (++this.#heartbeats % STORE_AGAIN_EVERY_HEARTBEATS === 0) void this.#storeAgain();
+    if (++this.#heartbeats % STORE_AGAIN_EVERY_HEARTBEATS === 0) void this.storeRetained();
   }
 
   /** A value in Redis may have been replaced by an older one or deleted: pods that start later would begin with that. */
-  async #storeAgain(): Promise<void> {
+  async storeRetained(): Promise<void> {
     for (const event of this.#options.retained.all) await this.#store(event).catch(() => undefined);
   }
 

@@ -4,7 +4,7 @@
  */
 import { hostname } from 'node:os';
 import type { Heartbeat, Peer } from '../protocol/api.ts';
-import { MalformedError, number, object, oneOf, optional, string } from '../protocol/shapes.ts';
+import { boolean, MalformedError, number, object, oneOf, optional, string } from '../protocol/shapes.ts';
 import { CLOCK_TOLERANCE_MS, ORIGIN } from './broadcast.ts';
 import { printable } from './redis-health.ts';
 
@@ -24,6 +24,8 @@ export interface OwnPod extends Omit<Heartbeat, 'origin' | 'pod' | 'requestsPerS
 /** A pod that ended without a last heartbeat is shown for this long. */
 const FORGET_AFTER_MS = 30_000;
 const MAX_PEERS = 1000;
+/** That are named in a line. */
+const MAX_STRANGERS = 5;
 /** Above the length of any heartbeat. */
 const MAX_LENGTH = 4096;
 /** Pods whose last number is remembered, also after they are forgotten. */
@@ -89,6 +91,13 @@ export class Peers {
     }
   }
 
+  /** The apps, other than this pod's, whose pods use the same names in Redis. */
+  get strangers(): string[] {
+    const { app: own } = this.#ownPod();
+    const apps = [...this.#peers.values()].flatMap(({ heartbeat: { app } }) => (app === undefined || app === own ? [] : [app]));
+    return [...new Set(apps)].sort().slice(0, MAX_STRANGERS);
+  }
+
   /** This pod, then the others by name. */
   get all(): Peer[] {
     const now = this.#now();
@@ -136,6 +145,9 @@ const sentHeartbeat = object<SentHeartbeat>({
   requestsPerSecond: number(0),
   p99Ms: number(0),
   keysRead: optional(label(64)),
+  service: optional(label(63)),
+  app: optional(label(214)),
+  isChangingName: optional(boolean),
   beat: optional(number(0)),
   at: optional(number(0)),
 });

@@ -191,23 +191,21 @@ export class PubSub {
     await Promise.all([closeRedis(this.#publisher), closeRedis(this.#subscriber)]);
   }
 
-  /** Reads which names this service uses, and uses them: on each connect, and after each step of a change of them. */
-  async readNames(): Promise<void> {
+  /** Reads which names this service uses, and uses them: on each connect, and after each step of a change. @returns whether that worked */
+  async readNames(): Promise<boolean> {
     try {
       const { root, copy } = await this.#names.read(this.#publisher);
       await this.#use(copy === undefined ? [root] : [root, copy]);
       this.#changed({ isPublisherReady: true });
+      return true;
     } catch (error) {
       const { message } = error as Error;
-      if (!this.#isPublisherConnected) return; // reported as an outage
+      if (this.#publisher.status !== 'ready') return false; // reported as an outage
       const state = isRefusal(message) ? 'refused' : 'unreachable';
       this.#listener.onState(state, printable(`the names of this service cannot be read from Redis: ${message}`, MAX_MESSAGE));
       replaceConnection(this.#publisher);
+      return false;
     }
-  }
-
-  get #isPublisherConnected(): boolean {
-    return this.#publisher.status === 'ready';
   }
 
   async #use(roots: readonly string[]): Promise<void> {

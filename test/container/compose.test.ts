@@ -38,7 +38,7 @@ test('docker compose up --wait', withEngine, async t => {
   await t.test('both workers of the compose stack share one session, kept in Redis', async () => {
     const visitor = new Visitor();
     await visitor.countOnEveryWorker(port, 2);
-    const command = ['redis-cli', 'EXISTS', `koa:sess:${visitor.cookies.get('koa:sess')}`];
+    const command = ['redis-cli', 'EXISTS', `koa-bosun:koa:sess:${visitor.cookies.get('koa:sess')}`];
     assert.equal((await container.exec(container.getById(redisId), command)).stdout.trim(), '1');
   });
 

@@ -11,7 +11,7 @@ import { Redis } from './redis.ts';
 export const WORKERS = 2;
 export const POD_ENV = { REDIS_URL: 'redis://redis:6379', NODE_CLUSTER_WORKERS: String(WORKERS) };
 export const COOKIE = 'koa:sess';
-export const KEYS = `${COOKIE}:keys`;
+export const KEYS = `koa-bosun:${COOKIE}:keys`;
 /** In the place of a destroyed session. */
 export const TOMBSTONE = 'destroyed';
 

@@ -53,7 +53,7 @@ async function throughCluster(t: TestContext, group: RedisGroup): Promise<void> 
   const names = (await Promise.all(group.ports.map(port => group.command(port, 'CLIENT', 'LIST')))).join('\n');
   for (const name of ['1', '2', 'primary', 'subscriber'])
     assert.match(names, new RegExp(` name=bosun:${hostname()}:${name} .* user=app`), name);
-  const master = await group.ownerOf(`koa:sess:${visitor.cookies.get('koa:sess')}`);
+  const master = await group.ownerOf(`koa-bosun:koa:sess:${visitor.cookies.get('koa:sess')}`);
   await assertOutlives(t, pods, visitor, () => group.crash(master));
 }
 

@@ -98,8 +98,8 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
       await kit.event('test.read', ({ before }) => before === 1);
       assert.equal((await visitor.request(port, '/logout')).status, 200);
       assert.equal((await late).status, 200);
-      assert.equal(await redis.command('GET', `${cookie}:${id}`), TOMBSTONE);
-      const ttl = Number(await redis.command('TTL', `${cookie}:${id}`));
+      assert.equal(await redis.command('GET', `koa-bosun:${cookie}:${id}`), TOMBSTONE);
+      const ttl = Number(await redis.command('TTL', `koa-bosun:${cookie}:${id}`));
       assert.ok(ttl > 3500 && ttl <= 3600, String(ttl));
       assert.equal(JSON.parse((await thief.request(port, '/increment')).body).counter, 1);
       assert.notEqual(thief.cookies.get(cookie), id);

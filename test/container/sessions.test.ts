@@ -26,7 +26,7 @@ async function isOne({ apps, redis }: Pods): Promise<void> {
   const seen: Count[] = [];
   for (const { port } of [...apps, ...apps]) seen.push(...(await visitor.countOnEveryWorker(port, WORKERS, seen.length)));
   assert.equal(new Set(seen.map(({ pod }) => pod)).size, 2);
-  const ttl = Number(await redis.command('TTL', `${COOKIE}:${visitor.cookies.get(COOKIE)}`));
+  const ttl = Number(await redis.command('TTL', `koa-bosun:${COOKIE}:${visitor.cookies.get(COOKIE)}`));
   assert.ok(ttl > 2591900 && ttl <= 2592010, `${ttl} s`);
 }
 
@@ -39,13 +39,13 @@ async function loginAndLogout({ apps: [app], redis }: Pods): Promise<void> {
   const loggedIn = new Visitor(visitor.cookies);
   assert.notEqual(loggedIn.cookies.get(COOKIE), before.cookies.get(COOKIE));
   assert.match((await loggedIn.request(app.port, '/')).body, /Hello, captain/);
-  assert.equal(await redis.command('GET', `${COOKIE}:${before.cookies.get(COOKIE)}`), TOMBSTONE);
+  assert.equal(await redis.command('GET', `koa-bosun:${COOKIE}:${before.cookies.get(COOKIE)}`), TOMBSTONE);
   assert.match((await before.request(app.port, '/')).body, /Hello, stranger/);
   assert.notEqual(before.cookies.get(COOKIE), loggedIn.cookies.get(COOKIE));
 
   assert.equal((await visitor.request(app.port, '/logout')).status, 200);
   assert.deepEqual([...visitor.cookies.keys()], [], 'the browser forgets it');
-  assert.equal(await redis.command('GET', `${COOKIE}:${loggedIn.cookies.get(COOKIE)}`), TOMBSTONE);
+  assert.equal(await redis.command('GET', `koa-bosun:${COOKIE}:${loggedIn.cookies.get(COOKIE)}`), TOMBSTONE);
   assert.match((await loggedIn.request(app.port, '/')).body, /Hello, stranger/);
 }
 
@@ -66,7 +66,7 @@ async function adoptsNone({ apps: [app], redis }: Pods): Promise<void> {
     assert.equal((await thief.count(app.port)).counter, 1, name);
     assert.ok(![id, 'planted'].includes(thief.cookies.get(COOKIE) ?? ''), name);
   }
-  assert.equal(await redis.command('EXISTS', `${COOKIE}:planted`), '0');
+  assert.equal(await redis.command('EXISTS', `koa-bosun:${COOKIE}:planted`), '0');
   assert.equal((await victim.count(app.port)).counter, 3);
 }
 
@@ -101,7 +101,7 @@ async function twentyWorkers({ network, redis }: Pods): Promise<void> {
     });
   }
   assert.equal(issued.size, 2 * workers, 'every worker has issued a session');
-  const key = await redis.command('GET', `${cookie}:keys`);
+  const key = await redis.command('GET', `koa-bosun:${cookie}:keys`);
   for (const [issuer, { cookies }] of issued)
     assert.equal(cookies.get(`${cookie}.sig`), sign(key, `${cookie}=${cookies.get(cookie)}`), `${issuer} signs with the one key`);
   // And all of them verify with it.

@@ -88,6 +88,7 @@ function fullPod(): Pod {
   const worker = { id: 1, pid: process.pid, state: 'ready', reportedAt: 0, startedAt: 0, snapshot: snapshotOf({ http, redis }) };
   const supervisor = { handles: [worker], wanted: 1, rolls: { success: 1, failure: 1, refused: 1 } };
   return {
+    service: { name: '' },
     version: '',
     policy: 'none',
     sizing: {

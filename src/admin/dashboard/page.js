@@ -23,11 +23,13 @@ let events = [];
 let status;
 
 function showStatus() {
-  const { state, version, pid, policy, generation, uptimeSeconds, workers, sizing, drains } = status;
+  const { service, state, version, pid, policy, generation, uptimeSeconds, workers, sizing, drains } = status;
   const last = samples.at(-1);
   const pill = byId('state');
   pill.className = `pill ${state}`;
   write(pill, state);
+  document.title = service.name;
+  write(byId('service'), service.name);
   write(
     byId('facts'),
     `${version} · process ${pid} · generation ${generation} · policy ${policy} · up ${formatDuration(uptimeSeconds)}`,
