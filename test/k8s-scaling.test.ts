@@ -2,6 +2,7 @@
  * The components that scale and watch an app, in an overlay of somebody else: another namespace, a prefix, an instance.
  */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
@@ -140,4 +141,38 @@ test('the autoscalers scale alike', () => {
   assert.deepEqual(at(scaled, 'advanced.horizontalPodAutoscalerConfig.behavior'), hpa.behavior);
   assert.deepEqual([scaled.minReplicaCount, scaled.maxReplicaCount], [hpa.minReplicas, hpa.maxReplicas]);
   assert.deepEqual([other.minReplicas, other.maxReplicas], [hpa.minReplicas, hpa.maxReplicas]);
+});
+
+test('make k8s-apply lets kubectl forget replicas that the manifests have left to an autoscaler, and no others', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'k8s-apply-'));
+  // Notes how it is called, and ends at the apply.
+  const fake = `#!/bin/sh
+echo "$*" >> ${folder}/calls
+case "$*" in
+version*) ;;
+create*) echo "ConfigMap team app "; echo "Deployment team app $REPLICAS" ;;
+*'get deployment'*) echo "$LAST" ;;
+apply*) exit 3 ;;
+esac
+`;
+  writeFileSync(join(folder, 'kubectl'), fake, { mode: 0o755 });
+  const calls = (env: { REPLICAS: string; LAST: string }) => {
+    writeFileSync(join(folder, 'calls'), '');
+    const PATH = `${folder}:${process.env.PATH}`;
+    const { status } = spawnSync('sh', [join(K8S, 'make', 'apply.sh')], { env: { ...process.env, ...env, PATH, NAME: '' } });
+    assert.equal(status, 3);
+    return readFileSync(join(folder, 'calls'), 'utf8');
+  };
+  try {
+    const LAST = '{"kind":"Deployment","spec":{"minReadySeconds":5,"replicas":3,"revisionHistoryLimit":5}}';
+    assert.match(
+      calls({ REPLICAS: '', LAST }),
+      /annotate deployment app --overwrite \S+last-applied-configuration=\{"kind":"Deployment","spec":\{"minReadySeconds":5,"revisionHistoryLimit":5\}\}\napply -f \.\n$/,
+    );
+    assert.doesNotMatch(calls({ REPLICAS: '3', LAST }), /annotate/, 'the manifests still have them');
+    assert.doesNotMatch(calls({ REPLICAS: '', LAST: '{"kind":"Deployment","spec":{}}' }), /annotate/, 'never had them');
+    assert.doesNotMatch(calls({ REPLICAS: '', LAST: '' }), /annotate/, 'the first apply');
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });

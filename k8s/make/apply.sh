@@ -5,6 +5,17 @@ target=k8s-apply
 . "$(dirname "$0")/common.sh"
 need_cluster
 choose
+
+# kubectl takes back what it has set: replicas that the manifests have left to an autoscaler would become 1. It is to forget that it has.
+kubectl create $from --dry-run=client -o 'jsonpath={.kind} {.metadata.namespace} {.metadata.name} {.spec.replicas}{"\n"}' |
+  while read -r kind namespace name replicas; do
+    [ "$kind" = Deployment ] && [ -z "$replicas" ] || continue
+    last=$(kubectl -n "$namespace" get deployment "$name" --ignore-not-found -o 'jsonpath={.metadata.annotations.kubectl\.kubernetes\.io/last-applied-configuration}')
+    case $last in
+    *'"replicas":'*)
+      kubectl -n "$namespace" annotate deployment "$name" --overwrite "kubectl.kubernetes.io/last-applied-configuration=$(printf %s "$last" | sed 's/"replicas":[0-9]*,//')" ;;
+    esac
+  done
 kubectl apply $from
 find_app
 
