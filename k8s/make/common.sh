@@ -36,7 +36,8 @@ find_app() {
   namespace=${NAMESPACE:-} deployment=${DEPLOYMENT:-}
   if [ -z "$namespace$deployment" ]; then
     choose
-    found=$(kubectl get $from --ignore-not-found -o 'jsonpath={range .items[?(@.kind=="Deployment")]}{.metadata.namespace}/{.metadata.name}{"\n"}{end}' | head -n 1)
+    # Of the app alone: an overlay may have other Deployments.
+    found=$(kubectl get $from --ignore-not-found -o 'jsonpath={range .items[?(@.metadata.labels.app\.kubernetes\.io/component=="app")]}{.kind}/{.metadata.namespace}/{.metadata.name}{"\n"}{end}' | sed -n 's|^Deployment/||p' | head -n 1)
     [ -n "$found" ] || refuse 'there must be a Deployment of these manifests in the cluster: make k8s-apply comes first'
     namespace=${found%/*} deployment=${found#*/}
   fi
