@@ -23,6 +23,7 @@ interface Outcome {
   why?: string;
   message?: string;
   stack?: string;
+  summary?: object;
   isPermanent?: boolean;
 }
 
@@ -227,7 +228,12 @@ const ERRORS: Case[] = [
   {
     name: 'a top-level await that never settles',
     files: { 'app.mjs': 'await new Promise(() => {}); export default 1;' },
-    expected: { message: "FOLDER/app.mjs can't be loaded: its top-level await never settles", stack: '', isPermanent: false },
+    expected: {
+      message: "FOLDER/app.mjs can't be loaded: its top-level await never settles",
+      stack: '',
+      summary: { own: "FOLDER/app.mjs can't be loaded: its top-level await never settles", class: 'AppError' },
+      isPermanent: false,
+    },
   },
   {
     name: 'a module that neither exports an app nor listens, as main',
@@ -236,6 +242,7 @@ const ERRORS: Case[] = [
     expected: {
       message: `FOLDER/app.js must export ${NEEDS}, got an empty object; is "module.exports = app" missing?; or listen on a port: it does not listen, and has nothing left to do`,
       stack: '',
+      summary: { own: 'FOLDER/app.js exports no app, and it does not listen, and has nothing left to do', class: 'AppError' },
       isPermanent: true,
     },
   },
