@@ -130,7 +130,7 @@ bench-rolling: $(INSTALLED) ## 50 rolling restarts under mixed load for each of 
 
 .PHONY: k8s-check
 k8s-check: $(INSTALLED) ## check the Kubernetes manifests, without a cluster: rules, and the schemas of Kubernetes 1.31 to 1.36
-	@exec $(NODE) --test test/k8s*.test.ts test/autoscaling.test.ts
+	@exec $(NODE) --test test/k8s*.test.ts test/chart*.test.ts test/autoscaling.test.ts
 
 .PHONY: k8s-schemas
 k8s-schemas: $(INSTALLED) ## write the schemas that k8s-check goes by, from packages of the registry

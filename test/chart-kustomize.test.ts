@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { globSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { CHART, nested, noRenderer, readChart, renderAll, type Values } from './k8s/chart.ts';
+import { CHART, nested, readChart, type Values } from './k8s/chart.ts';
 import { sharedFiles } from './k8s/chart-files.ts';
+import { noRenderer, renderAll } from './k8s/chart-render.ts';
 import { CHOICES, renderTogether } from './k8s/compositions.ts';
 import { applied, at, containersOf, listAt, type Manifest, noKubectl } from './k8s/manifests.ts';
 

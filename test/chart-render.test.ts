@@ -1,7 +1,19 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isServiceName } from '../src/config/service-name.ts';
-import { type Case, nested, noRenderer, notes, refusal, render, renderAll, renderStrictly, type Values } from './k8s/chart.ts';
+import { nested, type Values } from './k8s/chart.ts';
+import {
+  type Case,
+  env,
+  nameOf,
+  noRenderer,
+  notes,
+  refusal,
+  render,
+  renderAll,
+  renderStrictly,
+  valueAt,
+} from './k8s/chart-render.ts';
 import { SAMPLES } from './k8s/chart-samples.ts';
 import { at, find, listAt, type Manifest } from './k8s/manifests.ts';
 import { problems, VERSIONS } from './k8s/schemas.ts';
@@ -9,19 +21,6 @@ import { problems, VERSIONS } from './k8s/schemas.ts';
 const skip = noRenderer;
 const APP = 'spec.template.spec.containers.0';
 
-/** What is at `Kind/name path`; variables of a container are found by their name. */
-function valueAt(manifests: readonly Manifest[], where: string): unknown {
-  const [object = '', path = ''] = where.split(' ');
-  const [kind = '', name = ''] = object.split('/');
-  const own =
-    name === '' ? manifests.find(one => one.kind === kind && !/-(redis|test)/.test(nameOf(one))) : find(manifests, kind, name);
-  const [, list = '', variable] = /^(.*\.env)\.(\w+)$/.exec(path) ?? [];
-  if (variable === undefined) return at(own, path);
-  const { name: _, ...source } = listAt(own, list).find(one => one.name === variable) ?? {};
-  return Object.keys(source).length > 0 ? source : undefined;
-}
-const nameOf = (manifest: Manifest) => String(at(manifest, 'metadata.name'));
-const env = (manifests: readonly Manifest[], name: string) => valueAt(manifests, `Deployment ${APP}.env.${name}`);
 const selectorOf = (manifest: unknown) => at(manifest, 'spec.selector.matchLabels');
 
 /** Every sample on and off, rendered once. */
@@ -195,86 +194,6 @@ test('the name of the release is the name of the service, which the kit accepts'
   const name = String(at(env(none, 'SERVICE_NAME'), 'value'));
   assert.equal(name, 'none-koa-bosun');
   assert.ok(isServiceName(name));
-});
-
-test('fromRequest takes the CPU request, of the container or of the pod', { skip }, () => {
-  const pod = (cpu: unknown) =>
-    nested({ workers: 'fromRequest', 'resources.requests': { cpu: null }, 'podResources.requests': { cpu } });
-  const [container = [], ...pods] = renderAll([
-    { values: { workers: 'fromRequest' } },
-    ...[2, '1500m', '200m', '2.5'].map(cpu => ({ values: pod(cpu) })),
-  ]);
-  assert.deepEqual(env(container, 'NODE_CLUSTER_WORKERS'), {
-    valueFrom: { resourceFieldRef: { containerName: 'app', resource: 'requests.cpu', divisor: '1' } },
-  });
-  assert.deepEqual(
-    pods.map(manifests => env(manifests, 'NODE_CLUSTER_WORKERS')),
-    ['2', '2', '1', '3'].map(value => ({ value })),
-  );
-});
-
-test('the app trusts the headers of an Ingress or a Gateway, unless a value decides', { skip }, () => {
-  const cases: [Values, boolean][] = [
-    [{}, false],
-    [{ 'ingress.enabled': true }, true],
-    [{ 'httpRoute.enabled': true, 'httpRoute.parentRefs': [{ name: 'g' }] }, true],
-    [{ 'ingress.enabled': true, trustProxy: false }, false],
-    [{ trustProxy: true }, true],
-  ];
-  const rendered = renderAll(cases.map(([values]) => ({ values: nested(values) })));
-  for (const [index, [values, trusts]] of cases.entries())
-    assert.deepEqual(env(rendered[index] ?? [], 'TRUST_PROXY'), trusts ? { value: 'true' } : undefined, JSON.stringify(values));
-});
-
-test('Prometheus gets the token that the admin port requires', { skip }, () => {
-  const manifests = render(nested({ 'admin.tokenSecret': 't', 'monitoring.podMonitor': true }));
-  assert.deepEqual(valueAt(manifests, 'PodMonitor spec.podMetricsEndpoints.0.authorization'), {
-    credentials: { name: 't', key: 'token' },
-  });
-});
-
-test('each form of Redis sets its variables and no others', { skip }, () => {
-  const login = { 'redis.existingSecret': 'r' };
-  const cases: [Values, string[]][] = [
-    [{ 'redis.mode': 'none', ...login }, []],
-    [{}, ['REDIS_URL']],
-    [login, ['REDIS_PASSWORD', 'REDIS_URL']],
-    [{ 'redis.mode': 'external', ...login }, ['REDIS_PASSWORD', 'REDIS_URL']],
-    [
-      { 'redis.mode': 'external', 'redis.url': 'rediss://r', 'redis.tls': true, 'redis.ca.secret': 'c' },
-      ['REDIS_CA_FILE', 'REDIS_URL'],
-    ],
-    [
-      { 'redis.mode': 'sentinel', 'redis.sentinel.nodes': ['a:1'], 'redis.username': 'u', ...login },
-      ['REDIS_PASSWORD', 'REDIS_SENTINELS', 'REDIS_SENTINEL_NAME', 'REDIS_SENTINEL_PASSWORD', 'REDIS_USERNAME'],
-    ],
-    [
-      { 'redis.mode': 'sentinel', ...login },
-      ['REDIS_PASSWORD', 'REDIS_SENTINELS', 'REDIS_SENTINEL_NAME', 'REDIS_SENTINEL_PASSWORD'],
-    ],
-    [{ 'redis.mode': 'cluster', 'redis.cluster.nodes': ['a:1'], 'redis.tls': true }, ['REDIS_CLUSTER_NODES', 'REDIS_TLS']],
-  ];
-  const rendered = renderAll(cases.map(([values]) => ({ values: nested(values) })));
-  for (const [index, [values, expected]] of cases.entries()) {
-    const names = listAt(find(rendered[index] ?? [], 'Deployment', 'shop-koa-bosun'), `${APP}.env`).map(({ name }) =>
-      String(name),
-    );
-    assert.deepEqual(names.filter(name => name.startsWith('REDIS_')).sort(), expected, JSON.stringify(values));
-  }
-});
-
-test('the network policy lets the app reach its Redis, whichever it is', { skip }, () => {
-  const portsOf = (values: Values) =>
-    (valueAt(render(nested({ 'networkPolicy.enabled': true, ...values })), 'NetworkPolicy spec.egress') as Manifest[])
-      .flatMap(rule => listAt(rule, 'ports'))
-      .map(({ port }) => port)
-      .filter(port => port !== 53);
-  assert.deepEqual(portsOf({ 'redis.mode': 'none' }), []);
-  assert.deepEqual(portsOf({}), [6379, 26379]);
-  assert.deepEqual(portsOf({ 'redis.mode': 'external', 'redis.url': 'redis://r' }), [6379]);
-  assert.deepEqual(portsOf({ 'redis.mode': 'external', 'redis.url': 'rediss://[::1]:6390/0' }), [6390]);
-  assert.deepEqual(portsOf({ 'redis.mode': 'external', 'redis.existingSecret': 'r' }), [6379, 6380]);
-  assert.deepEqual(portsOf({ 'redis.mode': 'cluster', 'redis.cluster.nodes': ['a:7000', 'b:7001'] }), [7000, 7001]);
 });
 
 test('what the schema cannot see, a template refuses, and says what to set', { skip }, () => {

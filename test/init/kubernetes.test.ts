@@ -8,7 +8,7 @@ import { test } from 'node:test';
 import type { Choices } from '../../src/init/detect.ts';
 import { plan } from '../../src/init/plan.ts';
 import { steps, write } from '../../src/init/write.ts';
-import { noRenderer, renderStrictly } from '../k8s/chart.ts';
+import { noRenderer, renderStrictly } from '../k8s/chart-render.ts';
 import { at, containersOf, find, kustomize, type Manifest, noKubectl, ofKind, parse } from '../k8s/manifests.ts';
 import { broken } from '../k8s/relations.ts';
 import { problems } from '../k8s/schemas.ts';
