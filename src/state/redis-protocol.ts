@@ -1,12 +1,10 @@
 /**
- * Guards the traffic with Redis below ioredis' own interface, on every connection of this process, including those that ioredis opens
+ * Guards the traffic with Redis below ioredis' own interface, on every connection of the kit, including those that ioredis opens
  * itself to Sentinels and Cluster nodes. No reply can end the process, exhaust its memory or answer the wrong command,
  * and no error or debug output shows a password.
  */
 import { EventEmitter } from 'node:events';
-import { type Command, Redis } from 'ioredis';
-import dataHandler from 'ioredis/built/DataHandler.js';
-import { Decoder } from 'ioredis/built/resp/decoder.js';
+import { type Command, Decoder, DataHandler as IoredisDataHandler, Redis } from './ioredis.ts';
 import { APP_LIMITS, ProtocolError, ReplyGuard, type ReplyLimits } from './reply-guard.ts';
 
 /** Not imported, see error-report.ts. */
@@ -31,7 +29,7 @@ interface DataHandler {
   returnFatalError(error: Error): void;
 }
 
-const { prototype: handler } = dataHandler.default as unknown as { prototype: DataHandler };
+const { prototype: handler } = IoredisDataHandler as unknown as { prototype: DataHandler };
 const { returnError, returnReply, returnPush } = handler;
 
 // On malformed input every waiting command fails and the connection is replaced: its bytes answer nothing.

@@ -2,9 +2,9 @@
  * The one way to connect to Redis: by URL, through Sentinels, or to a Cluster. A Redis outage costs milliseconds, never a hang:
  * commands fail at once while there is no connection, and the client reconnects without limit (docs/decisions/4-fail-fast-redis.md).
  */
-import { Cluster, Command, Redis, type RedisOptions } from 'ioredis';
 import { addressOf, type Config, describeRedis, redisLogin } from '../config/config.ts';
 import type { RedisState } from '../protocol/messages.ts';
+import { Cluster, Command, Redis, type RedisOptions } from './ioredis.ts';
 import {
   Backoff,
   isFailover,
@@ -207,7 +207,7 @@ export async function closeRedis(client: RedisClient): Promise<void> {
 }
 
 /*
- * Patches of ioredis. Each one replaces the single place through which all connections go, also those that ioredis opens by itself.
+ * Patches of the kit's copy of ioredis. Each one replaces the single place through which all connections go, also those that it opens by itself.
  */
 
 const TIMED_OUT = 'Command timed out';

@@ -2,9 +2,9 @@
  * The session store: koa-redis, plus what it lacks: a size limit, a circuit breaker, no write after a logout, and, if configured, no lost
  * updates (SESSION_WRITES=versioned). One round trip to read and one to write; a versioned write that conflicts takes one more per retry.
  */
-import { createRequire } from 'node:module';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Config } from '../config/config.ts';
+import { loadKoaRedis } from './own-copy.ts';
 import type { RedisClient } from './redis.ts';
 import { throughFailover } from './redis-health.ts';
 import { NotReplicatedError, sessionWriterOf } from './replica-wait.ts';
@@ -96,8 +96,7 @@ export function openSessionStore(
     setex: (key: string, ttlSeconds: number, json: string) => write(key, ttlSeconds, json, ANYTHING),
     del: (key: string) => send(redis => redis.set(key, TOMBSTONE, 'EX', TOMBSTONE_TTL_S)),
   };
-  // Loaded late: with the ioredis that it requires it takes 60 to 120 ms of CPU time, and many workers have no Redis.
-  const koaRedis = createRequire(import.meta.url)('koa-redis') as KoaRedis;
+  const koaRedis = loadKoaRedis() as KoaRedis;
   const store = koaRedis({ client: facade });
 
   /** Runs a write to a session's key; then its copy becomes the same. */
