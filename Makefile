@@ -85,6 +85,10 @@ $(SITE): docs/site/package.json docs/site/package-lock.json
 package: $(INSTALLED) ## pack koa-bosun-0.1.0.tgz, to be installed into other projects; PACKAGE_DIR says where
 	@npm pack --ignore-scripts=false --loglevel error --pack-destination $(PACKAGE_DIR)
 
+.PHONY: release
+release: $(INSTALLED) ## check, pack and tag the version of package.json, write its notes, print what to push; DRY_RUN=1 writes no tag
+	@exec $(NODE) release/release.mjs $(if $(DRY_RUN),--dry-run)
+
 .PHONY: loadtest
 loadtest: $(INSTALLED) ## load the running stack, or one that it starts: SCENARIO, DURATION, RATE, CONNECTIONS, URL, OUT, COMPARE; see docs/guide/load-testing.md
 	@exec $(NODE) src/loadtest/main.ts
