@@ -118,11 +118,12 @@ bench-balancing: $(INSTALLED) ## the balancing policies against rr, seven worklo
 bench-state: $(INSTALLED) ## broadcasts between pods, and sessions without Redis, about 2 minutes; needs redis-server
 	@$(NODE) test/bench/broadcast.ts
 	@$(NODE) test/bench/sessions.ts
+	@$(NODE) test/bench/replica-wait.ts
 
 .PHONY: soak
 soak: $(INSTALLED) ## long tests: SOAK_ROLLS=20 rolls of each policy beside kills, floods, a broken Redis and broken versions; drains; cgroup v2; about 40 minutes
 	@SOAK=1 SOAK_USERS=1000 KILLS=60 POOL_RUNS=50000 exec $(NODE) --test --test-concurrency=1 $(SOAKED) test/pool-properties.test.ts \
-		test/service-migration.test.ts test/soak/pool.ts
+		test/service-migration.test.ts test/soak/pool.ts test/soak/redis-sentinels.ts
 
 .PHONY: mutants
 mutants: $(INSTALLED) ## mutation testing of src/pool, balancing, state and the worker's server, or of FILES; SAMPLE=n for n random lines

@@ -105,7 +105,7 @@ export function openSessionStore(
       places.write(async ({ root, copy }) => {
         const key = `${root}:${id}`;
         const written = await run(key);
-        if (copy !== undefined) await throughFailover(client, () => copySession(client, key, `${copy}:${id}`));
+        if (copy !== undefined) await send(redis => copySession(redis, key, `${copy}:${id}`));
         return written;
       }),
     );
