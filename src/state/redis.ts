@@ -26,7 +26,10 @@ const MAX_RETRY_MS = 500;
 const CLOSE_TIMEOUT_MS = 1000;
 /** A frozen or lost server does not confirm that a connection ends: then it is destroyed, and the next one is made. ioredis waits for 2 s. */
 const DISCONNECT_TIMEOUT_MS = 100;
-/** A Sentinel that is frozen or lost delays the failover by this, since the next one gets its query afterwards. */
+/**
+ * Of a connection to a Sentinel or its primary, and of a Sentinel's answer. A lost one delays the failover by this: the next Sentinel gets its
+ * query afterwards, and the new primary is connected to after the old one.
+ */
 const SENTINEL_TIMEOUT_MS = 500;
 /** Reported in one outage: the first reason may be the least informative, such as a closed connection. */
 const MAX_REASONS = 3;
@@ -162,6 +165,7 @@ function createClient(
       sentinels: config.redisSentinels,
       name: config.redisSentinelName,
       sentinelRetryStrategy: retryAfterMs,
+      connectTimeout: SENTINEL_TIMEOUT_MS,
       sentinelCommandTimeout: SENTINEL_TIMEOUT_MS,
       // A master that has lost its role does not announce it: the Sentinels do.
       failoverDetector: true,
