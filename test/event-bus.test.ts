@@ -6,7 +6,8 @@ import { mock, type TestContext, test } from 'node:test';
 import { type Config, readConfig } from '../src/config/config.ts';
 import { KEYS_EVENT, type RedisState } from '../src/protocol/messages.ts';
 import { Retained } from '../src/state/broadcast.ts';
-import { type Connection, EventBus, OPERATOR, type Recipient } from '../src/state/event-bus.ts';
+import type { Connection } from '../src/state/connection.ts';
+import { EventBus, OPERATOR, type Recipient } from '../src/state/event-bus.ts';
 import type { PubSubListener } from '../src/state/pubsub.ts';
 
 type Stamped = { stamp: string; json: string };

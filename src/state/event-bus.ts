@@ -9,9 +9,10 @@ import type { Service } from '../config/service.ts';
 import type { Heartbeat, Peer } from '../protocol/api.ts';
 import { type Broadcast, KEYS_EVENT, type RedisCounters, type RedisRefusal, type RedisState } from '../protocol/messages.ts';
 import { type Envelope, Receiver, type Retained, type RetainedEvent } from './broadcast.ts';
+import { type Connection, openConnection, redisSettings } from './connection.ts';
 import type { Channel } from './links.ts';
 import { type OwnPod, Peers } from './peers.ts';
-import type { PubSub, PubSubListener } from './pubsub.ts';
+import type { PubSubListener } from './pubsub.ts';
 import type { RedisClient } from './redis.ts';
 import { redisCounters, redisRefusals } from './redis-health.ts';
 import type { ServiceNames } from './service-names.ts';
@@ -52,36 +53,9 @@ export interface Delivery {
   otherPods: Promise<'sent' | 'later' | 'never'> | undefined;
 }
 
-/** What the bus uses of pub/sub. */
-export type Connection = Pick<
-  PubSub,
-  | 'redis'
-  | 'names'
-  | 'readNames'
-  | 'retained'
-  | 'isConnected'
-  | 'isSigned'
-  | 'dropped'
-  | 'publish'
-  | 'findMaster'
-  | 'reconnect'
-  | 'close'
->;
-
-/** Loaded late, since no fork and no first response waits for it. */
-async function openPubSub(
-  config: Config,
-  service: Service,
-  pod: string,
-  listener: PubSubListener,
-): Promise<Connection | undefined> {
-  const [{ PubSub }, { ServiceNames }] = await Promise.all([import('./pubsub.ts'), import('./service-names.ts')]);
-  return PubSub.open(config, pod, listener, new ServiceNames(config, service));
-}
-
 export class EventBus implements PubSubListener {
   readonly #options: EventBusOptions;
-  readonly #openPubSub: typeof openPubSub;
+  readonly #openPubSub: typeof openConnection;
   readonly #origin = `${hostname().replace(/[^\w.-]/g, '_')}:${randomBytes(6).toString('hex')}`;
   /** How each of our own messages to the other pods begins. */
   readonly #ownPrefix = JSON.stringify({ origin: this.#origin }).slice(0, -1);
@@ -103,7 +77,7 @@ export class EventBus implements PubSubListener {
   /** The last one after which this process has read the names of the service. */
   #namesRead: string | undefined;
 
-  constructor(options: EventBusOptions, open = openPubSub) {
+  constructor(options: EventBusOptions, open = openConnection) {
     this.#options = options;
     this.#openPubSub = open;
     this.#peers = new Peers(this.#origin, options.ownPod);
@@ -326,11 +300,4 @@ export class EventBus implements PubSubListener {
   #send(heartbeat: Heartbeat): void {
     this.#pubsub?.publish('fleet', this.#peers.textOf(heartbeat)).catch(() => undefined);
   }
-}
-
-/** The settings that pub/sub is opened with, for comparison. */
-function redisSettings(config: Config): string {
-  return JSON.stringify(
-    Object.entries(config).filter(([name]) => name.startsWith('redis') || name === 'sessionCookie' || name === 'sessionKeys'),
-  );
 }

@@ -74,7 +74,7 @@ export async function startApp(options: AppOptions = {}): Promise<App> {
   const name = uniqueName();
   const container = new AppContainer(options.image ?? (await imageId()))
     .withName(name)
-    .withEnvironment({ SHUTDOWN_DELAY_MS: '0', ...env })
+    .withEnvironment({ SHUTDOWN_DELAY_MS: '0', SERVICE_NAME: 'koa-bosun', ...env })
     .withResourcesQuota({ ...(cpus && { cpu: cpus }), ...(memoryMb && { memory: memoryMb / 1024 }) })
     .withBindMounts(Object.entries(mounts).map(([target, source]) => ({ source, target })))
     .withWaitStrategy(Wait.forAll([]));

@@ -231,6 +231,8 @@ export const environmentOf = (adminPort: number, app: string | undefined, env: K
   PORT: '0',
   ADMIN_PORT: String(adminPort),
   NODE_CLUSTER_WORKERS: '2',
+  // Before the names in Redis, wherever the app is.
+  SERVICE_NAME: 'koa-bosun',
   ...(app && { APP_MODULE: join(APPS, app) }),
   ...env,
 });

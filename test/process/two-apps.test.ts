@@ -21,7 +21,10 @@ function writtenPackage(name: string): string {
   return folder;
 }
 
-async function startApps(redis: LocalRedis, env: Record<string, string> = {}): Promise<[Operated, Operated]> {
+async function startApps(
+  redis: LocalRedis,
+  env: Record<string, string | undefined> = { SERVICE_NAME: undefined },
+): Promise<[Operated, Operated]> {
   const settings = { REDIS_URL: redis.url, NODE_CLUSTER_WORKERS: '1', BROADCAST_DURABLE: 'true', ...env };
   const start = (name: string) => startOperated({ cwd: writtenPackage(name), env: settings });
   return Promise.all([start('shop'), start('@acme/blog')]);
