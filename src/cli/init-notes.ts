@@ -23,11 +23,14 @@ export function summaryOf({ name, image, framework, entry, manager, node, port, 
 
 /** What is left to do, and what may be wrong. */
 export function notesOf({ kit, manager, node, uses, redis, entry, chart, namespace }: Project, isKept: boolean): string[] {
-  const { add } = factsOf(manager);
+  const { add, run } = factsOf(manager);
   return [
     ...(kit.spec === undefined ? [`koa-bosun must be among the dependencies: ${add(`koa-bosun@^${KIT_VERSION}`)}`] : []),
     ...(kit.isDevelopment
       ? ['koa-bosun must be among the dependencies, not the devDependencies: the image has no other packages']
+      : []),
+    ...(/^(?:file|link|workspace|portal):/.test(kit.spec ?? '') && !/gz$/.test(kit.spec ?? '')
+      ? [`koa-bosun is installed as ${kit.spec}, a folder that no image build has: install what make package packs there`]
       : []),
     ...kit.tarballs
       .filter(isOutside)
@@ -38,7 +41,7 @@ export function notesOf({ kit, manager, node, uses, redis, entry, chart, namespa
       : [
           `The project needs Node.js ${node.refused} (${node.from}), where koa-bosun does not run: the image has Node.js ${node.major}`,
         ]),
-    ...uses.flatMap(use => USE_NOTES[use] ?? []).filter(() => true),
+    ...uses.flatMap(use => USE_NOTES[use] ?? []),
     ...(entry.source === undefined
       ? [
           'bosun dev cannot load the TypeScript sources without tsx, @swc-node/register or ts-node: docker compose watch builds again',
@@ -52,7 +55,7 @@ export function notesOf({ kit, manager, node, uses, redis, entry, chart, namespa
     '',
     'Next:',
     '  docker compose up --build --wait       the app, on this machine',
-    `  npm run k8s-apply                      in a cluster that has the image${chart ? ', by Helm' : `, and the namespace ${namespace} (kubectl create namespace ${namespace})`}`,
+    `  ${run('k8s-apply').padEnd(39)}in a cluster that has the image${chart ? ', by Helm' : `, and the namespace ${namespace} (kubectl create namespace ${namespace})`}`,
     '  bosun upgrade --check                  after an update of koa-bosun: what its templates have new',
   ];
 }

@@ -139,7 +139,7 @@ function entryOf(files: Files, folder: string, manifest: PackageJson, module: st
   throw new DetectError(
     module === undefined
       ? `the module of the app must be named: --module FILE; found none by "start", "main" or "exports" in ${below(folder, 'package.json')}, nor server.js or src/main.ts`
-      : `--module must be a file of ${folder}, or what its build writes, got "${module}"`,
+      : `--module must be a file below ${folder === '.' ? 'this folder' : folder}, or what its build writes, got "${module}"`,
   );
 }
 

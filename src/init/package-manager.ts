@@ -118,7 +118,8 @@ const filter = (workspace: string | undefined) => (workspace === undefined ? '' 
 export function detectManager(files: Files, root: string, manifest: PackageJson): Manager {
   const [, named, version] = /^(npm|pnpm|yarn|bun)@(\d[\w.-]*)/.exec(manifest.packageManager ?? '') ?? [];
   const locked = MANAGERS.find(name => lockFileOf(files, root, name) !== undefined);
-  const family = (named ?? locked ?? 'npm') as ManagerName;
+  // Without a lock file, its settings still show yarn 4.
+  const family = (named ?? locked ?? (files.has(below(root, '.yarnrc.yml')) ? 'berry' : 'npm')) as ManagerName;
   const name = family === 'yarn' || family === 'berry' ? yarnOf(files, root, version) : family;
   return {
     name,

@@ -68,6 +68,7 @@ test('the package manager is the one that is named, else that of the lock file',
     [{ 'yarn.lock': '# yarn lockfile v1\n' }, {}, 'yarn', '1.22.22', 'yarn.lock'],
     [{ 'yarn.lock': '__metadata:\n' }, {}, 'berry', '4', 'yarn.lock'],
     [{ 'yarn.lock': '' }, { packageManager: 'yarn@4.9.1' }, 'berry', '4.9.1', 'yarn.lock'],
+    [{ '.yarnrc.yml': '' }, {}, 'berry', '4', undefined],
     [{ 'bun.lock': '' }, {}, 'bun', '1', 'bun.lock'],
     [{ 'bun.lockb': '' }, {}, 'bun', '1', 'bun.lockb'],
   ] as const)
