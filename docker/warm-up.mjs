@@ -1,9 +1,19 @@
 // Runs while the image is built: starts the kit, requests its pages, runs bosun, stops the kit. Fails if any of that fails.
 import { execFileSync, spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
+// An app in place of the demo may need variables and services that a build has not: then a listener of its own serves.
+const folder = mkdtempSync(join(tmpdir(), 'warm-up-'));
+const listener = join(folder, 'app.mjs');
+writeFileSync(listener, 'export default (request, response) => response.end();');
+process.on('exit', () => rmSync(folder, { recursive: true }));
+const app = existsSync('src/demo/app.ts') ? {} : { APP_MODULE: listener };
+
 const kit = spawn(process.execPath, ['src/main.ts'], {
-  env: { ...process.env, HOST: '127.0.0.1', NODE_CLUSTER_WORKERS: '1', SHUTDOWN_DELAY_MS: '0', LOG_LEVEL: 'info' },
+  env: { ...process.env, ...app, HOST: '127.0.0.1', NODE_CLUSTER_WORKERS: '1', SHUTDOWN_DELAY_MS: '0', LOG_LEVEL: 'info' },
   stdio: ['ignore', 'pipe', 'inherit'],
 });
 for await (const line of createInterface({ input: kit.stdout })) {
