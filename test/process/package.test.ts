@@ -96,7 +96,7 @@ suite('the kit as a dependency', { concurrency: 4 }, () => {
       .split('\n')
       .map(name => name.replace(/^package\//, ''));
     assert.deepEqual(
-      files.filter(name => /demo|test|loadtest|\.ts$/.test(name) && !name.endsWith('.d.ts')),
+      files.filter(name => /^(?:dist|src)\/.*(?:demo|test)|^test\/|\.ts$/.test(name) && !name.endsWith('.d.ts')),
       [],
     );
     const declarations = files.filter(name => /\.d\.c?ts$/.test(name));
