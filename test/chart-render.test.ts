@@ -196,6 +196,19 @@ test('the name of the release is the name of the service, which the kit accepts'
   assert.ok(isServiceName(name));
 });
 
+test('two charts of a release, by an alias, have two service names', { skip }, () => {
+  const [shop = [], web = []] = renderAll([{ values: { nameOverride: 'shop' } }, { values: { nameOverride: 'web' } }]);
+  assert.deepEqual(env(shop, 'SERVICE_NAME'), { value: 'shop' });
+  assert.deepEqual(env(web, 'SERVICE_NAME'), { value: 'shop-web' });
+});
+
+test('null removes a default of a list or a map', { skip }, () => {
+  const cases = ['app.env', 'topologySpreadConstraints', 'tolerations', 'redis.url', 'ingress.hosts', 'monitoring.labels'];
+  const of = (path: string) => ({ values: nested({ 'ingress.enabled': true, 'monitoring.podMonitor': true, [path]: null }) });
+  for (const [index, manifests] of renderAll(cases.map(of)).entries())
+    assert.ok(find(manifests, 'Deployment', 'shop-koa-bosun'), String(cases[index]));
+});
+
 test('what the schema cannot see, a template refuses, and says what to set', { skip }, () => {
   const refused: [Values, RegExp][] = [
     [

@@ -18,11 +18,17 @@ const leaves = (value: Values, prefix = ''): string[] =>
     return isMap(inner) && Object.keys(inner).length > 0 && !WHOLE.test(path) ? leaves(inner, `${path}.`) : [path];
   });
 const LEAVES = leaves(DEFAULTS);
+/** What Helm passes to the chart as a dependency: it is in no values.yaml, and no template reads it. */
+const OF_PARENT = ['global', 'enabled'];
 
 test('the schema accepts the default values and every sample', () => {
   assert.deepEqual(valueProblems({}), []);
   for (const [path, { value, needs = {} }] of Object.entries(SAMPLES))
     assert.deepEqual(valueProblems(nested({ ...needs, [path]: value })), [], path);
+});
+
+test('a parent chart can switch the chart on by a condition, and pass its globals', () => {
+  assert.deepEqual(valueProblems({ enabled: true, global: { imageRegistry: 'registry' } }), []);
 });
 
 test('values.yaml and the schema have the same values, and each has a sample', () => {
@@ -36,7 +42,7 @@ test('values.yaml and the schema have the same values, and each has a sample', (
   const inSchema = properties(SCHEMA).flatMap(path =>
     /(^|\.)resources$/.test(path) ? [`${path}.requests`, `${path}.limits`] : [path],
   );
-  assert.deepEqual(inSchema.filter(path => path !== 'global').sort(), [...LEAVES].sort());
+  assert.deepEqual(inSchema.filter(path => !OF_PARENT.includes(path)).sort(), [...LEAVES].sort());
   assert.deepEqual(Object.keys(SAMPLES).sort(), [...LEAVES].sort());
 });
 

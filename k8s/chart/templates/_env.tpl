@@ -22,8 +22,8 @@ ADMIN_HOST: { value: "::" }
 SERVICE_NAME:
   {{- if $values.sessions.prefix }}
   value: {{ $values.sessions.prefix | quote }}
-  {{- else if eq .Release.Name "none" }}
-  value: {{ include "koa-bosun.fullname" . | quote }} # none is no name for the kit
+  {{- else if or (eq .Release.Name "none") (ne (include "koa-bosun.name" .) "koa-bosun") }}
+  value: {{ include "koa-bosun.fullname" . | quote }} # none is no name for the kit, and a release can have several charts of this kind
   {{- else }}
   valueFrom: { fieldRef: { apiVersion: v1, fieldPath: "metadata.labels['app.kubernetes.io/instance']" } }
   {{- end }}
@@ -100,11 +100,12 @@ REDIS_CA_FILE: { value: "/etc/redis-ca/{{ $redis.ca.key }}" }
 {{/* The list of a container: the chart's variables, then app.env. @throws where both set one */}}
 {{- define "koa-bosun.env" -}}
 {{- $own := fromYaml (include "koa-bosun.ownEnv" .) }}
+{{- $yours := default dict .Values.app.env }}
 {{- range $name, $source := $own }}
-{{- if hasKey $.Values.app.env $name }}{{ include "koa-bosun.refuseEnv" $name }}{{ end }}
+{{- if hasKey $yours $name }}{{ include "koa-bosun.refuseEnv" $name }}{{ end }}
 - {{ toYaml (merge (dict "name" $name) $source) | nindent 2 | trim }}
 {{- end }}
-{{- range $name, $value := .Values.app.env }}
+{{- range $name, $value := $yours }}
 {{- if has $name (list "ADMIN_PORT" "WEB_CONCURRENCY") }}{{ include "koa-bosun.refuseEnv" $name }}{{ end }}
 {{- $source := dict }}
 {{- if kindIs "map" $value }}{{ $source = $value }}
