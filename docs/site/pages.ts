@@ -42,7 +42,15 @@ const GROUPS: readonly Group[] = [
   { text: 'Begin', pages: ['index', 'guide/adopt', 'guide/typescript', 'guide/development', 'guide/migrating'] },
   {
     text: 'Deploy',
-    pages: ['guide/docker', 'guide/kubernetes', 'guide/helm', 'guide/sizing', 'guide/autoscaling', 'guide/health-checks'],
+    pages: [
+      'guide/docker',
+      'guide/kubernetes',
+      'guide/kubernetes-redis',
+      'guide/helm',
+      'guide/sizing',
+      'guide/autoscaling',
+      'guide/health-checks',
+    ],
   },
   { text: 'Stop and replace', pages: ['guide/shutdown', 'guide/rolling-restarts', 'guide/upgrading'] },
   { text: 'Connections and state', pages: ['guide/balancing', 'guide/sessions', 'guide/events', 'guide/redis'] },
