@@ -7,6 +7,8 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { type Pod, statusOf } from '../src/admin/status.ts';
+import type { PodState } from '../src/protocol/api.ts';
 import { ROOT } from './process/kit.ts';
 import { temporaryFolder } from './process/operator.ts';
 
@@ -44,19 +46,34 @@ test('the script of reasons takes exactly a namespace, a Deployment and an insta
   assert.equal(run(['team', 'shop-app']).status, 64);
 });
 
-const workers = '"workers":[{"id":1,"state":"ready","generation":1}]';
-for (const [what, status, line] of [
+/** What bosun status --json prints of a pod in that state. */
+function statusOfPod(state: PodState, reason: string): string {
+  const pod = {
+    service: { name: 'shop' },
+    version: '0.1.0',
+    state,
+    readiness: { reason },
+    supervisor: { generation: 1, handles: [] },
+    totals: { drains: {}, exitsByReason: [], failedStarts: { count: 0, last: null } },
+    redisRefusals: [],
+    memory: () => ({}),
+  } as unknown as Pod;
+  return JSON.stringify({ ...statusOf(pod, 'operator'), workers: [{ id: 1, state: 'ready', generation: 1 }] });
+}
+
+for (const [what, state, reason, line] of [
   [
     'a pod that starts',
-    '"state":"starting","reason":"starting: 0 of 2 workers serve; Redis says \\"no\\""',
+    'starting',
+    'starting: 0 of 2 workers serve; Redis says "no"',
     'starting: 0 of 2 workers serve; Redis says "no"',
   ],
-  ['a pod that waits', '"state":"starting","reason":"waiting for Redis: no answer"', 'starting: waiting for Redis: no answer'],
-  ['a pod without workers', '"state":"ready","reason":"no worker serves"', 'ready: no worker serves'],
-  ['a pod that ends', '"state":"draining","reason":"draining"', 'draining'],
+  ['a pod that waits', 'starting', 'waiting for Redis: no answer', 'starting: waiting for Redis: no answer'],
+  ['a pod without workers', 'ready', 'no worker serves', 'ready: no worker serves'],
+  ['a pod that ends', 'draining', 'draining', 'draining'],
+  ['a pod without a reason', 'starting', '', 'starting'],
 ] as const)
   test(`of ${what} the reason is that of bosun status: ${line}`, () => {
-    const json = `{"version":"0.1.0","pid":1,${status},"generation":1,${workers}}\n`;
-    const { stdout } = run(['team', 'shop-app', 'shop'], { pods: 'shop-app-1 ', pod: '2026', exec: json });
+    const { stdout } = run(['team', 'shop-app', 'shop'], { pods: 'shop-app-1 ', pod: '2026', exec: statusOfPod(state, reason) });
     assert.match(stdout, new RegExp(`^pod/shop-app-1 is not ready:\n(?:  2026\n)?  ${line}\n$`));
   });

@@ -34,8 +34,9 @@ waiting='{{range .items}}{{if and (not .metadata.deletionTimestamp) (ne .status.
 readiness() {
   { k exec "$1" -c app -- bosun status --json ||
     k get --raw "/api/v1/namespaces/$namespace/pods/$1:9090/proxy/status" --request-timeout=3s; } |
-    sed -n 's/^{"version":"[^"]*","pid":[0-9]*,"state":"\([a-z]*\)",\("reason":"\(\([^"\\]\|\\.\)*\)",\)\{0,1\}"generation".*/\1: \3/p' |
-    sed 's/^\([a-z]*\): \1/\1/; s/: $//; s/\\"/"/g'
+    # The first state is that of the pod, those of the workers follow.
+    grep -oE '"state":"[a-z]*"(,"reason":"([^"\\]|\\.)*")?' | head -n 1 |
+    sed 's/^"state":"\([a-z]*\)"/\1: /; s/,"reason":"\(.*\)"$/\1/; s/^\([a-z]*\): \1/\1/; s/: $//; s/\\"/"/g'
 }
 
 for pod in $(of_app pods "$waiting"); do
