@@ -111,6 +111,6 @@ test('a release needs a clean tree, a dated section of the changelog and a new t
   assert.equal(done.status, 0, done.stderr);
   assert.match(done.stdout, new RegExp(`^ {2}git push origin HEAD v${RegExp.escape(version)}$`, 'm'));
   assert.equal(git('cat-file', '-t', `v${version}`).trim(), 'tag');
-  assert.match(readFileSync(join(clone, 'release', 'out', `notes-${version}.md`), 'utf8'), /^### Features/);
+  assert.match(readFileSync(join(clone, 'release', 'out', `notes-${version}.md`), 'utf8'), /^### Before you update/);
   assert.match(release().stderr, /^release: the tag v\S+ exists/m);
 });
