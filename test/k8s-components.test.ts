@@ -121,6 +121,23 @@ test('a prefix alone, or a suffix, keeps two apps of one namespace apart', { ski
   assert.equal(at(find(both, 'ConfigMap', 'crm-app-eu'), 'data.REDIS_HOST'), 'crm-redis-eu');
 });
 
+test('a patch of the ConfigMap changes a setting that a component makes, and the hash', { skip }, () => {
+  const data = ['redis://elsewhere', 'redis://'].map(url => {
+    const own = join(folder, `patched-${url.length}`);
+    mkdirSync(own);
+    const patch = JSON.stringify([{ op: 'replace', path: '/data/REDIS_URL', value: url }]);
+    const patches = [{ target: { kind: 'ConfigMap', name: 'app' }, patch }];
+    writeFileSync(
+      join(own, 'kustomization.yaml'),
+      JSON.stringify({ namespace: 'team', resources: ['../base'], components: ['../redis'], patches }),
+    );
+    const map = find(render(own), 'ConfigMap');
+    assert.equal(at(map, 'data.REDIS_URL'), url);
+    return at(map, 'metadata.name');
+  });
+  assert.notEqual(data[0], data[1]);
+});
+
 const BY_HAND = `
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization

@@ -15,6 +15,18 @@ test('an overlay is about 20 lines, with Redis and the network policies unless o
   assert.deepEqual(Object.keys(overlayFiles({ ...VALID, components: ['redis'] })), ['kustomization.yaml']);
 });
 
+test('components that patch what others add come after them, in whatever order they are named', () => {
+  for (const components of [
+    ['external-redis', 'ipv6', 'network-policy'],
+    ['ipv6', 'network-policy', 'external-redis'],
+  ]) {
+    const { 'kustomization.yaml': text = '' } = overlayFiles({ ...VALID, components });
+    const order = [...text.matchAll(/components\/([\w-]+)/g)].map(([, name]) => name);
+    assert.equal(order[0], 'network-policy', order.join(' '));
+    assert.equal(order.length, 3);
+  }
+});
+
 test('the app’s image takes the place of the kit’s, or is the volume beside it', () => {
   const imagesOf = (settings: object) =>
     /^images: (.*)$/m.exec(String(overlayFiles({ ...VALID, ...settings })['kustomization.yaml']))?.[1];

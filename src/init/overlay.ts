@@ -12,7 +12,7 @@ export interface OverlaySettings {
   namespace: string;
   /** The app's port, if it is not 3000. */
   port?: number;
-  /** Folders of k8s/components, in their order. Default: redis and network-policy. */
+  /** Folders of k8s/components. Those that change what others add are written last. Default: redis and network-policy. */
   components?: readonly string[];
   /** Of an Ingress or an HTTPRoute; without one they take every host. */
   host?: string;
@@ -22,6 +22,8 @@ export interface OverlaySettings {
 
 const BASE_PORT = 3000;
 const DEFAULT_COMPONENTS = ['redis', 'network-policy'];
+/** They patch objects of other components: before those they would find none, and kustomize says nothing. */
+const PATCHES_OTHERS = ['external-redis', 'ipv6', 'labels-0.1.0'];
 /** Of each, an overlay can have one. */
 const ALTERNATIVES = [
   ['redis', 'redis-sentinel', 'external-redis'],
@@ -90,7 +92,8 @@ function imageOf(image: string): ImageReference | undefined {
 
 /** The texts of the overlay's files by their names. The settings have no problems. */
 export function overlayFiles(settings: OverlaySettings): Record<string, string> {
-  const { components = DEFAULT_COMPONENTS } = settings;
+  const chosen = settings.components ?? DEFAULT_COMPONENTS;
+  const components = chosen.toSorted((a, b) => Number(PATCHES_OTHERS.includes(a)) - Number(PATCHES_OTHERS.includes(b)));
   return {
     'kustomization.yaml': kustomization(settings, components),
     ...(components.includes('network-policy') && { 'network.yaml': networkPolicies(settings) }),
