@@ -97,13 +97,13 @@ export function statusOf(
 ): Status {
   const { last } = totals.drains;
   return {
-    service,
     version,
     pid: process.pid,
     state,
     ...(reason && { reason }),
     generation: supervisor.generation,
     uptimeSeconds: Math.round(process.uptime() * 1000) / 1000,
+    service,
     policy,
     sizing,
     utilization,

@@ -114,8 +114,6 @@ export interface FailedStart {
 
 /** The pod and its workers. */
 export interface Status {
-  /** The name of the service; `before` while its names in Redis are those of an earlier one, or `none`. */
-  service: { name: string; before?: string };
   /** Of koa-bosun. */
   version: string;
   /** Of the primary. */
@@ -126,6 +124,8 @@ export interface Status {
   /** Counts the rolling restarts, from 1. */
   generation: number;
   uptimeSeconds: number;
+  /** The name of the service; `before` while its names in Redis are those of an earlier one, or `none`. */
+  service: { name: string; before?: string };
   /** The balancing policy. */
   policy: Policy;
   sizing: Sizing;

@@ -56,6 +56,7 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
       'state',
       'generation',
       'uptimeSeconds',
+      'service',
       'policy',
       'sizing',
       'utilization',
