@@ -6,7 +6,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { pathToFileURL } from 'node:url';
-import { describeOpenly, fingerprintOf } from '../src/protocol/audience.ts';
+import { audienceOf, describeOpenly, fingerprintOf, requestsFor } from '../src/protocol/audience.ts';
 import { AppError, reportOf } from '../src/worker/error-report.ts';
 import { temporaryFolder } from './process/operator.ts';
 
@@ -63,4 +63,11 @@ test('every thrown value has a description', () => {
   revoke();
   for (const thrown of [null, undefined, 1, 'text', Symbol('s'), {}, Object.create(null), unreadable, proxy])
     assert.match(open(thrown), /^\w+.*, message #[0-9a-f]{8}$/);
+});
+
+test('only a port that requires a token shows the paths of requests', () => {
+  assert.deepEqual([audienceOf(undefined), audienceOf('token')], ['open', 'operator']);
+  const request = { method: 'GET', path: `/reset/${SECRET}`, ageMs: 1, bytesSent: 2 };
+  assert.deepEqual(requestsFor('open', [request]), [{ method: 'GET', ageMs: 1, bytesSent: 2 }]);
+  assert.deepEqual(requestsFor('operator', [request]), [request]);
 });

@@ -89,6 +89,7 @@ for (const [check, verdict, change, detail] of [
     { config: readConfig({ ...WITH_REDIS, SERVICE_NAME: 'shop', SERVICE_NAME_BEFORE: 'none' }) },
     /^shop: the change of the name has ended; remove SERVICE_NAME_BEFORE$/,
   ],
+  ['service', 'ok', { config: readConfig({ ...WITH_REDIS, SERVICE_NAME: 'shop', SERVICE_NAME_BEFORE: 'shop' }) }, /^shop$/],
   [
     'service',
     'warning',

@@ -186,6 +186,7 @@ test('a refused login says which password is missing or was used', async () => {
       'NOAUTH Authentication required.',
       / refuses this client: NOAUTH Authentication required\. No password is set: REDIS_PASSWORD, or one in REDIS_URL$/,
     ],
+    ['', {}, 'NOAUTH HELLO must be called with the client already authenticated', /authenticated\. No password is set: /],
     [
       ':wrong@',
       { REDIS_PASSWORD: 'right' },

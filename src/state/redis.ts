@@ -52,13 +52,15 @@ const REFUSAL = /^(NOAUTH|WRONGPASS|NOPERM|ERR (DB index|invalid DB|AUTH|invalid
 
 export const isRefusal = (message: string) => REFUSAL.test(message);
 
-/** What an operator may have overlooked. */
+/** What an operator may have overlooked, as a sentence after the refusal. */
 function remedyOf(refusal: string, config: Config): string {
   const { password } = redisLogin(config);
-  if (refusal.startsWith('NOAUTH') && password === undefined) return ' No password is set: REDIS_PASSWORD, or one in REDIS_URL';
+  const after = refusal.endsWith('.') ? ' ' : '. '; // that of HELLO ends without one
+  if (refusal.startsWith('NOAUTH') && password === undefined)
+    return `${after}No password is set: REDIS_PASSWORD, or one in REDIS_URL`;
   const isOther = config.redisPassword !== undefined && config.redisPassword !== password;
   return refusal.startsWith('WRONGPASS') && isOther
-    ? ' REDIS_URL has this password, and takes precedence over REDIS_PASSWORD'
+    ? `${after}REDIS_URL has this password, and takes precedence over REDIS_PASSWORD`
     : '';
 }
 
