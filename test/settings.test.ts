@@ -6,7 +6,7 @@ import { mkdirSync, mkdtempSync, realpathSync, renameSync, rmSync, symlinkSync, 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { ConfigError } from '../src/config/config.ts';
+import { ConfigError, readSettings, redisEnvironment } from '../src/config/config.ts';
 import { Settings } from '../src/pool/settings.ts';
 
 const KEY = 'k'.repeat(40);
@@ -187,4 +187,40 @@ test('Node.js options that cannot be split or are refused are bad configuration,
   const both = problemsOf(() => new Settings());
   assert.equal(both[0], refused);
   assert.match(both.slice(1).join(), /^PORT/);
+});
+
+test('an app finds the Redis of the kit by REDIS_URL alone: with the host and the login that other variables name', t => {
+  const complete = (variables: Record<string, string>) =>
+    redisEnvironment(readSettings(variables, new Set()), variables).REDIS_URL;
+  const password = join(enter(t).folder, 'password');
+  writeFileSync(password, 'from a file');
+  for (const [expected, variables] of [
+    ['redis://shop-redis:6379', { REDIS_URL: 'redis://', REDIS_HOST: 'shop-redis' }],
+    ['redis://[::1]:6380/1', { REDIS_URL: 'redis://:6380/1', REDIS_HOST: '::1' }],
+    ['redis://:p%40ss@shop-redis:6379', { REDIS_URL: 'redis://', REDIS_HOST: 'shop-redis', REDIS_PASSWORD: 'p@ss' }],
+    ['rediss://shop:p@h:6379/2', { REDIS_URL: 'rediss://h/2', REDIS_USERNAME: 'shop', REDIS_PASSWORD: 'p' }],
+    ['redis://shop:p@h:6379', { REDIS_URL: 'redis://shop@h', REDIS_PASSWORD: 'p' }],
+    // What was read from a file stays out of the environment.
+    ['redis://h:6379', { REDIS_URL: 'redis://', REDIS_HOST: 'h', REDIS_USERNAME: 'shop', REDIS_PASSWORD_FILE: password }],
+    // Nothing to add: the text stays as it is.
+    [undefined, { REDIS_URL: 'redis://redis:6379' }],
+    [undefined, { REDIS_URL: 'redis://:own@h', REDIS_HOST: 'other', REDIS_PASSWORD: 'other' }],
+    [undefined, { REDIS_URL: '', REDIS_HOST: 'h', REDIS_PASSWORD: 'p' }],
+    [undefined, { REDIS_SENTINELS: 'h:26379', REDIS_SENTINEL_NAME: 'm', REDIS_PASSWORD: 'p' }],
+  ] as const)
+    assert.equal(complete(variables), expected, JSON.stringify(variables));
+});
+
+test('a reload gives the next workers the REDIS_URL of the new settings', t => {
+  const { folder } = enter(t, { NODE_ENV: 'development' });
+  const host = (name: string) =>
+    writeFileSync(join(folder, 'one', '.env'), `REDIS_URL=redis://\nREDIS_HOST=${name}\nREDIS_PASSWORD=p`);
+  host('first');
+  const settings = new Settings();
+  assert.equal(settings.secrets.REDIS_URL, 'redis://:p@first:6379');
+  host('second');
+  const takeBack = settings.reload();
+  assert.equal(settings.secrets.REDIS_URL, 'redis://:p@second:6379');
+  takeBack();
+  assert.equal(settings.secrets.REDIS_URL, 'redis://:p@first:6379');
 });

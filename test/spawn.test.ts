@@ -91,6 +91,7 @@ test('what the operator sets wins over colours and the compile cache, and the ki
     FORCE_COLOR: '0',
     APP_MODULE: '/app/server.js',
     BOSUN_LOADING: '{"module":"/app/server.js","asMain":false}',
+    BOSUN_SERVICE: '{"name":"shop","isGiven":true,"app":"shop","directory":"/srv/shop","module":"app.js"}',
     NODE_OPTIONS: '--enable-source-maps',
     BOSUN_WORKER_ID: '3',
     BOSUN_SECRETS: '{}',

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { devSettingsOf, forgetDevSettings, takeSecrets } from './inherited.ts';
 import type { Expected, Variable } from './parse.ts';
-import { certificatesOf, MAX_SECRET_BYTES, parseRedisUrl, type RedisAddress, readSmallFile } from './secrets.ts';
+import { certificatesOf, formatRedisUrl, MAX_SECRET_BYTES, parseRedisUrl, type RedisAddress, readSmallFile } from './secrets.ts';
 import { type Config, variables } from './variables.ts';
 
 export type { WorkerCount } from './parse.ts';
@@ -260,6 +260,18 @@ export function redisLogin(config: Config): { username?: string; password?: stri
   const username = address?.username ?? config.redisUsername;
   const password = address?.password || (config.redisPassword ?? address?.password);
   return { ...(username !== undefined && { username }), ...(password !== undefined && { password }) };
+}
+
+/**
+ * What the environment of a worker adds so that a client of the app, which knows only REDIS_URL, finds the Redis of the kit: the URL with
+ * its REDIS_HOST, and the login that stands beside it. Empty where REDIS_URL lacks nothing, or is not in the environment; a password that was read
+ * from a file stays out of it.
+ */
+export function redisEnvironment({ config, fromFiles }: LoadedSettings, { REDIS_URL }: Environment): Environment {
+  const address = addressOf(config);
+  if (!REDIS_URL || address === undefined) return {};
+  const full = { ...address, ...(fromFiles.REDIS_PASSWORD === undefined && redisLogin(config)) };
+  return formatRedisUrl(full) === formatRedisUrl(parseRedisUrl(REDIS_URL)) ? {} : { REDIS_URL: formatRedisUrl(full) };
 }
 
 /** The address of Redis as text, without user and password. */

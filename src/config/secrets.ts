@@ -154,11 +154,24 @@ function decode(text: string): string {
   }
 }
 
-/** The URL in its standard form. */
-export const redisUrl: Parser<string> = text => {
-  const { tls, username = '', password, host, port, db, family } = parseRedisUrl(text);
+/** The URL of an address; without its port where that is undefined. */
+export function formatRedisUrl({
+  tls,
+  username = '',
+  password,
+  host,
+  port,
+  db,
+  family,
+}: Omit<RedisAddress, 'port'> & { port: number | undefined }): string {
   const secret = password === undefined ? '' : `:${encodeURIComponent(password)}`;
   const login = username || secret ? `${encodeURIComponent(username)}${secret}@` : '';
-  const where = `${host.includes(':') ? `[${host}]` : host}${port === DEFAULT_PORT ? '' : `:${port}`}`;
+  const where = `${host.includes(':') ? `[${host}]` : host}${port === undefined ? '' : `:${port}`}`;
   return `${tls ? 'rediss' : 'redis'}://${login}${where}${db === 0 ? '' : `/${db}`}${family === 0 ? '' : `?family=${family}`}`;
+}
+
+/** The URL in its standard form. */
+export const redisUrl: Parser<string> = text => {
+  const address = parseRedisUrl(text);
+  return formatRedisUrl({ ...address, port: address.port === DEFAULT_PORT ? undefined : address.port });
 };

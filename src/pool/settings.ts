@@ -10,6 +10,7 @@ import {
   fixedChanges,
   readEnvironment,
   readSettings,
+  redisEnvironment,
   type SecretTexts,
   usesRedis,
 } from '../config/config.ts';
@@ -84,9 +85,9 @@ export class Settings {
     return !this.config.production && !this.#loaded.environment.DIAGNOSTICS_DIR;
   }
 
-  /** For workers: the secrets that were read from files, which may have changed since. */
+  /** For workers: the secrets that were read from files, which may have changed since, and the whole REDIS_URL. */
   get secrets(): Environment {
-    return secretsEnvironment(this.#loaded.fromFiles);
+    return { ...secretsEnvironment(this.#loaded.fromFiles), ...redisEnvironment(this.#loaded, this.environment) };
   }
 
   /** Empty with Redis, through which the workers share keys. Generated keys stay the same until the primary exits. */

@@ -22,7 +22,7 @@ export interface SpawnSettings {
   nodeOptions: string;
   /** Of the operator, with `.env`. */
   environment: Environment;
-  /** The secrets that the primary has read from files. */
+  /** The secrets that the primary has read from files, and the whole REDIS_URL: they win over the environment. */
   secrets: Environment;
   service: Service;
   /** The colours of the output; the variables of the operator win. */
