@@ -191,7 +191,7 @@ describe('a change of the name', withRedis, () => {
     const migrate = ({ config, bus }: typeof old) => migrateService(config, bus, { keep: false, resendEveryMs: 100 }, quiet);
     await assert.rejects(
       migrate(changing),
-      /writes to the names before only: restart it with SERVICE_NAME=shop and SERVICE_NAME_BEFORE=none/,
+      /still writes only to the old names: restart it with SERVICE_NAME=shop and SERVICE_NAME_BEFORE=none/,
     );
     await assert.rejects(migrate(old), /set SERVICE_NAME_BEFORE=none in every pod first/);
     assert.equal(await client.get('shop:koa:sess:service'), 'none', 'nothing has changed');
@@ -202,7 +202,7 @@ describe('a change of the name', withRedis, () => {
     );
     await migrate(changing);
     assert.equal(await client.get('shop:koa:sess:keys'), 'key', 'the session keys are the same');
-    assert.deepEqual(await client.keys('koa:sess*'), [], 'nothing is left of the names before');
+    assert.deepEqual(await client.keys('koa:sess*'), [], 'nothing is left of the old names');
     await assert.rejects(migrate(changing), /the names in Redis are those of shop already; remove SERVICE_NAME_BEFORE/);
   });
 

@@ -23,9 +23,9 @@ From or to reuseport, start the primary again.`,
   broadcast: 'The data is JSON of at most 256 KiB; without it, null is sent.',
   keys: `For keys that the kit has generated and keeps in Redis. First every worker of
 every pod verifies with the new key; 5 s later they sign with it.`,
-  service: `ACTION is migrate, for pods with SERVICE_NAME_BEFORE. Copies every session to the
-names of SERVICE_NAME, moves reads there, ends writes to the names before, and
-removes those. Every pod confirms each step. It cannot be undone.`,
+  service: `For pods with SERVICE_NAME_BEFORE. It copies every session to the names
+of SERVICE_NAME, moves reads there, stops writes to the old names, and deletes
+those. Every pod confirms each step. It cannot be undone.`,
   'heap-snapshot': `Without --worker, of the worker with the largest heap. Without --output, into
 DIAGNOSTICS_DIR. An existing file is not overwritten. Refused if memory or disk
 is short.`,

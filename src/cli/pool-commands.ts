@@ -132,9 +132,9 @@ function declareChanges(): void {
       if (json) print(JSON.stringify(result));
     });
 
-  command('Change', 'service', 'end a change of SERVICE_NAME; nobody is logged out', ['bosun service migrate'])
+  command('Change', 'service', 'complete a change of SERVICE_NAME; nobody is logged out', ['bosun service migrate'])
     .addArgument(new Argument('<ACTION>', 'what to do').choices(['migrate']))
-    .option('--keep', 'other apps use the names before: leave those, and do not wait for their pods')
+    .option('--keep', 'keep the old names, because other apps use them, and do not wait for the pods of those')
     .action(async (_action: string, { json, keep, ...options }: Common & { keep?: boolean }) => {
       const result = await call(socketOf(options), 'migrate-service', { keep }, json ? () => undefined : print);
       if (json) print(JSON.stringify(result));

@@ -224,13 +224,13 @@ export const variables = {
   serviceName: optional(
     'SERVICE_NAME',
     serviceName,
-    'the name of the service, before all that the kit keeps in Redis or sends through it; apps with the same one share sessions and events ([sessions](../guide/sessions.md#which-apps-share-sessions))',
+    'the name of the service, with which every key and channel of the kit in Redis begins; apps with the same one share sessions and events ([sessions](../guide/sessions.md#which-apps-share-sessions))',
     { shown: 'the name in the app’s package.json', fixed: true },
   ),
   serviceNameBefore: optional(
     'SERVICE_NAME_BEFORE',
     serviceNameBefore,
-    `its name before, during a change of it; \`${NO_NAME}\`: names in Redis without one, as those of version 0.1.0`,
+    `the earlier name, while it is changed ([how](../guide/sessions.md#changing-the-name)); \`${NO_NAME}\`: names in Redis without one, as in version 0.1.0`,
     { fixed: true },
   ),
   broadcastDurable: variable(
@@ -275,7 +275,7 @@ export const variables = {
     'SESSION_WAIT_REPLICAS',
     '0',
     wholeNumber(0, 5),
-    'a request that writes a session is answered once that many replicas of Redis have it, or with 503; not for a Redis Cluster',
+    'a request that writes a session is answered only when that many replicas of Redis have it, otherwise with 503; not with a Redis Cluster',
   ),
   sessionTtlSeconds: variable(
     'SESSION_TTL_SECONDS',

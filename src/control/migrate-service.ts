@@ -1,7 +1,7 @@
 /**
- * `bosun service migrate`: ends a change of the service's name. Until then the names before count, and pods without SERVICE_NAME_BEFORE, also of
- * version 0.1.0, take part. Here every session is copied; then, in two steps that every pod confirms, reads move to the new names, and writes to
- * the earlier ones end. Those are removed: an old pod that comes back must not find a session that has been destroyed since.
+ * `bosun service migrate`: completes a change of the service's name. Until then pods read the old names, and pods without SERVICE_NAME_BEFORE,
+ * also of version 0.1.0, can run beside the others. Here every session is copied; then, in two steps that every pod confirms, reads move to the
+ * new names, and writes to the old ones stop. Those are deleted: an old pod that returns must not find a session that has been destroyed since.
  */
 import type { Config } from '../config/config.ts';
 import { NO_NAME } from '../config/service-name.ts';
@@ -13,15 +13,15 @@ import { copySession } from '../state/session-copy.ts';
 import { untilAllHaveRead } from './rotate-keys.ts';
 import { ControlError, type OnStep } from './socket.ts';
 
-/** Sent at once, so that a million sessions take minutes, and Redis serves others between. */
+/** Copied at a time: a million sessions take minutes, and Redis serves other clients meanwhile. */
 const BATCH_SIZE = 100;
 
 let isRunning = false;
 
 export interface MigrateOptions {
-  /** Leave the names before as they are: other apps use them, whose pods are not waited for. */
+  /** Leave the old names as they are, because other apps use them, and do not wait for the pods of those. */
   keep: boolean;
-  /** Of the two times that each step is announced; a test does not wait. */
+  /** Interval between the two announcements of a step; tests shorten it. */
   resendEveryMs?: number;
 }
 
@@ -67,8 +67,8 @@ async function migrate(config: Config, eventBus: EventBus, change: Change, onSte
     if (other === undefined) return;
     throw new ControlError(
       409,
-      `${other.pod} (version ${other.version}) writes to the names before only: restart it with SERVICE_NAME=${name} and ` +
-        `SERVICE_NAME_BEFORE=${inUse.name}; if it is of another app that keeps these names, use --keep`,
+      `${other.pod} (version ${other.version}) still writes only to the old names: restart it with SERVICE_NAME=${name} and ` +
+        `SERVICE_NAME_BEFORE=${inUse.name}; if it belongs to another app that keeps these names, use --keep`,
     );
   };
   refuseOthers();
@@ -76,7 +76,7 @@ async function migrate(config: Config, eventBus: EventBus, change: Change, onSte
   // A migration that was interrupted after this step continues.
   if (!inUse.isMoving) {
     sessions = await copyAll(redis, before, ownRoot);
-    onStep(`${sessions} sessions are at both names`);
+    onStep(`${sessions} sessions exist under both names`);
     const keys = await redis.get(sessionKeysKey(before));
     if (keys !== null) await redis.set(sessionKeysKey(ownRoot), keys);
     await eventBus.storeRetained();
@@ -85,17 +85,17 @@ async function migrate(config: Config, eventBus: EventBus, change: Change, onSte
   }
   await untilAllHaveRead(
     eventBus,
-    'some pods read the new names, and all write to both; nobody is logged out',
+    'some pods read the new names, all write to both, and nobody is logged out',
     isOurs,
     resendEveryMs,
   );
   onStep(`every worker reads the names of ${name}`);
   await recordName(redis, ownRoot, { name, isMoving: false });
-  await untilAllHaveRead(eventBus, 'the names before are still there', isOurs, resendEveryMs);
-  onStep('no worker writes to the names before');
+  await untilAllHaveRead(eventBus, 'the old names still exist', isOurs, resendEveryMs);
+  onStep('no worker writes to the old names');
   if (!keep) {
     await removeAll(redis, before, config.sessionCookie);
-    onStep(`the names before (${inUse.name === NO_NAME ? 'without a service' : inUse.name}) are removed`);
+    onStep(`the old names (${inUse.name === NO_NAME ? 'without a service' : inUse.name}) are deleted`);
   }
   return { service: name, sessions };
 }

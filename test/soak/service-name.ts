@@ -11,7 +11,7 @@ import { until } from '../until.ts';
 import { Visitor } from '../visitor.ts';
 
 test(
-  'a visitor stays logged in while the name of the service changes, and nothing is left of the names before',
+  'a visitor stays logged in while the name of the service changes, and nothing is left of the old names',
   withRedis,
   async () => {
     const redis = await LocalRedis.start();
@@ -38,7 +38,7 @@ test(
     for (const [index, pod] of [before, changing, before, changing].entries()) assert.equal(await visit(pod), index + 1);
     const { code, stderr } = await changing.bosun('service', 'migrate');
     assert.equal(code, 1);
-    assert.match(stderr, /writes to the names before only: restart it with SERVICE_NAME=shop and SERVICE_NAME_BEFORE=none/);
+    assert.match(stderr, /still writes only to the old names: restart it with SERVICE_NAME=shop and SERVICE_NAME_BEFORE=none/);
     await before.bosun('broadcast', 'configUpdate', '"through both"');
     await until(
       async () =>
@@ -47,7 +47,7 @@ test(
     );
     await before.kit.stop();
     await fleetOf(changing, 1);
-    assert.match((await changing.bosun('service', 'migrate')).stdout, /the names before \(without a service\) are removed/);
+    assert.match((await changing.bosun('service', 'migrate')).stdout, /the old names \(without a service\) are deleted/);
     const done = await start();
     for (const [index, pod] of [changing, done].entries()) assert.equal(await visit(pod), index + 5);
     assert.deepEqual(await client.keys('koa:sess*'), []);
