@@ -53,8 +53,9 @@ export function declareAppCommands(appArguments: readonly string[]): void {
   )
     .option('--yes', 'take the defaults, without a question')
     .option('--dry-run', 'write nothing, print a unified diff')
-    .option('--force', 'also overwrite what exists and differs')
+    .option('--force', 'also overwrite what is not from bosun init, or has been edited')
     .option('--helm', 'write a Helm chart in place of manifests for kustomize')
+    .option('--no-helm', 'write manifests for kustomize again')
     .option('--namespace <NAMESPACE>', 'namespace in Kubernetes (default: the name)')
     .option(
       '--components <NAMES>',
@@ -69,11 +70,12 @@ export function declareAppCommands(appArguments: readonly string[]): void {
     .option('--no-redis', 'without Redis')
     .action(async (options: Common & InitOptions) => (await import('./init.ts')).init(options));
 
-  command('Set up', 'upgrade', 'compare what bosun init wrote with the templates of this version; exit code 1 if they differ', [
+  command('Set up', 'upgrade', 'compare what bosun init wrote with what it would write; exit code 1 if that has changed', [
     'npx bosun upgrade --check',
   ])
-    .requiredOption('--check', 'print the differences, write nothing')
-    .action(async (options: Common) => (await import('./init.ts')).upgradeCheck(options));
+    .option('--check', 'print the differences, write nothing (default)')
+    .option('--accept', 'take the edited files as they are: later checks compare with the templates of this version')
+    .action(async (options: Common & { accept?: true }) => (await import('./init.ts')).upgradeCheck(options));
 
   command('Run', 'demo', 'serve the demo app of koa-bosun').action(async () => startDemo(appArguments));
 }

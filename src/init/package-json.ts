@@ -53,7 +53,8 @@ export const below = (folder: string, file: string): string => (folder === '.' ?
 export const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 const stringOf = (value: unknown) => (typeof value === 'string' ? value : undefined);
-const stringsOf = (value: unknown): Record<string, string> =>
+/** The entries of an object that are text. */
+export const stringsOf = (value: unknown): Record<string, string> =>
   isRecord(value)
     ? Object.fromEntries(Object.entries(value).filter((entry): entry is [string, string] => typeof entry[1] === 'string'))
     : {};

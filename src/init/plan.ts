@@ -15,12 +15,21 @@ export type Planned =
   /** Text of a template. */
   | { kind: 'file'; path: string; text: string; isExecutable: boolean }
   /** A file of the project with something added to it, which is no overwriting. */
-  | { kind: 'addition'; path: string; text: string }
+  | { kind: 'addition'; path: string; text: string; scripts?: Readonly<Record<string, string>> }
   /** A copy of a file from elsewhere. */
-  | { kind: 'copy'; path: string; from: string };
+  | { kind: 'copy'; path: string; from: string }
+  /** Of a file that was written earlier, and has no use any more. */
+  | { kind: 'removal'; path: string };
+
+interface Earlier {
+  /** What was written into package.json: it follows, unless it has been edited. */
+  scripts?: Readonly<Record<string, string>>;
+  /** Also what has been edited. */
+  force?: boolean;
+}
 
 /** @throws Error if a template of the kit lacks what the plan changes in it */
-export function plan(project: Project, files: Files): Planned[] {
+export function plan(project: Project, files: Files, { scripts: recorded, force }: Earlier = {}): Planned[] {
   const { folder } = project;
   const file = (path: string, source: string, text: string, place = folder): Planned => ({
     kind: 'file',
@@ -30,6 +39,7 @@ export function plan(project: Project, files: Files): Planned[] {
   });
   const development = composeForDevelopment(project);
   const manifest = below(folder, 'package.json');
+  const scripts = { ...scriptsOf(project), ...deployScripts(project) };
   // BuildKit reads the ignore file of the root, or the one that is named after the Dockerfile.
   const ignore = folder === '.' ? '.dockerignore' : 'Dockerfile.dockerignore';
   const pipeline = folder === '.' ? 'image' : `image-${project.name}`;
@@ -45,7 +55,8 @@ export function plan(project: Project, files: Files): Planned[] {
     {
       kind: 'addition',
       path: manifest,
-      text: withScripts(files.read(manifest) ?? '{}', { ...scriptsOf(project), ...deployScripts(project) }),
+      text: withScripts(files.read(manifest) ?? '{}', scripts, recorded, force),
+      scripts,
     },
   ];
 }

@@ -6,23 +6,33 @@ import type { Project } from './detect.ts';
 import { isRecord } from './package-json.ts';
 import { factsOf } from './package-manager.ts';
 
-/** The text of a package.json with these scripts, in its own format; those that it has, stay. */
-export function withScripts(text: string, scripts: Readonly<Record<string, string>>): string {
+type Scripts = Readonly<Record<string, string>>;
+
+/**
+ * The text of a package.json with these scripts, in its own format. Those that it has, stay, but for what was `recorded` when it was written:
+ * that follows. `force` also overwrites and restores what was recorded and has been edited or removed.
+ */
+export function withScripts(text: string, scripts: Scripts, recorded: Scripts = {}, force = false): string {
   const content: unknown = JSON.parse(text);
   if (!isRecord(content)) return text;
   const own = isRecord(content.scripts) ? content.scripts : {};
-  const added = Object.entries(scripts).filter(([name]) => !(name in own));
-  if (added.length === 0) return text;
+  const follows = (name: string) => own[name] === recorded[name] || (force && name in recorded);
+  const changed = Object.entries(scripts).filter(([name, command]) => own[name] !== command && follows(name));
+  const removed = Object.keys(recorded).filter(name => name in own && !(name in scripts) && follows(name));
+  if (changed.length + removed.length === 0) return text;
+  const rest = Object.fromEntries(
+    Object.entries({ ...own, ...Object.fromEntries(changed) }).filter(([name]) => !removed.includes(name)),
+  );
   const indent = /^([ \t]+)"/m.exec(text)?.[1] ?? '  ';
   const end = text.endsWith('\n') ? '\n' : '';
-  return JSON.stringify({ ...content, scripts: { ...own, ...Object.fromEntries(added) } }, null, indent) + end;
+  return JSON.stringify({ ...content, scripts: rest }, null, indent) + end;
 }
 
 /** What a person types most. */
-export function scriptsOf({ image, folder, entry, scripts: own }: Project): Record<string, string> {
+export function scriptsOf({ image, folder, entry }: Project): Record<string, string> {
   return {
-    ...(own.start === undefined && { start: `bosun start ${entry.module}` }),
-    ...(own.dev === undefined && entry.source !== undefined && { dev: `bosun dev ${entry.source}` }),
+    start: `bosun start ${entry.module}`,
+    ...(entry.source !== undefined && { dev: `bosun dev ${entry.source}` }),
     image: `docker build --tag ${image} ${folder === '.' ? '.' : `--file Dockerfile ${posix.relative(folder, '.')}`}`,
     'compose-up': 'docker compose up --build --wait',
     'compose-watch': `docker compose${entry.source === undefined ? '' : ' --file compose.yaml --file compose.dev.yaml'} watch`,

@@ -20,7 +20,7 @@ const SHOP = { 'package.json': { name: '@acme/shop', version: '2.0.0', dependenc
 /** The plan, written into a folder. */
 function written(choices: Choices): string {
   const root = temporaryFolder();
-  for (const step of steps(plan(found(SHOP, choices), filesOf(SHOP)), filesOf({}), {}, false)) {
+  for (const step of steps(plan(found(SHOP, choices), filesOf(SHOP)), filesOf({}), { hashes: {} }, false)) {
     mkdirSync(dirname(join(root, step.planned.path)), { recursive: true });
     write(root, step);
   }

@@ -23,7 +23,7 @@ function planned(texts: Record<string, unknown>, choices: Choices = {}, folder =
   const all = plan(found(texts, choices, folder), filesOf(texts));
   return (path: string): string => {
     const each = all.find(file => file.path === path);
-    assert.ok(each !== undefined && each.kind !== 'copy', `${path} must be among ${all.map(file => file.path)}`);
+    assert.ok(each !== undefined && 'text' in each, `${path} must be among ${all.map(file => file.path)}`);
     return each.text;
   };
 }

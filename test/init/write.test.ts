@@ -17,6 +17,7 @@ test('a change in the repository is not mistaken for one of the template', async
   assert.equal(stateOf('a\nb\n', 'a\nc\n', recorded), 'outdated');
   assert.equal(stateOf('a\nmine\n', 'a\nb\n', recorded), 'edited');
   assert.equal(stateOf('a\nmine\n', 'a\nc\n', recorded), 'both');
+  assert.equal(stateOf('a\nmine\n', 'a\nc\n', recorded, 'a\nb\n'), 'options');
   assert.equal(stateOf('mine\n', 'a\nb\n', undefined), 'foreign');
 });
 
@@ -93,6 +94,52 @@ test('bosun init keeps what is there unless --force, and upgrade --check shows e
   );
   assert.match(check.stdout, /^- {4}stop_grace_period: 50s\n\+ {4}stop_grace_period: 40s$/m);
   assert.match(check.stdout, /^docker\/alerts\.yml is missing$/m);
+});
+
+test('what nobody has edited follows the options, and what is edited is kept with the choice that it has', async () => {
+  const cwd = shop();
+  await bosun(['init', '--yes'], cwd);
+  const read = (path: string) => readFileSync(join(cwd, path), 'utf8');
+  const overlay = 'k8s/overlays/shop/kustomization.yaml';
+
+  const moved = await bosun(['init', '--yes', '--namespace', 'team', '--image', 'registry/shop:3'], cwd);
+  assert.doesNotMatch(moved.stdout, / keep /);
+  assert.match(read(overlay), /^namespace: "team"$/m);
+  const { image } = JSON.parse(read('package.json')).scripts;
+  assert.equal(image, 'docker build --tag registry/shop:3 .');
+
+  writeFileSync(join(cwd, overlay), `${read(overlay)}# mine\n`);
+  const edited = await bosun(['upgrade'], cwd);
+  assert.deepEqual(
+    [edited.code, edited.stdout.split('\n')[0]],
+    [0, `${overlay} differs: edited in this repository, the template is the same`],
+  );
+  const kept = await bosun(['init', '--yes', '--namespace', 'other'], cwd);
+  assert.match(kept.stdout, /kustomization\.yaml is kept, it differs: edited in this repository, and your options have changed/);
+  assert.match(kept.stdout, /the namespace team/);
+  assert.equal(JSON.parse(read('.bosun.json')).choices.namespace, 'team');
+
+  await bosun(['init', '--yes', '--image', 'registry/shop:4'], cwd);
+  const open = await bosun(['upgrade', '--check'], cwd);
+  assert.deepEqual(
+    [open.code, JSON.parse(read('.bosun.json')).choices.image],
+    [1, 'registry/shop:4'],
+    'the image is in other files',
+  );
+  await bosun(['upgrade', '--accept'], cwd);
+  assert.equal((await bosun(['upgrade', '--check'], cwd)).code, 0);
+
+  await bosun(['init', '--yes', '--helm'], cwd);
+  assert.ok(existsSync(join(cwd, 'k8s/base')), 'the edited overlay may need it');
+  assert.match(JSON.parse(read('package.json')).scripts['k8s-apply'], /^helm /);
+  await bosun(['init', '--yes', '--no-helm', '--no-redis', '--force'], cwd);
+  assert.doesNotMatch(read(overlay), /mine|components\/redis/);
+  await bosun(['init', '--yes', '--helm'], cwd);
+  assert.deepEqual(
+    readdirSync(join(cwd, 'k8s')).filter(name => name !== 'make'),
+    ['chart'],
+  );
+  assert.equal((await bosun(['upgrade', '--check'], cwd)).code, 0);
 });
 
 test('what bosun init cannot do is an error that says what to do', async () => {
