@@ -205,8 +205,10 @@ test('two charts of a release, by an alias, have two service names', { skip }, (
 test('null removes a default of a list or a map', { skip }, () => {
   const cases = ['app.env', 'topologySpreadConstraints', 'tolerations', 'redis.url', 'ingress.hosts', 'monitoring.labels'];
   const of = (path: string) => ({ values: nested({ 'ingress.enabled': true, 'monitoring.podMonitor': true, [path]: null }) });
-  for (const [index, manifests] of renderAll(cases.map(of)).entries())
+  for (const [index, manifests] of renderAll([...cases, 'podSecurityContext', 'securityContext'].map(of)).entries()) {
     assert.ok(find(manifests, 'Deployment', 'shop-koa-bosun'), String(cases[index]));
+    assert.doesNotMatch(JSON.stringify(manifests), /"(?:securityContext|tolerations|labels)":null/);
+  }
 });
 
 test('what the schema cannot see, a template refuses, and says what to set', { skip }, () => {
