@@ -1,4 +1,4 @@
-# For the scripts of make k8s-…, which name themselves in $target. Where $NAME is set they are about the overlay k8s/overlays/$NAME, else
+# For the scripts of this folder, which name themselves in $target. Where $NAME is set they are about the overlay k8s/overlays/$NAME, else
 # about what kubectl apply -f k8s applies.
 cd "$(dirname "$0")/.."
 refuse() { echo "$target: $1" >&2; exit 1; }

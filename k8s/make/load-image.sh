@@ -14,5 +14,5 @@ case $context in
   *) refuse "the context must be one of kind, minikube, k3d or a desktop's, got \"$context\". For another cluster:
   push the image to a registry that it pulls from, and name it in the overlay (make k8s-new IMAGE=registry/shop:2.0.0),
   or name a context by CONTEXT=…, or a command that reads the image from its standard input:
-  make k8s-load IMAGE=$IMAGE IMPORT='ssh NODE ctr --namespace k8s.io images import -'" ;;
+  IMPORT='ssh NODE ctr --namespace k8s.io images import -' make k8s-load IMAGE=$IMAGE" ;;
 esac

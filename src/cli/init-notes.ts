@@ -2,13 +2,12 @@
 import type { Project, Use } from '../init/detect.ts';
 import { isOutside, vendored } from '../init/dockerfile.ts';
 import { factsOf } from '../init/package-manager.ts';
-import { KIT_VERSION } from '../init/templates.ts';
+import { guide, KIT_VERSION } from '../init/templates.ts';
 
 const USE_NOTES: Readonly<Record<Use, string | undefined>> = {
-  sessions: 'Sessions: with several workers they have to lie in Redis or in a cookie, not in memory (docs/guide/sessions.md).',
+  sessions: `Sessions: with several workers they have to lie in Redis or in a cookie, not in memory (${guide('sessions.md')}).`,
   redis: undefined,
-  websockets:
-    'WebSockets: close them when a worker drains; long polls of Socket.IO need NODE_CLUSTER_STICKY or one worker (docs/guide/adopt.md).',
+  websockets: `WebSockets: close them when a worker drains; long polls of Socket.IO need NODE_CLUSTER_STICKY or one worker (${guide('adopt.md')}).`,
 };
 
 /** What was found, so that a wrong guess is seen. */

@@ -3,7 +3,7 @@
  */
 import { DetectError, type Project } from './detect.ts';
 import { overlayFiles, overlayProblems } from './overlay.ts';
-import { Edited, KIT_VERSION, template, templatesIn } from './templates.ts';
+import { Edited, KIT_HOME, KIT_VERSION, template, templatesIn } from './templates.ts';
 
 export interface Deployed {
   path: string;
@@ -16,6 +16,7 @@ const BASE = 'k8s/base';
 const COMPONENTS = 'k8s/components';
 const CHART = 'k8s/chart';
 const MAKE = 'k8s/make';
+const LOAD_IMAGE = `${MAKE}/load-image.sh`;
 /** The load of rollout.sh is not part of the package. */
 const NOT_WRITTEN = [`${MAKE}/rollout.sh`];
 
@@ -25,7 +26,16 @@ export const COMPONENT_NAMES: readonly string[] = [
 ].filter(name => !/^(README\.md|labels-0\.1\.0)$/.test(name));
 
 /** @throws DetectError */
-export const kubernetes = (project: Project): Deployed[] => (project.chart ? chart(project) : kustomize(project));
+export const kubernetes = (project: Project): Deployed[] =>
+  (project.chart ? chart(project) : kustomize(project)).map(file => ({ ...file, text: elsewhere(file.text) }));
+
+/** The kit's make targets are npm scripts of the app, and its pages are on the web. */
+const elsewhere = (text: string): string =>
+  text
+    .replaceAll(/make k8s-new IMAGE=(?=\w)/g, 'npx koa-bosun init --image ')
+    .replaceAll(/make k8s-new( [A-Z]+=[^\s"]+)*/g, 'npx koa-bosun init')
+    .replaceAll(/make (k8s-\w+)( (NAME|IMAGE)=[^\s"]+)?/g, 'npm run $1')
+    .replaceAll(/\bdocs\/guide\/[\w-]+\.md/g, `${KIT_HOME}/blob/main/$&`);
 
 function kustomize({ name, image, namespace, port, components }: Project): Deployed[] {
   const settings = { name, image, namespace, port, components };
@@ -38,8 +48,8 @@ function kustomize({ name, image, namespace, port, components }: Project): Deplo
   ];
   const overlay = Object.entries(overlayFiles(settings)).map(([file, text]) => ({
     path: `k8s/overlays/${name}/${file}`,
-    source: 'src/init/overlay.ts',
-    text: text.replaceAll(/make (k8s-\w+) NAME=\S+/g, 'npm run $1'),
+    source: 'an overlay',
+    text,
   }));
   return [
     ...copied.filter(path => !NOT_WRITTEN.includes(path)).map(path => ({ path, source: path, text: template(path) })),
@@ -47,7 +57,7 @@ function kustomize({ name, image, namespace, port, components }: Project): Deplo
   ];
 }
 
-function chart({ name, image, port, redis }: Project): Deployed[] {
+function chart({ name, image, port, redis, components }: Project): Deployed[] {
   const [, repository = image, tag = '', digest = ''] = /^(.*?)(?::([^/:@]+))?(?:@(.+))?$/.exec(image) ?? [];
   const edited: Readonly<Record<string, (text: Edited) => Edited>> = {
     'Chart.yaml': text =>
@@ -59,21 +69,32 @@ function chart({ name, image, port, redis }: Project): Deployed[] {
         .replace('\n  repository: koa-bosun\n', `\n  repository: ${repository}\n`)
         .replace('\n  digest: ""\n', `\n  digest: "${digest}"\n`)
         .replace('\n  port: 3000\n', `\n  port: ${port}\n`)
-        .replace('\n  mode: bundled\n', `\n  mode: ${redis ? 'bundled' : 'none'}\n`),
+        .replace('\n  mode: bundled\n', `\n  mode: ${redisMode(redis, components)}\n`)
+        .replace(
+          '\nnetworkPolicy:\n  enabled: false\n',
+          `\nnetworkPolicy:\n  enabled: ${components.includes('network-policy')}\n`,
+        ),
   };
-  return templatesIn(CHART).map(path => {
+  return [...templatesIn(CHART), LOAD_IMAGE].map(path => {
     const edit = edited[path.slice(CHART.length + 1)];
     return { path, source: path, text: edit === undefined ? template(path) : edit(new Edited(template(path))).text };
   });
 }
 
+/** Of the chart, as the components have it. */
+function redisMode(redis: boolean, components: readonly string[]): string {
+  if (components.includes('redis-sentinel')) return 'sentinel';
+  return components.includes('external-redis') ? 'external' : redis ? 'bundled' : 'none';
+}
+
 /** npm scripts, by the names of the kit's make targets. */
 export function deployScripts({ name, image, namespace, chart }: Project): Record<string, string> {
-  const load = `IMAGE=${image} k8s/make/load-image.sh`;
+  const load = { 'k8s-load': `IMAGE=${image} ${LOAD_IMAGE}` };
   return chart
     ? {
+        ...load,
         'k8s-apply': `helm upgrade --install ${name} ${CHART} --namespace ${namespace} --create-namespace --wait`,
         'k8s-delete': `helm uninstall ${name} --namespace ${namespace}`,
       }
-    : { 'k8s-load': load, 'k8s-apply': `NAME=${name} k8s/make/apply.sh`, 'k8s-delete': `NAME=${name} k8s/make/delete.sh` };
+    : { ...load, 'k8s-apply': `NAME=${name} k8s/make/apply.sh`, 'k8s-delete': `NAME=${name} k8s/make/delete.sh` };
 }

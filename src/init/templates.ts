@@ -19,7 +19,12 @@ export function templatesIn(folder: string): string[] {
     .sort();
 }
 
-export const KIT_VERSION = (JSON.parse(template('package.json')) as { version: string }).version;
+const { version, homepage } = JSON.parse(template('package.json')) as { version: string; homepage: string };
+export const KIT_VERSION = version;
+/** The kit's repository on the web. */
+export const KIT_HOME = homepage.replace(/#.*$/, '');
+/** A page of the kit's guide. */
+export const guide = (page: string): string => `${KIT_HOME}/blob/main/docs/guide/${page}`;
 
 /** A template, changed step by step. Each step fails if the template no longer has what it changes. */
 export class Edited {

@@ -6,6 +6,7 @@ import { mkdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import type { Choices } from '../../src/init/detect.ts';
+import { COMPONENT_NAMES } from '../../src/init/kubernetes.ts';
 import { plan } from '../../src/init/plan.ts';
 import { steps, write } from '../../src/init/write.ts';
 import { noRenderer, renderStrictly } from '../k8s/chart-render.ts';
@@ -79,4 +80,17 @@ test('--helm writes the chart in place of the manifests, with the values of the 
   assert.deepEqual(ofKind(manifests, 'StatefulSet'), []);
   assert.match(readFileSync(join(root, 'k8s/chart/Chart.yaml'), 'utf8'), /^name: shop$/m);
   assert.throws(() => statSync(join(root, 'k8s/base')), /ENOENT/);
+  assert.ok(ofKind(manifests, 'NetworkPolicy').length > 0, 'by default init chooses the component network-policy');
+});
+
+test('no written file names a make target, or a page or a source of the kit that the repository lacks', () => {
+  const choices = [
+    { components: COMPONENT_NAMES.filter(name => !/^(redis-sentinel|external-redis|hpa.+|keda)$/.test(name)) },
+    { chart: true },
+  ];
+  const texts = choices.flatMap(each => plan(found(SHOP, each), filesOf(SHOP)).flatMap(file => ('text' in file ? [file] : [])));
+  for (const { path, text } of texts) {
+    assert.doesNotMatch(text, /\bmake [a-z0-9]+-|(?<!\/blob\/main\/)docs\/|src\/init|overlays\/default/, path);
+    for (const [, script = ''] of text.matchAll(/npm run (k8s-\w+)/g)) assert.match(script, /^k8s-(load|apply|delete)$/, path);
+  }
 });
