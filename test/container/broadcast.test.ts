@@ -77,9 +77,9 @@ test('events between pods', { ...withEngine, concurrency: 3 }, async t => {
     const { kit, port } = one;
     const envelope = (seq: number) =>
       JSON.stringify({ origin: 'elsewhere', sender: 1, seq, event: 'load', json: JSON.stringify({ from: 'elsewhere', n: seq }) });
-    for (const seq of [1, 2, 2, 1, 3]) await redis.command('PUBLISH', 'twice:broadcast', envelope(seq));
-    await redis.command('PUBLISH', 'twice:broadcast', 'no event');
-    await redis.command('PUBLISH', 'twice:broadcast', envelope(6));
+    for (const seq of [1, 2, 2, 1, 3]) await redis.command('PUBLISH', 'koa-bosun:twice:broadcast', envelope(seq));
+    await redis.command('PUBLISH', 'koa-bosun:twice:broadcast', 'no event');
+    await redis.command('PUBLISH', 'koa-bosun:twice:broadcast', envelope(6));
     await until(
       async () => (await requestJson<Account>(port, '/')).received.elsewhere?.last === 6 || undefined,
       () => kit.transcript(),

@@ -125,7 +125,7 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
     const [one, other] = pods as [Operated, Operated];
     const sleeper = new Visitor();
     await sleeper.request(one.port, '/increment');
-    const before = await redis.command('GET', 'rotated:keys');
+    const before = await redis.command('GET', 'koa-bosun:rotated:keys');
     const visitor = new Visitor();
     let visits = 0;
     const rotation = one.start('keys', 'rotate');
@@ -142,7 +142,7 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
     const { code, stdout, stderr } = await rotation.ended;
     assert.deepEqual([code, stderr], [0, '']);
     assert.equal(stdout, 'every worker verifies with the new key\nevery worker signs with it; 1 older one verifies\n');
-    const keys = (await redis.command('GET', 'rotated:keys')).split(',');
+    const keys = (await redis.command('GET', 'koa-bosun:rotated:keys')).split(',');
     assert.equal(keys.length, 2);
     assert.equal(keys[1], before);
     const signature = sleeper.cookies.get('rotated.sig');
@@ -162,11 +162,11 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
     'bosun keys rotate waits for every worker, so that none signs with a key that a frozen worker does not have',
     async () => {
       const [one, other] = await Promise.all([startPod({ SESSION_COOKIE: 'waiting' }), startPod({ SESSION_COOKIE: 'waiting' })]);
-      const old = await redis.command('GET', 'waiting:keys');
+      const old = await redis.command('GET', 'koa-bosun:waiting:keys');
       const { workerPid } = await other.kit.event('worker.ready');
       process.kill(Number(workerPid), 'SIGSTOP');
       const rotation = one.start('keys', 'rotate');
-      const keys = async () => (await redis.command('GET', 'waiting:keys')).split(',');
+      const keys = async () => (await redis.command('GET', 'koa-bosun:waiting:keys')).split(',');
       await until(
         async () => (await keys()).length === 2 || undefined,
         () => one.kit.transcript(),
@@ -189,9 +189,9 @@ test('sessions in Redis', { ...withEngine, concurrency: 3 }, async t => {
     const visitor = new Visitor();
     await visitor.request(port, '/increment');
     const signature = visitor.cookies.get('apart.sig');
-    const old = await redis.command('-n', '5', 'GET', 'apart:keys');
+    const old = await redis.command('-n', '5', 'GET', 'koa-bosun:apart:keys');
     // As a rotation does it while this pod is disconnected.
-    await redis.command('-n', '5', 'SET', 'apart:keys', `a-newer-key,${old}`);
+    await redis.command('-n', '5', 'SET', 'koa-bosun:apart:keys', `a-newer-key,${old}`);
     await visitor.request(port, '/increment');
     assert.equal(visitor.cookies.get('apart.sig'), signature);
     const clients = (await redis.command('CLIENT', 'LIST')).split('\n').filter(client => client.includes(' db=5 '));

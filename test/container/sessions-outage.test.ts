@@ -184,7 +184,7 @@ async function withPassword(t: TestContext): Promise<void> {
     const app = await startApp({ network, env: { ...POD_ENV, REDIS_URL: 'redis://:right-one@redis:6379/3' } });
     await app.ready();
     assert.equal((await new Visitor().count(app.port)).counter, 1);
-    assert.match(await redis.command('INFO', 'keyspace'), /^db3:keys=2,/m);
+    assert.match(await redis.command('INFO', 'keyspace'), /^db3:keys=3,/m);
     assert.doesNotMatch(app.transcript(), /right-one/);
   });
   await Promise.all([...refusals, taken]);
