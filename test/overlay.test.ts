@@ -46,9 +46,12 @@ test('names, images and ports that Kubernetes takes are taken', () => {
     assert.deepEqual(problems({ image }), [], image);
   for (const host of ['shop.example.com', '*.example.com', 'localhost']) assert.deepEqual(problems({ host }), [], host);
   assert.deepEqual(problems({ port: 8080, components: ['redis', 'keda'] }), []);
+  assert.deepEqual(problems({ name: 'a'.repeat(37), components: ['redis-sentinel'] }), []);
 });
 
 const REFUSED: [settings: object, says: RegExp][] = [
+  [{ name: 'a'.repeat(38), components: ['redis-sentinel'] }, /^NAME must have at most 37 characters .* redis-sentinel, got 38$/],
+  [{ name: 'none' }, /^NAME is the pods' SERVICE_NAME, too, and that must differ from "none"$/],
   ...['', 'Shop', '1shop', 'shop-', 'a_b', 'a.b', 'a'.repeat(41), '../x'].map((name): [object, RegExp] => [
     { name },
     /^NAME must be/,

@@ -2,6 +2,7 @@
  * A kustomize overlay over k8s/base for one app: the texts of its files, from a few settings. It reads and writes nothing;
  * `make k8s-new` and `bosun init` do.
  */
+import { NO_NAME } from '../config/service-name.ts';
 
 export interface OverlaySettings {
   /** Prefix of every name, and the app's instance label: two apps in one namespace have different ones. */
@@ -21,6 +22,7 @@ export interface OverlaySettings {
 }
 
 const BASE_PORT = 3000;
+const MAX_WITH_SENTINEL = 37;
 const DEFAULT_COMPONENTS = ['redis', 'network-policy'];
 /** They patch objects of other components: before those they would find none, and kustomize says nothing. */
 const PATCHES_OTHERS = ['external-redis', 'ipv6', 'labels-0.1.0'];
@@ -32,7 +34,8 @@ const ALTERNATIVES = [
 
 /**
  * What is wrong with the settings, one sentence each; empty if nothing is. `known` are the folders of k8s/components.
- * The rules for names are those of Kubernetes (DNS labels); 40 characters leave room for what follows the prefix.
+ * The rules for names are those of Kubernetes (DNS labels); 40 characters leave room for what follows the prefix. The
+ * pods of a StatefulSet have a label with its name and 11 characters more, of at most 63: with -redis-sentinel, 37 are left.
  */
 export function overlayProblems(settings: OverlaySettings, known: readonly string[]): string[] {
   const { name, image, namespace, port = BASE_PORT, components = [], host } = settings;
@@ -52,6 +55,9 @@ export function overlayProblems(settings: OverlaySettings, known: readonly strin
     'at most 63 lower-case letters, digits and hyphens, not beginning or ending with a hyphen',
     namespace,
   );
+  if (name === NO_NAME) found.push(`NAME is the pods' SERVICE_NAME, too, and that must differ from "${NO_NAME}"`);
+  if (components.includes('redis-sentinel') && name.length > MAX_WITH_SENTINEL)
+    found.push(`NAME must have at most ${MAX_WITH_SENTINEL} characters with the component redis-sentinel, got ${name.length}`);
   const reference = imageOf(image);
   expect(reference !== undefined, 'IMAGE', 'a name with a tag or a digest, such as registry/shop:2.0.0', image);
   if (reference?.tag === 'latest') found.push('IMAGE must have a tag that stays with its image, got "latest"');
