@@ -41,6 +41,61 @@ test('the script of reasons reads objects of one instance in one namespace, and 
     assert.match(call, /^-n team get (?:deployment shop-app|(?:pvc|pods) -l app\.kubernetes\.io\/instance=shop) /);
 });
 
+/** Runs k8s/make/apply.sh, for one second, of a Deployment of 2 replicas and revision 3 in the namespace team. `answers`: by a pattern of sh. */
+function apply(answers: Record<string, string>) {
+  const folder = temporaryFolder();
+  const cases = Object.entries({
+    'create -f *': 'ConfigMap team app\nDeployment team app 2',
+    'get -f *{.kind}/*': 'Deployment/team/app',
+    '*minReplicas*': '',
+    '*{.spec.replicas}*': '2',
+    '*get pods*': '',
+    ...answers,
+  }).map(([pattern, text]) => `${pattern.replaceAll(' ', '\\ ')}) printf '${text}\\n' ;;`);
+  writeFileSync(join(folder, 'kubectl'), `#!/bin/sh\ncase "$*" in\n${cases.join('\n')}\nesac\n`, { mode: 0o755 });
+  return spawnSync('sh', [join(ROOT, 'k8s', 'make', 'apply.sh')], {
+    encoding: 'utf8',
+    env: { ...process.env, PATH: `${folder}:${process.env.PATH}`, NAME: '', WAIT: '0' },
+  });
+}
+
+for (const [what, deployment, replicaSets, said, refusal] of [
+  ['the first apply', '01 01 02 02 0 =1', 'app=', '0 of 2 pods serve', 'the rollout must end within 0 s, see above'],
+  [
+    'a rollout',
+    '02 02 03 01 02 =3',
+    'app=',
+    '0 of 2 new pods serve; old pods still serving: 2',
+    'the rollout must end within 0 s, see above',
+  ],
+  ['a Deployment beside it', '02 02 02 02 02 =3', 'other=9\\napp=2', '2 of 2 pods serve', undefined],
+  [
+    'many old pods',
+    '02 02 012 02 012 =3',
+    'app=2',
+    '2 of 2 new pods serve; old pods still serving: 10',
+    'the rollout must end within 0 s, see above',
+  ],
+] as const)
+  test(`k8s-apply counts the pods of the new revision: ${what}`, () => {
+    const { status, stdout, stderr } = apply({
+      '*get namespace*': 'namespace/team',
+      '*observedGeneration*': deployment,
+      '*get replicasets*': replicaSets,
+    });
+    assert.equal(stdout.trim(), `k8s-apply: ${said}`);
+    assert.equal(stderr, refusal === undefined ? '' : `k8s-apply: ${refusal}\n`);
+    assert.equal(status, refusal === undefined ? 0 : 1);
+  });
+
+test('k8s-apply says once that the namespace is not there, and applies nothing', () => {
+  const { status, stdout, stderr } = apply({ 'apply*': 'applied' });
+  assert.deepEqual(
+    [status, stdout, stderr],
+    [1, '', 'k8s-apply: there must be a namespace team: kubectl create namespace team\n'],
+  );
+});
+
 test('the script of reasons takes exactly a namespace, a Deployment and an instance', () => {
   for (const args of [[], ['team'], ['team', 'shop-app', 'shop', 'more']]) assert.deepEqual(run(args).called, []);
   assert.equal(run(['team', 'shop-app']).status, 64);

@@ -151,12 +151,14 @@ echo "$*" >> ${folder}/calls
 case "$*" in
 version*) ;;
 create*) echo "ConfigMap team app "; echo "Deployment team app $REPLICAS" ;;
+*'get namespace'*) echo "$FOUND" ;;
 *'get deployment'*) echo "$LAST" ;;
 apply*) exit 3 ;;
 esac
 `;
   writeFileSync(join(folder, 'kubectl'), fake, { mode: 0o755 });
-  const calls = (env: { REPLICAS: string; LAST: string }) => {
+  const calls = (given: { REPLICAS: string; LAST: string }) => {
+    const env = { FOUND: 'namespace/team', ...given };
     writeFileSync(join(folder, 'calls'), '');
     const PATH = `${folder}:${process.env.PATH}`;
     const { status } = spawnSync('sh', [join(K8S, 'make', 'apply.sh')], { env: { ...process.env, ...env, PATH, NAME: '' } });

@@ -1,5 +1,5 @@
 #!/bin/sh
-# make k8s-delete: deletes what make k8s-apply has applied, but never a namespace, and no claim of a volume: what others have made there
+# k8s-delete: deletes what k8s-apply has applied, but never a namespace, and no claim of a volume: what others have made there
 # stays, and so do the sessions.
 set -eu
 target=k8s-delete

@@ -1,5 +1,5 @@
 #!/bin/sh
-# make k8s-rollout: replaces the app's pods in the current cluster one after another while a Job asks them (load.yaml), and prints what
+# k8s-rollout: replaces the app's pods in the current cluster one after another while a Job asks them (load.yaml), and prints what
 # the Job has counted. Exit code 0 if nothing failed. The app is that of k8s/, of the overlay NAME, or of NAMESPACE and DEPLOYMENT;
 # SERVICE has the Deployment's name otherwise. LOAD_IMAGE is an image of the kit.
 set -eu
