@@ -155,7 +155,7 @@ k8s-load: ## put the image (IMAGE) into the cluster of the current context, or o
 	@IMAGE=$(IMAGE) exec k8s/make/load-image.sh
 
 .PHONY: k8s-apply
-k8s-apply: ## apply k8s/, or the overlay NAME, to the current cluster and wait until its least number of pods serves
+k8s-apply: ## apply k8s/, or the overlay NAME, to the current cluster and wait until its minimum number of pods serves
 	@exec k8s/make/apply.sh
 
 .PHONY: k8s-delete

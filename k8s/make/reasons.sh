@@ -17,7 +17,7 @@ k get deployment "$deployment" -o 'jsonpath={range .status.conditions[?(@.type==
 for claim in $(of_app pvc '{{range .items}}{{if ne .status.phase "Bound"}}{{.metadata.name}} {{end}}{{end}}'); do
   echo "pvc/$claim is not bound:"
   events "$claim" '*' | indented
-  [ -n "$(k get storageclass -o name)" ] || echo '  the cluster has no StorageClass: make one, or use a Redis elsewhere (components/external-redis)'
+  [ -n "$(k get storageclass -o name)" ] || echo '  the cluster has no StorageClass: create one, or use a Redis elsewhere (components/external-redis)'
 done
 
 ended='{{define "ended"}}ended with exit code {{.exitCode}} ({{.reason}}){{with .message}}: {{.}}{{end}}
@@ -44,7 +44,7 @@ for pod in $(of_app pods "$waiting"); do
   state=$(k get pod "$pod" -o "go-template=$pod_template")
   echo "$state" | indented
   case $state in
-    *'exit code 0 (Completed)'*) echo "  a server does not end by itself: does this image run the kit? Its command must be bosun start" ;;
+    *'exit code 0 (Completed)'*) echo "  a server must not exit by itself: does this image run the kit? Its command must be bosun start" ;;
     *'(OOMKilled)'*) echo "  the memory limit is too small: bosun sizing explains what fits into it" ;;
   esac
   case $(k get pod "$pod" -o 'jsonpath={.status.containerStatuses[?(@.name=="app")].state.running.startedAt}') in

@@ -117,7 +117,7 @@ function kustomization(
   const version = digest === undefined ? `newTag: "${tag}"` : `digest: ${digest}`;
   const literals = ['LOG_LEVEL=info', ...(port === undefined || port === BASE_PORT ? [] : [`PORT=${port}`])];
   const lines = [
-    `# ${name} in the namespace ${namespace}: make k8s-apply NAME=${name} applies it, make k8s-delete NAME=${name} ends it, and keeps the namespace.`,
+    `# ${name} in the namespace ${namespace}: make k8s-apply NAME=${name} applies it, make k8s-delete NAME=${name} deletes it, but not the namespace.`,
     'apiVersion: kustomize.config.k8s.io/v1beta1',
     'kind: Kustomization',
     `namespace: ${JSON.stringify(namespace)}`,
