@@ -6,6 +6,7 @@ import { guide, KIT_VERSION } from '../init/templates.ts';
 
 const USE_NOTES: Readonly<Record<Use, string | undefined>> = {
   sessions: `Sessions: with several workers they have to lie in Redis or in a cookie, not in memory (${guide('sessions.md')}).`,
+  'express-session': `express-session keeps sessions in the memory of one worker: it needs a store, such as connect-redis (${guide('adopt.md')}#sessions-of-an-express-app).`,
   redis: undefined,
   websockets: `WebSockets: close them when a worker drains; long polls of Socket.IO need NODE_CLUSTER_STICKY or one worker (${guide('adopt.md')}).`,
 };

@@ -30,8 +30,8 @@ if (!existsSync(command))
 else if (isAtLeast(process.versions.node, needed)) await import(pathToFileURL(command).href);
 else if (ownNode === undefined)
   fail(
-    `Node.js ${needed.join('.')} or newer is needed, got ${process.version}. Update it, or add one to the packages of this project: ` +
-      `npm install ${NODE_PACKAGE}@${NEEDED_NODE.sources[0]}`,
+    `Node.js ${needed.join('.')} or newer is needed, got ${process.version}. Update it, or add one on this machine: ` +
+      `npm install --no-save ${NODE_PACKAGE}@${NEEDED_NODE.sources[0]}`,
   );
 else runWith(ownNode, [command, ...process.argv.slice(2)]);
 

@@ -79,12 +79,3 @@ function withoutRedis(edited: Edited): Edited {
     .without('volumes:')
     .replace('networks: [outside, inside]', 'networks: [outside]');
 }
-
-/** Of the profile observability. */
-export const OBSERVABILITY = [
-  'docker/prometheus.yml',
-  'docker/alerts.yml',
-  'docker/grafana/dashboard.json',
-  'docker/grafana/datasource.yml',
-  'docker/grafana/provisioning.yml',
-] as const;

@@ -53,7 +53,7 @@ export interface Project {
   settings: readonly string[];
 }
 
-export const USES = ['sessions', 'redis', 'websockets'] as const;
+export const USES = ['sessions', 'express-session', 'redis', 'websockets'] as const;
 export type Use = (typeof USES)[number];
 
 /** How the project has the kit. */
@@ -74,13 +74,14 @@ const KIT = 'koa-bosun';
 const FIRST_PORT = 1024;
 const PACKAGES: Readonly<Record<Use, RegExp>> = {
   sessions:
-    /^(koa-session|koa-generic-session|koa-session2?|express-session|cookie-session|@fastify\/(secure-)?session|hono-sessions|@hapi\/yar|connect-redis)$/,
+    /^(koa-session|koa-generic-session|koa-session2?|cookie-session|@fastify\/(secure-)?session|hono-sessions|@hapi\/yar)$/,
+  'express-session': /^express-session$/,
   redis:
     /^(ioredis|redis|@redis\/client|koa-redis|connect-redis|@fastify\/redis|bullmq|bull|@nestjs\/bullmq|@socket\.io\/redis-adapter)$/,
   websockets: /^(ws|socket\.io|koa-websocket|express-ws|@fastify\/websocket|@nestjs\/websockets|@hono\/node-ws)$/,
 };
 /** What a source says that uses the kit for it. */
-const SOURCES: Readonly<Record<Use, RegExp>> = {
+const SOURCES: Readonly<Partial<Record<Use, RegExp>>> = {
   sessions: /\b(kit\.session\b|\{[^}]*\bsession\b[^}]*\}\s*(?:: Kit)?\)?\s*=>)/,
   redis: /\bkit\.(redis|broadcast|leader)\b|process\.env\.REDIS_URL\b/,
   websockets: /\bkit\.onUpgrade\b/,
@@ -102,7 +103,8 @@ export function detect(files: Files, folder: string, choices: Choices): Project 
   const entry = entryOf(files, folder, manifest, choices.module);
   const name = choices.name ?? nameOf(manifest.name ?? '');
   const sources = sourcesOf(files, folder);
-  const uses = USES.filter(use => isUsed(use, manifest, sources));
+  const hasStore = 'connect-redis' in manifest.dependencies;
+  const uses = USES.filter(use => isUsed(use, manifest, sources) && !(use === 'express-session' && hasStore));
   const redis = choices.redis ?? uses.some(use => use !== 'websockets');
   return {
     name,
@@ -182,7 +184,7 @@ function sourcesOf(files: Files, folder: string): string {
 }
 
 const isUsed = (use: Use, manifest: PackageJson, sources: string) =>
-  Object.keys(manifest.dependencies).some(name => PACKAGES[use].test(name)) || SOURCES[use].test(sources);
+  Object.keys(manifest.dependencies).some(name => PACKAGES[use].test(name)) || SOURCES[use]?.test(sources) === true;
 
 /** Where the app listens by itself, so that its port stays; as its source has it. */
 function portOf(files: Files, folder: string, { written, module }: Entry): number {

@@ -3,6 +3,7 @@
  */
 import { posix } from 'node:path';
 import type { Project } from './detect.ts';
+import { OBSERVABILITY } from './observability.ts';
 import { below } from './package-json.ts';
 import { factsOf } from './package-manager.ts';
 import { Edited, instruction, template } from './templates.ts';
@@ -66,11 +67,13 @@ const isFolder = (path: string) => /(^|\/)(patches|plugins|releases)$/.test(path
 
 function dependencies(project: Project): string {
   const secrets = project.settings.filter(path => SECRETS.includes(path));
+  const tarballs = project.kit.tarballs.filter(path => !isOutside(path)).map(inImage);
   return [
     '# What production needs.',
     'FROM manifests AS dependencies',
     installing(project, 'production'),
     ...(secrets.length === 0 ? [] : [`# They may hold tokens.\nRUN rm -f ${secrets.join(' ')}`]),
+    ...(tarballs.length === 0 ? [] : [`# They are installed.\nRUN rm -f ${tarballs.join(' ')}`]),
   ].join('\n');
 }
 
@@ -96,16 +99,17 @@ function development(project: Project, source: string): string {
 }
 
 /** The files of the app as the image has them: built, if they are, and without what only this machine or the build needs. */
-function files({ entry, manager, workspace }: Project): string {
+function files({ entry, manager, workspace, kit }: Project): string {
   const { run, runIn } = factsOf(manager);
   const script = entry.build?.script;
+  const tarballs = kit.tarballs.map(path => inImage(vendored(path)));
   const unneeded = ['node_modules', ...SECRETS].map(name => `-name ${name}`).join(' -o ');
   return [
     `FROM ${script === undefined ? 'manifests' : 'packages'} AS build`,
     'COPY . .',
     ...(script === undefined ? [] : [`RUN ${workspace === undefined ? run(script) : runIn(workspace, script)}`]),
     '# The packages for production are those of the stage dependencies; settings may hold tokens.',
-    `RUN find ${APP} \\( ${unneeded} \\) -prune -exec rm -rf {} +`,
+    `RUN find ${APP} \\( ${unneeded} \\) -prune -exec rm -rf {} +${tarballs.length === 0 ? '' : ` && rm -f ${tarballs.join(' ')}`}`,
   ].join('\n');
 }
 
@@ -143,6 +147,7 @@ export function dockerignore(project: Project): string {
   const rest = [
     '# An image does not depend on them.',
     ...outputsOf(project),
+    ...OBSERVABILITY.map(path => below(project.folder, path)),
     '.github',
     'k8s',
     'compose*.yaml',

@@ -1,11 +1,12 @@
 /**
  * Which files a project gets, with their text. Pure but for the templates, which are the kit's own files.
  */
-import { compose, composeForDevelopment, OBSERVABILITY } from './compose.ts';
+import { compose, composeForDevelopment } from './compose.ts';
 import type { Project } from './detect.ts';
 import { dockerfile, dockerignore, isOutside, TEMPLATE, vendored } from './dockerfile.ts';
 import type { Files } from './files.ts';
 import { deployScripts, kubernetes } from './kubernetes.ts';
+import { OBSERVABILITY } from './observability.ts';
 import { below } from './package-json.ts';
 import { header } from './record.ts';
 import { scriptsOf, withScripts, workflow } from './scripts.ts';
@@ -43,7 +44,12 @@ export function plan(project: Project, files: Files, { scripts: recorded, force 
   // BuildKit reads the ignore file of the root, or the one that is named after the Dockerfile.
   const ignore = folder === '.' ? '.dockerignore' : 'Dockerfile.dockerignore';
   const pipeline = folder === '.' ? 'image' : `image-${project.name}`;
+  const ignored = below(folder, '.gitignore');
+  const isFirst = Object.keys(recorded ?? {}).length === 0;
   return [
+    ...(isFirst && !isIgnored(files, folder)
+      ? [{ kind: 'addition', path: ignored, text: withEnv(files.read(ignored)) } as const]
+      : []),
     ...project.kit.tarballs.filter(isOutside).map((from): Planned => ({ kind: 'copy', path: vendored(from), from })),
     file('Dockerfile', TEMPLATE, dockerfile(project)),
     file(ignore, 'docker/app.dockerignore', dockerignore(project)),
@@ -60,6 +66,11 @@ export function plan(project: Project, files: Files, { scripts: recorded, force 
     },
   ];
 }
+
+/** Whether git leaves out .env, which compose.yaml reads, and which may have secrets. */
+const isIgnored = (files: Files, folder: string) =>
+  [...new Set(['.', folder])].some(place => /^(\*\*)?\/?\.env\*?\s*$/m.test(files.read(below(place, '.gitignore')) ?? ''));
+const withEnv = (text = '') => `${text === '' || text.endsWith('\n') ? text : `${text}\n`}.env\n`;
 
 /** Not JSON, nor a script, whose first line has a meaning; nor the templates of a chart, where it would be part of what they render. */
 const hasHeader = (path: string) => !/\.(json|sh|md)$|\/templates\//.test(path);

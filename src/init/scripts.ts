@@ -40,7 +40,7 @@ export function scriptsOf({ image, folder, entry }: Project): Record<string, str
 }
 
 /** Of GitHub Actions. */
-export function workflow({ manager, node, scripts, entry, port, folder, workspace }: Project): string {
+export function workflow({ manager, node, scripts, entry, folder, workspace }: Project): string {
   const { source, install, run, runIn } = factsOf(manager);
   const installs = [
     ...(source === undefined ? [] : [`npm install --global --force ${source}@${manager.version}`]),
@@ -74,7 +74,7 @@ ${installs.map(command => `      - run: ${command}`).join('\n')}
 ${steps.join('\n')}
       - run: docker compose up --build --wait${inFolder}
       - run: docker compose exec -T app bosun restart${inFolder}
-      - run: curl --silent --show-error --output /dev/null http://127.0.0.1:${port}/
+      - run: curl --fail --silent --show-error http://127.0.0.1:9090/readyz
       - run: docker compose logs app${inFolder}
         if: always()
       - run: docker compose down --volumes${inFolder}

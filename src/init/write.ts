@@ -57,7 +57,8 @@ export function textIn(planned: readonly Planned[], path: string): string | unde
 }
 
 /** The planned scripts that package.json has once it is written. */
-export function scriptsIn({ text, scripts = {} }: { text: string; scripts?: Readonly<Record<string, string>> }) {
+export function scriptsIn({ text, scripts }: { text: string; scripts?: Readonly<Record<string, string>> }) {
+  if (scripts === undefined) return {};
   const content: unknown = JSON.parse(text);
   const own = isRecord(content) && isRecord(content.scripts) ? content.scripts : {};
   return Object.fromEntries(Object.entries(scripts).filter(([name, command]) => own[name] === command));

@@ -9,7 +9,7 @@ import { createHash } from 'node:crypto';
 import { cpSync, globSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import { before, describe, type TestContext, test } from 'node:test';
+import { describe, type TestContext, test } from 'node:test';
 import { promisify } from 'node:util';
 import { App } from '../container/app.ts';
 import { docker, uniqueName, withEngine } from '../container/engine.ts';
@@ -53,12 +53,11 @@ const offline = await registryError();
 const skip = withEngine.skip || (offline !== undefined && `npm reaches no registry: ${offline}`);
 if (skip) console.error(`test-apps: bosun init is skipped: ${skip}`);
 
+/** Packed once, for all tests of this file. */
+const packed = skip === false ? packKit() : undefined;
+
 describe('bosun init for', { concurrency: CONCURRENCY, skip }, () => {
-  let tarball = '';
-  before(async () => {
-    tarball = await packKit();
-  });
-  for (const [name, repository] of Object.entries(REPOSITORIES)) test(name, t => assertServes(t, repository, tarball));
+  for (const [name, repository] of Object.entries(REPOSITORIES)) test(name, async t => assertServes(t, repository, (await packed) ?? ''));
 });
 
 async function assertServes(t: TestContext, { folder, place = '.', found }: Repository, tarball: string): Promise<void> {
@@ -66,7 +65,9 @@ async function assertServes(t: TestContext, { folder, place = '.', found }: Repo
   cpSync(join(import.meta.dirname, folder), root, { recursive: true });
   const cwd = join(root, place);
   const begun = performance.now();
+  const took = (what: string) => t.diagnostic(`${folder}: ${what} after ${((performance.now() - begun) / 1000).toFixed(1)} s`);
   await install(root, cwd, tarball);
+  took('installed');
   const npx = (...args: string[]) => run('npx', ['--no-install', 'koa-bosun', ...args], { cwd, env: { ...process.env, PATH } });
   assert.match((await npx('init', '--yes')).stdout, found);
   const written = fingerprint(root);
@@ -83,19 +84,21 @@ async function assertServes(t: TestContext, { folder, place = '.', found }: Repo
     await docker(['image', 'rm', '--force', project]);
     rmSync(root, { recursive: true });
   });
+  took('written twice');
   if (noKubectl === false) assertManifests(join(cwd, 'k8s', 'overlays'));
   await compose('up', '--build', '--wait');
   const app = await App.of(await compose('ps', '--quiet', 'app'));
 
   const visitor = new Visitor();
   await visitor.count(app.port);
-  t.diagnostic(`${folder}: ${Math.round((performance.now() - begun) / 1000)} s from npm install to the first answer of its container`);
+  took('first answer of its container');
   const counts = await visitor.countOnEveryWorker(app.port, WORKERS, 1);
   const { counter = 0, pid = 0 } = counts.at(-1) ?? {};
   await compose('exec', '--no-TTY', 'app', 'node', '-e', `process.kill(${pid}, 'SIGKILL')`);
   await app.event('worker.exit', event => event.workerPid === pid);
   assert.equal((await visitor.count(app.port)).counter, counter + 1, `${name}: the session outlives the worker ${pid}`);
   await stopUnderLoad(app, () => compose('kill', '--signal', 'TERM', 'app'), 1);
+  took('stopped under load');
 }
 
 /** As a person would: npm from a folder beside the repository, pnpm by the version that the repository names. */
@@ -125,7 +128,7 @@ function fingerprint(root: string): string {
 test('docker compose watch copies a saved file into the container, where bosun dev reloads the app', { skip, timeout: 300_000 }, async t => {
   const root = mkdtempSync(join(tmpdir(), 'bosun-init-'));
   cpSync(join(import.meta.dirname, 'init-koa'), root, { recursive: true });
-  await npm(root, 'install', await packKit());
+  await npm(root, 'install', (await packed) ?? '');
   await run('npx', ['--no-install', 'koa-bosun', 'init', '--yes'], { cwd: root, env: { ...process.env, PATH } });
   const project = uniqueName();
   const port = await freePort();

@@ -97,7 +97,8 @@ test('Redis comes with what uses it or sessions, by package or by the kit', () =
   for (const [dependencies, code, redis, uses] of [
     [KOA, 'module.exports = app', false, []],
     [KOA, 'app.use(kit.session)', true, ['sessions']],
-    [{ 'express-session': '1' }, '', true, ['sessions']],
+    [{ 'express-session': '1' }, '', true, ['express-session']],
+    [{ 'express-session': '1', 'connect-redis': '9' }, '', true, ['redis']],
     [{ ioredis: '5' }, '', true, ['redis']],
     [KOA, "kit.broadcast('a', 1)", true, ['redis']],
     [{ ws: '8' }, '', false, ['websockets']],

@@ -184,6 +184,26 @@ test('scripts are added to package.json, those that it has stay, and so does its
   assert.equal(withScripts(added, { image: 'docker build' }), added);
 });
 
+test('the image has no tarball and no file of the profile observability', () => {
+  const dependencies = { ...KOA, 'koa-bosun': 'file:../kit.tgz', other: 'file:tar/other.tgz' };
+  const text = planned({ ...SHOP, 'package.json': { ...SHOP['package.json'], dependencies } });
+  assert.match(text('Dockerfile'), /npm install --omit=dev\n# They are installed\.\nRUN rm -f \/app\/tar\/other\.tgz\n/);
+  assert.match(text('Dockerfile'), / && rm -f \/app\/vendor\/kit\.tgz \/app\/tar\/other\.tgz$/m);
+  assert.match(text('.dockerignore'), /^docker\/prometheus\.yml$/m);
+});
+
+test('the first init adds .env to .gitignore where git does not ignore it', () => {
+  assert.equal(planned({ ...SHOP, '.gitignore': 'dist' })('.gitignore'), 'dist\n.env\n');
+  for (const line of ['.env', '/.env', '.env*', '**/.env']) {
+    const texts = { ...SHOP, '.gitignore': `dist\n${line}\n` };
+    assert.ok(
+      plan(found(texts), filesOf(texts)).every(({ path }) => path !== '.gitignore'),
+      line,
+    );
+  }
+  assert.ok(plan(found(SHOP), filesOf(SHOP), { scripts: { image: '' } }).every(({ path }) => path !== '.gitignore'));
+});
+
 test('a template that has lost what is changed in it is an error', () => {
   const edited = new Edited('a:\n  # of b\n  b:\n    c: 1\n\n  d: 2\n');
   assert.equal(edited.without('  b:').text, 'a:\n\n  d: 2\n');

@@ -124,7 +124,10 @@ suite('the kit as a dependency', { concurrency: 4 }, () => {
       const preload = `--import=data:text/javascript,${encodeURIComponent(old)}`;
       const error = await failure(run(process.execPath, [preload, join(bare, 'src', 'cli', 'launch.js'), 'status']));
       assert.equal(error.code, 78);
-      assert.match(error.stderr, /^bosun: Node\.js 22\.18 or newer is needed, got v.*: npm install node-(bin-)?\w+-\w+@26$/m);
+      assert.match(
+        error.stderr,
+        /^bosun: Node\.js 22\.18 or newer is needed, got v.*: npm install --no-save node-(bin-)?\w+-\w+@26$/m,
+      );
     } finally {
       rmSync(bare, { recursive: true, force: true });
     }
