@@ -58,7 +58,6 @@ describe('the admin port', { concurrency: CONCURRENCY }, () => {
       state: 'string',
       generation: 'number',
       uptimeSeconds: 'number',
-      service: { name: 'string' },
       connections: 'number',
       inFlight: 'number',
       requests: 'number',
