@@ -45,3 +45,10 @@ test('imports go one way', () => {
   });
   assert.deepEqual(wrong, [], 'each folder imports only what MAY_IMPORT lists');
 });
+
+test('nothing in a worker imports node:util', () => {
+  // That loads all of util, which opens stderr and makes the app's own writes to it fail with EAGAIN when the pipe is full.
+  const inWorkers = globSync('{worker,balancing,resources,state,protocol,config}/**/*.ts', { cwd: SRC });
+  const wrong = inWorkers.filter(file => /^import (?!type ).*'(?:node:)?util'/m.test(readFileSync(join(SRC, file), 'utf8')));
+  assert.deepEqual(wrong, [], "process.getBuiltinModule('node:util') loads it by parts");
+});

@@ -3,7 +3,9 @@
  * older versions and Node.js 22: they have no public way to bind without listening.
  */
 import * as net from 'node:net';
-import { getSystemErrorName } from 'node:util';
+
+/** Not imported: that loads all of util, which opens stderr and makes the app's own writes to it fail with EAGAIN when the pipe is full. */
+const { getSystemErrorName } = process.getBuiltinModule('node:util');
 
 export interface BoundSocket {
   /** @throws the system's error */
