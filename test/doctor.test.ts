@@ -41,6 +41,7 @@ const GOOD: Facts = {
   memory: { restart: { kind: 'surge' }, pointlessRecycling: undefined },
   lastRefusal: undefined,
   isPid1: false,
+  isInKubernetes: false,
   isDiagnosticsDirWritable: true,
   areSessionKeysGenerated: false,
   redisRefusals: [],
@@ -176,7 +177,8 @@ for (const [check, verdict, change, detail] of [
     { memory: { restart: { kind: 'surge' }, pointlessRecycling: 'above WORKER_MAX_RSS_MB' } },
     /^above WORKER_MAX_RSS_MB$/,
   ],
-  ['init', 'warning', { isPid1: true }, /^the primary is PID 1/],
+  ['init', 'warning', { isPid1: true }, /^the primary is PID 1.*init: true/],
+  ['init', 'ok', { isPid1: true, isInKubernetes: true }, /^the primary is PID 1.*shareProcessNamespace/],
 ] as [string, string, Partial<Facts>, RegExp][]) {
   test(`doctor reports "${check}" as ${verdict} if ${Object.keys(change)} differs: ${detail.source}`, () => {
     const found = diagnoseDeployment({ ...GOOD, ...change }).find(finding => finding.check === check);

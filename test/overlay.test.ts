@@ -15,6 +15,16 @@ test('an overlay is about 20 lines, with Redis and the network policies unless o
   assert.deepEqual(Object.keys(overlayFiles({ ...VALID, components: ['redis'] })), ['kustomization.yaml']);
 });
 
+test('the port and the wait for replicas are settings of the overlay, each where it is needed', () => {
+  const textOf = (settings: object) => String(overlayFiles({ ...VALID, ...settings })['kustomization.yaml']);
+  const of = (settings: object) => /literals: \[(.*)\]/.exec(textOf(settings))?.[1];
+  assert.equal(of({ port: 3000 }), 'LOG_LEVEL=info');
+  assert.equal(of({ port: 8080 }), 'LOG_LEVEL=info, PORT=8080');
+  assert.match(textOf({ port: 8080 }), /containerPort, value: 8080 /);
+  assert.equal(of({ components: ['redis-sentinel'] }), 'LOG_LEVEL=info, SESSION_WAIT_REPLICAS=1');
+  assert.doesNotMatch(textOf({ components: ['redis-sentinel'] }), /containerPort/);
+});
+
 test('components that patch what others add come after them, in whatever order they are named', () => {
   for (const components of [
     ['external-redis', 'ipv6', 'network-policy'],

@@ -24,6 +24,7 @@ export interface Facts {
   memory: Pick<MemoryView, 'restart' | 'pointlessRecycling'>;
   lastRefusal: Refusal | undefined;
   isPid1: boolean;
+  isInKubernetes: boolean;
   isDiagnosticsDirWritable: boolean;
   areSessionKeysGenerated: boolean;
   /** The Redis states that workers and the primary have reported. */
@@ -233,14 +234,13 @@ function diagnosticsDir({ config, isDiagnosticsDirWritable }: Facts): Finding {
     : finding('diagnostics folder', 'warning', `${config.diagnosticsDir} is not writable: use --output - to stream`);
 }
 
-function init({ isPid1 }: Facts): Finding {
-  return isPid1
-    ? finding(
-        'init',
-        'warning',
-        'the primary is PID 1: it exits cleanly, but does not reap orphans of the app; set init: true, or shareProcessNamespace',
-      )
-    : finding('init', 'ok', 'an init or another parent reaps orphans');
+function init({ isPid1, isInKubernetes }: Facts): Finding {
+  if (!isPid1) return finding('init', 'ok', 'an init or another parent reaps orphans');
+  const what = 'the primary is PID 1: it exits cleanly, but does not reap orphans of the app';
+  // No warning: there it is the rule, and costs something only where an app leaves child processes behind.
+  return isInKubernetes
+    ? finding('init', 'ok', `${what}; shareProcessNamespace: true in the pod does`)
+    : finding('init', 'warning', `${what}; set init: true (compose), or --init (docker run)`);
 }
 
 function finding(check: string, verdict: Finding['verdict'], detail: string): Finding {

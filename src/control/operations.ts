@@ -209,6 +209,7 @@ function factsOf({ pod, settings, supervisor, resizer, redis, eventBus }: Contro
     memory: supervisor.memoryView,
     lastRefusal: supervisor.lastRefusal,
     isPid1: process.pid === 1,
+    isInKubernetes: process.env.KUBERNETES_SERVICE_HOST !== undefined,
     isDiagnosticsDirWritable: isWritable(settings.config.diagnosticsDir),
     areSessionKeysGenerated: settings.areSessionKeysGenerated,
     redis: [...supervisor.handles.flatMap(({ redis }) => redis ?? []), ...(redis.primary ? [redis.primary] : [])],

@@ -22,6 +22,8 @@ export interface OverlaySettings {
 }
 
 const BASE_PORT = 3000;
+/** In a JSON patch of the Deployment. */
+const CONTAINER = '/spec/template/spec/containers/0';
 const MAX_WITH_SENTINEL = 37;
 const DEFAULT_COMPONENTS = ['redis', 'network-policy'];
 /** They patch objects of other components: before those they would find none, and kustomize says nothing. */
@@ -115,7 +117,13 @@ function kustomization(
   const replaced = components.includes('image-volume') ? 'app-files' : 'koa-bosun';
   const { name: newName, tag, digest } = imageOf(image) ?? { name: image };
   const version = digest === undefined ? `newTag: "${tag}"` : `digest: ${digest}`;
-  const literals = ['LOG_LEVEL=info', ...(port === undefined || port === BASE_PORT ? [] : [`PORT=${port}`])];
+  const hasPort = port !== undefined && port !== BASE_PORT;
+  const literals = [
+    'LOG_LEVEL=info',
+    ...(hasPort ? [`PORT=${port}`] : []),
+    // Otherwise a write that the primary has acknowledged may be lost with it, though there are replicas.
+    ...(components.includes('redis-sentinel') ? ['SESSION_WAIT_REPLICAS=1'] : []),
+  ];
   const lines = [
     `# ${name} in the namespace ${namespace}: make k8s-apply NAME=${name} applies it, make k8s-delete NAME=${name} deletes it, but not the namespace.`,
     'apiVersion: kustomize.config.k8s.io/v1beta1',
@@ -133,9 +141,10 @@ function kustomization(
     '    patch: |',
     `      - { op: add, path: /metadata/labels/app.kubernetes.io~1name, value: "${name}" }`,
     `      - { op: add, path: /spec/template/metadata/labels/app.kubernetes.io~1name, value: "${name}" }`,
-    ...(literals.length > 1
-      ? [`      - { op: replace, path: /spec/template/spec/containers/0/ports/0/containerPort, value: ${port} }`]
-      : []),
+    ...(hasPort ? [`      - { op: replace, path: ${CONTAINER}/ports/0/containerPort, value: ${port} }`] : []),
+    '      # A variable from a Secret of yours, and another size:',
+    `      # - { op: add, path: ${CONTAINER}/env/-, value: { name: DATABASE_URL, valueFrom: { secretKeyRef: { name: database, key: url } } } }`,
+    `      # - { op: replace, path: ${CONTAINER}/resources/requests/cpu, value: 500m }`,
     ...(host === undefined ? [] : hostPatches(host, components)),
   ];
   return `${lines.join('\n')}\n`;
