@@ -50,7 +50,7 @@ export function notesOf({ kit, manager, node, uses, redis, entry, chart, namespa
     ...(entry.build === undefined && /ts$/.test(entry.module)
       ? ['TypeScript is served without a build: a loader that it needs, such as tsx, must be among the dependencies']
       : []),
-    ...(redis ? [] : ['Without Redis: --redis --force adds it']),
+    ...(redis ? [] : ['Without Redis: bosun init --redis adds it']),
     ...(isKept ? ['What is kept may not fit the rest: compare it with bosun init --dry-run --force'] : []),
     '',
     'Next:',

@@ -78,7 +78,10 @@ export async function upgradeCheck({ json, accept }: { json?: true; accept?: tru
   else
     print(
       different
-        .map(step => `${pathOf(step)} ${step.state === 'new' ? 'is missing' : STATES[step.state]}\n${patchOf(step)}`)
+        .flatMap(step => [
+          `${pathOf(step)} ${step.state === 'new' ? 'is missing' : STATES[step.state]}`,
+          ...(step.state === 'unused' ? [] : [patchOf(step)]),
+        ])
         .join('\n'),
     );
   if (different.some(({ state, isWritten }) => isWritten || state === 'both')) process.exitCode = CliExitCode.failed;
