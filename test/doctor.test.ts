@@ -95,7 +95,7 @@ for (const [check, verdict, change, detail] of [
     'service',
     'warning',
     { service: { ...GOOD.service, nameNow: 'store' } },
-    /^shop: the package has another name now.* set SERVICE_NAME=shop$/,
+    /^shop: the package was renamed.* set SERVICE_NAME=shop$/,
   ],
   [
     'service',

@@ -23,7 +23,7 @@ test('a renamed package and each other app of the same name are logged once, wit
     ],
   );
   const [renamed = '', shared = ''] = logged.map(({ warning }) => warning);
-  assert.match(renamed, /stay those of shop: set SERVICE_NAME=shop$/);
+  assert.match(renamed, /are still those of shop: set SERVICE_NAME=shop$/);
   assert.match(shared, /both share sessions.*give one of them another name/);
   for (let i = 0; i < 100; i++) {
     fleet.strangers = [`app${i}`];

@@ -5,7 +5,7 @@ import { factsOf } from '../init/package-manager.ts';
 import { guide, KIT_VERSION } from '../init/templates.ts';
 
 const USE_NOTES: Readonly<Record<Use, string | undefined>> = {
-  sessions: `Sessions: with several workers they have to lie in Redis or in a cookie, not in memory (${guide('sessions.md')}).`,
+  sessions: `Sessions: with several workers they must be in Redis or in a cookie, not in memory (${guide('sessions.md')}).`,
   'express-session': `express-session keeps sessions in the memory of one worker: it needs a store, such as connect-redis (${guide('adopt.md')}#sessions-of-an-express-app).`,
   redis: undefined,
   websockets: `WebSockets: close them when a worker drains; long polls of Socket.IO need NODE_CLUSTER_STICKY or one worker (${guide('adopt.md')}).`,
@@ -30,11 +30,13 @@ export function notesOf({ kit, manager, node, uses, redis, entry, chart, namespa
       ? ['koa-bosun must be among the dependencies, not the devDependencies: the image has no other packages']
       : []),
     ...(/^(?:file|link|workspace|portal):/.test(kit.spec ?? '') && !/gz$/.test(kit.spec ?? '')
-      ? [`koa-bosun is installed as ${kit.spec}, a folder that no image build has: install what make package packs there`]
+      ? [
+          `koa-bosun is installed as ${kit.spec}, a folder that an image build cannot read: run make package there, and install the file that it packs`,
+        ]
       : []),
     ...kit.tarballs
       .filter(isOutside)
-      .map(path => `${path} lies outside the repository: its copy ${vendored(path)} is used, commit it`),
+      .map(path => `${path} is outside the repository: the image uses its copy ${vendored(path)}; commit that`),
     ...(manager.lockFile === undefined ? ['There is no lock file: commit one, so that every image has the same packages'] : []),
     ...(node.refused === undefined
       ? []
@@ -44,18 +46,18 @@ export function notesOf({ kit, manager, node, uses, redis, entry, chart, namespa
     ...uses.flatMap(use => USE_NOTES[use] ?? []),
     ...(entry.source === undefined
       ? [
-          'bosun dev cannot load the TypeScript sources without tsx, @swc-node/register or ts-node: docker compose watch builds again',
+          'bosun dev cannot load the TypeScript sources without tsx, @swc-node/register or ts-node: docker compose watch builds the image again',
         ]
       : []),
     ...(entry.build === undefined && /ts$/.test(entry.module)
       ? ['TypeScript is served without a build: a loader that it needs, such as tsx, must be among the dependencies']
       : []),
     ...(redis ? [] : ['Without Redis: bosun init --redis adds it']),
-    ...(isKept ? ['What is kept may not fit the rest: compare it with bosun init --dry-run --force'] : []),
+    ...(isKept ? ['Files that were kept may not fit the others: compare them with bosun init --dry-run --force'] : []),
     '',
     'Next:',
     '  docker compose up --build --wait       the app, on this machine',
     `  ${run('k8s-apply').padEnd(39)}in a cluster that has the image${chart ? ', by Helm' : `, and the namespace ${namespace} (kubectl create namespace ${namespace})`}`,
-    '  bosun upgrade --check                  after an update of koa-bosun: what its templates have new',
+    '  bosun upgrade --check                  after an update of koa-bosun: shows what has changed in its templates',
   ];
 }

@@ -41,9 +41,9 @@ export function packageOf(file: string): (Manifest & { name: string }) | undefin
 
 /** What to do about a renamed package. */
 export const renamedWarning = (service: string) =>
-  `the package has another name now, and its names in Redis stay those of ${service}: set SERVICE_NAME=${service}`;
+  `the package was renamed; its names in Redis are still those of ${service}: set SERVICE_NAME=${service}`;
 
 /** What to do about another app of the same name. */
 export const SHARED_WARNING =
   'this app has the same SERVICE_NAME in the same Redis: both share sessions, session keys and events. ' +
-  'Unless that is meant, give one of them another name: docs/guide/sessions.md, "Changing the name"';
+  'If that is not intended, give one of them another name: docs/guide/sessions.md, "Changing the name"';

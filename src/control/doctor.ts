@@ -119,7 +119,7 @@ function workers(facts: Facts): Finding {
 /** A share of the machine that its other containers use too; undefined where the number of workers is set, or CPUs are limited. */
 function allCpus({ sizing: { cpus }, config, machine }: Facts): string | undefined {
   if (cpus.quota !== null || cpus.effective < machine.cpus || config.workers.kind === 'count') return undefined;
-  return `no CPU limit: all ${machine.cpus} CPUs of the machine count; in a container, set one, or NODE_CLUSTER_WORKERS`;
+  return `no CPU limit: all ${machine.cpus} CPUs of the machine count; in a container, set a limit, or NODE_CLUSTER_WORKERS`;
 }
 
 function memory({ sizing, machine }: Facts): Finding {

@@ -99,7 +99,7 @@ export function hopelessMemory(limits: Limits, machine: Machine, choice: HeapCho
   const workable = Math.ceil((PRIMARY_MIB + (WORKABLE_HEAP_MIB + YOUNG_SPACE_MIB) / OLD_SPACE_SHARE) / USABLE_SHARE);
   return (
     `the memory limit must be at least ${MIN_MEMORY_MIB} MiB, and ${workable} MiB for a workable heap, got ${mib(bound.value)} MiB (${bound.file}): ` +
-    `the kernel would kill the primary or its only worker; to try all the same, set the heap: WORKER_NODE_OPTIONS=--max-old-space-size=${MIN_HEAP_MIB}`
+    `the kernel would kill the primary or its only worker; to start anyway, set the heap: WORKER_NODE_OPTIONS=--max-old-space-size=${MIN_HEAP_MIB}`
   );
 }
 
