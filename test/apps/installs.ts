@@ -1,6 +1,7 @@
 /**
  * `make test-apps`: the packed kit, as publint and arethetypeswrong read it, and installed as projects install it: by npm beside the types of Koa 2, of Koa 3 and of
- * none, where its types compile without skipLibCheck; and by pnpm, which links packages from a store. `bosun start` serves in each.
+ * none, where its types compile without skipLibCheck; and by pnpm, which links packages from a store. `bosun start` serves in each. And
+ * on the other versions of Node.js that it runs on.
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -8,6 +9,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
+import { freePort } from '../free-port.ts';
 import { request } from '../process/clients.ts';
 import { CLEAN, startKit } from '../process/kit.ts';
 import { temporaryFolder } from '../process/operator.ts';
@@ -45,6 +47,19 @@ describe('koa-bosun installed', { concurrency: 2, skip }, () => {
       await assertServes(folder, './app.mts');
     });
   }
+
+  // The oldest that it needs, without net.BoundSocket, and the other one with long-term support.
+  for (const version of ['22.18.0', '24'])
+    test(`by npm starts, restarts and stops on Node.js ${version}`, async () => {
+      const platform = `node-${process.platform}-${process.arch}`;
+      const folder = temporaryFolder();
+      writeFileSync(join(folder, 'package.json'), '{ "private": true }');
+      await npm(folder, 'install', '--no-save', `${platform}@${version}`);
+      const path = `${join(folder, 'node_modules', platform, 'bin')}:${PATH}`;
+      const env = { ...process.env, PATH: path, PORT: String(await freePort()), ADMIN_PORT: String(await freePort()) };
+      const { stdout } = await run(join(import.meta.dirname, '..', '..', 'release', 'smoke.sh'), [tarball], { env });
+      assert.match(stdout, new RegExp(`starts, serves, restarts and stops on .* Node\\.js v${version.replaceAll('.', '\\.')}`));
+    });
 
   test('has no fault that publint or arethetypeswrong knows', async () => {
     const folder = await layOut('packaging');
