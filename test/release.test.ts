@@ -53,7 +53,7 @@ const VERSIONS: [file: string, pattern: RegExp][] = [
   ['k8s/base/app.yaml', /koa-bosun:(\d[\w.]*\d)/g],
   ['k8s/load/load.yaml', /koa-bosun:(\d[\w.]*\d)/g],
   ['k8s/chart/Chart.yaml', /^(?:version|appVersion): "?([\w.]+)/gm],
-  ['src/cli/bosun.ts', /koa-bosun:(\d[\w.]*\d)/g],
+  ['src/cli/pool-commands.ts', /koa-bosun:(\d[\w.]*\d)/g],
   ['README.md', /koa-bosun[:-](\d[\w.]*\d)(?=\.tgz|\s|$)/g],
   ['docs/guide/adopt.md', /koa-bosun[:-](\d[\w.]*\d)(?=\.tgz|\s|$)/g],
   ['docs/guide/sizing.md', /koa-bosun:(\d[\w.]*\d)/g],
