@@ -21,7 +21,7 @@ import { problems } from '../k8s/schemas.ts';
 import { request } from '../process/clients.ts';
 import { until } from '../until.ts';
 import { Visitor } from '../visitor.ts';
-import { layOut, npm, PATH, packKit, registryError } from './projects.ts';
+import { installKit, layOut, linkKit, npm, PATH, registryError } from './projects.ts';
 
 const run = promisify(execFile);
 /** As many at a time as CI has CPUs. */
@@ -30,6 +30,8 @@ const WORKERS = 2;
 
 interface Repository {
   folder: string;
+  /** Has its packages on this machine too; README.md has its time. The others have a lock file and the kit: `init` and the image need no more. */
+  isInstalled?: true;
   /** The package, in the repository. */
   place?: string;
   /** The first line that `init` prints, from the framework on. */
@@ -37,9 +39,9 @@ interface Repository {
 }
 
 const REPOSITORIES = {
-  'JavaScript Koa': { folder: 'init-koa', found: /Koa, module server\.js, no build, npm, Node\.js 26, image init-koa:1\.2\.3, port 3000, with Redis/ },
+  'JavaScript Koa': { folder: 'init-koa', isInstalled: true, found: /Koa, module server\.js, no build, npm, Node\.js 26, image init-koa:1\.2\.3, port 3000, with Redis/ },
   'TypeScript Koa': { folder: 'init-koa-ts', found: /Koa, module build\/server\.js, built by npm run build, npm, Node\.js 24 \(engines\.node\)/ },
-  'Express with a build': { folder: 'init-express', found: /Express, module dist\/index\.js, built by npm run build, npm, Node\.js 26, .* with Redis/ },
+  'Express with a build': { folder: 'init-express', isInstalled: true, found: /Express, module dist\/index\.js, built by npm run build, npm, Node\.js 26, .* with Redis/ },
   'Fastify as an ES module': { folder: 'init-fastify', found: /Fastify, module app\.js, no build, npm, Node\.js 26, .* with Redis/ },
   NestJS: { folder: 'init-nestjs', found: /NestJS, module dist\/main\.js, built by npm run build, npm, Node\.js 26, .* with Redis/ },
   'a package of a pnpm workspace': {
@@ -53,20 +55,34 @@ const offline = await registryError();
 const skip = withEngine.skip || (offline !== undefined && `npm reaches no registry: ${offline}`);
 if (skip) console.error(`test-apps: bosun init is skipped: ${skip}`);
 
-/** Packed once, for all tests of this file. */
-const packed = skip === false ? packKit() : undefined;
+interface Kit {
+  tarball: string;
+  /** The folder where it is installed. */
+  folder: string;
+}
+
+/** Once, for all tests of this file. */
+let packed: Promise<Kit> | undefined;
+const kitOf = (): Promise<Kit> => (packed ??= pack());
+
+async function pack(): Promise<Kit> {
+  const folder = await installKit();
+  const laidOut = join(folder, '..', '..');
+  const [tarball = ''] = globSync('*.tgz', { cwd: laidOut });
+  return { folder, tarball: join(laidOut, tarball) };
+}
 
 describe('bosun init for', { concurrency: CONCURRENCY, skip }, () => {
-  for (const [name, repository] of Object.entries(REPOSITORIES)) test(name, async t => assertServes(t, repository, (await packed) ?? ''));
+  for (const [name, repository] of Object.entries(REPOSITORIES)) test(name, async t => assertServes(t, repository, await kitOf()));
 });
 
-async function assertServes(t: TestContext, { folder, place = '.', found }: Repository, tarball: string): Promise<void> {
+async function assertServes(t: TestContext, { folder, place = '.', isInstalled = false, found }: Repository, kit: Kit): Promise<void> {
   const root = mkdtempSync(join(tmpdir(), 'bosun-init-'));
   cpSync(join(import.meta.dirname, folder), root, { recursive: true });
   const cwd = join(root, place);
   const begun = performance.now();
   const took = (what: string) => t.diagnostic(`${folder}: ${what} after ${((performance.now() - begun) / 1000).toFixed(1)} s`);
-  await install(root, cwd, tarball);
+  await install(root, cwd, kit, isInstalled);
   took('installed');
   const npx = (...args: string[]) => run('npx', ['--no-install', 'koa-bosun', ...args], { cwd, env: { ...process.env, PATH } });
   assert.match((await npx('init', '--yes')).stdout, found);
@@ -102,8 +118,12 @@ async function assertServes(t: TestContext, { folder, place = '.', found }: Repo
 }
 
 /** As a person would: npm from a folder beside the repository, pnpm by the version that the repository names. */
-async function install(root: string, cwd: string, tarball: string): Promise<void> {
-  if (root === cwd) return npm(root, 'install', tarball);
+async function install(root: string, cwd: string, { folder, tarball }: Kit, isInstalled: boolean): Promise<void> {
+  if (root === cwd) {
+    await npm(root, 'install', ...(isInstalled ? [] : ['--package-lock-only']), tarball);
+    if (!isInstalled) linkKit(root, folder);
+    return;
+  }
   const pnpm = join(await layOut('package-managers'), 'node_modules', '.bin', 'pnpm');
   cpSync(tarball, join(root, basename(tarball)));
   await run(pnpm, ['add', '--prefer-offline', `file:../../${basename(tarball)}`], { cwd, env: { ...process.env, PATH } });
@@ -128,7 +148,7 @@ function fingerprint(root: string): string {
 test('docker compose watch copies a saved file into the container, where bosun dev reloads the app', { skip, timeout: 300_000 }, async t => {
   const root = mkdtempSync(join(tmpdir(), 'bosun-init-'));
   cpSync(join(import.meta.dirname, 'init-koa'), root, { recursive: true });
-  await npm(root, 'install', (await packed) ?? '');
+  await install(root, root, await kitOf(), false);
   await run('npx', ['--no-install', 'koa-bosun', 'init', '--yes'], { cwd: root, env: { ...process.env, PATH } });
   const project = uniqueName();
   const port = await freePort();

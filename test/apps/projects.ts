@@ -67,12 +67,17 @@ export async function installKit(): Promise<string> {
 /** @returns the folder of the project, with its packages, built, and the kit linked beside its packages */
 export async function layOutWithKit(name: string, kit: string): Promise<string> {
   const folder = await layOut(name);
+  if (!existsSync(join(folder, 'node_modules', 'koa-bosun'))) linkKit(folder, kit);
+  return folder;
+}
+
+/** Links the installed kit into a project, and its two commands. */
+export function linkKit(folder: string, kit: string): void {
   const packages = join(folder, 'node_modules');
-  if (existsSync(join(packages, 'koa-bosun'))) return folder;
   mkdirSync(join(packages, '.bin'), { recursive: true });
   symlinkSync(kit, join(packages, 'koa-bosun'));
-  symlinkSync(join('..', 'koa-bosun', 'src', 'cli', 'launch.js'), join(packages, '.bin', 'bosun'));
-  return folder;
+  for (const name of ['bosun', 'koa-bosun'])
+    symlinkSync(join('..', 'koa-bosun', 'src', 'cli', 'launch.js'), join(packages, '.bin', name));
 }
 
 /** @returns the folder of the project, with its packages, built */
