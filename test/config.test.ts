@@ -3,7 +3,8 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
-import { ConfigError, describeRedis, readConfig, readEnvironment } from '../src/config/config.ts';
+import { ConfigError, readConfig, readEnvironment } from '../src/config/config.ts';
+import { describeRedis } from '../src/config/redis-address.ts';
 
 function problems(environment: Record<string, string>): readonly string[] {
   try {

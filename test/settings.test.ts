@@ -6,7 +6,8 @@ import { mkdirSync, mkdtempSync, realpathSync, renameSync, rmSync, symlinkSync, 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { ConfigError, readSettings, redisEnvironment } from '../src/config/config.ts';
+import { ConfigError, readSettings } from '../src/config/config.ts';
+import { redisEnvironment } from '../src/config/redis-address.ts';
 import { Settings } from '../src/pool/settings.ts';
 
 const KEY = 'k'.repeat(40);

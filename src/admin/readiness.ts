@@ -1,7 +1,8 @@
 /**
  * The answers of the probes, and why a pod is not ready: in the kit's own words, because probes are open to everyone. Pure.
  */
-import { type Config, describeRedis, usesRedis } from '../config/config.ts';
+import type { Config } from '../config/config.ts';
+import { describeRedis, usesRedis } from '../config/redis-address.ts';
 import type { WorkerProcess } from '../pool/worker-process.ts';
 import type { PodState, Status } from '../protocol/api.ts';
 import type { Failure } from './totals.ts';

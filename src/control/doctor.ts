@@ -2,7 +2,8 @@
  * `bosun doctor`: problems of this deployment, present and foreseeable. Pure; the facts are collected in operations.ts.
  */
 import type { Totals } from '../admin/totals.ts';
-import { type Config, describeRedis, usesRedis } from '../config/config.ts';
+import type { Config } from '../config/config.ts';
+import { describeRedis, usesRedis } from '../config/redis-address.ts';
 import { renamedWarning, type Service, SHARED_WARNING } from '../config/service.ts';
 import type { MemoryView } from '../pool/memory.ts';
 import type { Refusal } from '../pool/requests.ts';

@@ -10,12 +10,11 @@ import {
   fixedChanges,
   readEnvironment,
   readSettings,
-  redisEnvironment,
   type SecretTexts,
-  usesRedis,
 } from '../config/config.ts';
 import { secretsEnvironment } from '../config/inherited.ts';
 import { nodeOptions } from '../config/parse.ts';
+import { redisEnvironment, usesRedis } from '../config/redis-address.ts';
 import { type Service, serviceOf } from '../config/service.ts';
 import { isThere, type Release, releaseAt, workingDirectory } from '../config/working-directory.ts';
 import { judgeNodeOptions, type NodeOptions } from '../resources/node-options.ts';

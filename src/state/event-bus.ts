@@ -4,7 +4,8 @@
  */
 import { randomBytes, randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
-import { type Config, usesRedis } from '../config/config.ts';
+import type { Config } from '../config/config.ts';
+import { usesRedis } from '../config/redis-address.ts';
 import type { Service } from '../config/service.ts';
 import type { Heartbeat, Peer } from '../protocol/api.ts';
 import { type Broadcast, KEYS_EVENT, type RedisCounters, type RedisRefusal, type RedisState } from '../protocol/messages.ts';

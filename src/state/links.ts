@@ -2,7 +2,8 @@
  * What the primaries exchange below one root of names: two channels, retained events, and, with BROADCAST_DURABLE, a stream. There are two such
  * links while the name of the service changes, which carry the same.
  */
-import { type Config, redisDatabase } from '../config/config.ts';
+import type { Config } from '../config/config.ts';
+import { redisDatabase } from '../config/redis-address.ts';
 import type { RedisClient } from './redis.ts';
 import { inDatabase, retainedKey } from './redis-names.ts';
 import type { Seal } from './session-keys.ts';

@@ -2,7 +2,8 @@
  * Names in Redis: how they are made from the name of a service, and what Redis knows about them. Every key and channel of the kit begins with a
  * root: `shop:koa:sess` for the service `shop`, `koa:sess` without a service's name, as in version 0.1.0.
  */
-import { type Config, redisDatabase } from '../config/config.ts';
+import type { Config } from '../config/config.ts';
+import { redisDatabase } from '../config/redis-address.ts';
 import { NO_NAME } from '../config/service-name.ts';
 import { isCluster, type RedisClient } from './redis.ts';
 import { asQuestion, refusalCode } from './redis-health.ts';

@@ -2,7 +2,8 @@
  * The one way to connect to Redis: by URL, through Sentinels, or to a Cluster. A Redis outage costs milliseconds, never a hang:
  * commands fail at once while there is no connection, and the client reconnects without limit (docs/decisions/4-fail-fast-redis.md).
  */
-import { addressOf, type Config, describeRedis, redisLogin } from '../config/config.ts';
+import type { Config } from '../config/config.ts';
+import { addressOf, describeRedis, redisLogin } from '../config/redis-address.ts';
 import type { RedisState } from '../protocol/messages.ts';
 import { Cluster, Command, Redis, type RedisOptions } from './ioredis.ts';
 import {

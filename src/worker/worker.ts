@@ -4,9 +4,10 @@
  */
 import type { Server as HttpServer } from 'node:http';
 import { PortError } from '../balancing/listener.ts';
-import { type Config, isSet, usesRedis } from '../config/config.ts';
+import { type Config, isSet } from '../config/config.ts';
 import type { Inherited, InspectorAddress, Loading } from '../config/inherited.ts';
 import { nameProcess } from '../config/process-name.ts';
+import { usesRedis } from '../config/redis-address.ts';
 import type { Service } from '../config/service.ts';
 import { createWorkerLog, type Log } from '../log/log.ts';
 import { parseToWorker } from '../protocol/message-shapes.ts';
