@@ -36,6 +36,18 @@ test('the app trusts the headers of an Ingress or a Gateway, unless a value deci
     assert.deepEqual(env(rendered[index] ?? [], 'TRUST_PROXY'), trusts ? { value: 'true' } : undefined, JSON.stringify(values));
 });
 
+test('sessions wait for a replica of the three pods of Redis, unless a value decides', { skip }, () => {
+  const cases: [Values, string | undefined][] = [
+    [{ 'redis.mode': 'sentinel' }, '1'],
+    [{ 'redis.mode': 'sentinel', 'sessions.waitReplicas': 0 }, undefined],
+    [{ 'redis.mode': 'sentinel', 'redis.sentinel.nodes': ['s:26379'], 'redis.sentinel.name': 'm' }, undefined],
+    [{ 'redis.mode': 'bundled' }, undefined],
+  ];
+  const rendered = renderAll(cases.map(([values]) => ({ values: nested(values) })));
+  for (const [index, [values, value]] of cases.entries())
+    assert.deepEqual(env(rendered[index] ?? [], 'SESSION_WAIT_REPLICAS'), value && { value }, JSON.stringify(values));
+});
+
 test('Prometheus gets the token that the admin port requires', { skip }, () => {
   const manifests = render(nested({ 'admin.tokenSecret': 't', 'monitoring.podMonitor': true }));
   assert.deepEqual(valueAt(manifests, 'PodMonitor spec.podMetricsEndpoints.0.authorization'), {

@@ -212,6 +212,7 @@ export const SAMPLES: Record<string, Sample> = {
   'redis.resources.limits': { value: { cpu: '2' }, where: `${REDIS_CONTAINER}.resources.limits.cpu`, becomes: '2' },
   'sessions.prefix': { value: 'store', where: env('SERVICE_NAME'), becomes: { value: 'store' } },
   'sessions.keysSecret': { value: 'k', where: env('SESSION_KEYS'), becomes: secret('k', 'keys') },
+  'sessions.waitReplicas': { value: 2, where: env('SESSION_WAIT_REPLICAS'), becomes: { value: '2' } },
   'admin.tokenSecret': { value: 't', where: env('ADMIN_TOKEN'), becomes: secret('t', 'token') },
   'monitoring.podMonitor': { value: true, where: 'PodMonitor spec.podMetricsEndpoints.0.port', becomes: 'admin' },
   'monitoring.interval': { value: '30s', where: 'PodMonitor spec.podMetricsEndpoints.0.interval', needs: MONITOR },

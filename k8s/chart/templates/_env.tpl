@@ -27,6 +27,10 @@ SERVICE_NAME:
   {{- else }}
   valueFrom: { fieldRef: { apiVersion: v1, fieldPath: "metadata.labels['app.kubernetes.io/instance']" } }
   {{- end }}
+{{- $isOwnGroup := and (eq $values.redis.mode "sentinel") (ne (include "koa-bosun.ownRedis" .) "") }}
+{{- with kindIs "invalid" $values.sessions.waitReplicas | ternary (ternary 1 0 $isOwnGroup) $values.sessions.waitReplicas }}
+SESSION_WAIT_REPLICAS: { value: {{ . | int | quote }} }
+{{- end }}
 {{- with $values.sessions.keysSecret }}
 SESSION_KEYS: { valueFrom: { secretKeyRef: { name: {{ . | quote }}, key: keys } } }
 {{- end }}
@@ -119,7 +123,7 @@ REDIS_CA_FILE: { value: "/etc/redis-ca/{{ $redis.ca.key }}" }
 {{- end }}
 
 {{- define "koa-bosun.refuseEnv" -}}
-{{- $value := get (dict "APP_MODULE" "app.module" "PORT" "app.port" "NODE_CLUSTER_WORKERS" "workers" "WEB_CONCURRENCY" "workers" "SHUTDOWN_DELAY_MS" "shutdown.delaySeconds" "SHUTDOWN_TIMEOUT_MS" "shutdown.timeoutSeconds" "TRUST_PROXY" "trustProxy" "HOST" "ipFamily" "ADMIN_HOST" "ipFamily" "SERVICE_NAME" "sessions.prefix" "SESSION_KEYS" "sessions.keysSecret" "ADMIN_TOKEN" "admin.tokenSecret") . }}
+{{- $value := get (dict "APP_MODULE" "app.module" "PORT" "app.port" "NODE_CLUSTER_WORKERS" "workers" "WEB_CONCURRENCY" "workers" "SHUTDOWN_DELAY_MS" "shutdown.delaySeconds" "SHUTDOWN_TIMEOUT_MS" "shutdown.timeoutSeconds" "TRUST_PROXY" "trustProxy" "HOST" "ipFamily" "ADMIN_HOST" "ipFamily" "SERVICE_NAME" "sessions.prefix" "SESSION_KEYS" "sessions.keysSecret" "SESSION_WAIT_REPLICAS" "sessions.waitReplicas" "ADMIN_TOKEN" "admin.tokenSecret") . }}
 {{- if hasPrefix "REDIS_" . }}{{ $value = "redis" }}{{ end }}
 {{- fail (printf "app.env.%s: the chart sets it; %s" . (ternary (printf "use the value %s" $value) "it cannot be changed" (ne $value ""))) }}
 {{- end }}
