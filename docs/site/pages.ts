@@ -39,7 +39,7 @@ interface Group {
 
 /** In the order in which a newcomer needs them: the guide by task, then the reference, then the background. */
 const GROUPS: readonly Group[] = [
-  { text: 'Begin', pages: ['index', 'guide/adopt', 'guide/typescript', 'guide/development', 'guide/migrating'] },
+  { text: 'Begin', pages: ['index', 'guide/adopt', 'guide/init', 'guide/typescript', 'guide/development', 'guide/migrating'] },
   {
     text: 'Deploy',
     pages: [

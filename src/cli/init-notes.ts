@@ -8,7 +8,7 @@ const USE_NOTES: Readonly<Record<Use, string | undefined>> = {
   sessions: `Sessions: with several workers they must be in Redis or in a cookie, not in memory (${guide('sessions.md')}).`,
   'express-session': `express-session keeps sessions in the memory of one worker: it needs a store, such as connect-redis (${guide('adopt.md')}#sessions-of-an-express-app).`,
   redis: undefined,
-  websockets: `WebSockets: close them when a worker drains; long polls of Socket.IO need NODE_CLUSTER_STICKY or one worker (${guide('adopt.md')}).`,
+  websockets: `WebSockets: close them when a worker drains; with several workers, Socket.IO needs its WebSocket transport alone (${guide('adopt.md')}).`,
 };
 
 /** What was found, so that a wrong guess is seen. */
