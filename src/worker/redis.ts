@@ -36,9 +36,10 @@ export class WorkerRedis {
     this.#keys = keys;
     this.client = connectRedis(config, `bosun:${hostname()}:${id}`, async (state, message) => {
       this.#error = state === 'ready' ? undefined : message;
-      this.#settled.resolve();
       try {
-        if (state === 'ready') await this.#readNamesAndKeys();
+        // A worker that served before would not know where its sessions are.
+        if (state === 'ready') await this.#readNamesAndKeys().finally(() => this.#settled.resolve());
+        this.#settled.resolve();
         const evictionPolicy = state === 'ready' && this.client ? await evictionPolicyOf(this.client) : undefined;
         sendToPrimary({ type: 'redis', state, message, ...(evictionPolicy && { evictionPolicy }) });
       } catch (error) {

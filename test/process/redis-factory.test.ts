@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { freePort } from '../free-port.ts';
@@ -18,6 +19,9 @@ const QUERIES = writtenApp(`
 
 /** The delay of the first answer of Redis: longer than loading the app takes, and below the time-out of a command. */
 const DELAY_MS = 250;
+/** Of each answer: longer than a worker takes from its connection to Redis until it serves. */
+const ANSWER_DELAY_MS = 60;
+const DEMO = join(import.meta.dirname, '..', '..', 'src', 'demo', 'app.ts');
 
 test('the factory of an app can use Redis, even if connecting takes longer than loading the app', withRedis, async () => {
   const redis = await LocalRedis.start();
@@ -36,6 +40,30 @@ test('the factory of an app can use Redis, even if connecting takes longer than 
     const { port } = await kit.listening();
     assert.equal((await request(port, '/')).body, '1');
     assert.deepEqual(kit.all('worker.failed'), [], 'at the first start');
+    kit.signal('SIGTERM');
+    assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
+  } finally {
+    slow.close();
+    await redis.stop();
+  }
+});
+
+test('a worker that serves knows where its sessions are, however slowly Redis answers', withRedis, async () => {
+  const redis = await LocalRedis.start();
+  const slow = createServer(client => {
+    const upstream = connect(redis.port, '127.0.0.1').on('error', () => undefined);
+    client.on('error', () => undefined).pipe(upstream);
+    upstream.on('data', bytes => setTimeout(() => client.write(bytes), ANSWER_DELAY_MS));
+  }).listen(0, '127.0.0.1');
+  await once(slow, 'listening');
+  const { port: redisPort } = slow.address() as { port: number };
+  try {
+    const kit = await startKit({
+      env: { APP_MODULE: DEMO, REDIS_URL: `redis://127.0.0.1:${redisPort}`, NODE_CLUSTER_WORKERS: '1' },
+    });
+    const { port } = await kit.listening();
+    const { status, body } = await request(port, '/api/counter');
+    assert.deepEqual([status, JSON.parse(body).counter], [200, 1], body);
     kit.signal('SIGTERM');
     assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
   } finally {
