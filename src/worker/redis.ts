@@ -38,8 +38,8 @@ export class WorkerRedis {
       this.#error = state === 'ready' ? undefined : message;
       try {
         // A worker that served before would not know where its sessions are.
-        if (state === 'ready') await this.#readNamesAndKeys().finally(() => this.#settled.resolve());
-        this.#settled.resolve();
+        if (state === 'ready') await this.#readNamesAndKeys().finally(this.#settled.resolve);
+        else this.#settled.resolve();
         const evictionPolicy = state === 'ready' && this.client ? await evictionPolicyOf(this.client) : undefined;
         sendToPrimary({ type: 'redis', state, message, ...(evictionPolicy && { evictionPolicy }) });
       } catch (error) {

@@ -5,10 +5,9 @@
 import type { Server as HttpServer } from 'node:http';
 import { PortError } from '../balancing/listener.ts';
 import { type Config, isSet } from '../config/config.ts';
-import type { Inherited, InspectorAddress, Loading } from '../config/inherited.ts';
+import type { Inherited, InspectorAddress } from '../config/inherited.ts';
 import { nameProcess } from '../config/process-name.ts';
 import { usesRedis } from '../config/redis-address.ts';
-import type { Service } from '../config/service.ts';
 import { createWorkerLog, type Log } from '../log/log.ts';
 import { parseToWorker } from '../protocol/message-shapes.ts';
 import {
@@ -54,8 +53,7 @@ export function runWorker(config: Config, id: number, inherited: Inherited): voi
 class Worker implements ChannelHandler {
   readonly #config: Config;
   readonly #id: number;
-  readonly #loading: Loading;
-  readonly #service: Service;
+  readonly #inherited: Inherited;
   readonly #log: () => Log;
   readonly #stats = new Stats();
   /** The last event of each retained name, as JSON. */
@@ -70,8 +68,7 @@ class Worker implements ChannelHandler {
   constructor(config: Config, id: number, inherited: Inherited) {
     this.#config = config;
     this.#id = id;
-    this.#loading = inherited.loading;
-    this.#service = inherited.service;
+    this.#inherited = inherited;
     this.#log = createWorkerLog(config.logLevel, id);
     this.#serving = new Serving(config, id, inherited, this.#stats, this.#log);
     this.#adoption = new Adoption({
@@ -154,7 +151,7 @@ class Worker implements ChannelHandler {
     for (const { event, json } of retained) this.#retained.set(event, json);
     try {
       const kit = await this.#createKit(sessionKeys);
-      const app = await loadApp(this.#loading, {
+      const app = await loadApp(this.#inherited.loading, {
         kit,
         redisSettled: async () => this.#redis?.settled(),
         redisError: () => this.#redis?.error,
@@ -168,7 +165,7 @@ class Worker implements ChannelHandler {
       await this.#serve(app);
     } catch (error) {
       if (error instanceof LoadAgain)
-        return this.shutdown.loadAgain({ type: 'load-again', ...this.#loading, ...error.change, why: error.message });
+        return this.shutdown.loadAgain({ type: 'load-again', ...this.#inherited.loading, ...error.change, why: error.message });
       const isPermanent = error instanceof AppError && error.isPermanent;
       this.shutdown.fail({ type: 'failed', stage: 'app', ...reportOf(error, isPermanent) });
     }
@@ -187,7 +184,7 @@ class Worker implements ChannelHandler {
     const keys = { current: sessionKeys };
     if (usesRedis(this.#config)) {
       const { WorkerRedis } = await import('./redis.ts');
-      this.#redis = new WorkerRedis(this.#config, this.#id, keys, this.#service);
+      this.#redis = new WorkerRedis(this.#config, this.#id, keys, this.#inherited.service);
     }
     this.#kit = new WorkerKit({
       config: this.#config,
@@ -273,7 +270,7 @@ class Worker implements ChannelHandler {
         this.shutdown.namePort(port === 0 || port === this.#config.adminPort ? this.#config.port : port);
         break;
       case 'refuse':
-        this.#refuse(`${this.#loading.module} ${CANNOT_SERVE} port ${port}, got ${kind}`);
+        this.#refuse(`${this.#inherited.loading.module} ${CANNOT_SERVE} port ${port}, got ${kind}`);
         break;
       default:
         event satisfies never;
