@@ -24,52 +24,23 @@ const ANSWER_DELAY_MS = 60;
 const DEMO = join(import.meta.dirname, '..', '..', 'src', 'demo', 'app.ts');
 
 test('the factory of an app can use Redis, even if connecting takes longer than loading the app', withRedis, async () => {
-  const redis = await LocalRedis.start();
-  const slow = createServer(async client => {
-    client.on('error', () => undefined);
-    await pause(DELAY_MS);
-    const upstream = connect(redis.port, '127.0.0.1').on('error', () => undefined);
-    client.pipe(upstream).pipe(client);
-  }).listen(0, '127.0.0.1');
-  await once(slow, 'listening');
-  const { port: redisPort } = slow.address() as { port: number };
-  try {
-    const kit = await startKit({
-      env: { APP_MODULE: QUERIES, REDIS_URL: `redis://127.0.0.1:${redisPort}`, NODE_CLUSTER_WORKERS: '1' },
-    });
-    const { port } = await kit.listening();
-    assert.equal((await request(port, '/')).body, '1');
-    assert.deepEqual(kit.all('worker.failed'), [], 'at the first start');
-    kit.signal('SIGTERM');
-    assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
-  } finally {
-    slow.close();
-    await redis.stop();
-  }
+  await using redis = await startSlowRedis({ connectMs: DELAY_MS });
+  const kit = await startKit({ env: { APP_MODULE: QUERIES, REDIS_URL: redis.url, NODE_CLUSTER_WORKERS: '1' } });
+  const { port } = await kit.listening();
+  assert.equal((await request(port, '/')).body, '1');
+  assert.deepEqual(kit.all('worker.failed'), [], 'at the first start');
+  kit.signal('SIGTERM');
+  assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
 });
 
 test('a worker that serves knows where its sessions are, however slowly Redis answers', withRedis, async () => {
-  const redis = await LocalRedis.start();
-  const slow = createServer(client => {
-    const upstream = connect(redis.port, '127.0.0.1').on('error', () => undefined);
-    client.on('error', () => undefined).pipe(upstream);
-    upstream.on('data', bytes => setTimeout(() => client.write(bytes), ANSWER_DELAY_MS));
-  }).listen(0, '127.0.0.1');
-  await once(slow, 'listening');
-  const { port: redisPort } = slow.address() as { port: number };
-  try {
-    const kit = await startKit({
-      env: { APP_MODULE: DEMO, REDIS_URL: `redis://127.0.0.1:${redisPort}`, NODE_CLUSTER_WORKERS: '1' },
-    });
-    const { port } = await kit.listening();
-    const { status, body } = await request(port, '/api/counter');
-    assert.deepEqual([status, JSON.parse(body).counter], [200, 1], body);
-    kit.signal('SIGTERM');
-    assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
-  } finally {
-    slow.close();
-    await redis.stop();
-  }
+  await using redis = await startSlowRedis({ answerMs: ANSWER_DELAY_MS });
+  const kit = await startKit({ env: { APP_MODULE: DEMO, REDIS_URL: redis.url, NODE_CLUSTER_WORKERS: '1' } });
+  const { port } = await kit.listening();
+  const { status, body } = await request(port, '/api/counter');
+  assert.deepEqual([status, JSON.parse(body).counter], [200, 1], body);
+  kit.signal('SIGTERM');
+  assert.deepEqual(await kit.exit(), CLEAN, kit.transcript());
 });
 
 test('without Redis an app that does not use it serves, and one whose factory does fails with the reason', async () => {
@@ -86,3 +57,24 @@ test('without Redis an app that does not use it serves, and one whose factory do
   assert.match(String(error), /exports threw: .*; Redis at 127\.0\.0\.1:\d+ does not answer: .*ECONNREFUSED/);
   assert.deepEqual(await querying.exit(), { code: 1, signal: null }, querying.transcript());
 });
+
+/** A Redis whose connections and answers take that long. */
+async function startSlowRedis({ connectMs = 0, answerMs = 0 }): Promise<AsyncDisposable & { url: string }> {
+  const redis = await LocalRedis.start();
+  const slow = createServer(async client => {
+    client.on('error', () => undefined);
+    await pause(connectMs);
+    const upstream = connect(redis.port, '127.0.0.1').on('error', () => undefined);
+    client.pipe(upstream);
+    upstream.on('data', bytes => setTimeout(() => client.write(bytes), answerMs));
+  }).listen(0, '127.0.0.1');
+  await once(slow, 'listening');
+  const { port } = slow.address() as { port: number };
+  return {
+    url: `redis://127.0.0.1:${port}`,
+    [Symbol.asyncDispose]: async () => {
+      slow.close();
+      await redis.stop();
+    },
+  };
+}
