@@ -14,7 +14,8 @@ for namespace in $(echo "$objects" | cut -d ' ' -f 2 | sort -u); do
   [ -n "$found" ] || refuse "there must be a namespace $namespace: kubectl create namespace $namespace"
 done
 
-# kubectl takes back what it has set: replicas that the manifests have left to an autoscaler would become 1. It is to forget that it has.
+# kubectl removes a field that it has set before and that the manifests no longer have: replicas that are now an autoscaler's would become 1.
+# So they are removed from its record of what it has set.
 echo "$objects" |
   while read -r kind namespace name replicas; do
     [ "$kind" = Deployment ] && [ -z "$replicas" ] || continue

@@ -7,6 +7,7 @@ import { createTwoFilesPatch, FILE_HEADERS_ONLY } from 'diff';
 import { type Choices, DetectError, detect, isPort, nameOf, type Project } from '../init/detect.ts';
 import { filesIn } from '../init/files.ts';
 import { locate } from '../init/location.ts';
+import { REDIS_COMPONENTS } from '../init/overlay.ts';
 import { below } from '../init/package-json.ts';
 import { type Planned, plan } from '../init/plan.ts';
 import { bodyOf, hashOf, type InitRecord, RECORD, readRecord, recordText, STATES } from '../init/record.ts';
@@ -23,9 +24,6 @@ export interface InitOptions extends Choices {
   json?: true;
   helm?: boolean;
 }
-
-/** Each has a Redis for the app. */
-const REDIS_COMPONENTS: readonly string[] = ['redis', 'redis-sentinel', 'external-redis'];
 
 const KIT_FOLDER = join(import.meta.dirname, '..', '..');
 
@@ -48,7 +46,7 @@ export async function init(options: InitOptions): Promise<void> {
   if (options.json !== true) print([...summaryOf(project), ...all.map(lineOf)].join('\n'));
   if (written.length > 0 && isInteractive(options) && !(await confirmed(written.length)))
     throw new CommandError('nothing is written');
-  for (const step of written) write(root, step);
+  for (const { planned: each } of written) write(root, each);
   writeRecord(prepared, { ...record, choices }, all);
   if (options.json) print(JSON.stringify({ written: written.map(pathOf), kept: kept(all).map(pathOf) }));
   else print(['', ...notesOf(project, kept(all).length > 0)].join('\n'));
@@ -198,13 +196,7 @@ function writeRecord({ root, folder }: Prepared, record: InitRecord, all: readon
   }
   const path = below(folder, RECORD);
   const text = recordText({ ...record, hashes, scripts });
-  if (filesIn(root).read(path) !== text)
-    write(root, {
-      planned: { kind: 'file', path, text, isExecutable: false },
-      state: 'new',
-      current: undefined,
-      isWritten: true,
-    });
+  if (filesIn(root).read(path) !== text) write(root, { kind: 'file', path, text, isExecutable: false });
 }
 
 const pathOf = ({ planned }: Step) => planned.path;
@@ -227,22 +219,15 @@ function lineOf(step: Step): string {
 
 /** A unified diff from what is there to what would be. */
 function patchOf({ planned, current }: Step): string {
-  if (planned.kind === 'copy') return `Binary file ${planned.from} is copied to ${planned.path}\n`;
-  if (planned.kind === 'removal')
-    return createTwoFilesPatch(`a/${planned.path}`, '/dev/null', current ?? '', '', undefined, undefined, {
-      headerOptions: FILE_HEADERS_ONLY,
-    });
-  const from = current === undefined ? '/dev/null' : `a/${planned.path}`;
-  return createTwoFilesPatch(
-    from,
-    `b/${planned.path}`,
-    current === undefined ? '' : bodyOf(current),
-    current === undefined ? planned.text : bodyOf(planned.text),
-    undefined,
-    undefined,
-    { headerOptions: FILE_HEADERS_ONLY },
-  );
+  const { path } = planned;
+  if (planned.kind === 'copy') return `Binary file ${planned.from} is copied to ${path}\n`;
+  const [from, before] = current === undefined ? ['/dev/null', ''] : [`a/${path}`, bodyOf(current)];
+  if (planned.kind === 'removal') return patch(from, '/dev/null', current ?? '', '');
+  return patch(from, `b/${path}`, before, current === undefined ? planned.text : bodyOf(planned.text));
 }
+
+const patch = (from: string, to: string, before: string, after: string): string =>
+  createTwoFilesPatch(from, to, before, after, undefined, undefined, { headerOptions: FILE_HEADERS_ONLY });
 
 function print(text: string): void {
   if (text !== '') process.stdout.write(text.endsWith('\n') ? text : `${text}\n`);

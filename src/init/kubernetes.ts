@@ -20,7 +20,7 @@ const LOAD_IMAGE = `${MAKE}/load-image.sh`;
 /** The load of rollout.sh is not part of the package. */
 const NOT_WRITTEN = [`${MAKE}/rollout.sh`];
 
-/** The components that can be chosen. */
+/** The components that can be chosen; the selectors of 0.1.0 go with its names. */
 export const COMPONENT_NAMES: readonly string[] = [
   ...new Set(templatesIn(COMPONENTS).map(path => path.split('/')[2] ?? '')),
 ].filter(name => !/^(README\.md|labels-0\.1\.0)$/.test(name));

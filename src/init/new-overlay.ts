@@ -2,8 +2,9 @@
  * `make k8s-new`: writes k8s/overlays/NAME from the variables NAME, IMAGE, NAMESPACE, COMPONENTS, PORT and HOST, or says what is wrong
  * with them. It runs in the root of the clone.
  */
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { COMPONENT_NAMES } from './kubernetes.ts';
 import { overlayFiles, overlayProblems } from './overlay.ts';
 
 const { NAME: name = '', IMAGE: image = '', NAMESPACE: namespace = '', COMPONENTS, PORT, HOST: host } = process.env;
@@ -22,12 +23,7 @@ function refuse(problems: readonly string[]): never {
   process.exit(1);
 }
 
-const components = readdirSync('k8s/components', { withFileTypes: true }).filter(entry => entry.isDirectory());
-const problems = overlayProblems(
-  settings,
-  // The selectors of 0.1.0 go with its names.
-  components.map(entry => entry.name).filter(component => component !== 'labels-0.1.0'),
-);
+const problems = overlayProblems(settings, COMPONENT_NAMES);
 if (problems.length > 0) refuse(problems);
 const folder = join('k8s', 'overlays', name);
 try {

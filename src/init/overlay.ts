@@ -28,11 +28,10 @@ const MAX_WITH_SENTINEL = 37;
 const DEFAULT_COMPONENTS = ['redis', 'network-policy'];
 /** They patch objects of other components: before those they would find none, and kustomize says nothing. */
 const PATCHES_OTHERS = ['external-redis', 'ipv6', 'labels-0.1.0'];
+/** Each has a Redis for the app. */
+export const REDIS_COMPONENTS: readonly string[] = ['redis', 'redis-sentinel', 'external-redis'];
 /** Of each, an overlay can have one. */
-const ALTERNATIVES = [
-  ['redis', 'redis-sentinel', 'external-redis'],
-  ['hpa', 'hpa-utilization', 'keda'],
-];
+const ALTERNATIVES = [REDIS_COMPONENTS, ['hpa', 'hpa-utilization', 'keda']];
 
 /**
  * What is wrong with the settings, one sentence each; empty if nothing is. `known` are the folders of k8s/components.

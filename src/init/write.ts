@@ -76,7 +76,7 @@ function removals(wanted: readonly Step[], files: Files, hashes: InitRecord['has
 }
 
 /** @throws Error that names the file which could not be written */
-export function write(root: string, { planned }: Step): void {
+export function write(root: string, planned: Planned): void {
   const file = join(root, planned.path);
   const temporary = `${file}.${process.pid}.tmp`;
   try {

@@ -23,7 +23,7 @@ function written(choices: Choices): string {
   const root = temporaryFolder();
   for (const step of steps(plan(found(SHOP, choices), filesOf(SHOP)), filesOf({}), { hashes: {} }, false)) {
     mkdirSync(dirname(join(root, step.planned.path)), { recursive: true });
-    write(root, step);
+    write(root, step.planned);
   }
   return root;
 }
