@@ -42,8 +42,8 @@ const ADDITIONS: Record<string, Addition[]> = {
   ],
   paperSize: [
     {
-      file: 'config/variables.ts',
-      after: 'export const variables = {',
+      file: 'config/http-variables.ts',
+      after: 'export const httpVariables = {',
       add: "\n  paperSize: variable('PAPER_SIZE', '4', wholeNumber(0), 'the size of the paper'),",
     },
   ],

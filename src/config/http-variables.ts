@@ -1,0 +1,30 @@
+/** The variables of requests and connections of the app. */
+import { flag, milliseconds, type Variable, variable, wholeNumber } from './parse.ts';
+
+export const httpVariables = {
+  maxEventLoopDelayMs: variable(
+    'MAX_EVENT_LOOP_DELAY_MS',
+    '0',
+    milliseconds(),
+    'above this a worker sheds new requests with 503 and Retry-After',
+    {
+      shown: '`0` (off)',
+    },
+  ),
+  keepAliveTimeoutMs: variable(
+    'KEEP_ALIVE_TIMEOUT_MS',
+    '75000',
+    milliseconds(1),
+    'an idle connection is ended after this; keep it above the load balancer’s',
+  ),
+  headersTimeoutMs: variable('HEADERS_TIMEOUT_MS', '60000', milliseconds(1), 'time for a client to send its headers (slowloris)'),
+  requestTimeoutMs: variable(
+    'REQUEST_TIMEOUT_MS',
+    '300000',
+    milliseconds(),
+    'time for a client to send its whole request; `0`: no limit',
+  ),
+  maxHeaderBytes: variable('MAX_HEADER_BYTES', '16384', wholeNumber(1024, 1 << 20), 'size limit of request headers'),
+  responseTimeHeader: variable('RESPONSE_TIME_HEADER', 'true', flag, '`X-Response-Time: <n>ms` on every response'),
+  trustProxy: variable('TRUST_PROXY', 'false', flag, 'Koa’s `app.proxy`: trust `X-Forwarded-*` of the proxy in front'),
+} satisfies Record<string, Variable<unknown>>;
