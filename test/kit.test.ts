@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { readConfig } from '../src/config/config.ts';
 import type { Log } from '../src/log/log.ts';
-import { WorkerKit } from '../src/worker/kit.ts';
+import { WorkerKit } from '../src/worker/kit/kit.ts';
 
 test('a handler that throws or rejects is logged, and every other handler of the event gets data of its own', async () => {
   const { kit, logged } = kitWith();
@@ -21,11 +21,11 @@ test('a handler that throws or rejects is logged, and every other handler of the
       received.push([listener, data]);
       (data as unknown[]).pop();
     });
-  kit.deliver('news', '[1,2]');
+  kit.deliver({ event: 'news', json: '[1,2]' });
   // No name is special, as 'error' is in Node's own emitters.
   kit.on('error', data => received.push(data));
-  kit.deliver('error', '"plain"');
-  kit.deliver('nobody listens', 'null');
+  kit.deliver({ event: 'error', json: '"plain"' });
+  kit.deliver({ event: 'nobody listens', json: 'null' });
   assert.deepEqual(received, [[1, [1]], [2, [1]], 'plain'], 'each handler has changed only its own data');
   await new Promise(setImmediate);
   assert.deepEqual(logged, ['broadcast.handler-failed news thrown', 'broadcast.handler-failed news rejected']);
@@ -44,7 +44,7 @@ test('a new handler gets the retained data of its event, unless that was cleared
   });
   assert.deepEqual(received, [], 'not before the code that subscribes has ended');
   await new Promise(setImmediate);
-  kit.deliver('kept', '{"n":2}');
+  kit.deliver({ event: 'kept', json: '{"n":2}' });
   assert.deepEqual(received, [
     ['kept', { n: 1 }],
     ['kept', { n: 2 }],

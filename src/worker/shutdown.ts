@@ -8,7 +8,7 @@ import { ExitCode } from '../protocol/exit.ts';
 import type { DrainTimes, ToPrimary } from '../protocol/messages.ts';
 import type { App } from './app.ts';
 import { loggable, reportOf } from './error-report.ts';
-import type { WorkerKit } from './kit.ts';
+import type { WorkerKit } from './kit/kit.ts';
 import { appListeners, type ExitHandler, exitAfterOutput, type Listener, type OwnedSignal, sendToPrimary } from './process.ts';
 import type { WorkerRedis } from './redis.ts';
 import type { Serving } from './serving.ts';

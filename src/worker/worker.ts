@@ -2,30 +2,19 @@
  * One worker, from start to exit: it loads the app, serves it, reports to the primary every second, and drains when the primary or the app
  * ends it (shutdown.ts).
  */
-import type { Server as HttpServer } from 'node:http';
 import { PortError } from '../balancing/listener.ts';
 import { type Config, isSet } from '../config/config.ts';
 import type { Inherited, InspectorAddress } from '../config/inherited.ts';
 import { nameProcess } from '../config/process-name.ts';
-import { usesRedis } from '../config/redis-address.ts';
 import { createWorkerLog, type Log } from '../log/log.ts';
 import { parseToWorker } from '../protocol/message-shapes.ts';
-import {
-  type AdoptedServer,
-  type Broadcast,
-  type Diagnosis,
-  type DiagnosisTarget,
-  isEnvelope,
-  KEYS_EVENT,
-  monotonicMs,
-  type ToWorker,
-} from '../protocol/messages.ts';
+import { type Diagnosis, type DiagnosisTarget, isEnvelope, monotonicMs, type ToWorker } from '../protocol/messages.ts';
 import { MalformedError } from '../protocol/shapes.ts';
-import { Adoption, type AdoptionEvent, type Listening } from './adopt.ts';
-import { CANNOT_SERVE, OTHER_PORT } from './adopt-rules.ts';
+import { Adoption } from './adopt.ts';
 import type { App } from './app.ts';
+import { adoptedOf, onAppListens } from './app-listens.ts';
 import { AppError, messageOf, reportOf } from './error-report.ts';
-import { WorkerKit } from './kit.ts';
+import { KitHost } from './kit/host.ts';
 import { LoadAgain, loadApp } from './load-app.ts';
 import {
   type ChannelHandler,
@@ -35,7 +24,6 @@ import {
   raiseOomScore,
   sendToPrimary,
 } from './process.ts';
-import type { WorkerRedis } from './redis.ts';
 import { Serving } from './serving.ts';
 import { Shutdown } from './shutdown.ts';
 import { reportEveryMs, Stats } from './stats.ts';
@@ -52,22 +40,17 @@ export function runWorker(config: Config, id: number, inherited: Inherited): voi
 
 class Worker implements ChannelHandler {
   readonly #config: Config;
-  readonly #id: number;
   readonly #inherited: Inherited;
   readonly #log: () => Log;
   readonly #stats = new Stats();
-  /** The last event of each retained name, as JSON. */
-  readonly #retained = new Map<string, string>();
   readonly #serving: Serving;
   readonly #adoption: Adoption;
-  #kit: WorkerKit | undefined;
+  readonly #host: KitHost;
   #app: App | undefined;
-  #redis: WorkerRedis | undefined;
   readonly shutdown: Shutdown;
 
   constructor(config: Config, id: number, inherited: Inherited) {
     this.#config = config;
-    this.#id = id;
     this.#inherited = inherited;
     this.#log = createWorkerLog(config.logLevel, id);
     this.#serving = new Serving(config, id, inherited, this.#stats, this.#log);
@@ -77,15 +60,23 @@ class Worker implements ChannelHandler {
       isPortHeld: inherited.sockets.length > 0,
       adminPort: config.adminPort,
       passTo: handle => this.#serving.passTo(handle),
-      onEvent: (event, listening) => this.#onAppListens(event, listening),
+      onEvent: (event, listening) =>
+        onAppListens(event, listening, {
+          config,
+          module: inherited.loading.module,
+          log: this.#log,
+          serving: this.#serving,
+          shutdown: this.shutdown,
+        }),
     });
+    this.#host = new KitHost(config, id, inherited, this.#stats, this.#log);
     this.shutdown = new Shutdown({
       log: this.#log,
       serving: this.#serving,
-      kit: () => this.#kit,
+      kit: () => this.#host.kit,
       app: () => this.#app,
       isMain: inherited.loading.asMain,
-      redis: () => this.#redis,
+      redis: () => this.#host.redis,
       report: () => this.#report(),
     });
   }
@@ -139,7 +130,7 @@ class Worker implements ChannelHandler {
         void this.#diagnose(message.id, message.diagnosis, message.to);
         break;
       case 'broadcast':
-        this.#onBroadcast(message);
+        this.#host.onBroadcast(message);
         break;
       default:
         message satisfies never;
@@ -148,13 +139,12 @@ class Worker implements ChannelHandler {
 
   async #start({ sessionKeys, retained, inspector }: Extract<ToWorker, { type: 'start' }>): Promise<void> {
     if (this.#config.dev !== undefined) await this.#prepareForDevelopment(inspector);
-    for (const { event, json } of retained) this.#retained.set(event, json);
     try {
-      const kit = await this.#createKit(sessionKeys);
+      const kit = await this.#host.open(sessionKeys, retained);
       const app = await loadApp(this.#inherited.loading, {
         kit,
-        redisSettled: async () => this.#redis?.settled(),
-        redisError: () => this.#redis?.error,
+        redisSettled: async () => this.#host.redis?.settled(),
+        redisError: () => this.#host.redis?.error,
         adoption: this.#adoption,
         onFailed: cause => this.shutdown.loadingFailed(cause),
         onKoa: app => {
@@ -180,34 +170,11 @@ class Worker implements ChannelHandler {
     await openBeforeLoading(inspector, this.#log);
   }
 
-  async #createKit(sessionKeys: string[]): Promise<WorkerKit> {
-    const keys = { current: sessionKeys };
-    if (usesRedis(this.#config)) {
-      const { WorkerRedis } = await import('./redis.ts');
-      this.#redis = new WorkerRedis(this.#config, this.#id, keys, this.#inherited.service);
-    }
-    this.#kit = new WorkerKit({
-      config: this.#config,
-      log: this.#log,
-      workerId: this.#id,
-      redis: this.#redis?.client,
-      sessionPlaces: this.#redis?.names,
-      sessionKeys: keys,
-      retained: this.#retained,
-      send: broadcast => sendToPrimary({ type: 'broadcast', ...broadcast }),
-      onStoreError: error => {
-        this.#stats.sessionStoreFailed();
-        this.#log().debug({ event: 'session.store-failed', err: error });
-      },
-    });
-    return this.#kit;
-  }
-
   async #serve(app: App): Promise<void> {
     if (this.shutdown.hasBegun) return; // a drain was requested while the app was loaded
     this.#app = app;
     try {
-      const address = await this.#serving.open(app, this.#kit?.upgradeListener, http => this.#adoption.serve(http));
+      const address = await this.#serving.open(app, this.#host.kit?.upgradeListener, http => this.#adoption.serve(http));
       const { served } = this.#adoption;
       sendToPrimary({ type: 'ready', port: address.port, ...(served && { adopted: adoptedOf(served) }) });
       void app.onListening?.(address);
@@ -221,25 +188,9 @@ class Worker implements ChannelHandler {
 
   /** Sends a snapshot to the primary, which considers a silent worker hung. */
   async #report(): Promise<void> {
-    const appMetrics = (await this.#kit?.metricsJson()) ?? [];
+    const { appMetrics, ...redis } = await this.#host.snapshot();
     const snapshot = this.#stats.snapshot(this.#serving.load, appMetrics);
-    const redis = this.#redis && { redis: this.#redis.counters, redisRefusals: this.#redis.refusals };
     sendToPrimary({ type: 'stats', snapshot: { ...snapshot, ...redis } });
-  }
-
-  #onBroadcast({ event, json }: Broadcast): void {
-    if (event === KEYS_EVENT) {
-      void this.#readKeysAgain(json);
-      return;
-    }
-    // Kept before the app is loaded, too: it may subscribe later.
-    if (this.#config.broadcastRetained.includes(event)) this.#retained.set(event, json);
-    this.#kit?.deliver(event, json);
-  }
-
-  async #readKeysAgain(change: string): Promise<void> {
-    await this.#redis?.readAgain();
-    sendToPrimary({ type: 'keys-read', change });
   }
 
   onClusterCall(call: string): void {
@@ -253,37 +204,6 @@ class Worker implements ChannelHandler {
     this.#log().info({ event: 'app.sends-message', note });
   }
 
-  #onAppListens(event: AdoptionEvent, { server, kind, port }: Listening): void {
-    switch (event) {
-      case 'serve':
-        this.#serving.takeOver({ serve: { server: server as HttpServer }, description: '' });
-        break;
-      case 'closed':
-        if (!this.shutdown.hasBegun) this.shutdown.onLeave('server.close()');
-        break;
-      case 'own':
-      case 'admin':
-      case 'taken':
-        this.#log().warn({ event: 'app.listens', port, warning: OTHER_PORT[event] });
-        break;
-      case 'name-port':
-        this.shutdown.namePort(port === 0 || port === this.#config.adminPort ? this.#config.port : port);
-        break;
-      case 'refuse':
-        this.#refuse(`${this.#inherited.loading.module} ${CANNOT_SERVE} port ${port}, got ${kind}`);
-        break;
-      default:
-        event satisfies never;
-    }
-  }
-
-  #refuse(why: string): void {
-    const error = new AppError(why, { own: why });
-    this.shutdown.cause = error;
-    if (this.#serving.isOpen) this.shutdown.onThrown(error);
-    else this.shutdown.fail({ type: 'failed', stage: 'app', ...reportOf(error, true) });
-  }
-
   async #diagnose(id: number, diagnosis: Diagnosis, to: DiagnosisTarget): Promise<void> {
     try {
       const { diagnose } = await import('./diagnostics.ts');
@@ -293,9 +213,4 @@ class Worker implements ChannelHandler {
       sendToPrimary({ type: 'diagnosed', id, error: messageOf(error) });
     }
   }
-}
-
-/** For the log of the primary. */
-function adoptedOf({ kind, port, host }: Listening): AdoptedServer {
-  return { kind: kind === 'https' ? 'https' : 'http', port, ...(host !== null && { host }) };
 }

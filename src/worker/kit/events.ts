@@ -1,0 +1,41 @@
+/**
+ * The app's handlers of broadcast events in this worker. How an event gets here is the business of primary and event bus.
+ */
+import type { LogSource } from '../../log/log.ts';
+import { callApp } from './app-call.ts';
+
+export type Handler = (data: unknown) => unknown;
+
+export class EventHandlers {
+  readonly #log: LogSource;
+  readonly #retained: ReadonlyMap<string, string>;
+  readonly #handlers = new Map<string, Handler[]>();
+
+  /** `retained` has the last event of each retained name, as JSON, and is kept up to date. */
+  constructor(log: LogSource, retained: ReadonlyMap<string, string>) {
+    this.#log = log;
+    this.#retained = retained;
+  }
+
+  add(event: string, handler: Handler): void {
+    this.#handlers.set(event, [...this.#of(event), handler]);
+    // After the code that subscribes: variables that the handler uses may be declared below it.
+    queueMicrotask(() => {
+      const json = this.#retained.get(event);
+      if (json !== undefined && json !== 'null') this.#call(handler, event, json);
+    });
+  }
+
+  /** Calls the handlers of the event, each with its own copy of the data. */
+  deliver(event: string, json: string): void {
+    for (const handler of this.#of(event)) this.#call(handler, event, json);
+  }
+
+  #of(event: string): readonly Handler[] {
+    return this.#handlers.get(event) ?? [];
+  }
+
+  #call(handler: Handler, event: string, json: string): void {
+    void callApp(this.#log, { event: 'broadcast.handler-failed', name: event }, () => handler(JSON.parse(json)));
+  }
+}

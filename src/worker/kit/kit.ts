@@ -1,0 +1,128 @@
+/**
+ * The kit as the app sees it, made of its parts: a file each. What costs start-up time is loaded when the app first uses it.
+ */
+import type Koa from 'koa';
+import type { Config } from '../../config/config.ts';
+import type { Kit, Middleware } from '../../index.ts';
+import type { Log } from '../../log/log.ts';
+import type { AppMetric, Broadcast } from '../../protocol/messages.ts';
+import { broadcastOf } from '../../state/broadcast.ts';
+import type { RedisClient } from '../../state/redis.ts';
+import type { SessionKeys } from '../../state/session-keys.ts';
+import type { SessionPlaces } from '../../state/session-store.ts';
+import type { UpgradeListener } from '../server.ts';
+import { callApp } from './app-call.ts';
+import { CloseHandlers } from './closing.ts';
+import { EventHandlers, type Handler } from './events.ts';
+import { AppMetrics } from './metrics.ts';
+
+export interface KitOptions {
+  config: Config;
+  log: () => Log;
+  workerId: number;
+  redis: RedisClient | undefined;
+  /** Where its sessions are; undefined without Redis. */
+  sessionPlaces: SessionPlaces | undefined;
+  sessionKeys: SessionKeys;
+  /** The last event of each retained name, as JSON; kept up to date. */
+  retained: ReadonlyMap<string, string>;
+  send: (broadcast: Broadcast) => void;
+  onStoreError: (error: Error) => void;
+}
+
+export class WorkerKit implements Kit {
+  readonly config: Config;
+  readonly workerId: number;
+  readonly redis: RedisClient | undefined;
+  readonly #options: KitOptions;
+  readonly #events: EventHandlers;
+  readonly #metrics: AppMetrics;
+  readonly #closing: CloseHandlers;
+  readonly #draining = new AbortController();
+  #upgradeListener: UpgradeListener | undefined;
+  #session: Promise<Koa.Middleware> | undefined;
+
+  constructor(options: KitOptions) {
+    this.#options = options;
+    this.config = options.config;
+    this.workerId = options.workerId;
+    this.redis = options.redis;
+    this.#events = new EventHandlers(options.log, options.retained);
+    this.#metrics = new AppMetrics(options.log);
+    this.#closing = new CloseHandlers(options.log);
+  }
+
+  // What the app uses, in the order of index.ts.
+
+  get log(): Log {
+    return this.#options.log();
+  }
+
+  get session(): Middleware {
+    const { config, redis: client, sessionPlaces: places, sessionKeys, onStoreError } = this.#options;
+    const redis = client && places && { client, places };
+    this.#session ??= import('../../state/session.ts').then(({ sessionMiddleware }) =>
+      sessionMiddleware(config, redis, sessionKeys, onStoreError),
+    );
+    const loading = this.#session;
+    return async (context, next) => (await loading)(context as Koa.Context, next);
+  }
+
+  broadcast(event: string, data?: unknown): void {
+    this.#options.send(broadcastOf(event, data));
+  }
+
+  on(event: string, handler: Handler): void {
+    this.#events.add(event, handler);
+  }
+
+  get metrics(): Kit['metrics'] {
+    return this.#metrics.registry;
+  }
+
+  get draining(): AbortSignal {
+    return this.#draining.signal;
+  }
+
+  onUpgrade(listener: UpgradeListener): void {
+    this.#upgradeListener = async (request, socket, head) => {
+      const run = () => listener(request, socket, head);
+      const hasSucceeded = await callApp(this.#options.log, { event: 'upgrade.handler-failed' }, run);
+      if (!hasSucceeded) socket.destroy();
+    };
+  }
+
+  onClose(close: () => unknown): void {
+    this.#closing.add(close);
+  }
+
+  // What the worker uses.
+
+  /** The app's listener for WebSockets, if it has one. */
+  get upgradeListener(): UpgradeListener | undefined {
+    return this.#upgradeListener;
+  }
+
+  /** Resolves when what the app uses of the kit is loaded, so that no first request waits for it. */
+  async loaded(): Promise<void> {
+    await this.#session;
+  }
+
+  /** The app's own metrics, for a report. */
+  metricsJson(): Promise<AppMetric[]> {
+    return this.#metrics.json();
+  }
+
+  deliver({ event, json }: Broadcast): void {
+    this.#events.deliver(event, json);
+  }
+
+  beginDrain(): void {
+    this.#draining.abort();
+  }
+
+  /** Runs the close handlers of the app, and `closeApp` beside them. */
+  async close(closeApp?: () => unknown): Promise<void> {
+    await this.#closing.run(closeApp);
+  }
+}
