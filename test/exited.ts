@@ -2,7 +2,7 @@
  * Events of workers that have exited, for tests of their listeners.
  */
 import type { WorkerExit } from '../src/protocol/events.ts';
-import type { Snapshot } from '../src/protocol/messages.ts';
+import type { Snapshot } from '../src/protocol/snapshot.ts';
 
 /** A worker that was killed while it was idle. */
 export const exitOf = (worker: number, more: Partial<WorkerExit> = {}): WorkerExit => ({

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { AggregatorRegistry, Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { type NamedMetric, withoutCollisions } from '../src/admin/metrics.ts';
-import type { AppMetric } from '../src/protocol/messages.ts';
+import type { AppMetric } from '../src/protocol/snapshot.ts';
 
 const KITS = [
   { name: 'http_request_duration_seconds', type: 'histogram' },

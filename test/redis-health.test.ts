@@ -2,12 +2,12 @@ import assert from 'node:assert/strict';
 import { EventEmitter } from 'node:events';
 import { describe, test } from 'node:test';
 import type { Redis } from 'ioredis';
-import { REDIS_BUCKETS_S } from '../src/protocol/messages.ts';
+import { printable } from '../src/protocol/shapes.ts';
+import { REDIS_BUCKETS_S } from '../src/protocol/snapshot.ts';
 import {
   Backoff,
   isFailingOver,
   isFailover,
-  printable,
   Refusals,
   reconnecting,
   redisCounters,

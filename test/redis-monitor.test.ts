@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Log } from '../src/log/log.ts';
 import { RedisMonitor } from '../src/primary/redis-monitor.ts';
-import type { RedisRefusal } from '../src/protocol/messages.ts';
+import type { RedisRefusal } from '../src/protocol/snapshot.ts';
 
 function healthOf(refused: () => readonly RedisRefusal[], now?: () => number) {
   const lines: unknown[] = [];

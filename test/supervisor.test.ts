@@ -8,7 +8,8 @@ import { Supervisor, type SupervisorListener } from '../src/pool/supervisor.ts';
 import type { WorkerListener, WorkerProcess } from '../src/pool/worker-process.ts';
 import type { WorkerRecord } from '../src/pool/worker-state.ts';
 import type { LifecycleEvent } from '../src/protocol/events.ts';
-import type { Snapshot, ToPrimary } from '../src/protocol/messages.ts';
+import type { ToPrimary } from '../src/protocol/messages.ts';
+import type { Snapshot } from '../src/protocol/snapshot.ts';
 import type { Headroom } from '../src/resources/usage.ts';
 import { LEDGER, poolConfig, REPORT, sizingOf } from './virtual-pool.ts';
 

@@ -10,7 +10,8 @@ import { PoolState } from '../src/pool/state.ts';
 import type { WorkerRecord } from '../src/pool/worker-state.ts';
 import type { Sizing } from '../src/protocol/api.ts';
 import type { EventName, EventOf, LifecycleEvent } from '../src/protocol/events.ts';
-import type { Drain, ErrorReport, Snapshot, ToPrimary } from '../src/protocol/messages.ts';
+import type { Drain, ErrorReport, ToPrimary } from '../src/protocol/messages.ts';
+import type { Snapshot } from '../src/protocol/snapshot.ts';
 import type { Headroom } from '../src/resources/usage.ts';
 
 export const MIB = 2 ** 20;

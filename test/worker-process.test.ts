@@ -10,7 +10,8 @@ import type { WorkerEvent } from '../src/pool/effects.ts';
 import { WorkerProcess } from '../src/pool/worker-process.ts';
 import { exit, newWorker, receive, type WorkerRecord } from '../src/pool/worker-state.ts';
 import type { LifecycleEvent } from '../src/protocol/events.ts';
-import { monotonicMs, type Snapshot, seal } from '../src/protocol/messages.ts';
+import { monotonicMs, seal } from '../src/protocol/messages.ts';
+import type { Snapshot } from '../src/protocol/snapshot.ts';
 import { Lines, SimulatedWorker, turns } from './simulated-worker.ts';
 import { LEDGER, REPORT } from './virtual-pool.ts';
 

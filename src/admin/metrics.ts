@@ -9,7 +9,7 @@ import {
   REDIS_BUCKETS_S,
   RESPONSE_TIME_BUCKETS_S,
   type RedisCounters,
-} from '../protocol/messages.ts';
+} from '../protocol/snapshot.ts';
 import { addProcessMetrics } from './process-metrics.ts';
 import type { Pod } from './status.ts';
 import { addRedis } from './totals.ts';

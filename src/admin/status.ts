@@ -14,7 +14,7 @@ import {
   type WorkerStatus,
 } from '../protocol/api.ts';
 import { type Audience, requestsFor } from '../protocol/audience.ts';
-import type { RedisCounters, RedisRefusal } from '../protocol/messages.ts';
+import type { RedisCounters, RedisRefusal } from '../protocol/snapshot.ts';
 import type { Readiness } from './readiness.ts';
 import type { Totals } from './totals.ts';
 

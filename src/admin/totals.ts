@@ -6,15 +6,15 @@ import type { WorkerProcess } from '../pool/worker-process.ts';
 import type { DrainTotals, Status } from '../protocol/api.ts';
 import type { EventListener, WorkerExit } from '../protocol/events.ts';
 import { type ExitReason, isFailure } from '../protocol/exit.ts';
+import type { Drain } from '../protocol/messages.ts';
 import {
   type AppMetric,
   type CpuSeconds,
-  type Drain,
   type HttpSeries,
   REDIS_BUCKETS_S,
   type RedisCounters,
   type Snapshot,
-} from '../protocol/messages.ts';
+} from '../protocol/snapshot.ts';
 
 /** The counters of a snapshot that add up over workers and time. */
 export type Counters = Pick<Snapshot, 'requests' | 'shed' | 'sessionStoreErrors' | 'http' | 'redis'>;

@@ -13,7 +13,7 @@
  * worker that is silent for longer than two reports counts as 1 for that time.
  */
 import type { WorkerProcess } from '../pool/worker-process.ts';
-import type { Snapshot } from '../protocol/messages.ts';
+import type { Snapshot } from '../protocol/snapshot.ts';
 
 /** One interval of a usual scrape: no load between two scrapes is missed. */
 const WINDOW_MS = 15_000;

@@ -8,7 +8,8 @@ import { renamedWarning, type Service, SHARED_WARNING } from '../config/service.
 import type { MemoryView } from '../pool/memory.ts';
 import type { Refusal } from '../pool/requests.ts';
 import type { Finding, Sizing, WorkerState } from '../protocol/api.ts';
-import { EXIT_SLACK_MS, type RedisRefusal } from '../protocol/messages.ts';
+import { EXIT_SLACK_MS } from '../protocol/messages.ts';
+import type { RedisRefusal } from '../protocol/snapshot.ts';
 import { WORKABLE_HEAP_MIB } from '../resources/sizing.ts';
 import type { NameInUse } from '../state/service-names.ts';
 

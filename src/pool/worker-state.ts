@@ -11,9 +11,9 @@ import {
   EXIT_SLACK_MS,
   type OpenRequest,
   type RedisState,
-  type Snapshot,
   type ToPrimary,
 } from '../protocol/messages.ts';
+import type { Snapshot } from '../protocol/snapshot.ts';
 import { isFailedStart } from './failures.ts';
 
 export type WorkerState = 'starting' | 'ready' | 'cordoned' | 'draining' | 'exited';

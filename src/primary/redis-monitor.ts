@@ -3,7 +3,8 @@
  * begins and when it ends, and each reason for a lost connection once until Redis is ready again.
  */
 import type { LogSource } from '../log/log.ts';
-import type { RedisRefusal, RedisState } from '../protocol/messages.ts';
+import type { RedisState } from '../protocol/messages.ts';
+import type { RedisRefusal } from '../protocol/snapshot.ts';
 
 const POLL_EVERY_MS = 1000;
 /** How many reasons are logged for one process until Redis is ready. */

@@ -4,7 +4,8 @@
  */
 import type { Policy } from '../config/config.ts';
 import type { ExitReason } from './exit.ts';
-import type { Drain, ErrorSummary, OpenRequest, Snapshot } from './messages.ts';
+import type { Drain, ErrorSummary, OpenRequest } from './messages.ts';
+import type { Snapshot } from './snapshot.ts';
 
 export type PodState = 'starting' | 'ready' | 'draining';
 export type WorkerState = 'starting' | 'ready' | 'cordoned' | 'draining' | 'exited';

@@ -1,8 +1,9 @@
 /**
  * The metrics of an app in transit to the primary, in prom-client's JSON. prom-client aggregates them there, and throws on a malformed one.
  */
-import type { AppMetric } from './messages.ts';
+
 import { list, MalformedError, number, oneOf, optional, type Parser, record, string, text } from './shapes.ts';
+import type { AppMetric } from './snapshot.ts';
 
 /** Per worker: enough for a large application; further metrics are dropped. */
 export const MAX_METRICS = 1000;

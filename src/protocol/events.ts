@@ -5,7 +5,8 @@
 
 import type { LogEvent } from './event-log.ts';
 import type { ExitReason } from './exit.ts';
-import type { Drain, ErrorReport, OpenRequest, Snapshot } from './messages.ts';
+import type { Drain, ErrorReport, OpenRequest } from './messages.ts';
+import type { Snapshot } from './snapshot.ts';
 
 /** A worker by its number and its process. */
 interface WorkerFields {

@@ -5,26 +5,17 @@
 
 import type { InspectorAddress } from '../config/inherited.ts';
 import { TYPESCRIPT_LOADERS } from '../config/inherited.ts';
-import { appMetrics } from './app-metric-shapes.ts';
 import {
   type AdoptedServer,
   type Broadcast,
-  type CpuSeconds,
   type Diagnosis,
   type DiagnosisTarget,
   type Drain,
   type ErrorSummary,
-  HTTP_METHODS,
-  type HttpSeries,
   type LoadedFile,
   MAX_BROADCAST_CHARACTERS,
   type OpenRequest,
   OWN_EVENTS,
-  REDIS_BUCKETS_S,
-  RESPONSE_TIME_BUCKETS_S,
-  type RedisCounters,
-  type RedisRefusal,
-  type Snapshot,
   type ToPrimary,
   type ToWorker,
 } from './messages.ts';
@@ -42,6 +33,7 @@ import {
   string,
   text,
 } from './shapes.ts';
+import { snapshot } from './snapshot-shapes.ts';
 
 const MAX_TEXT = 4096;
 const MAX_STACK = 16_384;
@@ -53,9 +45,6 @@ const MAX_SESSION_KEYS = 100;
 const MAX_RETAINED = 1000;
 /** Requests of a drain that are named (worker/server.ts names no more than 100). */
 const MAX_REQUESTS = 100;
-const MIN_STATUS = 100;
-const MAX_STATUS = 999;
-const MAX_REFUSALS = 20;
 /** Of one module, or of one that is missing, in each place where it may be. */
 const MAX_LOADED = 100;
 
@@ -107,54 +96,6 @@ const drain = object<Drain>({
   closedGracefully: count,
   longestRequestMs: count,
   durationMs: count,
-});
-
-/** Observations per bucket: one more than there are bounds. */
-const buckets =
-  (bounds: readonly number[]): Parser<number[]> =>
-  (value, at) => {
-    const counts = list(count, bounds.length + 1)(value, at);
-    if (counts.length !== bounds.length + 1) throw new MalformedError(at, `an array of ${bounds.length + 1} elements`, value);
-    return counts;
-  };
-
-const httpSeries = object<HttpSeries>({
-  method: oneOf(...HTTP_METHODS),
-  status: integer(MIN_STATUS, MAX_STATUS),
-  sumSeconds: count,
-  counts: buckets(RESPONSE_TIME_BUCKETS_S),
-});
-
-const cpuSeconds = object<CpuSeconds>({ user: count, system: count });
-
-const redisCounters = object<RedisCounters>({
-  commands: count,
-  errors: count,
-  reconnects: count,
-  faults: count,
-  sumSeconds: count,
-  counts: buckets(REDIS_BUCKETS_S),
-});
-
-const refusal = object<RedisRefusal>({ code: string(32), command: text(MAX_NAME), message: text(MAX_NAME), count });
-
-const snapshot = object<Snapshot>({
-  connections: count,
-  accepted: count,
-  load: number(),
-  inFlight: count,
-  requests: count,
-  shed: count,
-  sessionStoreErrors: count,
-  redis: optional(redisCounters),
-  redisRefusals: optional(list(refusal, MAX_REFUSALS)),
-  responseTimeMs: object({ mean: count, p50: count, p99: count }),
-  eventLoopUtilization: number(),
-  eventLoopDelayMs: number(),
-  memory: object({ rss: count, heapTotal: count, heapUsed: count }),
-  cpuSeconds,
-  http: list(httpSeries, HTTP_METHODS.length * (MAX_STATUS - MIN_STATUS + 1)),
-  appMetrics,
 });
 
 /** A plain name: it is shown where text of the app is not. */

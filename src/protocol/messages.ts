@@ -2,8 +2,8 @@
  * The messages between the primary and its workers, and their envelope: the app shares the channel. What it sends with `process.send` has no
  * envelope, and its `process.on('message')` sees none of the kit's. Both sides meet here: `primary/` and `worker/` never import each other.
  */
-import type { Registry } from 'prom-client';
 import type { InspectorAddress, Loading } from '../config/inherited.ts';
+import type { Snapshot } from './snapshot.ts';
 
 export type ToWorker =
   /**
@@ -136,83 +136,6 @@ export interface DrainTimes {
  * more than is accepted.
  */
 export type RedisState = 'ready' | 'unreachable' | 'refused' | 'faulty';
-
-/** What a worker measures about itself; pushed every second and kept by its handle. */
-export interface Snapshot {
-  connections: number;
-  /** Connections that this worker has been given since it started. */
-  accepted: number;
-  /** What its balancing policy compares: connections, or milliseconds of waiting with `response-time`. */
-  load: number;
-  inFlight: number;
-  /** Requests answered since the worker started. */
-  requests: number;
-  /** Requests refused with 503 because of the event loop delay (MAX_EVENT_LOOP_DELAY_MS). */
-  shed: number;
-  sessionStoreErrors: number;
-  /** Undefined where no Redis is configured. */
-  redis?: RedisCounters;
-  /** What Redis currently refuses; undefined if no Redis is configured. */
-  redisRefusals?: RedisRefusal[];
-  /** Over the last 5 to 10 seconds; all 0 where nothing was answered. */
-  responseTimeMs: { mean: number; p50: number; p99: number };
-  /** 0 to 1, over the last second. */
-  eventLoopUtilization: number;
-  /** Mean event loop delay over the last second. */
-  eventLoopDelayMs: number;
-  memory: { rss: number; heapTotal: number; heapUsed: number };
-  /** CPU time since the worker started. */
-  cpuSeconds: CpuSeconds;
-  http: HttpSeries[];
-  /** The app's own metrics in prom-client's JSON; empty where it has none. */
-  appMetrics: AppMetric[];
-}
-
-/** Commands of one process to Redis since it started: `counts` per bucket of REDIS_BUCKETS_S of those that were answered, the last one above all. */
-export interface RedisCounters {
-  commands: number;
-  errors: number;
-  reconnects: number;
-  /** Connections replaced because a reply broke the Redis protocol or was too large. */
-  faults: number;
-  sumSeconds: number;
-  counts: number[];
-}
-
-/** A command that Redis refuses because of its own state or settings. `code` is the first word of its answer: READONLY, OOM, MISCONF, NOPERM. */
-export interface RedisRefusal {
-  code: string;
-  command: string;
-  /** The answer, bounded and without control characters. */
-  message: string;
-  /** How many times in a row. */
-  count: number;
-}
-
-/** Upper bounds in seconds; the command timeout is 0.5. */
-export const REDIS_BUCKETS_S = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5];
-
-export interface CpuSeconds {
-  user: number;
-  system: number;
-}
-
-/** A metric of the app, as prom-client's registry gives it to be merged. */
-export type AppMetric = Awaited<ReturnType<Registry['getMetricsAsJSON']>>[number];
-
-/** From a fixed list, so that a client can't make up label values. */
-export const HTTP_METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'other'] as const;
-
-/** Answered requests of one method and status since the worker started: `counts` per bucket of RESPONSE_TIME_BUCKETS_S, the last one above all. */
-export interface HttpSeries {
-  method: (typeof HTTP_METHODS)[number];
-  status: number;
-  sumSeconds: number;
-  counts: number[];
-}
-
-/** Upper bounds of the response time buckets, in seconds (prom-client's default ones, finer at the low end). */
-export const RESPONSE_TIME_BUCKETS_S = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
 /** The ledger of one drain. */
 export interface Drain {

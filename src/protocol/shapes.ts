@@ -47,6 +47,15 @@ export const text =
     return value.length <= maxLength ? value : `${Buffer.from(value.slice(0, maxLength)).toString()}…`;
   };
 
+/** Text of another system or of the app, for a terminal, a log line or a page: bounded, without control or bidirectional characters. */
+export function printable(text: string, maxLength: number): string {
+  const clean = text
+    .slice(0, maxLength)
+    .toWellFormed()
+    .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '?');
+  return text.length > maxLength ? `${clean}…` : clean;
+}
+
 export const boolean: Parser<boolean> = (value, at) => {
   if (typeof value === 'boolean') return value;
   throw new MalformedError(at, 'true or false', value);

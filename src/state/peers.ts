@@ -4,9 +4,8 @@
  */
 import { hostname } from 'node:os';
 import type { Heartbeat, Peer } from '../protocol/api.ts';
-import { boolean, MalformedError, number, object, oneOf, optional, string } from '../protocol/shapes.ts';
+import { boolean, MalformedError, number, object, oneOf, optional, printable, string } from '../protocol/shapes.ts';
 import { CLOCK_TOLERANCE_MS, ORIGIN } from './broadcast.ts';
-import { printable } from './redis-health.ts';
 
 /** A heartbeat in transit. A signed one can be replayed, but not with a later number and time. */
 interface SentHeartbeat extends Heartbeat {

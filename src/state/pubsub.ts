@@ -4,10 +4,11 @@
  */
 import type { Config } from '../config/config.ts';
 import type { RedisState } from '../protocol/messages.ts';
+import { printable } from '../protocol/shapes.ts';
 import { MAX_ENVELOPE_LENGTH } from './broadcast.ts';
 import { CHANNELS, type Channel, type Link, openLink, retainedBy } from './links.ts';
 import { closeRedis, connectRedis, isCluster, isRefusal, MAX_MESSAGE, type RedisClient } from './redis.ts';
-import { isFailingOver, printable, replaceConnection } from './redis-health.ts';
+import { isFailingOver, replaceConnection } from './redis-health.ts';
 import { retainedKey } from './redis-names.ts';
 import { limitReplies } from './redis-protocol.ts';
 import type { ServiceNames } from './service-names.ts';

@@ -4,7 +4,8 @@
  */
 import { once } from 'node:events';
 import type { Cluster, Command, Redis } from 'ioredis';
-import { REDIS_BUCKETS_S, type RedisCounters, type RedisRefusal } from '../protocol/messages.ts';
+import { printable } from '../protocol/shapes.ts';
+import { REDIS_BUCKETS_S, type RedisCounters, type RedisRefusal } from '../protocol/snapshot.ts';
 import { ProtocolError } from './reply-guard.ts';
 
 type Client = Redis | Cluster;
@@ -147,15 +148,6 @@ export const refusals = new Refusals();
 
 /** What Redis currently refuses to this process. */
 export const redisRefusals = (): RedisRefusal[] => refusals.current;
-
-/** Text of another system, for a terminal, a log line or a page: bounded, without control or bidirectional characters. */
-export function printable(text: string, maxLength: number): string {
-  const clean = text
-    .slice(0, maxLength)
-    .toWellFormed()
-    .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '?');
-  return text.length > maxLength ? `${clean}…` : clean;
-}
 
 const FIRST_WAIT_MS = 250;
 const MAX_WAIT_MS = 5000;

@@ -5,16 +5,9 @@
 import type { Config } from '../config/config.ts';
 import { addressOf, describeRedis, redisLogin } from '../config/redis-address.ts';
 import type { RedisState } from '../protocol/messages.ts';
+import { printable } from '../protocol/shapes.ts';
 import { Cluster, Command, Redis, type RedisOptions } from './ioredis.ts';
-import {
-  Backoff,
-  isFailover,
-  printable,
-  type Reconnecting,
-  reconnecting,
-  replaceConnection,
-  watchRedis,
-} from './redis-health.ts';
+import { Backoff, isFailover, type Reconnecting, reconnecting, replaceConnection, watchRedis } from './redis-health.ts';
 import './redis-protocol.ts';
 import { ProtocolError } from './reply-guard.ts';
 

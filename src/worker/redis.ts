@@ -5,7 +5,7 @@
 import { hostname } from 'node:os';
 import type { Config } from '../config/config.ts';
 import type { Service } from '../config/service.ts';
-import type { RedisCounters, RedisRefusal } from '../protocol/messages.ts';
+import type { RedisCounters, RedisRefusal } from '../protocol/snapshot.ts';
 import { closeRedis, connectRedis, evictionPolicyOf, type RedisClient } from '../state/redis.ts';
 import { redisCounters, redisRefusals, replaceConnection } from '../state/redis-health.ts';
 import { ReplicatedWrites } from '../state/replica-wait.ts';

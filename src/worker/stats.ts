@@ -3,7 +3,7 @@
  */
 import { createHistogram, monitorEventLoopDelay, performance } from 'node:perf_hooks';
 import type { Config } from '../config/config.ts';
-import { type AppMetric, HTTP_METHODS, type HttpSeries, RESPONSE_TIME_BUCKETS_S, type Snapshot } from '../protocol/messages.ts';
+import { type AppMetric, HTTP_METHODS, type HttpSeries, RESPONSE_TIME_BUCKETS_S, type Snapshot } from '../protocol/snapshot.ts';
 import { memoryUsage } from '../resources/usage.ts';
 
 const BUCKETS_MS = RESPONSE_TIME_BUCKETS_S.map(seconds => seconds * 1000);

@@ -5,7 +5,7 @@ import { metricsText } from '../../src/admin/metrics.ts';
 import type { Pod } from '../../src/admin/status.ts';
 import { Totals } from '../../src/admin/totals.ts';
 import { EXIT_REASONS, type ExitReason } from '../../src/protocol/exit.ts';
-import { HTTP_METHODS } from '../../src/protocol/messages.ts';
+import { HTTP_METHODS } from '../../src/protocol/snapshot.ts';
 import { exitOf, snapshotOf } from '../exited.ts';
 import { table } from './generated.ts';
 

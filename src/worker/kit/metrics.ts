@@ -5,7 +5,7 @@ import { createRequire } from 'node:module';
 import type { Registry } from 'prom-client';
 import type { LogSource } from '../../log/log.ts';
 import { MAX_METRICS, MAX_VALUES } from '../../protocol/app-metric-shapes.ts';
-import type { AppMetric } from '../../protocol/messages.ts';
+import type { AppMetric } from '../../protocol/snapshot.ts';
 import { loggable } from '../error-report.ts';
 import { settledWithin } from './app-call.ts';
 

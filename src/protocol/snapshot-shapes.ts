@@ -1,0 +1,70 @@
+/**
+ * The shape of a worker's snapshot, and how much of it is kept.
+ */
+import { appMetrics } from './app-metric-shapes.ts';
+import { integer, list, MalformedError, number, object, oneOf, optional, type Parser, string, text } from './shapes.ts';
+import {
+  type CpuSeconds,
+  HTTP_METHODS,
+  type HttpSeries,
+  REDIS_BUCKETS_S,
+  RESPONSE_TIME_BUCKETS_S,
+  type RedisCounters,
+  type RedisRefusal,
+  type Snapshot,
+} from './snapshot.ts';
+
+const MAX_NAME = 256;
+const MIN_STATUS = 100;
+const MAX_STATUS = 999;
+const MAX_REFUSALS = 20;
+
+const count = number(0);
+
+/** Observations per bucket: one more than there are bounds. */
+const buckets =
+  (bounds: readonly number[]): Parser<number[]> =>
+  (value, at) => {
+    const counts = list(count, bounds.length + 1)(value, at);
+    if (counts.length !== bounds.length + 1) throw new MalformedError(at, `an array of ${bounds.length + 1} elements`, value);
+    return counts;
+  };
+
+const httpSeries = object<HttpSeries>({
+  method: oneOf(...HTTP_METHODS),
+  status: integer(MIN_STATUS, MAX_STATUS),
+  sumSeconds: count,
+  counts: buckets(RESPONSE_TIME_BUCKETS_S),
+});
+
+const cpuSeconds = object<CpuSeconds>({ user: count, system: count });
+
+const redisCounters = object<RedisCounters>({
+  commands: count,
+  errors: count,
+  reconnects: count,
+  faults: count,
+  sumSeconds: count,
+  counts: buckets(REDIS_BUCKETS_S),
+});
+
+const refusal = object<RedisRefusal>({ code: string(32), command: text(MAX_NAME), message: text(MAX_NAME), count });
+
+export const snapshot = object<Snapshot>({
+  connections: count,
+  accepted: count,
+  load: number(),
+  inFlight: count,
+  requests: count,
+  shed: count,
+  sessionStoreErrors: count,
+  redis: optional(redisCounters),
+  redisRefusals: optional(list(refusal, MAX_REFUSALS)),
+  responseTimeMs: object({ mean: count, p50: count, p99: count }),
+  eventLoopUtilization: number(),
+  eventLoopDelayMs: number(),
+  memory: object({ rss: count, heapTotal: count, heapUsed: count }),
+  cpuSeconds,
+  http: list(httpSeries, HTTP_METHODS.length * (MAX_STATUS - MIN_STATUS + 1)),
+  appMetrics,
+});
