@@ -1,40 +1,26 @@
 /**
- * The http server of one worker, from a connection to the end of its drain (docs/draining.md): the kit's own around the listener of the app,
- * or a server of the app. It reports responses; balancing, app and metrics are elsewhere.
+ * The http server of one worker, from a connection to its last response: the kit's own around the listener of the app, or a server of the
+ * app. It reports responses; its drain is in connection-drain.ts; balancing, app and metrics are elsewhere.
  */
 import { subscribe } from 'node:diagnostics_channel';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import type { Drain, DrainTimes, OpenRequest } from '../protocol/messages.ts';
+import type { Drain, DrainTimes } from '../protocol/messages.ts';
 import type { App } from './app.ts';
-import { Connection, type Exchange, StalledClients } from './connections.ts';
+import { ConnectionDrain, type OnProgress, type Waiting, waitingOn } from './connection-drain.ts';
+import { Connection, type Exchange } from './connections.ts';
 import { createServer, type ServerLimits } from './server-limits.ts';
 
 /** Called for each response, once its last byte is handed to the kernel. */
 export type OnResponse = (request: IncomingMessage, status: number, milliseconds: number) => void;
 
-/** Called with the number of requests that a drain waits for, and the oldest of them. */
-export type OnProgress = (open: number, oldest: OpenRequest[]) => void;
-
 export type UpgradeListener = (request: IncomingMessage, socket: Socket, head: Buffer) => unknown;
-
-/** How often a drain checks its connections. Idle time is counted in ticks: while the event loop is blocked, requests wait in the kernel. */
-const TICK_MS = 25;
-const PROGRESS_EVERY_MS = 3000;
-/** The length of lists of open and aborted requests: a worker may have ten thousand. */
-const MAX_LISTED = 100;
 
 /** A symbol on the response itself: frameworks exchange the response's prototype (Express does). */
 const EXCHANGE = Symbol('bosun.exchange');
 type Response = ServerResponse & { [EXCHANGE]?: Exchange };
 type AppResponse = ServerResponse & { [EXCHANGE]: Exchange };
-
-/** What a drain deadline has aborted: several requests may be open on one connection. */
-interface Aborted {
-  requests: OpenRequest[];
-  connections: number;
-}
 
 /** Answers a request in place of the app; false where the app is to answer it. */
 export type Refuse = (request: IncomingMessage, response: ServerResponse) => boolean;
@@ -102,9 +88,8 @@ export class AppServer {
   }
 
   /** The number of requests without a full response, incomplete ones and WebSockets included, and the oldest of them. */
-  get waiting(): { open: number; oldest: OpenRequest[] } {
-    const open = this.#openRequests(performance.now());
-    return { open: open.length, oldest: oldestOf(open) };
+  get waiting(): Waiting {
+    return waitingOn(this.#connections);
   }
 
   #onConnection(socket: Socket): void {
@@ -199,70 +184,11 @@ export class AppServer {
    * Once no new connections come: lets open requests finish, closes connections that have been idle for `quietMs`, and aborts the rest after
    * `timeoutMs`. Calls `onProgress` every 3 seconds.
    */
-  async drain({ timeoutMs, quietMs, endStalled }: DrainTimes, onProgress: OnProgress): Promise<Drain> {
-    const startedAt = performance.now();
+  async drain(times: DrainTimes, onProgress: OnProgress): Promise<Drain> {
     const responsesBefore = this.#responses;
-    const connectionsAtStart = this.#connections.size;
-    const firstStartedAt = Math.min(
-      ...[...this.#connections.values()].flatMap(({ exchanges }) => exchanges.map(each => each.startedAt)),
-    );
-    const idleTicks = Math.ceil(quietMs / TICK_MS);
-    const stalled = new StalledClients<Socket>();
-    let stalledCount = 0;
-    const { promise, resolve } = Promise.withResolvers<Aborted>();
     this.disableKeepAlive();
-    const tick = () => {
-      const isOverdue = performance.now() - startedAt >= timeoutMs;
-      this.#closeIdle(isOverdue ? 0 : idleTicks);
-      if (endStalled) stalledCount += this.#closeStalled(stalled);
-      if (isOverdue) resolve(this.#abort());
-      else if (this.#connections.size === 0) resolve({ requests: [], connections: 0 });
-    };
-    // By setImmediate, because timers run before the loop reads what the kernel has received.
-    const ticks = setInterval(() => setImmediate(tick), TICK_MS);
-    const progress = setInterval(() => {
-      const { open, oldest } = this.waiting;
-      onProgress(open, oldest);
-    }, PROGRESS_EVERY_MS);
-    const aborted = await promise;
-    clearInterval(ticks);
-    clearInterval(progress);
-    const endedAt = performance.now();
-    return {
-      finished: this.#responses - responsesBefore,
-      cutRequests: aborted.requests.length,
-      cut: oldestOf(aborted.requests),
-      closedGracefully: Math.max(0, connectionsAtStart - aborted.connections - stalledCount),
-      longestRequestMs: Math.max(0, Math.round(endedAt - firstStartedAt)),
-      durationMs: Math.round(endedAt - startedAt),
-    };
-  }
-
-  /** Closes connections that have been idle for `minTicks` ticks of the drain. */
-  #closeIdle(minTicks: number): void {
-    for (const connection of this.#connections.values()) {
-      if (connection.isIdle && ++connection.idleTicks >= minTicks) connection.socket.destroySoon();
-    }
-  }
-
-  /** Their responses are not aborted: the primary counts what the kernel could not deliver. Returns how many it has closed. */
-  #closeStalled(clients: StalledClients<Socket>): number {
-    const waiting = [...this.#connections.values()].filter(connection => connection.awaitsClient);
-    const stalled = clients.among(waiting.map(({ socket }) => socket));
-    for (const socket of stalled) socket.destroy();
-    return stalled.length;
-  }
-
-  /** Ends every connection on which a request is open or has begun. */
-  #abort(): Aborted {
-    const requests = this.#openRequests(performance.now());
-    const busy = [...this.#connections.values()].filter(({ isIdle }) => !isIdle);
-    for (const { socket } of busy) socket.destroy();
-    return { requests, connections: busy.length };
-  }
-
-  #openRequests(now: number): OpenRequest[] {
-    return [...this.#connections.values()].flatMap(connection => connection.openRequests(now));
+    const drained = await new ConnectionDrain(this.#connections, times).run(onProgress);
+    return { finished: this.#responses - responsesBefore, ...drained };
   }
 }
 
@@ -273,8 +199,4 @@ function withoutKeepAlive(argument: unknown): unknown {
   if (Array.isArray(argument)) return argument.map((value, index) => (isKeepAlive(argument[index - 1], value) ? 'close' : value));
   if (typeof argument !== 'object' || argument === null) return argument;
   return Object.fromEntries(Object.entries(argument).map(([name, value]) => [name, isKeepAlive(name, value) ? 'close' : value]));
-}
-
-function oldestOf(requests: readonly OpenRequest[]): OpenRequest[] {
-  return requests.toSorted((a, b) => b.ageMs - a.ageMs).slice(0, MAX_LISTED);
 }

@@ -13,8 +13,9 @@ import type { Inherited } from '../config/inherited.ts';
 import type { LogSource } from '../log/log.ts';
 import type { Drain, DrainTimes } from '../protocol/messages.ts';
 import type { App } from './app.ts';
+import type { OnProgress } from './connection-drain.ts';
 import { logRequestErrors } from './request-errors.ts';
-import { AppServer, type OnProgress, type Refuse, type UpgradeListener } from './server.ts';
+import { AppServer, type Refuse, type UpgradeListener } from './server.ts';
 import { applyLimits } from './server-limits.ts';
 import type { Stats } from './stats.ts';
 
