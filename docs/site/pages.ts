@@ -53,7 +53,10 @@ const GROUPS: readonly Group[] = [
     ],
   },
   { text: 'Stop and replace', pages: ['guide/shutdown', 'guide/rolling-restarts', 'guide/upgrading'] },
-  { text: 'Connections and state', pages: ['guide/balancing', 'guide/sessions', 'guide/events', 'guide/redis'] },
+  {
+    text: 'Connections and state',
+    pages: ['guide/balancing', 'guide/sessions', 'guide/events', 'guide/websockets', 'guide/redis'],
+  },
   { text: 'Operate', pages: ['guide/troubleshooting', 'guide/observability', 'guide/load-testing'], rest: 'guide' },
   {
     text: 'Reference',
