@@ -69,6 +69,7 @@ export async function metricsText(
     totals.drains.unacknowledgedConnections,
   );
   counter('bosun_shed_requests_total', 'Requests refused because of the event loop delay.', counters.shed);
+  counter('bosun_timed_out_requests_total', 'Requests answered with 503 because of HANDLER_TIMEOUT_MS.', counters.timedOut);
   counter('bosun_malformed_messages_total', 'Messages of workers that were dropped as malformed.', totals.malformedMessages);
   counter('bosun_dropped_log_lines_total', 'Log lines dropped because the reader was too slow.', pod.droppedLogLines);
   counter('bosun_session_store_errors_total', 'Requests that the session store failed.', counters.sessionStoreErrors);

@@ -11,6 +11,13 @@ export const httpVariables = {
       shown: '`0` (off)',
     },
   ),
+  handlerTimeoutMs: variable(
+    'HANDLER_TIMEOUT_MS',
+    '0',
+    milliseconds(),
+    'a request that the app has not begun to answer after this gets 503, and its connection ends; the time begins when the request has arrived',
+    { shown: '`0` (off)' },
+  ),
   keepAliveTimeoutMs: variable(
     'KEEP_ALIVE_TIMEOUT_MS',
     '75000',

@@ -271,6 +271,12 @@ export const LOG_EVENTS = {
     status: count('status code'),
     ms: count('milliseconds from its headers to the end of the answer'),
   }),
+  'request.timed-out': warn('The app has not begun to answer a request within HANDLER_TIMEOUT_MS: it got 503.', {
+    method: text('as sent'),
+    path: text('without its query'),
+    ms: count('milliseconds since its headers arrived'),
+    unnamed: optional(count('requests like it without a line: a worker writes at most 10 in 10 s')),
+  }),
   'request.failed': at(
     'error',
     'warn',

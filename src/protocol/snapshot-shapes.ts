@@ -57,6 +57,7 @@ export const snapshot = object<Snapshot>({
   inFlight: count,
   requests: count,
   shed: count,
+  timedOut: count,
   sessionStoreErrors: count,
   redis: optional(redisCounters),
   redisRefusals: optional(list(refusal, MAX_REFUSALS)),

@@ -15,6 +15,8 @@ export interface Snapshot {
   requests: number;
   /** Requests refused with 503 because of the event loop delay (MAX_EVENT_LOOP_DELAY_MS). */
   shed: number;
+  /** Requests that the app has not answered in time (HANDLER_TIMEOUT_MS). */
+  timedOut: number;
   sessionStoreErrors: number;
   /** Undefined where no Redis is configured. */
   redis?: RedisCounters;

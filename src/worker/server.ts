@@ -162,6 +162,16 @@ export class AppServer {
     this.#onResponse(request, response.statusCode, connection.idleSince - exchange.startedAt);
   }
 
+  get openConnections(): Iterable<Connection> {
+    return this.#connections.values();
+  }
+
+  /** Counts the answer to a request that was not written by its response. */
+  onOwnAnswer({ request }: Exchange, status: number, milliseconds: number): void {
+    this.#responses++;
+    this.#onResponse(request, status, milliseconds);
+  }
+
   /** Each of the next `count` responses ends its connection: the clients reconnect, and may reach another worker. Replaces the last count. */
   closeAfterResponse(count: number): void {
     this.#connectionsToClose = count;

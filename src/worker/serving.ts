@@ -14,6 +14,7 @@ import type { LogSource } from '../log/log.ts';
 import type { Drain, DrainTimes } from '../protocol/messages.ts';
 import type { App } from './app.ts';
 import type { OnProgress } from './connection-drain.ts';
+import type { Exchange } from './connections.ts';
 import { logRequestErrors } from './request-errors.ts';
 import { AppServer, type Refuse, type UpgradeListener } from './server.ts';
 import { applyLimits } from './server-limits.ts';
@@ -86,6 +87,7 @@ export class Serving {
     const server = new AppServer(this.#config, (request, status, ms) => this.#onResponse(request, status, ms), refuse);
     const http = this.#add(server, app);
     if (upgradeListener !== undefined) http.on('upgrade', upgradeListener);
+    await this.#watchHandlers(server);
     listen(http);
     try {
       const address = await this.#listeners?.open();
@@ -104,6 +106,19 @@ export class Serving {
   /** Another server of the app gets the connections (adopt.ts): it is counted and drained as well. */
   takeOver(app: App): void {
     if (this.#server !== undefined) this.#add(this.#server, app);
+  }
+
+  async #watchHandlers(server: AppServer): Promise<void> {
+    if (this.#config.handlerTimeoutMs === 0) return;
+    const { HandlerTimeout, TIMED_OUT_STATUS, TimeoutLines } = await import('./handler-timeout.ts');
+    const lines = new TimeoutLines();
+    const onTimeout = (exchange: Exchange, ms: number) => {
+      server.onOwnAnswer(exchange, TIMED_OUT_STATUS, ms);
+      this.#stats.timedOutOne();
+      const line = lines.lineFor(exchange.request, ms, performance.now());
+      if (line !== undefined) this.#log().warn({ event: 'request.timed-out', ...line });
+    };
+    new HandlerTimeout(this.#config, () => server.openConnections, onTimeout).start();
   }
 
   #add(server: AppServer, { serve }: App): Server {

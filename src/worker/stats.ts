@@ -28,6 +28,7 @@ interface Series {
 export class Stats {
   #requests = 0;
   #shed = 0;
+  #timedOut = 0;
   #sessionStoreErrors = 0;
   readonly #series = new Map<HttpSeries['method'], Map<number, Series>>();
   #last: { method: string; status: number; series: Series } | undefined;
@@ -58,6 +59,10 @@ export class Stats {
     this.#shed++;
   }
 
+  timedOutOne(): void {
+    this.#timedOut++;
+  }
+
   sessionStoreFailed(): void {
     this.#sessionStoreErrors++;
   }
@@ -76,6 +81,7 @@ export class Stats {
       ...load,
       requests: this.#requests,
       shed: this.#shed,
+      timedOut: this.#timedOut,
       sessionStoreErrors: this.#sessionStoreErrors,
       responseTimeMs: this.#responseTimes(),
       eventLoopUtilization: round(since, 3),
