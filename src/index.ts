@@ -6,6 +6,7 @@ import type { Socket } from 'node:net';
 import type { Cluster, Redis } from 'ioredis';
 import type { Registry } from 'prom-client';
 import type { Config } from './config/config.ts';
+import type { BosunEvents as DeclaredInCommonJs } from './index.cts';
 import type { Log } from './log/log.ts';
 
 export type { Config } from './config/config.ts';
@@ -35,6 +36,37 @@ export interface KoaApp {
 
 /** A middleware for `use` of a Koa 2 or 3. */
 export type Middleware = (context: object, next: () => Promise<unknown>) => Promise<void>;
+
+/**
+ * The events of the app: the data of each name. It is empty here. What an app adds to it types `broadcast`, `on` and `off` of the kit:
+ *
+ * ```ts
+ * declare module 'koa-bosun' {
+ *   interface BosunEvents {
+ *     'price.changed': { sku: string };
+ *     'cache.cleared': null;
+ *   }
+ * }
+ * ```
+ *
+ * Declare what `JSON.parse` makes of the data (a `Date` arrives as text), and `null` for an event without data. Nothing is checked at run
+ * time: an operator, or a pod with an earlier version of the app, may send anything else.
+ */
+export interface BosunEvents extends DeclaredInCommonJs {}
+
+/** The name of an event: one of `BosunEvents`, or any other text. */
+export type EventName = Extract<keyof BosunEvents, string> | (string & {});
+
+/** The data of an event: as `BosunEvents` has it, `unknown` for any other name. */
+export type EventData<Name> = Name extends keyof BosunEvents ? BosunEvents[Name] : unknown;
+
+/** The data as last argument of `broadcast`; it may be omitted if it may be `null` or `undefined`. */
+export type EventArguments<Name> =
+  undefined extends EventData<Name>
+    ? [data?: EventData<Name>]
+    : null extends EventData<Name>
+      ? [data?: EventData<Name>]
+      : [data: EventData<Name>];
 
 /** What koa-bosun gives to an app whose default export is a function of one parameter. */
 export interface Kit {
@@ -67,17 +99,25 @@ export interface Kit {
    * this pod's workers receive it. While Redis is unreachable other pods do not receive it, unless the event is durable (`BROADCAST_DURABLE`)
    * or retained (`BROADCAST_RETAINED`): then they receive it later.
    * @param event its name, 1 to 256 characters; names that begin with `bosun:` are reserved
-   * @param data anything that JSON can hold, at most 256 KiB as JSON; default `null`
+   * @param data anything that JSON can hold, at most 256 KiB as JSON; default `null`. Its type is that of {@link BosunEvents}
    * @throws TypeError if the name is invalid or `data` is not JSON; RangeError if it is too large
    */
-  broadcast(event: string, data?: unknown): void;
+  broadcast<Name extends EventName>(event: Name, ...data: EventArguments<Name>): void;
 
   /**
    * Calls `handler` with the data of every later event of that name; each handler gets its own copy. For a retained event
    * (`BROADCAST_RETAINED`) it is first called with the last data, even if that was sent before this worker started. If the handler throws or
    * rejects, the error is logged as `broadcast.handler-failed` and affects nothing else.
+   * @throws TypeError if the name is invalid or `handler` is no function
    */
-  on(event: string, handler: (data: unknown) => unknown): void;
+  on<Name extends EventName>(event: Name, handler: (data: EventData<Name>) => unknown): void;
+
+  /**
+   * Removes a handler of {@link on}: it is not called for later events. Of a handler that was added several times one is removed; one that
+   * was never added changes nothing.
+   * @throws TypeError if the name is invalid or `handler` is no function
+   */
+  off<Name extends EventName>(event: Name, handler: (data: EventData<Name>) => unknown): void;
 
   /**
    * prom-client registry for the app's own metrics. `/metrics` on the admin port shows them summed over the workers, at most 1,000 metrics

@@ -53,6 +53,58 @@ test('a new handler gets the retained data of its event, unless that was cleared
   assert.equal(logged.length, 2);
 });
 
+test('off removes a handler once, also before it gets the retained data, and nothing else', async () => {
+  const { kit } = kitWith(new Map([['kept', '1']]));
+  const received: unknown[] = [];
+  const one = (data: unknown) => received.push(['one', data]);
+  const other = (data: unknown) => received.push(['other', data]);
+  for (const handler of [one, other, one]) kit.on('news', handler);
+  kit.off('news', one);
+  kit.off('news', console.log);
+  kit.off('unknown', one);
+  kit.deliver({ event: 'news', json: '2' });
+  assert.deepEqual(received.splice(0), [
+    ['one', 2],
+    ['other', 2],
+  ]);
+  kit.off('news', one);
+  kit.off('news', one);
+  kit.deliver({ event: 'news', json: '3' });
+  assert.deepEqual(received.splice(0), [['other', 3]]);
+  kit.on('kept', one);
+  kit.off('kept', one);
+  // A handler that removes itself and the next one: those of this event are called, and it has no effect on them.
+  const once = () => {
+    received.push('once');
+    kit.off('last', once);
+    kit.off('last', other);
+  };
+  kit.on('last', once);
+  kit.on('last', other);
+  kit.deliver({ event: 'last', json: '4' });
+  kit.deliver({ event: 'last', json: '5' });
+  await new Promise(setImmediate);
+  assert.deepEqual(received, ['once', ['other', 4]]);
+});
+
+test('a name or a handler that cannot be is an error at the call', () => {
+  const { kit } = kitWith();
+  const call = (method: 'on' | 'off', ...args: unknown[]) =>
+    assert.throws(() => Reflect.apply(kit[method], kit, args), TypeError);
+  for (const method of ['on', 'off'] as const) {
+    for (const name of ['', 'x'.repeat(257), 'bosun:keys', 1, undefined, Symbol('name')]) call(method, name, () => undefined);
+    for (const handler of [undefined, null, 'handler', {}]) call(method, 'news', handler);
+  }
+  assert.throws(
+    () => Reflect.apply(kit.on, kit, ['news', null]),
+    /^TypeError: the handler of event "news" must be a function, got null$/,
+  );
+  assert.throws(
+    () => Reflect.apply(kit.on, kit, [Symbol('name'), call]),
+    /^TypeError: the name of an event must have 1 to 256 characters, got/,
+  );
+});
+
 function kitWith(retained = new Map<string, string>()): { kit: WorkerKit; logged: string[] } {
   const logged: string[] = [];
   const error = ({ event, name, err }: Record<string, unknown>) => logged.push(`${event} ${name} ${(err as Error).message}`);

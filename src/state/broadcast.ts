@@ -13,16 +13,21 @@ const MAX_NAME_LENGTH = 256;
  * @throws TypeError if the name is invalid or the data is not JSON, RangeError if the data is too large
  */
 export function broadcastOf(event: string, data: unknown): Broadcast {
-  if (typeof event !== 'string' || event === '' || event.length > MAX_NAME_LENGTH)
-    throw new TypeError(`the name of an event must have 1 to ${MAX_NAME_LENGTH} characters, got ${JSON.stringify(event)}`);
-  if (event.startsWith(OWN_EVENTS))
-    throw new TypeError(`the name of an event must not begin with "${OWN_EVENTS}", got "${event}"`);
+  checkEventName(event);
   const json: string | undefined = JSON.stringify(data ?? null);
   if (json === undefined) throw new TypeError(`the data of event "${event}" must be JSON, got a ${typeof data}`);
   const bytes = Buffer.byteLength(json);
   if (bytes > MAX_BROADCAST_BYTES)
     throw new RangeError(`the data of event "${event}" must be at most ${MAX_BROADCAST_BYTES} bytes of JSON, got ${bytes}`);
   return { event, json };
+}
+
+/** @throws TypeError if the app can neither send nor receive an event of that name */
+export function checkEventName(event: unknown): asserts event is string {
+  if (typeof event !== 'string' || event === '' || event.length > MAX_NAME_LENGTH)
+    throw new TypeError(`the name of an event must have 1 to ${MAX_NAME_LENGTH} characters, got ${JSON.stringify(event)}`);
+  if (event.startsWith(OWN_EVENTS))
+    throw new TypeError(`the name of an event must not begin with "${OWN_EVENTS}", got "${event}"`);
 }
 
 /** An event between pods. */

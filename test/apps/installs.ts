@@ -5,7 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { cpSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
@@ -19,10 +19,12 @@ const run = promisify(execFile);
 
 /** What a project compiles, an ES module and a CommonJS module, with the options of tsc that it uses. */
 const COMPILED = [
-  ['--module', 'nodenext', 'app.mts', 'app.ts'],
-  ['--module', 'node16', 'app.mts', 'app.ts'],
-  ['--module', 'esnext', '--moduleResolution', 'bundler', 'app.mts'],
+  ['--module', 'nodenext', 'app.mts', 'app.ts', 'events.mts', 'events.cts'],
+  ['--module', 'node16', 'app.mts', 'app.ts', 'events.mts', 'events.cts'],
+  ['--module', 'esnext', '--moduleResolution', 'bundler', 'app.mts', 'events.mts', 'events.cts'],
 ];
+/** What declares and uses events, beside the app. */
+const TYPES = join(import.meta.dirname, '..', 'fixtures', 'types');
 const STRICT = '--noEmit --strict --target es2022 --types node --skipLibCheck false --esModuleInterop'.split(' ');
 
 const offline = await registryError();
@@ -38,6 +40,7 @@ describe('koa-bosun installed', { concurrency: 2, skip }, () => {
   for (const [name, koa] of [['types-koa-2', 'Koa 2'], ['types-koa-3', 'Koa 3'], ['types-no-koa', 'no types of Koa']] as const) {
     test(`by npm beside ${koa} compiles, and serves`, async () => {
       const folder = await layOut(name);
+      cpSync(TYPES, folder, { recursive: true });
       // As npm install does it: a conflict with what the project has ends it.
       await npm(folder, 'install', '--no-save', tarball);
       for (const options of COMPILED) {

@@ -10,15 +10,19 @@ import { dirname, join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { promisify } from 'node:util';
 import { ADOPT, assertAdopted } from '../adopted.ts';
+import { completions } from '../language-server.ts';
 import { adopterOf, type Kit, ROOT, startKit } from './kit.ts';
 
 const run = promisify(execFile);
 const PACKAGES = join(ROOT, 'node_modules');
+const TSC = join(PACKAGES, 'typescript', 'bin', 'tsc');
 /** For a machine whose own Node.js is too old: projects add one to their packages. */
 const NODES = readdirSync(PACKAGES).filter(name => /^node-(bin-)?(linux|darwin)/.test(name));
 /** The other dependencies of the projects. */
 const BESIDE = ['express', 'koa', '@types/koa', '@types/node'];
 
+/** Modules that compile with the types of the package; what must not compile in them is marked. */
+const TYPES = join(ROOT, 'test', 'fixtures', 'types');
 const TYPED_APP = `
 import Koa from 'koa';
 import type { App, Kit } from 'koa-bosun';
@@ -79,8 +83,20 @@ suite('the kit as a dependency', { concurrency: 4 }, () => {
   test('an app in TypeScript compiles with the types of the package, as ES module and as CommonJS', async () => {
     const files = ['app.mts', 'app.cts'].map(name => join(folder, name));
     for (const file of files) writeFileSync(file, TYPED_APP);
+    for (const name of readdirSync(TYPES)) {
+      cpSync(join(TYPES, name), join(folder, name));
+      files.push(join(folder, name));
+    }
     const options = '--noEmit --strict --module node18 --target es2025 --types node --skipLibCheck false'.split(' ');
-    await run(process.execPath, [join(PACKAGES, 'typescript', 'bin', 'tsc'), ...options, ...files], { cwd: folder });
+    await run(process.execPath, [TSC, ...options, ...files], { cwd: folder });
+  });
+
+  test('an editor completes the names of the events that an app declares', async () => {
+    const file = join(folder, 'complete.mts');
+    const text = `${readFileSync(join(TYPES, 'events.mts'), 'utf8')}\nexport const complete = (kit: Kit) => kit.on('', console.log);\n`;
+    writeFileSync(file, text);
+    const labels = await completions(TSC, file, text, text.lastIndexOf("''") + 1);
+    assert.deepEqual(labels.toSorted(), ['cache.cleared', 'price.changed']);
   });
 
   test('bosun start of the package exits with 78 if the module does not exist', async () => {

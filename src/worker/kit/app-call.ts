@@ -24,3 +24,9 @@ export async function callApp(log: LogSource, failed: Failed, run: () => unknown
 export async function settledWithin(ms: number, work: Promise<unknown>): Promise<void> {
   await Promise.race([work, new Promise(resolve => setTimeout(resolve, ms))]);
 }
+
+/** @throws TypeError that begins with `what` unless the app has given a function */
+export function checkFunction(what: string, given: unknown): asserts given is (...args: never) => unknown {
+  if (typeof given === 'function') return;
+  throw new TypeError(`${what} must be a function, got ${given === null ? 'null' : typeof given}`);
+}

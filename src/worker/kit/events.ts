@@ -2,9 +2,11 @@
  * The app's handlers of broadcast events in this worker. How an event gets here is the business of primary and event bus.
  */
 import type { LogSource } from '../../log/log.ts';
-import { callApp } from './app-call.ts';
+import { checkEventName } from '../../state/broadcast.ts';
+import { callApp, checkFunction } from './app-call.ts';
 
-export type Handler = (data: unknown) => unknown;
+/** Of an event whose data is of any type. */
+export type Handler = (data: never) => unknown;
 
 export class EventHandlers {
   readonly #log: LogSource;
@@ -17,13 +19,28 @@ export class EventHandlers {
     this.#retained = retained;
   }
 
+  /** @throws TypeError */
   add(event: string, handler: Handler): void {
+    checkEventName(event);
+    checkFunction(`the handler of event "${event}"`, handler);
     this.#handlers.set(event, [...this.#of(event), handler]);
     // After the code that subscribes: variables that the handler uses may be declared below it.
     queueMicrotask(() => {
       const json = this.#retained.get(event);
-      if (json !== undefined && json !== 'null') this.#call(handler, event, json);
+      if (json === undefined || json === 'null' || !this.#of(event).includes(handler)) return;
+      this.#call(handler, event, json);
     });
+  }
+
+  /** Removes it once, as it was added last. @throws TypeError */
+  remove(event: string, handler: Handler): void {
+    checkEventName(event);
+    checkFunction(`the handler of event "${event}"`, handler);
+    const handlers = this.#of(event);
+    if (!handlers.includes(handler)) return;
+    const left = handlers.toSpliced(handlers.lastIndexOf(handler), 1);
+    if (left.length > 0) this.#handlers.set(event, left);
+    else this.#handlers.delete(event);
   }
 
   /** Calls the handlers of the event, each with its own copy of the data. */
@@ -36,6 +53,6 @@ export class EventHandlers {
   }
 
   #call(handler: Handler, event: string, json: string): void {
-    void callApp(this.#log, { event: 'broadcast.handler-failed', name: event }, () => handler(JSON.parse(json)));
+    void callApp(this.#log, { event: 'broadcast.handler-failed', name: event }, () => handler(JSON.parse(json) as never));
   }
 }

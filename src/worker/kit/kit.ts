@@ -77,6 +77,10 @@ export class WorkerKit implements Kit {
     this.#events.add(event, handler);
   }
 
+  off(event: string, handler: Handler): void {
+    this.#events.remove(event, handler);
+  }
+
   get metrics(): Kit['metrics'] {
     return this.#metrics.registry;
   }
