@@ -121,16 +121,8 @@ test('the overlay of docs/guide/autoscaling.md scales its own pods', { skip: noK
   assert.equal(threshold, '200');
 });
 
-test('the dashboard of the component is the one of docker/grafana, and no alert names a namespace or an app', () => {
+test('the dashboard of the component is the one of docker/grafana', () => {
   assert.equal(readFileSync(DASHBOARD_COPY, 'utf8'), readFileSync(DASHBOARD, 'utf8'), 'run make k8s-render');
-  const [rules] = read('components/monitoring/rules.yaml');
-  const alerts = listAt(rules, 'spec.groups').flatMap(group => listAt(group, 'rules'));
-  assert.ok(alerts.length >= 7);
-  for (const { alert, expr, annotations } of alerts) {
-    assert.doesNotMatch(String(expr), /(?:namespace|job|pod)\s*[=!]/, String(alert));
-    assert.match(String(expr), /by \(namespace, job/, String(alert));
-    assert.match(String((annotations as Manifest).summary), /\{\{ \$labels\.(?:job|instance) \}\}/, String(alert));
-  }
 });
 
 test('the autoscalers scale alike', () => {
