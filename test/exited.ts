@@ -11,6 +11,7 @@ export const exitOf = (worker: number, more: Partial<WorkerExit> = {}): WorkerEx
   workerPid: 100 + worker,
   reason: 'killed',
   failure: undefined,
+  code: undefined,
   openFailure: undefined,
   fingerprint: undefined,
   error: undefined,

@@ -662,6 +662,7 @@ describe('what is known of a worker', () => {
       workerPid: 101,
       reason: 'crash',
       failure: 'boom',
+      code: 0,
       lost: undefined,
       isFailure: true,
       isFailedStart: false,
@@ -672,15 +673,20 @@ describe('what is known of a worker', () => {
     assert.deepEqual([error?.message, drain, snapshot?.requests], ['boom', LEDGER, 7]);
   });
 
-  test('the exit of a worker that left as wanted is no failure', () => {
-    const pool = new VirtualPool();
-    pool.apply({ type: 'scale', wanted: 1 });
-    pool.drained(pool.worker(2));
-    const [exit] = pool.events('worker.exit');
-    assert.deepEqual(
-      [exit?.reason, exit?.failure, exit?.isFailure, exit?.isFailedStart, exit?.fingerprint, exit?.error],
-      ['scale-down', 'exit code 0', false, false, undefined, undefined],
-    );
+  test('the exit of a worker that left as wanted is no failure, and has a text only with another exit code than 0', () => {
+    for (const [code, failure] of [
+      [0, undefined],
+      [3, 'exit code 3'],
+    ] as const) {
+      const pool = new VirtualPool();
+      pool.apply({ type: 'scale', wanted: 1 });
+      pool.exits(pool.worker(2), code);
+      const [exit] = pool.events('worker.exit');
+      assert.deepEqual(
+        [exit?.reason, exit?.code, exit?.failure, exit?.isFailure, exit?.isFailedStart, exit?.fingerprint, exit?.error],
+        ['scale-down', code, failure, false, false, undefined, undefined],
+      );
+    }
   });
 
   test('the text of a failure to listen is not the text of the app, and everybody may see it', () => {

@@ -112,7 +112,7 @@ export class Diagnostics {
       MAX_DIAGNOSIS_MS,
     );
     const removeListener = handle.onExit(() =>
-      pending.reject(new RefusedError(`worker ${handle.id} exited during the diagnosis: ${handle.failure}`)),
+      pending.reject(new RefusedError(`worker ${handle.id} exited during the diagnosis: ${handle.failure ?? handle.reason}`)),
     );
     try {
       handle.send({ type: 'diagnose', id, diagnosis, to });

@@ -238,7 +238,7 @@ export class Replacements {
       if (old.state !== 'draining') this.#endStep(batch, step, now);
     } else if (fresh !== undefined && !isActive(fresh) && (isActive(old) || (old.state === 'exited' && !isProven))) {
       batch.step = undefined;
-      const why = `${fresh.reason === 'oom' ? 'oom: ' : ''}${fresh.failure}`;
+      const why = `${fresh.reason === 'oom' ? 'oom: ' : ''}${fresh.failure ?? `it was ended (${fresh.reason})`}`;
       const text = `worker ${fresh.id}, to replace worker ${old.id}, failed to start: ${why}`;
       this.#end(batch, now, fresh.reason === 'restart' ? new AbandonedError(text) : new ReplacementError(text));
     } else if (old.state === 'exited') {
@@ -288,7 +288,7 @@ export class Replacements {
 
 function howEnded(reason: ExitReason | undefined, failure: string | undefined): string {
   if (reason === 'oom') return 'was killed by the kernel for lack of memory (oom)';
-  return reason === 'killed' ? 'was killed' : `ended (${reason}: ${failure})`;
+  return reason === 'killed' ? 'was killed' : `ended (${reason}${failure === undefined ? '' : `: ${failure}`})`;
 }
 
 /** Whether a worker served and then had to leave, for a later restart or a smaller pool. */

@@ -4,7 +4,7 @@
  */
 import { describeOpenly, fingerprintOf } from '../protocol/audience.ts';
 import type { WorkerExit } from '../protocol/events.ts';
-import { type ExitReason, isCrash } from '../protocol/exit.ts';
+import { type ExitReason, isCrash, isFailure } from '../protocol/exit.ts';
 import {
   type Drain,
   type ErrorReport,
@@ -48,6 +48,8 @@ export interface WorkerRecord {
   reason: ExitReason | undefined;
   /** Why it failed, as reported by the worker or found by the primary; may contain text of the app. */
   failure: string | undefined;
+  /** Of its process; undefined before its exit, and where a signal ended it. */
+  exitCode: number | undefined;
   error: ErrorReport | undefined;
   /** The error is the app's; the text of others is the kit's own. */
   isAppError: boolean;
@@ -99,6 +101,7 @@ export function newWorker(worker: NewWorker): WorkerRecord {
     readyAt: undefined,
     reason: undefined,
     failure: undefined,
+    exitCode: undefined,
     error: undefined,
     isAppError: false,
     isPermanent: false,
@@ -240,6 +243,8 @@ export function exit(worker: WorkerRecord, how: ProcessExit): void {
   const isRejected = REJECTED_BY_NODE.has(code) && !worker.hasReported;
   if (isRejected) worker.isPermanent = true;
   const hint = isRejected ? ': Node.js rejects its options, see the log (NODE_OPTIONS, WORKER_NODE_OPTIONS)' : '';
+  worker.exitCode = code ?? undefined;
+  if (code === 0 && !isFailure(worker.reason)) return;
   worker.failure ??= signal === null ? `exit code ${code}${hint}` : `signal ${signal}`;
 }
 
@@ -252,13 +257,14 @@ function reportError(worker: WorkerRecord, report: ErrorReport, isAppError: bool
 
 /** All that others keep of a worker that has exited. */
 export function exitEvent(worker: WorkerRecord): WorkerExit {
-  const { id, pid, reason = 'crash', failure, error, drain, lost, snapshot, missedDeadline } = worker;
+  const { id, pid, reason = 'crash', failure, exitCode, error, drain, lost, snapshot, missedDeadline } = worker;
   return {
     event: 'worker.exit',
     worker: id,
     workerPid: pid,
     reason,
     failure,
+    code: exitCode,
     openFailure: openFailureOf(worker),
     fingerprint: error && fingerprintOf(error.message),
     error,

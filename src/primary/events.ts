@@ -66,12 +66,13 @@ export class Events {
 function writeLine(log: LogSource, event: LifecycleEvent): void {
   switch (event.event) {
     case 'worker.exit': {
-      const { worker, workerPid, reason, failure, error, fingerprint, drain, isFailure, snapshot } = event;
+      const { worker, workerPid, reason, code, failure, error, fingerprint, drain, isFailure, snapshot } = event;
       const isLoggedAlready = error !== undefined && snapshot === undefined; // it never served
       const fields = {
         worker,
         workerPid,
         reason,
+        code,
         fingerprint,
         ...(!isLoggedAlready && { failure }),
         ...(drain && { drain: reportOf(drain) }),

@@ -20,6 +20,8 @@ export interface WorkerExit extends WorkerFields {
   reason: ExitReason;
   /** Why it failed; may contain text of the app. */
   failure: string | undefined;
+  /** Undefined where a signal ended it, or where it could not be started. */
+  code: number | undefined;
   /** `failure` for everyone. */
   openFailure: string | undefined;
   /** Of the error's message. */
