@@ -125,6 +125,18 @@ export interface Kit {
    */
   readonly metrics: Registry;
 
+  /**
+   * Registers a health check of the app, such as a query to its database. `/readyz`, `/status`, `/metrics`, the dashboard, `bosun status` and
+   * `bosun doctor` show its result. A failing check takes nobody out of service, unless it has `readiness: true`. It runs when the
+   * worker serves, then every `intervalMs`, give or take 20 %, never twice at the same time, and no longer once the worker drains.
+   * @param name 1 to 64 letters, digits, `_`, `-` and `.`; its first character is a letter or digit
+   * @param check fails if it throws, rejects, takes longer than `timeoutMs`, or returns `false`, an `Error` or an object whose `ok` is `false`,
+   *   such as a `Response`; any other value passes
+   * @throws TypeError for a wrong name, check or option, or a name that is registered already; RangeError for a wrong time, and for more
+   *   than 20 checks
+   */
+  health(name: string, check: HealthCheck, options?: HealthOptions): void;
+
   /** Aborts when this worker starts to drain. End server-sent events, long polls and WebSockets then; the drain deadline aborts the rest. */
   readonly draining: AbortSignal;
 
@@ -141,6 +153,25 @@ export interface Kit {
    * concurrently and have 1 s together. If one throws or rejects, the error is logged as `worker.close-handler-failed`.
    */
   onClose(close: () => unknown): void;
+}
+
+/** A health check: see {@link Kit.health}. `signal` aborts when the check has timed out, and when the worker drains. */
+export type HealthCheck = (run: { signal: AbortSignal }) => unknown;
+
+/** The options of a health check. */
+export interface HealthOptions {
+  /**
+   * Whether the check decides on the readiness of the pod; default `false`. The pod becomes unready only once the check has failed three
+   * times in a row in every ready worker, and ready again with the first success in one of them. A pod that starts is not ready before the
+   * first success.
+   */
+  readiness?: boolean;
+
+  /** After this time in milliseconds, a run counts as failed, and its signal aborts; default 5000. */
+  timeoutMs?: number;
+
+  /** From one run to the next, in milliseconds; default 10000, at least 100. */
+  intervalMs?: number;
 }
 
 /** The part of the context that `kit.session` adds. */

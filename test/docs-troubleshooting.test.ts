@@ -11,10 +11,11 @@ import { readConfig } from '../src/config/config.ts';
 import type { Status } from '../src/protocol/api.ts';
 import { blocksOf, ROOT } from './docs/blocks.ts';
 
-const NOTHING_KNOWN: Pick<ProbeView, 'failedStarts' | 'lastFailure' | 'redisFault'> = {
+const NOTHING_KNOWN: Pick<ProbeView, 'failedStarts' | 'lastFailure' | 'redisFault' | 'checks'> = {
   failedStarts: { count: 0, last: null },
   lastFailure: undefined,
   redisFault: undefined,
+  checks: {},
 };
 const PAGE = readFileSync(join(ROOT, 'docs', 'guide', 'troubleshooting.md'), 'utf8');
 

@@ -45,6 +45,7 @@ const GOOD: Facts = {
   isDiagnosticsDirWritable: true,
   areSessionKeysGenerated: false,
   redisRefusals: [],
+  health: {},
   service: {
     name: 'shop',
     nameNow: 'shop',

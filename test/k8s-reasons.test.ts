@@ -111,6 +111,7 @@ function statusOfPod(state: PodState, reason: string): string {
     supervisor: { generation: 1, handles: [] },
     totals: { drains: {}, exitsByReason: [], failedStarts: { count: 0, last: null } },
     redisRefusals: [],
+    health: { status: () => undefined },
     memory: () => ({}),
   } as unknown as Pod;
   return JSON.stringify({ ...statusOf(pod, 'operator'), workers: [{ id: 1, state: 'ready', generation: 1 }] });

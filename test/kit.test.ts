@@ -117,6 +117,7 @@ function kitWith(retained = new Map<string, string>()): { kit: WorkerKit; logged
     sessionKeys: { current: [] },
     retained,
     send: () => undefined,
+    reportHealth: () => undefined,
     onStoreError: () => undefined,
   };
   return { kit: new WorkerKit(options), logged };

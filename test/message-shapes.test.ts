@@ -42,6 +42,13 @@ const TO_PRIMARY: { [T in ToPrimary['type']]: Extract<ToPrimary, { type: T }> } 
       redis: { commands: 1, errors: 0, reconnects: 0, faults: 0, sumSeconds: 1, counts: Array(11).fill(0) },
     },
   },
+  health: {
+    type: 'health',
+    name: 'database',
+    readiness: true,
+    validMs: 25_000,
+    result: { failures: 2, durationMs: 3, failure: { kind: 'threw', message: 'no route', summary: report.summary } },
+  },
   waiting: { type: 'waiting', open: 1, oldest: [open] },
   drained: { type: 'drained', drain },
   cordoned: { type: 'cordoned' },
@@ -115,6 +122,16 @@ describe('a malformed message of a worker', () => {
     ['a number that is none', { type: 'ready', port: '3000' }, /ready.port must be a whole number from 0 to 65535, got "3000"/],
     ['a broadcast without fields', { type: 'broadcast' }, /broadcast.event must be a string of at most 256/],
     ["one of the kit's events", { type: 'broadcast', event: 'bosun:keys', json: '1' }, /must be an event of the app/],
+    [
+      'a check without a name',
+      { type: 'health', name: '', readiness: false, validMs: 1 },
+      /health.name must be the name of a check/,
+    ],
+    [
+      'a check with markup for a name',
+      { type: 'health', name: '<b>', readiness: false, validMs: 1 },
+      /health.name must be the name of a check/,
+    ],
     ['too large an event', { type: 'broadcast', event: 'e', json: LONG }, /broadcast.json must be a string of at most 262144/],
     ['a status that is none', stats200(1e6), /http\[0\].status must be a whole number from 100 to 999/],
     [

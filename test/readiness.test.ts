@@ -24,6 +24,7 @@ function view(pool: object, change: Partial<ProbeView> = {}): ProbeView {
     config: readConfig({ REDIS_URL: 'redis://redis:6379' }),
     isJoined: false,
     redisFault: undefined,
+    checks: {},
     ...change,
   };
 }

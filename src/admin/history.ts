@@ -207,6 +207,13 @@ const WORDS: { readonly [Name in Exclude<EventName, Hidden>]: (event: EventOf<Na
   'pool.restart-failed': () => ({ kind: 'restart-failed', text: 'rolling restart failed' }),
   'balancing.policy': ({ policy, before }) => ({ kind: 'policy', text: `policy ${policy} instead of ${before}` }),
   'service.migrated': ({ service }) => ({ kind: 'keys', text: `the names in Redis are those of ${service}` }),
+  'health.failing': ({ check, failing, workers }) => ({
+    kind: 'check-failing',
+    text: `check ${check} fails in ${failing} of ${workers} workers`,
+  }),
+  'health.passing': ({ check, ms }) => ({ kind: 'check', text: `check ${check} passes again after ${ms} ms` }),
+  'health.unready': ({ check }) => ({ kind: 'check-failing', text: `the pod is not ready because of check ${check}` }),
+  'health.ready': ({ check, ms }) => ({ kind: 'check', text: `the pod is ready again for check ${check} after ${ms} ms` }),
   'session.keys-rotated': ({ keys }) => ({ kind: 'keys', text: `session keys rotated: ${keys} are valid` }),
   'pool.restart-refused': ({ why }) => ({ kind: 'restart-refused', text: `restart refused: ${why}` }),
 };

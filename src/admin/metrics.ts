@@ -111,6 +111,7 @@ export async function metricsText(
       pod.utilization,
     );
 
+  addHealth(Gauge, own, pod);
   addProcessMetrics({ Counter, Gauge }, own, handles, totals);
 
   const redis = (counters.redis ?? pod.redis) && addRedis(counters.redis, pod.redis);
@@ -138,6 +139,26 @@ export async function metricsText(
   onRenamed(renamed);
   const fromWorkers = AggregatorRegistry.aggregate([histograms, ...byWorker]);
   return { contentType: own.contentType, text: `${await own.metrics()}\n${await fromWorkers.metrics()}` };
+}
+
+function addHealth(Gauge: typeof import('prom-client').Gauge, own: Registry, { health }: Pod): void {
+  const checks = Object.entries(health.status('open') ?? {}).filter(([, { state }]) => state !== 'unknown');
+  if (checks.length === 0) return;
+  const registered = { labelNames: ['check'], registers: [own] };
+  const failing = new Gauge({
+    name: 'bosun_health_check_failing',
+    help: 'Workers in which the last run of a health check of the app has failed.',
+    ...registered,
+  });
+  const duration = new Gauge({
+    name: 'bosun_health_check_duration_seconds',
+    help: 'Duration of the last run of a health check of the app, in the slowest worker.',
+    ...registered,
+  });
+  for (const [check, status] of checks) {
+    failing.set({ check }, status.failing);
+    duration.set({ check }, status.durationMs / 1000);
+  }
 }
 
 function addBroadcasts(Counter: typeof import('prom-client').Counter, own: Registry, { broadcasts }: Pod): void {

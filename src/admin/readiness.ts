@@ -24,6 +24,8 @@ export interface ProbeView {
   config: Config;
   /** With Redis: the events of this pod reach other pods, and it has received the retained ones. */
   isJoined: boolean;
+  /** The app's health checks that keep the pod out of rotation, and those that fail. */
+  checks: { whyNotReady?: string | undefined; whatFails?: string | undefined };
   /** What a connection of this pod to Redis reports while it is not ready. */
   redisFault: string | undefined;
 }
@@ -39,17 +41,18 @@ export function readiness(view: ProbeView): Readiness {
   const reason = whyNotReady(view);
   if (reason !== undefined) return { isReady: false, reason };
   const { serving, wanted, isFailing, isBridged } = view.pool;
+  const { whatFails } = view.checks;
   // Without an endpoint, clients would be refused; in the listening socket they wait for a second.
   if (serving.length === 0 && isBridged) return { isReady: true, reason: 'the only worker is being replaced; clients wait' };
-  if (serving.length >= wanted || !isFailing) return { isReady: true };
+  if (serving.length >= wanted || !isFailing) return { isReady: true, ...(whatFails && { reason: whatFails }) };
   const why = lastFailedStart(view.failedStarts) ?? 'the others have failed';
-  return { isReady: true, reason: `${serving.length} of ${wanted} workers serve; ${why}` };
+  return { isReady: true, reason: all([`${serving.length} of ${wanted} workers serve; ${why}`, whatFails]) };
 }
 
 function whyNotReady(view: ProbeView): string | undefined {
   const { serving, isBridged } = view.pool;
   if (view.state !== 'ready') return whyNotStarted(view);
-  if (serving.length > 0 || isBridged) return undefined;
+  if (serving.length > 0 || isBridged) return view.checks.whyNotReady;
   const { lastFailure: last } = view;
   return all(['no worker serves', last && `the last one failed: ${all([last.reason, last.openFailure], ', ')}`]);
 }

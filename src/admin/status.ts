@@ -15,6 +15,7 @@ import {
 } from '../protocol/api.ts';
 import { type Audience, requestsFor } from '../protocol/audience.ts';
 import type { RedisCounters, RedisRefusal } from '../protocol/snapshot.ts';
+import type { Health } from './health.ts';
 import type { Readiness } from './readiness.ts';
 import type { Totals } from './totals.ts';
 
@@ -39,6 +40,8 @@ export interface Pod {
   redis: RedisCounters | undefined;
   /** Of all processes of the pod. */
   redisRefusals: readonly RedisRefusal[];
+  /** The app's health checks. */
+  health: Pick<Health, 'status'>;
   /** Events of the app that went through this pod. */
   broadcasts: {
     sent: number;
@@ -89,6 +92,7 @@ export function statusOf(
     totals,
     utilization,
     redisRefusals,
+    health,
     memory,
     dev,
     isLocal,
@@ -96,6 +100,7 @@ export function statusOf(
   audience: Audience,
 ): Status {
   const { last } = totals.drains;
+  const checks = health.status(audience);
   return {
     version,
     pid: process.pid,
@@ -113,6 +118,7 @@ export function statusOf(
     failedStarts: failedStartsOf(totals, audience),
     rollingRestarts: { ...supervisor.rolls, lastRefused: supervisor.lastRefusal ?? null },
     memory: memory(),
+    ...(checks && { health: checks }),
     ...(dev && { dev: isLocal ? dev : devStatusFor(audience, dev) }),
     // Only while there are any; the text of Redis may name keys.
     ...(redisRefusals.length > 0 && {

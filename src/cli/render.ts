@@ -3,6 +3,7 @@
  */
 import { stripVTControlCharacters, styleText } from 'node:util';
 import type { Finding, Peer, Status, WorkerState } from '../protocol/api.ts';
+import { checkInWords } from '../protocol/check-words.ts';
 import type { Detected } from '../resources/sizing.ts';
 
 export function renderStatus(status: Status): string {
@@ -31,6 +32,7 @@ export function renderStatus(status: Status): string {
       ]),
     ]),
     ...pendingRequests(status, Number.POSITIVE_INFINITY),
+    ...checks(status),
     '',
     ...failedStarts(status),
     endedWorkers(status),
@@ -53,6 +55,11 @@ export function pendingRequests({ workers }: Status, limit: number): string[] {
   const shown = named.slice(0, limit);
   const left = workers.reduce((sum, { waitingForCount = 0 }) => sum + waitingForCount, 0) - shown.length;
   return left > 0 ? [...shown, `and ${left} more pending requests`] : shown;
+}
+
+/** The app's health checks, a line each. */
+function checks({ health = {} }: Status): string[] {
+  return Object.entries(health).map(([name, check]) => `check ${checkInWords(name, check)}`);
 }
 
 function failedStarts({ failedStarts: failed }: Status): string[] {

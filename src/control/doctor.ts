@@ -7,7 +7,8 @@ import { describeRedis, usesRedis } from '../config/redis-address.ts';
 import { renamedWarning, type Service, SHARED_WARNING } from '../config/service.ts';
 import type { MemoryView } from '../pool/memory.ts';
 import type { Refusal } from '../pool/requests.ts';
-import type { Finding, Sizing, WorkerState } from '../protocol/api.ts';
+import type { Finding, Sizing, Status, WorkerState } from '../protocol/api.ts';
+import { checkInWords } from '../protocol/check-words.ts';
 import { EXIT_SLACK_MS } from '../protocol/messages.ts';
 import type { RedisRefusal } from '../protocol/snapshot.ts';
 import { WORKABLE_HEAP_MIB } from '../resources/sizing.ts';
@@ -32,6 +33,8 @@ export interface Facts {
   /** The Redis states that workers and the primary have reported. */
   redis: readonly { state: string; message: string; evictionPolicy?: string | undefined }[];
   redisRefusals: readonly RedisRefusal[];
+  /** The app's health checks by name, for operators. */
+  health: NonNullable<Status['health']>;
   service: ServiceFacts;
 }
 
@@ -62,6 +65,7 @@ export function diagnoseDeployment(facts: Facts): Finding[] {
     memory(facts),
     restarts(facts),
     recycling(facts),
+    health(facts),
     redis(facts),
     service(facts),
     sessionKeys(facts),
@@ -151,6 +155,17 @@ function restarts({ memory: { restart }, lastRefusal }: Facts): Finding {
 function recycling({ memory: { pointlessRecycling } }: Facts): Finding {
   if (pointlessRecycling !== undefined) return finding('recycling', 'problem', pointlessRecycling);
   return finding('recycling', 'ok', 'as set');
+}
+
+function health({ health: checks }: Facts): Finding {
+  const wrong = Object.entries(checks).filter(([, { state, isUnready }]) => state !== 'ok' || isUnready);
+  if (wrong.length === 0) return finding('health checks', 'ok', Object.keys(checks).join(', ') || 'the app has none');
+  const isUnready = wrong.some(([, check]) => check.isUnready);
+  return finding(
+    'health checks',
+    isUnready ? 'problem' : 'warning',
+    wrong.map(([name, check]) => checkInWords(name, check)).join('; '),
+  );
 }
 
 function redis({ redis: reports, redisRefusals, config }: Facts): Finding {

@@ -215,6 +215,7 @@ function factsOf({ pod, settings, supervisor, resizer, redis, eventBus }: Contro
     areSessionKeysGenerated: settings.areSessionKeysGenerated,
     redis: [...supervisor.handles.flatMap(({ redis }) => redis ?? []), ...(redis.primary ? [redis.primary] : [])],
     redisRefusals: redis.refusals,
+    health: pod().health.status('operator') ?? {},
     service: serviceFactsOf(settings.service, eventBus),
   };
 }

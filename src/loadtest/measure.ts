@@ -112,6 +112,8 @@ const MARKS = {
   'restart-refused': undefined,
   policy: undefined,
   keys: undefined,
+  check: undefined,
+  'check-failing': undefined,
 } satisfies Record<ShownEvent['kind'], Mark['kind'] | undefined>;
 
 /** Watches the stack while a load runs: the state of its workers, how many requests each answers, and how much CPU it uses. */

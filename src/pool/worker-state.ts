@@ -192,6 +192,7 @@ export function receive(worker: WorkerRecord, message: ToPrimary, now: number): 
     case 'uncordoned':
       if (worker.state === 'cordoned' && !worker.wantsCordon) worker.state = 'ready';
       break;
+    case 'health':
     case 'cordoned':
     case 'took-all':
     case 'diagnosed':

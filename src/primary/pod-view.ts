@@ -2,6 +2,7 @@
  * The state of this pod, and the views of it: for the probes, for `/status`, `/metrics` and `/events`, and for the other pods.
  */
 import { createRequire } from 'node:module';
+import type { Health } from '../admin/health.ts';
 import { MemorySum } from '../admin/process-metrics.ts';
 import { type ProbeView, type Readiness, readiness, whyNotStarted } from '../admin/readiness.ts';
 import { type Pod, slowestP99Ms } from '../admin/status.ts';
@@ -28,6 +29,7 @@ export interface PodViewContext {
   shutdown: Shutdown;
   eventBus: EventBus;
   redis: RedisMonitor;
+  health: Health;
   utilization: Utilization;
   /** Undefined outside `bosun dev`. */
   dev: () => DevStatus | undefined;
@@ -58,6 +60,7 @@ export class PodView {
 
   /** The answer of `/readyz`. */
   readiness(): Readiness {
+    this.#context.health.update();
     return readiness(this.#view());
   }
 
@@ -68,7 +71,7 @@ export class PodView {
 
   /** For `/status`, `/metrics` and `/events`. */
   pod(): Pod {
-    const { pool, totals, eventBus, redis, utilization, dev } = this.#context;
+    const { pool, totals, eventBus, redis, health, utilization, dev } = this.#context;
     const { balancing, resizer, settings, supervisor, outputs } = pool;
     return {
       service: this.#service,
@@ -83,6 +86,7 @@ export class PodView {
       broadcasts: eventBus.counts,
       redis: eventBus.redisCounters,
       redisRefusals: redis.refusals,
+      health,
       dev: dev(),
       isLocal: LOOPBACK.has(settings.config.adminHost),
       droppedLogLines: outputs.droppedLines,
@@ -120,11 +124,20 @@ export class PodView {
   }
 
   #view(): ProbeView {
-    const { pool, totals, eventBus, redis } = this.#context;
+    const { pool, totals, eventBus, redis, health: checks } = this.#context;
     const { config } = pool.settings;
     const { failedStarts, lastFailure } = totals;
     const isJoined = eventBus.hasBeenConnected;
-    return { state: this.state, pool: pool.supervisor, config, isJoined, failedStarts, lastFailure, redisFault: redis.fault };
+    return {
+      state: this.state,
+      pool: pool.supervisor,
+      config,
+      isJoined,
+      failedStarts,
+      lastFailure,
+      checks,
+      redisFault: redis.fault,
+    };
   }
 
   #memory(): MemoryStatus {

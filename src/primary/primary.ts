@@ -2,6 +2,7 @@
  * The primary: connects the pool that pool.ts has started to its listeners, and opens the admin port, the limits' watcher, the control socket
  * and Redis, in this order. It runs no code of the app. The first worker is forked before this file is loaded.
  */
+import { Health } from '../admin/health.ts';
 import { History } from '../admin/history.ts';
 import { Totals } from '../admin/totals.ts';
 import { Utilization } from '../admin/utilization.ts';
@@ -46,6 +47,7 @@ class Primary {
   readonly #history: History;
   readonly #eventBus: EventBus;
   readonly #redis: RedisMonitor;
+  readonly #health: Health;
   readonly #diagnostics: Diagnostics;
   readonly #restarts: RollingRestart;
   readonly #shutdown: Shutdown;
@@ -87,6 +89,12 @@ class Primary {
       ...this.#eventBus.redisRefusals,
       ...supervisor.handles.flatMap(({ snapshot }) => snapshot?.redisRefusals ?? []),
     ]);
+    this.#health = new Health({
+      workers: () => supervisor.handles,
+      isStarting: () => this.#view.state === 'starting',
+      emit: pool.emit,
+      now: () => performance.now(),
+    });
     const utilization = new Utilization();
     this.#view = new PodView({
       pool,
@@ -94,6 +102,7 @@ class Primary {
       shutdown: this.#shutdown,
       eventBus: this.#eventBus,
       redis: this.#redis,
+      health: this.#health,
       utilization,
       dev: () => this.#devStatus(),
     });
@@ -216,6 +225,9 @@ class Primary {
         break;
       case 'broadcast':
         this.#eventBus.broadcast({ event: message.event, json: message.json }, worker);
+        break;
+      case 'health':
+        this.#health.receive(handle, message);
         break;
       case 'waiting':
         emit({ event: 'drain.waiting', worker, open: message.open, requests: message.oldest });

@@ -142,8 +142,34 @@ export interface Status {
   memory: MemoryStatus;
   /** Missing while there are none; `message` for operators. */
   redisRefusals?: { code: string; command: string; count: number; message?: string }[];
+  /** The app's health checks by name, over all workers; missing while there are none. */
+  health?: Record<string, CheckStatus>;
   /** Only under `bosun dev`. */
   dev?: DevStatus;
+}
+
+/** A health check of the app (`kit.health`), as the workers that serve report it. */
+export interface CheckStatus {
+  /** `failing`: its last run has failed in at least one worker; `unknown`: it has not run, or not for too long. */
+  state: 'ok' | 'failing' | 'unknown';
+  /** How long it has had this state. */
+  seconds: number;
+  /** It decides whether the pod is ready. */
+  readiness: boolean;
+  /** The pod is not ready because of it. */
+  isUnready: boolean;
+  /** How many workers run it. */
+  workers: number;
+  /** In how many the last run has failed. */
+  failing: number;
+  /** In a row, in the worker with the most. */
+  failures: number;
+  /** Of the slowest of the last runs. */
+  durationMs: number;
+  /** How it fails: class, code, file and line of the error, or in the kit's own words. */
+  failure?: string;
+  /** For operators: text of the app. */
+  message?: string;
 }
 
 export interface DevStatus {
@@ -189,7 +215,9 @@ export interface ShownEvent {
     | 'restart-failed'
     | 'restart-refused'
     | 'policy'
-    | 'keys';
+    | 'keys'
+    | 'check'
+    | 'check-failing';
   worker?: number;
   reason?: ExitReason;
   text: string;

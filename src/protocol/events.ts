@@ -69,6 +69,10 @@ export type LifecycleEvent =
   | LogEvent<'balancing.policy'>
   | LogEvent<'session.keys-rotated'>
   | LogEvent<'service.migrated'>
+  | LogEvent<'health.failing'>
+  | LogEvent<'health.passing'>
+  | LogEvent<'health.unready'>
+  | LogEvent<'health.ready'>
   | LogEvent<'signal'>
   | LogEvent<'app.listening'>
   | LogEvent<'shutdown.delay'>

@@ -214,6 +214,26 @@ export const LOG_EVENTS = {
     ageMs: count('milliseconds since it began'),
   }),
 
+  // Health checks of the app
+  'health.failing': warn('A health check fails; logged when it begins.', {
+    check: text('its name'),
+    failing: count('workers in which it fails'),
+    workers: count('workers that run it'),
+    error: text('how it fails, with the message of the app'),
+  }),
+  'health.passing': info('A health check passes again in every worker.', {
+    check: text('its name'),
+    ms: count('milliseconds since it began to fail'),
+  }),
+  'health.unready': failure('The pod is not ready because of a health check with `readiness`.', {
+    check: text('its name'),
+    error: text('how it fails, with the message of the app'),
+  }),
+  'health.ready': info('A health check keeps the pod out of rotation no longer.', {
+    check: text('its name'),
+    ms: count('milliseconds for which it did'),
+  }),
+
   // The shutdown
   'shutdown.delay': info('The shutdown begins: still accepting for SHUTDOWN_DELAY_MS.', { ms: count('milliseconds') }),
   'shutdown.drain': info('The workers drain.', {

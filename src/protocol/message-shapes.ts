@@ -5,13 +5,14 @@
 
 import type { InspectorAddress } from '../config/inherited.ts';
 import { TYPESCRIPT_LOADERS } from '../config/inherited.ts';
+import { errorReport } from './error-shapes.ts';
+import { healthReport } from './health-shapes.ts';
 import {
   type AdoptedServer,
   type Broadcast,
   type Diagnosis,
   type DiagnosisTarget,
   type Drain,
-  type ErrorSummary,
   type LoadedFile,
   MAX_BROADCAST_CHARACTERS,
   type OpenRequest,
@@ -36,7 +37,6 @@ import {
 import { snapshot } from './snapshot-shapes.ts';
 
 const MAX_TEXT = 4096;
-const MAX_STACK = 16_384;
 const MAX_PATH = 2048;
 const MAX_NAME = 256;
 const MAX_PORT = 65_535;
@@ -98,26 +98,6 @@ const drain = object<Drain>({
   durationMs: count,
 });
 
-/** A plain name: it is shown where text of the app is not. */
-const errorName: Parser<string> = (value, at) => {
-  const name = string(64)(value, at);
-  if (!/^[\w$.-]+$/.test(name)) throw new MalformedError(at, 'a name', name);
-  return name;
-};
-
-const errorReport = {
-  message: text(MAX_TEXT),
-  stack: text(MAX_STACK),
-  summary: object<ErrorSummary>({
-    own: optional(text(MAX_PATH)),
-    class: errorName,
-    code: optional(errorName),
-    file: optional(text(MAX_PATH)),
-    line: optional(count),
-  }),
-  isPermanent: boolean,
-};
-
 const TO_PRIMARY: { [T in ToPrimary['type']]: Parser<Fields<ToPrimary, T>> } = {
   ready: object<Fields<ToPrimary, 'ready'>>({
     port: integer(0, MAX_PORT),
@@ -144,6 +124,7 @@ const TO_PRIMARY: { [T in ToPrimary['type']]: Parser<Fields<ToPrimary, T>> } = {
   }),
   'keys-read': object<Fields<ToPrimary, 'keys-read'>>({ change: string(MAX_NAME) }),
   stats: object<Fields<ToPrimary, 'stats'>>({ snapshot }),
+  health: object<Fields<ToPrimary, 'health'>>(healthReport),
   waiting: object<Fields<ToPrimary, 'waiting'>>({ open: count, oldest: openRequests }),
   drained: object<Fields<ToPrimary, 'drained'>>({ drain }),
   cordoned: object({}),

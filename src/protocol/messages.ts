@@ -3,6 +3,7 @@
  * envelope, and its `process.on('message')` sees none of the kit's. Both sides meet here: `primary/` and `worker/` never import each other.
  */
 import type { InspectorAddress, Loading } from '../config/inherited.ts';
+import type { HealthReport } from './health.ts';
 import type { Snapshot } from './snapshot.ts';
 
 export type ToWorker =
@@ -50,6 +51,8 @@ export type ToPrimary =
   /** This worker goes by the session keys that are in Redis since the KEYS_EVENT of that name. */
   | { type: 'keys-read'; change: string }
   | { type: 'stats'; snapshot: Snapshot }
+  /** A check of the app was registered, or has run. */
+  | ({ type: 'health' } & HealthReport)
   /** What a drain waits for, every few seconds: how many requests, and the oldest of them. */
   | { type: 'waiting'; open: number; oldest: OpenRequest[] }
   | { type: 'drained'; drain: Drain }

@@ -177,6 +177,7 @@ class Worker implements ChannelHandler {
       const address = await this.#serving.open(app, this.#host.kit?.upgradeListener, http => this.#adoption.serve(http));
       const { served } = this.#adoption;
       sendToPrimary({ type: 'ready', port: address.port, ...(served && { adopted: adoptedOf(served) }) });
+      this.#host.kit?.beginServing();
       void app.onListening?.(address);
     } catch (error) {
       if (!(error instanceof PortError)) throw error;

@@ -15,13 +15,14 @@ const GROUPS = [
   ['Drains', /_(?:drained|handed_over|cut|unacknowledged)_/],
   ['The pool', /^bosun_(?:workers|worker_exits|failed_starts|rolling_restarts|malformed_messages|dropped_log_lines)/],
   ['Limits, and use of them', /_(?:cpu_limit|memory_limit|cpu_throttled|resizes)_|^bosun_utilization$/],
+  ['Health checks of the app', /_health_check_/],
   ['Processes', /^(?:process|nodejs)_|_snapshot_age_/],
   ['Sessions and Redis', /_(?:redis|session)_/],
   ['Events', /_(?:broadcasts|heartbeats)_/],
 ] as const;
 
 /** Labels whose values are not a fixed list. */
-const OPEN_LABELS = ['worker', 'status', 'code', 'version'];
+const OPEN_LABELS = ['worker', 'status', 'code', 'version', 'check'];
 
 interface Metric {
   name: string;
@@ -105,6 +106,7 @@ function fullPod(): Pod {
     totals,
     resizes: { up: 1, down: 1, heap: 1 },
     redis,
+    health: { status: () => ({ database: { state: 'ok', failing: 0, durationMs: 1 } }) as never },
     redisRefusals: [{ code: 'OOM', command: 'set', message: '', count: 1 }],
     broadcasts: {
       sent: 1,

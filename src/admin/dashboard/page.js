@@ -13,6 +13,8 @@ const MARKS = {
   policy: '',
   keys: '',
   'restart-failed': 'bad',
+  check: 'good',
+  'check-failing': 'bad',
 };
 
 /** @type {import("../../protocol/api.ts").Sample[]} */

@@ -58,6 +58,7 @@ export class KitHost {
       sessionKeys: keys,
       retained: this.#retained,
       send: broadcast => sendToPrimary({ type: 'broadcast', ...broadcast }),
+      reportHealth: report => sendToPrimary({ type: 'health', ...report }),
       onStoreError: error => {
         this.#stats.sessionStoreFailed();
         this.#log().debug({ event: 'session.store-failed', err: error });

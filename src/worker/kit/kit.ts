@@ -3,8 +3,9 @@
  */
 import type Koa from 'koa';
 import type { Config } from '../../config/config.ts';
-import type { Kit, Middleware } from '../../index.ts';
+import type { HealthCheck, HealthOptions, Kit, Middleware } from '../../index.ts';
 import type { Log } from '../../log/log.ts';
+import type { HealthReport } from '../../protocol/health.ts';
 import type { Broadcast } from '../../protocol/messages.ts';
 import type { AppMetric } from '../../protocol/snapshot.ts';
 import { broadcastOf } from '../../state/broadcast.ts';
@@ -15,6 +16,7 @@ import type { UpgradeListener } from '../server.ts';
 import { callApp } from './app-call.ts';
 import { CloseHandlers } from './closing.ts';
 import { EventHandlers, type Handler } from './events.ts';
+import { HealthChecks } from './health.ts';
 import { AppMetrics } from './metrics.ts';
 
 export interface KitOptions {
@@ -28,6 +30,7 @@ export interface KitOptions {
   /** The last event of each retained name, as JSON; kept up to date. */
   retained: ReadonlyMap<string, string>;
   send: (broadcast: Broadcast) => void;
+  reportHealth: (report: HealthReport) => void;
   onStoreError: (error: Error) => void;
 }
 
@@ -38,6 +41,7 @@ export class WorkerKit implements Kit {
   readonly #options: KitOptions;
   readonly #events: EventHandlers;
   readonly #metrics: AppMetrics;
+  readonly #health: HealthChecks;
   readonly #closing: CloseHandlers;
   readonly #draining = new AbortController();
   #upgradeListener: UpgradeListener | undefined;
@@ -50,6 +54,7 @@ export class WorkerKit implements Kit {
     this.redis = options.redis;
     this.#events = new EventHandlers(options.log, options.retained);
     this.#metrics = new AppMetrics(options.log);
+    this.#health = new HealthChecks(options.reportHealth);
     this.#closing = new CloseHandlers(options.log);
   }
 
@@ -83,6 +88,10 @@ export class WorkerKit implements Kit {
 
   get metrics(): Kit['metrics'] {
     return this.#metrics.registry;
+  }
+
+  health(name: string, check: HealthCheck, options?: HealthOptions): void {
+    this.#health.add(name, check, options);
   }
 
   get draining(): AbortSignal {
@@ -122,7 +131,13 @@ export class WorkerKit implements Kit {
     this.#events.deliver(event, json);
   }
 
+  /** The worker serves. */
+  beginServing(): void {
+    this.#health.start();
+  }
+
   beginDrain(): void {
+    this.#health.stop();
     this.#draining.abort();
   }
 
