@@ -70,7 +70,10 @@ export type EventArguments<Name> =
 
 /** What koa-bosun gives to an app whose default export is a function of one parameter. */
 export interface Kit {
-  /** All settings, validated and frozen. Times are in milliseconds where the name ends in `Ms`. */
+  /**
+   * All settings, validated and frozen. Times are in milliseconds where the name ends in `Ms`. Secrets (`redisUrl`, `redisPassword`,
+   * `sessionKeys`, …) are read by their names only: a copy, JSON, a log line or a print of the object does not have them.
+   */
   readonly config: Config;
 
   /** pino logger whose lines carry this worker's `pid` and `worker`. Fields such as `password`, `token` and `cookie` are redacted. */

@@ -94,7 +94,9 @@ export function readSettings(
     if (source === undefined) continue;
     if (value?.isFromFile) fromFiles[row.name] = source;
     try {
-      values[key] = row.parse(source);
+      const parsed = row.parse(source);
+      if (row.secret) hide(values, key, parsed);
+      else values[key] = parsed;
     } catch (error) {
       const got = row.secret && source !== '' ? 'a value that is not (hidden: it is a secret)' : JSON.stringify(source);
       problems.push(
@@ -113,6 +115,11 @@ export function readSettings(
   }
   if (problems.length > 0) throw new ConfigError(problems);
   return { config: Object.freeze(config), fromFiles };
+}
+
+/** Sets a field that is read by its name only: it is in no copy, no JSON, no line of the log and no print of the object. */
+function hide(values: object, key: string, value: unknown): void {
+  Object.defineProperty(values, key, { get: () => value, enumerable: false });
 }
 
 interface Given {

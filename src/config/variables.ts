@@ -95,6 +95,11 @@ export const variables = {
   logLevel: variable('LOG_LEVEL', 'info', anyOf(LOG_LEVELS), 'pino levels', { fixed: true }),
 } satisfies Record<string, Variable<unknown>>;
 
+/** The secrets: the key in the configuration, and the name of the variable. What is hidden anywhere is hidden by this list. */
+export const SECRETS = Object.entries<Variable<unknown>>(variables).flatMap(([key, { name, secret }]) =>
+  secret ? [{ key, name }] : [],
+);
+
 type Values = { [K in keyof typeof variables]: (typeof variables)[K] extends Variable<infer T> ? T : never };
 
 /** All settings, parsed and frozen; `production` is NODE_ENV=production, `redisCa` what REDIS_CA_FILE holds, `dev` is set by `bosun dev`. */

@@ -4,13 +4,19 @@
  */
 import { createRequire } from 'node:module';
 import type { DestinationStream, Logger } from 'pino';
+import { SECRETS } from '../config/variables.ts';
 import type { EventLog } from '../protocol/event-log.ts';
 
-const SECRET_FIELDS = ['password', 'secret', 'token', 'authorization', 'cookie', 'redisUrl', 'sessionKeys'];
+const SECRET_FIELDS = ['password', 'secret', 'token', 'authorization', 'cookie'];
 /** ioredis' errors carry the command that failed: sessions, and what else the app keeps in Redis. */
 const COMMAND_ARGUMENTS = '*.command.args';
 /** Replaced by "[Redacted]": in the line itself, in its objects, and in their headers. */
-const SECRETS = [...SECRET_FIELDS.flatMap(field => [field, `*.${field}`, `*.headers.${field}`]), COMMAND_ARGUMENTS];
+const REDACTED = [
+  ...SECRET_FIELDS.flatMap(field => [field, `*.${field}`, `*.headers.${field}`]),
+  // As an app may copy them out of the configuration, and out of process.env: a path with `*` costs 0.3 µs in every line, one without nothing.
+  ...SECRETS.flatMap(({ key, name }) => [key, `*.${key}`, name, `env.${name}`]),
+  COMMAND_ARGUMENTS,
+];
 
 /** A worker's lines that its primary has not read yet; more are dropped and counted. */
 const MAX_BUFFERED_BYTES = 8 << 20;
@@ -38,7 +44,7 @@ export function createLog(level: string, fields: Record<string, unknown>, write:
 function openLog(level: string, fields: Record<string, unknown>, write: DestinationStream['write']): Log {
   const { pino, stdTimeFunctions } = createRequire(import.meta.url)('pino') as typeof import('pino');
   const formatters = { level: (label: string) => ({ level: label }) };
-  return pino({ level, base: fields, timestamp: stdTimeFunctions.isoTime, formatters, redact: SECRETS }, { write });
+  return pino({ level, base: fields, timestamp: stdTimeFunctions.isoTime, formatters, redact: REDACTED }, { write });
 }
 
 /** The logger of worker number `worker`. Opens standard output with the first line: this saves a quiet worker 4 ms. */

@@ -3,6 +3,7 @@
  */
 import type { Config } from '../config/config.ts';
 import type { Service } from '../config/service.ts';
+import { variables } from '../config/variables.ts';
 import type { PubSub, PubSubListener } from './pubsub.ts';
 
 /** What the event bus uses of pub/sub. */
@@ -34,7 +35,9 @@ export async function openConnection(
 
 /** The settings that pub/sub is opened with, for comparison. */
 export function redisSettings(config: Config): string {
-  return JSON.stringify(
-    Object.entries(config).filter(([name]) => name.startsWith('redis') || name === 'sessionCookie' || name === 'sessionKeys'),
+  // By name: the configuration lists no secrets.
+  const keys = [...Object.keys(variables), 'redisCa'].filter(
+    key => key.startsWith('redis') || key === 'sessionCookie' || key === 'sessionKeys',
   );
+  return JSON.stringify(keys.map(key => config[key as keyof Config]));
 }

@@ -224,6 +224,15 @@ Command.prototype.setTimeout = function (this: Command, ms) {
   startTimeout.call(this, ms);
 };
 
+/** A client has the password in its options: printed or logged, it shows its state only. */
+for (const { prototype } of [Redis, Cluster]) {
+  const state = function (this: RedisClient): object {
+    return { status: this.status };
+  };
+  for (const name of ['toJSON', Symbol.for('nodejs.util.inspect.custom')])
+    Object.defineProperty(prototype, name, { value: state, configurable: true, writable: true });
+}
+
 const CLOSED = 'Connection is closed.';
 const NO_SLOTS = 'Failed to refresh slots cache.';
 /** An error of a single connection explains an outage for this long. */

@@ -8,7 +8,7 @@ import { test } from 'node:test';
 import { FakeRedis } from '../fake-redis.ts';
 import { until } from '../until.ts';
 import { readyPids } from './capacity.ts';
-import { request } from './clients.ts';
+import { RawClient, request, requestText } from './clients.ts';
 import { CLEAN, startKit } from './kit.ts';
 import { bosun, temporaryFolder } from './operator.ts';
 
@@ -48,8 +48,15 @@ test('a bad secret file changes nothing at SIGHUP or for later workers, and no o
   };
   write(`\uFEFFredis://:${encodeURIComponent(CANARY)}@${host}\r\n`);
   const socket = join(temporaryFolder(), 'control.sock');
-  const env = { CONTROL_SOCKET: socket, REDIS_URL_FILE: file, SESSION_KEYS: CANARY, DEBUG: 'ioredis:*', LOG_LEVEL: 'trace' };
-  const kit = await startKit({ app: 'sessions.ts', env });
+  const env = {
+    CONTROL_SOCKET: socket,
+    REDIS_URL_FILE: file,
+    SESSION_KEYS: CANARY,
+    REDIS_PASSWORD: CANARY,
+    DEBUG: 'ioredis:*',
+    LOG_LEVEL: 'trace',
+  };
+  const kit = await startKit({ app: 'prints-config.ts', env });
   // It knows no AUTH and quotes the password in its error, which must be hidden.
   await until(
     () => /unknown command `AUTH`, with args beginning with: `\[hidden\]`/i.test(kit.transcript()) || undefined,
@@ -69,11 +76,16 @@ test('a bad secret file changes nothing at SIGHUP or for later workers, and no o
     () => kit.transcript(),
   );
   assert.equal((await request(port, '/increment')).status, 200);
+  await using events = await RawClient.open(kit.adminPort);
+  events.write(requestText('/events'));
+  await bosun(socket, ['broadcast', 'test.crash']);
+  await events.received(/crash/);
 
   const shown = await Promise.all([
     ...['/status', '/metrics', '/readyz', '/'].map(async path => (await kit.probe(path)).body),
-    ...['status', 'doctor', 'fleet'].map(async command => JSON.stringify(await bosun(socket, [command, '--json']))),
+    ...['status', 'doctor', 'fleet', 'errors'].map(async command => JSON.stringify(await bosun(socket, [command, '--json']))),
   ]);
   assert.deepEqual(await kit.stop(), CLEAN);
-  assertHidden([...shown, kit.transcript()].join('\n'));
+  assert.match(kit.transcript(), /test\.printed[\s\S]*test\.crashed/);
+  assertHidden([...shown, events.unread, kit.transcript()].join('\n'));
 });
