@@ -790,7 +790,7 @@ describe('the shutdown', () => {
     assert.deepEqual([pool.worker(1).state, pool.worker(1).missedDeadline], ['exited', false]);
   });
 
-  test('every request of a pool that stops is answered', () => {
+  test('every request of a pool that stops is answered, and a restart in progress has not failed', () => {
     const pool = new VirtualPool();
     const requests = [
       pool.request({ type: 'enlarge', wanted: 4 }),
@@ -800,6 +800,7 @@ describe('the shutdown', () => {
     pool.apply({ type: 'stop' });
     requests.push(pool.request({ type: 'roll' }), pool.request({ type: 'enlarge', wanted: 4 }));
     for (const request of requests) assert.match(String(pool.answer(request)), /the pod is draining/);
+    assert.deepEqual([pool.events('pool.restart-failed'), pool.state.requests.rolls.failure], [[], 0]);
   });
 });
 

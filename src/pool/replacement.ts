@@ -36,7 +36,7 @@ export class RequestsLostError extends ReplacementError {
   override readonly name = 'RequestsLostError';
 }
 
-/** A later change was saved while the new worker started: the next restart loads it. */
+/** No failure: the pod shuts down, or a later change was saved while the new worker started, and the next restart loads it. */
 export class AbandonedError extends ReplacementError {
   override readonly name = 'AbandonedError';
 }
@@ -98,7 +98,7 @@ export class Replacements {
 
   /** Ends every replacement: no further worker starts. */
   stop(now: number): void {
-    for (const batch of [...this.#batches]) this.#end(batch, now, new ReplacementError('the pod is draining'));
+    for (const batch of [...this.#batches]) this.#end(batch, now, new AbandonedError('the pod is draining'));
   }
 
   /** Whether this worker is being replaced, is queued for it, or replaces another one. */
