@@ -41,6 +41,11 @@ export async function metricsText(
     'Open client connections.',
     sum(({ snapshot }) => snapshot?.connections),
   );
+  gauge(
+    'bosun_max_connections',
+    'Connections that the workers together may have (MAX_CONNECTIONS); 0 if there is no limit.',
+    sum(({ snapshot }) => snapshot?.maxConnections),
+  );
   gauge('bosun_workers_wanted', 'Wanted number of workers.', supervisor.wanted);
   const workers = new Gauge({ name: 'bosun_workers', help: 'Workers by state.', labelNames: ['state'], registers: [own] });
   for (const state of WORKER_STATES) workers.set({ state }, handles.filter(handle => handle.state === state).length);
@@ -70,6 +75,7 @@ export async function metricsText(
   );
   counter('bosun_shed_requests_total', 'Requests refused because of the event loop delay.', counters.shed);
   counter('bosun_timed_out_requests_total', 'Requests answered with 503 because of HANDLER_TIMEOUT_MS.', counters.timedOut);
+  counter('bosun_reclaimed_connections_total', 'Idle connections closed because of MAX_CONNECTIONS.', counters.reclaimed);
   counter('bosun_malformed_messages_total', 'Messages of workers that were dropped as malformed.', totals.malformedMessages);
   counter('bosun_dropped_log_lines_total', 'Log lines dropped because the reader was too slow.', pod.droppedLogLines);
   counter('bosun_session_store_errors_total', 'Requests that the session store failed.', counters.sessionStoreErrors);

@@ -6,6 +6,7 @@ import type { Supervisor } from '../pool/supervisor.ts';
 import type { WorkerProcess } from '../pool/worker-process.ts';
 import {
   type DevStatus,
+  type Measured,
   type MemoryStatus,
   type PodState,
   reportOf,
@@ -68,7 +69,7 @@ export interface Pod {
   memory: () => MemoryStatus;
 }
 
-const NO_SNAPSHOT = {
+const NO_SNAPSHOT: Measured = {
   connections: 0,
   load: 0,
   inFlight: 0,
@@ -141,8 +142,17 @@ function devStatusFor(audience: Audience, { error }: DevStatus): DevStatus {
 
 function workerStatus(handle: WorkerProcess, audience: Audience): WorkerStatus {
   const { open, oldest } = handle.waitingFor;
-  const { connections, load, inFlight, requests, responseTimeMs, eventLoopUtilization, eventLoopDelayMs, memory } =
-    handle.snapshot ?? NO_SNAPSHOT;
+  const {
+    connections,
+    maxConnections,
+    load,
+    inFlight,
+    requests,
+    responseTimeMs,
+    eventLoopUtilization,
+    eventLoopDelayMs,
+    memory,
+  } = handle.snapshot ?? NO_SNAPSHOT;
   return {
     id: handle.id,
     pid: handle.pid,
@@ -150,6 +160,7 @@ function workerStatus(handle: WorkerProcess, audience: Audience): WorkerStatus {
     generation: handle.generation,
     uptimeSeconds: handle.uptimeSeconds,
     connections,
+    ...(maxConnections !== undefined && { maxConnections }),
     inFlight,
     requests,
     responseTimeMs,

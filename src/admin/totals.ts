@@ -17,7 +17,7 @@ import {
 } from '../protocol/snapshot.ts';
 
 /** The counters of a snapshot that add up over workers and time. */
-export type Counters = Pick<Snapshot, 'requests' | 'shed' | 'timedOut' | 'sessionStoreErrors' | 'http' | 'redis'>;
+export type Counters = Pick<Snapshot, 'requests' | 'shed' | 'timedOut' | 'reclaimed' | 'sessionStoreErrors' | 'http' | 'redis'>;
 
 const NOTHING_THROWN = 'nothing was thrown';
 
@@ -53,7 +53,7 @@ export class Totals {
   readonly #cpu = new Map<number, CpuSeconds>();
   /** Connections of those that exited, likewise. */
   readonly #accepted = new Map<number, number>();
-  #counters: Counters = { requests: 0, shed: 0, timedOut: 0, sessionStoreErrors: 0, http: [] };
+  #counters: Counters = { requests: 0, shed: 0, timedOut: 0, reclaimed: 0, sessionStoreErrors: 0, http: [] };
 
   get exits(): number {
     return [...this.exitsByReason.values()].reduce((sum, count) => sum + count, 0);
@@ -141,6 +141,7 @@ function add(a: Counters, b: Counters): Counters {
     requests: a.requests + b.requests,
     shed: a.shed + b.shed,
     timedOut: a.timedOut + b.timedOut,
+    reclaimed: a.reclaimed + b.reclaimed,
     sessionStoreErrors: a.sessionStoreErrors + b.sessionStoreErrors,
     http: [...http.values()],
     ...((a.redis ?? b.redis) && { redis: addRedis(a.redis, b.redis) }),

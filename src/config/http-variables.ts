@@ -1,5 +1,5 @@
 /** The variables of requests and connections of the app. */
-import { flag, milliseconds, type Variable, variable, wholeNumber } from './parse.ts';
+import { flag, milliseconds, optional, type Variable, variable, wholeNumber } from './parse.ts';
 
 export const httpVariables = {
   maxEventLoopDelayMs: variable(
@@ -17,6 +17,12 @@ export const httpVariables = {
     milliseconds(),
     'a request that the app has not begun to answer after this gets 503, and its connection ends; the time begins when the request has arrived',
     { shown: '`0` (off)' },
+  ),
+  maxConnections: optional(
+    'MAX_CONNECTIONS',
+    wholeNumber(1),
+    'connections of each worker; a full one closes the connections that have been idle for longest, and otherwise leaves new ones to other workers',
+    { shown: 'the descriptor limit less a quarter, at most 1,000' },
   ),
   keepAliveTimeoutMs: variable(
     'KEEP_ALIVE_TIMEOUT_MS',

@@ -12,6 +12,7 @@ import { checkInWords } from '../protocol/check-words.ts';
 import { EXIT_SLACK_MS } from '../protocol/messages.ts';
 import type { RedisRefusal } from '../protocol/snapshot.ts';
 import { WORKABLE_HEAP_MIB } from '../resources/sizing.ts';
+import { connectionsWithin } from '../resources/usage.ts';
 import type { NameInUse } from '../state/service-names.ts';
 
 export interface Facts {
@@ -23,6 +24,8 @@ export interface Facts {
   gracePeriodSeconds: number | undefined;
   /** RLIMIT_NOFILE; Node.js raises the soft limit to it. */
   hardFileLimit: number | undefined;
+  /** Of each worker that has a limit. */
+  connections: readonly { worker: number; connections: number; max: number }[];
   machine: { cpus: number; memoryBytes: number };
   memory: Pick<MemoryView, 'restart' | 'pointlessRecycling'>;
   lastRefusal: Refusal | undefined;
@@ -53,6 +56,8 @@ export interface ServiceFacts extends Pick<Service, 'isGiven' | 'app'> {
 const EXIT_SLACK_S = EXIT_SLACK_MS / 1000;
 /** A busy server has some thousands of connections, with a descriptor each. */
 const MIN_FILES = 10_000;
+/** Above this share of MAX_CONNECTIONS a worker counts as full. */
+const NEARLY_FULL = 0.9;
 /** In characters; a shorter key can be guessed. */
 const MIN_KEY_LENGTH = 16;
 
@@ -94,15 +99,19 @@ function gracePeriod({ config, gracePeriodSeconds }: Facts): Finding {
   return finding('grace period', 'ok', `${gracePeriodSeconds} s, needed ${sum}`);
 }
 
-function files({ hardFileLimit }: Facts): Finding {
+function files({ hardFileLimit, config: { maxConnections: max }, connections }: Facts): Finding {
+  const full = connections.find(each => each.connections >= each.max * NEARLY_FULL);
+  const use = full && `worker ${full.worker} has ${full.connections} connections of ${full.max}`;
   if (hardFileLimit === undefined || hardFileLimit === Number.POSITIVE_INFINITY)
-    return finding('file limit', 'ok', 'unlimited or unknown');
-  const verdict = hardFileLimit < MIN_FILES ? 'warning' : 'ok';
-  return finding(
-    'file limit',
-    verdict,
-    `${hardFileLimit} descriptors for each process (hard limit)${verdict === 'ok' ? '' : `: raise it above ${MIN_FILES}`}`,
-  );
+    return finding('file limit', use ? 'warning' : 'ok', use ?? 'unlimited or unknown');
+  const files = `${hardFileLimit} descriptors for each process (hard limit)`;
+  const fitting = connectionsWithin(hardFileLimit);
+  const bound = `${files}, ${Math.min(fitting, max ?? fitting)} connections for each worker`;
+  if (max !== undefined && max > fitting)
+    return finding('file limit', 'problem', `${files} leave room for ${fitting} connections, and MAX_CONNECTIONS is ${max}`);
+  if (use !== undefined) return finding('file limit', 'warning', `${use}: raise MAX_CONNECTIONS, or run more pods; ${files}`);
+  if (hardFileLimit < MIN_FILES) return finding('file limit', 'warning', `${bound}: raise it above ${MIN_FILES}`);
+  return finding('file limit', 'ok', bound);
 }
 
 function workers(facts: Facts): Finding {

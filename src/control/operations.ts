@@ -206,6 +206,11 @@ function factsOf({ pod, settings, supervisor, resizer, redis, eventBus }: Contro
     lastFailure: pod().totals.lastFailure,
     gracePeriodSeconds: settings.gracePeriodSeconds,
     hardFileLimit: fileLimit()?.hard,
+    connections: handles.flatMap(({ id, snapshot }) =>
+      snapshot?.maxConnections === undefined
+        ? []
+        : [{ worker: id, connections: snapshot.connections, max: snapshot.maxConnections }],
+    ),
     machine: { cpus: cpus().length, memoryBytes: totalmem() },
     memory: supervisor.memoryView,
     lastRefusal: supervisor.lastRefusal,

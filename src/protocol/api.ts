@@ -51,9 +51,17 @@ export interface MemoryStatus {
   restart: 'surge' | 'old-first' | 'refuse';
 }
 
-type Measured = Pick<
+export type Measured = Pick<
   Snapshot,
-  'connections' | 'load' | 'inFlight' | 'requests' | 'responseTimeMs' | 'eventLoopUtilization' | 'eventLoopDelayMs' | 'memory'
+  | 'connections'
+  | 'maxConnections'
+  | 'load'
+  | 'inFlight'
+  | 'requests'
+  | 'responseTimeMs'
+  | 'eventLoopUtilization'
+  | 'eventLoopDelayMs'
+  | 'memory'
 >;
 
 /** An open request; only operators see its path. */

@@ -298,6 +298,10 @@ export const LOG_EVENTS = {
     ms: count('milliseconds since its headers arrived'),
     unnamed: optional(count('requests like it without a line: a worker writes at most 10 in 10 s')),
   }),
+  'connections.full': warn('The worker has MAX_CONNECTIONS connections; logged once until it was not full for a minute.', {
+    max: count('how many it may have'),
+    warning,
+  }),
   'request.failed': at(
     'error',
     'warn',

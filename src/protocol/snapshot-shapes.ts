@@ -52,12 +52,14 @@ const refusal = object<RedisRefusal>({ code: string(32), command: text(MAX_NAME)
 
 export const snapshot = object<Snapshot>({
   connections: count,
+  maxConnections: optional(count),
   accepted: count,
   load: number(),
   inFlight: count,
   requests: count,
   shed: count,
   timedOut: count,
+  reclaimed: count,
   sessionStoreErrors: count,
   redis: optional(redisCounters),
   redisRefusals: optional(list(refusal, MAX_REFUSALS)),

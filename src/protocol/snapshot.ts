@@ -6,6 +6,8 @@ import type { Registry } from 'prom-client';
 /** What a worker measures about itself; pushed every second and kept by its handle. */
 export interface Snapshot {
   connections: number;
+  /** Their limit (MAX_CONNECTIONS); undefined if there is none. */
+  maxConnections?: number;
   /** Connections that this worker has been given since it started. */
   accepted: number;
   /** What its balancing policy compares: connections, or milliseconds of waiting with `response-time`. */
@@ -17,6 +19,8 @@ export interface Snapshot {
   shed: number;
   /** Requests that the app has not answered in time (HANDLER_TIMEOUT_MS). */
   timedOut: number;
+  /** Idle connections closed because of MAX_CONNECTIONS. */
+  reclaimed: number;
   sessionStoreErrors: number;
   /** Undefined where no Redis is configured. */
   redis?: RedisCounters;

@@ -210,4 +210,17 @@ export function fileLimit(limitsFile = '/proc/self/limits'): FileLimit | undefin
   }
 }
 
+/** Of a worker's descriptors these are left to the app: its databases, files and listeners. */
+const RESERVED_SHARE = 1 / 4;
+const MIN_RESERVED = 64;
+const MAX_RESERVED = 1000;
+/** Even if few descriptors are left then. */
+const MIN_CONNECTIONS = 16;
+
+/** How many connections a worker with that soft RLIMIT_NOFILE may have by default. */
+export function connectionsWithin(descriptors: number): number {
+  const reserved = Math.min(MAX_RESERVED, Math.max(MIN_RESERVED, Math.ceil(descriptors * RESERVED_SHARE)));
+  return Math.max(MIN_CONNECTIONS, descriptors - reserved);
+}
+
 const numberOf = (text: string) => (text === 'unlimited' ? Number.POSITIVE_INFINITY : Number(text));

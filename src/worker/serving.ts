@@ -12,11 +12,13 @@ import { type Config, isSet } from '../config/config.ts';
 import type { Inherited } from '../config/inherited.ts';
 import type { LogSource } from '../log/log.ts';
 import type { Drain, DrainTimes } from '../protocol/messages.ts';
+import type { Snapshot } from '../protocol/snapshot.ts';
 import type { App } from './app.ts';
+import { boundConnections, maxConnectionsOf, shedWhenLate, watchHandlers } from './bounds.ts';
 import type { OnProgress } from './connection-drain.ts';
-import type { Exchange } from './connections.ts';
+import type { MaxConnections } from './max-connections.ts';
 import { logRequestErrors } from './request-errors.ts';
-import { AppServer, type Refuse, type UpgradeListener } from './server.ts';
+import { AppServer, type UpgradeListener } from './server.ts';
 import { applyLimits } from './server-limits.ts';
 import type { Stats } from './stats.ts';
 
@@ -29,10 +31,6 @@ const SHORT_TURN_MS = 1;
 const LONG_TURNS_MS = 2000;
 /** Time to accept the rest of the queue after the deadline: requests are no longer handled then, so turns are short. */
 const LATE_ACCEPT_MS = 1000;
-
-/** How often the event loop delay is measured for MAX_EVENT_LOOP_DELAY_MS. */
-const DELAY_SAMPLE_MS = 20;
-const RETRY_AFTER_SECONDS = 1;
 
 export class Serving {
   readonly #config: Config;
@@ -48,6 +46,11 @@ export class Serving {
   /** Undefined until it is open. */
   #server: AppServer | undefined;
   #accepted = 0;
+  #isCordoned = false;
+  /** Of connections; undefined until it is open. */
+  #limit: MaxConnections | undefined;
+  /** Undefined if it has none. */
+  readonly #maxConnections: number | undefined;
   /** The pod is shutting down. */
   #takesAll = false;
   /** How many callers are emptying the queues. */
@@ -61,6 +64,7 @@ export class Serving {
     this.#sockets = sockets;
     this.#stats = stats;
     this.#log = log;
+    this.#maxConnections = maxConnectionsOf(config);
   }
 
   /** Serves these of the inherited sockets, by index, now or once it is open. */
@@ -83,11 +87,13 @@ export class Serving {
   /** Begins to serve; resolves with the address. The server listens when `listen` returns (adopt.ts). @throws PortError */
   async open(app: App, upgradeListener: UpgradeListener | undefined, listen: (http: Server) => void): Promise<AddressInfo> {
     const { host, port, maxEventLoopDelayMs, rebalanceKeepalive } = this.#config;
-    const refuse = maxEventLoopDelayMs > 0 ? shedWhenLate(maxEventLoopDelayMs, () => this.#stats.shedOne()) : undefined;
+    const refuse = maxEventLoopDelayMs > 0 ? shedWhenLate(maxEventLoopDelayMs, this.#stats) : undefined;
     const server = new AppServer(this.#config, (request, status, ms) => this.#onResponse(request, status, ms), refuse);
     const http = this.#add(server, app);
     if (upgradeListener !== undefined) http.on('upgrade', upgradeListener);
-    await this.#watchHandlers(server);
+    if (this.#config.handlerTimeoutMs > 0) await watchHandlers(this.#config, server, this.#stats, this.#log);
+    const max = this.#maxConnections;
+    if (max !== undefined) this.#limit = boundConnections(max, server, () => this.#accept(), this.#stats, this.#log);
     listen(http);
     try {
       const address = await this.#listeners?.open();
@@ -108,25 +114,13 @@ export class Serving {
     if (this.#server !== undefined) this.#add(this.#server, app);
   }
 
-  async #watchHandlers(server: AppServer): Promise<void> {
-    if (this.#config.handlerTimeoutMs === 0) return;
-    const { HandlerTimeout, TIMED_OUT_STATUS, TimeoutLines } = await import('./handler-timeout.ts');
-    const lines = new TimeoutLines();
-    const onTimeout = (exchange: Exchange, ms: number) => {
-      server.onOwnAnswer(exchange, TIMED_OUT_STATUS, ms);
-      this.#stats.timedOutOne();
-      const line = lines.lineFor(exchange.request, ms, performance.now());
-      if (line !== undefined) this.#log().warn({ event: 'request.timed-out', ...line });
-    };
-    new HandlerTimeout(this.#config, () => server.openConnections, onTimeout).start();
-  }
-
   #add(server: AppServer, { serve }: App): Server {
     logRequestErrors(serve, this.#log);
     if ('server' in serve) applyLimits(serve.server, this.#config, limit => isSet(process.env, limit));
     return server.add(serve).on('connection', socket => {
       this.#accepted++;
       this.#gate?.onConnection(socket);
+      if (!this.#takesAll) this.#limit?.check();
       if (this.#held !== undefined) hold(socket, this.#held);
     });
   }
@@ -148,9 +142,10 @@ export class Serving {
   }
 
   /** For the worker's snapshot. */
-  get load(): { connections: number; accepted: number; load: number; inFlight: number } {
+  get load(): Pick<Snapshot, 'connections' | 'maxConnections' | 'accepted' | 'load' | 'inFlight'> {
     const { connections = 0, inFlight = 0 } = this.#server ?? {};
-    return { connections, accepted: this.#accepted, load: this.#gate?.load ?? connections, inFlight };
+    const max = this.#maxConnections !== undefined && { maxConnections: this.#maxConnections };
+    return { connections, ...max, accepted: this.#accepted, load: this.#gate?.load ?? connections, inFlight };
   }
 
   /** As `AppServer.waiting`. */
@@ -165,14 +160,24 @@ export class Serving {
 
   /** Accepts no connections until `resume`. */
   pause(): void {
-    this.#gate?.stop();
-    this.#listeners?.pause();
+    this.#isCordoned = true;
+    this.#accept();
   }
 
   resume(): void {
-    if (this.#listeners === undefined) return;
-    this.#listeners.resume();
-    this.#gate?.start(this.#listeners);
+    this.#isCordoned = false;
+    this.#accept();
+  }
+
+  /** Accepts, or not, as its state says. */
+  #accept(): void {
+    if (this.#isCordoned || this.#limit?.isFull) {
+      this.#gate?.stop();
+      this.#listeners?.pause();
+    } else if (this.#listeners !== undefined) {
+      this.#listeners.resume();
+      this.#gate?.start(this.#listeners);
+    }
   }
 
   /**
@@ -182,6 +187,7 @@ export class Serving {
   async takeAll(listeners: number[] | undefined): Promise<void> {
     if (this.#listeners === undefined) return;
     this.#takesAll = true;
+    this.#limit?.stop();
     if (listeners !== undefined) this.serve(listeners);
     this.#listeners.resume();
     if (this.#gate === undefined) this.#listeners.release();
@@ -196,6 +202,7 @@ export class Serving {
    * connections are accepted first. The drain aborts and counts those that are accepted after the deadline.
    */
   async close(timeoutMs: number, acceptsQueue: boolean): Promise<void> {
+    this.#limit?.stop();
     this.#gate?.stop();
     this.#server?.refuseAfter(timeoutMs);
     this.#holdAccepted();
@@ -259,22 +266,4 @@ function hold(socket: Socket, held: Socket[]): void {
   held.push(socket);
   // The http server resumes it in this tick.
   process.nextTick(() => held.includes(socket) && socket.pause());
-}
-
-/** Responds with 503 and Retry-After while a timer last fired more than `maxDelayMs` late, so that accepted requests finish. */
-function shedWhenLate(maxDelayMs: number, onShed: () => void): Refuse {
-  let dueAt = performance.now() + DELAY_SAMPLE_MS;
-  let delayMs = 0;
-  setInterval(() => {
-    const now = performance.now();
-    delayMs = now - dueAt;
-    dueAt = now + DELAY_SAMPLE_MS;
-  }, DELAY_SAMPLE_MS).unref();
-  return (_request, response) => {
-    if (delayMs <= maxDelayMs) return false;
-    onShed();
-    response.writeHead(503, { 'Retry-After': RETRY_AFTER_SECONDS, 'Content-Type': 'text/plain; charset=utf-8' });
-    response.end('This server is overloaded. Please try again in a moment.\n');
-    return true;
-  };
 }

@@ -29,6 +29,7 @@ export class Stats {
   #requests = 0;
   #shed = 0;
   #timedOut = 0;
+  #reclaimed = 0;
   #sessionStoreErrors = 0;
   readonly #series = new Map<HttpSeries['method'], Map<number, Series>>();
   #last: { method: string; status: number; series: Series } | undefined;
@@ -63,12 +64,19 @@ export class Stats {
     this.#timedOut++;
   }
 
+  reclaimedOne(): void {
+    this.#reclaimed++;
+  }
+
   sessionStoreFailed(): void {
     this.#sessionStoreErrors++;
   }
 
   /** Event loop figures cover the time since the last call, so there may be only one caller. */
-  snapshot(load: Pick<Snapshot, 'connections' | 'accepted' | 'load' | 'inFlight'>, appMetrics: AppMetric[]): Snapshot {
+  snapshot(
+    load: Pick<Snapshot, 'connections' | 'maxConnections' | 'accepted' | 'load' | 'inFlight'>,
+    appMetrics: AppMetric[],
+  ): Snapshot {
     const utilization = performance.eventLoopUtilization();
     const { utilization: since } = performance.eventLoopUtilization(utilization, this.#utilization);
     this.#utilization = utilization;
@@ -82,6 +90,7 @@ export class Stats {
       requests: this.#requests,
       shed: this.#shed,
       timedOut: this.#timedOut,
+      reclaimed: this.#reclaimed,
       sessionStoreErrors: this.#sessionStoreErrors,
       responseTimeMs: this.#responseTimes(),
       eventLoopUtilization: round(since, 3),

@@ -11,7 +11,10 @@ import { table } from './generated.ts';
 
 /** In this order on the page. */
 const GROUPS = [
-  ['Requests and connections', /^http_|_(?:shed_requests|timed_out_requests|dispatched_connections)_/],
+  [
+    'Requests and connections',
+    /^http_|_(?:shed_requests|timed_out_requests|reclaimed_connections|dispatched_connections)_|_max_connections/,
+  ],
   ['Drains', /_(?:drained|handed_over|cut|unacknowledged)_/],
   ['The pool', /^bosun_(?:workers|worker_exits|failed_starts|rolling_restarts|malformed_messages|dropped_log_lines)/],
   ['Limits, and use of them', /_(?:cpu_limit|memory_limit|cpu_throttled|resizes)_|^bosun_utilization$/],

@@ -1,0 +1,75 @@
+/**
+ * What bounds the requests and connections of a worker, as the configuration says: by the event loop delay, by time, by number.
+ */
+import type { Config } from '../config/config.ts';
+import type { LogSource } from '../log/log.ts';
+import { connectionsWithin, fileLimit } from '../resources/usage.ts';
+import type { Exchange } from './connections.ts';
+import { MaxConnections } from './max-connections.ts';
+import type { AppServer, Refuse } from './server.ts';
+import type { Stats } from './stats.ts';
+
+/** How often the event loop delay is measured for MAX_EVENT_LOOP_DELAY_MS. */
+const DELAY_SAMPLE_MS = 20;
+const RETRY_AFTER_SECONDS = 1;
+
+/** A worker that is full again within this time logs nothing. */
+const FULL_EPISODE_MS = 60_000;
+const FULL =
+  'the worker closes its idle connections, and leaves new ones to other workers while all are in use: raise MAX_CONNECTIONS, and the limit of open files, or run more pods';
+
+/** Responds with 503 and Retry-After while a timer last fired more than `maxDelayMs` late, so that accepted requests finish. */
+export function shedWhenLate(maxDelayMs: number, stats: Stats): Refuse {
+  let dueAt = performance.now() + DELAY_SAMPLE_MS;
+  let delayMs = 0;
+  setInterval(() => {
+    const now = performance.now();
+    delayMs = now - dueAt;
+    dueAt = now + DELAY_SAMPLE_MS;
+  }, DELAY_SAMPLE_MS).unref();
+  return (_request, response) => {
+    if (delayMs <= maxDelayMs) return false;
+    stats.shedOne();
+    response.writeHead(503, { 'Retry-After': RETRY_AFTER_SECONDS, 'Content-Type': 'text/plain; charset=utf-8' });
+    response.end('This server is overloaded. Please try again in a moment.\n');
+    return true;
+  };
+}
+
+/** Starts HANDLER_TIMEOUT_MS (handler-timeout.ts). */
+export async function watchHandlers(config: Config, server: AppServer, stats: Stats, log: LogSource): Promise<void> {
+  const { HandlerTimeout, TIMED_OUT_STATUS, TimeoutLines } = await import('./handler-timeout.ts');
+  const lines = new TimeoutLines();
+  const onTimeout = (exchange: Exchange, ms: number) => {
+    server.onOwnAnswer(exchange, TIMED_OUT_STATUS, ms);
+    stats.timedOutOne();
+    const line = lines.lineFor(exchange.request, ms, performance.now());
+    if (line !== undefined) log().warn({ event: 'request.timed-out', ...line });
+  };
+  new HandlerTimeout(config, () => server.openConnections, onTimeout).start();
+}
+
+/** MAX_CONNECTIONS, or what the descriptors of this process allow; undefined if the system has no such limit. */
+export function maxConnectionsOf({ maxConnections }: Config): number | undefined {
+  if (maxConnections !== undefined) return maxConnections;
+  const { soft = Number.POSITIVE_INFINITY } = fileLimit() ?? {};
+  return Number.isFinite(soft) ? connectionsWithin(soft) : undefined;
+}
+
+/** Starts MAX_CONNECTIONS. `accept` is called when the worker becomes full, and when it no longer is. */
+export function boundConnections(
+  max: number,
+  server: AppServer,
+  accept: () => void,
+  stats: Stats,
+  log: LogSource,
+): MaxConnections {
+  let mayLogAt = Number.NEGATIVE_INFINITY;
+  const onFull = (isFull: boolean) => {
+    accept();
+    const now = performance.now();
+    if (isFull && now >= mayLogAt) log().warn({ event: 'connections.full', max, warning: FULL });
+    mayLogAt = now + FULL_EPISODE_MS;
+  };
+  return new MaxConnections(max, server, { onFull, onReclaimed: () => stats.reclaimedOne() });
+}
