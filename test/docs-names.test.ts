@@ -38,7 +38,7 @@ function assertExist(pattern: RegExp, exists: (name: string) => boolean, least: 
 /** Of PM2, of chokidar, of the kernel, of an app; `X_FILE` stands for every secret. */
 const FOREIGN_VARIABLES = ['NODE_APP_INSTANCE', 'SESSION_SECRET', 'CHOKIDAR_USEPOLLING', 'SO_REUSEPORT', 'X_FILE'];
 /** Koa's properties. */
-const NO_EVENTS = ['app.keys', 'app.proxy'];
+const NO_EVENTS = ['app.keys', 'app.proxy', 'service.name', 'service.version'];
 const SOURCES = ['src/**/*.ts', 'test/{bench,soak,mutants}/**/*.ts', 'docker/*', 'k8s/**/*.yaml', 'compose.yaml', 'Makefile'];
 let sources = '';
 

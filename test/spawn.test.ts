@@ -20,6 +20,7 @@ const SETTINGS: SpawnSettings = {
   environment: { PATH: '/bin', NODE_ENV: 'production' },
   secrets: { BOSUN_SECRETS: '{}' },
   service: { name: 'shop', isGiven: true, app: 'shop', directory: '/srv/shop', module: 'app.js' },
+  resource: { OTEL_RESOURCE_ATTRIBUTES: 'service.name=shop' },
   colours: { FORCE_COLOR: '1' },
   compileCache: '/cache',
   inherited: { fds: [17, 18], environment: { BOSUN_SCOREBOARD: '4', BOSUN_SOCKETS: '5' } },
@@ -42,6 +43,7 @@ test('a worker is started with its entry, its Node.js options, its heap and the 
       NODE_ENV: 'production',
       NODE_COMPILE_CACHE: '/cache',
       FORCE_COLOR: '1',
+      OTEL_RESOURCE_ATTRIBUTES: 'service.name=shop',
       BOSUN_SECRETS: '{}',
       APP_MODULE: '/app/server.js',
       BOSUN_LOADING: '{"module":"/app/server.js","asMain":false}',
@@ -89,6 +91,7 @@ test('what the operator sets wins over colours and the compile cache, and the ki
   assert.deepEqual(spawnOptions({ ...SETTINGS, environment }).environment, {
     NODE_COMPILE_CACHE: '/own',
     FORCE_COLOR: '0',
+    OTEL_RESOURCE_ATTRIBUTES: 'service.name=shop',
     APP_MODULE: '/app/server.js',
     BOSUN_LOADING: '{"module":"/app/server.js","asMain":false}',
     BOSUN_SERVICE: '{"name":"shop","isGiven":true,"app":"shop","directory":"/srv/shop","module":"app.js"}',

@@ -57,7 +57,11 @@ const GROUPS: readonly Group[] = [
     text: 'Connections and state',
     pages: ['guide/balancing', 'guide/limits', 'guide/sessions', 'guide/events', 'guide/websockets', 'guide/redis'],
   },
-  { text: 'Operate', pages: ['guide/troubleshooting', 'guide/observability', 'guide/load-testing'], rest: 'guide' },
+  {
+    text: 'Operate',
+    pages: ['guide/troubleshooting', 'guide/observability', 'guide/tracing', 'guide/load-testing'],
+    rest: 'guide',
+  },
   {
     text: 'Reference',
     pages: ['environment', 'cli', 'kit', 'http-api', 'signals', 'exit-codes', 'metrics', 'log-events']

@@ -22,6 +22,7 @@ const CONDITIONS: ReadonlySet<string> = new Set(['node', 'import', 'require', 'm
 
 export interface Manifest {
   name?: unknown;
+  version?: unknown;
   type?: unknown;
   main?: unknown;
   exports?: unknown;

@@ -39,6 +39,12 @@ export function packageOf(file: string): (Manifest & { name: string }) | undefin
   return typeof name === 'string' && name !== '' ? { ...manifest, name } : packageOf(folder);
 }
 
+/** The version in that package.json; undefined where it has none. */
+export function versionOf(file: string): string | undefined {
+  const version = packageOf(file)?.version;
+  return typeof version === 'string' && version !== '' ? version : undefined;
+}
+
 /** What to do about a renamed package. */
 export const renamedWarning = (service: string) =>
   `the package was renamed; its names in Redis are still those of ${service}: set SERVICE_NAME=${service}`;

@@ -1,11 +1,13 @@
 /**
  * What the first worker needs to start, and nothing else: it is forked before the rest of the primary is loaded (10 ms).
  */
+import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Balancing } from '../balancing/balancing.ts';
 import { addressOf, PortError } from '../balancing/listener.ts';
 import { type Config, isSet } from '../config/config.ts';
 import type { Loading } from '../config/inherited.ts';
+import { versionOf } from '../config/service.ts';
 import { fileIn } from '../config/working-directory.ts';
 import { createLog, type LogSource } from '../log/log.ts';
 import { colourEnvironment, LogOutputs } from '../log/output.ts';
@@ -17,6 +19,7 @@ import { readHeadroom, readUsage } from '../resources/usage.ts';
 import { Retained } from '../state/broadcast.ts';
 import type { InspectorPorts } from './inspector-ports.ts';
 import { Resizer } from './resizer.ts';
+import { resourceAttributes } from './resource-attributes.ts';
 import { Settings } from './settings.ts';
 import { currentSetpriv, endOrphans, forkWorker, isInspected, spawnOptions } from './spawn.ts';
 import { Supervisor } from './supervisor.ts';
@@ -74,7 +77,8 @@ export async function startPool({ entry, compileCache, emit, onLog }: Installati
     fork: (worker, listener) => {
       const { id, generation } = worker;
       const inspector = inspectorPorts?.assign(generation);
-      const { release } = settings;
+      const { release, service, environment } = settings;
+      const port = isPortSet ? config.port : balancing.port;
       const { workerCommandLine: commandLine, workerNodeOptions: nodeOptions } = resizer;
       const fork = () =>
         forkWorker(
@@ -85,13 +89,17 @@ export async function startPool({ entry, compileCache, emit, onLog }: Installati
             loading: { ...loading, module: release.module },
             commandLine,
             nodeOptions,
-            environment: settings.environment,
+            environment,
             secrets: settings.secrets,
-            service: settings.service,
+            service,
+            resource: resourceAttributes(
+              { service: service.name, version: versionOf(release.module), host: hostname(), port, worker: id, generation },
+              environment,
+            ),
             colours: colourEnvironment(process.env),
             compileCache,
             inherited: balancing.inherited,
-            primary: { pid: process.pid, port: isPortSet ? config.port : balancing.port, execPath: process.execPath },
+            primary: { pid: process.pid, port, execPath: process.execPath },
             setpriv: currentSetpriv(),
             isInspected: inspector !== undefined,
           }),

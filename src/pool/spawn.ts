@@ -25,6 +25,8 @@ export interface SpawnSettings {
   /** The secrets that the primary has read from files, and the whole REDIS_URL: they win over the environment. */
   secrets: Environment;
   service: Service;
+  /** For OpenTelemetry, with what the operator has set. */
+  resource: Environment;
   /** The colours of the output; the variables of the operator win. */
   colours: Environment;
   /** Folder of compiled code; NODE_COMPILE_CACHE of the operator wins. */
@@ -93,6 +95,7 @@ export function spawnOptions(settings: SpawnSettings): SpawnOptions {
       NODE_COMPILE_CACHE: settings.compileCache,
       ...settings.colours,
       ...settings.environment,
+      ...settings.resource,
       ...settings.secrets,
       APP_MODULE: settings.loading.module,
       ...loadingEnvironment(settings.loading),

@@ -204,8 +204,8 @@ class Primary {
     if (!supervisor.handles.some(({ id }) => id === worker)) balancing.clear(worker);
     // Its open requests are lost; their number is unknown, because a blocked event loop does not report.
     if (this.#shutdown.hasBegun && missedDeadline) this.#shutdown.markLost();
-    for (const { method, path, ageMs } of drain?.cut ?? lost?.oldest ?? [])
-      log().warn({ event: 'request.cut', worker, method, path, ageMs });
+    for (const { bytesSent: _, ...request } of drain?.cut ?? lost?.oldest ?? [])
+      log().warn({ event: 'request.cut', worker, ...request });
   }
 
   #onMessage(handle: WorkerProcess, message: ToPrimary): void {

@@ -42,6 +42,12 @@ const generation = count('1, and one more with each rolling restart');
 const warning = text('what is wrong, and what to do');
 const stage = field<'app' | 'listen'>('string')('`app` while the app is loaded, `listen` when the port is opened');
 const requests = field<readonly OpenRequest[]>('list')('the oldest: method, path without query, age in ms, bytes sent');
+/** Of the request that a line is about. */
+const trace = {
+  trace_id: optional(text('of its trace')),
+  span_id: optional(text("of its span; without OpenTelemetry of the caller's, from `traceparent`")),
+  trace_flags: optional(text('`01` where the trace is sampled')),
+};
 const redis = {
   worker: optional(worker),
   connection: optional(field<'primary'>('string')("`primary` for the primary's own connection")),
@@ -212,6 +218,7 @@ export const LOG_EVENTS = {
     method: text('`UPGRADE` for a WebSocket; empty where the request had not fully arrived'),
     path: text('without its query'),
     ageMs: count('milliseconds since it began'),
+    ...trace,
   }),
 
   // Health checks of the app
@@ -291,12 +298,14 @@ export const LOG_EVENTS = {
     path: text('without its query'),
     status: count('status code'),
     ms: count('milliseconds from its headers to the end of the answer'),
+    ...trace,
   }),
   'request.timed-out': warn('The app has not begun to answer a request within HANDLER_TIMEOUT_MS: it got 503.', {
     method: text('as sent'),
     path: text('without its query'),
     ms: count('milliseconds since its headers arrived'),
     unnamed: optional(count('requests like it without a line: a worker writes at most 10 in 10 s')),
+    ...trace,
   }),
   'connections.full': warn('The worker has MAX_CONNECTIONS connections; logged once until it was not full for a minute.', {
     max: count('how many it may have'),
@@ -313,6 +322,7 @@ export const LOG_EVENTS = {
       path: text('without its query'),
       status: optional(count('status code of the answer; absent where the client has left')),
       err,
+      ...trace,
     },
   ),
   'balancing.no-gate': warn('This version of Node.js cannot pause a listener: the policy has no effect.', {
@@ -321,6 +331,7 @@ export const LOG_EVENTS = {
   'primary.malformed-message': warn('A message to a worker was dropped; the first is logged.', { error }),
   'worker.uncaught-exception': fatal('The app threw an error that nobody caught: the worker drains and exits.', { err }),
   'worker.leaves': failure('The app ends its process: the worker drains and exits.', { call: text('what the app called') }),
+  'telemetry.not-exported': warn('OpenTelemetry could not export everything before the worker exits.', { error }),
   'worker.close-handler-failed': failure('A handler of `kit.onClose` failed.', { err }),
   'app.listens': warn('A server of the app listens on a port that the kit does not serve.', {
     port: count('that port'),

@@ -85,7 +85,15 @@ const appBroadcast: Parser<Broadcast> = (value, at) => {
 };
 
 const openRequests = list(
-  object<OpenRequest>({ method: text(32), path: text(MAX_PATH), ageMs: number(), bytesSent: count }),
+  object<OpenRequest>({
+    method: text(32),
+    path: text(MAX_PATH),
+    ageMs: number(),
+    bytesSent: count,
+    trace_id: optional(string(32)),
+    span_id: optional(string(16)),
+    trace_flags: optional(string(2)),
+  }),
   MAX_REQUESTS,
 );
 

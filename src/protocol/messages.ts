@@ -5,6 +5,7 @@
 import type { InspectorAddress, Loading } from '../config/inherited.ts';
 import type { HealthReport } from './health.ts';
 import type { Snapshot } from './snapshot.ts';
+import type { TraceIds } from './trace.ts';
 
 export type ToWorker =
   /**
@@ -155,7 +156,7 @@ export interface Drain {
 }
 
 /** A request without an answer. `path` is without its query, which may hold secrets. */
-export interface OpenRequest {
+export interface OpenRequest extends Partial<TraceIds> {
   /** `UPGRADE` for a WebSocket or another upgraded connection, empty for a request that has not fully arrived. */
   method: string;
   path: string;

@@ -3,6 +3,7 @@
  */
 import type { Config } from '../config/config.ts';
 import type { LogSource } from '../log/log.ts';
+import { traceOf } from '../log/telemetry.ts';
 import { connectionsWithin, fileLimit } from '../resources/usage.ts';
 import type { Exchange } from './connections.ts';
 import { MaxConnections } from './max-connections.ts';
@@ -44,7 +45,7 @@ export async function watchHandlers(config: Config, server: AppServer, stats: St
     server.onOwnAnswer(exchange, TIMED_OUT_STATUS, ms);
     stats.timedOutOne();
     const line = lines.lineFor(exchange.request, ms, performance.now());
-    if (line !== undefined) log().warn({ event: 'request.timed-out', ...line });
+    if (line !== undefined) log().warn({ event: 'request.timed-out', ...line, ...traceOf(exchange.request) });
   };
   new HandlerTimeout(config, () => server.openConnections, onTimeout).start();
 }

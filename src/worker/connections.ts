@@ -4,6 +4,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { eachTcpLine, MAX_POLLING_SHARE, STALL_MS } from '../balancing/tcp-table.ts';
+import { traceOf } from '../log/telemetry.ts';
 import type { OpenRequest } from '../protocol/messages.ts';
 
 /** How often the kernel's send queues are read. */
@@ -66,17 +67,18 @@ export class Connection {
 
   /** What the client of this connection waits for, at the monotonic time `now`. */
   openRequests(now: number): OpenRequest[] {
-    const describe = (method: string, path: string, since: number): OpenRequest => ({
+    const described = (method: string, path: string, since: number, request?: IncomingMessage): OpenRequest => ({
       method,
       path,
       ageMs: Math.round(now - since),
       bytesSent: this.socket.bytesWritten,
+      ...(request && traceOf(request)),
     });
-    if (this.upgrade !== undefined) return [describe('UPGRADE', pathOf(this.upgrade.request.url), this.upgrade.startedAt)];
-    if (this.exchanges.length > 0) {
-      return this.exchanges.map(({ request, startedAt }) => describe(request.method ?? '', pathOf(request.url), startedAt));
-    }
-    return this.isIdle ? [] : [describe('', '(incomplete request)', this.#idleSince)];
+    const describe = (method: string, { request, startedAt }: Pick<Exchange, 'request' | 'startedAt'>) =>
+      described(method, pathOf(request.url), startedAt, request);
+    if (this.upgrade !== undefined) return [describe('UPGRADE', this.upgrade)];
+    if (this.exchanges.length > 0) return this.exchanges.map(exchange => describe(exchange.request.method ?? '', exchange));
+    return this.isIdle ? [] : [described('', '(incomplete request)', this.#idleSince)];
   }
 }
 

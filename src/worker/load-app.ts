@@ -10,6 +10,7 @@ import type { App } from './app.ts';
 import { AppError, messageOf, placeOf } from './error-report.ts';
 import { appOf, EXPECTED, type ExportOptions, refusalOf } from './exports.ts';
 import { FailedRequires, type Loaded, loadModule, runAsMain } from './module.ts';
+import { onceIdle } from './process.ts';
 
 export interface LoadOptions extends ExportOptions {
   /** What the module listens with. */
@@ -147,12 +148,12 @@ async function whileBusy<T>(work: Promise<T>): Promise<T | typeof IDLE> {
     // In a turn of its own: what follows may wait again, and Node.js emits the event once a turn.
     setImmediate(resolve, IDLE);
   };
-  process.once('beforeExit', onIdle);
+  const cancel = onceIdle(onIdle);
   process.channel?.unref();
   try {
     return await Promise.race([work, idle]);
   } finally {
-    process.off('beforeExit', onIdle);
+    cancel();
     process.channel?.ref();
   }
 }

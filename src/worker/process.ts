@@ -53,6 +53,8 @@ export interface ExitHandler {
   onLeave(call: string): void;
   /** A listener of rejections calls `process.exit`. Returns false if it may exit now. */
   onExitCall(code: unknown): boolean;
+  /** Whether the process may end for lack of work, as its listeners of `beforeExit` would take it. */
+  readonly mayExit: boolean;
   /** The process exits now, and nothing can stop it: open requests are lost. */
   onExit(code: unknown): void;
   /** A listener of the app threw where that would end the process at once or block its exit. */
@@ -74,6 +76,26 @@ export type Listener = (...args: unknown[]) => unknown;
 /** The app's listeners of an event of `process`. */
 export function appListeners(event: string): Listener[] {
   return process.rawListeners(event).filter(listener => listener !== keepSignal) as Listener[];
+}
+
+const idleListeners = new Set<() => void>();
+
+/**
+ * Calls `listener` once when nothing is left that keeps the process alive. Returns a function that cancels it. The app's own listeners of
+ * `beforeExit` get the event only at the worker's end: before, that of OpenTelemetry would end its exports.
+ */
+export function onceIdle(listener: () => void): () => void {
+  const onIdle = () => {
+    cancel();
+    listener();
+  };
+  const cancel = () => {
+    idleListeners.delete(onIdle);
+    process.off('beforeExit', onIdle);
+  };
+  idleListeners.add(onIdle);
+  process.on('beforeExit', onIdle);
+  return cancel;
 }
 
 const send = process.send?.bind(process);
@@ -137,6 +159,10 @@ function interceptEvents(exits: ExitHandler, channel: ChannelHandler): void {
     disconnect: () => {
       exits.onDisconnect();
       return false;
+    },
+    beforeExit: () => {
+      if (!exits.mayExit) for (const listener of idleListeners) listener();
+      return exits.mayExit;
     },
     exit: code => {
       exits.onExit(code);

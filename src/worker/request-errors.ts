@@ -4,6 +4,7 @@
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import { createRequire } from 'node:module';
 import type { LogSource } from '../log/log.ts';
+import { traceOf } from '../log/telemetry.ts';
 import type { App } from './app.ts';
 import { loggable } from './error-report.ts';
 import { hasMethod } from './shapes.ts';
@@ -31,7 +32,13 @@ export function logRequestError(
   url = request.originalUrl ?? request.url ?? '',
 ): void {
   const [path = ''] = url.split('?', 1); // the query may contain secrets
-  const line = { event: 'request.failed', method: request.method ?? '', path, err: loggable(error) } as const;
+  const line = {
+    event: 'request.failed',
+    method: request.method ?? '',
+    path,
+    err: loggable(error),
+    ...traceOf(request),
+  } as const;
   if (hasClientLeft(error, request)) {
     log().debug(line);
     return;

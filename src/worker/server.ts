@@ -6,6 +6,7 @@ import { subscribe } from 'node:diagnostics_channel';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
+import { inTrace, isTraced, noteSpan } from '../log/telemetry.ts';
 import type { Drain, DrainTimes } from '../protocol/messages.ts';
 import type { App } from './app.ts';
 import { ConnectionDrain, type OnProgress, type Waiting, waitingOn } from './connection-drain.ts';
@@ -68,6 +69,7 @@ export class AppServer {
       if (WITH_SOCKET.has(event)) this.#onUpgrade(first as IncomingMessage, second as Socket);
       return pass();
     };
+    if (isTraced()) server.prependListener('request', noteSpan);
     server.on('connection', socket => this.#onConnection(socket));
     // Of TLS: requests come from this socket, around the one that was accepted, which was counted during the handshake.
     server.on('secureConnection', (socket: TLSSocket) => {
@@ -113,7 +115,7 @@ export class AppServer {
     response[EXCHANGE] = exchange;
     response.writeHead = this.#writeHead;
     if (exchange.startedAt >= this.#refuseFrom) return true;
-    const answer = () => this.#refuse(request, response) || pass();
+    const answer = () => this.#refuse(request, response) || inTrace(request, pass);
     // While connections end, pipelined requests after this one must be parsed before it is answered: the next microtask does that.
     // Stryker disable next-line ConditionalExpression: to wait always would only be slower
     if (!this.#endsConnections) return answer();

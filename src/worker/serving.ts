@@ -11,6 +11,7 @@ import { Scoreboard } from '../balancing/scoreboard.ts';
 import { type Config, isSet } from '../config/config.ts';
 import type { Inherited } from '../config/inherited.ts';
 import type { LogSource } from '../log/log.ts';
+import { traceOf } from '../log/telemetry.ts';
 import type { Drain, DrainTimes } from '../protocol/messages.ts';
 import type { Snapshot } from '../protocol/snapshot.ts';
 import type { App } from './app.ts';
@@ -132,9 +133,10 @@ export class Serving {
     this.#gate?.onResponse(ms);
   }
 
-  #logRequest({ method = '', url = '' }: IncomingMessage, status: number, ms: number): void {
+  #logRequest(request: IncomingMessage, status: number, ms: number): void {
+    const { method = '', url = '' } = request;
     const [path = ''] = url.split('?', 1); // the query may contain secrets
-    this.#log().info({ event: 'request', method, path, status, ms: Math.round(ms * 10) / 10 });
+    this.#log().info({ event: 'request', method, path, status, ms: Math.round(ms * 10) / 10, ...traceOf(request) });
   }
 
   get isOpen(): boolean {

@@ -4,12 +4,21 @@
  */
 import { constants } from 'node:os';
 import type { LogSource } from '../log/log.ts';
+import { endTelemetry } from '../log/telemetry.ts';
 import { ExitCode } from '../protocol/exit.ts';
 import type { DrainTimes, ToPrimary } from '../protocol/messages.ts';
 import type { App } from './app.ts';
 import { loggable, reportOf } from './error-report.ts';
 import type { WorkerKit } from './kit/kit.ts';
-import { appListeners, type ExitHandler, exitAfterOutput, type Listener, type OwnedSignal, sendToPrimary } from './process.ts';
+import {
+  appListeners,
+  type ExitHandler,
+  exitAfterOutput,
+  type Listener,
+  type OwnedSignal,
+  onceIdle,
+  sendToPrimary,
+} from './process.ts';
 import type { WorkerRedis } from './redis.ts';
 import type { Serving } from './serving.ts';
 
@@ -19,6 +28,10 @@ const CRASH_DRAIN: DrainTimes = { timeoutMs: 5000, quietMs: 300, endStalled: fal
 const LISTENERS_TIMEOUT_MS = 2000;
 /** Likewise for work that they started without a promise. */
 const IDLE_TIMEOUT_MS = 500;
+/** A collector that does not answer holds up the exit no longer; nor than the drain may take. */
+const TELEMETRY_TIMEOUT_MS = 5000;
+/** Where the drain has used all its time: of LISTENERS_TIMEOUT_MS. */
+const LATE_TELEMETRY_MS = 1000;
 /** An app may go on throwing while its worker drains. */
 const MAX_LOGGED_EXCEPTIONS = 10;
 /** If an app keeps throwing while its worker drains, its listeners get only the first errors. */
@@ -56,6 +69,10 @@ export class Shutdown implements ExitHandler {
 
   get hasBegun(): boolean {
     return this.#hasBegun;
+  }
+
+  get mayExit(): boolean {
+    return this.#mayExit;
   }
 
   /** The primary ends this worker. The app's own signal listeners run as under plain Node.js. */
@@ -181,10 +198,23 @@ export class Shutdown implements ExitHandler {
     }
     this.#mayExit = true;
     await kit()?.close(app()?.close);
-    const mayHaveWork = await this.#held.release(LISTENERS_TIMEOUT_MS);
+    const lateMs = await this.#endTelemetry(startedAt + times.timeoutMs);
+    const mayHaveWork = await this.#held.release(LISTENERS_TIMEOUT_MS - lateMs);
     await redis()?.close();
     if (mayHaveWork) await untilIdle(IDLE_TIMEOUT_MS);
     exitAfterOutput(code);
+  }
+
+  /**
+   * Before the app's own listeners, which may exit. Uses what is left of the drain until the monotonic time `deadline`, and a second more where
+   * that has passed. Resolves with how much of that it has used.
+   */
+  async #endTelemetry(deadline: number): Promise<number> {
+    const startedAt = performance.now();
+    const leftMs = Math.min(TELEMETRY_TIMEOUT_MS, Math.max(LATE_TELEMETRY_MS, deadline - startedAt));
+    const error = await endTelemetry(leftMs);
+    if (error !== undefined) this.#resources.log().warn({ event: 'telemetry.not-exported', error });
+    return Math.max(0, performance.now() - Math.max(deadline, startedAt));
   }
 }
 
@@ -237,7 +267,7 @@ class HeldEvents {
 async function untilIdle(timeoutMs: number): Promise<void> {
   process.channel?.unref();
   await new Promise<void>(resolve => {
-    process.once('beforeExit', () => resolve());
+    onceIdle(resolve);
     setTimeout(resolve, timeoutMs).unref();
   });
 }
