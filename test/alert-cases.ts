@@ -13,11 +13,17 @@ const INSTANCE = { ...APP, instance: '10.0.0.1:9090' };
 /** From series to values. */
 export type Series = Record<string, string>;
 
+/** With these series the alert fires at `at`, once, with these labels besides the severity. */
+export interface Firing {
+  series: Series;
+  at: string;
+  labels: Record<string, string>;
+  summary: string;
+}
+
 export interface AlertCase {
-  /** With it the alert fires at `at`, once, with these labels besides the severity. */
-  fires: { series: Series; at: string; labels: Record<string, string>; summary: string };
-  /** As `fires`, with other series. */
-  alsoFires?: Record<string, Series>;
+  fires: Firing;
+  alsoFires?: Record<string, Firing>;
   /** With each of these it does not fire from the 10th minute on, in which what is brief happens. */
   quiet: Record<string, Series>;
 }
@@ -37,7 +43,17 @@ export const CASES: Record<string, AlertCase> = {
       summary: 'no worker of koa-bosun is ready, or Prometheus finds no pod of it',
     },
     alsoFires: {
-      'no pod is left': { [`bosun_workers_wanted{${POD}}`]: '2x20', ...ready('2x20') },
+      'no pod of one of two apps is left': {
+        series: {
+          [`bosun_workers_wanted{${OPERATED}}`]: '2x20 stale',
+          ...ready('2x20 stale', OPERATED),
+          ...wanted(),
+          ...ready('2x240'),
+        },
+        at: '7m',
+        labels: { namespace: 'team', job: 'team/shop' },
+        summary: 'no worker of team/shop is ready, or Prometheus finds no pod of it',
+      },
     },
     quiet: {
       'another pod serves': { ...wanted(), ...ready('2x40 0x200'), ...wanted(OTHER), ...ready('1x240', OTHER) },

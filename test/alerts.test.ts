@@ -1,6 +1,6 @@
 /**
  * docker/alerts.yml: what it names exists, each alert has a section in docs/guide/alerts.md, and its copies for Kubernetes are equal to it.
- * What the rules do is shown by promtool: container/alerts.test.ts.
+ * What the rules do is shown by promtool: container/promtool.test.ts.
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';

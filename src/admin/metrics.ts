@@ -106,7 +106,11 @@ export async function metricsText(
   addBroadcasts(Counter, own, pod);
   if (pod.throttledSeconds !== null)
     counter('bosun_cpu_throttled_seconds_total', 'Time for which the CPU quota withheld CPUs.', pod.throttledSeconds);
-  if (sizing.cpus.quota !== null) gauge('bosun_cpu_limit_cores', 'CPU quota of the container.', sizing.cpus.quota);
+  gauge(
+    'bosun_cpu_limit_cores',
+    'CPUs that the container may use: the least of its CPU quota, its CPU set and those of the machine.',
+    sizing.cpus.effective,
+  );
   if (sizing.memory.limitBytes !== null)
     gauge('bosun_memory_limit_bytes', 'Memory limit of the container.', sizing.memory.limitBytes);
 
