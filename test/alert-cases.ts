@@ -214,6 +214,18 @@ export const CASES: Record<string, AlertCase> = {
     },
     quiet: { 'no longer': { [`bosun_redis_refusals{${POD},code="READONLY"}`]: '0x40 1x2 0x200' } },
   },
+  BosunHealthCheckFails: {
+    fires: {
+      series: {
+        [`bosun_health_check_failing{${POD},check="database"}`]: '2x240',
+        [`bosun_health_check_failing{${POD},check="queue"}`]: '0x240',
+      },
+      at: '5m',
+      labels: { ...APP, check: 'database' },
+      summary: 'the health check database of koa-bosun fails in 2 workers',
+    },
+    quiet: { 'a short outage': { [`bosun_health_check_failing{${POD},check="database"}`]: '0x40 2x4 0x200' } },
+  },
   BosunBroadcastsLost: {
     fires: {
       series: { [`bosun_broadcasts_lost_total{${POD},reason="missed"}`]: COUNTED_ONCE },

@@ -139,7 +139,7 @@ const FOLDER = join(import.meta.dirname, 'dashboard');
 /** The page shows these exits in the colour of a failure. */
 const FAILURES = Object.keys(EXIT_REASONS).filter(reason => isFailure(reason as ExitReason));
 /** In the order in which they run. */
-const SCRIPTS = ['format.js', 'workers.js', 'fleet.js', 'plots.js', 'page.js'];
+const SCRIPTS = ['format.js', 'workers.js', 'fleet.js', 'checks.js', 'plots.js', 'page.js'];
 
 let page: Answer | undefined;
 

@@ -51,14 +51,26 @@ test('the dashboard shows every worker, a killed one goes and its successor come
   assert.deepEqual(problems, []);
 });
 
-test('with ADMIN_TOKEN the dashboard works with the token as password', withBrowser, async () => {
-  const kit = await startKit({ app: 'koa.mjs', env: { ADMIN_TOKEN: 'a-token' } });
-  await kit.ready();
-  const httpCredentials = { username: 'anybody', password: 'a-token' };
-  const { page, problems } = await visit(`http://127.0.0.1:${kit.adminPort}/`, { ...LAPTOP, httpCredentials });
-  await shows(page, kit.workerPids);
-  assert.deepEqual(problems, []);
-});
+test(
+  'with ADMIN_TOKEN the dashboard works with the token as password, and shows how health checks fail',
+  withBrowser,
+  async () => {
+    const env = { ADMIN_TOKEN: 'a-token', DATABASE_URL: 'redis://127.0.0.1:1' };
+    const kit = await startKit({ app: 'health.mjs', env });
+    await kit.ready();
+    const httpCredentials = { username: 'anybody', password: 'a-token' };
+    const { page, problems } = await visit(`http://127.0.0.1:${kit.adminPort}/`, { ...LAPTOP, httpCredentials });
+    await shows(page, kit.workerPids);
+    // The health checks of the app, one of which fails; the token shows its text, too.
+    const rows = page.locator('#check-rows tr');
+    await rows.filter({ hasText: /^database\s*failing\s*2 of 2/ }).waitFor();
+    await rows.filter({ hasText: /times in a row\): Stream isn't writeable.*: the pod is not ready because of it/ }).waitFor();
+    await rows.filter({ hasText: /^queue\s*ok\s*0 of 2/ }).waitFor();
+    await page.setViewportSize(PHONE);
+    assert.equal(await page.evaluate('document.documentElement.scrollWidth <= document.documentElement.clientWidth'), true);
+    assert.deepEqual(problems, []);
+  },
+);
 
 test('the numbers move under load, in both sizes and schemes, and no request goes to another host', withBrowser, async () => {
   const kit = await startKit();

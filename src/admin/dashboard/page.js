@@ -54,6 +54,7 @@ function showStatus() {
     ['requests cut', String(drains.cutRequests)],
   ]);
   showWorkers(status, last?.workers ?? {});
+  showChecks(status.health);
   showError(status.dev?.error);
 }
 
