@@ -140,13 +140,16 @@ export interface Kit {
    */
   health(name: string, check: HealthCheck, options?: HealthOptions): void;
 
-  /** Aborts when this worker starts to drain. End server-sent events, long polls and WebSockets then; the drain deadline aborts the rest. */
+  /**
+   * Aborts when this worker starts to drain. End long polls and other responses without an end then; the drain deadline aborts the rest.
+   * WebSockets and server-sent events that are still open half a second later are closed by the kit, one after the other.
+   */
   readonly draining: AbortSignal;
 
   /**
    * Sets the listener for WebSocket upgrades, as with `ws` and `noServer: true`. Call it before the app's function returns; a second call
    * replaces the listener. Without a listener, and for other protocols (`Upgrade: h2c`), the request is answered over HTTP/1.1. A WebSocket
-   * counts as an open request until it closes: close it on {@link draining}. If the listener throws or rejects, the error is logged as
+   * that the app does not close on {@link draining} is closed with 1012. If the listener throws or rejects, the error is logged as
    * `upgrade.handler-failed` and the socket is closed.
    */
   onUpgrade(listener: (request: IncomingMessage, socket: Socket, head: Buffer) => unknown): void;

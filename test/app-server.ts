@@ -13,7 +13,7 @@ import type { ServerLimits } from '../src/worker/server-limits.ts';
 
 const TIMEOUT_MS = 2000;
 const TICK_MS = 25;
-const LIMITS: ServerLimits = {
+export const LIMITS: ServerLimits = {
   keepAliveTimeoutMs: 75_000,
   headersTimeoutMs: 60_000,
   requestTimeoutMs: 300_000,

@@ -15,6 +15,8 @@ const DRAIN = {
   finished: 7,
   cutRequests: 1,
   cut: [{ method: 'GET', path: '/', ageMs: 1, bytesSent: 0 }],
+  webSockets: { byKit: 3, byApp: 1 },
+  eventStreams: { byKit: 2, byApp: 0 },
   closedGracefully: 9,
   longestRequestMs: 5,
   durationMs: 12,
@@ -138,7 +140,7 @@ test('an exit is shown with its reason, the error of a bad one, and the ledger o
     ),
     [
       'exit: worker 1 is gone (crash: Error: no)',
-      'exit: worker 2 is gone (restart): 7 requests finished while draining, 1 cut, 9 connections closed gracefully, 12 ms',
+      'exit: worker 2 is gone (restart): 7 requests finished while draining, 1 cut, 5 WebSockets and event streams closed by the kit, 9 connections closed gracefully, 12 ms',
       'exit: worker 3 is gone (killed: signal SIGKILL)',
     ],
   );

@@ -17,7 +17,8 @@ stats.onResponse('GET', 200, 3);
 stats.onResponse('PROPFIND', 499, 3000);
 const snapshot = stats.snapshot({ connections: 1, accepted: 2, load: 0.5, inFlight: 1 }, []);
 const open = { method: 'GET', path: '/', ageMs: 12, bytesSent: 0 };
-const drain = { finished: 1, cutRequests: 1, cut: [open], closedGracefully: 1, longestRequestMs: 3, durationMs: 4 };
+const streams = { webSockets: { byKit: 1, byApp: 1 }, eventStreams: { byKit: 1, byApp: 1 } };
+const drain = { finished: 1, cutRequests: 1, cut: [open], ...streams, closedGracefully: 1, longestRequestMs: 3, durationMs: 4 };
 
 const report = {
   message: 'in use',

@@ -34,7 +34,17 @@ const DEFAULTS = {
 export const poolConfig = (changes: Partial<Config> = {}): Config => ({ ...DEFAULTS, ...changes }) as unknown as Config;
 
 export const REPORT: ErrorReport = { message: 'no database', stack: '', summary: { class: 'Error' }, isPermanent: false };
-export const LEDGER: Drain = { finished: 1, cutRequests: 0, cut: [], closedGracefully: 0, longestRequestMs: 1, durationMs: 5 };
+const NO_STREAMS = { byKit: 0, byApp: 0 };
+export const LEDGER: Drain = {
+  finished: 1,
+  cutRequests: 0,
+  cut: [],
+  webSockets: NO_STREAMS,
+  eventStreams: NO_STREAMS,
+  closedGracefully: 0,
+  longestRequestMs: 1,
+  durationMs: 5,
+};
 
 interface Options extends Partial<Config> {
   /** Wanted at first. */

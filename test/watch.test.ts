@@ -55,6 +55,8 @@ const status = (workers: Worker[], more: Partial<Status> = {}): Status => ({
     count: 2,
     finishedRequests: 7,
     cutRequests: 1,
+    webSockets: { byKit: 0, byApp: 0 },
+    eventStreams: { byKit: 0, byApp: 0 },
     handedOverConnections: 9,
     unacknowledgedConnections: 0,
     longestRequestMs: 812,

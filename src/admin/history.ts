@@ -240,6 +240,8 @@ function exitOf({ worker, reason, failure, openFailure, drain }: WorkerExit): Wo
   return { kind: 'exit', worker, reason, text: textWith(openFailure), operatorText: textWith(failure) };
 }
 
-function ledger({ finished, cutRequests, closedGracefully, durationMs }: Drain): string {
-  return `${finished} requests finished while draining, ${cutRequests} cut, ${closedGracefully} connections closed gracefully, ${durationMs} ms`;
+function ledger({ finished, cutRequests, webSockets, eventStreams, closedGracefully, durationMs }: Drain): string {
+  const streams = webSockets.byKit + eventStreams.byKit;
+  const closed = streams === 0 ? '' : `, ${streams} WebSockets and event streams closed by the kit`;
+  return `${finished} requests finished while draining, ${cutRequests} cut${closed}, ${closedGracefully} connections closed gracefully, ${durationMs} ms`;
 }

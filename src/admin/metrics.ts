@@ -73,6 +73,19 @@ export async function metricsText(
     'Connections whose clients had not acknowledged the end of their answers at the exit.',
     totals.drains.unacknowledgedConnections,
   );
+  const ends = new Counter({
+    name: 'bosun_drained_streams_total',
+    help: 'WebSockets and event streams that ended while their workers drained, by who closed them.',
+    labelNames: ['type', 'by'],
+    registers: [own],
+  });
+  for (const [type, { byKit, byApp }] of [
+    ['websocket', totals.drains.webSockets],
+    ['event-stream', totals.drains.eventStreams],
+  ] as const) {
+    ends.inc({ type, by: 'kit' }, byKit);
+    ends.inc({ type, by: 'app' }, byApp);
+  }
   counter('bosun_shed_requests_total', 'Requests refused because of the event loop delay.', counters.shed);
   counter('bosun_timed_out_requests_total', 'Requests answered with 503 because of HANDLER_TIMEOUT_MS.', counters.timedOut);
   counter('bosun_reclaimed_connections_total', 'Idle connections closed because of MAX_CONNECTIONS.', counters.reclaimed);

@@ -6,7 +6,7 @@ import type { WorkerProcess } from '../pool/worker-process.ts';
 import type { DrainTotals, Status } from '../protocol/api.ts';
 import type { EventListener, WorkerExit } from '../protocol/events.ts';
 import { type ExitReason, isFailure } from '../protocol/exit.ts';
-import type { Drain } from '../protocol/messages.ts';
+import type { Drain, StreamEnds } from '../protocol/messages.ts';
 import {
   type AppMetric,
   type CpuSeconds,
@@ -37,6 +37,8 @@ export class Totals {
     count: 0,
     finishedRequests: 0,
     cutRequests: 0,
+    webSockets: { byKit: 0, byApp: 0 },
+    eventStreams: { byKit: 0, byApp: 0 },
     handedOverConnections: 0,
     unacknowledgedConnections: 0,
     longestRequestMs: 0,
@@ -124,10 +126,16 @@ export class Totals {
     this.drains.count++;
     this.drains.finishedRequests += drain.finished;
     this.drains.cutRequests += drain.cutRequests;
+    this.drains.webSockets = addEnds(this.drains.webSockets, drain.webSockets);
+    this.drains.eventStreams = addEnds(this.drains.eventStreams, drain.eventStreams);
     this.drains.handedOverConnections += drain.closedGracefully;
     this.drains.longestRequestMs = Math.max(this.drains.longestRequestMs, drain.longestRequestMs);
     this.drains.last = { ...drain, worker, reason };
   }
+}
+
+function addEnds(a: StreamEnds, b: StreamEnds): StreamEnds {
+  return { byKit: a.byKit + b.byKit, byApp: a.byApp + b.byApp };
 }
 
 function add(a: Counters, b: Counters): Counters {

@@ -4,7 +4,7 @@
  */
 import type { Policy } from '../config/config.ts';
 import type { ExitReason } from './exit.ts';
-import type { Drain, ErrorSummary, OpenRequest } from './messages.ts';
+import type { Drain, ErrorSummary, OpenRequest, StreamEnds } from './messages.ts';
 import type { Snapshot } from './snapshot.ts';
 
 export type PodState = 'starting' | 'ready' | 'draining';
@@ -100,6 +100,9 @@ export interface DrainTotals {
   finishedRequests: number;
   /** Requests, or upgraded connections, that ended without an answer. */
   cutRequests: number;
+  webSockets: StreamEnds;
+  /** Streams of server-sent events. */
+  eventStreams: StreamEnds;
   /** Closed between two requests. */
   handedOverConnections: number;
   /** Whose clients had not acknowledged the end of their answers when the primary exited. */

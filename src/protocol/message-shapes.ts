@@ -17,6 +17,7 @@ import {
   MAX_BROADCAST_CHARACTERS,
   type OpenRequest,
   OWN_EVENTS,
+  type StreamEnds,
   type ToPrimary,
   type ToWorker,
 } from './messages.ts';
@@ -97,10 +98,14 @@ const openRequests = list(
   MAX_REQUESTS,
 );
 
+const streamEnds = object<StreamEnds>({ byKit: count, byApp: count });
+
 const drain = object<Drain>({
   finished: count,
   cutRequests: count,
   cut: openRequests,
+  webSockets: streamEnds,
+  eventStreams: streamEnds,
   closedGracefully: count,
   longestRequestMs: count,
   durationMs: count,

@@ -149,10 +149,20 @@ export interface Drain {
   cutRequests: number;
   /** The oldest of them. */
   cut: OpenRequest[];
+  webSockets: StreamEnds;
+  eventStreams: StreamEnds;
   /** Connections that were open when the drain began and ended between two requests: their clients' next ones go to other workers. */
   closedGracefully: number;
   longestRequestMs: number;
   durationMs: number;
+}
+
+/** How many WebSockets, or streams of server-sent events, a drain has ended; those that the deadline cut are not among them. */
+export interface StreamEnds {
+  /** By the kit, with a retry hint. */
+  byKit: number;
+  /** By the app, or by the client. */
+  byApp: number;
 }
 
 /** A request without an answer. `path` is without its query, which may hold secrets. */

@@ -1,10 +1,11 @@
 /**
- * The drain of a worker's connections, once no new ones come (docs/draining.md): open requests finish, idle connections are closed, and what is
- * left at the deadline is aborted.
+ * The drain of a worker's connections, once no new ones come (docs/draining.md): open requests finish, idle connections are closed, WebSockets
+ * and event streams are closed one after the other, and what is left at the deadline is aborted.
  */
 import type { Socket } from 'node:net';
 import type { Drain, DrainTimes, OpenRequest } from '../protocol/messages.ts';
 import { type Connection, StalledClients } from './connections.ts';
+import { StreamClosing } from './stream-closing.ts';
 
 /** The number of requests that a drain waits for, and the oldest of them. */
 export interface Waiting {
@@ -45,9 +46,12 @@ export class ConnectionDrain {
     const connectionsAtStart = this.#connections.size;
     const exchanges = [...this.#connections.values()].flatMap(connection => connection.exchanges);
     const firstStartedAt = Math.min(...exchanges.map(exchange => exchange.startedAt));
+    const streams = new StreamClosing(this.#connections, this.#times, startedAt);
     const { promise, resolve } = Promise.withResolvers<Aborted>();
     const tick = () => {
-      const isOverdue = performance.now() - startedAt >= this.#times.timeoutMs;
+      const now = performance.now();
+      const isOverdue = now - startedAt >= this.#times.timeoutMs;
+      streams.tick(now);
       this.#closeIdle(isOverdue ? 0 : Math.ceil(this.#times.quietMs / TICK_MS));
       if (this.#times.endStalled) this.#closeStalled();
       if (isOverdue) resolve(this.#abort());
@@ -66,6 +70,7 @@ export class ConnectionDrain {
     return {
       cutRequests: aborted.requests.length,
       cut: oldestOf(aborted.requests),
+      ...streams.ends,
       closedGracefully: Math.max(0, connectionsAtStart - aborted.connections - this.#stalledCount),
       longestRequestMs: Math.max(0, Math.round(endedAt - firstStartedAt)),
       durationMs: Math.round(endedAt - startedAt),
@@ -87,12 +92,18 @@ export class ConnectionDrain {
     this.#stalledCount += stalled.length;
   }
 
-  /** Ends every connection on which a request is open or has begun. */
+  /** Ends every connection on which a request is open or has begun, or whose client does not answer a close frame. */
   #abort(): Aborted {
-    const requests = openRequests(this.#connections);
-    const busy = [...this.#connections.values()].filter(({ isIdle }) => !isIdle);
-    for (const { socket } of busy) socket.destroy();
-    return { requests, connections: busy.length };
+    const now = performance.now();
+    const aborted: Aborted = { requests: [], connections: 0 };
+    for (const connection of this.#connections.values()) {
+      if (connection.isIdle) continue;
+      const requests = connection.openRequests(now);
+      aborted.requests.push(...requests);
+      if (requests.length > 0) aborted.connections++;
+      connection.socket.destroy();
+    }
+    return aborted;
   }
 }
 

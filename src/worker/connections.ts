@@ -6,6 +6,7 @@ import type { Socket } from 'node:net';
 import { eachTcpLine, MAX_POLLING_SHARE, STALL_MS } from '../balancing/tcp-table.ts';
 import { traceOf } from '../log/telemetry.ts';
 import type { OpenRequest } from '../protocol/messages.ts';
+import type { ServerWebSocket } from './web-socket.ts';
 
 /** How often the kernel's send queues are read. */
 const POLL_EVERY_MS = 1000;
@@ -23,8 +24,8 @@ export class Connection {
   readonly socket: Socket;
   /** Without a full response, oldest first: several where the client pipelines. */
   exchanges: Exchange[] = [];
-  /** The request that made this a WebSocket. */
-  upgrade: Pick<Exchange, 'request' | 'startedAt'> | undefined;
+  /** The request that made this a WebSocket, or another upgraded connection. */
+  upgrade: (Pick<Exchange, 'request' | 'startedAt'> & { webSocket?: ServerWebSocket }) | undefined;
   /** Ticks of the drain since it became idle. */
   idleTicks = 0;
   #idleSince = performance.now();
@@ -45,8 +46,9 @@ export class Connection {
     return this.exchanges.length === 0 && this.upgrade === undefined && this.socket.bytesRead === this.#idleBytesRead;
   }
 
-  /** The app has written every response in full, and the client does not take them. */
+  /** The app has written every response in full, or the kit has closed the WebSocket, and the client does not take all of it. */
   get awaitsClient(): boolean {
+    if (this.upgrade !== undefined) return this.upgrade.webSocket?.awaitsClient === true;
     return this.exchanges.length > 0 && this.exchanges.every(({ response }) => response.writableEnded);
   }
 
@@ -76,6 +78,7 @@ export class Connection {
     });
     const describe = (method: string, { request, startedAt }: Pick<Exchange, 'request' | 'startedAt'>) =>
       described(method, pathOf(request.url), startedAt, request);
+    if (this.upgrade?.webSocket?.isCloseSent) return [];
     if (this.upgrade !== undefined) return [describe('UPGRADE', this.upgrade)];
     if (this.exchanges.length > 0) return this.exchanges.map(exchange => describe(exchange.request.method ?? '', exchange));
     return this.isIdle ? [] : [described('', '(incomplete request)', this.#idleSince)];

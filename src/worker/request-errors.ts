@@ -6,6 +6,7 @@ import { createRequire } from 'node:module';
 import type { LogSource } from '../log/log.ts';
 import { traceOf } from '../log/telemetry.ts';
 import type { App } from './app.ts';
+import { isEndedByKit } from './drop-writes.ts';
 import { loggable } from './error-report.ts';
 import { hasMethod } from './shapes.ts';
 
@@ -39,7 +40,7 @@ export function logRequestError(
     err: loggable(error),
     ...traceOf(request),
   } as const;
-  if (hasClientLeft(error, request)) {
+  if (isFromEnd(error, request, response)) {
     log().debug(line);
     return;
   }
@@ -53,8 +54,10 @@ function levelOf(error: unknown, status: number): 'error' | 'warn' | 'debug' {
   return status === 404 || read(error, 'expose') === true ? 'debug' : 'warn';
 }
 
-function hasClientLeft(error: unknown, request: IncomingMessage): boolean {
-  return request.socket.destroyed && (CLOSED_CODES.has(read(error, 'code')) || read(error, 'name') === 'AbortError');
+/** The client has left, or the kit has ended an event stream at a drain, and the app's own stream goes on. */
+function isFromEnd(error: unknown, request: IncomingMessage, response: ServerResponse): boolean {
+  const hasEnded = request.socket.destroyed || isEndedByKit(response);
+  return hasEnded && (CLOSED_CODES.has(read(error, 'code')) || read(error, 'name') === 'AbortError');
 }
 
 /** As Koa and Express choose it. Koa sets 404 before it calls the app. */

@@ -38,7 +38,8 @@ export function createServer(limits: ServerLimits, listener: RequestListener): S
   return server;
 }
 
-const isWebSocket = ({ headers }: IncomingMessage) =>
+/** Whether a request is to become a WebSocket, or one of several protocols. */
+export const isWebSocket = ({ headers }: IncomingMessage): boolean =>
   (headers.upgrade ?? '').split(',').some(protocol => protocol.trim().toLowerCase() === 'websocket');
 
 /**

@@ -11,7 +11,8 @@ import type { Drain, DrainTimes } from '../protocol/messages.ts';
 import type { App } from './app.ts';
 import { ConnectionDrain, type OnProgress, type Waiting, waitingOn } from './connection-drain.ts';
 import { Connection, type Exchange } from './connections.ts';
-import { createServer, type ServerLimits } from './server-limits.ts';
+import { createServer, isWebSocket, type ServerLimits } from './server-limits.ts';
+import { ServerWebSocket } from './web-socket.ts';
 
 /** Called for each response, once its last byte is handed to the kernel. */
 export type OnResponse = (request: IncomingMessage, status: number, milliseconds: number) => void;
@@ -66,7 +67,7 @@ export class AppServer {
       const [event, first, second] = args;
       const pass = () => Reflect.apply(emit, server, args);
       if (WITH_RESPONSE.has(event)) return this.#onRequest(first as IncomingMessage, second as Response, pass);
-      if (WITH_SOCKET.has(event)) this.#onUpgrade(first as IncomingMessage, second as Socket);
+      if (WITH_SOCKET.has(event)) this.#onUpgrade(event, first as IncomingMessage, second as Socket);
       return pass();
     };
     if (isTraced()) server.prependListener('request', noteSpan);
@@ -123,9 +124,13 @@ export class AppServer {
     return true;
   }
 
-  #onUpgrade(request: IncomingMessage, socket: Socket): void {
+  #onUpgrade(event: unknown, request: IncomingMessage, socket: Socket): void {
     const connection = this.#connections.get(request.socket);
-    if (connection !== undefined) connection.upgrade = { request, startedAt: performance.now() };
+    // A listener of the app may pass it on to another event.
+    if (connection !== undefined && connection.upgrade?.request !== request) {
+      const webSocket = event === 'upgrade' && isWebSocket(request) ? new ServerWebSocket(request.socket) : undefined;
+      connection.upgrade = { request, startedAt: performance.now(), ...(webSocket && { webSocket }) };
+    }
     // Node.js has removed its own listener, and the app may add one late: an error without a listener would end the worker.
     for (const each of new Set([request.socket, socket])) each.on('error', () => undefined);
   }

@@ -7,6 +7,7 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after } from 'node:test';
+import type { DrainTotals } from '../../src/protocol/api.ts';
 import { freePort } from '../free-port.ts';
 import { until } from '../until.ts';
 import { type Answer, request, requestJson } from './clients.ts';
@@ -187,7 +188,7 @@ export interface Status {
     requests: number;
   }[];
   restarts: { total: number; byReason: Record<string, number> };
-  drains: { count: number; finishedRequests: number; cutRequests: number };
+  drains: Pick<DrainTotals, 'count' | 'finishedRequests' | 'cutRequests' | 'webSockets' | 'eventStreams'>;
   [field: string]: unknown;
 }
 
