@@ -16,13 +16,18 @@ export const rootOf = (service: string, sessionCookie: string) =>
 export const recordKey = (root: string) => `${root}:service`;
 export const sessionKeysKey = (root: string) => `${root}:keys`;
 export const retainedKey = (root: string) => `${root}:retained`;
+/** The lock of a leader, and its last token: in a Cluster on one server. */
+export const leaderKeys = (root: string, name: string): [lock: string, token: string] => [
+  `${root}:leader:{${name}}:lock`,
+  `${root}:leader:{${name}}:token`,
+];
 /** The key of the services that are named after a package; it belongs to all of them. */
 export const registryKey = (sessionCookie: string) => `${sessionCookie}:services`;
 
 /** Channels are not part of a database: two apps in two databases of one Redis must not receive each other's messages. */
 export const inDatabase = (name: string, database: number) => (database === 0 ? name : `${name}@${database}`);
 
-const NOT_SESSIONS = ['keys', 'retained', 'service', 'services', 'journal'];
+const NOT_SESSIONS = ['keys', 'retained', 'service', 'services', 'journal', 'leader'];
 
 /** Whether a key that begins with `root` is that of a session. */
 export function isSessionKey(key: string, root: string): boolean {
