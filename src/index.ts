@@ -123,6 +123,22 @@ export interface Kit {
   off<Name extends EventName>(event: Name, handler: (data: EventData<Name>) => unknown): void;
 
   /**
+   * Runs `start` in one worker of the whole fleet, for cron jobs, consumers and migrations. It is called in a worker that serves, once that
+   * worker leads; when its term ends, in the next one. Redis elects the leader; without Redis, and with `{ scope: 'pod' }`, the primary does,
+   * one in each pod.
+   *
+   * A worker leads until it drains, fails to renew its lock for 4 s, `start` rejects, or `bosun leader NAME --release`. If `start` resolves, it
+   * leads on. If `start` rejects, the error is logged as `leader.failed`, and a worker tries again, later each time. A leader that is killed is
+   * followed in under 6 s.
+   *
+   * Two workers may run `start` at the same time: one that is paused or blocked does not know yet that its term has ended. Only a resource
+   * that checks {@link LeaderTerm.token} excludes that: see docs/guide/leader.md.
+   * @param name 1 to 64 of `A-Z a-z 0-9 _ - .`; once in each worker
+   * @throws TypeError if an argument is invalid or the name was used before; Error without Redis, if the scope is not `pod`; RangeError after 100 names
+   */
+  leader(name: string, start: (term: LeaderTerm) => unknown, options?: LeaderOptions): void;
+
+  /**
    * prom-client registry for the app's own metrics. `/metrics` on the admin port shows them summed over the workers, at most 1,000 metrics
    * with 20,000 values per worker. Collectors have 500 ms; while they fail or take longer, the last values are shown.
    */
@@ -178,6 +194,32 @@ export interface HealthOptions {
 
   /** From one run to the next, in milliseconds; default 10000, at least 100. */
   intervalMs?: number;
+}
+
+export interface LeaderOptions {
+  /** `fleet` (default): one leader of all pods, by Redis. `pod`: one in each pod, with or without Redis. */
+  scope?: 'fleet' | 'pod';
+}
+
+/** What the start function of {@link Kit.leader} gets. */
+export interface LeaderTerm {
+  /**
+   * Aborts when the term is to end: the worker drains, an operator releases the lead, or the lock could be lost in a second. Stop then, and
+   * settle the promise of the start function: the lock is kept until then, for at most 10 s, or to the deadline of the drain.
+   */
+  readonly signal: AbortSignal;
+
+  /**
+   * A whole number that grows with each leader of that name and never repeats. Pass it to what must have one writer, and refuse a lower one
+   * there than the highest so far.
+   */
+  readonly token: number;
+
+  /**
+   * Compares the clock: a blocked event loop gets no signal. Call it before each step.
+   * @throws LeaderLostError (`code` is `ERR_LEADER_LOST`) if this worker does not lead any more, or cannot be certain that it does
+   */
+  assertHeld(): void;
 }
 
 /** The part of the context that `kit.session` adds. */

@@ -12,7 +12,11 @@ const HELD_MS = ttl - margin;
 
 function candidate() {
   let owners = 0;
-  const it = new Candidate(LEADER_TIMES, () => `owner ${++owners}`, () => 1);
+  const it = new Candidate(
+    LEADER_TIMES,
+    () => `owner ${++owners}`,
+    () => 1,
+  );
   const typesOf = (effects: CandidateEffect[]) => effects.map(({ type }) => type);
   return { it, apply: (event: CandidateEvent, now: number) => typesOf(it.apply(event, now)) };
 }
@@ -33,11 +37,11 @@ test('a term ends a margin before the lock can expire, counted from when the ren
   assert.deepEqual(apply({ type: 'tick' }, renewEvery), ['renew']);
   apply({ type: 'renewed', sentAt: renewEvery }, renewEvery + 450);
   assert.equal(it.heldUntil, renewEvery + HELD_MS);
-  apply({ type: 'tick' }, renewEvery * 2); // asks
+  apply({ type: 'tick' }, renewEvery * 2); // a renewal is in flight
   assert.equal(it.dueAt, renewEvery + HELD_MS, 'an answer that never comes does not hold the end up');
   assert.deepEqual(it.apply({ type: 'tick' }, renewEvery + HELD_MS), [
+    { type: 'lost', token: 7, why: 'expired' },
     { type: 'abort' },
-    { type: 'ended', token: 7, how: 'lost', why: 'expired' },
   ]);
 });
 
@@ -63,8 +67,8 @@ test('a lock that is given up is kept until the start function has ended', () =>
   const { it, apply } = leader();
   assert.deepEqual(apply(GIVE_UP, 100), ['abort']);
   assert.deepEqual(apply({ type: 'tick' }, renewEvery), ['renew']);
-  assert.deepEqual(it.apply({ type: 'settled', hasFailed: false }, 1500).slice(1), [
-    { type: 'ended', token: 7, how: 'released', why: 'request' },
+  assert.deepEqual(it.apply({ type: 'settled', hasFailed: false }, 1500), [
+    { type: 'release', owner: 'owner 1', term: { token: 7, why: 'request' } },
   ]);
   apply({ type: 'renewed', sentAt: renewEvery }, 1510);
   assert.equal(it.dueAt, 1500 + holdOff, 'others have the time to take over');
@@ -75,7 +79,7 @@ test('a start function that ignores its abort loses the lock after the grace per
   apply(GIVE_UP, 100);
   for (let now = 500; now < 100 + GRACE_MS; now += 500)
     if (apply({ type: 'tick' }, now).includes('renew')) apply({ type: 'renewed', sentAt: now }, now);
-  assert.deepEqual(apply({ type: 'tick' }, 100 + GRACE_MS), ['release', 'ended', 'ignored']);
+  assert.deepEqual(apply({ type: 'tick' }, 100 + GRACE_MS), ['release', 'ignored']);
   assert.equal(it.dueAt, Number.POSITIVE_INFINITY);
   assert.deepEqual(apply({ type: 'tick' }, 100_000), []);
   assert.deepEqual(apply({ type: 'settled', hasFailed: false }, 100_000), ['acquire']);
@@ -84,10 +88,11 @@ test('a start function that ignores its abort loses the lock after the grace per
 test('a start function that resolves leads on; one that rejects is tried again later each time', () => {
   const { it, apply } = leader();
   assert.deepEqual(apply({ type: 'settled', hasFailed: false }, 20), []);
-  assert.deepEqual(apply(GIVE_UP, 50), ['abort', 'release', 'ended'], 'nothing to wait for');
+  assert.deepEqual(apply(GIVE_UP, 50), ['abort', 'release'], 'nothing to wait for');
   const failing = leader();
-  assert.deepEqual(failing.apply({ type: 'settled', hasFailed: true }, 20), ['abort', 'release', 'ended']);
-  assert.equal(failing.it.dueAt, 20 + 1000);
+  assert.deepEqual(failing.apply({ type: 'settled', hasFailed: true }, 20), ['release', 'abort']);
+  failing.apply({ type: 'seen', token: 7, isFree: true }, 30);
+  assert.equal(failing.it.dueAt, 20 + 1000, 'others have the first chance');
   failing.apply({ type: 'tick' }, 1020);
   failing.apply({ type: 'acquired', token: 8, sentAt: 1020 }, 1020);
   failing.apply({ type: 'settled', hasFailed: true }, 1030);

@@ -57,6 +57,7 @@ const TO_PRIMARY: { [T in ToPrimary['type']]: Extract<ToPrimary, { type: T }> } 
   uncordoned: { type: 'uncordoned' },
   diagnosed: { type: 'diagnosed', id: 1, error: 'no room' },
   loaded: { type: 'loaded', files: [{ path: '/app/server.js', version: '1764410000000.25-120-4711' }] },
+  leader: { type: 'leader', name: 'cron', scope: 'fleet', step: 'leads', token: 7, owner: 'an id' },
   'snapshot-wanted': { type: 'snapshot-wanted' },
   exiting: { type: 'exiting' },
   broadcast: { type: 'broadcast', event: 'news', json: '{"a":1}' },
@@ -77,6 +78,7 @@ const TO_WORKER: { [T in ToWorker['type']]: Extract<ToWorker, { type: T }> } = {
     diagnosis: { kind: 'cpu-profile', seconds: 5 },
     to: { socket: '/tmp/s', path: '/upload' },
   },
+  leader: { type: 'leader', name: 'cron', token: 7 },
   broadcast: { type: 'broadcast', event: 'bosun:keys', json: '"7"' },
 };
 

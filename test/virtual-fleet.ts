@@ -83,7 +83,7 @@ interface Contender {
   pausedUntil: number;
   isDead: boolean;
   /** Answers and notices that it has not read yet. */
-  inbox: { at: number; event: CandidateEvent }[];
+  unread: { at: number; event: CandidateEvent }[];
   term: Term | undefined;
 }
 
@@ -134,8 +134,7 @@ export class VirtualFleet {
       const trouble = this.#troubles[Math.floor(this.#random() * this.#troubles.length)];
       if (trouble !== undefined && this.#random() < STEP_MS / 2500) this.#cause(trouble);
       if (this.#random() < 0.02) this.#redis.replicate();
-      if (this.#now >= this.#redis.frozenUntil)
-        for (const { run } of this.#due(this.#network)) run();
+      if (this.#now >= this.#redis.frozenUntil) for (const { run } of this.#due(this.#network)) run();
       for (const { run } of this.#due(this.#timers)) run();
       for (const contender of this.#contenders) this.#live(contender);
       this.#check();
@@ -174,10 +173,10 @@ export class VirtualFleet {
         this.#redis.frozenUntil = this.#now + this.#random() * 8000;
         break;
       case 'release':
-        any.inbox.push({ at: this.#now, event: { type: 'give-up', why: 'request', graceMs: GRACE_MS, isFinal: false } });
+        any.unread.push({ at: this.#now, event: { type: 'give-up', why: 'request', graceMs: GRACE_MS, isFinal: false } });
         break;
       case 'fail':
-        if (any.term !== undefined) any.inbox.push({ at: this.#now, event: { type: 'settled', hasFailed: true } });
+        if (any.term !== undefined) any.unread.push({ at: this.#now, event: { type: 'settled', hasFailed: true } });
         break;
       case 'failover':
         this.#redis.failOver(offsetMs);
@@ -195,7 +194,7 @@ export class VirtualFleet {
 
   #join(): void {
     const it = new Candidate(LEADER_TIMES, () => `owner ${++this.#owners}`, this.#random);
-    this.#contenders.push({ it, id: ++this.#workers, pausedUntil: 0, isDead: false, inbox: [], term: undefined });
+    this.#contenders.push({ it, id: ++this.#workers, pausedUntil: 0, isDead: false, unread: [], term: undefined });
   }
 
   #replace(contender: Contender): void {
@@ -212,7 +211,7 @@ export class VirtualFleet {
 
   #live(contender: Contender): void {
     if (this.#now < contender.pausedUntil) return;
-    for (const { event } of this.#due(contender.inbox)) {
+    for (const { event } of this.#due(contender.unread)) {
       if (event.type === 'settled') contender.term = undefined;
       this.#carryOut(contender, contender.it.apply(event, this.#now));
     }
@@ -234,15 +233,15 @@ export class VirtualFleet {
           this.#compare(contender.term);
           this.terms.push(contender.term);
           // The primary announces it.
-          for (const { inbox } of this.#contenders)
-            inbox.push({ at: this.#now, event: { type: 'seen', token: effect.token, isFree: false } });
+          for (const { unread } of this.#contenders)
+            unread.push({ at: this.#now, event: { type: 'seen', token: effect.token, isFree: false } });
           break;
         case 'abort':
           if (contender.term === undefined) break;
           contender.term.isAborted = true;
-          contender.inbox.push({ at: this.#now + this.#random() * 2000, event: { type: 'settled', hasFailed: false } });
+          contender.unread.push({ at: this.#now + this.#random() * 2000, event: { type: 'settled', hasFailed: false } });
           break;
-        case 'ended':
+        case 'lost':
         case 'ignored':
           break;
         default:
@@ -255,7 +254,7 @@ export class VirtualFleet {
     const sentAt = this.#now;
     let isAnswered = false;
     const answer = (at: number, event: CandidateEvent) => {
-      if (!isAnswered) contender.inbox.push({ at, event });
+      if (!isAnswered) contender.unread.push({ at, event });
       isAnswered = true;
     };
     const lost = this.#troubles.includes('loss') ? this.#random() : 0.5;

@@ -206,6 +206,13 @@ const WORDS: { readonly [Name in Exclude<EventName, Hidden>]: (event: EventOf<Na
   'pool.restarted': ({ generation }) => ({ kind: 'restarted', text: `generation ${generation} serves` }),
   'pool.restart-failed': () => ({ kind: 'restart-failed', text: 'rolling restart failed' }),
   'balancing.policy': ({ policy, before }) => ({ kind: 'policy', text: `policy ${policy} instead of ${before}` }),
+  'leader.acquired': ({ name, worker }) => ({ kind: 'leader', worker, text: `worker ${worker} leads ${name}` }),
+  'leader.released': ({ name, worker, why }) => ({
+    kind: 'leader',
+    worker,
+    text: `worker ${worker} has given up ${name} (${why})`,
+  }),
+  'leader.lost': ({ name, worker, why }) => ({ kind: 'leader', worker, text: `worker ${worker} has lost ${name} (${why})` }),
   'service.migrated': ({ service }) => ({ kind: 'keys', text: `the names in Redis are those of ${service}` }),
   'health.failing': ({ check, failing, workers }) => ({
     kind: 'check-failing',

@@ -117,6 +117,15 @@ export async function metricsText(
   });
   for (const [direction, count] of Object.entries(pod.resizes)) resized.inc({ direction }, count);
   addBroadcasts(Counter, own, pod);
+  if (pod.leader !== undefined) {
+    const leads = new Gauge({
+      name: 'bosun_leader',
+      help: '1 for a name of kit.leader under which a worker of this pod leads, else 0.',
+      labelNames: ['name'],
+      registers: [own],
+    });
+    for (const [name, { holder }] of Object.entries(pod.leader)) leads.set({ name }, holder?.isSelf ? 1 : 0);
+  }
   if (pod.throttledSeconds !== null)
     counter('bosun_cpu_throttled_seconds_total', 'Time for which the CPU quota withheld CPUs.', pod.throttledSeconds);
   gauge(

@@ -56,6 +56,8 @@ export interface Pod {
     stale: number;
     ignoredHeartbeats: Readonly<Record<string, number>>;
   };
+  /** By name; undefined while no worker has called `kit.leader`. */
+  leader?: Status['leader'] | undefined;
   /** Undefined outside `bosun dev`. */
   dev?: DevStatus | undefined;
   /** The admin port is open to this machine only. */
@@ -95,6 +97,7 @@ export function statusOf(
     redisRefusals,
     health,
     memory,
+    leader,
     dev,
     isLocal,
   }: Pod,
@@ -120,6 +123,7 @@ export function statusOf(
     rollingRestarts: { ...supervisor.rolls, lastRefused: supervisor.lastRefusal ?? null },
     memory: memory(),
     ...(checks && { health: checks }),
+    ...(leader && { leader }),
     ...(dev && { dev: isLocal ? dev : devStatusFor(audience, dev) }),
     // Only while there are any; the text of Redis may name keys.
     ...(redisRefusals.length > 0 && {

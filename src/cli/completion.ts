@@ -7,6 +7,7 @@ import { script } from '@bomb.sh/tab';
 import tab from '@bomb.sh/tab/commander';
 import type { Command } from 'commander';
 import { POLICIES, POLICY_HELP } from '../config/variables.ts';
+import type { Status } from '../protocol/api.ts';
 import { call } from './client.ts';
 
 /** How long the user waits for the numbers of workers. */
@@ -52,6 +53,10 @@ export async function complete(
   const ids = command?.options.has('worker') || command?.arguments.has('N') ? await workerIds(socketOf) : [];
   const addIds = (add: (value: string, description: string) => void) => ids.forEach(id => void add(String(id), ''));
   if (command?.arguments.has('N')) command.argument('N', addIds);
+  if (words[0] === 'leader') {
+    const names = Object.keys((await statusOf(socketOf))?.leader ?? {});
+    command?.argument('NAME', add => names.forEach(name => void add(name, '')));
+  }
   const option = command?.options.get('worker');
   if (option !== undefined) option.handler = addIds;
   model.parse(words);
@@ -67,13 +72,16 @@ function isFile(words: readonly string[]): boolean {
   return (words[0] === 'start' || words[0] === 'dev') && words.length === 2 && words[1]?.startsWith('-') !== true;
 }
 
-/** The workers of the running primary; none if it does not answer in time. */
-async function workerIds(socketOf: (options: { socket?: string }) => string): Promise<number[]> {
+/** Of the running primary; undefined if it does not answer in time. */
+async function statusOf(socketOf: (options: { socket?: string }) => string): Promise<Status | undefined> {
   try {
     const status = call(socketOf({}), 'status');
     const late = sleep(MAX_WAIT_MS, undefined, { ref: false }).then(() => undefined);
-    return (await Promise.race([status, late]))?.workers.map(({ id }) => id) ?? [];
+    return await Promise.race([status, late]);
   } catch {
-    return []; // no primary, or a bad configuration: completion stays silent
+    return undefined; // no primary, or a bad configuration: completion stays silent
   }
 }
+
+const workerIds = async (socketOf: (options: { socket?: string }) => string): Promise<number[]> =>
+  (await statusOf(socketOf))?.workers.map(({ id }) => id) ?? [];

@@ -12,6 +12,10 @@ second, CPU with throttling, memory, and the lifecycle events, newest first,
 within 80 columns and 24 rows.`,
   fleet: `Shows version, state, workers, requests per second and p99 of each pod. Pods
 report once a second.`,
+  leader: `Prints the worker, its pod, since when, and its token. --release aborts the
+signal of the leader, in whichever pod it is, and waits until another worker
+leads. Its start function has 10 s to end. That worker does not try to lead again
+for 5 s.`,
   doctor: 'Checks the grace period, the file limit, sizes, Redis and session keys.',
   restart: 'Prints each step. If a new worker does not start, the old ones keep serving.',
   scale: `New workers start a few at a time. If one fails to start, the pool returns to

@@ -9,7 +9,7 @@ import { CliExitCode } from '../protocol/exit.ts';
 import { parseJson, secondsOf, workerNumber } from './arguments.ts';
 import { CommandError, call, stream } from './client.ts';
 import { type Common, command, print, socketOf } from './program.ts';
-import { renderFindings, renderFleet, renderSizing, renderStatus } from './render.ts';
+import { renderFindings, renderFleet, renderLeader, renderSizing, renderStatus } from './render.ts';
 
 const worker = new Option('--worker <N>', 'only this worker').argParser(workerNumber);
 const output = new Option('--output <FILE>', 'where to write it; "-" streams it to standard output');
@@ -40,6 +40,16 @@ function declareInspection(): void {
     const fleet = await call(socketOf(options), 'fleet');
     print(json ? JSON.stringify(fleet) : renderFleet(fleet.pods));
   });
+
+  command('Inspect', 'leader <NAME>', 'print who leads under a name of kit.leader', [
+    'bosun leader cron',
+    'bosun leader cron --release',
+  ])
+    .option('--release', 'let another worker lead, also where the leader is in another pod')
+    .action(async (name: string, { json, release, ...options }: Common & { release?: true }) => {
+      const result = await call(socketOf(options), 'leader', { name, release }, json ? () => undefined : print);
+      print(json ? JSON.stringify(result) : renderLeader(name, result));
+    });
 
   command('Inspect', 'doctor', 'check this deployment; exit code 1 if there is a problem').action(
     async ({ json, ...options }: Common) => {

@@ -4,6 +4,7 @@
 import { stripVTControlCharacters, styleText } from 'node:util';
 import type { Finding, Peer, Status, WorkerState } from '../protocol/api.ts';
 import { checkInWords } from '../protocol/check-words.ts';
+import type { LeaderStatus } from '../protocol/leader.ts';
 import type { Detected } from '../resources/sizing.ts';
 
 export function renderStatus(status: Status): string {
@@ -34,6 +35,7 @@ export function renderStatus(status: Status): string {
     ...pendingRequests(status, Number.POSITIVE_INFINITY),
     ...checks(status),
     '',
+    ...leaders(status),
     ...failedStarts(status),
     endedWorkers(status),
   ].join('\n');
@@ -60,6 +62,18 @@ export function pendingRequests({ workers }: Status, limit: number): string[] {
 /** The app's health checks, a line each. */
 function checks({ health = {} }: Status): string[] {
   return Object.entries(health).map(([name, check]) => `check ${checkInWords(name, check)}`);
+}
+
+const leaders = ({ leader = {} }: Status): string[] =>
+  Object.entries(leader).map(([name, status]) => `leader ${renderLeader(name, status)}`);
+
+/** Who leads under that name. */
+export function renderLeader(name: string, { holder, scope }: LeaderStatus): string {
+  if (holder === null) return `${name}: nobody leads`;
+  const { worker, pod, isSelf, since, token } = holder;
+  const where = isSelf ? 'this pod' : pod;
+  const isOfPod = scope === 'pod' ? ', one in each pod' : '';
+  return `${name}: worker ${worker} of ${where} for ${duration((Date.now() - since) / 1000)}, token ${token}${isOfPod}`;
 }
 
 function failedStarts({ failedStarts: failed }: Status): string[] {

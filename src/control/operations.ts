@@ -22,6 +22,7 @@ import { broadcastOf } from '../state/broadcast.ts';
 import { type EventBus, OPERATOR } from '../state/event-bus.ts';
 import type { Diagnostics } from './diagnostics.ts';
 import { diagnoseDeployment, type Facts, type ServiceFacts } from './doctor.ts';
+import { type LeaderReports, leaderOf } from './leader.ts';
 import { migrateService } from './migrate-service.ts';
 import { rotateKeys } from './rotate-keys.ts';
 import { ControlError, ControlSocket, type OnStep, type Parameters, type Streamed } from './socket.ts';
@@ -36,6 +37,7 @@ export interface ControlContext {
   restarts: RollingRestart;
   eventBus: EventBus;
   redis: RedisReports;
+  leaders: LeaderReports;
   history: History;
   emit: Emit;
   log: LogSource;
@@ -80,7 +82,7 @@ type Operations = {
 
 /** @param socket the control socket itself, through which workers stream */
 function operations(context: ControlContext, socket: () => ControlSocket): Operations {
-  const { pod, settings, balancing, supervisor, resizer, diagnostics, restarts, eventBus, history, emit } = context;
+  const { pod, settings, balancing, supervisor, resizer, diagnostics, restarts, eventBus, leaders, history, emit } = context;
 
   const diagnose = (kind: 'heap-snapshot' | 'cpu-profile') => async (parameters: Parameters) => {
     const handle = parameters.worker === undefined ? largestOf(supervisor) : workerOf(supervisor, parameters);
@@ -144,6 +146,7 @@ function operations(context: ControlContext, socket: () => ControlSocket): Opera
       return { workers, otherPods: await otherPods };
     },
     fleet: () => ({ pods: eventBus.peers }),
+    leader: ({ name, release }, onStep) => leaderOf(leaders, String(name), release === true, onStep),
     'rotate-keys': async (_, onStep) => {
       const { keys } = await rotateKeys(settings.config, eventBus, onStep);
       emit({ event: 'session.keys-rotated', keys });

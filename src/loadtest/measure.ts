@@ -111,6 +111,7 @@ const MARKS = {
   'restart-failed': undefined,
   'restart-refused': undefined,
   policy: undefined,
+  leader: undefined,
   keys: undefined,
   check: undefined,
   'check-failing': undefined,

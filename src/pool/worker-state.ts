@@ -197,6 +197,7 @@ export function receive(worker: WorkerRecord, message: ToPrimary, now: number): 
     case 'took-all':
     case 'diagnosed':
     case 'loaded':
+    case 'leader':
     case 'snapshot-wanted':
     case 'broadcast':
     case 'exiting':

@@ -14,6 +14,7 @@ import { readerBelow } from '../resources/cgroup.ts';
 import { memoryUsage, readUsage } from '../resources/usage.ts';
 import type { EventBus } from '../state/event-bus.ts';
 import type { OwnPod } from '../state/peers.ts';
+import type { LeaderMonitor } from './leader-monitor.ts';
 import type { RedisMonitor } from './redis-monitor.ts';
 import type { Shutdown } from './shutdown.ts';
 
@@ -30,6 +31,7 @@ export interface PodViewContext {
   eventBus: EventBus;
   redis: RedisMonitor;
   health: Health;
+  leaders: LeaderMonitor;
   utilization: Utilization;
   /** Undefined outside `bosun dev`. */
   dev: () => DevStatus | undefined;
@@ -71,7 +73,7 @@ export class PodView {
 
   /** For `/status`, `/metrics` and `/events`. */
   pod(): Pod {
-    const { pool, totals, eventBus, redis, health, utilization, dev } = this.#context;
+    const { pool, totals, eventBus, redis, health, leaders, utilization, dev } = this.#context;
     const { balancing, resizer, settings, supervisor, outputs } = pool;
     return {
       service: this.#service,
@@ -87,6 +89,7 @@ export class PodView {
       redis: eventBus.redisCounters,
       redisRefusals: redis.refusals,
       health,
+      leader: leaders.view,
       dev: dev(),
       isLocal: LOOPBACK.has(settings.config.adminHost),
       droppedLogLines: outputs.droppedLines,

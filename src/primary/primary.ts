@@ -21,6 +21,7 @@ import { ExitCode } from '../protocol/exit.ts';
 import type { RedisState, ToPrimary } from '../protocol/messages.ts';
 import { EventBus } from '../state/event-bus.ts';
 import type { Events } from './events.ts';
+import { LeaderMonitor } from './leader-monitor.ts';
 import { PodView } from './pod-view.ts';
 import { type Owner, RedisMonitor } from './redis-monitor.ts';
 import { ServiceMonitor } from './service-monitor.ts';
@@ -48,6 +49,7 @@ class Primary {
   readonly #eventBus: EventBus;
   readonly #redis: RedisMonitor;
   readonly #health: Health;
+  readonly #leaders: LeaderMonitor;
   readonly #diagnostics: Diagnostics;
   readonly #restarts: RollingRestart;
   readonly #shutdown: Shutdown;
@@ -95,6 +97,7 @@ class Primary {
       emit: pool.emit,
       now: () => performance.now(),
     });
+    this.#leaders = new LeaderMonitor(this.#eventBus, pool.emit);
     const utilization = new Utilization();
     this.#view = new PodView({
       pool,
@@ -103,6 +106,7 @@ class Primary {
       eventBus: this.#eventBus,
       redis: this.#redis,
       health: this.#health,
+      leaders: this.#leaders,
       utilization,
       dev: () => this.#devStatus(),
     });
@@ -172,6 +176,7 @@ class Primary {
       restarts: this.#restarts,
       eventBus: this.#eventBus,
       redis: this.#redis,
+      leaders: this.#leaders,
       history: this.#history,
     });
     if (port === this.#controlPort) this.#control = control;
@@ -201,6 +206,7 @@ class Primary {
   #onExit({ worker, drain, lost, missedDeadline }: WorkerExit): void {
     const { supervisor, balancing, log } = this.#pool;
     this.#redis.forget(worker);
+    this.#leaders.onExit(worker);
     if (!supervisor.handles.some(({ id }) => id === worker)) balancing.clear(worker);
     // Its open requests are lost; their number is unknown, because a blocked event loop does not report.
     if (this.#shutdown.hasBegun && missedDeadline) this.#shutdown.markLost();
@@ -228,6 +234,9 @@ class Primary {
         break;
       case 'health':
         this.#health.receive(handle, message);
+        break;
+      case 'leader':
+        this.#leaders.onReport(handle, message);
         break;
       case 'waiting':
         emit({ event: 'drain.waiting', worker, open: message.open, requests: message.oldest });

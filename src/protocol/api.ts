@@ -4,6 +4,7 @@
  */
 import type { Policy } from '../config/config.ts';
 import type { ExitReason } from './exit.ts';
+import type { LeaderStatus } from './leader.ts';
 import type { Drain, ErrorSummary, OpenRequest, StreamEnds } from './messages.ts';
 import type { Snapshot } from './snapshot.ts';
 
@@ -155,6 +156,8 @@ export interface Status {
   redisRefusals?: { code: string; command: string; count: number; message?: string }[];
   /** The app's health checks by name, over all workers; missing while there are none. */
   health?: Record<string, CheckStatus>;
+  /** Who leads, by the names of `kit.leader`; missing while no worker of this pod has called it. */
+  leader?: Record<string, LeaderStatus>;
   /** Only under `bosun dev`. */
   dev?: DevStatus;
 }
@@ -226,6 +229,7 @@ export interface ShownEvent {
     | 'restart-failed'
     | 'restart-refused'
     | 'policy'
+    | 'leader'
     | 'keys'
     | 'check'
     | 'check-failing';
@@ -308,6 +312,8 @@ export interface Commands {
     otherPods?: 'sent' | 'later' | 'never' | undefined;
   };
   fleet: (parameters?: object) => { pods: readonly Peer[] };
+  /** With `release` the holder gives up; answers once another worker leads, or nobody has taken over for a while. */
+  leader: (parameters: { name: string; release?: boolean | undefined }) => { name: string } & LeaderStatus;
   'rotate-keys': (parameters?: object) => { keys: number };
   /** `sessions` is how many have been copied. */
   'migrate-service': (parameters: { keep?: boolean | undefined }) => { service: string; sessions: number };

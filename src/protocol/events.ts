@@ -67,6 +67,9 @@ export type LifecycleEvent =
   | LogEvent<'reload.refused'>
   | LogEvent<'sizing.changed'>
   | LogEvent<'balancing.policy'>
+  | LogEvent<'leader.acquired'>
+  | LogEvent<'leader.released'>
+  | LogEvent<'leader.lost'>
   | LogEvent<'session.keys-rotated'>
   | LogEvent<'service.migrated'>
   | LogEvent<'health.failing'>

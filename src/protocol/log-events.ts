@@ -6,6 +6,7 @@ import type { Policy } from '../config/config.ts';
 import type { TypeScriptLoader } from '../config/inherited.ts';
 import type { DrainReport } from './api.ts';
 import type { ExitCode, ExitReason } from './exit.ts';
+import type { LeaderEnd, LeaderScope } from './leader.ts';
 import type { OpenRequest } from './messages.ts';
 
 export type Level = 'debug' | 'info' | 'warn' | 'error' | 'fatal';
@@ -48,6 +49,10 @@ const trace = {
   span_id: optional(text("of its span; without OpenTelemetry of the caller's, from `traceparent`")),
   trace_flags: optional(text('`01` where the trace is sampled')),
 };
+const leader = { name: text('of `kit.leader`'), worker, term: count('its token') };
+const why = field<LeaderEnd>('string')(
+  '`drain`; `request` of an operator; `failed`: its start function; `expired`: not renewed in time; `taken`: the lock was gone; `exit`: of the process',
+);
 const redis = {
   worker: optional(worker),
   connection: optional(field<'primary'>('string')("`primary` for the primary's own connection")),
@@ -241,6 +246,11 @@ export const LOG_EVENTS = {
     ms: count('milliseconds for which it did'),
   }),
 
+  // kit.leader
+  'leader.acquired': info('A worker leads.', { ...leader, scope: field<LeaderScope>('string')('`fleet` or `pod`') }),
+  'leader.released': info('A worker has given up its lead; another one may take over at once.', { ...leader, why }),
+  'leader.lost': warn('A worker leads no more without having given up.', { ...leader, why }),
+
   // The shutdown
   'shutdown.delay': info('The shutdown begins: still accepting for SHUTDOWN_DELAY_MS.', { ms: count('milliseconds') }),
   'shutdown.drain': info('The workers drain.', {
@@ -340,6 +350,16 @@ export const LOG_EVENTS = {
   'app.forks': warn('The app forks workers of its own; logged once for each call.', { call: text('what it called'), warning }),
   'app.sends-message': info('The app sends messages with process.send.', { note: text('what to use instead') }),
   'app.listener-failed': failure('A listener of the app on a process event failed.', { name: text('of the process event'), err }),
+  'leader.failed': failure('The start function of `kit.leader` failed; a worker tries again.', {
+    name: text('of the leader'),
+    term: count('its token'),
+    err,
+  }),
+  'leader.ignores-abort': failure('A start function goes on without the lock.', {
+    name: text('of the leader'),
+    term: count('its token'),
+    warning,
+  }),
   'session.store-failed': debug('The session store failed a request.', { err }),
   'upgrade.handler-failed': failure('The listener of `kit.onUpgrade` failed.', { err }),
   'broadcast.handler-failed': failure('A handler of `kit.on` failed.', { name: text('of the broadcast event'), err }),

@@ -7,6 +7,7 @@ import type { InspectorAddress } from '../config/inherited.ts';
 import { TYPESCRIPT_LOADERS } from '../config/inherited.ts';
 import { errorReport } from './error-shapes.ts';
 import { healthReport } from './health-shapes.ts';
+import { leaderName, leaderReport, leaderToken } from './leader.ts';
 import {
   type AdoptedServer,
   type Broadcast,
@@ -147,6 +148,7 @@ const TO_PRIMARY: { [T in ToPrimary['type']]: Parser<Fields<ToPrimary, T>> } = {
   loaded: object<Fields<ToPrimary, 'loaded'>>({
     files: list(object<LoadedFile>({ path: string(MAX_PATH), version: string(100) }), MAX_LOADED),
   }),
+  leader: leaderReport,
   'snapshot-wanted': object({}),
   exiting: object({}),
   broadcast: appBroadcast,
@@ -189,5 +191,6 @@ const TO_WORKER: { [T in ToWorker['type']]: Parser<Fields<ToWorker, T>> } = {
     diagnosis,
     to: diagnosisTarget,
   }),
+  leader: object<Fields<ToWorker, 'leader'>>({ name: leaderName, token: optional(leaderToken) }),
   broadcast,
 };

@@ -4,6 +4,7 @@
  */
 import type { InspectorAddress, Loading } from '../config/inherited.ts';
 import type { HealthReport } from './health.ts';
+import type { LeaderReport } from './leader.ts';
 import type { Snapshot } from './snapshot.ts';
 import type { TraceIds } from './trace.ts';
 
@@ -32,6 +33,8 @@ export type ToWorker =
   | { type: 'uncordon' }
   /** Take a heap snapshot or CPU profile, and write it to `to`; answered by `diagnosed` with the same id. */
   | { type: 'diagnose'; id: number; diagnosis: Diagnosis; to: DiagnosisTarget }
+  /** Of a leader of this pod: lead with that token, or, without one, let another worker lead. */
+  | { type: 'leader'; name: string; token?: number }
   | ({ type: 'broadcast' } & Broadcast);
 
 export type ToPrimary =
@@ -63,6 +66,7 @@ export type ToPrimary =
   | { type: 'diagnosed'; id: number; error?: string }
   /** These files of the app were loaded, or looked for in vain: sent at once, since what they run may never return (`bosun dev`). */
   | { type: 'loaded'; files: LoadedFile[] }
+  | ({ type: 'leader' } & LeaderReport)
   /** Somebody has sent SIGUSR2 to this worker. */
   | { type: 'snapshot-wanted' }
   /** The last message: all before it has arrived. */

@@ -14,7 +14,7 @@ export interface LeaderTimes {
   /** Between two renewals, and after one that failed. */
   renewEvery: number;
   retryEvery: number;
-  /** Between two attempts to acquire the lock; each waits for half of it at least. */
+  /** Between two attempts to get the lock; each waits for half of it at least. */
   pollEvery: number;
   /** After `bosun leader NAME --release` this worker leaves the lock to others for so long. */
   holdOff: number;
@@ -43,7 +43,7 @@ const SPREAD_MS = 200;
 
 export type GiveUpReason = 'drain' | 'request';
 export type LostReason = 'expired' | 'taken';
-export type TermEnd = { how: 'lost'; why: LostReason } | { how: 'released'; why: GiveUpReason | 'failed' };
+export type ReleaseReason = GiveUpReason | 'failed';
 
 export type CandidateEvent =
   | { type: 'tick' }
@@ -68,10 +68,12 @@ export type CandidateEffect =
   /** Each request is answered by an event before the next one is sent. */
   | { type: 'acquire'; owner: string; seen: number }
   | { type: 'renew'; owner: string }
-  | { type: 'release'; owner: string }
+  /** `term` is the one that ends by it; without one, the lock was not used. */
+  | { type: 'release'; owner: string; term?: { token: number; why: ReleaseReason } }
   | { type: 'start'; token: number; owner: string }
+  /** After the effect that ends the term, if the lock is lost. */
   | { type: 'abort' }
-  | ({ type: 'ended'; token: number } & TermEnd)
+  | { type: 'lost'; token: number; why: LostReason }
   /** The start function goes on without the lock. */
   | { type: 'ignored'; token: number };
 
@@ -85,7 +87,9 @@ export class Candidate {
   #token = 0;
   #heldUntil = Number.NEGATIVE_INFINITY;
   #nextAt = Number.NEGATIVE_INFINITY;
-  #isAsking = false;
+  /** Others have the first chance until then. */
+  #notBefore = Number.NEGATIVE_INFINITY;
+  #isPending = false;
   /** An attempt without an answer may have acquired the lock. */
   #mayHold = false;
   /** The start function has been called and has not ended. */
@@ -117,7 +121,7 @@ export class Candidate {
 
   /** When the next tick is due. */
   get dueAt(): number {
-    const nextAt = this.#isAsking ? Number.POSITIVE_INFINITY : this.#nextAt;
+    const nextAt = this.#isPending ? Number.POSITIVE_INFINITY : this.#nextAt;
     if (this.#hasLock) return Math.min(this.#heldUntil, nextAt, this.#phase === 'ending' ? this.#graceEndsAt : nextAt);
     if (this.#isRunning) return this.#graceEndsAt;
     return this.#phase === 'waiting' ? nextAt : Number.POSITIVE_INFINITY;
@@ -141,30 +145,30 @@ export class Candidate {
       case 'tick':
         break;
       case 'acquired':
-        this.#isAsking = false;
+        this.#isPending = false;
         this.#acquired(event.token, event.sentAt, now);
         break;
       case 'held':
-        this.#isAsking = false;
-        this.#renewOwner(); // a release of the old one may still be on its way
+        this.#isPending = false;
+        this.#renewOwner(); // a release of the old one may still be in flight
         this.#seen = Math.max(this.#seen, event.token);
         this.#nextAt = now + this.#untilNextPoll(event.leftMs);
         break;
       case 'not-acquired':
-        this.#isAsking = false;
+        this.#isPending = false;
         this.#mayHold = true;
         this.#nextAt = now + this.#untilNextPoll();
         break;
       case 'renewed':
-        this.#isAsking = false;
+        this.#isPending = false;
         if (this.#hasLock) this.#extend(event.sentAt);
         break;
       case 'not-renewed':
-        this.#isAsking = false;
+        this.#isPending = false;
         if (this.#hasLock) this.#nextAt = now + this.#times.retryEvery;
         break;
       case 'taken':
-        this.#isAsking = false;
+        this.#isPending = false;
         if (this.#hasLock) this.#lose('taken', now);
         break;
       case 'settled':
@@ -173,7 +177,7 @@ export class Candidate {
       case 'seen':
         this.#seen = Math.max(this.#seen, event.token);
         if (event.isFree && this.#phase === 'waiting')
-          this.#nextAt = Math.min(this.#nextAt, now + this.#random() * Math.min(SPREAD_MS, this.#times.pollEvery));
+          this.#nextAt = Math.min(this.#nextAt, Math.max(this.#notBefore, now + this.#random() * SPREAD_MS));
         break;
       case 'give-up':
         this.#giveUp(event, now);
@@ -190,13 +194,14 @@ export class Candidate {
       this.#graceEndsAt = Number.POSITIVE_INFINITY;
       this.#effects.push({ type: 'ignored', token: this.#token });
     }
-    if (this.#isAsking || now < this.#nextAt) return;
-    if (this.#hasLock) this.#ask({ type: 'renew', owner: this.#owner });
-    else if (this.#phase === 'waiting' && !this.#isRunning) this.#ask({ type: 'acquire', owner: this.#owner, seen: this.#seen });
+    if (this.#isPending || now < this.#nextAt) return;
+    if (this.#hasLock) this.#request({ type: 'renew', owner: this.#owner });
+    else if (this.#phase === 'waiting' && !this.#isRunning)
+      this.#request({ type: 'acquire', owner: this.#owner, seen: this.#seen });
   }
 
-  #ask(effect: CandidateEffect): void {
-    this.#isAsking = true;
+  #request(effect: CandidateEffect): void {
+    this.#isPending = true;
     this.#effects.push(effect);
   }
 
@@ -233,10 +238,11 @@ export class Candidate {
       this.#failures = 0; // its work is done, or goes on without it: this worker leads until something ends the term
       return;
     }
-    this.#effects.push({ type: 'abort' });
     this.#release('failed', now);
+    this.#effects.push({ type: 'abort' });
     const { firstBackoff, maxBackoff } = this.#times;
-    this.#nextAt = now + Math.min(firstBackoff * 2 ** this.#failures++, maxBackoff) * (0.5 + this.#random() / 2);
+    this.#notBefore = now + Math.min(firstBackoff * 2 ** this.#failures++, maxBackoff) * (0.5 + this.#random() / 2);
+    this.#nextAt = this.#notBefore;
   }
 
   #giveUp({ why, graceMs, isFinal }: Extract<CandidateEvent, { type: 'give-up' }>, now: number): void {
@@ -251,23 +257,24 @@ export class Candidate {
       this.#graceEndsAt = Math.min(this.#graceEndsAt, graceEndsAt);
     } else if (this.#phase === 'waiting' && isFinal) {
       this.#phase = 'stopped';
-      if (this.#isAsking || this.#mayHold) this.#effects.push({ type: 'release', owner: this.#owner });
+      if (this.#isPending || this.#mayHold) this.#effects.push({ type: 'release', owner: this.#owner });
     }
   }
 
-  #release(why: GiveUpReason | 'failed', now: number): void {
-    this.#effects.push({ type: 'release', owner: this.#owner }, { type: 'ended', token: this.#token, how: 'released', why });
+  #release(why: ReleaseReason, now: number): void {
+    this.#effects.push({ type: 'release', owner: this.#owner, term: { token: this.#token, why } });
     if (this.#isRunning) this.#graceEndsAt = now;
-    this.#endTerm(now + this.#times.holdOff);
+    this.#notBefore = now + this.#times.holdOff;
+    this.#endTerm(this.#notBefore);
   }
 
   /** The lock is left to expire: what the app has just begun may need the rest of its time. */
   #lose(why: LostReason, now: number): void {
+    this.#effects.push({ type: 'lost', token: this.#token, why });
     if (this.#phase === 'leading') {
       this.#effects.push({ type: 'abort' });
       this.#graceEndsAt = now + GRACE_MS;
     }
-    this.#effects.push({ type: 'ended', token: this.#token, how: 'lost', why });
     this.#endTerm(now + this.#untilNextPoll());
   }
 

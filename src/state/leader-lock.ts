@@ -3,22 +3,12 @@
  * has lost its last writes, or all of them, or its clock is behind: a new one is above the time, the last one, and the highest that the
  * contender has seen. Where there are replicas, one of them has the lock before its owner uses it.
  */
-import { number, object, string } from '../protocol/shapes.ts';
+import type { LeaderHolder } from '../protocol/leader.ts';
+import { number, object, printable, string } from '../protocol/shapes.ts';
 import type { RedisClient } from './redis.ts';
-import { printable, refusals, replaceConnection } from './redis-health.ts';
+import { refusals, replaceConnection } from './redis-health.ts';
 import { leaderKeys } from './redis-names.ts';
 import { NotReplicatedError, REPLICA_TIMEOUT_MS } from './replica-wait.ts';
-
-/** Who leads. */
-export interface LeaderHolder {
-  /** The host name: a pod's, or a container's id. */
-  pod: string;
-  worker: number;
-  /** Grows with every leader of that name, and never repeats. Microseconds since the epoch where Redis has lost nothing. */
-  token: number;
-  /** Milliseconds since the epoch, by the holder's clock. */
-  since: number;
-}
 
 export type Acquired = { token: number };
 /** `leftMs`: how long the lock lasts unless it is renewed. `lastToken` is at least the holder's. */
@@ -34,7 +24,7 @@ export interface LeaderLock {
   release(owner: string): Promise<void>;
 }
 
-/** Above the largest number whose successor Lua and JavaScript can tell from it: no token of ours, but what somebody else has written. */
+/** From here on Lua and JavaScript cannot count by one: such a token is not ours, somebody else has written it. */
 const NO_TOKEN = 2 ** 53 - 1;
 
 /** KEYS: lock, last token. ARGV: owner, ttl in ms, highest token seen, holder as JSON. */
@@ -127,12 +117,14 @@ export class RedisLock implements LeaderLock {
   async #confirm(owner: string): Promise<void> {
     const { name, ttlMs } = this.#options;
     const [lock] = leaderKeys(this.#root ?? '', name);
-    // Each asks the server that has the key: in a Cluster, a command without a key would go to any.
+    // In one pipeline, so that the server with the key gets both: in a Cluster, a command without a key would go to any.
     const [isKept, info] = await this.#send(pipe => pipe.eval(RENEW, 1, lock, owner, ttlMs).info('replication'));
     if (isKept !== 1) throw new Error(`the lock of the leader ${name} was lost at once`);
     if (!hasReplicas(info)) return;
     // WAIT covers the writes of its own connection: another one may have carried the attempt.
-    const [isStillKept, confirmed] = await this.#send(pipe => pipe.eval(RENEW, 1, lock, owner, ttlMs).wait(1, REPLICA_TIMEOUT_MS));
+    const [isStillKept, confirmed] = await this.#send(pipe =>
+      pipe.eval(RENEW, 1, lock, owner, ttlMs).wait(1, REPLICA_TIMEOUT_MS),
+    );
     if (isStillKept === 1 && Number(confirmed) >= 1) return;
     const message = `NOREPLICAS no replica has confirmed the lock of the leader ${name} within ${REPLICA_TIMEOUT_MS} ms`;
     refusals.onError('wait', message);
@@ -167,8 +159,8 @@ export async function releaseLock(client: RedisClient, root: string, name: strin
 
 const isForbidden = ({ message }: Error) => message.startsWith('NOPERM');
 
-/** Whether a replica is connected and up to date, by what INFO says; false where it may not be asked. */
-const hasReplicas = (info: unknown): boolean => typeof info === 'string' && /^slave\d+:.*\bstate=online\b/m.test(info);
+/** Whether a replica is connected and up to date, by what INFO says; false where INFO is forbidden. */
+const hasReplicas = (info: unknown): boolean => typeof info === 'string' && /^\w+\d+:ip=.*\bstate=online\b/m.test(info);
 
 function tokenOf(text: unknown): number {
   const token = Number(text);

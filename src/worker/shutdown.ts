@@ -189,9 +189,11 @@ export class Shutdown implements ExitHandler {
     await serving.close(times.timeoutMs, code === ExitCode.ok);
     kit()?.beginDrain();
     const timeoutMs = Math.max(0, times.timeoutMs - (performance.now() - startedAt));
+    const leadingEnded = kit()?.leaders.end(timeoutMs);
     const drain = await serving.drain({ ...times, timeoutMs }, (open, oldest) =>
       sendToPrimary({ type: 'waiting', open, oldest }),
     );
+    await leadingEnded;
     if (drain !== undefined) {
       await report();
       sendToPrimary({ type: 'drained', drain });

@@ -129,6 +129,9 @@ class Worker implements ChannelHandler {
       case 'diagnose':
         void this.#diagnose(message.id, message.diagnosis, message.to);
         break;
+      case 'leader':
+        this.#host.kit?.leaders.onMessage(message.name, message.token);
+        break;
       case 'broadcast':
         this.#host.onBroadcast(message);
         break;
@@ -179,6 +182,7 @@ class Worker implements ChannelHandler {
       sendToPrimary({ type: 'ready', port: address.port, ...(served && { adopted: adoptedOf(served) }) });
       this.#host.kit?.beginServing();
       void app.onListening?.(address);
+      this.#host.kit?.leaders.begin();
     } catch (error) {
       if (!(error instanceof PortError)) throw error;
       return this.shutdown.fail({ type: 'failed', stage: 'listen', ...reportOf(error) });

@@ -110,6 +110,7 @@ function fullPod(): Pod {
     resizes: { up: 1, down: 1, heap: 1 },
     redis,
     health: { status: () => ({ database: { state: 'ok', failing: 0, durationMs: 1 } }) as never },
+    leader: { cron: { scope: 'fleet', holder: null } },
     redisRefusals: [{ code: 'OOM', command: 'set', message: '', count: 1 }],
     broadcasts: {
       sent: 1,

@@ -5,6 +5,7 @@ import type { Config } from '../../config/config.ts';
 import type { Inherited } from '../../config/inherited.ts';
 import { usesRedis } from '../../config/redis-address.ts';
 import type { Log } from '../../log/log.ts';
+import { LEADER_EVENT } from '../../protocol/leader.ts';
 import { type Broadcast, KEYS_EVENT } from '../../protocol/messages.ts';
 import type { Snapshot } from '../../protocol/snapshot.ts';
 import { sendToPrimary } from '../process.ts';
@@ -72,6 +73,10 @@ export class KitHost {
     const { event, json } = broadcast;
     if (event === KEYS_EVENT) {
       void this.#readKeysAgain(json);
+      return;
+    }
+    if (event === LEADER_EVENT) {
+      this.#kit?.leaders.onNotice(json);
       return;
     }
     // Kept before the app is loaded, too: it may subscribe later.

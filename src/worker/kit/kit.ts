@@ -3,7 +3,7 @@
  */
 import type Koa from 'koa';
 import type { Config } from '../../config/config.ts';
-import type { HealthCheck, HealthOptions, Kit, Middleware } from '../../index.ts';
+import type { HealthCheck, HealthOptions, Kit, LeaderOptions, Middleware } from '../../index.ts';
 import type { Log } from '../../log/log.ts';
 import type { HealthReport } from '../../protocol/health.ts';
 import type { Broadcast } from '../../protocol/messages.ts';
@@ -17,6 +17,7 @@ import { callApp } from './app-call.ts';
 import { CloseHandlers } from './closing.ts';
 import { EventHandlers, type Handler } from './events.ts';
 import { HealthChecks } from './health.ts';
+import { Leaders, type Start } from './leaders.ts';
 import { AppMetrics } from './metrics.ts';
 
 export interface KitOptions {
@@ -43,6 +44,8 @@ export class WorkerKit implements Kit {
   readonly #metrics: AppMetrics;
   readonly #health: HealthChecks;
   readonly #closing: CloseHandlers;
+  /** Who leads (`kit.leader`). */
+  readonly leaders: Leaders;
   readonly #draining = new AbortController();
   #upgradeListener: UpgradeListener | undefined;
   #session: Promise<Koa.Middleware> | undefined;
@@ -56,6 +59,8 @@ export class WorkerKit implements Kit {
     this.#metrics = new AppMetrics(options.log);
     this.#health = new HealthChecks(options.reportHealth);
     this.#closing = new CloseHandlers(options.log);
+    const { config, workerId, log, sessionPlaces } = options;
+    this.leaders = new Leaders({ config, workerId, log, root: () => sessionPlaces?.roots.root ?? '' });
   }
 
   // What the app uses, in the order of index.ts.
@@ -84,6 +89,10 @@ export class WorkerKit implements Kit {
 
   off(event: string, handler: Handler): void {
     this.#events.remove(event, handler);
+  }
+
+  leader(name: string, start: Start, options?: LeaderOptions): void {
+    this.leaders.add(name, start, options);
   }
 
   get metrics(): Kit['metrics'] {

@@ -1,0 +1,95 @@
+/**
+ * `kit.leader` in this worker: checks what the app passes, and begins once the worker serves. A worker that does not start never leads. What
+ * leading needs is loaded only if the app calls it.
+ */
+import type { Config } from '../../config/config.ts';
+import { usesRedis } from '../../config/redis-address.ts';
+import type { LeaderOptions, LeaderTerm } from '../../index.ts';
+import type { LogSource } from '../../log/log.ts';
+import { isLeaderName, LEADER_NAME_RULE, type LeaderScope, MAX_LEADERS } from '../../protocol/leader.ts';
+import type { Leading } from './leading.ts';
+
+export type Start = (term: LeaderTerm) => unknown;
+
+export interface Wanted {
+  name: string;
+  start: Start;
+  scope: LeaderScope;
+}
+
+/** What leading needs of its worker. */
+export interface LeadersHost {
+  config: Config;
+  workerId: number;
+  log: LogSource;
+  /** The root of the service's names in Redis. @throws Error if it is not known yet */
+  root: () => string;
+}
+
+export class Leaders {
+  readonly #host: LeadersHost;
+  readonly #wanted = new Map<string, Wanted>();
+  #leading: Promise<Leading> | undefined;
+  #serves = false;
+  #isEnding = false;
+
+  constructor(host: LeadersHost) {
+    this.#host = host;
+  }
+
+  /** @throws TypeError, RangeError, or Error if there is no Redis to elect a leader of all pods */
+  add(name: unknown, start: unknown, options: LeaderOptions = {}): void {
+    if (!isLeaderName(name)) throw new TypeError(`the name of a leader must be ${LEADER_NAME_RULE}, got ${shown(name)}`);
+    const call = `kit.leader(${shown(name)})`;
+    if (typeof start !== 'function') throw new TypeError(`${call}: start must be a function, got ${shown(start)}`);
+    const scope = scopeOf(options, call);
+    if (scope === 'fleet' && !usesRedis(this.#host.config))
+      throw new Error(
+        `${call} elects one leader of all pods and needs Redis, got none: set REDIS_URL, or pass { scope: 'pod' } for one leader in each pod`,
+      );
+    if (this.#wanted.has(name)) throw new TypeError(`${call} was called twice in this worker`);
+    if (this.#wanted.size >= MAX_LEADERS) throw new RangeError(`${call}: there are ${MAX_LEADERS} leaders already`);
+    const wanted: Wanted = { name, start: start as Start, scope };
+    this.#wanted.set(name, wanted);
+    if (this.#serves) this.#run(wanted);
+  }
+
+  /** The worker serves now. */
+  begin(): void {
+    this.#serves = true;
+    for (const wanted of this.#wanted.values()) this.#run(wanted);
+  }
+
+  /** A notice of the kit's own, as JSON. */
+  onNotice(json: string): void {
+    void this.#leading?.then(leading => leading.onNotice(json));
+  }
+
+  /** The primary decides in the scope `pod`. */
+  onMessage(name: string, token: number | undefined): void {
+    void this.#leading?.then(leading => leading.onMessage(name, token));
+  }
+
+  /** Gives up all leads. Resolves when the start functions have ended and the locks are free, or soon after `timeoutMs`. */
+  async end(timeoutMs: number): Promise<void> {
+    this.#isEnding = true;
+    await (await this.#leading)?.end(timeoutMs);
+  }
+
+  #run(wanted: Wanted): void {
+    if (this.#isEnding) return;
+    this.#leading ??= import('./leading.ts').then(({ Leading }) => new Leading(this.#host));
+    void this.#leading.then(leading => leading.run(wanted));
+  }
+}
+
+function scopeOf(options: unknown, call: string): LeaderScope {
+  if (typeof options !== 'object' || options === null)
+    throw new TypeError(`${call}: options must be an object, got ${shown(options)}`);
+  const { scope = 'fleet' } = options as { scope?: unknown };
+  if (scope === 'fleet' || scope === 'pod') return scope;
+  throw new TypeError(`${call}: scope must be "fleet" or "pod", got ${shown(scope)}`);
+}
+
+const shown = (value: unknown): string =>
+  typeof value === 'string' ? JSON.stringify(value.slice(0, 80)) : value === null ? 'null' : typeof value;
