@@ -55,7 +55,15 @@ const GROUPS: readonly Group[] = [
   { text: 'Stop and replace', pages: ['guide/shutdown', 'guide/rolling-restarts', 'guide/upgrading'] },
   {
     text: 'Connections and state',
-    pages: ['guide/balancing', 'guide/limits', 'guide/sessions', 'guide/events', 'guide/websockets', 'guide/redis'],
+    pages: [
+      'guide/balancing',
+      'guide/limits',
+      'guide/sessions',
+      'guide/events',
+      'guide/leader',
+      'guide/websockets',
+      'guide/redis',
+    ],
   },
   {
     text: 'Operate',

@@ -21,11 +21,12 @@ const GROUPS = [
   ['Health checks of the app', /_health_check_/],
   ['Processes', /^(?:process|nodejs)_|_snapshot_age_/],
   ['Sessions and Redis', /_(?:redis|session)_/],
+  ['Leaders of the app', /^bosun_leader$/],
   ['Events', /_(?:broadcasts|heartbeats)_/],
 ] as const;
 
 /** Labels whose values are not a fixed list. */
-const OPEN_LABELS = ['worker', 'status', 'code', 'version', 'check'];
+const OPEN_LABELS = ['worker', 'status', 'code', 'version', 'check', 'name'];
 
 interface Metric {
   name: string;

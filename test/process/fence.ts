@@ -54,7 +54,7 @@ export class Fence {
     );
   }
 
-  async heard(what: string, token: number): Promise<void> {
+  async received(what: string, token: number): Promise<void> {
     await until(
       () => this.said.some(said => said.what === what && said.token === token) || undefined,
       () => `${token} has not said ${what}`,
