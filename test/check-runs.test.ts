@@ -2,7 +2,10 @@
  * When a health check runs, and what it reports, in virtual time.
  */
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { after, test } from 'node:test';
 import type { HealthCheck } from '../src/index.ts';
 import type { HealthReport } from '../src/protocol/health.ts';
 import { type Clock, ScheduledCheck } from '../src/worker/kit/check-runs.ts';
@@ -96,6 +99,31 @@ for (const [what, check, failure] of [
     assert.deepEqual(found?.kind === 'threw' ? { kind: found.kind, message: found.message } : found, failure && rest);
     assert.equal(reports[0]?.result?.failures, failure === undefined ? 0 : 1);
   });
+
+test('the connection of a response whose body nobody reads is free again, and a body in use is left alone', {
+  timeout: 4000,
+}, async () => {
+  const server = createServer((_, response) => response.writeHead(500).end('x'.repeat(1 << 20))).listen(0, '127.0.0.1');
+  after(() => server.close());
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const { clock, scheduled, reports } = run(({ signal }) => fetch(`http://127.0.0.1:${port}`, { signal }));
+  // By a reset where the client has not read everything.
+  const closed = new Promise(resolve => server.once('connection', socket => socket.on('error', resolve).once('close', resolve)));
+  scheduled.start();
+  await closed;
+  await clock.advance(0);
+  const failure = reports[0]?.result?.failure;
+  assert.equal(failure?.kind === 'returned' && failure.value, 'ok: false');
+  const read = run(async () => {
+    const response = new Response('rows');
+    response.body?.getReader();
+    return response;
+  });
+  read.scheduled.start();
+  await read.clock.advance(0);
+  assert.equal(read.reports[0]?.result?.failures, 0);
+});
 
 test('failures in a row are counted, and a success begins again', async () => {
   const results = [false, false, true, false];

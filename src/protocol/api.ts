@@ -132,7 +132,7 @@ export interface Status {
   /** Of the primary. */
   pid: number;
   state: PodState;
-  /** As `/readyz` gives it: why the pod is not ready, or which workers are missing. Missing while nothing is. */
+  /** As `/readyz` gives it: why the pod is not ready, which workers are missing, or which checks fail. */
   reason?: string;
   /** Counts the rolling restarts, from 1. */
   generation: number;

@@ -111,10 +111,16 @@ export class ScheduledCheck {
 function failureIn(value: unknown): CheckFailure | undefined {
   if (value === false) return { kind: 'returned', value: 'false', message: 'false' };
   if (value instanceof Error) return thrown(value);
-  // As of a Response of fetch, and by habit of many.
-  if (typeof value === 'object' && value !== null && Reflect.get(value, 'ok') === false)
-    return { kind: 'returned', value: 'ok: false', message: messageOf(value) };
-  return undefined;
+  if (typeof value !== 'object' || value === null) return undefined;
+  discardBody(value);
+  return Reflect.get(value, 'ok') === false ? { kind: 'returned', value: 'ok: false', message: messageOf(value) } : undefined;
+}
+
+/** An unread body of a Response would keep its connection until the next garbage collection. */
+function discardBody(value: object): void {
+  const body: unknown = Reflect.get(value, 'body');
+  if (typeof body === 'object' && body !== null && 'cancel' in body && typeof body.cancel === 'function')
+    Promise.resolve(body.cancel()).catch(() => undefined);
 }
 
 function thrown(error: unknown): CheckFailure {
