@@ -58,10 +58,12 @@ export const PATHS = {
   '/readyz': probe('readyz', {
     summary: 'whether the pod serves',
     description:
-      'For the readiness probe and load balancers. First 200 once all wanted workers serve, or some serve while the others have failed for WORKER_START_TIMEOUT_MS; later while at least one serves.',
+      'For the readiness probe and load balancers. First 200 once all wanted workers serve, or some serve while the others have failed for WORKER_START_TIMEOUT_MS; later while at least one serves. A health check of the app with `readiness` can keep it at 503.',
     responses: {
-      200: json('The pod serves. A reason says which workers are missing.', 'Probe'),
-      ...notYet('It starts, drains, or no worker serves. The reason says which.'),
+      200: json('The pod serves. A reason says which workers are missing, or which health checks fail.', 'Probe'),
+      ...notYet(
+        'It starts, drains, no worker serves, or a health check of the app keeps it out of rotation. The reason says which.',
+      ),
     },
   }),
   '/startupz': probe('startupz', {
