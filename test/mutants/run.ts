@@ -3,7 +3,7 @@
  * Only the unit tests run that import a changed file, themselves or through others, and the test files that TESTS names.
  * FILES, TESTS, SAMPLE, SEED and CONCURRENCY are read from the environment.
  */
-import { globSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, globSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { Stryker } from '@stryker-mutator/core';
@@ -19,7 +19,7 @@ const words = (text: string | undefined) => text?.split(/[\s,]+/).filter(Boolean
 function testsOf(tests: string[], sources: Set<string>): string[] {
   const reached = new Map<string, boolean>();
   const reaches = (file: string): boolean => {
-    const known = reached.get(file);
+    const known = reached.get(file) ?? (existsSync(join(ROOT, file)) ? undefined : false); // an import in the text of a test
     if (known !== undefined) return known;
     reached.set(file, sources.has(file));
     const imports = [...readFileSync(join(ROOT, file), 'utf8').matchAll(/(?:from|import)\s*\(?'(\.[^']+\.ts)'/g)];
