@@ -102,7 +102,10 @@ test('it accepts again as soon as a connection has ended', async context => {
 test('an eighth of the idle connections is closed at once, but at least 8, the oldest first', async context => {
   const bounded = await Bounded.start(context, 81);
   const clients: Client[] = [];
-  for (let count = 0; count < 80; count++) clients.push(await bounded.fixture.connect());
+  for (let count = 0; count < 80; count++) {
+    clients.push(await bounded.fixture.connect());
+    await bounded.pass(CHECK_MS);
+  }
   await bounded.pass(1100);
   await bounded.fixture.open('/a');
   await eventually(() => clients.filter(({ hasEnded }) => hasEnded).length === 10);
@@ -112,6 +115,15 @@ test('an eighth of the idle connections is closed at once, but at least 8, the o
     clients.slice(8, 12).map(({ hasEnded }) => hasEnded),
     [true, true, false, false],
   );
+});
+
+test('of a few idle connections all are closed at once', async context => {
+  const bounded = await Bounded.start(context, 9);
+  for (let count = 0; count < 8; count++) await bounded.fixture.connect();
+  await bounded.pass(1100);
+  await bounded.fixture.open('/a');
+  await bounded.pass(50);
+  assert.deepEqual([bounded.reclaimed, bounded.changes], [8, [true, false]]);
 });
 
 test('without the limit, at a shutdown, it stays open', async context => {
