@@ -20,6 +20,12 @@ export type { Log } from './log/log.ts';
  */
 export type App = Servable | ((kit: Kit) => Servable | Promise<Servable>);
 
+/**
+ * What the module of `BEFORE_START` exports as default. It is called once in each pod, before the first worker, in a process of its own; what it
+ * throws or rejects with ends the start.
+ */
+export type BeforeStart = (context: { config: Config; log: Log }) => unknown;
+
 /** What can be served. */
 export type Servable = KoaApp | RequestListener | Server | FetchHandler;
 

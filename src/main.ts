@@ -8,7 +8,8 @@ import { join } from 'node:path';
 import { SignalQueue } from './primary/signals.ts';
 
 // PID 1 ignores SIGTERM until it has a handler.
-const signals = cluster.isPrimary ? new SignalQueue() : undefined;
+const isBeforeStart = process.env.BOSUN_BEFORE_START !== undefined;
+const signals = cluster.isPrimary && !isBeforeStart ? new SignalQueue() : undefined;
 
 // Stripping types costs 45 ms in each process. The compiled code is cached beside the packages: in the temp dir other users could plant
 // code. NODE_COMPILE_CACHE takes precedence.
@@ -25,6 +26,9 @@ try {
     const pool = await startPool({ entry: import.meta.filename, compileCache, emit, onLog: log => events.logTo(log) });
     const { runPrimary } = await import('./primary/primary.ts');
     await runPrimary(pool, events, signals);
+  } else if (isBeforeStart) {
+    const { runBeforeStart } = await import('./worker/before-start.ts');
+    await runBeforeStart(process.env);
   } else {
     const { inheritedOf, workerIdOf } = await import('./config/inherited.ts');
     const { runWorker } = await import('./worker/worker.ts');

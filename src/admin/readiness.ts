@@ -28,6 +28,8 @@ export interface ProbeView {
   checks: { whyNotReady?: string | undefined; whatFails?: string | undefined };
   /** What a connection of this pod to Redis reports while it is not ready. */
   redisFault: string | undefined;
+  /** Why the pod is not ready, while BEFORE_START runs. */
+  beforeStart?: string | undefined;
 }
 
 /** A probe's answer; it has a reason also for a ready pool with missing workers. */
@@ -58,9 +60,11 @@ function whyNotReady(view: ProbeView): string | undefined {
 }
 
 /** Why `/startupz` returns 503. Redis is required to become ready, not to stay ready: otherwise an outage would remove every pod at once. */
-export function whyNotStarted({ state, pool, config, isJoined, failedStarts, redisFault }: ProbeView): string | undefined {
+export function whyNotStarted(view: ProbeView): string | undefined {
+  const { state, pool, config, isJoined, failedStarts, redisFault, beforeStart } = view;
   if (state === 'ready') return undefined;
   if (state === 'draining') return 'draining';
+  if (beforeStart !== undefined) return beforeStart;
   const { serving, wanted, hasStarted } = pool;
   if (!hasStarted)
     return all([`starting: ${serving.length} of ${wanted} workers serve`, lastFailedStart(failedStarts), redisFault]);

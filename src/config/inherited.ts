@@ -33,6 +33,11 @@ const SERVICE_VARIABLE = 'BOSUN_SERVICE';
 
 export const serviceEnvironment = (service: Service): Environment => ({ [SERVICE_VARIABLE]: JSON.stringify(service) });
 
+/** In the environment of the process of BEFORE_START: it is no worker, and no primary. */
+export const BEFORE_START_VARIABLE = 'BOSUN_BEFORE_START';
+
+export const beforeStartEnvironment: Environment = { [BEFORE_START_VARIABLE]: '1' };
+
 /** What a worker inherits from its primary. */
 export interface Inherited {
   loading: Loading;

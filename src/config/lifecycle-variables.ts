@@ -1,5 +1,5 @@
 /** The variables of starting, restarting, recycling and stopping. */
-import { anyOf, milliseconds, nodeOptions, optional, type Variable, variable, wholeNumber } from './parse.ts';
+import { anyOf, milliseconds, nodeOptions, optional, text, type Variable, variable, wholeNumber } from './parse.ts';
 
 export const lifecycleVariables = {
   shutdownDelayMs: variable(
@@ -24,6 +24,11 @@ export const lifecycleVariables = {
     '60000',
     milliseconds(),
     'a failing first start is retried for this time, then exit code 1; at once if a retry cannot help: a syntax error, a missing module, a wrong export, EADDRINUSE, EACCES',
+  ),
+  beforeStart: optional(
+    'BEFORE_START',
+    text,
+    'a module that runs once in each pod before its first worker, as for migrations; if it fails, the start ends with exit code 1',
   ),
   restartSurge: variable(
     'RESTART_SURGE',

@@ -5,8 +5,9 @@ import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Balancing } from '../balancing/balancing.ts';
 import { addressOf, PortError } from '../balancing/listener.ts';
+import { moduleFile } from '../config/app-module.ts';
 import { type Config, isSet } from '../config/config.ts';
-import type { Loading } from '../config/inherited.ts';
+import { beforeStartEnvironment, type Loading } from '../config/inherited.ts';
 import { versionOf } from '../config/service.ts';
 import { fileIn } from '../config/working-directory.ts';
 import { createLog, type LogSource } from '../log/log.ts';
@@ -21,7 +22,7 @@ import type { InspectorPorts } from './inspector-ports.ts';
 import { Resizer } from './resizer.ts';
 import { resourceAttributes } from './resource-attributes.ts';
 import { Settings } from './settings.ts';
-import { currentSetpriv, endOrphans, forkWorker, isInspected, spawnOptions } from './spawn.ts';
+import { currentSetpriv, endOrphans, forkWorker, isInspected, type SpawnOptions, spawnOptions } from './spawn.ts';
 import { Supervisor } from './supervisor.ts';
 import { WorkerProcess } from './worker-process.ts';
 
@@ -45,6 +46,8 @@ export interface Pool {
   log: LogSource;
   emit: Emit;
   outputs: LogOutputs;
+  /** With BEFORE_START: what its process is started with. The supervisor must be started once it has ended. */
+  processBefore?: (loader?: Loading['loader']) => SpawnOptions;
 }
 
 /**
@@ -73,34 +76,41 @@ export async function startPool({ entry, compileCache, emit, onLog }: Installati
     if (loader !== undefined && loader !== loading.loader) log().info({ event: 'app.typescript-loader', loader, why });
     loading = { asMain: loading.asMain || asMain, loader: loader ?? loading.loader };
   };
+  /** What a worker and the process of BEFORE_START have in common. */
+  const processSettings = (id: number, generation: number) => {
+    const { release, service, environment } = settings;
+    const port = isPortSet ? config.port : balancing.port;
+    return {
+      id,
+      entry: fileIn(release, first, entry),
+      directory: release.directory,
+      commandLine: resizer.workerCommandLine,
+      nodeOptions: resizer.workerNodeOptions,
+      environment,
+      secrets: settings.secrets,
+      service,
+      resource: resourceAttributes(
+        { service: service.name, version: versionOf(release.module), host: hostname(), port, worker: id, generation },
+        environment,
+      ),
+      colours: colourEnvironment(process.env),
+      compileCache,
+      primary: { pid: process.pid, port, execPath: process.execPath },
+      setpriv: currentSetpriv(),
+    };
+  };
+  const beforeStart = config.beforeStart === undefined ? undefined : moduleFile(config.beforeStart, first.directory);
   const supervisor = new Supervisor(config, resizer.sizing, {
     fork: (worker, listener) => {
       const { id, generation } = worker;
       const inspector = inspectorPorts?.assign(generation);
-      const { release, service, environment } = settings;
-      const port = isPortSet ? config.port : balancing.port;
       const { workerCommandLine: commandLine, workerNodeOptions: nodeOptions } = resizer;
       const fork = () =>
         forkWorker(
           spawnOptions({
-            id,
-            entry: fileIn(release, first, entry),
-            directory: release.directory,
-            loading: { ...loading, module: release.module },
-            commandLine,
-            nodeOptions,
-            environment,
-            secrets: settings.secrets,
-            service,
-            resource: resourceAttributes(
-              { service: service.name, version: versionOf(release.module), host: hostname(), port, worker: id, generation },
-              environment,
-            ),
-            colours: colourEnvironment(process.env),
-            compileCache,
+            ...processSettings(id, generation),
+            loading: { ...loading, module: settings.release.module },
             inherited: balancing.inherited,
-            primary: { pid: process.pid, port, execPath: process.execPath },
-            setpriv: currentSetpriv(),
             isInspected: inspector !== undefined,
           }),
         );
@@ -129,9 +139,17 @@ export async function startPool({ entry, compileCache, emit, onLog }: Installati
     whoKilled: () => oomKills?.whoKilled() ?? 'killed',
     emit,
   });
-  supervisor.start();
+  if (beforeStart === undefined) supervisor.start();
   oomKills = new OomKills(readerBelow(), resizer.limits.usage);
-  return { settings, resizer, supervisor, balancing, retained, log, emit, outputs };
+  const pool = { settings, resizer, supervisor, balancing, retained, log, emit, outputs };
+  if (beforeStart === undefined) return pool;
+  const processBefore = (loader: Loading['loader']) =>
+    spawnOptions({
+      ...processSettings(0, 1),
+      loading: { module: beforeStart, asMain: false, loader },
+      inherited: { fds: [], environment: beforeStartEnvironment },
+    });
+  return { ...pool, processBefore };
 }
 
 type LoadAgainMessage = Extract<ToPrimary, { type: 'load-again' }>;

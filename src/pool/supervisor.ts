@@ -1,6 +1,5 @@
 /**
- * The shell around the pool's state machine (state.ts): it passes in events and the time, and carries out the effects. It forks, sends,
- * kills, answers, and sets the only timer.
+ * The shell around the pool's state machine (state.ts): passes in events and the time, carries out the effects, and sets the only timer.
  */
 import type { Config } from '../config/config.ts';
 import type { Sizing } from '../protocol/api.ts';
@@ -42,13 +41,16 @@ export interface SupervisorListener {
 }
 
 export class Supervisor {
-  readonly #state: PoolState;
+  readonly #newState: () => PoolState;
+  #state: PoolState;
   readonly #options: SupervisorOptions;
   readonly #processes = new WeakMap<WorkerRecord, WorkerProcess>();
   readonly #memory = new MemoryReader();
   readonly #requests = new PendingRequests();
   readonly #effects: Effect[] = [];
   #isCarryingOut = false;
+  /** Events before `start`, while BEFORE_START runs. */
+  #held: PoolEvent[] | undefined = [];
   readonly #timer = new EarliestTimer(() => this.#apply({ type: 'tick' }));
   #listener: SupervisorListener | undefined;
   readonly #early: ((listener: SupervisorListener) => void)[] = [];
@@ -56,7 +58,8 @@ export class Supervisor {
 
   constructor(config: Config, sizing: Sizing, options: SupervisorOptions) {
     this.#options = options;
-    this.#state = new PoolState(config, sizing, { headroom: options.headroom, random: Math.random }, performance.now());
+    this.#newState = () => new PoolState(config, sizing, { ...options, random: Math.random }, performance.now());
+    this.#state = this.#newState();
   }
 
   /** Attaches the listener; it first gets the calls missed so far. */
@@ -113,8 +116,12 @@ export class Supervisor {
     return this.#state.memoryView;
   }
 
+  /** Until then nothing is forked, and what changes the pool waits. */
   start(): void {
-    this.#apply({ type: 'tick' });
+    const held = this.#held ?? [];
+    this.#held = undefined;
+    this.#state = this.#newState(); // its times begin now
+    for (const event of [{ type: 'tick' } as const, ...held]) this.#apply(event);
   }
 
   /** Sets the number of workers: starts missing ones a few at a time, drains excess ones one at a time. */
@@ -190,6 +197,7 @@ export class Supervisor {
   }
 
   #apply(event: PoolEvent): void {
+    if (this.#held !== undefined) return void this.#held.push(event);
     const now = performance.now();
     this.#measure(now);
     this.#effects.push(...this.#state.apply(event, now));

@@ -21,12 +21,10 @@ export interface ChannelListener {
 
 export class WorkerChannel {
   readonly #worker: Worker;
-  readonly #listener: ChannelListener;
 
   constructor(worker: Worker, listener: ChannelListener) {
     this.#worker = worker;
-    this.#listener = listener;
-    this.#guard(worker.process);
+    guardChannel(worker.process, listener);
   }
 
   get isOpen(): boolean {
@@ -38,29 +36,29 @@ export class WorkerChannel {
     if (this.isOpen) this.#worker.send(seal(message), onWritten);
     else onWritten();
   }
+}
 
-  /**
-   * Node.js emits every message on the child process. Overridden here because its own listeners throw when the app forges one of
-   * their messages (an unexpected acknowledgement, an unknown handle type), and the exception would end the primary.
-   */
-  #guard(child: ChildProcess): void {
-    const emit = child.emit.bind(child);
-    child.emit = (event: string | symbol, ...args: unknown[]) => {
-      if (event !== 'message' && event !== 'internalMessage') return Reflect.apply(emit, child, [event, ...args]);
-      const [message, handle] = args;
-      let parsed: ToPrimary | undefined;
-      try {
-        if (isEnvelope(message)) parsed = parseToPrimary(message.message);
-        else if (event === 'internalMessage') return emit(event, message, handle);
-        else if (process.env.WATCH_REPORT_DEPENDENCIES && isWatchReport(message)) process.send?.(message);
-      } catch (error) {
-        this.#listener.onMalformed(error instanceof Error ? error : new Error(String(error)));
-      }
-      closeHandle(handle); // the kit sends none
-      if (parsed !== undefined) this.#listener.onMessage(parsed);
-      return true;
-    };
-  }
+/**
+ * Node.js emits every message on the child process. Overridden here because its own listeners throw when the app forges one of
+ * their messages (an unexpected acknowledgement, an unknown handle type), and the exception would end the primary.
+ */
+export function guardChannel(child: ChildProcess, listener: ChannelListener): void {
+  const emit = child.emit.bind(child);
+  child.emit = (event: string | symbol, ...args: unknown[]) => {
+    if (event !== 'message' && event !== 'internalMessage') return Reflect.apply(emit, child, [event, ...args]);
+    const [message, handle] = args;
+    let parsed: ToPrimary | undefined;
+    try {
+      if (isEnvelope(message)) parsed = parseToPrimary(message.message);
+      else if (event === 'internalMessage') return emit(event, message, handle);
+      else if (process.env.WATCH_REPORT_DEPENDENCIES && isWatchReport(message)) process.send?.(message);
+    } catch (error) {
+      listener.onMalformed(error instanceof Error ? error : new Error(String(error)));
+    }
+    closeHandle(handle); // the kit sends none
+    if (parsed !== undefined) listener.onMessage(parsed);
+    return true;
+  };
 }
 
 /** Otherwise a socket or server sent with a message would stay open in the primary. */

@@ -35,6 +35,8 @@ export interface PodViewContext {
   utilization: Utilization;
   /** Undefined outside `bosun dev`. */
   dev: () => DevStatus | undefined;
+  /** Why the pod is not ready, while BEFORE_START runs. */
+  beforeStart: () => string | undefined;
 }
 
 export class PodView {
@@ -140,6 +142,7 @@ export class PodView {
       lastFailure,
       checks,
       redisFault: redis.fault,
+      beforeStart: this.#context.beforeStart(),
     };
   }
 

@@ -20,6 +20,7 @@ import type { LifecycleEvent, WorkerExit } from '../protocol/events.ts';
 import { ExitCode } from '../protocol/exit.ts';
 import type { RedisState, ToPrimary } from '../protocol/messages.ts';
 import { EventBus } from '../state/event-bus.ts';
+import type { BeforeStart } from './before-start.ts';
 import type { Events } from './events.ts';
 import { LeaderMonitor } from './leader-monitor.ts';
 import { PodView } from './pod-view.ts';
@@ -35,6 +36,7 @@ export async function runPrimary(pool: Pool, events: Events, signals: SignalQueu
   const primary = new Primary(pool, events);
   logStart(pool);
   signals.open(command => primary.execute(command));
+  void primary.runBeforeStart();
   await primary.openAdmin();
   await pool.resizer.follow(pool.supervisor);
   await primary.openControl();
@@ -58,6 +60,7 @@ class Primary {
   /** Only under `bosun dev`; loaded while the first worker starts. */
   readonly #dev: Promise<DevLoop> | undefined;
   #devStatus: () => DevStatus | undefined = () => undefined;
+  #beforeStart: BeforeStart | undefined;
   #control: ControlSocket | undefined;
   /** After which the control socket is named; undefined while it has not begun to open. */
   #controlPort: number | undefined;
@@ -75,7 +78,10 @@ class Primary {
     });
     this.#restarts = new RollingRestart(pool);
     this.#shutdown = new Shutdown(pool, this.#totals, {
-      closeRedis: () => this.#eventBus.close(),
+      closeRedis: async () => {
+        await this.#beforeStart?.stop();
+        await this.#eventBus.close();
+      },
       closeControl: () => this.#control?.close(),
     });
     this.#eventBus = new EventBus({
@@ -109,6 +115,7 @@ class Primary {
       leaders: this.#leaders,
       utilization,
       dev: () => this.#devStatus(),
+      beforeStart: () => this.#beforeStart?.whyNotReady,
     });
     this.#history = new History(() => this.#view.pod(), utilization);
 
@@ -135,6 +142,14 @@ class Primary {
       diagnostics: this.#diagnostics,
       shutdown: this.#shutdown,
     });
+  }
+
+  /** With BEFORE_START: the pool starts once that has ended. */
+  async runBeforeStart(): Promise<void> {
+    if (this.#pool.processBefore === undefined) return;
+    const { BeforeStart } = await import('./before-start.ts');
+    this.#beforeStart = new BeforeStart(this.#pool, this.#shutdown);
+    await this.#beforeStart.run();
   }
 
   async openAdmin(): Promise<void> {

@@ -218,6 +218,12 @@ export const LOG_EVENTS = {
     file: optional(text('where it was written')),
   }),
   'worker.snapshot-refused': failure('A heap snapshot was refused or failed.', { worker, error }),
+  'before-start.begins': info('BEFORE_START runs; the first worker starts after it.', { module: text('its file') }),
+  'before-start.ended': info('BEFORE_START has done its work.', { ms: count('milliseconds that it took') }),
+  'before-start.failed': failure('BEFORE_START has failed: the start ends with exit code 1.', {
+    error,
+    stack: optional(text('of the error, with its causes')),
+  }),
   'request.cut': warn('A request ended without an answer, with its worker or at a deadline.', {
     worker,
     method: text('`UPGRADE` for a WebSocket; empty where the request had not fully arrived'),

@@ -43,7 +43,7 @@ const BEFORE_TIMEOUT_MS = 500;
 const IS_OUTPUT = /^(?:TTYWrap|PipeWrap|WriteWrap|ShutdownWrap)$/;
 
 /** Nothing is left that could go on: under plain Node.js the process would end. */
-const IDLE: unique symbol = Symbol('idle');
+export const IDLE: unique symbol = Symbol('idle');
 
 /** Loads the app. @throws AppError, LoadAgain */
 export async function loadApp(loading: Loading, options: LoadOptions): Promise<App> {
@@ -57,7 +57,13 @@ export async function loadApp(loading: Loading, options: LoadOptions): Promise<A
   return (await ownServer(file, adoption)) ?? app;
 }
 
-async function load(loading: Loading, { onFailed }: LoadOptions): Promise<Loaded> {
+/** What the module exports as default. @throws AppError, LoadAgain */
+export async function loadExports(loading: Loading, onFailed: LoadOptions['onFailed']): Promise<unknown> {
+  const { exported } = await load(loading, { onFailed });
+  return exported instanceof Promise ? settled(exported, loading.module) : exported;
+}
+
+async function load(loading: Loading, { onFailed }: Pick<LoadOptions, 'onFailed'>): Promise<Loaded> {
   const { module: file, asMain, loader } = loading;
   let loaded: Loaded | typeof IDLE;
   if (loader !== undefined) await (await import('./typescript.ts')).useLoader(loader, file);
@@ -141,7 +147,7 @@ async function listener(exported: unknown, { module: file, asMain }: Loading, op
 }
 
 /** Resolves as `work` does, or with IDLE once nothing is left that could settle it. */
-async function whileBusy<T>(work: Promise<T>): Promise<T | typeof IDLE> {
+export async function whileBusy<T>(work: Promise<T>): Promise<T | typeof IDLE> {
   const { promise: idle, resolve } = Promise.withResolvers<typeof IDLE>();
   const onIdle = () => {
     process.channel?.ref(); // the channel to the primary keeps the process alive

@@ -1,0 +1,52 @@
+/**
+ * The process of BEFORE_START: it loads that module as a worker loads the app, calls what it exports, and exits. The primary waits for it
+ * (primary/before-start.ts).
+ */
+import { readWorkerConfig } from '../config/config.ts';
+import { BEFORE_START_VARIABLE, inheritedOf } from '../config/inherited.ts';
+import { createLog, type Log } from '../log/log.ts';
+import { ExitCode } from '../protocol/exit.ts';
+import { AppError, messageOf, reportOf } from './error-report.ts';
+import { IDLE, LoadAgain, loadExports, whileBusy } from './load-app.ts';
+import { exitAfterOutput, exitWithoutPrimary, sendToPrimary } from './process.ts';
+
+/** Runs this process as that of BEFORE_START. */
+export async function runBeforeStart(environment: NodeJS.ProcessEnv): Promise<void> {
+  exitWithoutPrimary(environment);
+  delete environment[BEFORE_START_VARIABLE]; // a primary that the module starts is one
+  const { loading } = inheritedOf(environment);
+  const config = readWorkerConfig(environment);
+  const log = createLog(config.logLevel, { pid: process.pid }, line => process.stdout.write(line));
+  process.once('disconnect', () => process.exit(ExitCode.failed)); // without a primary
+  process.on('SIGINT', () => undefined); // of a terminal: the primary decides
+  process.once('uncaughtException', error => fail(error));
+  try {
+    await call(await loadExports(loading, () => undefined), loading.module, { config, log: log() });
+    exitAfterOutput(ExitCode.ok);
+  } catch (error) {
+    if (!(error instanceof LoadAgain)) return fail(error);
+    sendToPrimary({ type: 'load-again', ...loading, ...error.change, why: error.message });
+    exitAfterOutput(ExitCode.ok);
+  }
+}
+
+async function call(exported: unknown, file: string, context: { config: unknown; log: Log }): Promise<void> {
+  if (typeof exported !== 'function') {
+    const got = exported === null ? 'null' : typeof exported;
+    throw new AppError(`${file} (BEFORE_START) must export a function as default, got ${got}`);
+  }
+  const result = await whileBusy(
+    (async () => {
+      await exported(context);
+    })(),
+  );
+  if (result === IDLE)
+    throw new AppError(`the promise of ${file} (BEFORE_START) never settles: nothing is left that could settle it`);
+}
+
+function fail(error: unknown): void {
+  const report = reportOf(error);
+  const message = error instanceof AppError ? report.message : `BEFORE_START failed: ${messageOf(error)}`;
+  sendToPrimary({ type: 'failed', stage: 'app', ...report, message });
+  exitAfterOutput(ExitCode.failed);
+}
