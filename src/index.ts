@@ -177,10 +177,21 @@ export interface Kit {
   onUpgrade(listener: (request: IncomingMessage, socket: Socket, head: Buffer) => unknown): void;
 
   /**
-   * Calls `close` when the worker has answered its last request or its drain deadline has passed, before Redis closes. All handlers run
-   * concurrently and have 1 s together. If one throws or rejects, the error is logged as `worker.close-handler-failed`.
+   * Waits at a drain for work that goes on after its answer, as `waitUntil` of a service worker does: a mail, a write to a queue. The worker
+   * exits only when the promise has settled, or at the deadline of the drain (`SHUTDOWN_TIMEOUT_MS`), also at a rolling restart; promises
+   * given while it drains count. A rejection is logged as `task.failed` and affects nothing else. A close handler returns its promise instead.
+   * @throws TypeError unless `task` is a promise
    */
-  onClose(close: () => unknown): void;
+  task(task: PromiseLike<unknown>): void;
+
+  /**
+   * Calls `close` when the worker has answered its last request and the tasks have settled, or its drain deadline has passed, before Redis
+   * closes. Handlers run in reverse order, one after another: what was opened last ends first, and may use what was opened before it. Each
+   * has `timeoutMs`, all of them what is left of the drain, at least 1 s. If one throws or rejects, the error is logged as
+   * `worker.close-handler-failed`, and the next one runs.
+   * @throws TypeError or RangeError for what is no function, or no time
+   */
+  onClose(close: () => unknown, options?: CloseOptions): void;
 }
 
 /** A health check: see {@link Kit.health}. `signal` aborts when the check has timed out, and when the worker drains. */
@@ -226,6 +237,12 @@ export interface LeaderTerm {
    * @throws LeaderLostError (`code` is `ERR_LEADER_LOST`) if this worker does not lead any more, or cannot be certain that it does
    */
   assertHeld(): void;
+}
+
+/** For one handler of `kit.onClose`. */
+export interface CloseOptions {
+  /** In milliseconds, from 1 to 3,600,000; default 5,000. The next handler runs then, and this one is counted as timed out. */
+  timeoutMs?: number;
 }
 
 /** The part of the context that `kit.session` adds. */

@@ -50,8 +50,24 @@ const TO_PRIMARY: { [T in ToPrimary['type']]: Extract<ToPrimary, { type: T }> } 
     validMs: 25_000,
     result: { failures: 2, durationMs: 3, failure: { kind: 'threw', message: 'no route', summary: report.summary } },
   },
-  waiting: { type: 'waiting', open: 1, oldest: [open] },
+  waiting: { type: 'waiting', open: 1, oldest: [open], tasks: 2 },
   drained: { type: 'drained', drain },
+  closed: {
+    type: 'closed',
+    closing: {
+      tasks: { finished: 1, failed: 2, timedOut: 3, ms: 40 },
+      handlers: {
+        count: 2,
+        failed: 1,
+        timedOut: 0,
+        ms: 12,
+        first: [
+          { name: 'closePool', ms: 10, result: 'done' },
+          { name: '', ms: 2, result: 'failed', error: report.summary },
+        ],
+      },
+    },
+  },
   cordoned: { type: 'cordoned' },
   'took-all': { type: 'took-all' },
   uncordoned: { type: 'uncordoned' },
@@ -139,7 +155,7 @@ describe('a malformed message of a worker', () => {
     ['a status that is none', stats200(1e6), /http\[0\].status must be a whole number from 100 to 999/],
     [
       'too many requests',
-      { type: 'waiting', open: 1, oldest: Array(101).fill(open) },
+      { type: 'waiting', open: 1, oldest: Array(101).fill(open), tasks: 0 },
       /at most 100 elements, got an array of 101/,
     ],
   ];
@@ -155,8 +171,14 @@ describe('a malformed message of a worker', () => {
     assert.ok(JSON.stringify(failed).length < 25_000);
     const named = { ...report, summary: { class: 'postgres://u:p@h' } };
     assert.throws(() => parseToPrimary({ type: 'crashing', ...named }), { name: 'MalformedError' });
-    const waiting = parseToPrimary({ type: 'waiting', open: 1, oldest: [{ ...open, path: LONG, fat: LONG }] });
+    const waiting = parseToPrimary({ type: 'waiting', open: 1, oldest: [{ ...open, path: LONG, fat: LONG }], tasks: 0 });
     assert.ok(JSON.stringify(waiting).length < 5000);
+    const handlers = { count: 1, failed: 0, timedOut: 0, ms: 0, first: [{ name: 'postgres://u:p@h', ms: 1, result: 'done' }] };
+    const closed = parseToPrimary({
+      type: 'closed',
+      closing: { tasks: { finished: 0, failed: 0, timedOut: 0, ms: 0 }, handlers },
+    });
+    assert.equal(closed.type === 'closed' && closed.closing.handlers.first[0]?.name, '');
     const values = Array.from({ length: 30_000 }, (_, x) => ({ value: 1, labels: { x } }));
     const metric = { name: 'fat', help: 'h', type: 'gauge', aggregator: 'sum', values };
     const fat = parseToPrimary({

@@ -595,6 +595,10 @@ describe('cordon', () => {
 });
 
 describe('what is known of a worker', () => {
+  const CLOSING = {
+    tasks: { finished: 1, failed: 0, timedOut: 2, ms: 40 },
+    handlers: { count: 0, failed: 0, timedOut: 0, ms: 0, first: [] },
+  };
   const OPEN = { open: 2, oldest: [{ method: 'GET', path: '/slow', ageMs: 5, bytesSent: 0 }] };
 
   test('nothing is known of a worker that has just been started', () => {
@@ -630,10 +634,15 @@ describe('what is known of a worker', () => {
   test('what a drain waits for is known until it ends', () => {
     const pool = new VirtualPool();
     pool.apply({ type: 'scale', wanted: 1 });
-    pool.message(pool.worker(2), { type: 'waiting', ...OPEN });
+    pool.message(pool.worker(2), { type: 'waiting', ...OPEN, tasks: 1 });
     assert.deepEqual([pool.worker(2).waitingFor.open, pool.worker(2).waitingFor.oldest], [OPEN.open, OPEN.oldest]);
     pool.message(pool.worker(2), { type: 'drained', drain: LEDGER });
     assert.deepEqual(pool.worker(2).waitingFor, { open: 0, oldest: [] });
+    pool.message(pool.worker(2), { type: 'closed', closing: CLOSING });
+    assert.deepEqual(pool.worker(2).drain, { ...LEDGER, closing: CLOSING });
+    // Without a drain there is nothing that it belongs to.
+    pool.message(pool.worker(1), { type: 'closed', closing: CLOSING });
+    assert.equal(pool.worker(1).drain, undefined);
   });
 
   test('a worker whose app ends the process has lost its open requests, and says why', () => {

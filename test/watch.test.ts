@@ -60,6 +60,8 @@ const status = (workers: Worker[], more: Partial<Status> = {}): Status => ({
     handedOverConnections: 9,
     unacknowledgedConnections: 0,
     longestRequestMs: 812,
+    tasks: { finished: 0, failed: 0, timedOut: 0 },
+    closeHandlers: { count: 0, failed: 0, timedOut: 0 },
     last: null,
   },
   failedStarts: { count: 0, last: null },

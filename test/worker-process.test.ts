@@ -131,7 +131,7 @@ test('what a worker reports goes to the pool, and what is known of it can be rea
   );
   worker.reports({ type: 'redis', state: 'ready', message: 'ok' });
   worker.reports({ type: 'keys-read', change: 'c1' });
-  worker.reports({ type: 'waiting', open: 4, oldest: [] });
+  worker.reports({ type: 'waiting', open: 4, oldest: [], tasks: 0 });
   worker.reports({ type: 'crashing', ...REPORT, message: 'secret' });
   assert.deepEqual(handle.redis, { state: 'ready', message: 'ok', evictionPolicy: undefined });
   assert.deepEqual([handle.keysRead, handle.waitingFor.open, handle.reason, handle.isServing], ['c1', 4, 'crash', false]);

@@ -5,6 +5,7 @@
 import type { WorkerProcess } from '../pool/worker-process.ts';
 import type { Sample, ShownEvent, Status } from '../protocol/api.ts';
 import type { Audience } from '../protocol/audience.ts';
+import { closingInWords } from '../protocol/closing.ts';
 import type { EventListener, EventName, EventOf, LifecycleEvent, WorkerExit } from '../protocol/events.ts';
 import { isFailure } from '../protocol/exit.ts';
 import type { Drain } from '../protocol/messages.ts';
@@ -247,8 +248,9 @@ function exitOf({ worker, reason, failure, openFailure, drain }: WorkerExit): Wo
   return { kind: 'exit', worker, reason, text: textWith(openFailure), operatorText: textWith(failure) };
 }
 
-function ledger({ finished, cutRequests, webSockets, eventStreams, closedGracefully, durationMs }: Drain): string {
+function ledger({ finished, cutRequests, webSockets, eventStreams, closedGracefully, durationMs, closing }: Drain): string {
   const streams = webSockets.byKit + eventStreams.byKit;
   const closed = streams === 0 ? '' : `, ${streams} WebSockets and event streams closed by the kit`;
-  return `${finished} requests finished while draining, ${cutRequests} cut${closed}, ${closedGracefully} connections closed gracefully, ${durationMs} ms`;
+  const after = closing === undefined ? '' : `; ${closingInWords(closing)}`;
+  return `${finished} requests finished while draining, ${cutRequests} cut${closed}, ${closedGracefully} connections closed gracefully, ${durationMs} ms${after}`;
 }

@@ -46,6 +46,11 @@ export async function metricsText(
     'Connections that the workers together may have (MAX_CONNECTIONS); 0 if there is no limit.',
     sum(({ snapshot }) => snapshot?.maxConnections),
   );
+  gauge(
+    'bosun_tasks_in_progress',
+    'Promises of kit.task that have not settled.',
+    sum(({ snapshot }) => snapshot?.tasks),
+  );
   gauge('bosun_workers_wanted', 'Wanted number of workers.', supervisor.wanted);
   const workers = new Gauge({ name: 'bosun_workers', help: 'Workers by state.', labelNames: ['state'], registers: [own] });
   for (const state of WORKER_STATES) workers.set({ state }, handles.filter(handle => handle.state === state).length);

@@ -4,6 +4,7 @@
 
 import type { WorkerProcess } from '../pool/worker-process.ts';
 import type { DrainTotals, Status } from '../protocol/api.ts';
+import type { Closing } from '../protocol/closing.ts';
 import type { EventListener, WorkerExit } from '../protocol/events.ts';
 import { type ExitReason, isFailure } from '../protocol/exit.ts';
 import type { Drain, StreamEnds } from '../protocol/messages.ts';
@@ -42,6 +43,8 @@ export class Totals {
     handedOverConnections: 0,
     unacknowledgedConnections: 0,
     longestRequestMs: 0,
+    tasks: { finished: 0, failed: 0, timedOut: 0 },
+    closeHandlers: { count: 0, failed: 0, timedOut: 0 },
     last: null,
   };
   /** Malformed messages of workers, which were dropped. */
@@ -130,7 +133,18 @@ export class Totals {
     this.drains.eventStreams = addEnds(this.drains.eventStreams, drain.eventStreams);
     this.drains.handedOverConnections += drain.closedGracefully;
     this.drains.longestRequestMs = Math.max(this.drains.longestRequestMs, drain.longestRequestMs);
+    if (drain.closing !== undefined) this.#closed(drain.closing);
     this.drains.last = { ...drain, worker, reason };
+  }
+
+  #closed({ tasks, handlers }: Closing): void {
+    const { tasks: allTasks, closeHandlers } = this.drains;
+    allTasks.finished += tasks.finished;
+    allTasks.failed += tasks.failed;
+    allTasks.timedOut += tasks.timedOut;
+    closeHandlers.count += handlers.count;
+    closeHandlers.failed += handlers.failed;
+    closeHandlers.timedOut += handlers.timedOut;
   }
 }
 

@@ -189,6 +189,9 @@ export function receive(worker: WorkerRecord, message: ToPrimary, now: number): 
       worker.drain = message.drain;
       worker.waitingFor = NOTHING;
       break;
+    case 'closed':
+      if (worker.drain !== undefined) worker.drain = { ...worker.drain, closing: message.closing };
+      break;
     case 'uncordoned':
       if (worker.state === 'cordoned' && !worker.wantsCordon) worker.state = 'ready';
       break;

@@ -251,7 +251,7 @@ class Primary {
         this.#leaders.onReport(handle, message);
         break;
       case 'waiting':
-        emit({ event: 'drain.waiting', worker, open: message.open, requests: message.oldest });
+        emit({ event: 'drain.waiting', worker, open: message.open, requests: message.oldest, tasks: message.tasks });
         break;
       case 'diagnosed':
         this.#diagnostics.onDiagnosed(message);
@@ -271,6 +271,7 @@ class Primary {
       case 'keys-read':
       case 'stats':
       case 'drained':
+      case 'closed':
       case 'cordoned':
       case 'uncordoned':
       case 'took-all':

@@ -3,6 +3,7 @@
  * heartbeats of the pods.
  */
 import type { Policy } from '../config/config.ts';
+import type { CloseTotals, TaskTotals } from './closing.ts';
 import type { ExitReason } from './exit.ts';
 import type { LeaderStatus } from './leader.ts';
 import type { Drain, ErrorSummary, OpenRequest, StreamEnds } from './messages.ts';
@@ -109,6 +110,10 @@ export interface DrainTotals {
   /** Whose clients had not acknowledged the end of their answers when the primary exited. */
   unacknowledgedConnections: number;
   longestRequestMs: number;
+  /** Promises of `kit.task` that a drain has waited for. */
+  tasks: Pick<TaskTotals, 'finished' | 'failed' | 'timedOut'>;
+  /** Handlers of `kit.onClose`. */
+  closeHandlers: Pick<CloseTotals, 'count' | 'failed' | 'timedOut'>;
 }
 
 /** The last worker that exited before it was ready. */

@@ -23,9 +23,11 @@ export const place = {
   line: optional(number(0)),
 };
 
+export const errorSummary = object<ErrorSummary>({ own: optional(text(MAX_PATH)), ...place });
+
 export const errorReport = {
   message: text(MAX_TEXT),
   stack: text(MAX_STACK),
-  summary: object<ErrorSummary>({ own: optional(text(MAX_PATH)), ...place }),
+  summary: errorSummary,
   isPermanent: boolean,
 };

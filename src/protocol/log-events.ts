@@ -42,6 +42,7 @@ const reason = field<ExitReason>('string')('why it ends: see [exit reasons](exit
 const generation = count('1, and one more with each rolling restart');
 const warning = text('what is wrong, and what to do');
 const stage = field<'app' | 'listen'>('string')('`app` while the app is loaded, `listen` when the port is opened');
+const functionName = text('name of the function; empty if it has none');
 const requests = field<readonly OpenRequest[]>('list')('the oldest: method, path without query, age in ms, bytes sent');
 /** Of the request that a line is about. */
 const trace = {
@@ -263,7 +264,12 @@ export const LOG_EVENTS = {
     workers: count('how many'),
     timeoutMs: count('milliseconds until the rest is aborted'),
   }),
-  'drain.waiting': info('A draining worker still has open requests.', { worker, open: count('how many'), requests }),
+  'drain.waiting': info('A draining worker still has open requests, or tasks.', {
+    worker,
+    open: count('how many requests'),
+    requests,
+    tasks: count('promises of `kit.task` that have not settled'),
+  }),
   'shutdown.unserved': warn('Connections that no worker has accepted were reset.', { connections: count('how many') }),
   'shutdown.unacknowledged': warn('Clients have not acknowledged the end of their answers.', {
     connections: count('how many'),
@@ -348,7 +354,15 @@ export const LOG_EVENTS = {
   'worker.uncaught-exception': fatal('The app threw an error that nobody caught: the worker drains and exits.', { err }),
   'worker.leaves': failure('The app ends its process: the worker drains and exits.', { call: text('what the app called') }),
   'telemetry.not-exported': warn('OpenTelemetry could not export everything before the worker exits.', { error }),
-  'worker.close-handler-failed': failure('A handler of `kit.onClose` failed.', { err }),
+  'worker.close-handler-failed': failure('A handler of `kit.onClose` failed.', { name: functionName, err }),
+  'worker.close-handler-timed-out': warn('A handler of `kit.onClose` did not end in its time; the worker goes on.', {
+    name: functionName,
+    ms: count('milliseconds that it had'),
+  }),
+  'task.failed': failure('A promise of `kit.task` was rejected.', { err }),
+  'worker.tasks-unfinished': warn('Promises of `kit.task` were not settled at the deadline of the drain.', {
+    tasks: count('how many'),
+  }),
   'app.listens': warn('A server of the app listens on a port that the kit does not serve.', {
     port: count('that port'),
     warning,

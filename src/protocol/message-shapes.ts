@@ -5,6 +5,7 @@
 
 import type { InspectorAddress } from '../config/inherited.ts';
 import { TYPESCRIPT_LOADERS } from '../config/inherited.ts';
+import { closing } from './closing-shapes.ts';
 import { errorReport } from './error-shapes.ts';
 import { healthReport } from './health-shapes.ts';
 import { leaderName, leaderReport, leaderToken } from './leader.ts';
@@ -101,7 +102,8 @@ const openRequests = list(
 
 const streamEnds = object<StreamEnds>({ byKit: count, byApp: count });
 
-const drain = object<Drain>({
+/** What comes after it is reported later. */
+const drain = object<Omit<Drain, 'closing'>>({
   finished: count,
   cutRequests: count,
   cut: openRequests,
@@ -139,7 +141,8 @@ const TO_PRIMARY: { [T in ToPrimary['type']]: Parser<Fields<ToPrimary, T>> } = {
   'keys-read': object<Fields<ToPrimary, 'keys-read'>>({ change: string(MAX_NAME) }),
   stats: object<Fields<ToPrimary, 'stats'>>({ snapshot }),
   health: object<Fields<ToPrimary, 'health'>>(healthReport),
-  waiting: object<Fields<ToPrimary, 'waiting'>>({ open: count, oldest: openRequests }),
+  waiting: object<Fields<ToPrimary, 'waiting'>>({ open: count, oldest: openRequests, tasks: count }),
+  closed: object<Fields<ToPrimary, 'closed'>>({ closing }),
   drained: object<Fields<ToPrimary, 'drained'>>({ drain }),
   cordoned: object({}),
   'took-all': object({}),

@@ -3,6 +3,7 @@
  * envelope, and its `process.on('message')` sees none of the kit's. Both sides meet here: `primary/` and `worker/` never import each other.
  */
 import type { InspectorAddress, Loading } from '../config/inherited.ts';
+import type { Closing } from './closing.ts';
 import type { HealthReport } from './health.ts';
 import type { LeaderReport } from './leader.ts';
 import type { Snapshot } from './snapshot.ts';
@@ -57,9 +58,11 @@ export type ToPrimary =
   | { type: 'stats'; snapshot: Snapshot }
   /** A check of the app was registered, or has run. */
   | ({ type: 'health' } & HealthReport)
-  /** What a drain waits for, every few seconds: how many requests, and the oldest of them. */
-  | { type: 'waiting'; open: number; oldest: OpenRequest[] }
+  /** What a drain waits for, every few seconds: how many requests, the oldest of them, and how many tasks of the app. */
+  | { type: 'waiting'; open: number; oldest: OpenRequest[]; tasks: number }
   | { type: 'drained'; drain: Drain }
+  /** After `drained`, if there were any: how the app's tasks and close handlers ended. */
+  | { type: 'closed'; closing: Closing }
   | { type: 'cordoned' }
   | { type: 'uncordoned' }
   | { type: 'took-all' }
@@ -124,7 +127,7 @@ export const OWN_EVENTS = 'bosun:';
 export const KEYS_EVENT = `${OWN_EVENTS}keys`;
 
 /**
- * The time that a worker may use after its drain: close handlers 1 s, the app's own signal listeners 2 s, their pending work 0.5 s,
+ * The time that a worker may use after the deadline of its drain: close handlers 1 s, the app's own signal listeners 2 s, their pending work 0.5 s,
  * closing Redis 1 s, the exit itself.
  */
 export const EXIT_SLACK_MS = 5000;
@@ -159,6 +162,8 @@ export interface Drain {
   closedGracefully: number;
   longestRequestMs: number;
   durationMs: number;
+  /** Undefined until the app's close handlers have run, and if there were none, and no tasks. */
+  closing?: Closing;
 }
 
 /** How many WebSockets, or streams of server-sent events, a drain has ended; those that the deadline cut are not among them. */

@@ -56,6 +56,7 @@ export const snapshot = object<Snapshot>({
   accepted: count,
   load: number(),
   inFlight: count,
+  tasks: optional(count),
   requests: count,
   shed: count,
   timedOut: count,

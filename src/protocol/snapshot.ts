@@ -13,6 +13,8 @@ export interface Snapshot {
   /** What its balancing policy compares: connections, or milliseconds of waiting with `response-time`. */
   load: number;
   inFlight: number;
+  /** Promises of `kit.task` that have not settled; undefined before the app has given one. */
+  tasks?: number;
   /** Requests answered since the worker started. */
   requests: number;
   /** Requests refused with 503 because of the event loop delay (MAX_EVENT_LOOP_DELAY_MS). */

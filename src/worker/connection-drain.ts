@@ -19,7 +19,8 @@ export type Connections = ReadonlyMap<Socket, Connection>;
 
 /** How often a drain checks its connections. Idle time is counted in ticks: while the event loop is blocked, requests wait in the kernel. */
 const TICK_MS = 25;
-const PROGRESS_EVERY_MS = 3000;
+/** How often a drain reports what it waits for. */
+export const PROGRESS_EVERY_MS = 3000;
 /** The length of lists of open and aborted requests: a worker may have ten thousand. */
 const MAX_LISTED = 100;
 

@@ -6,8 +6,9 @@ import { constants } from 'node:os';
 import type { LogSource } from '../log/log.ts';
 import { endTelemetry } from '../log/telemetry.ts';
 import { ExitCode } from '../protocol/exit.ts';
-import type { DrainTimes, ToPrimary } from '../protocol/messages.ts';
+import type { DrainTimes, OpenRequest, ToPrimary } from '../protocol/messages.ts';
 import type { App } from './app.ts';
+import { PROGRESS_EVERY_MS } from './connection-drain.ts';
 import { loggable, reportOf } from './error-report.ts';
 import type { WorkerKit } from './kit/kit.ts';
 import {
@@ -154,7 +155,9 @@ export class Shutdown implements ExitHandler {
     if (this.#mayExit) return;
     const { open, oldest } = this.#resources.serving.waiting;
     const requests = open === 1 ? '1 open request' : `${open} open requests`;
-    sendToPrimary({ type: 'app-exit', message: `the app called process.exit(${code}) with ${requests}`, open, oldest });
+    const tasks = this.#resources.kit()?.openTasks ?? 0;
+    const lost = tasks === 0 ? requests : `${requests} and ${tasks} open tasks`;
+    sendToPrimary({ type: 'app-exit', message: `the app called process.exit(${code}) with ${lost}`, open, oldest });
   }
 
   onListenerFailed(name: string, error: unknown): void {
@@ -183,28 +186,41 @@ export class Shutdown implements ExitHandler {
   async #leave(times: DrainTimes, code: ExitCode): Promise<void> {
     if (this.#hasBegun) return;
     this.#hasBegun = true;
-    const { serving, kit, app, redis, report } = this.#resources;
+    const { serving, kit, redis, report } = this.#resources;
     process.channel?.ref(); // the app may have unreferenced it, but the last messages must be sent
     const startedAt = performance.now();
     await serving.close(times.timeoutMs, code === ExitCode.ok);
     kit()?.beginDrain();
     const timeoutMs = Math.max(0, times.timeoutMs - (performance.now() - startedAt));
+    const deadline = startedAt + times.timeoutMs;
+    const waiting = (open: number, oldest: OpenRequest[]) =>
+      sendToPrimary({ type: 'waiting', open, oldest, tasks: kit()?.openTasks ?? 0 });
     const leadingEnded = kit()?.leaders.end(timeoutMs);
-    const drain = await serving.drain({ ...times, timeoutMs }, (open, oldest) =>
-      sendToPrimary({ type: 'waiting', open, oldest }),
-    );
+    const drain = await serving.drain({ ...times, timeoutMs }, waiting);
     await leadingEnded;
     if (drain !== undefined) {
       await report();
       sendToPrimary({ type: 'drained', drain });
     }
-    this.#mayExit = true;
-    await kit()?.close(app()?.close);
-    const lateMs = await this.#endTelemetry(startedAt + times.timeoutMs);
+    await this.#close(deadline, () => waiting(0, []));
+    const lateMs = await this.#endTelemetry(deadline);
     const mayHaveWork = await this.#held.release(LISTENERS_TIMEOUT_MS - lateMs);
     await redis()?.close();
     if (mayHaveWork) await untilIdle(IDLE_TIMEOUT_MS);
     exitAfterOutput(code);
+  }
+
+  /** Waits for the app's tasks until `deadline`, then runs its close handlers, and reports both. */
+  async #close(deadline: number, onWaiting: () => void): Promise<void> {
+    const { kit, app } = this.#resources;
+    const progress = setInterval(onWaiting, PROGRESS_EVERY_MS);
+    const tasks = await kit()?.tasksSettled(deadline);
+    clearInterval(progress);
+    this.#mayExit = true;
+    const handlers = await kit()?.close(deadline, app()?.close);
+    if (tasks === undefined || handlers === undefined) return;
+    const { finished, failed, timedOut } = tasks;
+    if (finished + failed + timedOut + handlers.count > 0) sendToPrimary({ type: 'closed', closing: { tasks, handlers } });
   }
 
   /**

@@ -13,7 +13,7 @@ import { table } from './generated.ts';
 const GROUPS = [
   [
     'Requests and connections',
-    /^http_|_(?:shed_requests|timed_out_requests|reclaimed_connections|dispatched_connections)_|_max_connections/,
+    /^http_|_(?:shed_requests|timed_out_requests|reclaimed_connections|dispatched_connections)_|_max_connections|_tasks_/,
   ],
   ['Drains', /_(?:drained|handed_over|cut|unacknowledged)_/],
   ['The pool', /^bosun_(?:workers|worker_exits|failed_starts|rolling_restarts|malformed_messages|dropped_log_lines)/],

@@ -1,28 +1,77 @@
 /**
- * The app's close handlers, which run after the last answer of this worker.
+ * The app's close handlers, which run after the last answer of this worker: in reverse order, one after another, as Fastify's `onClose` hooks
+ * and Go's `defer` do. What was opened later may use what was opened before it, and must end first.
  */
+import type { CloseOptions } from '../../index.ts';
 import type { LogSource } from '../../log/log.ts';
-import { callApp, settledWithin } from './app-call.ts';
+import { type CloseResult, type CloseTotals, MAX_CLOSE_RESULTS } from '../../protocol/closing.ts';
+import { callApp, checkFunction, within } from './app-call.ts';
 
-/** For all close handlers of the app together. */
-const CLOSE_TIMEOUT_MS = 1000;
+/** Of a handler that names no other. */
+const HANDLER_TIMEOUT_MS = 5000;
+/** For all handlers together if the drain has taken longer than it may (EXIT_SLACK_MS). */
+const RESERVE_MS = 1000;
+const MAX_TIMEOUT_MS = 3_600_000;
+
+type Close = () => unknown;
+
+interface Handler {
+  close: Close;
+  timeoutMs: number;
+}
 
 export class CloseHandlers {
   readonly #log: LogSource;
-  readonly #handlers: (() => unknown)[] = [];
+  readonly #handlers: Handler[] = [];
 
   constructor(log: LogSource) {
     this.#log = log;
   }
 
-  add(close: () => unknown): void {
-    this.#handlers.push(close);
+  /** @throws TypeError, RangeError */
+  add(close: Close, options: CloseOptions = {}): void {
+    checkFunction('the handler of kit.onClose', close);
+    this.#handlers.push({ close, timeoutMs: timeoutOf(options) });
   }
 
-  /** Runs the handlers, and `closeApp` beside them. */
-  async run(closeApp?: () => unknown): Promise<void> {
-    const handlers = closeApp === undefined ? this.#handlers : [...this.#handlers, closeApp];
-    const closing = handlers.map(close => callApp(this.#log, { event: 'worker.close-handler-failed' }, close));
-    await settledWithin(CLOSE_TIMEOUT_MS, Promise.all(closing));
+  /**
+   * Runs the handlers, `closeApp` first. Each has its time, at most what is left until `deadline` (of `performance.now()`), or of the second
+   * that all have after it. Those that are left then are called, and not waited for.
+   */
+  async run(deadline: number, closeApp?: Close): Promise<CloseTotals> {
+    const startedAt = performance.now();
+    const end = Math.max(deadline, startedAt + RESERVE_MS);
+    if (closeApp !== undefined) this.add(closeApp);
+    const totals: CloseTotals = { count: 0, failed: 0, timedOut: 0, ms: 0, first: [] };
+    for (let handler = this.#handlers.pop(); handler !== undefined; handler = this.#handlers.pop()) {
+      const result = await this.#call(handler, Math.max(0, end - performance.now()));
+      totals.count++;
+      if (result.result === 'failed') totals.failed++;
+      if (result.result === 'timed-out') totals.timedOut++;
+      if (totals.first.length < MAX_CLOSE_RESULTS) totals.first.push(result);
+    }
+    return { ...totals, ms: Math.round(performance.now() - startedAt) };
   }
+
+  async #call({ close, timeoutMs }: Handler, leftMs: number): Promise<CloseResult> {
+    const startedAt = performance.now();
+    const name = String(close.name).slice(0, 64);
+    const isClosed = callApp(this.#log, { event: 'worker.close-handler-failed', name }, close).then(error => ({ error }));
+    const closed = await within(Math.min(timeoutMs, leftMs), isClosed);
+    const ms = Math.round(performance.now() - startedAt);
+    if (closed === undefined) {
+      this.#log().warn({ event: 'worker.close-handler-timed-out', name, ms });
+      return { name, ms, result: 'timed-out' };
+    }
+    return closed.error === undefined ? { name, ms, result: 'done' } : { name, ms, result: 'failed', error: closed.error };
+  }
+}
+
+function timeoutOf(options: CloseOptions): number {
+  if (typeof options !== 'object' || options === null)
+    throw new TypeError(`kit.onClose: options must be an object, got ${options}`);
+  const { timeoutMs = HANDLER_TIMEOUT_MS } = options;
+  if (typeof timeoutMs !== 'number') throw new TypeError(`kit.onClose: timeoutMs must be a number, got ${typeof timeoutMs}`);
+  if (timeoutMs >= 1 && timeoutMs <= MAX_TIMEOUT_MS) return timeoutMs;
+  throw new RangeError(`kit.onClose: timeoutMs must be from 1 to ${MAX_TIMEOUT_MS}, got ${timeoutMs}`);
 }

@@ -90,9 +90,10 @@ export class KitHost {
   }
 
   /** What a report says of the app and its Redis. */
-  async snapshot(): Promise<Pick<Snapshot, 'appMetrics' | 'redis' | 'redisRefusals'>> {
+  async snapshot(): Promise<Pick<Snapshot, 'appMetrics' | 'tasks' | 'redis' | 'redisRefusals'>> {
     const appMetrics = (await this.#kit?.metricsJson()) ?? [];
     const redis = this.#redis && { redis: this.#redis.counters, redisRefusals: this.#redis.refusals };
-    return { appMetrics, ...redis };
+    const tasks = this.#kit?.openTasks;
+    return { appMetrics, ...(tasks !== undefined && { tasks }), ...redis };
   }
 }

@@ -3,8 +3,9 @@
  */
 import type Koa from 'koa';
 import type { Config } from '../../config/config.ts';
-import type { HealthCheck, HealthOptions, Kit, LeaderOptions, Middleware } from '../../index.ts';
+import type { CloseOptions, HealthCheck, HealthOptions, Kit, LeaderOptions, Middleware } from '../../index.ts';
 import type { Log } from '../../log/log.ts';
+import type { CloseTotals, TaskTotals } from '../../protocol/closing.ts';
 import type { HealthReport } from '../../protocol/health.ts';
 import type { Broadcast } from '../../protocol/messages.ts';
 import type { AppMetric } from '../../protocol/snapshot.ts';
@@ -19,6 +20,7 @@ import { EventHandlers, type Handler } from './events.ts';
 import { HealthChecks } from './health.ts';
 import { Leaders, type Start } from './leaders.ts';
 import { AppMetrics } from './metrics.ts';
+import { Tasks } from './tasks.ts';
 
 export interface KitOptions {
   config: Config;
@@ -43,6 +45,7 @@ export class WorkerKit implements Kit {
   readonly #events: EventHandlers;
   readonly #metrics: AppMetrics;
   readonly #health: HealthChecks;
+  readonly #tasks: Tasks;
   readonly #closing: CloseHandlers;
   /** Who leads (`kit.leader`). */
   readonly leaders: Leaders;
@@ -58,6 +61,7 @@ export class WorkerKit implements Kit {
     this.#events = new EventHandlers(options.log, options.retained);
     this.#metrics = new AppMetrics(options.log);
     this.#health = new HealthChecks(options.reportHealth);
+    this.#tasks = new Tasks(options.log);
     this.#closing = new CloseHandlers(options.log);
     const { config, workerId, log, sessionPlaces } = options;
     this.leaders = new Leaders({ config, workerId, log, root: () => sessionPlaces?.roots.root ?? '' });
@@ -110,13 +114,17 @@ export class WorkerKit implements Kit {
   onUpgrade(listener: UpgradeListener): void {
     this.#upgradeListener = async (request, socket, head) => {
       const run = () => listener(request, socket, head);
-      const hasSucceeded = await callApp(this.#options.log, { event: 'upgrade.handler-failed' }, run);
-      if (!hasSucceeded) socket.destroy();
+      const error = await callApp(this.#options.log, { event: 'upgrade.handler-failed' }, run);
+      if (error !== undefined) socket.destroy();
     };
   }
 
-  onClose(close: () => unknown): void {
-    this.#closing.add(close);
+  task(task: PromiseLike<unknown>): void {
+    this.#tasks.add(task);
+  }
+
+  onClose(close: () => unknown, options?: CloseOptions): void {
+    this.#closing.add(close, options);
   }
 
   // What the worker uses.
@@ -147,11 +155,22 @@ export class WorkerKit implements Kit {
 
   beginDrain(): void {
     this.#health.stop();
+    this.#tasks.beginDrain();
     this.#draining.abort();
   }
 
-  /** Runs the close handlers of the app, and `closeApp` beside them. */
-  async close(closeApp?: () => unknown): Promise<void> {
-    await this.#closing.run(closeApp);
+  /** Tasks of the app that have not settled. */
+  get openTasks(): number {
+    return this.#tasks.open;
+  }
+
+  /** Waits for the tasks of the app until `deadline`, of `performance.now()`. */
+  tasksSettled(deadline: number): Promise<TaskTotals> {
+    return this.#tasks.settled(deadline);
+  }
+
+  /** Runs `closeApp` and the close handlers of the app, until about `deadline`. */
+  close(deadline: number, closeApp?: () => unknown): Promise<CloseTotals> {
+    return this.#closing.run(deadline, closeApp);
   }
 }

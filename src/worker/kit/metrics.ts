@@ -7,7 +7,7 @@ import type { LogSource } from '../../log/log.ts';
 import { MAX_METRICS, MAX_VALUES } from '../../protocol/app-metric-shapes.ts';
 import type { AppMetric } from '../../protocol/snapshot.ts';
 import { loggable } from '../error-report.ts';
-import { settledWithin } from './app-call.ts';
+import { within } from './app-call.ts';
 
 /** A report waits no longer for the app's metrics, which may query other services: the primary considers a silent worker hung. */
 const COLLECT_TIMEOUT_MS = 500;
@@ -36,7 +36,7 @@ export class AppMetrics {
     this.#collecting ??= this.#collect(this.#registry).finally(() => {
       this.#collecting = undefined;
     });
-    await settledWithin(COLLECT_TIMEOUT_MS, this.#collecting);
+    await within(COLLECT_TIMEOUT_MS, this.#collecting);
     return this.#last;
   }
 
