@@ -32,7 +32,7 @@ test: $(INSTALLED) ## run every test that this machine can run; REQUIRE_DOCKER=1
 
 .PHONY: test-apps
 test-apps: $(INSTALLED) ## start apps of many frameworks, installed and built, under the packed kit; needs a registry, skipped without
-	@exec $(NODE) --test --test-concurrency=1 --test-timeout=600000 test/apps/frameworks.ts test/apps/installs.ts test/apps/init.ts
+	@exec $(NODE) --test --test-concurrency=1 --test-timeout=600000 test/apps/frameworks.ts test/apps/installs.ts test/apps/init.ts test/apps/tracing.ts
 
 .PHONY: check
 check: $(INSTALLED) ## types, lint, format and prose

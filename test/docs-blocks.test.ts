@@ -42,6 +42,15 @@ test('every JavaScript and TypeScript block passes the compiler', async () => {
   assert.deepEqual(await typeErrors(typed), []);
 });
 
+test('the file that tracing.md shows is the one that make test-apps loads', () => {
+  const shown = blocks.filter(({ page, language }) => page === 'docs/guide/tracing.md' && language === 'js');
+  const tested = readFileSync(join(ROOT, 'test', 'apps', 'tracing', 'instrumentation.mjs'), 'utf8');
+  assert.deepEqual(
+    shown.map(({ text }) => text.trim()),
+    [tested.trim()],
+  );
+});
+
 test('a block is split into commands and their output', () => {
   const [block] = blocksOf('text\n```console\n$ one \\\n  two\nprinted\nmore\n$ three\n```\n');
   assert.ok(block);

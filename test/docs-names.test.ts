@@ -39,7 +39,15 @@ function assertExist(pattern: RegExp, exists: (name: string) => boolean, least: 
 const FOREIGN_VARIABLES = ['NODE_APP_INSTANCE', 'SESSION_SECRET', 'CHOKIDAR_USEPOLLING', 'SO_REUSEPORT', 'X_FILE'];
 /** Koa's properties. */
 const NO_EVENTS = ['app.keys', 'app.proxy', 'service.name', 'service.version'];
-const SOURCES = ['src/**/*.ts', 'test/{bench,soak,mutants}/**/*.ts', 'docker/*', 'k8s/**/*.yaml', 'compose.yaml', 'Makefile'];
+const SOURCES = [
+  'src/**/*.ts',
+  'test/{bench,soak,mutants}/**/*.ts',
+  'test/apps/tracing.ts',
+  'docker/*',
+  'k8s/**/*.yaml',
+  'compose.yaml',
+  'Makefile',
+];
 let sources = '';
 
 before(() => {

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { IncomingMessage } from 'node:http';
 import { Socket } from 'node:net';
 import { type TestContext, test } from 'node:test';
-import { activeTrace, endTelemetry, inTrace, noteSpan, traceOf } from '../src/log/telemetry.ts';
+import { activeTrace, endTelemetry, inTrace, noteSpan, redisSpan, traceOf } from '../src/log/telemetry.ts';
 import { parseTraceparent } from '../src/protocol/trace.ts';
 
 const TRACE = '0af7651916cd43dd8448eb211c80319c';
@@ -100,6 +100,24 @@ test('with an SDK that has no span, or an invalid one, a request has the ids tha
   assert.equal(activeTrace(), undefined);
   register(t, { context: { active: () => null } });
   assert.equal(activeTrace(), undefined);
+});
+
+test('a command to Redis within a span has a span of its own, which says whether it failed', t => {
+  const spans: unknown[] = [];
+  const getTracer = (tracer: string) => ({
+    startSpan: (name: string, options: object) => {
+      spans.push({ tracer, name, ...options });
+      return { setStatus: (status: object) => spans.push(status), end: () => spans.push('end') };
+    },
+  });
+  register(t, { context: contextWith({ traceId: TRACE, spanId: PARENT, traceFlags: 1 }), trace: { getTracer } });
+  redisSpan('get')?.(false);
+  redisSpan('set')?.(true);
+  const attributes = (operation: string) => ({ 'db.system.name': 'redis', 'db.operation.name': operation });
+  const opened = (name: string) => ({ tracer: 'koa-bosun', name, kind: 2, attributes: attributes(name) });
+  assert.deepEqual(spans, [opened('GET'), 'end', opened('SET'), { code: 2 }, 'end']);
+  register(t, { context: contextWith(undefined), trace: { getTracer } });
+  assert.equal(redisSpan('get'), undefined);
 });
 
 test('the end of a worker ends spans, metrics and logs', async t => {

@@ -21,10 +21,16 @@ interface Span {
   spanContext(): { traceId: string; spanId: string; traceFlags: number };
 }
 interface Provider {
+  getTracer?(name: string): { startSpan(name: string, options: object): OpenSpan };
   /** Of the provider that stands in for one which may be set later. */
   getDelegate?(): Provider;
   /** Exports what it has. */
   shutdown?(): Promise<unknown>;
+}
+
+interface OpenSpan {
+  setStatus(status: { code: number }): void;
+  end(): void;
 }
 
 const registry = (): Registry | undefined => Reflect.get(globalThis, API);
@@ -74,6 +80,29 @@ export function inTrace<T>({ headers: { traceparent } }: IncomingMessage, handle
 /** The ids of what is being done now, for a log line: of the active span, or of the request that is being handled. */
 export function activeTrace(): TraceIds | undefined {
   return spanIds() ?? parseTraceparent(handled.getStore());
+}
+
+const CLIENT_KIND = 2;
+const ERROR_STATUS = 2;
+
+/**
+ * Opens a span for a command to Redis that is sent within another span: instrumentations find an app's ioredis, not the kit's own copy. Call the
+ * result when the command has ended.
+ * @returns undefined where nothing is traced
+ */
+export function redisSpan(command: string): ((hasFailed: boolean) => void) | undefined {
+  const operation = command.toUpperCase();
+  const attributes = { 'db.system.name': 'redis', 'db.operation.name': operation };
+  try {
+    if (spanIds() === undefined) return undefined;
+    const span = registry()?.trace?.getTracer?.('koa-bosun').startSpan(operation, { kind: CLIENT_KIND, attributes });
+    return hasFailed => {
+      if (hasFailed) span?.setStatus({ code: ERROR_STATUS });
+      span?.end();
+    };
+  } catch {
+    return undefined; // the command is sent without
+  }
 }
 
 /**

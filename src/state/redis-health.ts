@@ -4,6 +4,7 @@
  */
 import { once } from 'node:events';
 import type { Cluster, Command, Redis } from 'ioredis';
+import { isTraced, redisSpan } from '../log/telemetry.ts';
 import { printable } from '../protocol/shapes.ts';
 import { REDIS_BUCKETS_S, type RedisCounters, type RedisRefusal } from '../protocol/snapshot.ts';
 import { ProtocolError } from './reply-guard.ts';
@@ -47,6 +48,7 @@ export function watchRedis(client: Client): void {
   const send = sender.sendCommand.bind(client);
   // ioredis' tracing channel does not report commands that fail for lack of a connection, and copies every argument.
   sender.sendCommand = (command: Command, ...rest) => {
+    const endSpan = client.status !== 'connect' && isTraced() ? redisSpan(command.name) : undefined;
     const result = send(command, ...rest);
     if (client.status === 'connect') return result; // the handshake
     const sentAt = performance.now();
@@ -54,10 +56,12 @@ export function watchRedis(client: Client): void {
     counters.commands++;
     command.promise.then(
       () => {
+        endSpan?.(false);
         countAnswer((performance.now() - sentAt) / 1000);
         refusals.onSuccess(command.name);
       },
       (error: unknown) => {
+        endSpan?.(true);
         counters.errors++;
         if (!isOptional && error instanceof Error) refusals.onError(command.name, error.message);
       },

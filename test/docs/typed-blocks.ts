@@ -17,6 +17,11 @@ const GLOBALS = `import type { Kit } from 'koa-bosun';
 declare global { const kit: Kit; const app: any; }
 `;
 
+/** Of packages that only `make test-apps` installs. */
+const PACKAGES = `declare module 'import-in-the-middle/register-hooks.mjs' { export function register(): void; }
+declare module '@opentelemetry/auto-instrumentations-node/register';
+`;
+
 const CONFIG = {
   extends: '../../../tsconfig.json',
   compilerOptions: {
@@ -38,6 +43,7 @@ export async function typeErrors(blocks: readonly PageBlock[]): Promise<string[]
   try {
     writeFileSync(join(FOLDER, 'tsconfig.json'), JSON.stringify(CONFIG));
     writeFileSync(join(FOLDER, 'globals.d.ts'), GLOBALS);
+    writeFileSync(join(FOLDER, 'packages.d.ts'), PACKAGES);
     for (const [index, block] of blocks.entries()) writeFileSync(join(FOLDER, `${index}.${extensionOf(block)}`), block.text);
     const { stdout } = await promisify(execFile)(process.execPath, [TSC, '-p', FOLDER, '--pretty', 'false'], {
       cwd: FOLDER,
