@@ -78,6 +78,23 @@ test('a check is reported when it is registered, runs once the worker serves, an
   assert.deepEqual([runs, reports.filter(({ result }) => result)], [2, []]);
 });
 
+test('a worker that serves before its checks are loaded runs each once in an interval', async () => {
+  const { health } = checks();
+  const at: number[] = [];
+  health.add('database', () => void at.push(performance.now()), { intervalMs: 100 });
+  health.start();
+  await until(
+    () => at.length > 2 || undefined,
+    () => `${at.length} runs`,
+  );
+  health.stop();
+  const pauses = at.slice(1).map((time, run) => time - (at[run] ?? 0));
+  assert.ok(
+    pauses.every(ms => ms > 75),
+    `each 80 to 120 ms, and more on a busy machine: ${pauses}`,
+  );
+});
+
 test('the primary keeps 500 characters of a message, and none that a terminal acts on', () => {
   const failure = {
     kind: 'threw',

@@ -41,7 +41,7 @@ export class HealthChecks {
     this.#send({ name, readiness: accepted.readiness, validMs: validMsOf(accepted) });
     const loading = import('./check-runs.ts').then(({ ScheduledCheck }) => new ScheduledCheck(accepted, this.#send));
     this.#runs.push(loading);
-    void loading.then(run => this.#state === 'running' && run.start());
+    if (this.#state === 'running') void loading.then(run => run.start());
   }
 
   /** The worker serves: runs all checks, and from now on each new one at once. */
