@@ -65,7 +65,46 @@ test('doctor finds no problem in a good deployment', () => {
   for (const { check, verdict, detail } of diagnoseDeployment(GOOD)) assert.equal(verdict, 'ok', `${check}: ${detail}`);
 });
 
+const CHECK = {
+  state: 'ok',
+  seconds: 9,
+  readiness: true,
+  isUnready: false,
+  workers: 2,
+  failing: 0,
+  failures: 0,
+  durationMs: 3,
+} as const;
+const FAILS = {
+  ...CHECK,
+  state: 'failing',
+  failing: 1,
+  failures: 3,
+  failure: 'Error EPIPE at db.js:7',
+  message: 'no pipe',
+} as const;
+
 for (const [check, verdict, change, detail] of [
+  ['health checks', 'ok', {}, /^the app has none$/],
+  ['health checks', 'ok', { health: { database: CHECK, queue: CHECK } }, /^database, queue$/],
+  [
+    'health checks',
+    'warning',
+    { health: { database: CHECK, queue: FAILS } },
+    /^queue fails in 1 of 2 workers, 3 times in a row: Error EPIPE at db\.js:7: no pipe$/,
+  ],
+  [
+    'health checks',
+    'problem',
+    { health: { database: { ...FAILS, failures: 1, isUnready: true } } },
+    /^database fails in 1 of 2 workers; the pod is not ready because of it: Error/,
+  ],
+  [
+    'health checks',
+    'warning',
+    { health: { database: { ...CHECK, state: 'unknown' } } },
+    /^database has no result of a worker that serves$/,
+  ],
   ['service', 'ok', {}, /^shop$/],
   [
     'service',

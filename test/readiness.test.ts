@@ -78,3 +78,17 @@ test('a ready pod with a missing worker is ready, and says why the worker is mis
   const said = readiness(view(pool, { state: 'ready', failedStarts, redisFault: REFUSED }));
   assert.deepEqual(said, { isReady: true, reason: `1 of 2 workers serve; the last start failed: crash, ${WHY}` });
 });
+
+test('a check of the app keeps a pod out only if it decides on readiness, and a pod without workers has that reason', () => {
+  const whatFails = 'check queue: returned false in 1 of 2 workers';
+  const whyNotReady = 'check database: timed out after 5000 ms in 2 of 2 workers, 3 times in a row';
+  const pool = { hasStarted: true, serving: [READY, READY] };
+  const of = (checks: ProbeView['checks'], change: object = {}) =>
+    readiness(view({ ...pool, ...change }, { state: 'ready', checks }));
+  assert.deepEqual(of({ whatFails }), { isReady: true, reason: whatFails });
+  assert.deepEqual(of({ whatFails, whyNotReady }), { isReady: false, reason: whyNotReady });
+  assert.deepEqual(of({ whatFails, whyNotReady }, { serving: [] }), { isReady: false, reason: 'no worker serves' });
+  assert.equal(of({ whyNotReady }, { serving: [], isBridged: true }).isReady, false);
+  const missing = of({ whatFails }, { serving: [READY], isFailing: true });
+  assert.deepEqual(missing, { isReady: true, reason: `1 of 2 workers serve; the others have failed; ${whatFails}` });
+});
