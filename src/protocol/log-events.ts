@@ -329,6 +329,13 @@ export const LOG_EVENTS = {
     unnamed: optional(count('requests like it without a line: a worker writes at most 10 in 10 s')),
     ...trace,
   }),
+  'connection.wrong-protocol': warn(
+    'A client, or the proxy in front, does not speak HTTP/1.1: it gets 400; logged once a minute.',
+    {
+      protocol: text('what it speaks'),
+      warning,
+    },
+  ),
   'connections.full': warn('The worker has MAX_CONNECTIONS connections; logged once until it was not full for a minute.', {
     max: count('how many it may have'),
     warning,

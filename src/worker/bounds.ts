@@ -9,6 +9,7 @@ import type { Exchange } from './connections.ts';
 import { MaxConnections } from './max-connections.ts';
 import type { AppServer, Refuse } from './server.ts';
 import type { Stats } from './stats.ts';
+import type { WrongProtocols } from './wrong-protocol.ts';
 
 /** How often the event loop delay is measured for MAX_EVENT_LOOP_DELAY_MS. */
 const DELAY_SAMPLE_MS = 20;
@@ -73,4 +74,13 @@ export function boundConnections(
     mayLogAt = now + FULL_EPISODE_MS;
   };
   return new MaxConnections(max, server, { onFull, onReclaimed: () => stats.reclaimedOne() });
+}
+
+/** For connections that are no HTTP/1.1 (wrong-protocol.ts). */
+export function namesProtocols(log: LogSource): AppServer['onClientError'] {
+  let protocols: Promise<WrongProtocols> | undefined;
+  return error => {
+    protocols ??= import('./wrong-protocol.ts').then(({ WrongProtocols }) => new WrongProtocols(log));
+    void protocols.then(each => each.onClientError(error));
+  };
 }

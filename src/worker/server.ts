@@ -37,6 +37,8 @@ export class AppServer {
   readonly #refuse: Refuse;
   readonly #writeHead: ServerResponse['writeHead'];
   readonly #connections = new Map<Socket, Connection>();
+  /** Called with the error of a connection that is no HTTP, before it is answered. */
+  onClientError: (error: unknown) => void = () => undefined;
   #inFlight = 0;
   #responses = 0;
   #isKeepAliveDisabled = false;
@@ -68,6 +70,7 @@ export class AppServer {
       const pass = () => Reflect.apply(emit, server, args);
       if (WITH_RESPONSE.has(event)) return this.#onRequest(first as IncomingMessage, second as Response, pass);
       if (WITH_SOCKET.has(event)) this.#onUpgrade(event, first as IncomingMessage, second as Socket);
+      if (event === 'clientError') this.onClientError(first);
       return pass();
     };
     if (isTraced()) server.prependListener('request', noteSpan);

@@ -15,7 +15,7 @@ import { traceOf } from '../log/telemetry.ts';
 import type { Drain, DrainTimes } from '../protocol/messages.ts';
 import type { Snapshot } from '../protocol/snapshot.ts';
 import type { App } from './app.ts';
-import { boundConnections, maxConnectionsOf, shedWhenLate, watchHandlers } from './bounds.ts';
+import { boundConnections, maxConnectionsOf, namesProtocols, shedWhenLate, watchHandlers } from './bounds.ts';
 import type { OnProgress } from './connection-drain.ts';
 import type { MaxConnections } from './max-connections.ts';
 import { logRequestErrors } from './request-errors.ts';
@@ -90,6 +90,7 @@ export class Serving {
     const { host, port, maxEventLoopDelayMs, rebalanceKeepalive } = this.#config;
     const refuse = maxEventLoopDelayMs > 0 ? shedWhenLate(maxEventLoopDelayMs, this.#stats) : undefined;
     const server = new AppServer(this.#config, (request, status, ms) => this.#onResponse(request, status, ms), refuse);
+    server.onClientError = namesProtocols(this.#log);
     const http = this.#add(server, app);
     if (upgradeListener !== undefined) http.on('upgrade', upgradeListener);
     if (this.#config.handlerTimeoutMs > 0) await watchHandlers(this.#config, server, this.#stats, this.#log);
