@@ -95,8 +95,13 @@ test('every metric that alerts and Grafana use is on /metrics', withEngine, asyn
     [...readFileSync(join(ROOT, file), 'utf8').matchAll(/\b(?:bosun|http|nodejs|process)_[a-z_]+\b/g)].map(([name]) => name),
   );
   assert.ok(requested.length > 15);
-  // Only where the container has such a limit, or Redis.
-  const others = ['bosun_memory_limit_bytes', 'bosun_cpu_throttled_seconds_total', 'bosun_redis_refusals'];
+  // Only where the container has such a limit, Redis, or an app with health checks.
+  const others = [
+    'bosun_memory_limit_bytes',
+    'bosun_cpu_throttled_seconds_total',
+    'bosun_redis_refusals',
+    'bosun_health_check_failing',
+  ];
   for (const name of new Set(requested)) {
     if (others.includes(name)) continue;
     assert.ok(body.includes(`# TYPE ${name.replace(/_(bucket|count|sum)$/, '')} `), name);
