@@ -121,6 +121,15 @@ export async function metricsText(
     registers: [own],
   });
   for (const [direction, count] of Object.entries(pod.resizes)) resized.inc({ direction }, count);
+  if (counters.sticky !== undefined) {
+    const sticky = new Counter({
+      name: 'bosun_sticky_requests_total',
+      help: 'Requests of clients of another worker: passed on to it, served here because it was gone or blocked, or lost with it.',
+      labelNames: ['result'],
+      registers: [own],
+    });
+    for (const [result, count] of Object.entries(counters.sticky)) sticky.inc({ result }, count);
+  }
   addBroadcasts(Counter, own, pod);
   if (pod.leader !== undefined) {
     const leads = new Gauge({

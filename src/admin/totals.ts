@@ -15,10 +15,14 @@ import {
   REDIS_BUCKETS_S,
   type RedisCounters,
   type Snapshot,
+  type StickyCounters,
 } from '../protocol/snapshot.ts';
 
 /** The counters of a snapshot that add up over workers and time. */
-export type Counters = Pick<Snapshot, 'requests' | 'shed' | 'timedOut' | 'reclaimed' | 'sessionStoreErrors' | 'http' | 'redis'>;
+export type Counters = Pick<
+  Snapshot,
+  'requests' | 'shed' | 'timedOut' | 'reclaimed' | 'sessionStoreErrors' | 'http' | 'redis' | 'sticky'
+>;
 
 const NOTHING_THROWN = 'nothing was thrown';
 
@@ -166,9 +170,21 @@ function add(a: Counters, b: Counters): Counters {
     reclaimed: a.reclaimed + b.reclaimed,
     sessionStoreErrors: a.sessionStoreErrors + b.sessionStoreErrors,
     http: [...http.values()],
+    ...((a.sticky ?? b.sticky) && { sticky: addSticky(a.sticky, b.sticky) }),
     ...((a.redis ?? b.redis) && { redis: addRedis(a.redis, b.redis) }),
   };
 }
+
+function addSticky(a = NO_STICKY, b = NO_STICKY): StickyCounters {
+  return {
+    passed: a.passed + b.passed,
+    gone: a.gone + b.gone,
+    blocked: a.blocked + b.blocked,
+    lost: a.lost + b.lost,
+  };
+}
+
+const NO_STICKY: StickyCounters = { passed: 0, gone: 0, blocked: 0, lost: 0 };
 
 /** Of two processes with one id, the one after the other. */
 function addCpu(a: CpuSeconds = NO_CPU, b: CpuSeconds = NO_CPU): CpuSeconds {

@@ -1,5 +1,5 @@
 /** The variables of requests and connections of the app. */
-import { flag, milliseconds, optional, type Variable, variable, wholeNumber } from './parse.ts';
+import { anyOf, flag, milliseconds, optional, type Variable, variable, wholeNumber } from './parse.ts';
 
 export const httpVariables = {
   maxEventLoopDelayMs: variable(
@@ -39,5 +39,11 @@ export const httpVariables = {
   ),
   maxHeaderBytes: variable('MAX_HEADER_BYTES', '16384', wholeNumber(1024, 1 << 20), 'size limit of request headers'),
   responseTimeHeader: variable('RESPONSE_TIME_HEADER', 'true', flag, '`X-Response-Time: <n>ms` on every response'),
+  sticky: optional(
+    'NODE_CLUSTER_STICKY',
+    anyOf(['cookie']),
+    '`cookie`: the requests of one client reach one worker of the pod, for long polling of Socket.IO ([WebSockets](../guide/websockets.md#long-polling))',
+    { shown: 'unset (off)', fixed: true },
+  ),
   trustProxy: variable('TRUST_PROXY', 'false', flag, 'Koa’s `app.proxy`: trust `X-Forwarded-*` of the proxy in front'),
 } satisfies Record<string, Variable<unknown>>;

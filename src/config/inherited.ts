@@ -48,7 +48,16 @@ export interface Inherited {
   sockets: number[];
   /** The port of these sockets, if the app has named it (PORT is not set). */
   namedPort: number | undefined;
+  /** The folder of the workers' own sockets; undefined without NODE_CLUSTER_STICKY. */
+  workerSockets: string | undefined;
 }
+
+/** In the environment of a worker: the folder of the workers' own sockets. */
+const WORKER_SOCKETS_VARIABLE = 'BOSUN_WORKER_SOCKETS';
+
+export const workerSocketsEnvironment = (folder: string | undefined): Environment => ({
+  [WORKER_SOCKETS_VARIABLE]: folder ?? '',
+});
 
 export function inheritedOf(environment: Environment): Inherited {
   const { BOSUN_SCOREBOARD, BOSUN_SOCKETS, BOSUN_PORT } = environment;
@@ -59,6 +68,7 @@ export function inheritedOf(environment: Environment): Inherited {
     scoreboard: BOSUN_SCOREBOARD ? Number(BOSUN_SCOREBOARD) : undefined,
     sockets: BOSUN_SOCKETS ? BOSUN_SOCKETS.split(',').map(Number) : [],
     namedPort: BOSUN_PORT ? Number(BOSUN_PORT) : undefined,
+    workerSockets: environment[WORKER_SOCKETS_VARIABLE] || undefined,
   };
 }
 

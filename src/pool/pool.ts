@@ -68,6 +68,7 @@ export async function startPool({ entry, compileCache, emit, onLog }: Installati
   const isPortSet = isSet(settings.environment, 'port');
   const balancing = await balance(config, isPortSet, resizer.sizing.workers, log);
   const inspectorPorts = await inspectorPortsOf(config);
+  const workerSockets = await workerSocketsOf(config);
   let oomKills: OomKills | undefined;
   let loading: Omit<Loading, 'module'> = { asMain: false };
   /** Workers from now on load the app in the way that one of them has found to be needed. */
@@ -93,6 +94,7 @@ export async function startPool({ entry, compileCache, emit, onLog }: Installati
         { service: service.name, version: versionOf(release.module), host: hostname(), port, worker: id, generation },
         environment,
       ),
+      workerSockets,
       colours: colourEnvironment(process.env),
       compileCache,
       primary: { pid: process.pid, port, execPath: process.execPath },
@@ -159,6 +161,13 @@ async function inspectorPortsOf({ dev }: Config): Promise<InspectorPorts | undef
   if (dev?.inspect === undefined) return undefined;
   const { InspectorPorts } = await import('./inspector-ports.ts');
   return new InspectorPorts(dev.inspect);
+}
+
+/** Loaded only for NODE_CLUSTER_STICKY. */
+async function workerSocketsOf(config: Config): Promise<string | undefined> {
+  if (config.sticky === undefined) return undefined;
+  const { createWorkerSockets } = await import('./worker-sockets.ts');
+  return createWorkerSockets(config);
 }
 
 const TAKEN_PORT_RETRY_MS = 200;

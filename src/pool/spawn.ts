@@ -7,7 +7,7 @@ import { accessSync, constants, existsSync, readdirSync, readFileSync, readlinkS
 import { delimiter, isAbsolute, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Environment } from '../config/config.ts';
-import { type Loading, loadingEnvironment, serviceEnvironment } from '../config/inherited.ts';
+import { type Loading, loadingEnvironment, serviceEnvironment, workerSocketsEnvironment } from '../config/inherited.ts';
 import type { Service } from '../config/service.ts';
 import type { LogSource } from '../log/log.ts';
 
@@ -27,6 +27,8 @@ export interface SpawnSettings {
   service: Service;
   /** For OpenTelemetry, with what the operator has set. */
   resource: Environment;
+  /** The folder of the workers' own sockets; undefined without NODE_CLUSTER_STICKY. */
+  workerSockets: string | undefined;
   /** The colours of the output; the variables of the operator win. */
   colours: Environment;
   /** Folder of compiled code; NODE_COMPILE_CACHE of the operator wins. */
@@ -100,6 +102,7 @@ export function spawnOptions(settings: SpawnSettings): SpawnOptions {
       APP_MODULE: settings.loading.module,
       ...loadingEnvironment(settings.loading),
       ...serviceEnvironment(settings.service),
+      ...workerSocketsEnvironment(settings.workerSockets),
       NODE_OPTIONS: nodeOptions,
       BOSUN_WORKER_ID: String(id),
       ...inherited.environment,

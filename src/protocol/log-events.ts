@@ -126,6 +126,9 @@ export const LOG_EVENTS = {
     path: text('its path'),
     error,
   }),
+  'sticky.failed': warn('A worker has no socket for the others of its pod: requests of its clients may reach any worker.', {
+    error,
+  }),
   'metrics.renamed': warn("Metrics of the app have names of the kit's metrics.", {
     metrics: field<readonly string[]>('list')('their names'),
     warning,

@@ -12,6 +12,7 @@ import {
   type RedisCounters,
   type RedisRefusal,
   type Snapshot,
+  type StickyCounters,
 } from './snapshot.ts';
 
 const MAX_NAME = 256;
@@ -62,6 +63,7 @@ export const snapshot = object<Snapshot>({
   timedOut: count,
   reclaimed: count,
   sessionStoreErrors: count,
+  sticky: optional(object<StickyCounters>({ passed: count, gone: count, blocked: count, lost: count })),
   redis: optional(redisCounters),
   redisRefusals: optional(list(refusal, MAX_REFUSALS)),
   responseTimeMs: object({ mean: count, p50: count, p99: count }),

@@ -24,6 +24,8 @@ export interface Snapshot {
   /** Idle connections closed because of MAX_CONNECTIONS. */
   reclaimed: number;
   sessionStoreErrors: number;
+  /** Undefined without NODE_CLUSTER_STICKY. */
+  sticky?: StickyCounters;
   /** Undefined where no Redis is configured. */
   redis?: RedisCounters;
   /** What Redis currently refuses; undefined if no Redis is configured. */
@@ -40,6 +42,18 @@ export interface Snapshot {
   http: HttpSeries[];
   /** The app's own metrics in prom-client's JSON; empty where it has none. */
   appMetrics: AppMetric[];
+}
+
+/** Requests of clients that belong to another worker of the pod, since this worker started. */
+export interface StickyCounters {
+  /** Passed on to that worker. */
+  passed: number;
+  /** Served here, since that worker has ended or drains. */
+  gone: number;
+  /** Served here, since the event loop of that worker is blocked. */
+  blocked: number;
+  /** Passed on, and not answered: that worker has ended meanwhile. */
+  lost: number;
 }
 
 /** Commands of one process to Redis since it started: `counts` per bucket of REDIS_BUCKETS_S of those that were answered, the last one above all. */

@@ -68,6 +68,7 @@ const http = process.getBuiltinModule('node:http');
 const BACKLOG = 511;
 /** Another server may listen on PORT this long after the first one, and after the module has loaded: then that one is served. */
 const OTHERS_MS = 500;
+export const { listen: listenAsNode } = Server.prototype; // of Node.js itself, for sockets of the kit
 
 interface Current extends Listening {
   role: Role;
@@ -176,11 +177,10 @@ export class Adoption {
   }
 
   #interceptListen(): void {
-    const { listen } = Server.prototype;
     const adoption = this;
     Server.prototype.listen = function (this: Server, ...args: unknown[]) {
       const isLate = this === adoption.#exported && this.listening && !adoption.#appListens;
-      if (!isLate) return Reflect.apply(listen, this, args.map(shared));
+      if (!isLate) return Reflect.apply(listenAsNode, this, args.map(shared));
       // The module has exported it, and listens once its database has answered, say. The kit serves it already.
       adoption.#appListens = true;
       const callback = args.findLast(argument => typeof argument === 'function');

@@ -29,7 +29,7 @@ export function shedWhenLate(maxDelayMs: number, stats: Stats): Refuse {
     delayMs = now - dueAt;
     dueAt = now + DELAY_SAMPLE_MS;
   }, DELAY_SAMPLE_MS).unref();
-  return (_request, response) => {
+  return ({ response }) => {
     if (delayMs <= maxDelayMs) return false;
     stats.shedOne();
     response.writeHead(503, { 'Retry-After': RETRY_AFTER_SECONDS, 'Content-Type': 'text/plain; charset=utf-8' });

@@ -11,6 +11,11 @@ import type { ServerWebSocket } from './web-socket.ts';
 /** How often the kernel's send queues are read. */
 const POLL_EVERY_MS = 1000;
 
+/** Set on a connection from another worker of the pod, which passes requests on (sticky/). */
+export const FROM_WORKER = Symbol('bosun.fromWorker');
+
+export const isFromWorker = (socket: Socket): boolean => FROM_WORKER in socket;
+
 /** A request and its response, until the last byte is handed to the kernel. */
 export interface Exchange {
   readonly request: IncomingMessage;
@@ -18,6 +23,8 @@ export interface Exchange {
   /** Monotonic time in milliseconds. */
   readonly startedAt: number;
   readonly connection: Connection;
+  /** Another worker serves it, counts it and reports it. */
+  isPassedOn: boolean;
 }
 
 export class Connection {

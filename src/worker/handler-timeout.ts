@@ -69,9 +69,9 @@ export class HandlerTimeout {
     const before = this.#waiting;
     this.#waiting = new Map();
     for (const connection of this.#connections()) {
-      // Responses leave in the order of their requests: the time of a pipelined one begins when those before it are answered.
+      // The worker that serves a request bounds its time. Responses leave in the order of their requests: the time of a pipelined one begins when those before it are answered.
       const [exchange] = connection.exchanges;
-      if (exchange !== undefined && !exchange.response.headersSent)
+      if (exchange !== undefined && !exchange.response.headersSent && !exchange.isPassedOn)
         this.#look(connection, exchange, before.get(exchange), from, now);
     }
   }

@@ -5,6 +5,8 @@
 
 /** What follows the head of the upgrade's response is frames. */
 const HEAD_END = '\r\n\r\n';
+/** An informational response before it: another worker has passed the request on (sticky/). */
+const INFORMATION = /^HTTP\/1\.1 1(?!01 )/;
 const SWITCHING = /^HTTP\/1\.1 101 /;
 /** The response to an upgrade is a few headers. */
 const MAX_HEAD_BYTES = 65_536;
@@ -58,9 +60,14 @@ export class OutgoingFrames {
       if (this.#head.length > MAX_HEAD_BYTES) this.#state = 'unknown';
       return bytes.length;
     }
+    const next = end + HEAD_END.length - before;
+    if (INFORMATION.test(this.#head)) {
+      this.#head = '';
+      return next + this.#pushHead(bytes.subarray(next));
+    }
     this.#state = SWITCHING.test(this.#head) ? 'open' : 'unknown';
     this.#head = '';
-    return end + HEAD_END.length - before;
+    return next;
   }
 
   #pushByte(byte: number): void {

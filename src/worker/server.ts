@@ -10,7 +10,7 @@ import { inTrace, isTraced, noteSpan } from '../log/telemetry.ts';
 import type { Drain, DrainTimes } from '../protocol/messages.ts';
 import type { App } from './app.ts';
 import { ConnectionDrain, type OnProgress, type Waiting, waitingOn } from './connection-drain.ts';
-import { Connection, type Exchange } from './connections.ts';
+import { Connection, type Exchange, isFromWorker } from './connections.ts';
 import { createServer, isWebSocket, type ServerLimits } from './server-limits.ts';
 import { ServerWebSocket } from './web-socket.ts';
 
@@ -24,8 +24,11 @@ const EXCHANGE = Symbol('bosun.exchange');
 type Response = ServerResponse & { [EXCHANGE]?: Exchange };
 type AppResponse = ServerResponse & { [EXCHANGE]: Exchange };
 
-/** Answers a request in place of the app; false where the app is to answer it. */
-export type Refuse = (request: IncomingMessage, response: ServerResponse) => boolean;
+/** Answers a request in place of the app; false where the app is to answer it. `pass` gives it to the app after all. */
+export type Refuse = (exchange: Exchange, pass: () => boolean) => boolean;
+
+/** As `Refuse`, for a request that makes its connection a WebSocket. */
+export type RefuseUpgrade = (request: IncomingMessage, socket: Socket, head: Buffer, pass: () => boolean) => boolean;
 
 /** The events of an http server whose listeners answer the request, with a response, or take its connection over. */
 const WITH_RESPONSE = new Set<unknown>(['request', 'checkContinue', 'checkExpectation']);
@@ -35,11 +38,13 @@ export class AppServer {
   readonly #limits: ServerLimits;
   readonly #onResponse: OnResponse;
   readonly #refuse: Refuse;
+  readonly #refuseUpgrade: RefuseUpgrade;
   readonly #writeHead: ServerResponse['writeHead'];
   readonly #connections = new Map<Socket, Connection>();
+  /** How many of them are from other workers. */
+  #fromWorkers = 0;
   /** Called with the error of a connection that is no HTTP, before it is answered. */
   onClientError: (error: unknown) => void = () => undefined;
-  #inFlight = 0;
   #responses = 0;
   #isKeepAliveDisabled = false;
   /** How many of the next responses end their connections. */
@@ -48,10 +53,16 @@ export class AppServer {
   #refuseFrom = Number.POSITIVE_INFINITY;
 
   /** Call `add` then, with what it serves. */
-  constructor(limits: ServerLimits, onResponse: OnResponse, refuse: Refuse = () => false) {
+  constructor(
+    limits: ServerLimits,
+    onResponse: OnResponse,
+    refuse: Refuse = () => false,
+    refuseUpgrade: RefuseUpgrade = () => false,
+  ) {
     this.#limits = limits;
     this.#onResponse = onResponse;
     this.#refuse = refuse;
+    this.#refuseUpgrade = refuseUpgrade;
     this.#writeHead = this.#createWriteHead(limits.responseTimeHeader);
     // One subscription for all responses costs less than a listener on each.
     subscribe('http.server.response.finish', message => {
@@ -66,12 +77,15 @@ export class AppServer {
     const emit: (...args: unknown[]) => boolean = server.emit;
     // In place of listeners: those of the app come first or last, as it pleases, and must not be called for a request that is refused.
     server.emit = (...args: unknown[]) => {
-      const [event, first, second] = args;
+      const [event, first, second, third] = args;
       const pass = () => Reflect.apply(emit, server, args);
       if (WITH_RESPONSE.has(event)) return this.#onRequest(first as IncomingMessage, second as Response, pass);
-      if (WITH_SOCKET.has(event)) this.#onUpgrade(event, first as IncomingMessage, second as Socket);
       if (event === 'clientError') this.onClientError(first);
-      return pass();
+      if (!WITH_SOCKET.has(event)) return pass();
+      this.#onUpgrade(event, first as IncomingMessage, second as Socket);
+      return (
+        (event === 'upgrade' && this.#refuseUpgrade(first as IncomingMessage, second as Socket, third as Buffer, pass)) || pass()
+      );
     };
     if (isTraced()) server.prependListener('request', noteSpan);
     server.on('connection', socket => this.#onConnection(socket));
@@ -83,14 +97,16 @@ export class AppServer {
     return server;
   }
 
-  /** Open connections. */
+  /** Open connections of clients. */
   get connections(): number {
-    return this.#connections.size;
+    return this.#connections.size - this.#fromWorkers;
   }
 
-  /** Requests without a full response; upgraded connections are not among them. */
+  /** Requests without a full response; upgraded connections, and requests that another worker serves, are not among them. */
   get inFlight(): number {
-    return this.#inFlight;
+    let count = 0;
+    for (const { exchanges } of this.#connections.values()) for (const { isPassedOn } of exchanges) if (!isPassedOn) count++;
+    return count;
   }
 
   /** The number of requests without a full response, incomplete ones and WebSockets included, and the oldest of them. */
@@ -101,9 +117,11 @@ export class AppServer {
   #onConnection(socket: Socket): void {
     const connection = new Connection(socket);
     this.#connections.set(socket, connection);
+    const fromWorkers = Number(isFromWorker(socket));
+    this.#fromWorkers += fromWorkers;
     socket.once('close', () => {
       this.#connections.delete(socket);
-      this.#inFlight -= connection.exchanges.length;
+      this.#fromWorkers -= fromWorkers;
       connection.exchanges = [];
     });
   }
@@ -113,13 +131,13 @@ export class AppServer {
     const connection = this.#connections.get(request.socket);
     // Its socket closed while the request was parsed; others never were on a connection.
     if (connection === undefined) return request.socket?.destroyed || pass();
-    const exchange: Exchange = { request, response, startedAt: performance.now(), connection };
+    const exchange: Exchange = { request, response, startedAt: performance.now(), connection, isPassedOn: false };
     connection.exchanges.push(exchange);
-    this.#inFlight++;
     response[EXCHANGE] = exchange;
     response.writeHead = this.#writeHead;
     if (exchange.startedAt >= this.#refuseFrom) return true;
-    const answer = () => this.#refuse(request, response) || inTrace(request, pass);
+    const serve = () => inTrace(request, pass);
+    const answer = () => this.#refuse(exchange, serve) || serve();
     // While connections end, pipelined requests after this one must be parsed before it is answered: the next microtask does that.
     // Stryker disable next-line ConditionalExpression: to wait always would only be slower
     if (!this.#endsConnections) return answer();
@@ -167,7 +185,7 @@ export class AppServer {
     const exchange = response[EXCHANGE];
     if (exchange === undefined) return; // Node.js has answered by itself (417)
     connection.exchanges.splice(connection.exchanges.indexOf(exchange), 1);
-    this.#inFlight--;
+    if (exchange.isPassedOn) return;
     this.#responses++;
     this.#onResponse(request, response.statusCode, connection.idleSince - exchange.startedAt);
   }

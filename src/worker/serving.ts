@@ -13,15 +13,17 @@ import type { Inherited } from '../config/inherited.ts';
 import type { LogSource } from '../log/log.ts';
 import { traceOf } from '../log/telemetry.ts';
 import type { Drain, DrainTimes } from '../protocol/messages.ts';
-import type { Snapshot } from '../protocol/snapshot.ts';
 import type { App } from './app.ts';
 import { boundConnections, maxConnectionsOf, namesProtocols, shedWhenLate, watchHandlers } from './bounds.ts';
 import type { OnProgress } from './connection-drain.ts';
+import { isFromWorker } from './connections.ts';
 import type { MaxConnections } from './max-connections.ts';
+import { openSticky, refusalsOf } from './open-sticky.ts';
 import { logRequestErrors } from './request-errors.ts';
-import { AppServer, type UpgradeListener } from './server.ts';
+import { AppServer, type OnResponse, type UpgradeListener } from './server.ts';
 import { applyLimits } from './server-limits.ts';
-import type { Stats } from './stats.ts';
+import type { Load, Stats } from './stats.ts';
+import type { Sticky } from './sticky/sticky.ts';
 
 const REBALANCE_EVERY_MS = 1000;
 /** At the pod's shutdown, a gate that stays closed this long leaves the rest of the queue to other workers. */
@@ -44,6 +46,9 @@ export class Serving {
   /** Undefined with `reuseport`, where the kernel spreads connections, and without a scoreboard. */
   readonly #gate: AcceptGate | undefined;
   #listeners: Listeners | undefined;
+  /** Undefined without NODE_CLUSTER_STICKY. */
+  #sticky: Sticky | undefined;
+  readonly #inherited: Inherited;
   /** Undefined until it is open. */
   #server: AppServer | undefined;
   #accepted = 0;
@@ -59,8 +64,10 @@ export class Serving {
   /** Connections that were accepted meanwhile and are not read from yet. */
   #held: Socket[] | undefined;
 
-  constructor(config: Config, id: number, { scoreboard, sockets }: Inherited, stats: Stats, log: LogSource) {
+  constructor(config: Config, id: number, inherited: Inherited, stats: Stats, log: LogSource) {
+    const { scoreboard, sockets } = inherited;
     this.#config = config;
+    this.#inherited = inherited;
     this.#gate = scoreboard === undefined ? undefined : new AcceptGate(id, new Scoreboard(scoreboard));
     this.#sockets = sockets;
     this.#stats = stats;
@@ -88,8 +95,10 @@ export class Serving {
   /** Begins to serve; resolves with the address. The server listens when `listen` returns (adopt.ts). @throws PortError */
   async open(app: App, upgradeListener: UpgradeListener | undefined, listen: (http: Server) => void): Promise<AddressInfo> {
     const { host, port, maxEventLoopDelayMs, rebalanceKeepalive } = this.#config;
-    const refuse = maxEventLoopDelayMs > 0 ? shedWhenLate(maxEventLoopDelayMs, this.#stats) : undefined;
-    const server = new AppServer(this.#config, (request, status, ms) => this.#onResponse(request, status, ms), refuse);
+    const shed = maxEventLoopDelayMs > 0 ? shedWhenLate(maxEventLoopDelayMs, this.#stats) : undefined;
+    this.#sticky = await openSticky(this.#inherited, this.#config, this.#log);
+    const onResponse: OnResponse = (request, status, ms) => this.#onResponse(request, status, ms);
+    const server = new AppServer(this.#config, onResponse, ...refusalsOf(shed, this.#sticky));
     server.onClientError = namesProtocols(this.#log);
     const http = this.#add(server, app);
     if (upgradeListener !== undefined) http.on('upgrade', upgradeListener);
@@ -119,7 +128,10 @@ export class Serving {
   #add(server: AppServer, { serve }: App): Server {
     logRequestErrors(serve, this.#log);
     if ('server' in serve) applyLimits(serve.server, this.#config, limit => isSet(process.env, limit));
-    return server.add(serve).on('connection', socket => {
+    const http = server.add(serve);
+    this.#sticky?.serve(http);
+    return http.on('connection', socket => {
+      if (isFromWorker(socket)) return;
       this.#accepted++;
       this.#gate?.onConnection(socket);
       if (!this.#takesAll) this.#limit?.check();
@@ -145,10 +157,11 @@ export class Serving {
   }
 
   /** For the worker's snapshot. */
-  get load(): Pick<Snapshot, 'connections' | 'maxConnections' | 'accepted' | 'load' | 'inFlight'> {
+  get load(): Load {
     const { connections = 0, inFlight = 0 } = this.#server ?? {};
     const max = this.#maxConnections !== undefined && { maxConnections: this.#maxConnections };
-    return { connections, ...max, accepted: this.#accepted, load: this.#gate?.load ?? connections, inFlight };
+    const sticky = this.#sticky && { sticky: this.#sticky.counters };
+    return { connections, ...max, accepted: this.#accepted, load: this.#gate?.load ?? connections, inFlight, ...sticky };
   }
 
   /** As `AppServer.waiting`. */
@@ -207,6 +220,7 @@ export class Serving {
   async close(timeoutMs: number, acceptsQueue: boolean): Promise<void> {
     this.#limit?.stop();
     this.#gate?.stop();
+    this.#sticky?.close();
     this.#server?.refuseAfter(timeoutMs);
     this.#holdAccepted();
     if (this.#takesAll && acceptsQueue) {

@@ -20,6 +20,9 @@ export function reportEveryMs({ workerHeartbeatTimeoutMs }: Config): number {
   return Math.min(REPORT_EVERY_MS, workerHeartbeatTimeoutMs / REPORTS_PER_TIMEOUT);
 }
 
+/** What a worker serves at the moment. */
+export type Load = Pick<Snapshot, 'connections' | 'maxConnections' | 'accepted' | 'load' | 'inFlight' | 'sticky'>;
+
 interface Series {
   sumMs: number;
   counts: Float64Array;
@@ -73,10 +76,7 @@ export class Stats {
   }
 
   /** Event loop figures cover the time since the last call, so there may be only one caller. */
-  snapshot(
-    load: Pick<Snapshot, 'connections' | 'maxConnections' | 'accepted' | 'load' | 'inFlight'>,
-    appMetrics: AppMetric[],
-  ): Snapshot {
+  snapshot(load: Load, appMetrics: AppMetric[]): Snapshot {
     const utilization = performance.eventLoopUtilization();
     const { utilization: since } = performance.eventLoopUtilization(utilization, this.#utilization);
     this.#utilization = utilization;

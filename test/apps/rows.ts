@@ -59,7 +59,7 @@ const FRAMEWORKS: App[] = [
     path: '/posts', body: /"title": "json-server"/, know: 'each worker has a db.json of its own in memory' },
   { name: 'itty-router', folder: 'itty-router', start: 'server.js', way: 'exports', path: '/hello/you', body: /^"Hello, you!"$/ },
   { name: 'Socket.IO on Express', folder: 'websockets', start: 'socket-io.js', way: 'ignores PORT', body: /^sockets of socket.io$/,
-    know: 'its long polls need one worker, sticky sessions, or the WebSocket transport alone' },
+    know: 'its long polls need `NODE_CLUSTER_STICKY=cookie`, or the WebSocket transport alone ([WebSockets](websockets.md))' },
   { name: 'ws on Express', folder: 'websockets', start: 'ws.js', way: 'listens', body: /^sockets of ws$/ },
   { name: 'TypeScript with tsx', folder: 'typescript-tsx', start: 'src/server.ts', way: 'listens',
     path: '/parcels/7', body: /^\{"id":"7","state":"sent"\}$/, know: 'enums, parameter properties, `paths`, imports without extension' },
