@@ -1,6 +1,7 @@
 /**
  * Broadcast events: their format, which ones of other pods to accept, and the retained ones. Pure: the event bus delivers them.
  */
+import { LEADER_EVENT } from '../protocol/leader.ts';
 import { type Broadcast, KEYS_EVENT, MAX_BROADCAST_CHARACTERS, OWN_EVENTS } from '../protocol/messages.ts';
 import { integer, MalformedError, object, optional, string } from '../protocol/shapes.ts';
 
@@ -63,7 +64,7 @@ const envelope = object<Envelope>({
   at: optional(whole),
   event: (value, at) => {
     const event = string(MAX_NAME_LENGTH)(value, at);
-    if (event !== '' && (!event.startsWith(OWN_EVENTS) || event === KEYS_EVENT)) return event;
+    if (event !== '' && (!event.startsWith(OWN_EVENTS) || event === KEYS_EVENT || event === LEADER_EVENT)) return event;
     throw new MalformedError(at, 'an event of an app', event);
   },
   json: (value, at) => {

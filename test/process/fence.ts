@@ -2,7 +2,6 @@
  * A resource that checks tokens, for the leaders of the fixture leads.mjs: it accepts a write with the highest token so far or a higher one,
  * and records what it gets.
  */
-import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
@@ -59,11 +58,6 @@ export class Fence {
       () => this.said.some(said => said.what === what && said.token === token) || undefined,
       () => `${token} has not said ${what}`,
     );
-  }
-
-  assertSafe(): void {
-    assert.deepEqual(this.violations, []);
-    assert.equal(new Set(this.writers.values()).size <= this.writers.size, true);
   }
 
   #connected(socket: Socket): void {
