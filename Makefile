@@ -123,7 +123,7 @@ bench-state: $(INSTALLED) ## broadcasts between pods, and sessions without Redis
 .PHONY: soak
 soak: $(INSTALLED) ## long tests: SOAK_ROLLS=20 rolls of each policy beside kills, floods, a broken Redis and broken versions; drains; cgroup v2; a stopped PostgreSQL; about 45 minutes
 	@SOAK=1 SOAK_USERS=1000 KILLS=60 POOL_RUNS=50000 exec $(NODE) --test --test-concurrency=1 $(SOAKED) test/pool-properties.test.ts \
-		test/service-migration.test.ts test/soak/service-name.ts test/soak/pool.ts test/soak/redis-sentinels.ts test/soak/database.ts
+		test/service-migration.test.ts test/soak/service-name.ts test/soak/pool.ts test/soak/redis-sentinels.ts test/soak/database.ts test/soak/leader.ts
 
 .PHONY: mutants
 mutants: $(INSTALLED) ## mutation testing of src/pool, balancing, state and the worker's server, or of FILES; SAMPLE=n for n random lines
