@@ -77,7 +77,7 @@ export type EventArguments<Name> =
 /** What koa-bosun gives to an app whose default export is a function of one parameter. */
 export interface Kit {
   /**
-   * All settings, validated and frozen. Times are in milliseconds where the name ends in `Ms`. Secrets (`redisUrl`, `redisPassword`,
+   * All settings, validated and frozen: a field for each variable, with its unit in its docstring. Secrets (`redisUrl`, `redisPassword`,
    * `sessionKeys`, …) are read by their names only: a copy, JSON, a log line or a print of the object does not have them.
    */
   readonly config: Config;

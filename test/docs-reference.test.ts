@@ -12,6 +12,7 @@ import { CLI_EXIT_CODE_MEANINGS, EXIT_CODE_MEANINGS, EXIT_REASONS } from '../src
 import { LOG_EVENTS } from '../src/protocol/log-events.ts';
 import { GUIDE_ROWS } from './apps/rows.ts';
 import { cliReference, programOf } from './docs/cli-reference.ts';
+import { configFields, configTable } from './docs/config-reference.ts';
 import { checkGenerated, checkGeneratedFile, table } from './docs/generated.ts';
 import { kitReference } from './docs/kit-reference.ts';
 import { metrics, metricsReference } from './docs/metrics-reference.ts';
@@ -29,6 +30,11 @@ test('docs/guide/adopt.md shows every framework that make test-apps starts, and 
 
 test('docs/reference/kit.md shows every type that an app may import, with its docstrings', () => {
   checkGenerated('docs/reference/kit.md', 'kit', kitReference());
+});
+
+test('every field of kit.config has a docstring with its unit, its variable and its default, and a row in docs/reference/kit.md', () => {
+  checkGeneratedFile('src/config/config-fields.ts', configFields());
+  checkGenerated('docs/reference/kit.md', 'config', configTable());
 });
 
 test('docs/reference/cli.md shows every command of bosun, with its options and examples', async () => {

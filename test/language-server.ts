@@ -6,8 +6,13 @@ import { once } from 'node:events';
 import { dirname } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
-/** The labels, other than what is there, that the server `tsc` offers in the text of `file`, at that character. */
-export async function completions(tsc: string, file: string, text: string, at: number): Promise<string[]> {
+/** What the server `tsc` shows for the text of `file`: the labels that it offers at one character, and the box over another one. */
+export async function editorView(
+  tsc: string,
+  file: string,
+  text: string,
+  at: { completion: number; hover: number },
+): Promise<{ labels: string[]; hover: string }> {
   const server = spawn(process.execPath, [tsc, '--lsp', '--stdio'], { cwd: dirname(file), stdio: ['pipe', 'pipe', 'ignore'] });
   const exited = once(server, 'exit');
   const answers = new Map<number, PromiseWithResolvers<unknown>>();
@@ -40,8 +45,11 @@ export async function completions(tsc: string, file: string, text: string, at: n
   };
 
   const uri = pathToFileURL(file).href;
-  const before = text.slice(0, at).split('\n');
-  const position = { line: before.length - 1, character: before.at(-1)?.length ?? 0 };
+  const place = (character: number) => {
+    const before = text.slice(0, character).split('\n');
+    const position = { line: before.length - 1, character: before.at(-1)?.length ?? 0 };
+    return { textDocument: { uri }, position };
+  };
   try {
     await query(1, 'initialize', { processId: process.pid, rootUri: pathToFileURL(dirname(file)).href, capabilities: {} });
     send({ method: 'initialized', params: {} });
@@ -49,10 +57,9 @@ export async function completions(tsc: string, file: string, text: string, at: n
       method: 'textDocument/didOpen',
       params: { textDocument: { uri, languageId: 'typescript', version: 1, text } },
     });
-    const found = (await query(2, 'textDocument/completion', { textDocument: { uri }, position })) as {
-      items: { label: string }[];
-    };
-    return found.items.map(({ label }) => label).filter(label => label !== '');
+    const found = (await query(2, 'textDocument/completion', place(at.completion))) as { items: { label: string }[] };
+    const labels = found.items.map(({ label }) => label).filter(label => label !== ''); // what is there
+    return { labels, hover: JSON.stringify(await query(3, 'textDocument/hover', place(at.hover))) };
   } finally {
     server.kill();
     await exited;

@@ -49,6 +49,7 @@ export const lifecycleVariables = {
     'Node.js options for the workers only, written as in `NODE_OPTIONS` ([Node.js options](../node-options.md))',
   ),
   workerMaxRequests: variable('WORKER_MAX_REQUESTS', '0', wholeNumber(0), 'recycle a worker after that many requests', {
+    unit: 'requests',
     shown: '`0` (off)',
   }),
   workerMaxRequestsJitter: variable(
@@ -56,6 +57,7 @@ export const lifecycleVariables = {
     '0',
     wholeNumber(0),
     'up to that many more requests, at random per worker, so that not all recycle at once',
+    { unit: 'requests' },
   ),
   workerMaxRssMb: variable('WORKER_MAX_RSS_MB', '0', wholeNumber(0), 'recycle above this resident size (MiB), with a drain', {
     shown: '`0` (derived from the memory limit)',
@@ -66,6 +68,7 @@ export const lifecycleVariables = {
     '10',
     wholeNumber(0),
     'with more crashes within the period, and no worker serving for 10 s without a break, the primary exits with 70',
+    { unit: 'crashes' },
   ),
   restartPeriodMs: variable('RESTART_PERIOD_MS', '60000', milliseconds(1), 'the period of `RESTART_INTENSITY`'),
 } satisfies Record<string, Variable<unknown>>;

@@ -21,6 +21,8 @@ export interface Variable<T> {
   shown?: string;
   /** Read if `name` is unset. */
   alias?: string;
+  /** Of a number: what it counts, unless the end of its key says so (`Ms`, `Seconds`, `Bytes`, `Mb`). */
+  unit?: string;
   /** May be given as `<name>_FILE`, and its value is never printed. */
   secret?: true;
   /** Of a secret: where the manifests of k8s/ take it from. */
@@ -33,7 +35,10 @@ export interface Variable<T> {
   development?: string;
 }
 
-type Extra = Pick<Variable<unknown>, 'shown' | 'alias' | 'secret' | 'inManifests' | 'mayBeEmpty' | 'fixed' | 'development'>;
+type Extra = Pick<
+  Variable<unknown>,
+  'shown' | 'unit' | 'alias' | 'secret' | 'inManifests' | 'mayBeEmpty' | 'fixed' | 'development'
+>;
 
 /** A variable that always has a value. */
 export const variable = <T>(name: string, fallback: string, parse: Parser<T>, help: string, extra: Extra = {}): Variable<T> => ({

@@ -101,6 +101,7 @@ export const stateVariables = {
     '0',
     wholeNumber(0, 5),
     'a request that writes a session is answered only when that many replicas of Redis have it, otherwise with 503; not with a Redis Cluster',
+    { unit: 'replicas' },
   ),
   sessionTtlSeconds: variable(
     'SESSION_TTL_SECONDS',

@@ -3,6 +3,7 @@
  * of one subject are in a file of their own (…-variables.ts).
  */
 import { tmpdir } from 'node:os';
+import type { ConfigFields } from './config-fields.ts';
 import { httpVariables } from './http-variables.ts';
 import type { DevSettings } from './inherited.ts';
 import { lifecycleVariables } from './lifecycle-variables.ts';
@@ -54,6 +55,7 @@ export const variables = {
   ),
   host: variable('HOST', ANY_ADDRESS, text, 'address the app listens on', { shown: SHOWN_ANY_ADDRESS, fixed: true }),
   port: variable('PORT', '3000', port, 'port the app is served on', {
+    unit: 'a port number',
     shown: '`3000`, or the port of an app that listens by itself',
     fixed: true,
   }),
@@ -62,6 +64,7 @@ export const variables = {
     fixed: true,
   }),
   adminPort: variable('ADMIN_PORT', '9090', port, 'read-only admin port (probes, metrics, status); `0` turns it off', {
+    unit: 'a port number',
     fixed: true,
   }),
   adminToken: optional(
@@ -91,6 +94,7 @@ export const variables = {
     'false',
     sampled,
     'a log line for each answered request (`true`), or for a share of them (`5%`); never its query',
+    { unit: 'a share from 0 to 1' },
   ),
   logLevel: variable('LOG_LEVEL', 'info', anyOf(LOG_LEVELS), 'pino levels', { fixed: true }),
 } satisfies Record<string, Variable<unknown>>;
@@ -100,7 +104,7 @@ export const SECRETS = Object.entries<Variable<unknown>>(variables).flatMap(([ke
   secret ? [{ key, name }] : [],
 );
 
-type Values = { [K in keyof typeof variables]: (typeof variables)[K] extends Variable<infer T> ? T : never };
+export type Values = { [K in keyof typeof variables]: (typeof variables)[K] extends Variable<infer T> ? T : never };
 
 /** All settings, parsed and frozen; `production` is NODE_ENV=production, `redisCa` what REDIS_CA_FILE holds, `dev` is set by `bosun dev`. */
-export type Config = Readonly<Values & { production: boolean; redisCa?: string; dev?: DevSettings }>;
+export type Config = Readonly<Values> & ConfigFields & Readonly<{ production: boolean; redisCa?: string; dev?: DevSettings }>;

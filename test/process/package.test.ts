@@ -10,7 +10,7 @@ import { dirname, join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { promisify } from 'node:util';
 import { ADOPT, assertAdopted } from '../adopted.ts';
-import { completions } from '../language-server.ts';
+import { editorView } from '../language-server.ts';
 import { adopterOf, type Kit, ROOT, startKit } from './kit.ts';
 
 const run = promisify(execFile);
@@ -91,12 +91,14 @@ suite('the kit as a dependency', { concurrency: 4 }, () => {
     await run(process.execPath, [TSC, ...options, ...files], { cwd: folder });
   });
 
-  test('an editor completes the names of the events that an app declares', async () => {
+  test('an editor completes the names of the events that an app declares, and shows what a setting is, with its unit', async () => {
     const file = join(folder, 'complete.mts');
-    const text = `${readFileSync(join(TYPES, 'events.mts'), 'utf8')}\nexport const complete = (kit: Kit) => kit.on('', console.log);\n`;
+    const text = `${readFileSync(join(TYPES, 'events.mts'), 'utf8')}\nexport const complete = (kit: Kit) => kit.on('', console.log) ?? kit.config.shutdownTimeoutMs;\n`;
     writeFileSync(file, text);
-    const labels = await completions(TSC, file, text, text.lastIndexOf("''") + 1);
+    const at = { completion: text.lastIndexOf("''") + 1, hover: text.lastIndexOf('shutdownTimeoutMs') };
+    const { labels, hover } = await editorView(TSC, file, text, at);
     assert.deepEqual(labels.toSorted(), ['cache.cleared', 'price.changed']);
+    assert.match(hover, /shutdownTimeoutMs: number[\s\S]*Unit: milliseconds\. Set by `SHUTDOWN_TIMEOUT_MS`; default: `25000`/);
   });
 
   test('bosun start of the package exits with 78 if the module does not exist', async () => {

@@ -15,7 +15,7 @@ export const RULES: readonly Rule[] = [
     words: 'master|slave',
     use: 'primary, worker, replica',
     unless: /isMaster/,
-    exceptIn: /redis|pubsub|event-bus|connection|environment|variables|CHANGELOG|accounts|migrating/,
+    exceptIn: /redis|pubsub|event-bus|connection|environment|variables|config-fields|reference.kit|CHANGELOG|accounts|migrating/,
   },
   { words: 'board', use: 'scoreboard' },
   { words: 'door|doors', use: 'accept gate' },
