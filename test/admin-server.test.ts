@@ -3,7 +3,8 @@
  */
 import assert from 'node:assert/strict';
 import { EventEmitter, once } from 'node:events';
-import { type AddressInfo, createServer } from 'node:net';
+import { type AddressInfo, connect, createServer } from 'node:net';
+import { text } from 'node:stream/consumers';
 import { test } from 'node:test';
 import { adminConnections } from '../src/admin/connection-limit.ts';
 import { openAdmin } from '../src/admin/server.ts';
@@ -32,8 +33,13 @@ async function opened(t: { after: (end: () => void) => void }, token?: string, p
       '/short': () => ({ contentType: 'text/plain', text: 'ok' }),
       '/long': () => ({ contentType: 'text/plain', text: LONG_ANSWER }),
     },
-    streams: { '/events': response => response.writeHead(200).flushHeaders() },
+    streams: {
+      '/events': response =>
+        response.req.method === 'HEAD' ? response.writeHead(200).end() : response.writeHead(200).flushHeaders(),
+    },
     token: () => token,
+    allowedHosts: () => ['admin.example'],
+    anyHost: ['/short'],
     maxConnections: () => MOST,
     onRefused: why => refused.push(why),
     onFailed: error => failed.push(error),
@@ -126,6 +132,62 @@ test('with ADMIN_TOKEN everything on the admin port but the probes requires it',
     }
   assert.equal((await request(port, '/livez')).status, 200);
   assert.equal((await request(port, '/livez', { headers: { Authorization: 'Bearer wrong' } })).status, 200);
+});
+
+test('HEAD gets the headers of GET, without the body, on each path', async t => {
+  const { port } = await opened(t);
+  for (const path of ['/livez', '/short', '/events', '/nothing']) {
+    const client = connect(port, '127.0.0.1');
+    t.after(() => client.destroy());
+    client.write(
+      `HEAD ${path}?x HTTP/1.1\r\nHost: localhost\r\n\r\nGET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`,
+    );
+    const [head = '', next = ''] = (await text(client)).split('\r\n\r\n');
+    assert.match(head, path === '/nothing' ? /^HTTP\/1.1 404 / : /^HTTP\/1.1 200 /);
+    assert.match(next, /^HTTP\/1.1 200 /, `${path}: the next answer follows at once`);
+    assert.equal(/^content-length: (\d+)/im.exec(head)?.[1], { '/short': '2', '/nothing': '81' }[path]);
+  }
+});
+
+test('without a token a browser needs an address or a known name; probes and metrics take any', async t => {
+  const token = 'a-token-of-24-characters';
+  const [{ port }, guarded] = [await opened(t), await opened(t, token)];
+  const statusFor = async (Host: string, path: string, at = port) => {
+    const client = connect(at, '127.0.0.1');
+    t.after(() => client.destroy());
+    client.write(
+      `GET ${path} HTTP/1.1\r\nHost: ${Host}\r\nOrigin: http://${Host}\r\nAuthorization: Bearer ${token}\r\nConnection: close\r\n\r\n`,
+    );
+    const answer = await text(client);
+    assert.doesNotMatch(answer, /^access-control-/im);
+    return Number(answer.split(' ')[1]);
+  };
+  for (const host of [
+    '127.0.0.1',
+    '127.0.0.1:9090',
+    '10.1.2.3',
+    '[::1]:9090',
+    'localhost',
+    'LocalHost:9090',
+    'a.localhost',
+    'Admin.Example:80',
+    '',
+  ])
+    assert.equal(await statusFor(host, '/counted'), 200, host);
+  for (const host of [
+    'evil.example',
+    'evil.example:9090',
+    'localhost.evil.example',
+    'notlocalhost',
+    '127.0.0.1.evil.example',
+    'x.admin.example',
+    '[evil]',
+    '[::1',
+    '::1',
+  ])
+    assert.equal(await statusFor(host, '/counted'), 403, host);
+  for (const path of ['/livez', '/short']) assert.equal(await statusFor('evil.example', path), 200, path);
+  assert.equal(await statusFor('any.example', '/counted', guarded.port), 200);
 });
 
 test("an answer that fails is a 500 without the error's text, which is logged", async t => {

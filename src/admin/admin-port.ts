@@ -38,6 +38,8 @@ export interface AdminContext {
   isOptional: boolean;
   /** The current ADMIN_TOKEN. */
   token: () => string | undefined;
+  /** The current ADMIN_ALLOWED_HOSTS. */
+  allowedHosts: () => readonly string[];
   log: LogSource;
   history: History;
   shutdown: AdminShutdown;
@@ -53,7 +55,8 @@ const PREDECESSOR_MS = 3000;
 
 /** Opens the admin port; if that fails, the pool ends, or goes on without where the port is optional. */
 export async function openAdminPort(context: AdminContext): Promise<void> {
-  const { host, port, isDevelopment, token, log, history, shutdown, pod, readiness, whyNotStarted, peers } = context;
+  const { host, port, isDevelopment, token, allowedHosts, log, history, shutdown, pod, readiness, whyNotStarted, peers } =
+    context;
   const descriptors = fileLimit()?.soft ?? Number.POSITIVE_INFINITY;
   const maxConnections = () => adminConnections(descriptors, pod().supervisor.wanted);
   const maxReaders = () => Math.min(MAX_READERS, Math.floor(maxConnections() / 2));
@@ -73,6 +76,8 @@ export async function openAdminPort(context: AdminContext): Promise<void> {
       },
       streams: { '/events': response => events.serve(response) },
       token,
+      allowedHosts,
+      anyHost: ['/metrics'],
       maxConnections,
       onRefused: why => refusals.count(why),
       onFailed: error => log().error({ event: 'admin.failed', err: error }),

@@ -9,6 +9,7 @@ import type { IncomingMessage, OutgoingHttpHeaders, RequestListener, Server, Ser
 import type { ListenOptions } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createTerminus } from '@godaddy/terminus';
+import { isAllowedHost } from './allowed-hosts.ts';
 import { ConnectionLimit, SHORT_TIMEOUTS } from './connection-limit.ts';
 
 // As in worker/server.ts: an ESM import would load undici.
@@ -28,6 +29,10 @@ export interface AdminOptions {
   streams: Record<`/${string}`, (response: ServerResponse) => void>;
   /** Required for everything but the probes; undefined: not required. */
   token: () => string | undefined;
+  /** Without a token, names that a browser may use for everything but the probes and `anyHost`. */
+  allowedHosts: () => readonly string[];
+  /** Paths that are read by the name of a Service. */
+  anyHost: readonly string[];
   /** The current limit of connections. */
   maxConnections: () => number;
   /** A connection was closed to keep that limit, or one was not accepted. */
@@ -69,6 +74,8 @@ export async function openAdmin({
   routes,
   streams,
   token,
+  allowedHosts,
+  anyHost,
   maxConnections,
   onRefused,
   onFailed,
@@ -83,7 +90,7 @@ export async function openAdmin({
         onFailed(error);
         refuse(response, 500, 'internal error; see the log');
       });
-    limit.pin(request.socket);
+    if (request.method !== 'HEAD') limit.pin(request.socket);
     stream(response);
   });
   server.timeout = UNREAD_ANSWER_TIMEOUT_MS;
@@ -98,7 +105,18 @@ export async function openAdmin({
     beforeShutdown,
     onShutdown,
   });
-  guard(server, Object.keys(probes), [...Object.keys(routes), ...Object.keys(streams)], token);
+  const open = Object.keys(probes);
+  const paths = [...open, ...Object.keys(routes), ...Object.keys(streams)];
+  guard(server, paths, (path, { headers }) => {
+    if (open.includes(path)) return undefined;
+    const wanted = token();
+    if (wanted !== undefined) return isAllowed(wanted, headers.authorization) ? undefined : UNAUTHORIZED;
+    if (anyHost.includes(path) || isAllowedHost(headers.host, allowedHosts())) return undefined;
+    return {
+      status: 403,
+      text: `host ${JSON.stringify(headers.host)} is not allowed: add its name to ADMIN_ALLOWED_HOSTS, or set ADMIN_TOKEN`,
+    };
+  });
   const limit = new ConnectionLimit(server, maxConnections, () => onRefused('too many connections'));
   await listening(server, { port, host, backlog: BACKLOG }, performance.now() + patienceMs);
   // Emitted for a connection that could not be accepted (EMFILE); without a listener it would end the process.
@@ -125,30 +143,54 @@ async function check(probe: Probe): Promise<{ info: { reason: string } } | undef
   return reason === undefined ? undefined : { info: { reason } };
 }
 
-/** terminus matches the whole URL and any method: it gets only authorised GETs of known paths, without their query. */
-function guard(server: Server, open: string[], others: string[], token: AdminOptions['token']): void {
-  const paths = [...open, ...others];
+interface Refusal {
+  status: number;
+  text: string;
+  headers?: OutgoingHttpHeaders;
+}
+
+/** Makes a browser prompt for a user and a password; any user name is accepted. */
+const CHALLENGE = ['Basic realm="koa-bosun admin port", charset="UTF-8"', 'Bearer realm="koa-bosun admin port"'];
+const UNAUTHORIZED: Refusal = {
+  status: 401,
+  text: 'ADMIN_TOKEN required, as bearer token or as basic password',
+  headers: { 'WWW-Authenticate': CHALLENGE },
+};
+/** RFC 9110, 9.3.2: Node.js leaves out the body of an answer to HEAD. */
+const METHODS = ['GET', 'HEAD'];
+
+/** terminus matches the whole URL and any method: it gets only requests of known paths that `refusalOf` lets pass, without their query. */
+function guard(
+  server: Server,
+  paths: readonly string[],
+  refusalOf: (path: string, request: IncomingMessage) => Refusal | undefined,
+): void {
   const listeners = server.listeners('request') as RequestListener[];
   server.removeAllListeners('request');
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {
     const path = (request.url ?? '/').split('?', 1)[0] ?? '/';
-    const wanted = token();
-    if (wanted !== undefined && !open.includes(path) && !isAllowed(wanted, request.headers.authorization))
-      return refuse(response, 401, 'ADMIN_TOKEN required, as bearer token or as basic password', CHALLENGED);
+    const refusal = refusalOf(path, request);
+    if (refusal !== undefined) return refuse(response, refusal.status, refusal.text, refusal.headers);
     if (!paths.includes(path)) return refuse(response, 404, `not found: ${path}; there is ${paths.join(', ')}`);
-    if (request.method !== 'GET') return refuse(response, 405, `GET only, got ${request.method}`, { Allow: 'GET' });
+    if (!METHODS.includes(request.method ?? ''))
+      return refuse(response, 405, `GET and HEAD only, got ${request.method}`, { Allow: METHODS.join(', ') });
     request.url = path;
     for (const listener of listeners) listener(request, response as Parameters<RequestListener>[1]);
   });
 }
 
-/** Makes a browser prompt for a user and a password; any user name is accepted. */
-const CHALLENGE = ['Basic realm="koa-bosun admin port", charset="UTF-8"', 'Bearer realm="koa-bosun admin port"'];
-const CHALLENGED = { 'WWW-Authenticate': CHALLENGE };
-
 function refuse(response: ServerResponse, status: number, text: string, headers: OutgoingHttpHeaders = {}): void {
-  response.writeHead(status, { 'Content-Type': 'text/plain; charset=utf-8', 'X-Content-Type-Options': 'nosniff', ...headers });
-  response.end(`${text}\n`);
+  send(response, status, `${text}\n`, {
+    'Content-Type': 'text/plain; charset=utf-8',
+    'X-Content-Type-Options': 'nosniff',
+    ...headers,
+  });
+}
+
+/** With the length, which an answer to HEAD has too. */
+function send(response: ServerResponse, status: number, text: string, headers: OutgoingHttpHeaders): void {
+  response.writeHead(status, { 'Content-Length': Buffer.byteLength(text), ...headers });
+  response.end(text);
 }
 
 type Route = () => Promise<Answer> | Answer;
@@ -169,8 +211,7 @@ async function answer(routes: ReadonlyMap<string, Route>, request: IncomingMessa
   const route = routes.get(request.url ?? '');
   if (route === undefined) return refuse(response, 404, 'not found');
   const { contentType, text, headers } = await route();
-  response.writeHead(200, { 'Content-Type': contentType, 'Cache-Control': 'no-store', ...headers });
-  response.end(text);
+  send(response, 200, text, { 'Content-Type': contentType, 'Cache-Control': 'no-store', ...headers });
 }
 
 /**

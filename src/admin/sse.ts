@@ -44,6 +44,7 @@ export class EventStream implements HistoryListener {
       'X-Content-Type-Options': 'nosniff',
       'X-Accel-Buffering': 'no',
     });
+    if (response.req.method === 'HEAD') return void response.end();
     response.once('close', () => this.#readers.delete(response));
     const { history, token } = this.#options;
     const audience = audienceOf(token());

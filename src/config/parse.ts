@@ -192,6 +192,13 @@ export const list: Parser<string[]> = value => {
   return items;
 };
 
+/** Names without a port. */
+export const hostNames: Parser<string[]> = value => {
+  const names = list(value);
+  if (names.every(name => /^[\w.-]+$/.test(name))) return names;
+  throw new Expected('names of hosts without scheme and port, separated by commas');
+};
+
 /** A token of RFC 9110; the colon is in koa-session's default. */
 export const cookieName: Parser<string> = value => {
   if (!/^[\w!#$%&'*+.^`|~:-]+$/.test(value)) throw new Expected('a cookie name without spaces, commas, semicolons or quotes');

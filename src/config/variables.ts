@@ -7,7 +7,19 @@ import type { ConfigFields } from './config-fields.ts';
 import { httpVariables } from './http-variables.ts';
 import type { DevSettings } from './inherited.ts';
 import { lifecycleVariables } from './lifecycle-variables.ts';
-import { ANY_ADDRESS, anyOf, flag, optional, port, sampled, text, type Variable, variable, workerCount } from './parse.ts';
+import {
+  ANY_ADDRESS,
+  anyOf,
+  flag,
+  hostNames,
+  optional,
+  port,
+  sampled,
+  text,
+  type Variable,
+  variable,
+  workerCount,
+} from './parse.ts';
 import { bearerToken } from './secrets.ts';
 import { stateVariables } from './state-variables.ts';
 
@@ -67,6 +79,11 @@ export const variables = {
     unit: 'a port number',
     fixed: true,
   }),
+  adminAllowedHosts: optional(
+    'ADMIN_ALLOWED_HOSTS',
+    hostNames,
+    'names by which browsers reach the admin port, besides addresses and localhost; not needed with `ADMIN_TOKEN`',
+  ),
   adminToken: optional(
     'ADMIN_TOKEN',
     bearerToken,

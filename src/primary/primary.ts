@@ -160,6 +160,7 @@ class Primary {
       isDevelopment: !production,
       isOptional: !production && !isSet(settings.environment, 'adminPort'),
       token: () => settings.config.adminToken,
+      allowedHosts: () => settings.config.adminAllowedHosts ?? [],
       log,
       history: this.#history,
       shutdown: this.#shutdown,

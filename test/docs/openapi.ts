@@ -45,6 +45,8 @@ const probe = (operationId: string, { summary, description, responses }: Operati
 const view = (operationId: string, { summary, description, responses }: Operation) => ({
   get: { operationId, tags: ['views'], summary, description, responses: { ...responses, ...GUARDED } },
 });
+/** By any name: a Prometheus reads it by that of a Service. */
+const FORBIDDEN = { 403: answer('forbidden') };
 
 const notYet = (why: string) => ({ 503: json(why, 'Probe') });
 
@@ -73,7 +75,7 @@ export const PATHS = {
   }),
   '/status': view('status', {
     summary: 'the pool and each worker',
-    responses: { 200: json('The pod now; what workers report is at most a second old.', 'Status') },
+    responses: { ...FORBIDDEN, 200: json('The pod now; what workers report is at most a second old.', 'Status') },
   }),
   '/metrics': view('metrics', {
     summary: 'the metrics, for Prometheus',
@@ -89,6 +91,7 @@ export const PATHS = {
     description:
       'Server-sent events. `history` comes first: the last ten minutes. Then once a second `sample`, `fleet` and a message without a name, which is the whole /status; `lifecycle` comes when something happens. The data of each is JSON: see the schema StreamedEvents.',
     responses: {
+      ...FORBIDDEN,
       200: { description: 'A stream without an end.', content: { 'text/event-stream': { schema: { type: 'string' } } } },
       503: text('50 readers are connected (fewer if few file descriptors are allowed).', {
         headers: { 'Retry-After': { description: 'In seconds.', schema: { type: 'integer' } } },
@@ -98,6 +101,7 @@ export const PATHS = {
   '/': view('dashboard', {
     summary: 'the dashboard',
     responses: {
+      ...FORBIDDEN,
       200: { description: 'A page without references to other hosts.', content: { 'text/html': { schema: { type: 'string' } } } },
     },
   }),
@@ -125,7 +129,7 @@ export function openapi(): object {
       version: packageJson.version,
       license: { name: packageJson.license, identifier: packageJson.license },
       description:
-        'Read-only: nothing on this port changes state. Every path takes GET, with any query; other methods get 405, other paths 404. Later versions may add fields.',
+        'Read-only: nothing on this port changes state. Every path takes GET and HEAD, with any query; other methods get 405, other paths 404. Later versions may add fields.',
     },
     servers: [{ url: 'http://127.0.0.1:9090', description: 'ADMIN_HOST and ADMIN_PORT' }],
     security: [{ bearer: [] }, { basic: [] }, {}],
@@ -141,8 +145,9 @@ export function openapi(): object {
       },
       responses: {
         unauthorized: text('ADMIN_TOKEN is set, and the request has another token or none.', header('Bearer and Basic')),
-        methodNotAllowed: text('Another method than GET.', {
-          headers: { Allow: { description: 'GET', schema: { const: 'GET' } } },
+        forbidden: text('The Host header has a name that is not in ADMIN_ALLOWED_HOSTS, and ADMIN_TOKEN is not set.'),
+        methodNotAllowed: text('Another method than GET and HEAD.', {
+          headers: { Allow: { description: 'GET, HEAD', schema: { const: 'GET, HEAD' } } },
         }),
         failed: text('The answer failed; the log has the error (admin.failed).'),
       },

@@ -12,7 +12,7 @@ import { shapeOf } from './shape.ts';
 const CONCURRENCY = 3;
 
 describe('the admin port', { concurrency: CONCURRENCY }, () => {
-  test('the admin port answers GET on its paths, with or without a query, and nothing else', async () => {
+  test('the admin port answers GET and HEAD on its paths, with or without a query, and nothing else', async () => {
     const kit = await startKit({ app: 'koa.mjs' });
     await kit.ready();
     for (const path of ['/livez', '/readyz', '/startupz', '/metrics', '/status']) {
@@ -20,7 +20,7 @@ describe('the admin port', { concurrency: CONCURRENCY }, () => {
       for (const method of ['POST', 'PUT', 'DELETE']) {
         const { status, headers } = await request(kit.adminPort, path, { method, headers: { 'Content-Length': '0' } });
         assert.equal(status, 405, `${method} ${path}`);
-        assert.equal(headers.allow, 'GET');
+        assert.equal(headers.allow, 'GET, HEAD');
       }
     }
     for (const path of ['/nothing', '/livez/', '/STATUS', '//livez', '/..%2flivez']) {
