@@ -85,6 +85,8 @@ for (const [what, check, failure] of [
   ['returns a Response that is not ok', () => ({ ok: false, message: 'lag of 9 s' }), { kind: 'returned', value: 'ok: false', message: 'lag of 9 s' }],
   ['returns an object whose getter throws', () => ({ get ok() { throw new Error('revoked'); } }), { kind: 'threw', message: 'revoked', class: 'Error' }],
   ['returns nothing', () => undefined, undefined],
+  ['returns null', () => null, undefined],
+  ['returns an object with a body that is none', () => ({ ok: true, body: null }), undefined],
   ['returns what Redis answers', async () => 'PONG', undefined],
   ['returns rows', async () => ({ rows: [1] }), undefined],
   ['returns what MongoDB answers', async () => ({ ok: 1 }), undefined],

@@ -26,6 +26,8 @@ for (const [what, args, error] of [
   ['no check', ['database'], /^TypeError: kit\.health\("database"\): the check must be a function, got undefined$/],
   ['a promise for a check', ['database', Promise.resolve()], /must be a function, got object$/],
   ['null for options', ['database', pass, null], /the options must be an object, got null$/],
+  ['text for options', ['database', pass, 'readiness'], /the options must be an object, got string$/],
+  ['null for a check', ['database', null], /must be a function, got null$/],
   ['an option that is unknown', ['database', pass, { timeout: 5 }], /there is no option timeout; there are readiness, timeoutMs, intervalMs$/],
   ['readiness as text', ['database', pass, { readiness: 'true' }], /readiness must be true or false, got string$/],
   ['a negative timeout', ['database', pass, { timeoutMs: -1 }], /^RangeError: .*: timeoutMs must be a number from 1 to 3600000, got -1$/],
@@ -33,7 +35,7 @@ for (const [what, args, error] of [
   ['an interval of 99 ms', ['database', pass, { intervalMs: 99 }], /intervalMs must be a number from 100 to 3600000, got 99$/],
   ['an endless interval', ['database', pass, { intervalMs: Number.POSITIVE_INFINITY }], /got Infinity$/],
   ['an interval as text', ['database', pass, { intervalMs: '5000' }], /got string$/],
-] as [string, [string, HealthCheck, HealthOptions?], RegExp][]) // biome-ignore format: a table
+] as unknown as [string, [string, HealthCheck, HealthOptions?], RegExp][]) // biome-ignore format: a table
   test(`kit.health refuses ${what} at the call`, () => {
     const { health, reports } = checks();
     assert.throws(() => health.add(...args), error);
@@ -46,6 +48,18 @@ test('kit.health refuses a name that is taken, and a 21st check', () => {
   assert.throws(() => health.add('check-0', pass), /^TypeError: kit\.health: there is a check "check-0" already/);
   for (let check = 1; check < 20; check++) health.add(`check-${check}`, pass, { timeoutMs: undefined as never });
   assert.throws(() => health.add('check-20', pass), /^RangeError: kit\.health: at most 20 checks, "check-20" is one more$/);
+});
+
+test('a check has readiness false, 10 s and 5 s where nothing else is said, and the limits are allowed', () => {
+  const { health, reports } = checks();
+  health.add('database', pass);
+  health.add('slowest', pass, { intervalMs: 3_600_000, timeoutMs: 3_600_000 });
+  health.add('fastest', pass, { intervalMs: 100, timeoutMs: 1 });
+  assert.deepEqual(reports, [
+    { name: 'database', readiness: false, validMs: 25_000 },
+    { name: 'slowest', readiness: false, validMs: 10_800_000 },
+    { name: 'fastest', readiness: false, validMs: 201 },
+  ]);
 });
 
 test('a check is reported when it is registered, runs once the worker serves, and no longer once it drains', async () => {

@@ -225,3 +225,66 @@ test('names that keep changing do not grow the primary', () => {
   for (let check = 0; check < 50; check++) one.report(its, 1, { name: `check-${check}` });
   assert.equal(Object.keys(one.health.status('open') ?? {}).length, 20);
 });
+
+test('the status, the log and the reason say for how long, in which workers, and how it fails most', () => {
+  const { health, its, start, report, events } = pod();
+  const [a, b, draining] = [start(), start(), start()];
+  const returned: CheckFailure = { kind: 'returned', value: 'ok: false', message: '{ ok: false, lag: 9 }' };
+  report(a, 0, { name: 'queue' });
+  for (const worker of [a, b]) report(worker, 0);
+  draining.isServing = false;
+  report(draining, 9);
+  its.now = 4000;
+  report(a, 1);
+  report(b, 2, { failure: returned });
+  assert.equal(health.whatFails, 'check database: returned ok: false in 2 of 2 workers, 2 times in a row');
+  its.now = 9000;
+  health.update();
+  const { state, seconds, failing, workers, failure, message } = health.status('operator')?.database ?? assert.fail();
+  assert.deepEqual([state, seconds, failing, workers, failure], ['failing', 5, 2, 2, 'returned ok: false']);
+  assert.equal(message, '{ ok: false, lag: 9 }');
+  report(b, 3, { failure: returned });
+  report(a, 3, { failure: { kind: 'returned', value: 'false', message: 'false' } });
+  its.now = 12_000;
+  for (const worker of [a, b]) report(worker, 0);
+  const expected = [
+    { event: 'health.failing', check: 'database', failing: 1, workers: 2, error: 'timed out after 5000 ms' },
+    { event: 'health.unready', check: 'database', error: 'returned false' },
+    { event: 'health.ready', check: 'database', ms: 3000 },
+    { event: 'health.passing', check: 'database', ms: 8000 },
+  ];
+  assert.deepEqual(
+    events.filter(({ event }) => event.startsWith('health.')),
+    expected,
+  );
+  assert.equal(health.whatFails, undefined);
+  its.now = 15_000;
+  assert.deepEqual([health.status('open')?.database?.state, health.status('open')?.database?.seconds], ['ok', 3]);
+});
+
+test('a new worker beside one that is blocked makes the check neither unknown nor fine', () => {
+  const { health, its, start, report, remove } = pod();
+  const [blocked, fresh] = [start(), start()];
+  report(blocked, 0);
+  its.now = 25_000;
+  health.update();
+  assert.equal(health.status('open')?.database?.state, 'ok', 'not older than it may be');
+  its.now = 25_001;
+  report(fresh, undefined);
+  assert.equal(health.status('open')?.database?.state, 'ok');
+  its.now = 60_000;
+  health.update();
+  assert.equal(health.status('open')?.database?.state, 'unknown');
+  report(fresh, 1);
+  for (const worker of [blocked, fresh]) remove(worker);
+  health.update();
+  assert.equal(health.status('open')?.database?.state, 'failing', 'without workers it keeps its state');
+});
+
+test('during a roll to a version without readiness for a check, that of the old workers still counts', () => {
+  const { health, start, report } = pod();
+  const [old, fresh] = [start(), start()];
+  report(old, 3);
+  report(fresh, 3, { readiness: false });
+  assert.ok(health.whyNotReady);
+});
