@@ -121,9 +121,10 @@ bench-state: $(INSTALLED) ## broadcasts between pods, and sessions without Redis
 	@$(NODE) test/bench/replica-wait.ts
 
 .PHONY: soak
-soak: $(INSTALLED) ## long tests: SOAK_ROLLS=20 rolls of each policy beside kills, floods, a broken Redis and broken versions; drains; cgroup v2; a stopped PostgreSQL; about 45 minutes
+soak: $(INSTALLED) ## long tests: SOAK_ROLLS=20 rolls of each policy beside kills, floods, a broken Redis and broken versions; drains; sockets; cgroup v2; a stopped PostgreSQL; about 50 minutes
 	@SOAK=1 SOAK_USERS=1000 KILLS=60 POOL_RUNS=50000 exec $(NODE) --test --test-concurrency=1 $(SOAKED) test/pool-properties.test.ts \
-		test/service-migration.test.ts test/soak/service-name.ts test/soak/pool.ts test/soak/redis-sentinels.ts test/soak/database.ts test/soak/leader.ts
+		test/service-migration.test.ts test/soak/service-name.ts test/soak/pool.ts test/soak/sockets.ts test/soak/redis-sentinels.ts test/soak/database.ts \
+		test/soak/leader.ts
 
 .PHONY: mutants
 mutants: $(INSTALLED) ## mutation testing of src/pool, balancing, state and the worker's server, or of FILES; SAMPLE=n for n random lines

@@ -164,7 +164,7 @@ export interface Kit {
 
   /**
    * Aborts when this worker starts to drain. End long polls and other responses without an end then; the drain deadline aborts the rest.
-   * WebSockets and server-sent events that are still open half a second later are closed by the kit, one after the other.
+   * WebSockets and server-sent events that are still open 0.3 s later are closed by the kit, one after the other.
    */
   readonly draining: AbortSignal;
 

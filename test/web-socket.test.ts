@@ -195,11 +195,11 @@ test('a drain closes a WebSocket once its message is sent in full', async () => 
   assert.match((await received).toString('latin1'), /ab\x88/);
 });
 
-test('a drain leaves a WebSocket to the app for half a second, and counts it as closed by the app', async () => {
+test('a drain leaves a WebSocket to the app for 0.3 s, and counts it as closed by the app', async () => {
   const { server, port } = await serve(withWs(false));
   const client = new WebSocket(`ws://127.0.0.1:${port}/`);
   await once(client, 'message');
   const drain = server.drain({ ...TIMES, quietMs: 3000 }, () => undefined);
-  setTimeout(() => client.close(), 400);
+  setTimeout(() => client.close(), 200);
   assert.deepEqual((await drain).webSockets, { byKit: 0, byApp: 1 });
 });

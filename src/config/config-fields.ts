@@ -123,6 +123,11 @@ export interface ConfigFields {
   readonly maxHeaderBytes: Values['maxHeaderBytes'];
   /** `X-Response-Time: <n>ms` on every response. Set by `RESPONSE_TIME_HEADER`; default: `true`. */
   readonly responseTimeHeader: Values['responseTimeHeader'];
+  /**
+   * `cookie`: the requests of one client reach one worker of the pod, for long polling of Socket.IO (WebSockets). Set by
+   * `NODE_CLUSTER_STICKY`; default: unset (off).
+   */
+  readonly sticky: Values['sticky'];
   /** Koa’s `app.proxy`: trust `X-Forwarded-*` of the proxy in front. Set by `TRUST_PROXY`; default: `false`. */
   readonly trustProxy: Values['trustProxy'];
   /**

@@ -8,7 +8,7 @@ import { endEventStream, isEventStream } from './event-streams.ts';
 import type { ServerWebSocket } from './web-socket.ts';
 
 /** The app may take this long to close them by itself on `kit.draining`. */
-const APP_MS = 500;
+const APP_MS = 300;
 /** One every 10 ms, faster where the time would not suffice for all. */
 const EACH_MS = 10;
 /** The share of the drain's time that the closing may take. The rest is for the answers of the clients. */

@@ -2,18 +2,16 @@
  * A rolling restart that fails leaves the old workers alone, and clients and operators see it in time.
  */
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
-import { WebSocket } from 'ws';
 import type { OpenRequest } from '../../src/protocol/messages.ts';
 import { freePort } from '../free-port.ts';
 import { until } from '../until.ts';
 import { readyPids } from './capacity.ts';
 import { type Answer, RawClient, request, requestText } from './clients.ts';
-import { CLEAN, type Kit } from './kit.ts';
+import type { Kit } from './kit.ts';
 import { freshLoad } from './loads.ts';
 import { startOperated, temporaryFolder } from './operator.ts';
 
@@ -190,40 +188,6 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual(status.restarts.byReason, { hung: 1, restart: 1 });
     for (const client of clients) client.close();
   });
-
-  for (const policy of ['rr', 'none']) {
-    test(`a rolling restart leaves it to the app to close a WebSocket, and closes with 1012 what it leaves open (case 12), policy ${policy}`, async () => {
-      const env = {
-        NODE_CLUSTER_SCHED_POLICY: policy,
-        NODE_CLUSTER_WORKERS: '1',
-        PORT: String(await freePort()),
-      };
-      const { kit, port, bosun } = await startOperated({ app: 'websocket.mjs', env });
-      const [polite, deaf] = [
-        new WebSocket(`ws://127.0.0.1:${port}/`),
-        new WebSocket(`ws://127.0.0.1:${port}/deaf?token=secret`),
-      ];
-      const [old] = await readyPids(kit);
-      for (const client of [polite, deaf]) assert.deepEqual(await echo(client, 'hello'), { pid: old, received: 'hello' });
-      const ends = [polite, deaf].map(client => once(client, 'close'));
-      const restart = bosun('restart');
-      const [code, reason] = (await ends[0]) as [number, Buffer];
-      assert.deepEqual([code, String(reason)], [1001, 'draining']);
-      // The other one lives on for half a second.
-      assert.deepEqual(await echo(deaf, 'still here'), { pid: old, received: 'still here' });
-      const [restartCode, restartReason] = (await ends[1]) as [number, Buffer];
-      assert.match(`${restartCode} ${restartReason}`, /^1012 service restart, retry in \d+ ms$/);
-      assert.equal((await restart).code, 0);
-      const { cutRequests, webSockets } = (await kit.status()).drains;
-      assert.deepEqual([cutRequests, webSockets], [0, { byKit: 1, byApp: 1 }]);
-      const again = new WebSocket(`ws://127.0.0.1:${port}/`);
-      const answer = await echo(again, 'hello again');
-      assert.ok(answer.pid !== old);
-      again.close();
-      await once(again, 'close');
-      assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
-    });
-  }
 });
 
 /** Once a second, from its own part of the second on; over one more connection where one has ended. */
@@ -243,11 +207,4 @@ async function requestSlowly(opened: RawClient, index: number, port: number, ove
     }
   }
   return answers;
-}
-
-async function echo(client: WebSocket, word: string): Promise<{ pid: number; received: string }> {
-  if (client.readyState === WebSocket.CONNECTING) await once(client, 'open');
-  const answer = once(client, 'message');
-  client.send(word);
-  return JSON.parse(String((await answer)[0])) as { pid: number; received: string };
 }
