@@ -4,13 +4,12 @@
 import type { IncomingMessage, RequestListener, Server } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Cluster, Redis } from 'ioredis';
+import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import type { Config } from './config/config.ts';
 import type { BosunEvents as DeclaredInCommonJs } from './index.cts';
-import type { Log } from './log/log.ts';
 
 export type { Config } from './config/config.ts';
-export type { Log } from './log/log.ts';
 
 /**
  * What `APP_MODULE` may export as default: a Koa instance, any request listener of two or more parameters (an Express app is one), an
@@ -39,6 +38,9 @@ export interface KoaApp {
   use(middleware: never): unknown;
   callback(): RequestListener;
 }
+
+/** A logger of pino. */
+export type Log = Logger;
 
 /** A middleware for `use` of a Koa 2 or 3. */
 export type Middleware = (context: object, next: () => Promise<unknown>) => Promise<void>;

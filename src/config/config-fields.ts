@@ -34,6 +34,11 @@ export interface ConfigFields {
   /** Read-only admin port (probes, metrics, status); `0` turns it off. Unit: a port number. Set by `ADMIN_PORT`; default: `9090`. */
   readonly adminPort: Values['adminPort'];
   /**
+   * Names by which browsers reach the admin port, besides addresses and localhost; not needed with `ADMIN_TOKEN`. Set by
+   * `ADMIN_ALLOWED_HOSTS`; default: unset.
+   */
+  readonly adminAllowedHosts: Values['adminAllowedHosts'];
+  /**
    * Required by the admin port except for the probes, as bearer token or password of basic authentication; shows the text of errors. A
    * secret: read by its name only. Set by `ADMIN_TOKEN`; default: unset.
    */
