@@ -46,7 +46,7 @@ const MAX_PORT = 65_535;
 const MAX_LISTENERS = 1024;
 const MAX_SESSION_KEYS = 100;
 const MAX_RETAINED = 1000;
-/** Requests of a drain that are named (worker/server.ts names no more than 100). */
+/** Requests of a drain that are named (worker/connection-drain.ts names no more than 100). */
 const MAX_REQUESTS = 100;
 /** Of one module, or of one that is missing, in each place where it may be. */
 const MAX_LOADED = 100;
