@@ -48,6 +48,11 @@ test('values are encoded, and no longer than an SDK reads', () => {
   assert.equal(worker, '2');
 });
 
+test('half a character does not end the primary: in a package.json, or where a value is cut', () => {
+  assert.equal(read({}, { version: '1\ud800' })['service.version'], '1\ufffd');
+  assert.equal(read({}, { version: `${'x'.repeat(254)}😀` })['service.version'], `${'x'.repeat(254)}\ufffd`);
+});
+
 test('an empty variable counts as unset', () => {
   assert.equal(read({ OTEL_RESOURCE_ATTRIBUTES: ' ' })['service.name'], 'shop');
 });

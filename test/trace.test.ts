@@ -138,6 +138,19 @@ test('a failed export is reported', async t => {
   assert.equal(await endTelemetry(1000), 'Error: refused');
 });
 
+test('a registry of another shape ends no worker', async t => {
+  const broken = () => {
+    throw new Error('of another version');
+  };
+  register(t, { trace: { getDelegate: broken }, context: { active: broken } });
+  assert.equal(await endTelemetry(1000), 'Error: of another version');
+  assert.equal(activeTrace(), undefined);
+  register(t, { trace: null, metrics: 1 }, () => null);
+  assert.equal(await endTelemetry(1000), undefined);
+  register(t, { metrics: { shutdown: () => Promise.reject(Object.create(null)) } });
+  assert.match(String(await endTelemetry(1000)), /^TypeError: /);
+});
+
 test('an export that does not end is reported at its deadline', async t => {
   register(t, { metrics: { shutdown: () => new Promise(() => undefined) } });
   assert.equal(await endTelemetry(5), 'not exported within 5 ms');

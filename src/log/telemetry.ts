@@ -111,14 +111,18 @@ export function redisSpan(command: string): ((hasFailed: boolean) => void) | und
  * @returns why that failed, where it did
  */
 export async function endTelemetry(timeoutMs: number): Promise<string | undefined> {
-  const ended = providers().map(async provider => provider.shutdown?.());
-  if (ended.length === 0) return undefined;
   const { promise: timeout, resolve } = Promise.withResolvers<string>();
   const timer = setTimeout(resolve, timeoutMs, `not exported within ${Math.round(timeoutMs)} ms`);
-  const failure = Promise.allSettled(ended).then(all => all.find(({ status }) => status === 'rejected'));
-  const result = await Promise.race([timeout, failure]);
-  clearTimeout(timer);
-  return typeof result === 'object' ? String(Reflect.get(result, 'reason')) : result;
+  try {
+    const ended = Promise.allSettled(providers().map(async provider => provider.shutdown?.()));
+    const failed = ended.then(all => all.find(({ status }) => status === 'rejected'));
+    const result = await Promise.race([timeout, failed]);
+    return typeof result === 'object' ? String(Reflect.get(result, 'reason')) : result;
+  } catch (error) {
+    return String(error);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** Those of an SDK can be ended; those of the API alone cannot. */
@@ -127,5 +131,5 @@ function providers(): Provider[] {
   const logs: unknown = Reflect.get(globalThis, LOGS_API);
   const logProvider = typeof logs === 'function' ? (logs(LOGS_API_VERSION) as Provider | undefined) : undefined;
   const found = [trace?.getDelegate?.() ?? trace, metrics, logProvider];
-  return found.filter(provider => provider !== undefined).filter(({ shutdown }) => typeof shutdown === 'function');
+  return found.filter((provider): provider is Provider => typeof provider?.shutdown === 'function');
 }

@@ -33,7 +33,7 @@ export function resourceAttributes(instance: Instance, environment: Environment)
   const given = environment[VARIABLE] ?? '';
   const taken = new Set(given.split(',').map(entry => entry.split('=', 1)[0]?.trim()));
   const own = Object.entries(attributes).flatMap(([key, value]) =>
-    value === undefined || taken.has(key) ? [] : [`${key}=${encodeURIComponent(value.slice(0, MAX_LENGTH))}`],
+    value === undefined || taken.has(key) ? [] : [`${key}=${encodeURIComponent(value.slice(0, MAX_LENGTH).toWellFormed())}`],
   );
   return { [VARIABLE]: [...own, ...(given.trim() === '' ? [] : [given])].join(',') };
 }
