@@ -53,7 +53,7 @@ describe('close handlers', () => {
     handlers.add(async function rejects() {
       throw 'text';
     });
-    handlers.add(never, { timeoutMs: 15 });
+    handlers.add(never.bind(undefined), { timeoutMs: 15 });
     const { first, ms, ...counts } = await handlers.run(inMs(1000));
     assert.ok(isLastClosed);
     assert.deepEqual(counts, { count: 4, failed: 2, timedOut: 1 });
@@ -102,6 +102,14 @@ describe('close handlers', () => {
     const handlers = new CloseHandlers(logging().log);
     const add = (...args: unknown[]) => Reflect.apply(handlers.add, handlers, args);
     for (const close of [undefined, null, 'close', {}]) assert.throws(() => add(close), TypeError);
+    const nameless = Object.defineProperty(() => undefined, 'name', { value: 1 });
+    const throwing = Object.defineProperty(() => undefined, 'name', {
+      get: () => {
+        throw new Error('no name');
+      },
+    });
+    add(nameless);
+    assert.throws(() => add(throwing), /no name/);
     for (const options of [null, 5, { timeoutMs: '5' }]) assert.throws(() => add(never, options), TypeError);
     for (const timeoutMs of [0, -1, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 31])
       assert.throws(() => add(never, { timeoutMs }), RangeError);

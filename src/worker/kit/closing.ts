@@ -17,6 +17,8 @@ type Close = () => unknown;
 
 interface Handler {
   close: Close;
+  /** For the log. */
+  name: string;
   timeoutMs: number;
 }
 
@@ -31,7 +33,7 @@ export class CloseHandlers {
   /** @throws TypeError, RangeError */
   add(close: Close, options: CloseOptions = {}): void {
     checkFunction('the handler of kit.onClose', close);
-    this.#handlers.push({ close, timeoutMs: timeoutOf(options) });
+    this.#handlers.push({ close, name: nameOf(close), timeoutMs: timeoutOf(options) });
   }
 
   /**
@@ -53,9 +55,8 @@ export class CloseHandlers {
     return { ...totals, ms: Math.round(performance.now() - startedAt) };
   }
 
-  async #call({ close, timeoutMs }: Handler, leftMs: number): Promise<CloseResult> {
+  async #call({ close, name, timeoutMs }: Handler, leftMs: number): Promise<CloseResult> {
     const startedAt = performance.now();
-    const name = String(close.name).slice(0, 64);
     const isClosed = callApp(this.#log, { event: 'worker.close-handler-failed', name }, close).then(error => ({ error }));
     const closed = await within(Math.min(timeoutMs, leftMs), isClosed);
     const ms = Math.round(performance.now() - startedAt);
@@ -65,6 +66,11 @@ export class CloseHandlers {
     }
     return closed.error === undefined ? { name, ms, result: 'done' } : { name, ms, result: 'failed', error: closed.error };
   }
+}
+
+/** Read when it is given: code of the app may make the name anything, and then the error is at its call. */
+function nameOf({ name }: { name: unknown }): string {
+  return typeof name === 'string' ? name.replace(/^(?:bound )+/, '').slice(0, 64) : '';
 }
 
 function timeoutOf(options: CloseOptions): number {
