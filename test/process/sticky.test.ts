@@ -10,7 +10,8 @@ import { tmpdir } from 'node:os';
 import { after, test } from 'node:test';
 import { io, type Socket } from 'socket.io-client';
 import { until } from '../until.ts';
-import { type Kit, startKit } from './kit.ts';
+import { CLEAN, type Kit, startKit } from './kit.ts';
+import { LocalRedis, withRedis } from './redis.ts';
 
 /** Each request takes any free connection to the app, as a load balancer does. */
 class KeepAliveProxy {
@@ -100,9 +101,35 @@ test('Socket.IO clients poll through kept connections, and those of a killed wor
   for (const client of clients) assert.doesNotMatch(await echo(client), new RegExp(` ${killed}$`));
   proxy.close();
   for (const client of clients) client.off('disconnect').disconnect();
-  assert.deepEqual(await kit.stop(), { code: 0, signal: null });
+  assert.deepEqual(await kit.stop(), CLEAN);
   assert.deepEqual(
     folders().filter(name => !before.has(name)),
     [],
   );
 });
+
+test(
+  'over WebSockets, with the Redis adapter on kit.redis, a message reaches the clients of every worker and pod',
+  withRedis,
+  async () => {
+    const redis = await LocalRedis.start();
+    after(() => redis.stop());
+    const pods = await Promise.all([1, 2].map(() => startKit({ app: 'socket-io.mjs', env: { REDIS_URL: redis.url } })));
+    const ports = await Promise.all(pods.map(async pod => (await pod.ready()).port));
+    const clients = Array.from({ length: 8 }, (_, index) =>
+      io(`http://127.0.0.1:${ports[index % 2]}`, { transports: ['websocket'], forceNew: true, reconnection: false }),
+    );
+    after(() => {
+      for (const client of clients) client.disconnect();
+    });
+    assert.equal(new Set(await Promise.all(clients.map(echo))).size, 4, 'every worker has clients');
+    const received = Promise.all(clients.map(client => new Promise(resolve => client.once('all', resolve))));
+    clients[0]?.emit('all', 'hello');
+    assert.deepEqual(new Set(await received), new Set(['hello']));
+
+    const closed = Promise.all(clients.map(client => new Promise(resolve => client.once('disconnect', resolve))));
+    assert.deepEqual(await Promise.all(pods.map(pod => pod.stop())), [CLEAN, CLEAN]);
+    // Of this reason the client connects again by itself.
+    assert.deepEqual(new Set(await closed), new Set(['transport close']));
+  },
+);
