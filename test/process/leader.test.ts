@@ -98,7 +98,7 @@ test('ten take-overs in 2 pods: each next leader has a higher token, and no two 
 });
 
 test('in the scope pod each pod has a leader, without Redis, and a worker that dies is followed at once', async () => {
-  const { fence, kits, transcript } = await startPods(undefined, 1, { LEADER_SCOPE: 'pod' });
+  const { fence, kits, transcript } = await startPods(undefined, 1, { LEADER_SCOPE: 'pod', SHUTDOWN_TIMEOUT_MS: '1000' });
   const [kit] = kits;
   assert.ok(kit);
   const first = await fence.after(0, transcript);
@@ -110,8 +110,11 @@ test('in the scope pod each pod has a leader, without Redis, and a worker that d
   const third = await fence.after(second.token, transcript);
   assert.equal(third.token, released.holder?.token);
   await assert.rejects(call(await socketOf(kit), 'leader', { name: 'other' }), /kit\.leader\("other"\); there is cron/);
+  // A start function that goes on after its abort has until the deadline of the drain, and ends with the process.
+  fence.command('ignore');
   assert.deepEqual(await kit.stop(), CLEAN);
-  await fence.received('ends', third.token);
+  assert.equal((await kit.event('leader.ignores-abort')).term, third.token);
+  assert.equal((await kit.event('leader.released', ({ term }) => term === third.token)).why, 'drain');
   assert.deepEqual(fence.violations, []);
 });
 
