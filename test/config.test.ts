@@ -216,3 +216,21 @@ test('login and CA of Redis are checked before anything connects', () => {
   assert.match(String(problems({ REDIS_URL: url, REDIS_CA_FILE: '/nowhere/ca.pem' })), /path of a readable file of .*: ENOENT/);
   assert.equal(readConfig({ REDIS_URL: url, REDIS_CA_FILE: CA_FILE }).redisCaFile, CA_FILE);
 });
+
+test('HOST may be the absolute path of a Unix socket that the kernel takes, and not with reuseport', () => {
+  const problemsOf = (environment: Record<string, string>) => {
+    try {
+      readConfig(environment);
+      return [];
+    } catch (error) {
+      return (error as ConfigError).problems;
+    }
+  };
+  assert.equal(readConfig({ HOST: 'unix:/run/app.sock', PORT: '9090' }).host, 'unix:/run/app.sock');
+  assert.match(problemsOf({ HOST: 'unix:@app' }).join(), /HOST must be an address, or unix: and an absolute path/);
+  assert.match(problemsOf({ HOST: 'unix:app.sock' }).join(), /an absolute path/);
+  assert.deepEqual(problemsOf({ HOST: `unix:/${'a'.repeat(106)}` }), []);
+  assert.match(problemsOf({ HOST: `unix:/${'a'.repeat(107)}` }).join(), /at most 107 bytes, as the kernel requires \(108\)/);
+  const reuseport = problemsOf({ HOST: 'unix:/run/app.sock', NODE_CLUSTER_SCHED_POLICY: 'reuseport' });
+  assert.match(reuseport.join(), /got reuseport: a Unix socket has no SO_REUSEPORT/);
+});

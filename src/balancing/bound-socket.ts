@@ -2,7 +2,9 @@
  * A socket that is bound and does not listen: `net.BoundSocket`, which newer versions of Node.js 24 and 26 have, or the same on the handle of libuv, for
  * older versions and Node.js 22: they have no public way to bind without listening.
  */
+import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
 import * as net from 'node:net';
+import { socketPathOf } from '../config/parse.ts';
 
 /** Not imported: that loads all of util, which opens stderr and makes the app's own writes to it fail with EAGAIN when the pipe is full. */
 const { getSystemErrorName } = process.getBuiltinModule('node:util');
@@ -15,7 +17,7 @@ export interface BoundSocket {
 }
 
 export interface BindOptions {
-  /** An address of IPv4 or IPv6. */
+  /** An address of IPv4 or IPv6, or `unix:` and a path. */
   host: string;
   /** Default 0: the system chooses one. */
   port?: number;
@@ -25,6 +27,8 @@ export interface BindOptions {
 
 /** @throws the system's error: EADDRINUSE, EACCES, EADDRNOTAVAIL; ENOTSUP where the system has no SO_REUSEPORT */
 export function bindSocket({ host, port = 0, reusePort = false }: BindOptions): BoundSocket {
+  const path = socketPathOf(host);
+  if (path !== undefined) return new UnixSocket(path);
   return 'BoundSocket' in net ? new net.BoundSocket({ host, port, reusePort }) : new HandleSocket(host, port, reusePort);
 }
 
@@ -79,4 +83,61 @@ export class HandleSocket implements BoundSocket {
 function systemError(syscall: string, errno: number, where: string): NodeJS.ErrnoException {
   const code = getSystemErrorName(errno);
   return Object.assign(new Error(`${syscall} ${code} ${where}`.trim()), { code, errno, syscall });
+}
+
+interface PipeBinding {
+  Pipe: new (type: number) => Pick<TcpHandle, 'fd' | 'close'> & { bind(path: string): number };
+  constants: { SERVER: number };
+}
+
+/** As for a TCP port, anyone on the machine may connect, a proxy of another user too; the folder can restrict that. */
+const SOCKET_MODE = 0o666;
+
+/** A Unix socket, for which Node.js has no public way to bind without listening. Its file ends with it. */
+class UnixSocket implements BoundSocket {
+  readonly #path: string;
+  readonly #handle: InstanceType<PipeBinding['Pipe']>;
+
+  constructor(path: string) {
+    const { Pipe, constants } = Reflect.get(process, 'binding').call(process, 'pipe_wrap') as PipeBinding;
+    this.#path = path;
+    this.#handle = new Pipe(constants.SERVER);
+    const error = this.#handle.bind(path);
+    if (error !== 0) {
+      this.#handle.close();
+      throw systemError('bind', error, path);
+    }
+    chmodSync(path, SOCKET_MODE);
+  }
+
+  address(): net.AddressInfo {
+    return { address: this.#path, family: 'Unix', port: 0 };
+  }
+
+  fd(): number {
+    return this.#handle.fd;
+  }
+
+  /** libuv removes the file. */
+  close(): void {
+    this.#handle.close();
+  }
+}
+
+/**
+ * Removes the file of a Unix socket on which nobody listens: a killed primary leaves it behind.
+ * @throws the system's error; EADDRINUSE if somebody does, or if it is another file
+ */
+export async function removeStaleSocket(path: string): Promise<void> {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found === undefined) return;
+  const inUse = (why: string) => Object.assign(new Error(`EADDRINUSE: ${path} ${why}`), { code: 'EADDRINUSE' });
+  if (!found.isSocket()) throw inUse('exists, and is no socket');
+  const { promise, resolve } = Promise.withResolvers<NodeJS.ErrnoException | undefined>();
+  const socket = net.connect(path, () => resolve(undefined)).once('error', resolve);
+  const error = await promise;
+  socket.destroy();
+  if (error === undefined) throw inUse('belongs to another process that listens');
+  if (error.code !== 'ECONNREFUSED') throw error;
+  unlinkSync(path);
 }

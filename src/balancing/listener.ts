@@ -4,8 +4,8 @@
  */
 import { fstatSync } from 'node:fs';
 import { type AddressInfo, createServer, isIP, type Server, Socket } from 'node:net';
-import { hostAndPort, LOOPBACK_ADDRESS } from '../config/parse.ts';
-import { type BoundSocket, bindSocket } from './bound-socket.ts';
+import { hostAndPort, LOOPBACK_ADDRESS, socketPathOf } from '../config/parse.ts';
+import { type BoundSocket, bindSocket, removeStaleSocket } from './bound-socket.ts';
 
 /** The app cannot listen on HOST:PORT. The message says why. */
 export class PortError extends Error {
@@ -19,10 +19,15 @@ export class PortError extends Error {
   }
 }
 
-/** @throws PortError if `host` is a name that does not resolve */
+/** What to bind for `host`. @throws PortError if it is a name that does not resolve, or the path of a Unix socket that is in use */
 export async function addressOf(host: string, port: number): Promise<string> {
   if (isIP(host) !== 0) return host;
+  const path = socketPathOf(host);
   try {
+    if (path !== undefined) {
+      await removeStaleSocket(path);
+      return host;
+    }
     // Loading it costs 6 ms at each start, which an address does without.
     const { lookup } = await import('node:dns/promises');
     return (await lookup(host)).address;
@@ -217,7 +222,7 @@ export class Listeners {
   }
 
   #listen(index: number): Server {
-    const server = createServer().listen(adopt(this.#fds[index] ?? -1), BACKLOG);
+    const server = listenOn(adopt(this.#fds[index] ?? -1));
     const handle = handleOf(server);
     if (handle !== undefined) handle.onconnection = (error, client) => this.#acceptor.onconnection(error, client);
     // Polled since listen(): libuv stops only what was started this way.
@@ -226,6 +231,16 @@ export class Listeners {
     this.#opened.set(index, { server, handle: isPausable ? handle : undefined });
     return server;
   }
+}
+
+/** For a Unix socket node:cluster would send the number of this process' descriptor to the primary: the handle is set before. */
+function listenOn(socket: Socket): Server {
+  const server = createServer();
+  const handle: unknown = Reflect.get(socket, '_handle');
+  if (handle?.constructor.name !== 'Pipe') return server.listen(socket, BACKLOG);
+  Reflect.set(server, '_handle', handle);
+  Reflect.get(server, '_listen2').call(server, null, -1, -1, BACKLOG);
+  return server;
 }
 
 /** A descriptor as something that a server can listen on. */

@@ -7,7 +7,7 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { devSettingsOf, forgetDevSettings, takeSecrets } from './inherited.ts';
-import type { Expected, Variable } from './parse.ts';
+import { type Expected, socketPathOf, type Variable } from './parse.ts';
 import { loginProblems } from './redis-address.ts';
 import { certificatesOf, MAX_SECRET_BYTES, readSmallFile } from './secrets.ts';
 import { type Config, variables } from './variables.ts';
@@ -196,7 +196,12 @@ function contradictions(config: Config): string[] {
       `HEADERS_TIMEOUT_MS must be at most REQUEST_TIMEOUT_MS, got ${config.headersTimeoutMs} and ${config.requestTimeoutMs}`,
     );
   }
-  if (config.port !== 0 && config.port === config.adminPort) {
+  const isUnix = socketPathOf(config.host) !== undefined;
+  if (isUnix && config.policy === 'reuseport')
+    found.push(
+      `NODE_CLUSTER_SCHED_POLICY must be rr, none, least-connections or response-time with HOST=${config.host}, got reuseport: a Unix socket has no SO_REUSEPORT`,
+    );
+  if (!isUnix && config.port !== 0 && config.port === config.adminPort) {
     found.push(`ADMIN_PORT must differ from PORT, got ${config.port} for both`);
   }
   const redis = {
@@ -240,7 +245,18 @@ export function environmentTable(): string {
   return ['| name | default | meaning |', '|---|---|---|', ...rows].join('\n');
 }
 
-/** The control socket of the primary whose app listens on that port. */
-export function controlSocketOf({ controlSocket }: Pick<Config, 'controlSocket'>, port: number): string {
-  return controlSocket ?? join(tmpdir(), `bosun-${port}.sock`);
+/** In the name of a control socket, which has to fit into the kernel's limit too. */
+const MAX_NAME = 60;
+
+/** The control socket of the primary whose app listens on that port, or on the Unix socket of HOST. */
+export function controlSocketOf(
+  { controlSocket, host = '' }: Partial<Pick<Config, 'controlSocket' | 'host'>>,
+  port: number,
+): string {
+  const path = socketPathOf(host);
+  const name = path
+    ?.replace(/[^\w.]+/g, '-')
+    .replace(/^-/, '')
+    .slice(-MAX_NAME);
+  return controlSocket ?? join(tmpdir(), `bosun-${name ?? port}.sock`);
 }

@@ -160,6 +160,26 @@ export const port: Parser<number> = value => {
   }
 };
 
+const UNIX = 'unix:';
+/** Of the kernel's `sun_path`, without its last byte. */
+const MAX_SOCKET_PATH_BYTES = 107;
+
+/** The path of a HOST like `unix:/run/app.sock`; undefined if it is an address. */
+export const socketPathOf = (host: string): string | undefined => (host.startsWith(UNIX) ? host.slice(UNIX.length) : undefined);
+
+/** An address or name, or `unix:` and the path of a socket. */
+export const host: Parser<string> = value => {
+  const path = socketPathOf(value);
+  if (path === undefined) return value;
+  if (!path.startsWith('/')) throw new Expected('an address, or unix: and an absolute path; abstract sockets have none');
+  const bytes = Buffer.byteLength(path);
+  if (bytes > MAX_SOCKET_PATH_BYTES)
+    throw new Expected(
+      `an address, or unix: and a path of at most ${MAX_SOCKET_PATH_BYTES} bytes, as the kernel requires (${bytes})`,
+    );
+  return value;
+};
+
 export const flag: Parser<boolean> = value => {
   if (value === 'true' || value === '1') return true;
   if (value === 'false' || value === '0') return false;
@@ -243,5 +263,8 @@ export const ANY_ADDRESS = IS_IPV6_ONLY ? '::' : '0.0.0.0';
 
 export const LOOPBACK_ADDRESS = IS_IPV6_ONLY ? '::1' : '127.0.0.1';
 
-/** As in a URL: IPv6 in brackets. */
-export const hostAndPort = (host: string, port: number): string => (host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`);
+/** As in a URL: IPv6 in brackets. The HOST of a Unix socket as it is. */
+export function hostAndPort(host: string, port: number): string {
+  if (socketPathOf(host) !== undefined) return host;
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}

@@ -11,6 +11,7 @@ import {
   ANY_ADDRESS,
   anyOf,
   flag,
+  host,
   hostNames,
   optional,
   port,
@@ -65,7 +66,13 @@ export const variables = {
     'the module of the app, or a folder with it (its package.json, or index.js); relative to the working directory',
     { shown: '`main` or `exports["."]` of the package.json in the working directory' },
   ),
-  host: variable('HOST', ANY_ADDRESS, text, 'address the app listens on', { shown: SHOWN_ANY_ADDRESS, fixed: true }),
+  host: variable(
+    'HOST',
+    ANY_ADDRESS,
+    host,
+    'address the app listens on, or a Unix socket as `unix:/run/app.sock`, which leaves `PORT` unused',
+    { shown: SHOWN_ANY_ADDRESS, fixed: true },
+  ),
   port: variable('PORT', '3000', port, 'port the app is served on', {
     unit: 'a port number',
     shown: '`3000`, or the port of an app that listens by itself',

@@ -144,8 +144,7 @@ class Primary {
   /** With BEFORE_START: the pool starts once that has ended. */
   async runBeforeStart(): Promise<void> {
     if (this.#pool.processBefore === undefined) return;
-    const { BeforeStart } = await import('./before-start.ts');
-    this.#beforeStart = new BeforeStart(this.#pool, this.#shutdown);
+    this.#beforeStart = new (await import('./before-start.ts')).BeforeStart(this.#pool, this.#shutdown);
     await this.#beforeStart.run();
   }
 
@@ -174,7 +173,7 @@ class Primary {
   async openControl(): Promise<void> {
     const { config } = this.#pool.settings;
     // Opened before a worker serves, for pools that do not start. With PORT=0 the path needs the actual port.
-    const isPortNeeded = config.controlSocket === undefined && config.port === 0;
+    const isPortNeeded = config.port === 0 && controlSocketOf(config, 0) !== controlSocketOf(config, 1);
     await this.#openControl(isPortNeeded ? await this.#port.promise : this.#pool.balancing.port || config.port);
   }
 

@@ -1,7 +1,7 @@
 /**
  * What the log says of the start: the size of the pool, warnings about its settings, and where the app is served.
  */
-import { hostAndPort } from '../config/parse.ts';
+import { hostAndPort, socketPathOf } from '../config/parse.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { AdoptedServer, ToPrimary } from '../protocol/messages.ts';
 import { VERSION } from './pod-view.ts';
@@ -40,10 +40,11 @@ export function logStart({ settings, resizer, balancing, log }: Pool): void {
 /** Once the first worker serves. */
 export function logListening({ settings, emit, log }: Pool, { port, adopted }: Extract<ToPrimary, { type: 'ready' }>): void {
   const { host } = settings.config;
-  const url = `${adopted?.kind ?? 'http'}://${hostAndPort(host, port)}`;
+  const isUnix = socketPathOf(host) !== undefined;
+  const url = isUnix ? host : `${adopted?.kind ?? 'http'}://${hostAndPort(host, port)}`;
   emit({ event: 'app.listening', url });
   if (adopted === undefined) return;
-  const warning = warningOf(adopted, host, port);
+  const warning = isUnix ? undefined : warningOf(adopted, host, port);
   log()[warning === undefined ? 'info' : 'warn']({ event: 'app.adopted', ...adopted, url, warning });
 }
 

@@ -5,6 +5,7 @@
 import { PortError } from '../balancing/listener.ts';
 import { type Config, isSet } from '../config/config.ts';
 import type { Inherited, InspectorAddress } from '../config/inherited.ts';
+import { socketPathOf } from '../config/parse.ts';
 import { nameProcess } from '../config/process-name.ts';
 import { createWorkerLog, type Log } from '../log/log.ts';
 import { parseToWorker } from '../protocol/message-shapes.ts';
@@ -56,7 +57,7 @@ class Worker implements ChannelHandler {
     this.#serving = new Serving(config, id, inherited, this.#stats, this.#log);
     this.#adoption = new Adoption({
       port: inherited.namedPort ?? config.port,
-      isPortKnown: inherited.namedPort !== undefined || isSet(process.env, 'port'),
+      isPortKnown: inherited.namedPort !== undefined || isSet(process.env, 'port') || socketPathOf(config.host) !== undefined,
       isPortHeld: inherited.sockets.length > 0,
       adminPort: config.adminPort,
       passTo: handle => this.#serving.passTo(handle),
