@@ -25,7 +25,10 @@ export interface ConfigFields {
    * default: `main` or `exports["."]` of the package.json in the working directory.
    */
   readonly appModule: Values['appModule'];
-  /** Address the app listens on. Set by `HOST`; default: `0.0.0.0`, or `::` if the system has no IPv4. */
+  /**
+   * Address the app listens on, or a Unix socket as `unix:/run/app.sock`, which leaves `PORT` unused. Set by `HOST`; default:
+   * `0.0.0.0`, or `::` if the system has no IPv4.
+   */
   readonly host: Values['host'];
   /** Port the app is served on. Unit: a port number. Set by `PORT`; default: `3000`, or the port of an app that listens by itself. */
   readonly port: Values['port'];
