@@ -59,6 +59,7 @@ describe('the admin port', { concurrency: CONCURRENCY }, () => {
       generation: 'number',
       uptimeSeconds: 'number',
       connections: 'number',
+      maxConnections: 'number',
       inFlight: 'number',
       requests: 'number',
       responseTimeMs: { mean: 'number', p50: 'number', p99: 'number' },
