@@ -62,6 +62,25 @@ describe('a request that is passed on', () => {
     assert.deepEqual(receiver.sticky.counters, { passed: requests.length, gone: 0, blocked: 0, lost: 0 });
   });
 
+  test('may name trailers where none can follow, and so may its answer', async () => {
+    const { receiver, cookie } = await stickyPair((_request, response) => {
+      response.writeHead(200, { 'Transfer-Encoding': 'chunked', Trailer: 'X-End' }).end();
+    });
+    const cookies = `Cookie: ${cookie}`;
+    const requests = [
+      head('GET / HTTP/1.1', cookies, 'Trailer: X-Sum', close),
+      head('GET / HTTP/1.1', cookies, 'Trailer: X-Sum', 'Connection: Upgrade', 'Upgrade: a'),
+      `${head('POST / HTTP/1.1', cookies, 'trailer: X-Sum', 'Content-Length: 2', close)}hi`,
+      head('HEAD / HTTP/1.1', cookies, close),
+    ];
+    for (const request of requests) {
+      const client = new Wire(receiver.port);
+      client.send(request);
+      await client.gets(/^HTTP\/1.1 200 /);
+    }
+    assert.equal(receiver.sticky.counters.passed, requests.length);
+  });
+
   test('has the address of its client, which no header can change', async () => {
     const { receiver, cookie } = await stickyPair(mirror);
     const client = new Wire(receiver.port);

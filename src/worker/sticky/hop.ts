@@ -14,6 +14,8 @@ const ADDED = ['Connection', 'Transfer-Encoding', 'Content-Length'];
 /** Headers of the connection between the workers; the one to the client has its own. The answering worker adds X-Response-Time. */
 const OWN = new Set(['connection', 'keep-alive', 'transfer-encoding']);
 const RESPONSE_TIME = 'x-response-time';
+/** Node.js refuses to send it where no trailers can follow, but it may have been received there. */
+const TRAILER = 'trailer';
 
 /**
  * The same request, to the worker at this socket; not sent yet.
@@ -23,7 +25,7 @@ const RESPONSE_TIME = 'x-response-time';
 export function requestTo(
   socketPath: string,
   agent: Agent,
-  { method = '', url = '', rawHeaders }: IncomingMessage,
+  { method = '', url = '', headers, rawHeaders }: IncomingMessage,
 ): ClientRequest {
   const upstream = new http.ClientRequest({
     agent,
@@ -35,6 +37,7 @@ export function requestTo(
   });
   for (const name of ADDED) upstream.removeHeader(name);
   for (const [name, value] of pairsOf(rawHeaders)) upstream.appendHeader(name, value);
+  if (headers['transfer-encoding'] === undefined) upstream.removeHeader(TRAILER);
   return upstream;
 }
 
@@ -60,8 +63,7 @@ export function sendResponse(incoming: IncomingMessage, response: ServerResponse
     const key = name.toLowerCase();
     if (!OWN.has(key) && !(key === RESPONSE_TIME && replacesTime)) response.appendHeader(name, value);
   }
-  // A response to HTTP/1.0 has no trailers.
-  if (response.req.httpVersion === '1.0') response.removeHeader('Trailer');
+  if (response.req.httpVersion === '1.0' || response.req.method === 'HEAD') response.removeHeader(TRAILER);
   response.writeHead(statusCode, statusMessage);
   // A stream of events may begin with its headers alone.
   setImmediate(() => response.writableEnded || response.flushHeaders());
