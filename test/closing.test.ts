@@ -114,6 +114,7 @@ describe('close handlers', () => {
     for (const timeoutMs of [0, -1, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 31])
       assert.throws(() => add(never, { timeoutMs }), RangeError);
     assert.throws(() => add(null), /^TypeError: the handler of kit\.onClose must be a function, got null$/);
+    assert.throws(() => add(never, never), /^TypeError: kit\.onClose: the options must be an object, got function$/);
   });
 });
 
@@ -193,7 +194,7 @@ describe('tasks', () => {
     for (const task of [undefined, null, 1, 'text', {}, thenable(1)]) assert.throws(() => add(task), TypeError);
     assert.throws(
       () => add(async () => undefined),
-      /^TypeError: kit\.task must get a promise, got a function: call it, and pass/,
+      /^TypeError: the argument of kit\.task must be a promise, got a function: call it, and pass/,
     );
     assert.equal(tasks.open, 0);
     add(thenable((resolve: () => void) => resolve()));

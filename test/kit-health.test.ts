@@ -34,7 +34,7 @@ for (const [what, args, error] of [
   ['a timeout of no number', ['database', pass, { timeoutMs: Number.NaN }], /timeoutMs must be .* got NaN$/],
   ['an interval of 99 ms', ['database', pass, { intervalMs: 99 }], /intervalMs must be a number from 100 to 3600000, got 99$/],
   ['an endless interval', ['database', pass, { intervalMs: Number.POSITIVE_INFINITY }], /got Infinity$/],
-  ['an interval as text', ['database', pass, { intervalMs: '5000' }], /got string$/],
+  ['an interval as text', ['database', pass, { intervalMs: '5000' }], /got "5000"$/],
 ] as unknown as [string, [string, HealthCheck, HealthOptions?], RegExp][]) // biome-ignore format: a table
   test(`kit.health refuses ${what} at the call`, () => {
     const { health, reports } = checks();

@@ -7,6 +7,7 @@ import { BEFORE_START_VARIABLE, inheritedOf } from '../config/inherited.ts';
 import { createLog, type Log } from '../log/log.ts';
 import { ExitCode } from '../protocol/exit.ts';
 import { AppError, messageOf, reportOf } from './error-report.ts';
+import { typeName } from './kit/arguments.ts';
 import { IDLE, LoadAgain, loadExports, whileBusy } from './load-app.ts';
 import { exitAfterOutput, exitWithoutPrimary, sendToPrimary } from './process.ts';
 
@@ -32,8 +33,7 @@ export async function runBeforeStart(environment: NodeJS.ProcessEnv): Promise<vo
 
 async function call(exported: unknown, file: string, context: { config: unknown; log: Log }): Promise<void> {
   if (typeof exported !== 'function') {
-    const got = exported === null ? 'null' : typeof exported;
-    throw new AppError(`${file} (BEFORE_START) must export a function as default, got ${got}`);
+    throw new AppError(`${file} (BEFORE_START) must export a function as default, got ${typeName(exported)}`);
   }
   const result = await whileBusy(
     (async () => {

@@ -31,9 +31,3 @@ export async function within<T>(ms: number, work: Promise<T>): Promise<T | undef
     clearTimeout(timer);
   }
 }
-
-/** @throws TypeError that begins with `what` unless the app has given a function */
-export function checkFunction(what: string, given: unknown): asserts given is (...args: never) => unknown {
-  if (typeof given === 'function') return;
-  throw new TypeError(`${what} must be a function, got ${given === null ? 'null' : typeof given}`);
-}

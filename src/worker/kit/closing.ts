@@ -5,7 +5,8 @@
 import type { CloseOptions } from '../../index.ts';
 import type { LogSource } from '../../log/log.ts';
 import { type CloseResult, type CloseTotals, MAX_CLOSE_RESULTS } from '../../protocol/closing.ts';
-import { callApp, checkFunction, within } from './app-call.ts';
+import { callApp, within } from './app-call.ts';
+import { checkFunction, checkOptions, typeName } from './arguments.ts';
 
 /** Of a handler that names no other. */
 const HANDLER_TIMEOUT_MS = 5000;
@@ -74,10 +75,9 @@ function nameOf({ name }: { name: unknown }): string {
 }
 
 function timeoutOf(options: CloseOptions): number {
-  if (typeof options !== 'object' || options === null)
-    throw new TypeError(`kit.onClose: options must be an object, got ${options}`);
+  checkOptions('kit.onClose', options);
   const { timeoutMs = HANDLER_TIMEOUT_MS } = options;
-  if (typeof timeoutMs !== 'number') throw new TypeError(`kit.onClose: timeoutMs must be a number, got ${typeof timeoutMs}`);
+  if (typeof timeoutMs !== 'number') throw new TypeError(`kit.onClose: timeoutMs must be a number, got ${typeName(timeoutMs)}`);
   if (timeoutMs >= 1 && timeoutMs <= MAX_TIMEOUT_MS) return timeoutMs;
   throw new RangeError(`kit.onClose: timeoutMs must be from 1 to ${MAX_TIMEOUT_MS}, got ${timeoutMs}`);
 }

@@ -3,7 +3,8 @@
  */
 import type { LogSource } from '../../log/log.ts';
 import { checkEventName } from '../../state/broadcast.ts';
-import { callApp, checkFunction } from './app-call.ts';
+import { callApp } from './app-call.ts';
+import { checkFunction } from './arguments.ts';
 
 /** Of an event whose data is of any type. */
 export type Handler = (data: never) => unknown;

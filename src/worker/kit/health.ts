@@ -4,6 +4,7 @@
  */
 import type { HealthCheck, HealthOptions } from '../../index.ts';
 import { CHECK_NAME, type HealthReport, MAX_CHECKS } from '../../protocol/health.ts';
+import { checkFunction, checkOptions, shown, typeName } from './arguments.ts';
 import type { ScheduledCheck } from './check-runs.ts';
 
 const DEFAULT_INTERVAL_MS = 10_000;
@@ -64,34 +65,30 @@ export const validMsOf = ({ intervalMs, timeoutMs }: Pick<RegisteredCheck, 'inte
 
 function nameOf(name: unknown): string {
   if (typeof name === 'string' && CHECK_NAME.test(name)) return name;
-  const shown = typeof name === 'string' ? JSON.stringify(name.slice(0, 80)) : typeof name;
   throw new TypeError(
-    `kit.health: the name must be 1 to 64 letters, digits, "_", "-" and ".", and begin with a letter or digit, got ${shown}`,
+    `kit.health: the name must be 1 to 64 letters, digits, "_", "-" and ".", and begin with a letter or digit, got ${shown(name)}`,
   );
 }
 
 function functionOf(name: string, check: unknown): HealthCheck {
-  if (typeof check === 'function') return check as HealthCheck;
-  throw new TypeError(`kit.health("${name}"): the check must be a function, got ${check === null ? 'null' : typeof check}`);
+  checkFunction(`kit.health("${name}"): the check`, check);
+  return check as HealthCheck;
 }
 
 function optionsOf(name: string, options: HealthOptions): Required<HealthOptions> {
-  if (typeof options !== 'object' || options === null)
-    throw new TypeError(
-      `kit.health("${name}"): the options must be an object, got ${options === null ? 'null' : typeof options}`,
-    );
+  checkOptions(`kit.health("${name}")`, options);
   for (const key of Object.keys(options))
     if (!Object.hasOwn(OPTIONS, key))
       throw new TypeError(`kit.health("${name}"): there is no option ${key}; there are ${Object.keys(OPTIONS).join(', ')}`);
   const { readiness = false, intervalMs = DEFAULT_INTERVAL_MS, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
   if (typeof readiness !== 'boolean')
-    throw new TypeError(`kit.health("${name}"): readiness must be true or false, got ${typeof readiness}`);
+    throw new TypeError(`kit.health("${name}"): readiness must be true or false, got ${typeName(readiness)}`);
   return { readiness, intervalMs: timeOf(name, 'intervalMs', intervalMs), timeoutMs: timeOf(name, 'timeoutMs', timeoutMs) };
 }
 
 function timeOf(name: string, option: keyof typeof MIN_MS, ms: unknown): number {
   const min = MIN_MS[option];
   if (typeof ms === 'number' && ms >= min && ms <= MAX_MS) return ms;
-  const shown = typeof ms === 'number' ? ms : typeof ms;
-  throw new RangeError(`kit.health("${name}"): ${option} must be a number from ${min} to ${MAX_MS}, got ${shown}`);
+  const got = typeof ms === 'number' ? ms : shown(ms);
+  throw new RangeError(`kit.health("${name}"): ${option} must be a number from ${min} to ${MAX_MS}, got ${got}`);
 }

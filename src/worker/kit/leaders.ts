@@ -7,6 +7,7 @@ import { usesRedis } from '../../config/redis-address.ts';
 import type { LeaderOptions, LeaderTerm } from '../../index.ts';
 import type { LogSource } from '../../log/log.ts';
 import { isLeaderName, LEADER_NAME_RULE, type LeaderScope, MAX_LEADERS } from '../../protocol/leader.ts';
+import { checkFunction, checkOptions, shown } from './arguments.ts';
 import type { Leading } from './leading.ts';
 
 export type Start = (term: LeaderTerm) => unknown;
@@ -41,7 +42,7 @@ export class Leaders {
   add(name: unknown, start: unknown, options: LeaderOptions = {}): void {
     if (!isLeaderName(name)) throw new TypeError(`the name of a leader must be ${LEADER_NAME_RULE}, got ${shown(name)}`);
     const call = `kit.leader(${shown(name)})`;
-    if (typeof start !== 'function') throw new TypeError(`${call}: start must be a function, got ${shown(start)}`);
+    checkFunction(`${call}: start`, start);
     const scope = scopeOf(options, call);
     if (scope === 'fleet' && !usesRedis(this.#host.config))
       throw new Error(
@@ -84,12 +85,8 @@ export class Leaders {
 }
 
 function scopeOf(options: unknown, call: string): LeaderScope {
-  if (typeof options !== 'object' || options === null)
-    throw new TypeError(`${call}: options must be an object, got ${shown(options)}`);
+  checkOptions(call, options);
   const { scope = 'fleet' } = options as { scope?: unknown };
   if (scope === 'fleet' || scope === 'pod') return scope;
   throw new TypeError(`${call}: scope must be "fleet" or "pod", got ${shown(scope)}`);
 }
-
-const shown = (value: unknown): string =>
-  typeof value === 'string' ? JSON.stringify(value.slice(0, 80)) : value === null ? 'null' : typeof value;

@@ -5,6 +5,7 @@
 import type { LogSource } from '../../log/log.ts';
 import type { TaskTotals } from '../../protocol/closing.ts';
 import { callApp, within } from './app-call.ts';
+import { typeName } from './arguments.ts';
 
 export class Tasks {
   readonly #log: LogSource;
@@ -26,8 +27,8 @@ export class Tasks {
   /** @throws TypeError unless it is a promise */
   add(task: PromiseLike<unknown>): void {
     if (!isThenable(task)) {
-      const got = typeof task === 'function' ? 'a function: call it, and pass its promise' : task === null ? 'null' : typeof task;
-      throw new TypeError(`kit.task must get a promise, got ${got}`);
+      const got = typeof task === 'function' ? 'a function: call it, and pass its promise' : typeName(task);
+      throw new TypeError(`the argument of kit.task must be a promise, got ${got}`);
     }
     this.#open++;
     void callApp(this.#log, { event: 'task.failed' }, () => task).then(error => {
