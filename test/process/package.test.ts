@@ -10,6 +10,7 @@ import { dirname, join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { promisify } from 'node:util';
 import { ADOPT, assertAdopted } from '../adopted.ts';
+import { compare } from '../compiled.ts';
 import { editorView } from '../language-server.ts';
 import { adopterOf, type Kit, ROOT, startKit } from './kit.ts';
 
@@ -120,6 +121,12 @@ suite('the kit as a dependency', { concurrency: 4 }, () => {
     const declarations = files.filter(name => /\.d\.c?ts$/.test(name));
     assert.ok(declarations.includes('dist/index.d.ts') && declarations.length < 20, declarations.join());
     for (const name of ['SECURITY.md', 'CHANGELOG.md', 'LICENSE', 'README.md']) assert.ok(files.includes(name), name);
+  });
+
+  test('the compiled code does what the sources say', () => {
+    const { same, withHelper, differences } = compare(join(ROOT, 'src'), join(folder, 'node_modules', 'koa-bosun', 'dist'));
+    assert.deepEqual(differences, []);
+    assert.ok(same > 200 && withHelper.length < 6, `${same} files; with a helper of tsc: ${withHelper}`);
   });
 
   test('an ES module imports the package, a CommonJS module requires it', async () => {

@@ -26,7 +26,10 @@ export class AppMetrics {
 
   /** prom-client is loaded with the first use. */
   get registry(): Registry {
-    this.#registry ??= new (createRequire(import.meta.url)('prom-client') as typeof import('prom-client')).Registry();
+    if (this.#registry === undefined) {
+      const prom = createRequire(import.meta.url)('prom-client') as typeof import('prom-client');
+      this.#registry = new prom.Registry();
+    }
     return this.#registry;
   }
 
