@@ -102,7 +102,7 @@ function connectionError(error: NodeJS.ErrnoException, socket: string): CommandE
   }
   if (code === 'ENOENT' || code === 'ECONNREFUSED') {
     return new CommandError(
-      `no primary is running at ${socket}; set PORT or CONTROL_SOCKET as for the primary, or use --socket`,
+      `no primary is running at ${socket}; set PORT, HOST or CONTROL_SOCKET as for the primary, or use --socket`,
       CliExitCode.unavailable,
     );
   }

@@ -124,7 +124,7 @@ describe('bosun', { concurrency: CONCURRENCY }, () => {
       assert.deepEqual([code, stdout], [69, '']);
       assert.equal(
         stderr,
-        `bosun: no primary is running at ${socket}; set PORT or CONTROL_SOCKET as for the primary, or use --socket\n`,
+        `bosun: no primary is running at ${socket}; set PORT, HOST or CONTROL_SOCKET as for the primary, or use --socket\n`,
       );
     }
   });

@@ -74,7 +74,7 @@ describe('the control socket', { concurrency: CONCURRENCY }, () => {
   });
 
   for (const { where, path, said } of [
-    { where: 'in a folder that is not writable', path: '/proc/bosun.sock', said: /; set PORT or CONTROL_SOCKET/ },
+    { where: 'in a folder that is not writable', path: '/proc/bosun.sock', said: /; set PORT, HOST or CONTROL_SOCKET/ },
     {
       where: 'in a folder that does not exist',
       path: '/nowhere/bosun.sock',
