@@ -66,8 +66,8 @@ export interface ConfigFields {
    */
   readonly startTimeoutMs: Values['startTimeoutMs'];
   /**
-   * A module that runs once in each pod before its first worker, as for migrations; if it fails, the start ends with exit code 1. Set
-   * by `BEFORE_START`; default: unset.
+   * A module that runs once in each pod before its first worker; if it fails, the start ends with exit code 1. Set by `BEFORE_START`;
+   * default: unset.
    */
   readonly beforeStart: Values['beforeStart'];
   /**

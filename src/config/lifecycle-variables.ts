@@ -28,7 +28,7 @@ export const lifecycleVariables = {
   beforeStart: optional(
     'BEFORE_START',
     text,
-    'a module that runs once in each pod before its first worker, as for migrations; if it fails, the start ends with exit code 1',
+    'a module that runs once in each pod before its first worker; if it fails, the start ends with exit code 1',
   ),
   restartSurge: variable(
     'RESTART_SURGE',

@@ -22,7 +22,9 @@ export async function runBeforeStart(environment: NodeJS.ProcessEnv): Promise<vo
   process.on('SIGINT', () => undefined); // of a terminal: the primary decides
   process.once('uncaughtException', error => fail(error));
   try {
-    await call(await loadExports(loading, () => undefined), loading.module, { config, log: log() });
+    const expected = 'the module of BEFORE_START, which exports a function as default';
+    const exported = await loadExports(loading, { onFailed: () => undefined, expected });
+    await call(exported, loading.module, { config, log: log() });
     exitAfterOutput(ExitCode.ok);
   } catch (error) {
     if (!(error instanceof LoadAgain)) return fail(error);

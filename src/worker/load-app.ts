@@ -19,6 +19,11 @@ export interface LoadOptions extends ExportOptions {
   onFailed: (cause: unknown) => void;
 }
 
+type ModuleOptions = Pick<LoadOptions, 'onFailed'> & {
+  /** What the module must export, for the error where there is no such file. */
+  expected: string;
+};
+
 /** The app must be loaded in another way, which needs a fresh process: this one has already run some of it. */
 export class LoadAgain extends Error {
   override readonly name = 'LoadAgain';
@@ -48,7 +53,7 @@ export const IDLE: unique symbol = Symbol('idle');
 /** Loads the app. @throws AppError, LoadAgain */
 export async function loadApp(loading: Loading, options: LoadOptions): Promise<App> {
   const { module: file } = loading;
-  const { exported } = await load(loading, options);
+  const { exported } = await load(loading, { ...options, expected: `a module that exports ${EXPECTED} as default` });
   const { adoption } = options;
   if (adoption.role === 'port') return adoption.listened();
   const awaited = exported instanceof Promise ? await settled(exported, file) : exported;
@@ -58,12 +63,12 @@ export async function loadApp(loading: Loading, options: LoadOptions): Promise<A
 }
 
 /** What the module exports as default. @throws AppError, LoadAgain */
-export async function loadExports(loading: Loading, onFailed: LoadOptions['onFailed']): Promise<unknown> {
-  const { exported } = await load(loading, { onFailed });
+export async function loadExports(loading: Loading, options: ModuleOptions): Promise<unknown> {
+  const { exported } = await load(loading, options);
   return exported instanceof Promise ? settled(exported, loading.module) : exported;
 }
 
-async function load(loading: Loading, { onFailed }: Pick<LoadOptions, 'onFailed'>): Promise<Loaded> {
+async function load(loading: Loading, { onFailed, expected }: ModuleOptions): Promise<Loaded> {
   const { module: file, asMain, loader } = loading;
   let loaded: Loaded | typeof IDLE;
   if (loader !== undefined) await (await import('./typescript.ts')).useLoader(loader, file);
@@ -72,6 +77,10 @@ async function load(loading: Loading, { onFailed }: Pick<LoadOptions, 'onFailed'
     loaded = await whileBusy(asMain ? runAsMain(file) : loadModule(file));
   } catch (cause) {
     onFailed(cause);
+    if (!existsSync(file)) {
+      const own = `${file} does not exist`;
+      throw new AppError(`${own}; expected ${expected}`, { own, cause });
+    }
     throw await loadingError(cause, loading, failedRequires);
   } finally {
     failedRequires.stop();
@@ -83,10 +92,6 @@ async function load(loading: Loading, { onFailed }: Pick<LoadOptions, 'onFailed'
 
 /** What to throw for `cause`, with which the module failed to load. */
 async function loadingError(cause: unknown, { module: file, loader }: Loading, failed: FailedRequires): Promise<Error> {
-  if (!existsSync(file)) {
-    const own = `${file} does not exist`;
-    return new AppError(`${own}; expected a module that exports ${EXPECTED} as default`, { own, cause });
-  }
   const { placeInStack } = await import('./syntax-error.ts');
   await placeInStack(cause, failed.urlOf(cause) ?? pathToFileURL(file).href);
   const { findLoader, TYPESCRIPT_ADVICE, whyLoader } = await import('./typescript.ts');

@@ -72,6 +72,12 @@ describe('BEFORE_START', { concurrency: 2 }, () => {
     ],
     ['exits', 'export default () => process.exit(3);', /has ended with exit code 3/],
     ['is missing an import', "import './missing.mjs';\nexport default () => {};", /migrate\.mjs can't be loaded: .*missing\.mjs/],
+    [
+      'does not exist',
+      '',
+      /none\.mjs does not exist; expected the module of BEFORE_START, which exports a function as default$/,
+      { BEFORE_START: './none.mjs' },
+    ],
     ['exports no function', 'export default 1;', /must export a function as default, got number/],
     ['never settles', 'export default () => new Promise(() => {});', /never settles/],
     [
