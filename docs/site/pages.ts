@@ -67,7 +67,7 @@ const GROUPS: readonly Group[] = [
   },
   {
     text: 'Operate',
-    pages: ['guide/troubleshooting', 'guide/observability', 'guide/tracing', 'guide/load-testing'],
+    pages: ['guide/troubleshooting', 'guide/observability', 'guide/alerts', 'guide/tracing', 'guide/load-testing'],
     rest: 'guide',
   },
   {
