@@ -9,7 +9,7 @@ import type { Socket } from 'node:net';
 const HEADERS_TIMEOUT_MS = 5000;
 const CHECK_TIMEOUTS_EVERY_MS = 1000;
 
-/** For `http.createServer`: the time-outs of a server that only sees small requests. */
+/** For `http.createServer`: the timeouts of a server that only sees small requests. */
 export const SHORT_TIMEOUTS = {
   headersTimeout: HEADERS_TIMEOUT_MS,
   requestTimeout: 2 * HEADERS_TIMEOUT_MS,

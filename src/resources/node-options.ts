@@ -99,7 +99,7 @@ const HIDDEN: Row = {
 };
 const WAITS: Row = {
   effect:
-    'refused, after Node.js has waited for a debugger; in `WORKER_NODE_OPTIONS` it applies, with a warning: each worker waits for a debugger, without a time-out',
+    'refused, after Node.js has waited for a debugger; in `WORKER_NODE_OPTIONS` it applies, with a warning: each worker waits for a debugger, without a timeout',
   refuse: (_, place) =>
     place === 'workers' ? undefined : 'it makes the primary wait for a debugger; set it in WORKER_NODE_OPTIONS',
   warning: 'each worker waits for a debugger before it loads the app',

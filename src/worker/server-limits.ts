@@ -1,5 +1,5 @@
 /**
- * The time-outs and limits of http servers: the kit's own, and those that the app has created.
+ * The timeouts and limits of http servers: the kit's own, and those that the app has created.
  */
 import type { IncomingMessage, RequestListener, Server } from 'node:http';
 import type { Config } from '../config/config.ts';
