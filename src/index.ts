@@ -140,7 +140,7 @@ export interface Kit {
    * followed in under 6 s.
    *
    * Two workers may run `start` at the same time: one that is paused or blocked does not know yet that its term has ended. Only a resource
-   * that checks {@link LeaderTerm.token} excludes that: see docs/guide/leader.md.
+   * that checks {@link LeaderTerm.token} excludes that.
    * @param name 1 to 64 of `A-Z a-z 0-9 _ - .`; once in each worker
    * @throws TypeError if an argument is invalid or the name was used before; Error without Redis, if the scope is not `pod`; RangeError after 100 names
    */

@@ -40,10 +40,10 @@ function docOf({ leadingComments }: Node): string {
   const text = leadingComments?.at(-1)?.value ?? '';
   return text
     .split('\n')
-    .map(line => line.replace(/^\s*\*+ ?/, '').trim())
+    .map(line => line.replace(/^\s*\*+ ?/, '').trimEnd())
     .join('\n')
     .trim()
-    .replace(/\{@link (\w+)\}/g, '`$1`')
+    .replace(/\{@link ([\w.]+)\}/g, '`$1`')
     .replace(/\n?@param (\w+) /g, '\n- `$1`: ')
     .replace(/\n?@throws /g, '\n- Throws ')
     .replace(/^(?!- )(.*)\n(?=- )/m, '$1\n\n');
