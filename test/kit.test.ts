@@ -87,7 +87,7 @@ test('off removes a handler once, also before it gets the retained data, and not
   assert.deepEqual(received, ['once', ['other', 4]]);
 });
 
-test('a name or a handler that cannot be is an error at the call', () => {
+test('an invalid name or handler is an error at the call', () => {
   const { kit } = kitWith();
   const call = (method: 'on' | 'off', ...args: unknown[]) =>
     assert.throws(() => Reflect.apply(kit[method], kit, args), TypeError);

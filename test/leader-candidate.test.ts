@@ -1,6 +1,6 @@
 /**
- * The rules of kit.leader in virtual time: first single rules, then four contenders over a simulated Redis that freezes, loses its last writes or
- * all of them, and whose clock jumps, while the contenders are paused, killed and replaced.
+ * The rules of kit.leader in virtual time: first single rules, then four candidates over a simulated Redis that freezes, loses its last writes or
+ * all of them, and whose clock jumps, while the candidates are paused, killed and replaced.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -109,7 +109,7 @@ test('a drain stops a worker that waits, and takes back what it may have acquire
   assert.equal(it.dueAt, Number.POSITIVE_INFINITY);
 });
 
-test('a released lock is taken at once, by each contender at another moment', () => {
+test('a released lock is taken at once, by each candidate at another moment', () => {
   const { it, apply } = candidate();
   apply({ type: 'tick' }, 0);
   apply({ type: 'held', token: 7, leftMs: 5000 }, 1);

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { readConfig } from '../src/config/config.ts';
 import type { Log } from '../src/log/log.ts';
-import { type Contender, Leaders as PoolLeaders } from '../src/pool/leaders.ts';
+import { type CandidateWorker, Leaders as PoolLeaders } from '../src/pool/leaders.ts';
 import type { LeaderNotice, LeaderReport } from '../src/protocol/leader.ts';
 import { parseToPrimary } from '../src/protocol/message-shapes.ts';
 import type { ToWorker } from '../src/protocol/messages.ts';
@@ -45,7 +45,7 @@ test('without Redis the scope must be pod: three pods would run a migration thre
   leaders.add('migrate', start, { scope: 'pod' });
 });
 
-interface Worker extends Contender {
+interface Worker extends CandidateWorker {
   isActive: boolean;
   state: string;
   sent: ToWorker[];

@@ -1,5 +1,5 @@
 /**
- * Contenders for one lock in virtual time, over a simulated Redis with one replica. The scripts of leader-lock.ts are simulated by what they
+ * Candidates for one lock in virtual time, over a simulated Redis with one replica. The scripts of leader-lock.ts are simulated by what they
  * promise; leader-lock.test.ts runs them on a real Redis.
  */
 import { Candidate, type CandidateEffect, type CandidateEvent, GRACE_MS, LEADER_TIMES } from '../src/state/leader-candidate.ts';
@@ -77,7 +77,7 @@ class VirtualRedis {
   }
 }
 
-interface Contender {
+interface Worker {
   it: Candidate;
   id: number;
   pausedUntil: number;
@@ -100,7 +100,7 @@ export class VirtualFleet {
   readonly overlaps: string[] = [];
   /** A term whose token was not above those of all terms for which Redis gave the lock before. */
   readonly disorders: string[] = [];
-  /** A contender that was awake, and whose signal had not aborted at the end of its term. */
+  /** A candidate that was awake, and whose signal had not aborted at the end of its term. */
   readonly unaborted: string[] = [];
   /** The owners and tokens for which Redis gave the lock, in this order. */
   readonly #issued: string[] = [];
@@ -109,7 +109,7 @@ export class VirtualFleet {
   readonly #redis = new VirtualRedis();
   readonly #network: { at: number; run: () => void }[] = [];
   readonly #timers: { at: number; run: () => void }[] = [];
-  #contenders: Contender[] = [];
+  #candidates: Worker[] = [];
   #owners = 0;
   #workers = 0;
   #now = 0;
@@ -121,8 +121,8 @@ export class VirtualFleet {
   }
 
   /** Those that may act as the leader now. */
-  get holding(): Contender[] {
-    return this.#contenders.filter(({ it, isDead }) => !isDead && this.#now < it.heldUntil);
+  get holding(): Worker[] {
+    return this.#candidates.filter(({ it, isDead }) => !isDead && this.#now < it.heldUntil);
   }
 
   killHolder(): void {
@@ -136,7 +136,7 @@ export class VirtualFleet {
       if (this.#random() < 0.02) this.#redis.replicate();
       if (this.#now >= this.#redis.frozenUntil) for (const { run } of this.#due(this.#network)) run();
       for (const { run } of this.#due(this.#timers)) run();
-      for (const contender of this.#contenders) this.#live(contender);
+      for (const candidate of this.#candidates) this.#live(candidate);
       this.#check();
     }
   }
@@ -144,7 +144,7 @@ export class VirtualFleet {
   #check(): void {
     const { holding } = this;
     if (holding.length > 1) this.overlaps.push(`${this.#now}: ${holding.map(({ id }) => id)}`);
-    for (const { id, term, it, pausedUntil } of this.#contenders)
+    for (const { id, term, it, pausedUntil } of this.#candidates)
       if (term !== undefined && !term.isAborted && it.heldUntil <= this.#now && pausedUntil <= this.#now)
         this.unaborted.push(`${this.#now}: ${id}`);
   }
@@ -157,7 +157,7 @@ export class VirtualFleet {
   }
 
   #cause(trouble: Trouble): void {
-    const any = this.#contenders[Math.floor(this.#random() * this.#contenders.length)];
+    const any = this.#candidates[Math.floor(this.#random() * this.#candidates.length)];
     if (any === undefined) return;
     const offsetMs = Math.max(0, this.#redis.offsetMs + (this.#random() - 0.5) * 600_000);
     switch (trouble) {
@@ -194,12 +194,12 @@ export class VirtualFleet {
 
   #join(): void {
     const it = new Candidate(LEADER_TIMES, () => `owner ${++this.#owners}`, this.#random);
-    this.#contenders.push({ it, id: ++this.#workers, pausedUntil: 0, isDead: false, unread: [], term: undefined });
+    this.#candidates.push({ it, id: ++this.#workers, pausedUntil: 0, isDead: false, unread: [], term: undefined });
   }
 
-  #replace(contender: Contender): void {
-    contender.isDead = true;
-    this.#contenders = this.#contenders.filter(each => each !== contender);
+  #replace(candidate: Worker): void {
+    candidate.isDead = true;
+    this.#candidates = this.#candidates.filter(each => each !== candidate);
     this.#join();
   }
 
@@ -209,37 +209,37 @@ export class VirtualFleet {
     return due;
   }
 
-  #live(contender: Contender): void {
-    if (this.#now < contender.pausedUntil) return;
-    for (const { event } of this.#due(contender.unread)) {
-      if (event.type === 'settled') contender.term = undefined;
-      this.#carryOut(contender, contender.it.apply(event, this.#now));
+  #live(candidate: Worker): void {
+    if (this.#now < candidate.pausedUntil) return;
+    for (const { event } of this.#due(candidate.unread)) {
+      if (event.type === 'settled') candidate.term = undefined;
+      this.#carryOut(candidate, candidate.it.apply(event, this.#now));
     }
-    if (this.#now >= contender.it.dueAt) this.#carryOut(contender, contender.it.apply({ type: 'tick' }, this.#now));
+    if (this.#now >= candidate.it.dueAt) this.#carryOut(candidate, candidate.it.apply({ type: 'tick' }, this.#now));
   }
 
-  #carryOut(contender: Contender, effects: CandidateEffect[]): void {
+  #carryOut(candidate: Worker, effects: CandidateEffect[]): void {
     for (const effect of effects) {
       switch (effect.type) {
         case 'acquire':
         case 'renew':
-          this.#request(contender, effect);
+          this.#request(candidate, effect);
           break;
         case 'release':
           this.#network.push({ at: this.#arrival(), run: () => this.#redis.release(effect.owner, this.#now) });
           break;
         case 'start':
-          contender.term = { token: effect.token, owner: effect.owner, isAborted: false };
-          this.#compare(contender.term);
-          this.terms.push(contender.term);
+          candidate.term = { token: effect.token, owner: effect.owner, isAborted: false };
+          this.#compare(candidate.term);
+          this.terms.push(candidate.term);
           // The primary announces it.
-          for (const { unread } of this.#contenders)
+          for (const { unread } of this.#candidates)
             unread.push({ at: this.#now, event: { type: 'seen', token: effect.token, isFree: false } });
           break;
         case 'abort':
-          if (contender.term === undefined) break;
-          contender.term.isAborted = true;
-          contender.unread.push({ at: this.#now + this.#random() * 2000, event: { type: 'settled', hasFailed: false } });
+          if (candidate.term === undefined) break;
+          candidate.term.isAborted = true;
+          candidate.unread.push({ at: this.#now + this.#random() * 2000, event: { type: 'settled', hasFailed: false } });
           break;
         case 'lost':
         case 'ignored':
@@ -250,11 +250,11 @@ export class VirtualFleet {
     }
   }
 
-  #request(contender: Contender, effect: Extract<CandidateEffect, { type: 'acquire' | 'renew' }>): void {
+  #request(candidate: Worker, effect: Extract<CandidateEffect, { type: 'acquire' | 'renew' }>): void {
     const sentAt = this.#now;
     let isAnswered = false;
     const answer = (at: number, event: CandidateEvent) => {
-      if (!isAnswered) contender.unread.push({ at, event });
+      if (!isAnswered) candidate.unread.push({ at, event });
       isAnswered = true;
     };
     const lost = this.#troubles.includes('loss') ? this.#random() : 0.5;
@@ -263,7 +263,7 @@ export class VirtualFleet {
       if (lost > 1 / 16 && this.#now < sentAt + COMMAND_TIMEOUT_MS) answer(this.#arrival(), event);
     };
     if (lost < 15 / 16) this.#network.push({ at: this.#arrival(), run: arrive });
-    // Read by the contender when it is awake.
+    // Read by the candidate when it is awake.
     const timeOut: CandidateEvent = { type: effect.type === 'renew' ? 'not-renewed' : 'not-acquired' };
     this.#timers.push({ at: sentAt + COMMAND_TIMEOUT_MS, run: () => answer(this.#now, timeOut) });
   }

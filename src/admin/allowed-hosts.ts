@@ -1,10 +1,10 @@
 /**
- * DNS rebinding: a page of an attacker's own name, which then resolves to this pod, could read the admin port from a browser inside the network. Such
- * requests have that name as their Host, so only names that are known are answered. Pure.
+ * Against DNS rebinding: a web page whose own host name resolves to this pod could read the admin port through a browser inside the network.
+ * Such requests have that name as their Host, so only known names are answered. Pure.
  */
 import { isIP } from 'node:net';
 
-/** Where the browser itself is, and what no name server can change. */
+/** Names of the browser's own machine, which no name server resolves. */
 const LOCAL = /^(?:.+\.)?localhost\.?$/;
 
 /**

@@ -8,7 +8,7 @@ import type { Emit } from '../protocol/events.ts';
 import { type HealthReport, MAX_CHECKS } from '../protocol/health.ts';
 import { PodCheck, type Received } from './pod-check.ts';
 
-/** Of all workers together, which may differ. */
+/** Of all workers together: those of two versions of the app may have different checks. */
 const MAX_POD_CHECKS = 100;
 /** A check that no worker has is kept for this long: a new worker may register it late. */
 const FORGET_AFTER_MS = 60_000;
@@ -53,7 +53,7 @@ export class Health {
     this.update();
   }
 
-  /** Goes by the workers that serve now, and by the age of their results. */
+  /** Decides each check again, from the last reports of the workers that serve now. */
   update(): void {
     if (this.#checks.size === 0) return;
     const now = this.#context.now();
@@ -62,7 +62,7 @@ export class Health {
     const events = [...this.#checks.values()].flatMap(entry => {
       const { check } = entry;
       const isPresent = active.some(worker => this.#reports.get(worker)?.has(check.name));
-      // While none serves, nobody can say that the app has no such check any more.
+      // While no worker serves, it is unknown whether the app still has the check.
       if (isPresent || serving.length === 0) entry.seenAt = now;
       if (now - entry.seenAt > FORGET_AFTER_MS) {
         this.#checks.delete(check.name);
@@ -77,7 +77,7 @@ export class Health {
     for (const event of events) this.#context.emit(event);
   }
 
-  /** The checks that keep the pod out of rotation, in the kit's own words; undefined where none does. */
+  /** The checks that keep the pod out of rotation, and how they fail, without text of the app; undefined where none does. */
   get whyNotReady(): string | undefined {
     return this.#describe(({ isUnready }) => isUnready);
   }
@@ -94,8 +94,8 @@ export class Health {
     return Object.fromEntries([...this.#checks].map(([name, { check }]) => [name, check.status(audience, now)]));
   }
 
-  #describe(isMeant: (check: PodCheck) => boolean): string | undefined {
-    const meant = [...this.#checks.values()].flatMap(({ check }) => (isMeant(check) ? [check.describe()] : []));
-    return meant.length === 0 ? undefined : meant.join('; ');
+  #describe(isSelected: (check: PodCheck) => boolean): string | undefined {
+    const selected = [...this.#checks.values()].flatMap(({ check }) => (isSelected(check) ? [check.describe()] : []));
+    return selected.length === 0 ? undefined : selected.join('; ');
   }
 }

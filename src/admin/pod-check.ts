@@ -15,7 +15,7 @@ export interface Received extends HealthReport {
   receivedAt: number;
 }
 
-/** What the workers that serve say of a check. */
+/** The last reports of the workers that serve, added up. */
 interface Tally {
   readiness: boolean;
   /** Workers that run it. */
@@ -28,15 +28,15 @@ interface Tally {
   isPending: boolean;
 }
 
-const NOBODY: Tally = { readiness: false, workers: 0, results: [], failing: [], isPending: false };
+const NO_REPORTS: Tally = { readiness: false, workers: 0, results: [], failing: [], isPending: false };
 
 export class PodCheck {
   readonly name: string;
-  #tally = NOBODY;
+  #tally = NO_REPORTS;
   #state: CheckStatus['state'] = 'unknown';
   #stateSince: number;
   #failingSince: number | undefined;
-  /** Failed in every worker; until the next success, also where all workers were replaced meanwhile. */
+  /** It has failed in every worker, and has not passed since. New workers alone do not change that. */
   #isDown = false;
   /** Until the first success: registered with `readiness` before the pod was ready. */
   #mustPass: boolean;
@@ -77,7 +77,7 @@ export class PodCheck {
     return this.#unreadyChanged(now);
   }
 
-  /** In the kit's own words, for everyone. */
+  /** How it fails, without text of the app. */
   describe(): string {
     const { workers, failing } = this.#tally;
     const [worst] = failing;

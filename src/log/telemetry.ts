@@ -1,6 +1,6 @@
 /**
  * OpenTelemetry as the app's process has loaded it: the span that is active, and what is not exported yet. The kit imports none of its packages: its
- * API keeps its parts in globals with fixed symbols, through which all copies of the API in one process meet.
+ * API keeps its state in globals with fixed symbols, which all copies of the API in one process share.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { IncomingMessage } from 'node:http';

@@ -1,6 +1,6 @@
 /**
  * Who leads, as this primary knows it from its workers. In the scope `pod` it decides; in the scope `fleet` it frees the lock of a worker that
- * has died, and sends a notice to the other contenders when a lead begins and ends. Loaded when the first worker of the app calls `kit.leader`.
+ * has died, and sends a notice to the other candidates when a lead begins and ends. Loaded when the first worker of the app calls `kit.leader`.
  */
 import { hostname } from 'node:os';
 import type { Emit } from '../protocol/events.ts';
@@ -15,7 +15,7 @@ import {
 import type { ToWorker } from '../protocol/messages.ts';
 
 /** A worker that leads or waits. */
-export interface Contender {
+export interface CandidateWorker {
   readonly id: number;
   /** Neither ending nor exited. */
   readonly isActive: boolean;
@@ -47,7 +47,7 @@ export class Leaders {
   readonly #notify: LeadersOptions['notify'];
   readonly #freeLock: LeadersOptions['freeLock'];
   readonly #epochNow: () => number;
-  readonly #entries = new Map<Contender, Map<string, Entry>>();
+  readonly #entries = new Map<CandidateWorker, Map<string, Entry>>();
   /** The last holder that a worker has read in Redis. */
   readonly #elsewhere = new Map<string, LeaderHolder>();
   /** The highest token of our own workers, also of ended terms. */
@@ -61,7 +61,7 @@ export class Leaders {
     this.#epochNow = epochNow;
   }
 
-  onReport(worker: Contender, report: LeaderReport): void {
+  onReport(worker: CandidateWorker, report: LeaderReport): void {
     if (worker.state === 'exited') return; // its exit was handled before this message arrived
     const entry = this.#entryOf(worker, report);
     if (entry === undefined) return;
@@ -127,7 +127,7 @@ export class Leaders {
     );
   }
 
-  #entryOf(worker: Contender, { name, scope }: LeaderReport): Entry | undefined {
+  #entryOf(worker: CandidateWorker, { name, scope }: LeaderReport): Entry | undefined {
     const entries = this.#entries.get(worker) ?? new Map<string, Entry>();
     this.#entries.set(worker, entries);
     const known = entries.get(name);
@@ -139,7 +139,7 @@ export class Leaders {
   }
 
   /** The last one: a worker that is blocked does not report that its term has ended. */
-  #leaderHere(name: string): { worker: Contender; term: NonNullable<Entry['term']> } | undefined {
+  #leaderHere(name: string): { worker: CandidateWorker; term: NonNullable<Entry['term']> } | undefined {
     const leading = [...this.#entries].flatMap(([worker, entries]) => {
       const term = entries.get(name)?.term;
       return term === undefined ? [] : [{ worker, term }];
@@ -163,7 +163,7 @@ export class Leaders {
     if (holder !== undefined && holder.token > Math.max(own, known?.token ?? 0)) this.#elsewhere.set(name, holder);
   }
 
-  #end(worker: Contender, name: string, entry: Entry, { step, why }: { step: 'released' | 'lost'; why: LeaderEnd }): void {
+  #end(worker: CandidateWorker, name: string, entry: Entry, { step, why }: { step: 'released' | 'lost'; why: LeaderEnd }): void {
     const { term } = entry;
     entry.isWaiting = false;
     entry.given = undefined;

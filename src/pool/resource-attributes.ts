@@ -1,6 +1,6 @@
 /**
- * What OpenTelemetry's SDK says of the process that it runs in: service, pod, worker and generation, in the variable that every SDK reads. An app
- * may start its SDK by itself, so workers get it always; without an SDK nothing reads it. Pure.
+ * OpenTelemetry's resource attributes of a worker: service, pod, worker and generation, in the variable that every SDK reads. Workers always get
+ * it, since an app may start its SDK by itself. Pure.
  */
 import type { Environment } from '../config/config.ts';
 
@@ -22,7 +22,7 @@ export interface Instance {
 export function resourceAttributes(instance: Instance, environment: Environment): Environment {
   const { service, version, host, port, worker, generation } = instance;
   const attributes: Record<string, string | undefined> = {
-    // Each worker is an instance of the service: OpenTelemetry wants one for each process of a server with workers.
+    // Each worker is an instance of the service: OpenTelemetry requires one for each process of a server with workers.
     'service.instance.id': `${host}:${port}:${worker}`,
     'service.name': environment.OTEL_SERVICE_NAME ? undefined : service,
     'service.version': version,

@@ -2,7 +2,7 @@
  * Connects the leaders of `kit.leader` (pool/leaders.ts) to the primary. They are loaded with the first message of a worker about them, and
  * each message and exit reaches them in order.
  */
-import type { Contender, Leaders } from '../pool/leaders.ts';
+import type { CandidateWorker, Leaders } from '../pool/leaders.ts';
 import type { Emit } from '../protocol/events.ts';
 import { LEADER_EVENT, type LeaderReport, type LeaderStatus } from '../protocol/leader.ts';
 import { type EventBus, OPERATOR } from '../state/event-bus.ts';
@@ -18,7 +18,7 @@ export class LeaderMonitor {
     this.#emit = emit;
   }
 
-  onReport(worker: Contender, report: LeaderReport): void {
+  onReport(worker: CandidateWorker, report: LeaderReport): void {
     this.#loading ??= this.#load();
     void this.#loading.then(leaders => leaders.onReport(worker, report));
   }

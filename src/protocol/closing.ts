@@ -3,7 +3,7 @@
  */
 import type { ErrorSummary } from './messages.ts';
 
-/** Close handlers that the ledger names; more of them are only counted. */
+/** Close handlers that a report names; more of them are only counted. */
 export const MAX_CLOSE_RESULTS = 20;
 
 export interface Closing {
@@ -18,7 +18,7 @@ export interface TaskTotals {
   failed: number;
   /** Not settled at the deadline of the drain. */
   timedOut: number;
-  /** Waited for them after the last answer. */
+  /** How long the worker waited for them after its last answer. */
   ms: number;
 }
 

@@ -46,11 +46,11 @@ const functionName = text('name of the function; empty if it has none');
 const requests = field<readonly OpenRequest[]>('list')('the oldest: method, path without query, age in ms, bytes sent');
 /** Of the request that a line is about. */
 const trace = {
-  trace_id: optional(text('of its trace')),
-  span_id: optional(text("of its span; without OpenTelemetry of the caller's, from `traceparent`")),
+  trace_id: optional(text('id of its trace')),
+  span_id: optional(text('id of its span; without OpenTelemetry that of the caller, from `traceparent`')),
   trace_flags: optional(text('`01` where the trace is sampled')),
 };
-const leader = { name: text('of `kit.leader`'), worker, term: count('its token') };
+const leader = { name: text('name in `kit.leader`'), worker, term: count('its token') };
 const why = field<LeaderEnd>('string')(
   '`drain`; `request` of an operator; `failed`: its start function; `expired`: not renewed in time; `taken`: the lock was gone; `exit`: of the process',
 );
@@ -223,7 +223,9 @@ export const LOG_EVENTS = {
   }),
   'worker.snapshot-refused': failure('A heap snapshot was refused or failed.', { worker, error }),
   'before-start.begins': info('BEFORE_START runs; the first worker starts after it.', { module: text('its file') }),
-  'before-start.ended': info('BEFORE_START has done its work.', { ms: count('milliseconds that it took') }),
+  'before-start.ended': info('BEFORE_START has ended without an error; the first worker starts.', {
+    ms: count('milliseconds that it took'),
+  }),
   'before-start.failed': failure('BEFORE_START has failed: the start ends with exit code 1.', {
     error,
     stack: optional(text('of the error, with its causes')),
@@ -251,7 +253,7 @@ export const LOG_EVENTS = {
     check: text('its name'),
     error: text('how it fails, with the message of the app'),
   }),
-  'health.ready': info('A health check keeps the pod out of rotation no longer.', {
+  'health.ready': info('A health check no longer keeps the pod out of rotation.', {
     check: text('its name'),
     ms: count('milliseconds for which it did'),
   }),
@@ -259,7 +261,10 @@ export const LOG_EVENTS = {
   // kit.leader
   'leader.acquired': info('A worker leads.', { ...leader, scope: field<LeaderScope>('string')('`fleet` or `pod`') }),
   'leader.released': info('A worker has given up its lead; another one may take over at once.', { ...leader, why }),
-  'leader.lost': warn('A worker leads no more without having given up.', { ...leader, why }),
+  'leader.lost': warn('A worker has lost its lead: the lock has expired or was taken, or the worker has exited.', {
+    ...leader,
+    why,
+  }),
 
   // The shutdown
   'shutdown.delay': info('The shutdown begins: still accepting for SHUTDOWN_DELAY_MS.', { ms: count('milliseconds') }),
@@ -381,12 +386,12 @@ export const LOG_EVENTS = {
   'app.sends-message': info('The app sends messages with process.send.', { note: text('what to use instead') }),
   'app.listener-failed': failure('A listener of the app on a process event failed.', { name: text('of the process event'), err }),
   'leader.failed': failure('The start function of `kit.leader` failed; a worker tries again.', {
-    name: text('of the leader'),
+    name: text('name in `kit.leader`'),
     term: count('its token'),
     err,
   }),
   'leader.ignores-abort': failure('A start function goes on without the lock.', {
-    name: text('of the leader'),
+    name: text('name in `kit.leader`'),
     term: count('its token'),
     warning,
   }),

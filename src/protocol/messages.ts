@@ -148,7 +148,7 @@ export interface DrainTimes {
  */
 export type RedisState = 'ready' | 'unreachable' | 'refused' | 'faulty';
 
-/** The ledger of one drain. */
+/** What became of the requests and connections of one drain. */
 export interface Drain {
   /** Requests that were open when the drain began, or came after, and were answered in full. */
   finished: number;

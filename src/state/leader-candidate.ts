@@ -1,5 +1,5 @@
 /**
- * One worker that wants to lead under one name, as a state machine: an event and the time go in, effects come out. It has no timer, no Redis
+ * A candidate for the lead under one name, as a state machine: an event and the time go in, effects come out. It has no timer, no Redis
  * and no app: worker/kit/leader-runner.ts carries the effects out. Times are milliseconds of the monotonic clock, passed in.
  *
  * waiting → leading → ending → waiting, or stopped after the drain. While its start function still runs, it does not try to lead again.
@@ -87,7 +87,7 @@ export class Candidate {
   #token = 0;
   #heldUntil = Number.NEGATIVE_INFINITY;
   #nextAt = Number.NEGATIVE_INFINITY;
-  /** Others have the first chance until then. */
+  /** Until then other candidates go first. */
   #notBefore = Number.NEGATIVE_INFINITY;
   #isPending = false;
   /** An attempt without an answer may have acquired the lock. */

@@ -1,7 +1,7 @@
 /**
  * The lock of a leader in Redis: a hash with its owner that expires, and beside it the last token, which stays. Tokens grow also when Redis
  * has lost its last writes, or all of them, or its clock is behind: a new one is above the time, the last one, and the highest that the
- * contender has seen. Where there are replicas, one of them has the lock before its owner uses it.
+ * candidate has seen. Where there are replicas, one of them has the lock before its owner uses it.
  */
 import type { LeaderHolder } from '../protocol/leader.ts';
 import { number, object, printable, string } from '../protocol/shapes.ts';

@@ -14,7 +14,7 @@ import { exitAfterOutput, exitWithoutPrimary, sendToPrimary } from './process.ts
 /** Runs this process as that of BEFORE_START. */
 export async function runBeforeStart(environment: NodeJS.ProcessEnv): Promise<void> {
   exitWithoutPrimary(environment);
-  delete environment[BEFORE_START_VARIABLE]; // a primary that the module starts is one
+  delete environment[BEFORE_START_VARIABLE]; // a primary that the module starts must be a primary
   const { loading } = inheritedOf(environment);
   const config = readWorkerConfig(environment);
   const log = createLog(config.logLevel, { pid: process.pid }, line => process.stdout.write(line));

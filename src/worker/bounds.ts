@@ -76,8 +76,8 @@ export function boundConnections(
   return new MaxConnections(max, server, { onFull, onReclaimed: () => stats.reclaimedOne() });
 }
 
-/** For connections that are no HTTP/1.1 (wrong-protocol.ts). */
-export function namesProtocols(log: LogSource): AppServer['onClientError'] {
+/** Called with the errors of connections: logs those that do not speak HTTP/1.1 (wrong-protocol.ts). */
+export function wrongProtocolLogger(log: LogSource): AppServer['onClientError'] {
   let protocols: Promise<WrongProtocols> | undefined;
   return error => {
     protocols ??= import('./wrong-protocol.ts').then(({ WrongProtocols }) => new WrongProtocols(log));

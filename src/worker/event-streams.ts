@@ -12,7 +12,7 @@ const CONTENT_LENGTH = /^content-length:/im;
 
 /**
  * A stream that never ends, whose client reconnects by itself, as the HTML standard requires of every EventSource: the response has begun, to a
- * GET that accepts this type. The answer to a POST, such as the words of a language model, ends by itself, and its client would not repeat the request.
+ * GET that accepts this type. The answer to a POST, such as the output of a language model, ends by itself, and its client would not repeat the request.
  */
 export function isEventStream({ request, response }: Exchange): boolean {
   if (request.method !== 'GET' || !ACCEPT.test(request.headers.accept ?? '')) return false;

@@ -8,7 +8,7 @@ import type { Connection, Exchange } from './connections.ts';
 export const TIMED_OUT_STATUS = 503;
 const BODY = 'This server did not answer in time.\n';
 
-/** A request is looked at that often within its time, but not more often than every 10 ms, and at least once a second. */
+/** Requests are checked this many times within the timeout, at most every 10 ms and at least once a second. */
 const TICKS_PER_TIMEOUT = 10;
 const MIN_TICK_MS = 10;
 const MAX_TICK_MS = 1000;
@@ -24,9 +24,7 @@ interface Waiting {
   isAnswered: boolean;
 }
 
-/**
- * Called with a request that got 503, and the time since its head arrived.
- */
+/** Called with a request that got 503, and the time since its head arrived. */
 export type OnTimeout = (exchange: Exchange, milliseconds: number) => void;
 
 export class HandlerTimeout {
@@ -61,7 +59,7 @@ export class HandlerTimeout {
     return this;
   }
 
-  /** Looks at every request; `now` is monotonic time in milliseconds. */
+  /** Checks every request; `now` is monotonic time in milliseconds. */
   tick(now: number): void {
     // After a turn that has blocked the loop, answers to the others may be in flight: it counts as two ticks at most.
     const from = Math.max(this.#tickedAt, now - 2 * this.tickMs);
@@ -72,11 +70,11 @@ export class HandlerTimeout {
       // The worker that serves a request bounds its time. Responses leave in the order of their requests: the time of a pipelined one begins when those before it are answered.
       const [exchange] = connection.exchanges;
       if (exchange !== undefined && !exchange.response.headersSent && !exchange.isPassedOn)
-        this.#look(connection, exchange, before.get(exchange), from, now);
+        this.#check(connection, exchange, before.get(exchange), from, now);
     }
   }
 
-  #look({ socket }: Connection, exchange: Exchange, before: Waiting | undefined, from: number, now: number): void {
+  #check({ socket }: Connection, exchange: Exchange, before: Waiting | undefined, from: number, now: number): void {
     const { request, startedAt } = exchange;
     // While its body arrives, the handler may have nothing to answer yet: REQUEST_TIMEOUT_MS bounds that.
     const isArriving = before !== undefined && !before.isComplete && before.bytesRead !== socket.bytesRead;

@@ -4,7 +4,7 @@
  */
 import type { Connection } from './connections.ts';
 
-/** While the worker is full, room is looked for this often, and idle connections every tenth time. */
+/** A full worker checks this often whether it has room, and closes idle connections at every tenth check. */
 const CHECK_EVERY_MS = 10;
 const CHECKS_PER_SCAN = 10;
 /** The request of a younger one may be in flight. */
@@ -48,10 +48,10 @@ export class MaxConnections {
   check(): void {
     if (this.#server.connections < this.#max || this.isFull) return;
     this.#checks = 0;
-    this.#timer = setInterval(() => setImmediate(() => this.#look()), CHECK_EVERY_MS).unref();
+    this.#timer = setInterval(() => setImmediate(() => this.#makeRoom()), CHECK_EVERY_MS).unref();
     this.#handler.onFull(true);
     // Not in this turn, which may still have to read requests.
-    setImmediate(() => this.#look());
+    setImmediate(() => this.#makeRoom());
   }
 
   /** The limit is lifted: at a shutdown every queued connection is accepted. */
@@ -60,7 +60,7 @@ export class MaxConnections {
     this.#timer = undefined;
   }
 
-  #look(): void {
+  #makeRoom(): void {
     if (!this.isFull) return;
     if (this.#checks++ % CHECKS_PER_SCAN === 0) this.#closeIdle(performance.now());
     if (this.#server.connections >= this.#max) return;

@@ -14,7 +14,7 @@ import type { LogSource } from '../log/log.ts';
 import { traceOf } from '../log/telemetry.ts';
 import type { Drain, DrainTimes } from '../protocol/messages.ts';
 import type { App } from './app.ts';
-import { boundConnections, maxConnectionsOf, namesProtocols, shedWhenLate, watchHandlers } from './bounds.ts';
+import { boundConnections, maxConnectionsOf, shedWhenLate, watchHandlers, wrongProtocolLogger } from './bounds.ts';
 import type { OnProgress } from './connection-drain.ts';
 import { isFromWorker } from './connections.ts';
 import type { MaxConnections } from './max-connections.ts';
@@ -99,7 +99,7 @@ export class Serving {
     this.#sticky = await openSticky(this.#inherited, this.#config, this.#log);
     const onResponse: OnResponse = (request, status, ms) => this.#onResponse(request, status, ms);
     const server = new AppServer(this.#config, onResponse, ...refusalsOf(shed, this.#sticky));
-    server.onClientError = namesProtocols(this.#log);
+    server.onClientError = wrongProtocolLogger(this.#log);
     const http = this.#add(server, app);
     if (upgradeListener !== undefined) http.on('upgrade', upgradeListener);
     if (this.#config.handlerTimeoutMs > 0) await watchHandlers(this.#config, server, this.#stats, this.#log);

@@ -20,8 +20,8 @@ const MAX_RETRY_MS = 1500;
 export class StreamClosing {
   readonly #connections: ReadonlyMap<unknown, Connection>;
   readonly #pace: Pace;
-  readonly #webSockets = new Ledger<ServerWebSocket>();
-  readonly #eventStreams = new Ledger<Exchange>();
+  readonly #webSockets = new StreamCounts<ServerWebSocket>();
+  readonly #eventStreams = new StreamCounts<Exchange>();
 
   /** To be created when the drain begins, at the monotonic time `now`. */
   constructor(connections: ReadonlyMap<unknown, Connection>, { timeoutMs, quietMs }: DrainTimes, now: number) {
@@ -44,18 +44,18 @@ export class StreamClosing {
   /** Functions that close what nobody has closed yet. */
   #findOpen(): (() => void)[] {
     const open: (() => void)[] = [];
-    this.#webSockets.look();
-    this.#eventStreams.look();
+    this.#webSockets.beginTick();
+    this.#eventStreams.beginTick();
     for (const connection of this.#connections.values()) {
       const webSocket = connection.upgrade?.webSocket;
       if (webSocket?.isClosedByKit) webSocket.tick();
       if (webSocket?.isAccepted && !webSocket.isCloseSent) {
-        this.#webSockets.see(webSocket);
+        this.#webSockets.addOpen(webSocket);
         if (webSocket.isOpen) open.push(() => this.#closeWebSocket(webSocket));
       }
       for (const exchange of connection.exchanges) {
-        if (!this.#eventStreams.hasSeen(exchange) && !isEventStream(exchange)) continue;
-        this.#eventStreams.see(exchange);
+        if (!this.#eventStreams.has(exchange) && !isEventStream(exchange)) continue;
+        this.#eventStreams.addOpen(exchange);
         if (!exchange.response.writableEnded) open.push(() => this.#endEventStream(exchange));
       }
     }
@@ -64,36 +64,36 @@ export class StreamClosing {
 
   #closeWebSocket(webSocket: ServerWebSocket): void {
     webSocket.close(`service restart, retry in ${randomRetryMs()} ms`);
-    this.#webSockets.close(webSocket);
+    this.#webSockets.addClosed(webSocket);
   }
 
   #endEventStream(exchange: Exchange): void {
     endEventStream(exchange, randomRetryMs());
-    this.#eventStreams.close(exchange);
+    this.#eventStreams.addClosed(exchange);
   }
 }
 
 /** What a drain has seen open of one kind, and what has become of it. */
-class Ledger<Stream> {
+class StreamCounts<Stream> {
   readonly #seen = new Set<Stream>();
   readonly #closed = new Set<Stream>();
-  /** Those that were not at their end when last looked at. */
+  /** Those that were still open at the last tick. */
   readonly #left = new Set<Stream>();
 
-  look(): void {
+  beginTick(): void {
     this.#left.clear();
   }
 
-  see(stream: Stream): void {
+  addOpen(stream: Stream): void {
     this.#seen.add(stream);
     this.#left.add(stream);
   }
 
-  hasSeen(stream: Stream): boolean {
+  has(stream: Stream): boolean {
     return this.#seen.has(stream);
   }
 
-  close(stream: Stream): void {
+  addClosed(stream: Stream): void {
     this.#closed.add(stream);
   }
 

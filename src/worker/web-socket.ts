@@ -1,6 +1,6 @@
 /**
- * A WebSocket of the app, of which the kit has only the socket. Where it belongs to the package `ws`, whose instance hangs on the socket, that
- * closes it. Otherwise the kit sends the close frame itself, between two messages, which it knows by following what is written.
+ * A WebSocket of the app, of which the kit has only the socket. Where it belongs to the package `ws`, whose instance is a property of the socket, that
+ * instance closes it. Otherwise the kit sends the close frame itself, between two messages, which it knows by following what is written.
  */
 import type { Socket } from 'node:net';
 import { dropWrites } from './drop-writes.ts';
@@ -31,7 +31,7 @@ export class ServerWebSocket {
   readonly #follow: Write;
   readonly #frames = new OutgoingFrames();
   #instance: WsInstance | undefined;
-  #isInstanceSought = false;
+  #hasSearched = false;
   #isClosedByKit = false;
   /** Of the close frame that is sent after the message that is half sent. */
   #reason: string | undefined;
@@ -92,8 +92,8 @@ export class ServerWebSocket {
   #onWrite(args: unknown[]): boolean {
     if (this.#reason !== undefined) return this.#endMessage(args, this.#reason);
     const hasRoom = Reflect.apply(this.#write, this.#socket, args);
-    if (this.#frames.state === 'open' && !this.#isInstanceSought) {
-      this.#isInstanceSought = true;
+    if (this.#frames.state === 'open' && !this.#hasSearched) {
+      this.#hasSearched = true;
       this.#instance = instanceOn(this.#socket);
     }
     if (this.#instance === undefined) this.#frames.push(bytesOf(args));

@@ -15,8 +15,8 @@ const PREAMBLES = [
     begins: '\r\n\r\n\0\r\nQUIT\n',
     fix: 'turn the PROXY protocol off in the proxy; with TRUST_PROXY the app reads X-Forwarded-For',
   },
-  { protocol: 'HTTP/2', begins: 'PRI * HTTP/2.0', fix: 'let the proxy speak HTTP/1.1 to the app' },
-  { protocol: 'TLS', begins: '\x16\x03', fix: 'let the proxy end TLS, and speak plain HTTP to the app' },
+  { protocol: 'HTTP/2', begins: 'PRI * HTTP/2.0', fix: 'set the proxy to HTTP/1.1 for the app' },
+  { protocol: 'TLS', begins: '\x16\x03', fix: 'terminate TLS in the proxy, and send plain HTTP to the app' },
 ] as const;
 
 /** One line for each protocol in this time: a proxy sends it with every connection. */
@@ -30,7 +30,7 @@ export class WrongProtocols {
     this.#log = log;
   }
 
-  /** Looks at the error of a connection whose bytes are no HTTP/1.1; `now` is monotonic time in milliseconds. */
+  /** Logs the protocol of a connection that Node.js could not parse, if it is known; `now` is monotonic time in milliseconds. */
   onClientError(error: unknown, now = performance.now()): void {
     const packet: unknown = Reflect.get(Object(error), 'rawPacket');
     if (!Buffer.isBuffer(packet)) return;

@@ -36,7 +36,7 @@ test('ten take-overs in 2 pods: each next leader has a higher token, and no two 
     return performance.now() - startedAt;
   };
 
-  // Fewer than there are contenders: those that replace the killed ones take their time to start.
+  // Fewer than there are candidates: those that replace the killed ones take their time to start.
   const killed = async () => {
     const { pid } = leader;
     const ms = await followed(() => process.kill(pid, 'SIGKILL'));

@@ -67,7 +67,7 @@ export class ScheduledCheck {
     const jitter = 1 + JITTER * (2 * this.#random() - 1);
     this.#cancelTurn = this.#clock.after(this.#check.intervalMs * jitter, () => this.#turn());
     if (this.#run === undefined) void this.#begin();
-    // It holds whatever it waits for; another run would hold that once more.
+    // A second run would take one more connection of what the first one waits for.
     else if (this.#run.hasTimedOut) this.#report({ kind: 'timed-out', afterMs: this.#elapsed(this.#run) });
   }
 

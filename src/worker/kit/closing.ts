@@ -10,7 +10,7 @@ import { checkFunction, checkOptions, typeName } from './arguments.ts';
 
 /** Of a handler that names no other. */
 const HANDLER_TIMEOUT_MS = 5000;
-/** For all handlers together if the drain has taken longer than it may (EXIT_SLACK_MS). */
+/** All handlers together have at least this, also after the deadline of the drain (part of EXIT_SLACK_MS). */
 const RESERVE_MS = 1000;
 const MAX_TIMEOUT_MS = 3_600_000;
 
@@ -58,8 +58,8 @@ export class CloseHandlers {
 
   async #call({ close, name, timeoutMs }: Handler, leftMs: number): Promise<CloseResult> {
     const startedAt = performance.now();
-    const isClosed = callApp(this.#log, { event: 'worker.close-handler-failed', name }, close).then(error => ({ error }));
-    const closed = await within(Math.min(timeoutMs, leftMs), isClosed);
+    const closing = callApp(this.#log, { event: 'worker.close-handler-failed', name }, close).then(error => ({ error }));
+    const closed = await within(Math.min(timeoutMs, leftMs), closing);
     const ms = Math.round(performance.now() - startedAt);
     if (closed === undefined) {
       this.#log().warn({ event: 'worker.close-handler-timed-out', name, ms });

@@ -1,5 +1,5 @@
 /**
- * The app's handlers of broadcast events in this worker. How an event gets here is the business of primary and event bus.
+ * The app's handlers of broadcast events in this worker. The primary and the event bus deliver the events.
  */
 import type { LogSource } from '../../log/log.ts';
 import { checkEventName } from '../../state/broadcast.ts';
@@ -33,7 +33,7 @@ export class EventHandlers {
     });
   }
 
-  /** Removes it once, as it was added last. @throws TypeError */
+  /** Removes the handler; one of several equal ones. @throws TypeError */
   remove(event: string, handler: Handler): void {
     checkEventName(event);
     checkFunction(`the handler of event "${event}"`, handler);

@@ -12,7 +12,8 @@ import type { Leading } from './leading.ts';
 
 export type Start = (term: LeaderTerm) => unknown;
 
-export interface Wanted {
+/** A call of `kit.leader`. */
+export interface Registration {
   name: string;
   start: Start;
   scope: LeaderScope;
@@ -29,7 +30,7 @@ export interface LeadersHost {
 
 export class Leaders {
   readonly #host: LeadersHost;
-  readonly #wanted = new Map<string, Wanted>();
+  readonly #registrations = new Map<string, Registration>();
   #leading: Promise<Leading> | undefined;
   #serves = false;
   #isEnding = false;
@@ -48,17 +49,17 @@ export class Leaders {
       throw new Error(
         `${call} elects one leader of all pods and needs Redis, got none: set REDIS_URL, or pass { scope: 'pod' } for one leader in each pod`,
       );
-    if (this.#wanted.has(name)) throw new TypeError(`${call} was called twice in this worker`);
-    if (this.#wanted.size >= MAX_LEADERS) throw new RangeError(`${call}: there are ${MAX_LEADERS} leaders already`);
-    const wanted: Wanted = { name, start: start as Start, scope };
-    this.#wanted.set(name, wanted);
-    if (this.#serves) this.#run(wanted);
+    if (this.#registrations.has(name)) throw new TypeError(`${call} was called twice in this worker`);
+    if (this.#registrations.size >= MAX_LEADERS) throw new RangeError(`${call}: there are ${MAX_LEADERS} leaders already`);
+    const registration: Registration = { name, start: start as Start, scope };
+    this.#registrations.set(name, registration);
+    if (this.#serves) this.#run(registration);
   }
 
   /** The worker serves now. */
   begin(): void {
     this.#serves = true;
-    for (const wanted of this.#wanted.values()) this.#run(wanted);
+    for (const registration of this.#registrations.values()) this.#run(registration);
   }
 
   /** A notice of the kit's own, as JSON. */
@@ -77,10 +78,10 @@ export class Leaders {
     await (await this.#leading)?.end(timeoutMs);
   }
 
-  #run(wanted: Wanted): void {
+  #run(registration: Registration): void {
     if (this.#isEnding) return;
     this.#leading ??= import('./leading.ts').then(({ Leading }) => new Leading(this.#host));
-    void this.#leading.then(leading => leading.run(wanted));
+    void this.#leading.then(leading => leading.run(registration));
   }
 }
 

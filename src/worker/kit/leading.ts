@@ -1,5 +1,5 @@
 /**
- * The names under which this worker leads or wants to lead, and their connection to Redis. It is one of its own: blocking commands of the app
+ * The names under which this worker leads or is a candidate, and their connection to Redis. It is one of its own: blocking commands of the app
  * must not hold up a renewal. Loaded when the app calls `kit.leader`.
  */
 import { hostname } from 'node:os';
@@ -9,7 +9,7 @@ import { type Acquired, type Held, type LeaderLock, RedisLock } from '../../stat
 import { closeRedis, connectRedis, type RedisClient } from '../../state/redis.ts';
 import { sendToPrimary } from '../process.ts';
 import { LeaderRunner } from './leader-runner.ts';
-import type { LeadersHost, Wanted } from './leaders.ts';
+import type { LeadersHost, Registration } from './leaders.ts';
 
 /** Within the pod nothing expires: the primary knows which workers live. */
 const POD_TIMES: LeaderTimes = {
@@ -30,7 +30,7 @@ export class Leading {
     this.#host = host;
   }
 
-  run({ name, start, scope }: Wanted): void {
+  run({ name, start, scope }: Registration): void {
     if (this.#isEnding) return;
     const lock = scope === 'pod' ? this.#podLock(name) : this.#redisLock(name);
     const runner = new LeaderRunner({
@@ -55,7 +55,7 @@ export class Leading {
     else if (runner.token === notice.token) runner.giveUp('request', GRACE_MS);
   }
 
-  /** Of the primary. */
+  /** A message of the primary: with a token the worker leads, without one it gives up. */
   onMessage(name: string, token: number | undefined): void {
     if (token === undefined) this.#runners.get(name)?.giveUp('request', GRACE_MS);
     else this.#podLocks.get(name)?.grant(token);

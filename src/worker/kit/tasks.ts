@@ -39,7 +39,7 @@ export class Tasks {
     });
   }
 
-  /** Tasks that settle from now on are part of the drain's ledger. */
+  /** Tasks that settle from now on count for the drain. */
   beginDrain(): void {
     this.#before = { finished: this.#finished, failed: this.#failed };
   }
