@@ -79,11 +79,12 @@ describe('bosun scale, policy, broadcast, doctor and sizing', { concurrency: CON
     assert.deepEqual([code, stderr], [0, '']);
     assert.deepEqual(stdout.split('\n'), [
       'ok grace period # s, needed SHUTDOWN_DELAY_MS + SHUTDOWN_TIMEOUT_MS + # s = # s',
-      'ok file limit # descriptors for each process (hard limit)',
+      'ok file limit # descriptors for each process (hard limit), # connections for each worker',
       'ok workers # workers: as set; # CPUs (/sys/fs/cgroup/cpu.max)',
       'ok memory a heap of # MiB for each worker',
       'ok restart the new worker starts first',
       'ok recycling as set',
+      'ok health checks the app has none',
       'ok Redis not configured: sessions are cookies, and other pods get no broadcasts',
       'ok service koa-bosun',
       'ok session keys given',
@@ -116,6 +117,7 @@ describe('bosun scale, policy, broadcast, doctor and sizing', { concurrency: CON
       memory: 'warning',
       restart: 'ok',
       recycling: 'ok',
+      'health checks': 'ok',
       Redis: 'warning',
       service: 'ok',
       'session keys': 'problem',

@@ -86,6 +86,7 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
         'id',
         'inFlight',
         'load',
+        'maxConnections',
         'memory',
         'pid',
         'requests',

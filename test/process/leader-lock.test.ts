@@ -111,7 +111,11 @@ test('a replica has the lock before its owner uses it, and keeps its token when 
   assert.equal(await client.exists(LOCK), 0, 'nobody leads by a lock that a failover may lose');
   replica.redis.thaw();
   await redis.stop();
-  await replica.client.replicaof('NO', 'ONE');
+  // Its client may connect again first: commands to a frozen server have timed out.
+  await until(
+    () => replica.client.replicaof('NO', 'ONE').catch(() => undefined),
+    () => 'the replica cannot be promoted',
+  );
   const token = await until(
     async () => tokenOf(lockOf(replica.client), 'c').catch(() => undefined),
     () => 'the replica does not take over',

@@ -158,10 +158,10 @@ describe('with Redis', { concurrency: CONCURRENCY, ...withRedis }, () => {
     assert.deepEqual([(await kit.probe('/livez')).status, (await kit.probe('/readyz')).status], [200, 200]);
     await stopsSoon(kit);
     assert.deepEqual(
-      kit.all('worker.exit').map(({ reason, failure }) => [reason, failure]),
+      kit.all('worker.exit').map(({ reason, code }) => [reason, code]),
       [
-        ['shutdown', 'exit code 0'],
-        ['shutdown', 'exit code 0'],
+        ['shutdown', 0],
+        ['shutdown', 0],
       ],
     );
   });
