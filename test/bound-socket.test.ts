@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { existsSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { connect, createServer, Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { suite, test } from 'node:test';
-import { bindSocket, HandleSocket } from '../src/balancing/bound-socket.ts';
+import { bindSocket, HandleSocket, removeStaleSocket } from '../src/balancing/bound-socket.ts';
 
 suite('a socket bound without net.BoundSocket, as on Node.js 22', () => {
   for (const host of ['127.0.0.1', '::1']) {
@@ -45,4 +48,20 @@ suite('a socket bound without net.BoundSocket, as on Node.js 22', () => {
     new HandleSocket('127.0.0.1', port, true).close();
     server.close();
   });
+});
+
+test('the file of a Unix socket is removed only once no process has it, whether it listens or is about to', async context => {
+  const folder = mkdtempSync(join(tmpdir(), 'bosun-socket-'));
+  context.after(() => rmSync(folder, { recursive: true }));
+  const path = join(folder, 'app.sock');
+  const bound = bindSocket({ host: `unix:${path}` });
+  if (process.platform === 'linux')
+    await assert.rejects(removeStaleSocket(path), { code: 'EADDRINUSE', message: /belongs to another process that starts$/ });
+  renameSync(path, `${path}.left`); // closing removes the file at its path, and a kill does not
+  bound.close();
+  renameSync(`${path}.left`, path);
+  await removeStaleSocket(path);
+  assert.ok(!existsSync(path));
+  await removeStaleSocket(path);
+  await assert.rejects(removeStaleSocket(join(folder, 'none', 'app.sock')), { code: 'ENOENT' });
 });

@@ -2,8 +2,9 @@
  * A socket that is bound and does not listen: `net.BoundSocket`, which newer versions of Node.js 24 and 26 have, or the same on the handle of libuv, for
  * older versions and Node.js 22: they have no public way to bind without listening.
  */
-import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
+import { chmodSync, lstatSync, readFileSync, statSync, unlinkSync } from 'node:fs';
 import * as net from 'node:net';
+import { dirname } from 'node:path';
 import { socketPathOf } from '../config/parse.ts';
 
 /** Not imported: that loads all of util, which opens stderr and makes the app's own writes to it fail with EAGAIN when the pipe is full. */
@@ -125,12 +126,15 @@ class UnixSocket implements BoundSocket {
 }
 
 /**
- * Removes the file of a Unix socket on which nobody listens: a killed primary leaves it behind.
- * @throws the system's error; EADDRINUSE if somebody does, or if it is another file
+ * Removes the file of a Unix socket on which nobody listens or is about to: a killed primary leaves it behind.
+ * @throws the system's error: EADDRINUSE if somebody does, or if it is another file; ENOENT if its folder does not exist
  */
 export async function removeStaleSocket(path: string): Promise<void> {
   const found = lstatSync(path, { throwIfNoEntry: false });
-  if (found === undefined) return;
+  if (found === undefined) {
+    statSync(dirname(path)); // libuv would report EACCES where there is none
+    return;
+  }
   const inUse = (why: string) => Object.assign(new Error(`EADDRINUSE: ${path} ${why}`), { code: 'EADDRINUSE' });
   if (!found.isSocket()) throw inUse('exists, and is no socket');
   const { promise, resolve } = Promise.withResolvers<NodeJS.ErrnoException | undefined>();
@@ -139,5 +143,17 @@ export async function removeStaleSocket(path: string): Promise<void> {
   socket.destroy();
   if (error === undefined) throw inUse('belongs to another process that listens');
   if (error.code !== 'ECONNREFUSED') throw error;
+  if (isBound(path)) throw inUse('belongs to another process that starts');
   unlinkSync(path);
+}
+
+/** Whether a process has a socket at `path`, also one that does not listen yet; false on systems that do not report it. */
+function isBound(path: string): boolean {
+  try {
+    return readFileSync('/proc/net/unix', 'utf8')
+      .split('\n')
+      .some(line => line.endsWith(` ${path}`));
+  } catch {
+    return false;
+  }
 }
