@@ -1,4 +1,4 @@
-// The HEALTHCHECK of the image: ready, says the admin port. Where it is off (ADMIN_PORT=0): the app's port takes connections.
+// The HEALTHCHECK of the image: ready, says the admin port. Where it is off (ADMIN_PORT=0): the app's port, or Unix socket, takes connections.
 // Plain JavaScript, without an ESM import of node:http: it starts in 40 ms, every few seconds.
 const { get } = process.getBuiltinModule('node:http');
 const { connect } = process.getBuiltinModule('node:net');
@@ -21,11 +21,16 @@ function check(host, ask) {
   ask(first).on('error', next(others));
 }
 
+/** With HOST=unix:PATH there is no port. */
+function appAt(host) {
+  return host.startsWith('unix:') ? { path: host.slice('unix:'.length) } : { host, port: Number(PORT) };
+}
+
 function isReady(response) {
   if (response.statusCode === 200) process.exit(0);
   response.setEncoding('utf8').on('data', body => fail(body));
 }
 
 setTimeout(() => fail(`no answer within ${TIMEOUT_MS} ms`), TIMEOUT_MS);
-if (ADMIN_PORT === '0') check(HOST, host => connect(Number(PORT), host, () => process.exit(0)));
+if (ADMIN_PORT === '0') check(HOST, host => connect(appAt(host), () => process.exit(0)));
 else check(ADMIN_HOST, host => get({ host, port: ADMIN_PORT, path: '/readyz' }, isReady));

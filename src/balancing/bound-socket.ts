@@ -141,7 +141,8 @@ export async function removeStaleSocket(path: string): Promise<void> {
   const socket = net.connect(path, () => resolve(undefined)).once('error', resolve);
   const error = await promise;
   socket.destroy();
-  if (error === undefined) throw inUse('belongs to another process that listens');
+  if (error === undefined)
+    throw inUse('belongs to another process that listens: stop that one (ss -lxp names it), or set another path');
   if (error.code !== 'ECONNREFUSED') throw error;
   if (isBound(path)) throw inUse('belongs to another process that starts');
   unlinkSync(path);

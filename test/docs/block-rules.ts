@@ -34,6 +34,8 @@ export const CHECKS: Readonly<Record<string, Check>> = {
   diff: checkDiff,
   dockerfile: checkDockerfile,
   text: ({ page }) => assert.ok(page in TESTED_TEXTS, 'a console block shows the command; other output needs a test of its own'),
+  nginx: ({ page }) =>
+    assert.equal(page, 'docs/guide/limits.md', 'test/container/nginx.test.ts runs the configuration of that page'),
   js: () => undefined,
   ts: () => undefined,
 };
@@ -55,7 +57,7 @@ const PROGRAMS: Readonly<Record<string, (line: string) => void>> = {
   docker: line =>
     assert.match(
       line,
-      /^docker (?:compose (?:--profile \w+ )?(?:up|down|exec|logs|ps|pull|build|restart|stop)|run|build|logs|exec|image|inspect|ps|stop|load|save|tag|push)\b/,
+      /^docker (?:compose (?:--profile \w+ )?(?:up|down|exec|logs|ps|pull|build|restart|stop)|run|volume create|build|logs|exec|image|inspect|ps|stop|load|save|tag|push)\b/,
     ),
   curl: line => {
     for (const [, path = ''] of line.matchAll(/:9090(\/[\w]*)/g)) assert.ok(path in PATHS, `${path} must be in openapi.yaml`);

@@ -58,7 +58,7 @@ describe('HOST=unix:PATH', { concurrency: 2 }, () => {
     assert.deepEqual(await other.exit(), { code: 1, signal: null });
     assert.match(
       String((await other.event('primary.abort')).error),
-      /unix:.*app\.sock: cannot listen: EADDRINUSE: .* belongs to another process that listens/,
+      /unix:.*app\.sock: cannot listen: EADDRINUSE: .* belongs to another process that listens: stop that one \(ss -lxp names it\), or set another path/,
     );
     assert.equal((await get(path, '/')).status, 200);
 
