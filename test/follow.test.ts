@@ -71,15 +71,18 @@ describe('following the limits', () => {
   test('a change that is reverted is not reported, and a burst is reported once, as it ended', async () => {
     const root = new FakeRoot({ cpuMax: '100000 100000' });
     const { reported, next } = follow(root);
-    root.cpuMax('300000 100000');
-    await sleep(SETTLE_MS / 3);
-    root.cpuMax('100000 100000');
-    await sleep(SETTLE_MS * 3);
-    assert.deepEqual(reported, []);
-    for (const cores of [2, 3, 4, 5]) {
-      root.cpuMax(`${cores}00000 100000`);
-      await sleep(5);
+    // Until the machine is not too busy to revert it in time.
+    for (let tookMs = SETTLE_MS; tookMs >= SETTLE_MS; ) {
+      reported.length = 0;
+      const changedAt = performance.now();
+      root.cpuMax('300000 100000');
+      await sleep(SETTLE_MS / 3);
+      root.cpuMax('100000 100000');
+      tookMs = performance.now() - changedAt;
+      await sleep(SETTLE_FEWER_CPUS_MS * 2);
     }
+    assert.deepEqual(reported, []);
+    for (const cores of [2, 3, 4, 5]) root.cpuMax(`${cores}00000 100000`);
     assert.equal((await next()).quota?.value, 5);
     assert.equal(reported.length, 1);
   });
