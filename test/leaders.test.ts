@@ -9,6 +9,7 @@ import { type CandidateWorker, Leaders as PoolLeaders } from '../src/pool/leader
 import type { LeaderNotice, LeaderReport } from '../src/protocol/leader.ts';
 import { parseToPrimary } from '../src/protocol/message-shapes.ts';
 import type { ToWorker } from '../src/protocol/messages.ts';
+import { reportOf } from '../src/worker/error-report.ts';
 import { Leaders } from '../src/worker/kit/leaders.ts';
 
 const leadersWith = (environment: Record<string, string>) =>
@@ -41,7 +42,12 @@ test('kit.leader refuses what it cannot do, with the reason', () => {
 
 test('without Redis the scope must be pod: three pods would run a migration three times', () => {
   const leaders = leadersWith({});
-  assert.throws(() => leaders.add('migrate', start), { name: 'Error', message: /needs Redis.*REDIS_URL.*scope: 'pod'/ });
+  const refused = (error: unknown) => {
+    assert.match(String(error), /^Error: .*needs Redis.*REDIS_URL.*scope: 'pod'/);
+    assert.equal(reportOf(error).isPermanent, true, 'the start fails at once');
+    return true;
+  };
+  assert.throws(() => leaders.add('migrate', start), refused);
   leaders.add('migrate', start, { scope: 'pod' });
 });
 

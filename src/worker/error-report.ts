@@ -32,7 +32,7 @@ export class AppError extends Error {
   }
 }
 
-/** A retry would fail in the same way: files are missing or wrong, or a port or file belongs to another process or user. */
+/** A retry would fail in the same way: files or settings are missing or wrong, or a port or file belongs to another process or user. */
 const PERMANENT_CODES: ReadonlySet<string> = new Set([
   'EADDRINUSE',
   'EACCES',
@@ -43,6 +43,7 @@ const PERMANENT_CODES: ReadonlySet<string> = new Set([
   'ERR_INVALID_PACKAGE_CONFIG',
   'ERR_INVALID_PACKAGE_TARGET',
   'ERR_INVALID_TYPESCRIPT_SYNTAX',
+  'ERR_LEADER_NEEDS_REDIS',
   'ERR_MODULE_NOT_FOUND',
   'ERR_PACKAGE_IMPORT_NOT_DEFINED',
   'ERR_PACKAGE_PATH_NOT_EXPORTED',

@@ -46,8 +46,11 @@ export class Leaders {
     checkFunction(`${call}: start`, start);
     const scope = scopeOf(options, call);
     if (scope === 'fleet' && !usesRedis(this.#host.config))
-      throw new Error(
-        `${call} elects one leader of all pods and needs Redis, got none: set REDIS_URL, or pass { scope: 'pod' } for one leader in each pod`,
+      throw Object.assign(
+        new Error(
+          `${call} elects one leader of all pods and needs Redis, got none: set REDIS_URL, or pass { scope: 'pod' } for one leader in each pod`,
+        ),
+        { code: 'ERR_LEADER_NEEDS_REDIS' },
       );
     if (this.#registrations.has(name)) throw new TypeError(`${call} was called twice in this worker`);
     if (this.#registrations.size >= MAX_LEADERS) throw new RangeError(`${call}: there are ${MAX_LEADERS} leaders already`);
