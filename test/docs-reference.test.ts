@@ -50,7 +50,9 @@ test('docs/reference/metrics.md shows every metric, with its type, unit, labels 
 
 test('no metric of the sources is missing among those that the reference shows', async () => {
   const names = new Set((await metrics()).map(({ name }) => name));
-  const sources = ['metrics', 'process-metrics'].map(name => readFileSync(join(ROOT, 'src', 'admin', `${name}.ts`), 'utf8'));
+  const sources = ['metrics', 'kit-metrics', 'process-metrics'].map(name =>
+    readFileSync(join(ROOT, 'src', 'admin', `${name}.ts`), 'utf8'),
+  );
   const named = sources.join().match(/\b(?:http|bosun|nodejs|process)_\w*[a-z]\b/g) ?? [];
   assert.ok(names.size > 30);
   assert.deepEqual(new Set(named), names);

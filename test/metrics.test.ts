@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { AggregatorRegistry, Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import { type NamedMetric, withoutCollisions } from '../src/admin/metrics.ts';
+import { type NamedMetric, withoutCollisions } from '../src/admin/metric-names.ts';
 import type { AppMetric } from '../src/protocol/snapshot.ts';
 
 const KITS = [

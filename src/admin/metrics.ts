@@ -2,14 +2,9 @@
  * `/metrics`: the metrics of this pod in Prometheus' text format, by prom-client. No worker is queried: the last snapshot of each is at
  * most a second old.
  */
-import type { Registry } from 'prom-client';
-import {
-  type AppMetric,
-  type HttpSeries,
-  REDIS_BUCKETS_S,
-  RESPONSE_TIME_BUCKETS_S,
-  type RedisCounters,
-} from '../protocol/snapshot.ts';
+import { type HttpSeries, REDIS_BUCKETS_S, RESPONSE_TIME_BUCKETS_S, type RedisCounters } from '../protocol/snapshot.ts';
+import { addBroadcasts, addHealth, addLeaders, addSticky, addStreams } from './kit-metrics.ts';
+import { withoutCollisions } from './metric-names.ts';
 import { addProcessMetrics } from './process-metrics.ts';
 import type { Pod } from './status.ts';
 import { addRedis } from './totals.ts';
@@ -78,19 +73,7 @@ export async function metricsText(
     'Connections whose clients had not acknowledged the end of their answers at the exit.',
     totals.drains.unacknowledgedConnections,
   );
-  const ends = new Counter({
-    name: 'bosun_drained_streams_total',
-    help: 'WebSockets and event streams that ended while their workers drained, by who closed them.',
-    labelNames: ['type', 'by'],
-    registers: [own],
-  });
-  for (const [type, { byKit, byApp }] of [
-    ['websocket', totals.drains.webSockets],
-    ['event-stream', totals.drains.eventStreams],
-  ] as const) {
-    ends.inc({ type, by: 'kit' }, byKit);
-    ends.inc({ type, by: 'app' }, byApp);
-  }
+  addStreams(Counter, own, totals.drains);
   counter('bosun_shed_requests_total', 'Requests refused because of the event loop delay.', counters.shed);
   counter('bosun_timed_out_requests_total', 'Requests answered with 503 because of HANDLER_TIMEOUT_MS.', counters.timedOut);
   counter('bosun_reclaimed_connections_total', 'Idle connections closed because of MAX_CONNECTIONS.', counters.reclaimed);
@@ -121,25 +104,9 @@ export async function metricsText(
     registers: [own],
   });
   for (const [direction, count] of Object.entries(pod.resizes)) resized.inc({ direction }, count);
-  if (counters.sticky !== undefined) {
-    const sticky = new Counter({
-      name: 'bosun_sticky_requests_total',
-      help: 'Requests of clients of another worker: passed on to it, served here because it was gone or blocked, or lost with it.',
-      labelNames: ['result'],
-      registers: [own],
-    });
-    for (const [result, count] of Object.entries(counters.sticky)) sticky.inc({ result }, count);
-  }
+  addSticky(Counter, own, counters);
   addBroadcasts(Counter, own, pod);
-  if (pod.leader !== undefined) {
-    const leads = new Gauge({
-      name: 'bosun_leader',
-      help: '1 for a name of kit.leader under which a worker of this pod leads, else 0.',
-      labelNames: ['name'],
-      registers: [own],
-    });
-    for (const [name, { holder }] of Object.entries(pod.leader)) leads.set({ name }, holder?.isSelf ? 1 : 0);
-  }
+  addLeaders(Gauge, own, pod);
   if (pod.throttledSeconds !== null)
     counter('bosun_cpu_throttled_seconds_total', 'Time for which the CPU quota withheld CPUs.', pod.throttledSeconds);
   gauge(
@@ -187,60 +154,6 @@ export async function metricsText(
   return { contentType: own.contentType, text: `${await own.metrics()}\n${await fromWorkers.metrics()}` };
 }
 
-function addHealth(Gauge: typeof import('prom-client').Gauge, own: Registry, { health }: Pod): void {
-  const checks = Object.entries(health.status('open') ?? {}).filter(([, { state }]) => state !== 'unknown');
-  if (checks.length === 0) return;
-  const registered = { labelNames: ['check'], registers: [own] };
-  const failing = new Gauge({
-    name: 'bosun_health_check_failing',
-    help: 'Workers in which the last run of a health check of the app has failed.',
-    ...registered,
-  });
-  const duration = new Gauge({
-    name: 'bosun_health_check_duration_seconds',
-    help: 'Duration of the last run of a health check of the app, in the slowest worker.',
-    ...registered,
-  });
-  for (const [check, status] of checks) {
-    failing.set({ check }, status.failing);
-    duration.set({ check }, status.durationMs / 1000);
-  }
-}
-
-function addBroadcasts(Counter: typeof import('prom-client').Counter, own: Registry, { broadcasts }: Pod): void {
-  const counters = {
-    bosun_broadcasts_total: {
-      help: 'Events from workers and the operator of this pod (out), and from other pods (in).',
-      labelNames: ['direction'],
-      values: { out: broadcasts.sent, in: broadcasts.received },
-    },
-    bosun_broadcasts_lost_total: {
-      help: 'Events that could not be sent to Redis (unsent), that never arrived from another pod (missed), and copies that a worker did not read (unread).',
-      labelNames: ['reason'],
-      values: { unsent: broadcasts.unsent, missed: broadcasts.missed, unread: broadcasts.droppedCopies },
-    },
-    bosun_broadcasts_ignored_total: {
-      help: 'Events of other pods that were ignored: repeated (duplicate), malformed, not signed with our SESSION_KEYS (unauthenticated), or replayed or dated in the future (stale).',
-      labelNames: ['reason'],
-      values: {
-        duplicate: broadcasts.duplicates,
-        malformed: broadcasts.malformed,
-        unauthenticated: broadcasts.unauthenticated,
-        stale: broadcasts.stale,
-      },
-    },
-    bosun_heartbeats_ignored_total: {
-      help: 'Heartbeats of other pods that were ignored: malformed, unauthenticated, stale, or of more pods than are tracked (crowded).',
-      labelNames: ['reason'],
-      values: broadcasts.ignoredHeartbeats,
-    },
-  };
-  for (const [name, { help, labelNames, values }] of Object.entries(counters)) {
-    const counter = new Counter({ name, help, labelNames, registers: [own] });
-    for (const [label, value] of Object.entries(values)) counter.inc({ [labelNames[0] ?? '']: label }, value);
-  }
-}
-
 /** `http_request_duration_seconds` as prom-client would have collected it. */
 function histogramOf(http: readonly HttpSeries[]) {
   const name = 'http_request_duration_seconds';
@@ -273,52 +186,4 @@ function seriesOf(
     { metricName: `${name}_sum`, labels, value: sumSeconds },
     { metricName: `${name}_count`, labels, value: cumulative },
   ];
-}
-
-/** All names of the kit's metrics, including those shown only with a memory limit or with Redis. */
-const KIT_PREFIX = 'bosun_';
-const APP_PREFIX = 'app_';
-/** What histograms and summaries add to their names. */
-const SUFFIXES = ['', '_bucket', '_sum', '_count'];
-
-export interface NamedMetric {
-  name: string;
-  type: unknown; // a string, which prom-client declares as a number
-}
-
-/** Names of the samples that a metric may have on the page. */
-function samplesOf({ name, type }: NamedMetric): string[] {
-  const hasSuffixes = ['histogram', 'summary'].includes(String(type));
-  return hasSuffixes ? SUFFIXES.map(suffix => `${name}${suffix}`) : [name];
-}
-
-/**
- * Renames those that collide with a metric of the kit: `app_` before their names.
- * @returns the metrics of every worker, and the names that were changed
- */
-export function withoutCollisions(
-  byWorker: readonly AppMetric[][],
-  kits: readonly NamedMetric[],
-): { byWorker: AppMetric[][]; renamed: string[] } {
-  const taken = new Set(kits.flatMap(samplesOf));
-  const collides = (metric: AppMetric) =>
-    metric.name.startsWith(KIT_PREFIX) || samplesOf(metric).some(sample => taken.has(sample));
-  const renamed = new Set(byWorker.flat().flatMap(metric => (collides(metric) ? [metric.name] : [])));
-  // If the app also has a metric with the new name, that one stays.
-  const kept = new Set(byWorker.flat().flatMap(({ name }) => (renamed.has(name) ? [] : [name])));
-  const free = byWorker.map(metrics =>
-    metrics.flatMap(metric => {
-      if (!renamed.has(metric.name)) return [metric];
-      return kept.has(APP_PREFIX + metric.name) ? [] : [prefixed(metric)];
-    }),
-  );
-  return { byWorker: free, renamed: [...renamed] };
-}
-
-function prefixed(metric: AppMetric): AppMetric {
-  const values = metric.values.map(value => {
-    const { metricName } = value as { metricName?: string };
-    return metricName === undefined ? value : { ...value, metricName: APP_PREFIX + metricName };
-  });
-  return { ...metric, name: APP_PREFIX + metric.name, values };
 }
