@@ -6,6 +6,7 @@ import { once } from 'node:events';
 import { type TestContext, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { connectionsWithin } from '../src/resources/usage.ts';
+import { maxConnectionsOf } from '../src/worker/bounds.ts';
 import { MaxConnections } from '../src/worker/max-connections.ts';
 import { type Client, eventually, Fixture, get } from './app-server.ts';
 
@@ -135,6 +136,12 @@ test('without the limit, at a shutdown, it stays open', async context => {
 });
 
 test('of the descriptors a quarter is left to the app: at least 64, at most 1,000', () => {
-  const limits = [20, 100, 150, 1024, 4096, 16_384, 1_048_576].map(connectionsWithin);
+  const limits = [20, 100, 150, 1024, 4096, 16_384, 1_048_576].map(descriptors => connectionsWithin(descriptors));
   assert.deepEqual(limits, [16, 36, 86, 768, 3096, 15_384, 1_047_576]);
+});
+
+test('with NODE_CLUSTER_STICKY each connection may need two more, between workers', () => {
+  assert.equal(maxConnectionsOf({ maxConnections: 5, sticky: 'cookie' }), 5);
+  const limit = maxConnectionsOf({ maxConnections: undefined, sticky: undefined }) ?? 0;
+  assert.equal(maxConnectionsOf({ maxConnections: undefined, sticky: 'cookie' }), Math.max(16, Math.floor(limit / 3)));
 });

@@ -115,7 +115,8 @@ export interface ConfigFields {
   readonly handlerTimeoutMs: Values['handlerTimeoutMs'];
   /**
    * Connections of each worker; a full one closes the connections that have been idle for longest, and otherwise leaves new ones to
-   * other workers. Unit: connections. Set by `MAX_CONNECTIONS`; default: the descriptor limit less a quarter, at most 1,000.
+   * other workers. Unit: connections. Set by `MAX_CONNECTIONS`; default: the descriptor limit less a quarter, at most 1,000; a third of
+   * that with `NODE_CLUSTER_STICKY`.
    */
   readonly maxConnections: Values['maxConnections'];
   /**

@@ -22,7 +22,10 @@ export const httpVariables = {
     'MAX_CONNECTIONS',
     wholeNumber(1),
     'connections of each worker; a full one closes the connections that have been idle for longest, and otherwise leaves new ones to other workers',
-    { unit: 'connections', shown: 'the descriptor limit less a quarter, at most 1,000' },
+    {
+      unit: 'connections',
+      shown: 'the descriptor limit less a quarter, at most 1,000; a third of that with `NODE_CLUSTER_STICKY`',
+    },
   ),
   keepAliveTimeoutMs: variable(
     'KEEP_ALIVE_TIMEOUT_MS',

@@ -99,13 +99,13 @@ function gracePeriod({ config, gracePeriodSeconds }: Facts): Finding {
   return finding('grace period', 'ok', `${gracePeriodSeconds} s, needed ${sum}`);
 }
 
-function files({ hardFileLimit, config: { maxConnections: max }, connections }: Facts): Finding {
+function files({ hardFileLimit, config: { maxConnections: max, sticky }, connections }: Facts): Finding {
   const full = connections.find(each => each.connections >= each.max * NEARLY_FULL);
   const use = full && `worker ${full.worker} has ${full.connections} connections of ${full.max}`;
   if (hardFileLimit === undefined || hardFileLimit === Number.POSITIVE_INFINITY)
     return finding('file limit', use ? 'warning' : 'ok', use ?? 'unlimited or unknown');
   const files = `${hardFileLimit} descriptors for each process (hard limit)`;
-  const fitting = connectionsWithin(hardFileLimit);
+  const fitting = connectionsWithin(hardFileLimit, sticky !== undefined);
   const bound = `${files}, ${Math.min(fitting, max ?? fitting)} connections for each worker`;
   if (max !== undefined && max > fitting)
     return finding('file limit', 'problem', `${files} leave room for ${fitting} connections, and MAX_CONNECTIONS is ${max}`);

@@ -217,10 +217,14 @@ const MAX_RESERVED = 1000;
 /** Even if few descriptors are left then. */
 const MIN_CONNECTIONS = 16;
 
+/** With NODE_CLUSTER_STICKY a connection has one to the worker that serves it, and that one's counterpart comes from another worker. */
+const STICKY_DESCRIPTORS = 3;
+
 /** How many connections a worker with that soft RLIMIT_NOFILE may have by default. */
-export function connectionsWithin(descriptors: number): number {
+export function connectionsWithin(descriptors: number, isSticky = false): number {
   const reserved = Math.min(MAX_RESERVED, Math.max(MIN_RESERVED, Math.ceil(descriptors * RESERVED_SHARE)));
-  return Math.max(MIN_CONNECTIONS, descriptors - reserved);
+  const left = descriptors - reserved;
+  return Math.max(MIN_CONNECTIONS, isSticky ? Math.floor(left / STICKY_DESCRIPTORS) : left);
 }
 
 const numberOf = (text: string) => (text === 'unlimited' ? Number.POSITIVE_INFINITY : Number(text));

@@ -52,10 +52,10 @@ export async function watchHandlers(config: Config, server: AppServer, stats: St
 }
 
 /** MAX_CONNECTIONS, or what the descriptors of this process allow; undefined if the system has no such limit. */
-export function maxConnectionsOf({ maxConnections }: Config): number | undefined {
+export function maxConnectionsOf({ maxConnections, sticky }: Pick<Config, 'maxConnections' | 'sticky'>): number | undefined {
   if (maxConnections !== undefined) return maxConnections;
   const { soft = Number.POSITIVE_INFINITY } = fileLimit() ?? {};
-  return Number.isFinite(soft) ? connectionsWithin(soft) : undefined;
+  return Number.isFinite(soft) ? connectionsWithin(soft, sticky !== undefined) : undefined;
 }
 
 /** Starts MAX_CONNECTIONS. `accept` is called when the worker becomes full, and when it no longer is. */
