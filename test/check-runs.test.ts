@@ -153,7 +153,7 @@ test('a check that hangs fails after its timeout and once more in each interval,
   assert.equal(signals[0]?.reason.name, 'TimeoutError');
   assert.deepEqual(
     reports.map(({ result }) => [result?.failures, result?.durationMs, result?.failure]),
-    [5000, 10_000, 20_000].map((afterMs, index) => [index + 1, afterMs, { kind: 'timed-out', afterMs }]),
+    [5000, 10_000, 20_000].map((durationMs, index) => [index + 1, durationMs, { kind: 'timed-out', afterMs: 5000 }]),
   );
   ends[0]?.();
   await clock.advance(5000);

@@ -10,8 +10,9 @@ import type { Detected } from '../resources/sizing.ts';
 export function renderStatus(status: Status): string {
   const { version, pid, state, generation, uptimeSeconds, policy, sizing, workers } = status;
   const why = reasonOf(status);
+  const isUnready = state === 'ready' && Object.values(status.health ?? {}).some(check => check.isUnready);
   return [
-    `koa-bosun ${version}, process ${pid}, ${colored(state)} for ${duration(uptimeSeconds)}${why && ` (${why})`}, generation ${generation}, policy ${policy}`,
+    `koa-bosun ${version}, process ${pid}, ${isUnready ? `${colored('not ready')}, running` : colored(state)} for ${duration(uptimeSeconds)}${why && ` (${why})`}, generation ${generation}, policy ${policy}`,
     sizing.reason,
     '',
     table([
@@ -162,6 +163,7 @@ const heading = (...cells: string[]) => cells.map(cell => styleText('bold', cell
 const COLORS = {
   starting: 'yellow',
   ready: 'green',
+  'not ready': 'red',
   cordoned: 'yellow',
   draining: 'yellow',
   exited: 'red',
@@ -169,7 +171,7 @@ const COLORS = {
   ok: 'green',
   warning: 'yellow',
   problem: 'red',
-} satisfies Record<WorkerState | Peer['state'] | Finding['verdict'], 'green' | 'yellow' | 'red'>;
+} satisfies Record<WorkerState | 'not ready' | Peer['state'] | Finding['verdict'], 'green' | 'yellow' | 'red'>;
 
 /** A state or verdict in its color: on a terminal without NO_COLOR, and with FORCE_COLOR. */
 const colored = (word: keyof typeof COLORS) => styleText(COLORS[word], word);

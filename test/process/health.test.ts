@@ -89,6 +89,7 @@ test('the health checks of an app whose database stops', withRedis, async t => {
     isOver = true;
     await watching;
     assert.deepEqual([...statuses], [503]);
+    assert.match((await operated.bosun('status')).stdout, /, not ready, running for \d+ s \(check database: /);
     database.thaw();
     await readyz(200, /./);
     assert.equal((await request(port, '/rows')).body, 'PONG');

@@ -68,7 +68,7 @@ export class ScheduledCheck {
     this.#cancelTurn = this.#clock.after(this.#check.intervalMs * jitter, () => this.#turn());
     if (this.#run === undefined) void this.#begin();
     // A second run would take one more connection of what the first one waits for.
-    else if (this.#run.hasTimedOut) this.#report({ kind: 'timed-out', afterMs: this.#elapsed(this.#run) });
+    else if (this.#run.hasTimedOut) this.#reportTimeout(this.#elapsed(this.#run));
   }
 
   async #begin(): Promise<void> {
@@ -85,7 +85,7 @@ export class ScheduledCheck {
   #timeOut(run: Run): void {
     run.hasTimedOut = true;
     const { name, timeoutMs } = this.#check;
-    this.#report({ kind: 'timed-out', afterMs: timeoutMs });
+    this.#reportTimeout(timeoutMs);
     run.controller.abort(new DOMException(`the health check "${name}" took longer than ${timeoutMs} ms`, 'TimeoutError'));
   }
 
@@ -99,7 +99,11 @@ export class ScheduledCheck {
     }
   }
 
-  #report(failure: CheckFailure | undefined, durationMs = failure?.kind === 'timed-out' ? failure.afterMs : 0): void {
+  #reportTimeout(durationMs: number): void {
+    this.#report({ kind: 'timed-out', afterMs: this.#check.timeoutMs }, durationMs);
+  }
+
+  #report(failure: CheckFailure | undefined, durationMs: number): void {
     this.#failures = failure === undefined ? 0 : this.#failures + 1;
     const { name, readiness } = this.#check;
     const result = { failures: this.#failures, durationMs, ...(failure && { failure }) };
