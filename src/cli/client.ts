@@ -7,7 +7,7 @@ import { dirname } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import type { AnswerLine, CommandName, ParametersOf, ResultOf } from '../protocol/api.ts';
+import type { AnswerLine, CommandName, ParametersOf, ResultOf } from '../protocol/commands.ts';
 import { CliExitCode } from '../protocol/exit.ts';
 import { connectTrusted, UntrustedSocketError } from '../protocol/trusted-socket.ts';
 

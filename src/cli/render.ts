@@ -2,8 +2,9 @@
  * What `bosun` prints: pure functions from what the primary answers to text.
  */
 import { stripVTControlCharacters, styleText } from 'node:util';
-import type { Finding, Peer, Status, WorkerState } from '../protocol/api.ts';
+import type { Peer, Status, WorkerState } from '../protocol/api.ts';
 import { checkInWords } from '../protocol/check-words.ts';
+import type { Finding } from '../protocol/commands.ts';
 import type { LeaderStatus } from '../protocol/leader.ts';
 import type { Detected } from '../resources/sizing.ts';
 

@@ -5,7 +5,8 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { stripVTControlCharacters } from 'node:util';
-import type { ResultOf, Sample, Status } from '../protocol/api.ts';
+import type { Sample, Status } from '../protocol/api.ts';
+import type { ResultOf } from '../protocol/commands.ts';
 import { call } from './client.ts';
 import { duration, endedWorkers, mebibytes, pendingRequests, reasonOf, table } from './render.ts';
 

@@ -13,7 +13,7 @@ import type { Resizer, RollingRestart } from '../pool/resizer.ts';
 import type { Settings } from '../pool/settings.ts';
 import type { Supervisor } from '../pool/supervisor.ts';
 import type { WorkerProcess } from '../pool/worker-process.ts';
-import type { CommandName, ResultOf } from '../protocol/api.ts';
+import type { CommandName, ResultOf } from '../protocol/commands.ts';
 import type { Emit } from '../protocol/events.ts';
 import type { Broadcast } from '../protocol/messages.ts';
 import type { RedisRefusal } from '../protocol/snapshot.ts';

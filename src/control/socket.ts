@@ -10,7 +10,7 @@ import { resolve } from 'node:path';
 import type { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { ConnectionLimit, SHORT_TIMEOUTS } from '../admin/connection-limit.ts';
-import type { AnswerLine } from '../protocol/api.ts';
+import type { AnswerLine } from '../protocol/commands.ts';
 
 const http = process.getBuiltinModule('node:http');
 
