@@ -11,7 +11,7 @@ import { before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { freePort } from '../free-port.ts';
 import { request } from '../process/clients.ts';
-import { CLEAN, startKit } from '../process/kit.ts';
+import { CLEAN, ROOT, startKit } from '../process/kit.ts';
 import { temporaryFolder } from '../process/operator.ts';
 import { layOut, npm, PATH, packKit, registryError } from './projects.ts';
 
@@ -23,6 +23,11 @@ const COMPILED = [
   ['--module', 'node16', 'app.mts', 'app.ts', 'events.mts', 'events.cts'],
   ['--module', 'esnext', '--moduleResolution', 'bundler', 'app.mts', 'events.mts', 'events.cts'],
 ];
+/** What the older versions of Node.js could break: these files run against the packed kit on each. */
+const FEATURES = 'unix-socket limits before-start health leader sticky sockets traces after-answers'.split(' ');
+/** It is for Node.js 24 and newer (docs/guide/tracing.md). */
+const SINCE_NODE_24 = 'log lines about a request carry';
+
 /** What declares and uses events, beside the app. */
 const TYPES = join(import.meta.dirname, '..', 'fixtures', 'types');
 const STRICT = '--noEmit --strict --target es2022 --types node --skipLibCheck false --esModuleInterop'.split(' ');
@@ -62,6 +67,8 @@ describe('koa-bosun installed', { concurrency: 2, skip }, () => {
       const env = { ...process.env, PATH: path, PORT: String(await freePort()), ADMIN_PORT: String(await freePort()) };
       const { stdout } = await run(join(import.meta.dirname, '..', '..', 'release', 'smoke.sh'), [tarball], { env });
       assert.match(stdout, new RegExp(`starts, serves, restarts and stops on .* Node\\.js v${version.replaceAll('.', '\\.')}`));
+      await npm(folder, 'install', '--no-save', `${platform}@${version}`, tarball);
+      await assertPasses([join(folder, 'node_modules', platform, 'bin', 'node'), join(folder, 'node_modules', 'koa-bosun', 'dist', 'main.js')], version);
     });
 
   test('has no fault that publint or arethetypeswrong knows', async () => {
@@ -80,6 +87,17 @@ describe('koa-bosun installed', { concurrency: 2, skip }, () => {
     await assertServes(folder, './app.mjs');
   });
 });
+
+/** Runs the tests of FEATURES against that primary. */
+async function assertPasses(primary: readonly string[], version: string): Promise<void> {
+  const { NODE_TEST_CONTEXT: _, ...environment } = process.env; // else they would report to this file
+  const env = { ...environment, TESTED_PRIMARY: JSON.stringify(primary) };
+  const files = FEATURES.map(name => join(ROOT, 'test', 'process', `${name}.test.ts`));
+  const left = version.startsWith('22') ? [`--test-skip-pattern=${SINCE_NODE_24}`] : [];
+  const running = run(process.execPath, ['--test', '--test-concurrency=1', ...left, ...files], { env, maxBuffer: 1 << 26 });
+  const { stdout } = await running.catch((error: Error & { stdout: string }) => assert.fail(error.stdout));
+  assert.match(stdout, /^\S+ fail 0$/m);
+}
 
 async function assertServes(folder: string, app: string): Promise<void> {
   const command: [string, ...string[]] = [join(folder, 'node_modules', '.bin', 'bosun'), 'start', app];

@@ -16,6 +16,11 @@ import { childrenOf, groupOf, isAlive } from './processes.ts';
 export const ROOT = join(import.meta.dirname, '..', '..');
 export const APPS = join(ROOT, 'test', 'fixtures', 'apps');
 
+/** This tree on this Node.js; or a program with its arguments, as JSON, such as the packed kit on an older one (test/apps/installs.ts). */
+const PRIMARY: [string, ...string[]] = JSON.parse(
+  process.env.TESTED_PRIMARY ?? JSON.stringify([process.execPath, join(ROOT, 'src', 'main.ts')]),
+);
+
 /** Twenty times what anything here takes on a quiet machine. */
 const EVENT_TIMEOUT_MS = 60_000;
 
@@ -207,7 +212,7 @@ export interface KitOptions {
 /** Starts the kit; it is killed with everything it started when the test ends. */
 export async function startKit(options: KitOptions = {}): Promise<Kit> {
   const { app, env = {}, cwd = ROOT, detached = false } = options;
-  const [program, ...args] = options.command ?? [process.execPath, join(ROOT, 'src', 'main.ts')];
+  const [program, ...args] = options.command ?? PRIMARY;
   const adminPort = env.ADMIN_PORT === undefined ? await freePort() : Number(env.ADMIN_PORT);
   const child = spawn(program, args, {
     cwd,
