@@ -6,7 +6,8 @@ import type { LogSource } from '../log/log.ts';
 import { reportOf } from '../protocol/api.ts';
 import type { LogEvent } from '../protocol/event-log.ts';
 import type { Emit, EventListener, LifecycleEvent } from '../protocol/events.ts';
-import { type Level, LOG_EVENTS, type LogEventName } from '../protocol/log-events.ts';
+import { LOG_EVENTS, type LogEventName } from '../protocol/log-events.ts';
+import type { Level } from '../protocol/log-fields.ts';
 
 interface Entry {
   event: LifecycleEvent;

@@ -1,7 +1,8 @@
 /**
  * The types of the log calls, from the table of log-events.ts.
  */
-import type { Field, Level, LOG_EVENTS, LogEventName } from './log-events.ts';
+import type { LOG_EVENTS, LogEventName } from './log-events.ts';
+import type { Field, Level } from './log-fields.ts';
 
 type FieldsOf<Name extends LogEventName> = (typeof LOG_EVENTS)[Name]['fields'];
 type ValueOf<F> = F extends Field<infer T, boolean> ? T : never;

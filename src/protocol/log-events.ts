@@ -5,65 +5,37 @@
 import type { Policy } from '../config/config.ts';
 import type { TypeScriptLoader } from '../config/inherited.ts';
 import type { DrainReport } from './api.ts';
-import type { ExitCode, ExitReason } from './exit.ts';
-import type { LeaderEnd, LeaderScope } from './leader.ts';
-import type { OpenRequest } from './messages.ts';
-
-export type Level = 'debug' | 'info' | 'warn' | 'error' | 'fatal';
-
-/** `T` is the type of its value, `type` the same in words. */
-export interface Field<T, Optional extends boolean = false> {
-  meaning: string;
-  type: string;
-  isOptional: Optional;
-  /** Never set. */
-  value?: T;
-}
-type Fields = Record<string, Field<unknown, boolean>>;
-
-interface Entry<L extends Level, F extends Fields> {
-  /** More than one where it depends on the fields; the first is the usual one. */
-  levels: readonly [L, ...L[]];
-  meaning: string;
-  fields: F;
-}
-
-const field =
-  <T>(type: string) =>
-  (meaning: string): Field<T> => ({ meaning, type, isOptional: false });
-const optional = <T>({ meaning, type }: Field<T>): Field<T, true> => ({ meaning, type, isOptional: true });
-const count = field<number>('number');
-const text = field<string>('string');
-const error = text('the message of the error');
-const err = field<unknown>('error')('type, message and stack of the error');
-const worker = count('number of the worker');
-const workerPid = count('its process id');
-const reason = field<ExitReason>('string')('why it ends: see [exit reasons](exit-codes.md#exit-reasons)');
-const generation = count('1, and one more with each rolling restart');
-const warning = text('what is wrong, and what to do');
-const stage = field<'app' | 'listen'>('string')('`app` while the app is loaded, `listen` when the port is opened');
-const functionName = text('name of the function; empty if it has none');
-const requests = field<readonly OpenRequest[]>('list')('the oldest: method, path without query, age in ms, bytes sent');
-/** Of the request that a line is about. */
-const trace = {
-  trace_id: optional(text('id of its trace')),
-  span_id: optional(text('id of its span; without OpenTelemetry that of the caller, from `traceparent`')),
-  trace_flags: optional(text('`01` where the trace is sampled')),
-};
-const leader = { name: text('name in `kit.leader`'), worker, term: count('its token') };
-const why = field<LeaderEnd>('string')(
-  '`drain`; `request` of an operator; `failed`: its start function; `expired`: not renewed in time; `taken`: the lock was gone; `exit`: of the process',
-);
-const redis = {
-  worker: optional(worker),
-  connection: optional(field<'primary'>('string')("`primary` for the primary's own connection")),
-  message: text('the state in words'),
-};
-
-const at =
-  <const L extends Level>(...levels: [L, ...L[]]) =>
-  <F extends Fields>(meaning: string, fields: F): Entry<L, F> => ({ levels, meaning, fields });
-const [debug, info, warn, failure, fatal] = [at('debug'), at('info'), at('warn'), at('error'), at('fatal')];
+import type { ExitCode } from './exit.ts';
+import type { LeaderScope } from './leader.ts';
+import {
+  at,
+  count,
+  debug,
+  type Entry,
+  err,
+  error,
+  type Fields,
+  failure,
+  fatal,
+  field,
+  generation,
+  info,
+  type Level,
+  leader,
+  optional,
+  reason,
+  redis,
+  requests,
+  stage,
+  text,
+  trace,
+  warn,
+  warning,
+  why,
+  worker,
+  workerPid,
+} from './log-fields.ts';
+import { WORKER_LOG_EVENTS } from './worker-log-events.ts';
 
 export const LOG_EVENTS = {
   // The primary: start and settings
@@ -323,87 +295,7 @@ export const LOG_EVENTS = {
   }),
 
   // Written by workers
-  request: info('A request was answered (LOG_REQUESTS).', {
-    method: text('as sent'),
-    path: text('without its query'),
-    status: count('status code'),
-    ms: count('milliseconds from its headers to the end of the answer'),
-    ...trace,
-  }),
-  'request.timed-out': warn('The app has not begun to answer a request within HANDLER_TIMEOUT_MS: it got 503.', {
-    method: text('as sent'),
-    path: text('without its query'),
-    ms: count('milliseconds since its headers arrived'),
-    unnamed: optional(count('requests like it without a line: a worker writes at most 10 in 10 s')),
-    ...trace,
-  }),
-  'connection.wrong-protocol': warn(
-    'A client, or the proxy in front, does not speak HTTP/1.1: it gets 400; logged once a minute.',
-    {
-      protocol: text('what it speaks'),
-      warning,
-    },
-  ),
-  'connections.full': warn('The worker has MAX_CONNECTIONS connections; logged once until it was not full for a minute.', {
-    max: count('how many it may have'),
-    warning,
-  }),
-  'request.failed': at(
-    'error',
-    'warn',
-    'debug',
-  )(
-    'The app threw while it handled a request, and its framework has no handler of the app for that. `warn` where the answer is 4xx; `debug` where the client has left, or may see the error.',
-    {
-      method: text('as sent'),
-      path: text('without its query'),
-      status: optional(count('status code of the answer; absent where the client has left')),
-      err,
-      ...trace,
-    },
-  ),
-  'balancing.no-gate': warn('This version of Node.js cannot pause a listener: the policy has no effect.', {
-    node: text('version of Node.js'),
-  }),
-  'primary.malformed-message': warn('A message to a worker was dropped; the first is logged.', { error }),
-  'worker.uncaught-exception': fatal('The app threw an error that nobody caught: the worker drains and exits.', { err }),
-  'worker.leaves': failure('The app ends its process: the worker drains and exits.', { call: text('what the app called') }),
-  'telemetry.not-exported': warn('OpenTelemetry could not export everything before the worker exits.', { error }),
-  'worker.close-handler-failed': failure('A handler of `kit.onClose` failed.', { name: functionName, err }),
-  'worker.close-handler-timed-out': warn('A handler of `kit.onClose` did not end in its time; the worker goes on.', {
-    name: functionName,
-    ms: count('milliseconds that it had'),
-  }),
-  'task.failed': failure('A promise of `kit.task` was rejected.', { err }),
-  'worker.tasks-unfinished': warn('Promises of `kit.task` were not settled at the deadline of the drain.', {
-    tasks: count('how many'),
-  }),
-  'app.listens': warn('A server of the app listens on a port that the kit does not serve.', {
-    port: count('that port'),
-    warning,
-  }),
-  'app.forks': warn('The app forks workers of its own; logged once for each call.', { call: text('what it called'), warning }),
-  'app.sends-message': info('The app sends messages with process.send.', { note: text('what to use instead') }),
-  'app.listener-failed': failure('A listener of the app on a process event failed.', { name: text('of the process event'), err }),
-  'leader.failed': failure('The start function of `kit.leader` failed; a worker tries again.', {
-    name: text('name in `kit.leader`'),
-    term: count('its token'),
-    err,
-  }),
-  'leader.ignores-abort': failure('A start function goes on without the lock.', {
-    name: text('name in `kit.leader`'),
-    term: count('its token'),
-    warning,
-  }),
-  'session.store-failed': debug('The session store failed a request.', { err }),
-  'upgrade.handler-failed': failure('The listener of `kit.onUpgrade` failed.', { err }),
-  'broadcast.handler-failed': failure('A handler of `kit.on` failed.', { name: text('of the broadcast event'), err }),
-  'metrics.collect-failed': failure("The app's metrics could not be collected; logged once until they can.", { err }),
-  'metrics.too-many': warn('The app has too many metrics; the rest is dropped.', {
-    metrics: count('how many metrics'),
-    values: count('how many values'),
-    warning,
-  }),
+  ...WORKER_LOG_EVENTS,
 } as const satisfies Record<string, Entry<Level, Fields>>;
 
 export type LogEventName = keyof typeof LOG_EVENTS;
