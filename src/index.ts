@@ -175,6 +175,8 @@ export interface Kit {
    * replaces the listener. Without a listener, and for other protocols (`Upgrade: h2c`), the request is answered over HTTP/1.1. A WebSocket
    * that the app does not close on {@link draining} is closed with 1012. If the listener throws or rejects, the error is logged as
    * `upgrade.handler-failed` and the socket is closed.
+   *
+   * @throws TypeError if `listener` is no function
    */
   onUpgrade(listener: (request: IncomingMessage, socket: Socket, head: Buffer) => unknown): void;
 

@@ -112,7 +112,8 @@ test('an event that cannot be sent is refused with its name and the reason', () 
   assert.throws(() => broadcastOf('', 1), /the name of an event must have 1 to 256 characters, got ""/);
   assert.throws(() => broadcastOf('x'.repeat(257), 1), TypeError);
   assert.throws(() => broadcastOf('news', () => 1), /the data of event "news" must be JSON, got a function/);
-  assert.throws(() => broadcastOf('news', circular), TypeError);
+  assert.throws(() => broadcastOf('news', circular), /^TypeError: the data of event "news" must be JSON: Converting circular/);
+  assert.throws(() => broadcastOf('news', 1n), /^TypeError: the data of event "news" must be JSON: .*BigInt/);
   assert.throws(
     () => broadcastOf('news', 'é'.repeat(MAX_BROADCAST_BYTES / 2)),
     new RangeError(`the data of event "news" must be at most 262144 bytes of JSON, got 262146`),

@@ -113,6 +113,7 @@ describe('close handlers', () => {
     for (const options of [null, 5, { timeoutMs: '5' }]) assert.throws(() => add(never, options), TypeError);
     for (const timeoutMs of [0, -1, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 31])
       assert.throws(() => add(never, { timeoutMs }), RangeError);
+    assert.throws(() => add(never, { timeout: 5 }), /^TypeError: kit\.onClose: there is no option timeout; there is timeoutMs$/);
     assert.throws(() => add(null), /^TypeError: the handler of kit\.onClose must be a function, got null$/);
     assert.throws(() => add(never, never), /^TypeError: kit\.onClose: the options must be an object, got function$/);
   });

@@ -89,6 +89,10 @@ test('off removes a handler once, also before it gets the retained data, and not
 
 test('an invalid name or handler is an error at the call', () => {
   const { kit } = kitWith();
+  assert.throws(
+    () => kit.onUpgrade(undefined as never),
+    /^TypeError: the listener of kit\.onUpgrade must be a function, got undefined$/,
+  );
   const call = (method: 'on' | 'off', ...args: unknown[]) =>
     assert.throws(() => Reflect.apply(kit[method], kit, args), TypeError);
   for (const method of ['on', 'off'] as const) {

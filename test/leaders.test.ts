@@ -30,6 +30,7 @@ test('kit.leader refuses what it cannot do, with the reason', () => {
     [[7, start], /got number/],
     [['cron', 'not a function'], /kit\.leader\("cron"\): start must be a function, got "not a function"/],
     [['cron', start, null], /options must be an object, got null/],
+    [['cron', start, { scopes: 'pod' }], /kit\.leader\("cron"\): there is no option scopes; there is scope$/],
     [['cron', start, { scope: 'world' }], /scope must be "fleet" or "pod", got "world"/],
   ];
   for (const [[name, given, options], message] of refusals)

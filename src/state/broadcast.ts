@@ -15,12 +15,22 @@ const MAX_NAME_LENGTH = 256;
  */
 export function broadcastOf(event: string, data: unknown): Broadcast {
   checkEventName(event);
-  const json: string | undefined = JSON.stringify(data ?? null);
+  const json = jsonOf(event, data);
   if (json === undefined) throw new TypeError(`the data of event "${event}" must be JSON, got a ${typeof data}`);
   const bytes = Buffer.byteLength(json);
   if (bytes > MAX_BROADCAST_BYTES)
     throw new RangeError(`the data of event "${event}" must be at most ${MAX_BROADCAST_BYTES} bytes of JSON, got ${bytes}`);
   return { event, json };
+}
+
+/** Undefined for a function or a symbol. @throws TypeError */
+function jsonOf(event: string, data: unknown): string | undefined {
+  try {
+    return JSON.stringify(data ?? null);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new TypeError(`the data of event "${event}" must be JSON: ${reason}`, { cause });
+  }
 }
 
 /** @throws TypeError if the app can neither send nor receive an event of that name */

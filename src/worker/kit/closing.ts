@@ -13,6 +13,7 @@ const HANDLER_TIMEOUT_MS = 5000;
 /** All handlers together have at least this, also after the deadline of the drain (part of EXIT_SLACK_MS). */
 const RESERVE_MS = 1000;
 const MAX_TIMEOUT_MS = 3_600_000;
+const OPTIONS: Readonly<Record<keyof CloseOptions, true>> = { timeoutMs: true };
 
 type Close = () => unknown;
 
@@ -75,7 +76,7 @@ function nameOf({ name }: { name: unknown }): string {
 }
 
 function timeoutOf(options: CloseOptions): number {
-  checkOptions('kit.onClose', options);
+  checkOptions('kit.onClose', options, OPTIONS);
   const { timeoutMs = HANDLER_TIMEOUT_MS } = options;
   if (typeof timeoutMs !== 'number') throw new TypeError(`kit.onClose: timeoutMs must be a number, got ${typeName(timeoutMs)}`);
   if (timeoutMs >= 1 && timeoutMs <= MAX_TIMEOUT_MS) return timeoutMs;

@@ -76,10 +76,7 @@ function functionOf(name: string, check: unknown): HealthCheck {
 }
 
 function optionsOf(name: string, options: HealthOptions): Required<HealthOptions> {
-  checkOptions(`kit.health("${name}")`, options);
-  for (const key of Object.keys(options))
-    if (!Object.hasOwn(OPTIONS, key))
-      throw new TypeError(`kit.health("${name}"): there is no option ${key}; there are ${Object.keys(OPTIONS).join(', ')}`);
+  checkOptions(`kit.health("${name}")`, options, OPTIONS);
   const { readiness = false, intervalMs = DEFAULT_INTERVAL_MS, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
   if (typeof readiness !== 'boolean')
     throw new TypeError(`kit.health("${name}"): readiness must be true or false, got ${typeName(readiness)}`);

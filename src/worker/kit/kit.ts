@@ -15,6 +15,7 @@ import type { SessionKeys } from '../../state/session-keys.ts';
 import type { SessionPlaces } from '../../state/session-store.ts';
 import type { UpgradeListener } from '../server.ts';
 import { callApp } from './app-call.ts';
+import { checkFunction } from './arguments.ts';
 import { CloseHandlers } from './closing.ts';
 import { EventHandlers, type Handler } from './events.ts';
 import { HealthChecks } from './health.ts';
@@ -112,6 +113,7 @@ export class WorkerKit implements Kit {
   }
 
   onUpgrade(listener: UpgradeListener): void {
+    checkFunction('the listener of kit.onUpgrade', listener);
     this.#upgradeListener = async (request, socket, head) => {
       const run = () => listener(request, socket, head);
       const error = await callApp(this.#options.log, { event: 'upgrade.handler-failed' }, run);

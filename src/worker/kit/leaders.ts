@@ -10,6 +10,8 @@ import { isLeaderName, LEADER_NAME_RULE, type LeaderScope, MAX_LEADERS } from '.
 import { checkFunction, checkOptions, shown } from './arguments.ts';
 import type { Leading } from './leading.ts';
 
+const OPTIONS: Readonly<Record<keyof LeaderOptions, true>> = { scope: true };
+
 export type Start = (term: LeaderTerm) => unknown;
 
 /** A call of `kit.leader`. */
@@ -89,7 +91,7 @@ export class Leaders {
 }
 
 function scopeOf(options: unknown, call: string): LeaderScope {
-  checkOptions(call, options);
+  checkOptions(call, options, OPTIONS);
   const { scope = 'fleet' } = options as { scope?: unknown };
   if (scope === 'fleet' || scope === 'pod') return scope;
   throw new TypeError(`${call}: scope must be "fleet" or "pod", got ${shown(scope)}`);
