@@ -6,11 +6,10 @@ import { Health } from '../admin/health.ts';
 import { History } from '../admin/history.ts';
 import { Totals } from '../admin/totals.ts';
 import { Utilization } from '../admin/utilization.ts';
-import { controlSocketOf, isSet } from '../config/config.ts';
+import { isSet } from '../config/config.ts';
 import type { DevSettings } from '../config/inherited.ts';
 import { nameProcess } from '../config/process-name.ts';
 import { Diagnostics } from '../control/diagnostics.ts';
-import type { ControlSocket } from '../control/socket.ts';
 import type { DevLoop } from '../dev/dev-loop.ts';
 import type { Pool } from '../pool/pool.ts';
 import { RollingRestart } from '../pool/resizer.ts';
@@ -23,6 +22,7 @@ import { EventBus } from '../state/event-bus.ts';
 import type { BeforeStart } from './before-start.ts';
 import type { Events } from './events.ts';
 import { LeaderMonitor } from './leader-monitor.ts';
+import { PodControl } from './pod-control.ts';
 import { PodView } from './pod-view.ts';
 import { type Owner, RedisMonitor } from './redis-monitor.ts';
 import { ServiceMonitor } from './service-monitor.ts';
@@ -55,15 +55,11 @@ class Primary {
   readonly #diagnostics: Diagnostics;
   readonly #restarts: RollingRestart;
   readonly #shutdown: Shutdown;
-  /** Resolves with the app's actual port. */
-  readonly #port = Promise.withResolvers<number>();
+  readonly #control: PodControl;
   /** Only under `bosun dev`; loaded while the first worker starts. */
   readonly #dev: Promise<DevLoop> | undefined;
   #devStatus: () => DevStatus | undefined = () => undefined;
   #beforeStart: BeforeStart | undefined;
-  #control: ControlSocket | undefined;
-  /** After which the control socket is named; undefined while it has not begun to open. */
-  #controlPort: number | undefined;
   #isListening = false;
 
   constructor(pool: Pool, events: Events) {
@@ -79,7 +75,7 @@ class Primary {
     this.#restarts = new RollingRestart(pool);
     this.#shutdown = new Shutdown(pool, this.#totals, {
       closeRedis: async () => void (await Promise.all([this.#beforeStart?.stop(), this.#eventBus.close()])),
-      closeControl: () => this.#control?.close(),
+      closeControl: () => this.#control.close(),
     });
     this.#eventBus = new EventBus({
       config: () => settings.config,
@@ -115,6 +111,16 @@ class Primary {
       beforeStart: () => this.#beforeStart?.whyNotReady,
     });
     this.#history = new History(() => this.#view.pod(), utilization);
+    this.#control = new PodControl(pool, {
+      ...pool,
+      pod: () => this.#view.pod(),
+      diagnostics: this.#diagnostics,
+      restarts: this.#restarts,
+      eventBus: this.#eventBus,
+      redis: this.#redis,
+      leaders: this.#leaders,
+      history: this.#history,
+    });
 
     const { dev } = settings.config;
     this.#dev = dev && this.#loadDevLoop(dev);
@@ -171,28 +177,7 @@ class Primary {
   }
 
   async openControl(): Promise<void> {
-    const { config } = this.#pool.settings;
-    // Opened before a worker serves, for pools that do not start. With PORT=0 the path needs the actual port.
-    const isPortNeeded = config.port === 0 && controlSocketOf(config, 0) !== controlSocketOf(config, 1);
-    await this.#openControl(isPortNeeded ? await this.#port.promise : this.#pool.balancing.port || config.port);
-  }
-
-  async #openControl(port: number): Promise<void> {
-    this.#controlPort = port;
-    const path = controlSocketOf(this.#pool.settings.config, port);
-    const { openControlSocket } = await import('../control/operations.ts');
-    const control = await openControlSocket(path, {
-      ...this.#pool,
-      pod: () => this.#view.pod(),
-      diagnostics: this.#diagnostics,
-      restarts: this.#restarts,
-      eventBus: this.#eventBus,
-      redis: this.#redis,
-      leaders: this.#leaders,
-      history: this.#history,
-    });
-    if (port === this.#controlPort) this.#control = control;
-    else control?.close(); // the app has named another port meanwhile
+    await this.#control.open();
   }
 
   /** Joins the other pods, if Redis is configured. */
@@ -233,7 +218,7 @@ class Primary {
       case 'ready':
         if (!this.#isListening) logListening(this.#pool, message);
         this.#isListening = true;
-        this.#port.resolve(message.port);
+        this.#control.onServing(message.port);
         break;
       case 'failed':
         emit({ event: 'worker.failed', worker, stage: message.stage, error: message.message, stack: message.stack });
@@ -283,14 +268,9 @@ class Primary {
     this.#view.checkReady();
   }
 
-  /** The control socket is named after the port. */
   #onBound(error: Error | undefined): void {
-    const { settings, balancing } = this.#pool;
     if (error !== undefined) this.#shutdown.abort(ExitCode.failed, error.message);
-    else if (this.#controlPort !== undefined && this.#controlPort !== balancing.port && !settings.config.controlSocket) {
-      this.#control?.close();
-      void this.#openControl(balancing.port);
-    }
+    else this.#control.onBound();
   }
 
   /** While the pod starts, a login that Redis refuses counts as bad configuration: waiting would not help. */
