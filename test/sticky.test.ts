@@ -81,6 +81,15 @@ describe('a request that is passed on', () => {
     assert.equal(receiver.sticky.counters.passed, requests.length);
   });
 
+  test('may be of HTTP/1.0, without the header Host', async () => {
+    const { receiver, cookie } = await stickyPair(({ headers }, response) => response.end(`host ${headers.host}.`));
+    assert.match(
+      await exchange(receiver.port, `GET / HTTP/1.0\r\nCookie: ${cookie}\r\n\r\n`),
+      /^HTTP\/1.1 200 [\s\S]*\r\n\r\nhost \.$/,
+    );
+    assert.equal(receiver.sticky.counters.passed, 1);
+  });
+
   test('has the address of its client, which no header can change', async () => {
     const { receiver, cookie } = await stickyPair(mirror);
     const client = new Wire(receiver.port);

@@ -38,6 +38,8 @@ export function requestTo(
   for (const name of ADDED) upstream.removeHeader(name);
   for (const [name, value] of pairsOf(rawHeaders)) upstream.appendHeader(name, value);
   if (headers['transfer-encoding'] === undefined) upstream.removeHeader(TRAILER);
+  // HTTP/1.1 requires one, HTTP/1.0 does not: empty without an authority (RFC 9112, 3.2).
+  if (headers.host === undefined) upstream.setHeader('Host', '');
   return upstream;
 }
 
