@@ -8,8 +8,8 @@ import { type CloseResult, type CloseTotals, MAX_CLOSE_RESULTS } from '../../pro
 import { callApp, within } from './app-call.ts';
 import { checkFunction, checkOptions, typeName } from './arguments.ts';
 
-/** Of a handler that names no other. */
-const HANDLER_TIMEOUT_MS = 5000;
+/** Of a handler without `timeoutMs`. */
+const DEFAULT_TIMEOUT_MS = 5000;
 /** All handlers together have at least this, also after the deadline of the drain (part of EXIT_SLACK_MS). */
 const RESERVE_MS = 1000;
 const MAX_TIMEOUT_MS = 3_600_000;
@@ -77,7 +77,7 @@ function nameOf({ name }: { name: unknown }): string {
 
 function timeoutOf(options: CloseOptions): number {
   checkOptions('kit.onClose', options, OPTIONS);
-  const { timeoutMs = HANDLER_TIMEOUT_MS } = options;
+  const { timeoutMs = DEFAULT_TIMEOUT_MS } = options;
   if (typeof timeoutMs !== 'number') throw new TypeError(`kit.onClose: timeoutMs must be a number, got ${typeName(timeoutMs)}`);
   if (timeoutMs >= 1 && timeoutMs <= MAX_TIMEOUT_MS) return timeoutMs;
   throw new RangeError(`kit.onClose: timeoutMs must be from 1 to ${MAX_TIMEOUT_MS}, got ${timeoutMs}`);
