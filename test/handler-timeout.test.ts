@@ -16,7 +16,7 @@ import { type Client, eventually, Fixture, get } from './app-server.ts';
 
 const TIMEOUT_MS = 1000;
 
-/** A server with the time-out of a second. */
+/** A server with the timeout of a second. */
 class Timed {
   readonly fixture: Fixture;
   readonly timeout: HandlerTimeout;
@@ -50,7 +50,7 @@ class Timed {
     }
   }
 
-  /** Longer than the time-out, whatever was rounded. */
+  /** Longer than the timeout, whatever was rounded. */
   passTimeout(): void {
     this.#now = Math.max(this.#now, performance.now());
     this.pass(TIMEOUT_MS + 2 * this.timeout.tickMs);
@@ -87,7 +87,7 @@ test('the 503 of a HEAD request has no body', async () => {
   assert.match(client.received, /Content-Length: 36\r\n[\s\S]*\r\n\r\n$/);
 });
 
-test('a response that has begun, an answered request and a WebSocket have no time-out', async () => {
+test('a response that has begun, an answered request and a WebSocket have no timeout', async () => {
   const timed = await Timed.start();
   const { fixture } = timed;
   const streaming = await fixture.open('/events');

@@ -56,7 +56,7 @@ for (const [what, ...messages] of [
   });
 }
 
-test('an endless stream of messages ends after 64 MiB, and silence after the time-out', async () => {
+test('an endless stream of messages ends after 64 MiB, and silence after the timeout', async () => {
   const text = JSON.stringify({ method: 'x', params: 'y'.repeat(1 << 20) });
   const endless = await listener(socket => {
     const pour = () => socket.send(text, error => !error && pour());

@@ -1,5 +1,5 @@
 /**
- * The rules of the pool in virtual time: starts, time-outs, failures, silence, scale, shutdown. No process runs.
+ * The rules of the pool in virtual time: starts, timeouts, failures, silence, scale, shutdown. No process runs.
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
@@ -490,7 +490,7 @@ describe('scale', () => {
     });
   });
 
-  test('start time-outs of an enlargement never end a pool that serves', () => {
+  test('start timeouts of an enlargement never end a pool that serves', () => {
     const pool = new VirtualPool({ restartIntensity: 0, count: 1 });
     for (let count = 0; count < 20; count++) {
       const request = pool.request({ type: 'enlarge', wanted: 2 });

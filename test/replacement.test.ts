@@ -108,7 +108,7 @@ describe('a rolling restart with surge', () => {
     assert.equal(pool.worker(1).state, 'ready');
   });
 
-  test('start time-outs of replacements never end a pool that serves', () => {
+  test('start timeouts of replacements never end a pool that serves', () => {
     const pool = new VirtualPool({ restartIntensity: 0 });
     for (let attempt = 0; attempt < 20; attempt++) {
       const request = pool.request({ type: 'roll' });

@@ -1,5 +1,5 @@
 /**
- * Time-outs and limits of a server of the app: variable, app, default.
+ * Timeouts and limits of a server of the app: variable, app, default.
  */
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';

@@ -42,7 +42,7 @@ describe('a server of the app that listens on PORT', { concurrency: CONCURRENCY 
       const { headers } = await client.request('/');
       assert.equal(headers['x-own'], 'response class');
       assert.match(headers['x-response-time'] ?? '', /^\d+\.\dms$/);
-      assert.equal(headers['keep-alive'], 'timeout=12', 'the time-out of the app');
+      assert.equal(headers['keep-alive'], 'timeout=12', 'the timeout of the app');
       client.write(requestText('/upload', { method: 'POST', headers: { Expect: '100-continue', 'Content-Length': '3' } }));
       await client.received(/^HTTP\/1.1 100 Continue\r\n\r\n$/);
       client.write('abc');

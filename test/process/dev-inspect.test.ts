@@ -76,7 +76,7 @@ class Debugger implements AsyncDisposable {
   }
 }
 
-/** Longer than the time-outs of the kit in this test. */
+/** Longer than the timeouts of the kit in this test. */
 const LONG_MS = 900;
 
 test('a debugger finds each new worker on the same port, and neither its breakpoints nor its waiting end a worker', async () => {

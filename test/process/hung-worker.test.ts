@@ -72,7 +72,7 @@ test('with --inspect no worker is considered hung, and the primary goes on', asy
   };
   const kit = await startKit({ app: 'koa.mjs', env });
   const { port } = await kit.ready();
-  const answer = request(port, '/block?ms=3000'); // ten time-outs
+  const answer = request(port, '/block?ms=3000'); // ten timeouts
   assert.equal((await answer).status, 200);
   assert.equal((await kit.probe('/livez')).status, 200);
   assert.deepEqual(kit.all('worker.replace'), []);

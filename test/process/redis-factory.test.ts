@@ -17,7 +17,7 @@ const QUERIES = writtenApp(`
   const found = await kit.redis.incr('starts');
   return (req, res) => res.end(String(found));`);
 
-/** The delay of the first answer of Redis: longer than loading the app takes, and below the time-out of a command. */
+/** The delay of the first answer of Redis: longer than loading the app takes, and below the timeout of a command. */
 const DELAY_MS = 250;
 /** Of each answer: longer than a worker takes from its connection to Redis until it serves. */
 const ANSWER_DELAY_MS = 60;

@@ -33,7 +33,7 @@ describe('an app', { concurrency: CONCURRENCY }, () => {
       await using client = await RawClient.open(port);
       assert.equal((await client.request('/')).status, 200);
       await kit.statusWhere(({ workers }) => workers.some(({ requests }) => requests === 1));
-      await pause(3000); // reports, and the time-out of the heartbeat
+      await pause(3000); // reports, and the timeout of the heartbeat
       assert.deepEqual([...kit.all('worker.exit'), ...kit.all('worker.replace')], []);
       if (how === 'fails') assert.equal(kit.all('metrics.collect-failed').length, 2, 'logged once by each');
       assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
