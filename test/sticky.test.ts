@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import type { RequestListener } from 'node:http';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { describe, test } from 'node:test';
 import { WebSocket, WebSocketServer } from 'ws';
 import { exchange, stickyPair, Wire } from './sticky-pair.ts';
@@ -470,6 +470,15 @@ describe('a WebSocket of ws that was passed on', () => {
       assert.equal((await closed)[0], 1012);
       assert.deepEqual((await drain).cut, []);
     });
+});
+
+test('the socket of a worker refuses what is no worker', async () => {
+  const { folder } = await stickyPair(mirror);
+  const [name] = readdirSync(folder);
+  for (const text of ['GET / HTTP/1.1\r\n', 'null\n', '5\n', 'x'.repeat(2000)]) {
+    const client = connect(`${folder}/${name}`, () => client.write(text));
+    await once(client.resume(), 'close');
+  }
 });
 
 test('the socket of a worker is for its user alone, and disappears with it', async () => {

@@ -13,6 +13,8 @@ import { giveAddresses } from './client-address.ts';
 /** Only this user may connect; its folder lets nobody else in either. */
 const UMASK = 0o177;
 const NEWLINE = 10;
+/** Of the first line of a connection. */
+const MAX_LINE_BYTES = 1024;
 
 /** The worker that passed the request on learns that the app gets it now: nobody else may serve it. */
 export function acknowledge(response: ServerResponse): void {
@@ -41,10 +43,15 @@ export class OwnerSocket {
       const onData = (chunk: Buffer) => {
         head = Buffer.concat([head, chunk]);
         const end = head.indexOf(NEWLINE);
-        if (end === -1) return;
+        if (end === -1 && head.length <= MAX_LINE_BYTES) return;
         socket.pause();
+        try {
+          giveAddresses(socket, head.toString('utf8', 0, end));
+        } catch {
+          socket.destroy(); // another program of this user has connected
+          return;
+        }
         socket.off('data', onData).off('error', onEarlyError);
-        giveAddresses(socket, head.toString('utf8', 0, end));
         if (head.length > end + 1) socket.unshift(head.subarray(end + 1));
         Reflect.set(socket, FROM_WORKER, true);
         const server = httpServer();
