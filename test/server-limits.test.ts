@@ -2,9 +2,11 @@
  * Timeouts and limits of a server of the app: variable, app, default.
  */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { createServer } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
 import { test } from 'node:test';
-import { applyLimits } from '../src/worker/server-limits.ts';
+import { applyLimits, createServer as createKitServer } from '../src/worker/server-limits.ts';
 
 const LIMITS = {
   keepAliveTimeoutMs: 75_000,
@@ -41,4 +43,13 @@ test('a variable wins over the app, whenever the app sets its value', () => {
   applyLimits(server, LIMITS, limit => limit === 'keepAliveTimeoutMs');
   server.keepAliveTimeout = 10;
   assert.deepEqual(limitsOf(server), [75_000, 2000, 299_000, 20_000]);
+});
+
+test('a client that is too slow with its headers gets 408 soon after HEADERS_TIMEOUT_MS', { timeout: 10_000 }, async context => {
+  const server = createKitServer({ ...LIMITS, headersTimeoutMs: 50 }, () => undefined).listen(0, '127.0.0.1');
+  context.after(() => server.close());
+  await once(server, 'listening');
+  const client = connect((server.address() as AddressInfo).port, '127.0.0.1', () => client.write('GET / HT'));
+  const [answer] = await once(client, 'data'); // Node.js alone would look after 30 s
+  assert.match(String(answer), /^HTTP\/1.1 408 /);
 });

@@ -22,6 +22,9 @@ const PROPERTIES = {
   maxHeaderBytes: 'maxHeaderSize',
 } as const satisfies Record<Limit, string>;
 
+/** Node.js looks for headers and requests that are overdue this often. */
+const CHECK_EVERY_MS = { min: 1000, max: 30_000 };
+
 /** Creates a server around the listener of an app. */
 export function createServer(limits: ServerLimits, listener: RequestListener): Server {
   const server: Server = http.createServer(
@@ -29,6 +32,7 @@ export function createServer(limits: ServerLimits, listener: RequestListener): S
       keepAliveTimeout: limits.keepAliveTimeoutMs,
       headersTimeout: limits.headersTimeoutMs,
       requestTimeout: limits.requestTimeoutMs,
+      connectionsCheckingInterval: Math.min(CHECK_EVERY_MS.max, Math.max(CHECK_EVERY_MS.min, limits.headersTimeoutMs)),
       maxHeaderSize: limits.maxHeaderBytes,
       // A request for another protocol (h2c) is answered over HTTP/1.1, which HTTP allows.
       shouldUpgradeCallback: request => server.listenerCount('upgrade') > 0 && isWebSocket(request),
