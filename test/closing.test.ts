@@ -98,6 +98,15 @@ describe('close handlers', () => {
     assert.deepEqual([count, first.length], [31, 20]);
   });
 
+  test('that add themselves again run until their time is over', { timeout: 10_000 }, async () => {
+    const handlers = new CloseHandlers(logging().log);
+    const again = () => handlers.add(again);
+    handlers.add(again);
+    const { count, failed } = await handlers.run(inMs(0));
+    assert.ok(count > 1);
+    assert.equal(failed, 0);
+  });
+
   test('that are no functions, or have an impossible time, are an error at the call', () => {
     const handlers = new CloseHandlers(logging().log);
     const add = (...args: unknown[]) => Reflect.apply(handlers.add, handlers, args);

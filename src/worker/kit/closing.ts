@@ -27,6 +27,8 @@ interface Handler {
 export class CloseHandlers {
   readonly #log: LogSource;
   readonly #handlers: Handler[] = [];
+  /** The time is over: one that adds itself again would keep the worker running. */
+  #isOver = false;
 
   constructor(log: LogSource) {
     this.#log = log;
@@ -35,12 +37,13 @@ export class CloseHandlers {
   /** @throws TypeError, RangeError */
   add(close: Close, options: CloseOptions = {}): void {
     checkFunction('the handler of kit.onClose', close);
+    if (this.#isOver) return;
     this.#handlers.push({ close, name: nameOf(close), timeoutMs: timeoutOf(options) });
   }
 
   /**
    * Runs the handlers, `closeApp` first. Each has its time, at most what is left until `deadline` (of `performance.now()`), or of the second
-   * that all have after it. Those that are left then are called, and not waited for.
+   * that all have after it. Those that are left then are called, and not waited for; later ones are dropped.
    */
   async run(deadline: number, closeApp?: Close): Promise<CloseTotals> {
     const startedAt = performance.now();
@@ -48,6 +51,7 @@ export class CloseHandlers {
     if (closeApp !== undefined) this.add(closeApp);
     const totals: CloseTotals = { count: 0, failed: 0, timedOut: 0, ms: 0, first: [] };
     for (let handler = this.#handlers.pop(); handler !== undefined; handler = this.#handlers.pop()) {
+      this.#isOver = performance.now() >= end;
       const result = await this.#call(handler, Math.max(0, end - performance.now()));
       totals.count++;
       if (result.result === 'failed') totals.failed++;
