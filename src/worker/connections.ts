@@ -92,9 +92,9 @@ export class Connection {
   }
 }
 
-/** Without the query, which may contain secrets. */
-function pathOf(url: string | undefined): string {
-  return (url ?? '').split('?', 1)[0] ?? '';
+/** The path of a request for the log: without the query, which may contain secrets. */
+export function pathOf(url = ''): string {
+  return url.split('?', 1)[0] ?? '';
 }
 
 /** Bytes in the kernel's send queues, by the client's port; clients of several addresses with one port count together. */

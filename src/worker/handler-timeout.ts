@@ -3,7 +3,7 @@
  * response: for the app it is as if the client had left, and whatever it does with the response afterwards has no effect and throws nothing.
  */
 import type { IncomingMessage } from 'node:http';
-import type { Connection, Exchange } from './connections.ts';
+import { type Connection, type Exchange, pathOf } from './connections.ts';
 
 export const TIMED_OUT_STATUS = 503;
 const BODY = 'This server did not answer in time.\n';
@@ -130,7 +130,7 @@ export class TimeoutLines {
     this.#lines++;
     const unnamed = this.#unnamed;
     this.#unnamed = 0;
-    const [path = ''] = (request.originalUrl ?? request.url ?? '').split('?', 1); // the query may contain secrets
+    const path = pathOf(request.originalUrl ?? request.url);
     return { method: request.method ?? '', path, ms: Math.round(ms), ...(unnamed > 0 && { unnamed }) };
   }
 }

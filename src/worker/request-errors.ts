@@ -6,6 +6,7 @@ import { createRequire } from 'node:module';
 import type { LogSource } from '../log/log.ts';
 import { traceOf } from '../log/telemetry.ts';
 import type { App } from './app.ts';
+import { pathOf } from './connections.ts';
 import { isEndedByKit } from './drop-writes.ts';
 import { loggable } from './error-report.ts';
 import { hasMethod } from './shapes.ts';
@@ -32,11 +33,10 @@ export function logRequestError(
   response: ServerResponse,
   url = request.originalUrl ?? request.url ?? '',
 ): void {
-  const [path = ''] = url.split('?', 1); // the query may contain secrets
   const line = {
     event: 'request.failed',
     method: request.method ?? '',
-    path,
+    path: pathOf(url),
     err: loggable(error),
     ...traceOf(request),
   } as const;

@@ -16,7 +16,7 @@ import type { Drain, DrainTimes } from '../protocol/messages.ts';
 import type { App } from './app.ts';
 import { boundConnections, maxConnectionsOf, shedWhenLate, watchHandlers, wrongProtocolLogger } from './bounds.ts';
 import type { OnProgress } from './connection-drain.ts';
-import { isFromWorker } from './connections.ts';
+import { isFromWorker, pathOf } from './connections.ts';
 import type { MaxConnections } from './max-connections.ts';
 import { openSticky, refusalsOf } from './open-sticky.ts';
 import { logRequestErrors } from './request-errors.ts';
@@ -39,9 +39,7 @@ export class Serving {
   readonly #config: Config;
   readonly #log: LogSource;
   readonly #stats: Stats;
-  /** Descriptors of all inherited listening sockets. */
-  readonly #sockets: number[];
-  /** The indexes of those that this worker serves. */
+  /** The indexes of the inherited listening sockets that this worker serves. */
   #assigned: number[] = [];
   /** Undefined with `reuseport`, where the kernel spreads connections, and without a scoreboard. */
   readonly #gate: AcceptGate | undefined;
@@ -65,11 +63,10 @@ export class Serving {
   #held: Socket[] | undefined;
 
   constructor(config: Config, id: number, inherited: Inherited, stats: Stats, log: LogSource) {
-    const { scoreboard, sockets } = inherited;
+    const { scoreboard } = inherited;
     this.#config = config;
     this.#inherited = inherited;
     this.#gate = scoreboard === undefined ? undefined : new AcceptGate(id, new Scoreboard(scoreboard));
-    this.#sockets = sockets;
     this.#stats = stats;
     this.#log = log;
     this.#maxConnections = maxConnectionsOf(config);
@@ -86,7 +83,7 @@ export class Serving {
    * function that reads the address of that socket.
    */
   passTo(acceptor: Acceptor): () => AddressInfo | undefined {
-    if (this.#listeners === undefined) this.#listeners = new Listeners(acceptor, this.#sockets, this.#assigned);
+    if (this.#listeners === undefined) this.#listeners = new Listeners(acceptor, this.#inherited.sockets, this.#assigned);
     else this.#listeners.passTo(acceptor);
     this.#listeners.reserve();
     return () => this.#listeners?.address;
@@ -147,9 +144,8 @@ export class Serving {
   }
 
   #logRequest(request: IncomingMessage, status: number, ms: number): void {
-    const { method = '', url = '' } = request;
-    const [path = ''] = url.split('?', 1); // the query may contain secrets
-    this.#log().info({ event: 'request', method, path, status, ms: Math.round(ms * 10) / 10, ...traceOf(request) });
+    const { method = '', url } = request;
+    this.#log().info({ event: 'request', method, path: pathOf(url), status, ms: Math.round(ms * 10) / 10, ...traceOf(request) });
   }
 
   get isOpen(): boolean {
