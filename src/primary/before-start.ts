@@ -7,8 +7,9 @@ import { once } from 'node:events';
 import type { Pool } from '../pool/pool.ts';
 import type { SpawnOptions } from '../pool/spawn.ts';
 import { guardChannel, WorkerOutput } from '../pool/worker-io.ts';
+import { describeSummary } from '../protocol/audience.ts';
 import { ExitCode } from '../protocol/exit.ts';
-import type { ErrorReport, ToPrimary } from '../protocol/messages.ts';
+import type { ToPrimary } from '../protocol/messages.ts';
 import type { Shutdown } from './shutdown.ts';
 
 /** SIGTERM comes first, and SIGKILL after this. */
@@ -145,7 +146,7 @@ export class BeforeStart {
     const ms = performance.now() - (this.#startedAt ?? 0);
     if (result?.type === 'failed') {
       log().error({ event: 'before-start.failed', error: result.message, stack: result.stack });
-      return new BeforeStartError(result.message, openMessageOf(result));
+      return new BeforeStartError(result.message, `BEFORE_START failed: ${describeSummary(result.summary)}`);
     }
     const why =
       ms >= timeoutMs
@@ -154,10 +155,4 @@ export class BeforeStart {
     log().error({ event: 'before-start.failed', error: why });
     return new BeforeStartError(why);
   }
-}
-
-/** Anyone who can read the pod's status sees it. */
-function openMessageOf({ summary: { own, class: name, code, file, line } }: ErrorReport): string {
-  const place = file === undefined ? '' : ` at ${file}:${line}`;
-  return `BEFORE_START failed: ${own ?? [name, code].filter(Boolean).join(' ')}${place}`;
 }
