@@ -135,7 +135,7 @@ class Harness {
     this.shutdown = new Shutdown(
       pool as unknown as Pool,
       { drains: this.drains } as Totals,
-      { closeRedis: async () => void step('close Redis'), closeControl: () => step('close control') },
+      { closeResources: async () => void step('close Redis'), closeControl: () => step('close control') },
       {
         now: () => this.clock.now,
         sleep: (ms, signal) => this.clock.sleep(ms, signal),

@@ -33,7 +33,7 @@ export class PodControl {
     this.#appPort.resolve(port);
   }
 
-  /** The pool has bound its port, perhaps another one than it is named after. */
+  /** The pool has bound its port. If the control socket is named after another one, it is opened again. */
   onBound(): void {
     const { settings, balancing } = this.#pool;
     if (this.#port === undefined || this.#port === balancing.port || settings.config.controlSocket) return;

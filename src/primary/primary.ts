@@ -74,7 +74,7 @@ class Primary {
     });
     this.#restarts = new RollingRestart(pool);
     this.#shutdown = new Shutdown(pool, this.#totals, {
-      closeRedis: async () => void (await Promise.all([this.#beforeStart?.stop(), this.#eventBus.close()])),
+      closeResources: async () => void (await Promise.all([this.#beforeStart?.stop(), this.#eventBus.close()])),
       closeControl: () => this.#control.close(),
     });
     this.#eventBus = new EventBus({

@@ -23,8 +23,8 @@ const FLUSH_STALL_MS = 1000;
 const FLUSH_STALL_AT_ONCE_MS = 100;
 
 export interface ShutdownHooks {
-  /** Leaves the other pods and closes Redis. */
-  closeRedis: () => Promise<void>;
+  /** Leaves the other pods, closes Redis, and ends BEFORE_START. */
+  closeResources: () => Promise<void>;
   closeControl: () => void;
 }
 
@@ -130,7 +130,7 @@ export class Shutdown {
     balancing.close();
     await this.#drainWorkers(Math.max(0, Math.round(deadline - this.#environment.now())));
 
-    await Promise.all([this.#untilAcknowledged(deadline), this.#hooks.closeRedis()]);
+    await Promise.all([this.#untilAcknowledged(deadline), this.#hooks.closeResources()]);
     this.#reportAborted();
   }
 

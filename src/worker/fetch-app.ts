@@ -7,6 +7,7 @@ import type { ServerRequest } from 'srvx';
 import { toNodeHandler } from 'srvx/node';
 import type { Kit } from '../index.ts';
 import type { LogSource } from '../log/log.ts';
+import { typeName } from './kit/arguments.ts';
 import { logRequestError } from './request-errors.ts';
 import { hasMethod, isObject } from './shapes.ts';
 
@@ -50,7 +51,7 @@ export function fetchListener(app: FetchApp, kit: Kit, file: string): RequestLis
 function checked(response: unknown): Response {
   if (isObject(response) && typeof response.status === 'number' && isObject(response.headers))
     return response as unknown as Response;
-  throw new TypeError(`fetch(Request) must return a Response, got ${response === null ? 'null' : typeof response}`);
+  throw new TypeError(`fetch(Request) must return a Response, got ${typeName(response)}`);
 }
 
 function webListener(fetch: Fetch, kit: Kit): RequestListener {

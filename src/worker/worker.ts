@@ -183,7 +183,6 @@ class Worker implements ChannelHandler {
       sendToPrimary({ type: 'ready', port: address.port, ...(served && { adopted: adoptedOf(served) }) });
       this.#host.kit?.beginServing();
       void app.onListening?.(address);
-      this.#host.kit?.leaders.begin();
     } catch (error) {
       if (!(error instanceof PortError)) throw error;
       return this.shutdown.fail({ type: 'failed', stage: 'listen', ...reportOf(error) });

@@ -153,6 +153,7 @@ export class WorkerKit implements Kit {
   /** The worker serves. */
   beginServing(): void {
     this.#health.start();
+    this.leaders.begin();
   }
 
   beginDrain(): void {
