@@ -4,6 +4,7 @@
  */
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import type { RedisClient } from '../../src/state/redis.ts';
 import { connected } from '../connected.ts';
 import { until } from '../until.ts';
 import { LocalRedis } from './redis.ts';
@@ -70,9 +71,15 @@ export class RedisPair {
     await primary.client.config('SET', 'repl-diskless-sync-delay', '0');
     await replica.client.replicaof('127.0.0.1', this.primary.port);
     await until(
-      async () => /state=online/.test(await primary.client.info('replication')) || undefined,
-      () => 'the replica does not connect',
+      () => hasConfirmed(primary.client),
+      () => 'the replica does not confirm a write',
     );
     await Promise.all([primary.close(), replica.close()]);
   }
+}
+
+/** INFO calls a replica online up to a second before it gets writes: it is ready once it has confirmed one. */
+export async function hasConfirmed(primary: RedisClient): Promise<true | undefined> {
+  await primary.set('probe', 1);
+  return /state=online,offset=[1-9]/.test(await primary.info('replication')) || undefined;
 }
