@@ -145,6 +145,8 @@ class Worker implements ChannelHandler {
     if (this.#config.dev !== undefined) await this.#prepareForDevelopment(inspector);
     try {
       const kit = await this.#host.open(sessionKeys, retained);
+      const routes = this.#config.logRequests > 0 ? await import('./follow-routes.ts') : undefined;
+      routes?.followFastify();
       const app = await loadApp(this.#inherited.loading, {
         kit,
         redisSettled: async () => this.#host.redis?.settled(),
@@ -155,6 +157,7 @@ class Worker implements ChannelHandler {
           if (this.#config.trustProxy) app.proxy = true;
         },
       });
+      routes?.followKoa();
       await kit.loaded();
       await this.#serve(app);
     } catch (error) {

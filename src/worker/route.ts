@@ -1,0 +1,112 @@
+/**
+ * The route of a request: the pattern that its router has matched, such as `/users/:id`, else its path with ids folded. It holds nothing
+ * personal: routes are labels of metrics, and shown to anyone who can reach the admin port.
+ */
+import type { IncomingMessage } from 'node:http';
+import { pathOf } from './connections.ts';
+
+/** What a framework has made of a request: Koa's context, or Fastify's request. Set on the request where routes are wanted (follow-routes.ts). */
+export const FRAMEWORK = Symbol('bosun.framework');
+
+/** Express sets `route` and `baseUrl`; a mounted app gets another `url`. */
+export type RoutedRequest = IncomingMessage & {
+  [FRAMEWORK]?: object;
+  originalUrl?: string;
+  baseUrl?: unknown;
+  route?: unknown;
+};
+
+/** Of paths that are no path, and of all that is above a limit. */
+export const OTHER_ROUTE = 'other';
+/** Of a route, in characters. */
+export const MAX_ROUTE = 120;
+
+const MAX_SEGMENTS = 8;
+const MAX_FOLDED_CHARACTERS = 1024;
+const ID = ':id';
+
+/** To be called once the app has answered: before, its router may not have run. */
+export function routeOf(request: RoutedRequest): string {
+  return matchedRoute(request) ?? foldPath(urlOf(request));
+}
+
+/** The pattern that a router of Koa, Express, NestJS or Fastify has matched; undefined if there is none, or it can't be read. */
+export function matchedRoute(request: RoutedRequest): string | undefined {
+  try {
+    const framework = request[FRAMEWORK];
+    const pattern = framework === undefined ? read(request.route, 'path') : patternOf(framework);
+    if (typeof pattern !== 'string' && !(pattern instanceof RegExp) && !Array.isArray(pattern)) return undefined;
+    const base = typeof request.baseUrl === 'string' ? request.baseUrl : '';
+    return clean(withPrefix(String(pattern), base, pathOf(urlOf(request)))) || undefined;
+  } catch {
+    return undefined; // a getter of the app that throws
+  }
+}
+
+const urlOf = ({ originalUrl, url = '' }: RoutedRequest): string => (typeof originalUrl === 'string' ? originalUrl : url);
+
+const read = (value: unknown, key: string): unknown =>
+  typeof value === 'object' && value !== null ? Reflect.get(value, key) : undefined;
+
+/** Of Koa Router, or of Fastify. */
+function patternOf(framework: object): unknown {
+  const pattern = read(framework, '_matchedRoute') ?? read(read(framework, 'routeOptions'), 'url');
+  // Koa Router also sets that of its middleware, whose patterns have groups, and which may have ended the request.
+  if (typeof pattern !== 'string' || !pattern.includes('(')) return pattern;
+  const matched = read(framework, 'matched');
+  const layers: unknown[] = Array.isArray(matched) ? matched : [];
+  const serves = (layer: unknown) => {
+    const methods = read(layer, 'methods');
+    return Array.isArray(methods) && methods.includes(read(framework, 'method'));
+  };
+  return read(layers.findLast(serves), 'path') ?? pattern;
+}
+
+/** A pattern whose number of segments depends on the path. */
+const VARIABLE_LENGTH = /[*+?(){}\\]/;
+
+/**
+ * `pattern` with the path at which its router is mounted, folded. `base` is that path where Express has kept it: after an error it has not, and Koa
+ * never does. Then it is what the path has before the segments of the pattern.
+ */
+function withPrefix(pattern: string, base: string, path: string): string {
+  if (!pattern.startsWith('/') || VARIABLE_LENGTH.test(pattern)) return base === '' ? pattern : foldPath(base) + pattern;
+  const own = segmentsOf(pattern);
+  const all = segmentsOf(path);
+  const prefix = all.slice(0, Math.max(0, all.length - own.length));
+  if (prefix.length === 0) return pattern;
+  return `${foldPath(`/${prefix.join('/')}`)}${own.length === 0 ? '' : pattern}`;
+}
+
+const segmentsOf = (path: string): string[] => path.split('/').filter(segment => segment !== '');
+
+/** Printable and bounded: it is the text of the app's author. */
+const clean = (route: string): string => route.slice(0, MAX_ROUTE).replace(/[^\x20-\x7e]/g, '?');
+
+/**
+ * A path as a route: each segment that may be an id, a name or a secret becomes `:id`. It keeps words, such as `users`, `sign-in` and `getUser`,
+ * versions, and names of files without digits.
+ */
+export function foldPath(url: string): string {
+  const path = pathOf(url);
+  if (path !== '' && !path.startsWith('/')) return OTHER_ROUTE;
+  const segments = segmentsOf(path.slice(0, MAX_FOLDED_CHARACTERS));
+  const folded = segments.slice(0, MAX_SEGMENTS).map(segment => (isWord(segment) ? segment : ID));
+  const route = `/${folded.join('/')}${segments.length > MAX_SEGMENTS ? '/*' : ''}`;
+  return route.length <= MAX_ROUTE ? route : `${route.slice(0, route.lastIndexOf('/', MAX_ROUTE - 2))}/*`;
+}
+
+const VERSION = /^v\d{1,2}$/i;
+const EXTENSION = /\.(?:css|gif|html?|ico|jpe?g|js|json|map|mjs|pdf|php|png|svg|txt|wasm|webp|woff2?|xml)$/;
+const MAX_WORDS = 4;
+const MAX_WORD = 20;
+/** `users`, `Users`, `getUser`, `API`. */
+const WORD = /^(?:[A-Z]{1,6}|[A-Z]?[a-z]*(?:[A-Z][a-z]+)*)$/;
+/** Letters alone that no word has. */
+const TOKEN = /^[a-f]{8,}$|[^aeiouy]{6}/i;
+
+function isWord(segment: string): boolean {
+  if (VERSION.test(segment)) return true;
+  const words = segment.replace(EXTENSION, '').replace(/^\./, '').split(/[-_]/);
+  return words.length <= MAX_WORDS && words.every(word => word.length <= MAX_WORD && WORD.test(word) && !TOKEN.test(word));
+}
