@@ -58,8 +58,6 @@ function remedyOf(refusal: string, config: Config): string {
     : '';
 }
 
-export const isCluster = (client: RedisClient): client is Cluster => client instanceof Cluster;
-
 export interface ConnectOptions {
   /** For subscriptions: in a Cluster to sharded channels, which takes connections of their own. */
   subscribes?: boolean;

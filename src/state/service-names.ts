@@ -6,7 +6,8 @@ import type { Config } from '../config/config.ts';
 import type { Service } from '../config/service.ts';
 import { isServiceName, NO_NAME } from '../config/service-name.ts';
 import type { RedisClient } from './redis.ts';
-import { hasUnnamed, recordKey, rootOf, unlessForbidden } from './redis-names.ts';
+import { hasUnnamed, unlessForbidden } from './redis-keys.ts';
+import { recordKey, rootOf } from './redis-names.ts';
 import { registeredName } from './service-registry.ts';
 
 /** Of names in Redis. */

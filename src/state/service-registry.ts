@@ -10,7 +10,8 @@ import { packageOf, type Service } from '../config/service.ts';
 import { isServiceName } from '../config/service-name.ts';
 import { list, object, string } from '../protocol/shapes.ts';
 import type { RedisClient } from './redis.ts';
-import { isInUse, registryKey, rootOf, unlessForbidden } from './redis-names.ts';
+import { isInUse, unlessForbidden } from './redis-keys.ts';
+import { registryKey, rootOf } from './redis-names.ts';
 
 /** What Redis keeps for each name of a package. */
 interface Entry {
