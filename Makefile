@@ -94,12 +94,8 @@ loadtest: $(INSTALLED) ## load the running stack, or one that it starts: SCENARI
 	@exec $(NODE) src/loadtest/main.ts
 
 .PHONY: bench
-bench: $(INSTALLED) $(PEERS) ## measure start-up, CPU per request, looking and sizing, then the kit against its peers, about 10 minutes
-	@$(NODE) test/bench/startup.ts
-	@$(NODE) test/bench/keepalive.ts
-	@$(NODE) test/bench/observe.ts
-	@$(NODE) test/bench/resolve.ts
-	@$(NODE) test/bench/peers.ts
+bench: $(INSTALLED) $(PEERS) ## measure start-up, CPU per request, monitoring, sizing, and the kit against its peers, 10 minutes on a quiet machine; ROUNDS, QUICK=1, ONLY
+	@exec $(NODE) test/bench/main.ts
 
 # What the kit is compared with: 150 MB that nothing else needs.
 $(PEERS): test/bench/peers/package.json test/bench/peers/package-lock.json

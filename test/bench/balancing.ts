@@ -6,7 +6,8 @@ import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { generate, type MixName } from './generate.ts';
 import { type Mixture, openLoop, percentile } from './open-loop.ts';
-import { Server, spread } from './servers.ts';
+import { spread } from './rounds.ts';
+import { Server } from './servers.ts';
 
 const ROUNDS = Number(process.env.ROUNDS ?? 5);
 const SECONDS = Number(process.env.SECONDS ?? 3);

@@ -7,7 +7,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { Seal } from '../../src/state/session-keys.ts';
 import { LocalRedis } from '../process/redis.ts';
-import { Server, spread } from './servers.ts';
+import { spread } from './rounds.ts';
+import { Server } from './servers.ts';
 
 const ROUNDS = Number(process.env.ROUNDS ?? 5);
 const PACED = { count: 250, perTurn: 1, everyMs: 4 };

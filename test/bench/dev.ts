@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { request } from '../process/clients.ts';
 import { type LogEvent, ROOT, startKit } from '../process/kit.ts';
-import { spread } from './servers.ts';
+import { spread } from './rounds.ts';
 
 const ROUNDS = Number(process.env.ROUNDS ?? 20);
 /** Between two rounds: the old worker has exited by then. */

@@ -4,11 +4,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fullSpeed } from '../../src/loadtest/generator.ts';
 import { Recorder } from '../../src/loadtest/result.ts';
-import { Server, spread } from './servers.ts';
+import { compare } from './machine.ts';
+import { type Benchmark, report } from './report.ts';
+import { type Comparison, summaryOf } from './rounds.ts';
+import { Server } from './servers.ts';
 
-const ROUNDS = Number(process.env.ROUNDS ?? 5);
-const SECONDS = Number(process.env.SECONDS ?? 4);
-const SCRAPES = 30;
+/** Of one measurement. */
+const SCRAPES = 10;
 const CONNECTIONS = 16;
 
 async function start(workers: number): Promise<Server> {
@@ -19,44 +21,69 @@ async function start(workers: number): Promise<Server> {
   return server;
 }
 
-async function scrape(workers: number): Promise<void> {
+const scrape: Benchmark = async settings => {
+  const workers = 32;
   const server = await start(workers);
-  const times: number[] = [];
-  let bytes = 0;
-  for (let count = 0; count <= SCRAPES; count++) {
-    const startedAt = performance.now();
-    bytes = (await (await server.admin('/metrics')).text()).length;
-    if (count > 0) times.push(performance.now() - startedAt); // the first one loads what it needs
-    await sleep(100);
+  try {
+    const bytes = (await (await server.admin('/metrics')).text()).length; // the first one loads what it needs
+    const subject = `/metrics of ${workers} workers`;
+    return [
+      await compare({
+        name: 'scrape',
+        title: `a scrape of ${Math.round(bytes / 1024)} KiB`,
+        subjects: [subject],
+        baseline: subject,
+        figures: { ms: { unit: 'ms', kind: 'other', digits: 1 } },
+        rounds: settings.rounds(5),
+        measure: async () => {
+          const times: number[] = [];
+          for (let count = 0; count < SCRAPES; count++) {
+            const startedAt = performance.now();
+            await (await server.admin('/metrics')).text();
+            times.push(performance.now() - startedAt);
+            await sleep(100);
+          }
+          return { ms: summaryOf(times).median };
+        },
+      }),
+    ];
+  } finally {
+    await server.stop();
   }
-  await server.stop();
-  console.log(`/metrics of ${workers} workers (${Math.round(bytes / 1024)} KiB), ${SCRAPES} scrapes: ${spread(times, 1)} ms`);
-}
+};
 
 /** The primary's share of one CPU in percent, under load. */
-async function share(server: Server): Promise<number> {
+async function share(server: Server, seconds: number): Promise<{ share: number }> {
   const before = server.primaryCpuMicroseconds();
-  await sleep(SECONDS * 1000);
-  return (server.primaryCpuMicroseconds() - before) / (SECONDS * 10_000);
+  await sleep(seconds * 1000);
+  return { share: (server.primaryCpuMicroseconds() - before) / (seconds * 10_000) };
 }
 
-async function dashboard(workers: number): Promise<void> {
+const dashboard: Benchmark = async settings => {
+  const workers = 8;
   const server = await start(workers);
   const load = fullSpeed(`http://127.0.0.1:${server.port}/`, CONNECTIONS, new Recorder());
-  const [closed, open]: [number[], number[]] = [[], []];
-  for (let round = 0; round < ROUNDS; round++) {
-    closed.push(await share(server));
-    const close = await server.openDashboard();
-    open.push(await share(server));
-    await close();
-  }
+  const seconds = settings.seconds(4);
+  const comparison: Comparison = await compare({
+    name: 'dashboard',
+    title: `the primary of ${workers} workers under load`,
+    subjects: ['no dashboard', 'a dashboard'],
+    baseline: 'no dashboard',
+    figures: { share: { unit: '% of a CPU', kind: 'cpu', digits: 1 } },
+    rounds: settings.rounds(5),
+    measure: async subject => {
+      if (subject === 'no dashboard') return share(server, seconds);
+      const close = await server.openDashboard();
+      const measured = await share(server, seconds);
+      await close();
+      return measured;
+    },
+  });
   await load.stop();
   await server.stop();
-  const added = open.map((value, round) => value - (closed[round] ?? Number.NaN));
-  console.log(
-    `primary of ${workers} workers under load, % of a CPU: without a dashboard ${spread(closed, 1)}, with one ${spread(open, 1)}, added ${spread(added, 1)}`,
-  );
-}
+  return [comparison];
+};
 
-await scrape(32);
-await dashboard(8);
+export const observe: Benchmark = async settings => [...(await scrape(settings)), ...(await dashboard(settings))];
+
+if (import.meta.main) await report([observe]);

@@ -1,47 +1,47 @@
-// Prints what a full resolve and one poll of the limit files cost on this machine. Targets: resolve < 2 ms, poll < 100 µs.
-// Run: node test/bench/resolve.ts
-
-import { performance } from 'node:perf_hooks';
+/**
+ * What a full resolve of the limits and one poll of their files cost on this machine. Targets: resolve < 2 ms, poll < 100 µs.
+ */
 import { readerBelow, resolveLimits } from '../../src/resources/cgroup.ts';
 import { Poll } from '../../src/resources/follow.ts';
 import { readUsage } from '../../src/resources/usage.ts';
+import { compare } from './machine.ts';
+import { type Benchmark, report } from './report.ts';
 
-const ROUNDS = 2_000;
-const read = readerBelow();
+/** Of one measurement: long enough to see what else the machine does meanwhile. */
+const MEASURED_MS = 200;
 
-const cold = measure(1, () => resolveLimits(read));
-const limits = resolveLimits(read);
-using poll = new Poll(limits.files);
-
-print('first resolve', cold);
-print(
-  'resolve',
-  measure(ROUNDS, () => resolveLimits(read)),
-);
-print(
-  `poll of ${limits.files.length} files`,
-  measure(ROUNDS, () => poll.changed()),
-);
-print(
-  'the same, opening the files',
-  measure(ROUNDS, () => limits.files.map(read)),
-);
-print(
-  'usage',
-  measure(ROUNDS, () => readUsage(read, limits.usage)),
-);
-
-function measure(rounds: number, task: () => unknown): number[] {
-  const microseconds = [];
-  for (let round = 0; round < rounds; round += 1) {
-    const began = performance.now();
-    task();
-    microseconds.push((performance.now() - began) * 1_000);
-  }
-  return microseconds.sort((a, b) => a - b);
+function measure(task: () => unknown): { microseconds: number } {
+  const [began, before] = [performance.now(), process.cpuUsage()];
+  let count = 0;
+  do {
+    for (let times = 0; times < 10; times++) task();
+    count += 10;
+  } while (performance.now() - began < MEASURED_MS);
+  const { user, system } = process.cpuUsage(before);
+  return { microseconds: (user + system) / count };
 }
 
-function print(what: string, sorted: number[]): void {
-  const [min, median, max] = [sorted[0], sorted[sorted.length >> 1], sorted.at(-1)];
-  console.log(`${what.padEnd(28)} min ${min?.toFixed(1)}  median ${median?.toFixed(1)}  max ${max?.toFixed(1)} µs`);
-}
+export const resolve: Benchmark = async settings => {
+  const read = readerBelow();
+  const limits = resolveLimits(read);
+  using poll = new Poll(limits.files);
+  const tasks = {
+    resolve: () => resolveLimits(read),
+    [`poll of ${limits.files.length} files`]: () => poll.changed(),
+    'the same, opening the files': () => limits.files.map(read),
+    usage: () => readUsage(read, limits.usage),
+  };
+  return [
+    await compare({
+      name: 'sizing',
+      title: 'reading limits and usage',
+      subjects: Object.keys(tasks),
+      baseline: 'resolve',
+      figures: { microseconds: { unit: 'µs', kind: 'cpu', digits: 1 } },
+      rounds: settings.rounds(9),
+      measure: async name => measure(tasks[name] ?? (() => {})),
+    }),
+  ];
+};
+
+if (import.meta.main) await report([resolve]);

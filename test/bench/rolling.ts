@@ -6,7 +6,8 @@
 import http from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Answer, RawClient, requestText } from '../process/clients.ts';
-import { Server, spread } from './servers.ts';
+import { spread } from './rounds.ts';
+import { Server } from './servers.ts';
 
 const ROLLS = Number(process.env.ROLLS ?? 50);
 const ROLLS_PER_ROUND = 10;

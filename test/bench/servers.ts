@@ -1,14 +1,15 @@
 /**
- * The servers that the benchmarks compare, what they cost, and how a series of paired measurements is summed up.
+ * The servers that the benchmarks compare, and what they cost.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { freePort } from '../free-port.ts';
 import { endWithUs, isAlive } from '../process/processes.ts';
+import { cpuMicrosecondsOf, treeOf } from './machine.ts';
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
 
@@ -122,12 +123,12 @@ export class Server {
 
   /** CPU time of the process and all its descendants so far, in microseconds (Linux counts in ticks of 10 ms). */
   cpuMicroseconds(): number {
-    return this.#pids().reduce((sum, pid) => sum + cpuOf(pid), 0);
+    return cpuMicrosecondsOf(this.#pids());
   }
 
   /** Of the process that was started alone. */
   primaryCpuMicroseconds(): number {
-    return cpuOf(Number(this.#process.pid));
+    return cpuMicrosecondsOf([Number(this.#process.pid)]);
   }
 
   /** How often its processes went to sleep so far. */
@@ -145,13 +146,7 @@ export class Server {
   }
 
   #pids(): number[] {
-    const childrenOf = (pid: number): number[] =>
-      globSync(`/proc/${pid}/task/*/children`)
-        .flatMap(file => readWhereThere(file).trim().split(' '))
-        .filter(Boolean)
-        .flatMap(child => [Number(child), ...childrenOf(Number(child))]);
-    const pid = Number(this.#process.pid);
-    return [pid, ...childrenOf(pid)];
+    return treeOf(Number(this.#process.pid));
   }
 
   signal(signal: NodeJS.Signals): void {
@@ -202,11 +197,6 @@ export class Server {
   }
 }
 
-function cpuOf(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
-  return (Number(fields[11]) + Number(fields[12])) * 10_000;
-}
-
 function statusOf(port: number): Promise<number | undefined> {
   return new Promise(resolve => {
     const request = http.get({ port, host: '127.0.0.1', agent: false }, response => {
@@ -216,18 +206,21 @@ function statusOf(port: number): Promise<number | undefined> {
   });
 }
 
-/** `min/median/max` of a series. */
-export function spread(values: readonly number[], digits: number): string {
-  const sorted = [...values].sort((a, b) => a - b);
-  return [sorted[0], sorted[sorted.length >> 1], sorted.at(-1)].map(value => (value ?? Number.NaN).toFixed(digits)).join('/');
-}
-
-/** Empty where the thread or process has ended since it was listed. */
-function readWhereThere(file: string): string {
+/** Starts them all, runs a task once each has answered, and stops them, whatever happens. */
+export async function withServers<T>(
+  names: readonly ServerName[],
+  task: (server: (name: ServerName) => Server) => Promise<T>,
+): Promise<T> {
+  const servers = new Map<ServerName, Server>();
   try {
-    return readFileSync(file, 'utf8');
-  } catch (error) {
-    if (!['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
-    return '';
+    for (const name of names) servers.set(name, await Server.start(name));
+    for (const server of servers.values()) await server.firstAnswer();
+    return await task(name => {
+      const server = servers.get(name);
+      if (server === undefined) throw new Error(`"${name}" was not started`);
+      return server;
+    });
+  } finally {
+    await Promise.all([...servers.values()].map(server => server.stop()));
   }
 }

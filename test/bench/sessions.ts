@@ -3,7 +3,8 @@
  */
 import { join } from 'node:path';
 import { LocalRedis } from '../process/redis.ts';
-import { Server, spread } from './servers.ts';
+import { spread } from './rounds.ts';
+import { Server } from './servers.ts';
 
 const ROUNDS = Number(process.env.ROUNDS ?? 5);
 const REQUESTS = 100;

@@ -1,30 +1,33 @@
 /**
- * How late the first 200 comes after the start of the process: the kit against one plain Koa process, interleaved, paired.
+ * What it takes until the first 200 after the start of the process: CPU time of all its processes, and how late it comes.
  */
-import { Server, type ServerName, spread } from './servers.ts';
+import { compare } from './machine.ts';
+import { type Benchmark, report } from './report.ts';
+import { Server, type ServerName } from './servers.ts';
 
-const ROUNDS = Number(process.env.ROUNDS ?? 15);
-const NAMES: ServerName[] = ['plain Koa, 1 process', 'node:cluster, 2 workers', 'kit, 2 workers'];
+const BASELINE: ServerName = 'plain Koa, 1 process';
+const NAMES: ServerName[] = [BASELINE, 'node:cluster, 2 workers', 'kit, 2 workers'];
+/** A process's time is counted in hundredths of a second: of one start, two digits are known. */
+export const FIRST_ANSWER = {
+  cpu: { unit: 'ms CPU until the first 200', kind: 'cpu', digits: 0 },
+  ms: { unit: 'ms until the first 200', kind: 'other', digits: 0 },
+} as const;
 
-async function firstAnswerMs(name: ServerName): Promise<number> {
+export async function firstAnswer(name: ServerName): Promise<{ cpu: number; ms: number }> {
   const startedAt = performance.now();
   const server = await Server.start(name);
-  await server.firstAnswer();
-  const ms = performance.now() - startedAt;
-  await server.stop();
-  return ms;
+  try {
+    await server.firstAnswer();
+    return { ms: performance.now() - startedAt, cpu: server.cpuMicroseconds() / 1000 };
+  } finally {
+    await server.stop();
+  }
 }
 
-const measured = new Map(NAMES.map(name => [name, [] as number[]]));
-for (const name of NAMES) await firstAnswerMs(name); // fills the caches of the disk and the compiler
-for (let round = 0; round < ROUNDS; round++) {
-  for (const name of NAMES) measured.get(name)?.push(await firstAnswerMs(name));
-  process.stderr.write(`\rstart-up: round ${round + 1} of ${ROUNDS}`);
-}
-process.stderr.write('\n');
-const baseline = measured.get('plain Koa, 1 process') ?? [];
-console.log(`first 200 after the start, ${ROUNDS} rounds, min/median/max; node ${process.version}`);
-for (const [name, values] of measured) {
-  const ratios = values.map((value, round) => value / (baseline[round] ?? Number.NaN));
-  console.log(`  ${name.padEnd(28)} ${spread(values, 0).padStart(12)} ms   ratio ${spread(ratios, 2)}`);
-}
+export const startUp: Benchmark = async settings => {
+  for (const name of NAMES) await firstAnswer(name); // fills the caches of the disk and the compiler
+  const plan = { name: 'start-up', title: 'start-up', subjects: NAMES, baseline: BASELINE, figures: FIRST_ANSWER };
+  return [await compare({ ...plan, rounds: settings.rounds(15), measure: firstAnswer })];
+};
+
+if (import.meta.main) await report([startUp]);
