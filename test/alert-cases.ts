@@ -172,6 +172,15 @@ export const CASES: Record<string, AlertCase> = {
     },
     quiet: { 'one burst': { [`bosun_shed_requests_total{${POD}}`]: '0x30 50x210' } },
   },
+  BosunRequestsTurnedAway: {
+    fires: {
+      series: { [`bosun_concurrency_rejected_total{${POD}}`]: '0+30x240' },
+      at: '15m',
+      labels: APP,
+      summary: 'koa-bosun turns 2.0 requests a second away: more come than the app can answer in its usual time',
+    },
+    quiet: { 'one burst': { [`bosun_concurrency_rejected_total{${POD}}`]: '0x30 50x210' } },
+  },
   BosunFull: {
     fires: {
       series: { [`bosun_utilization{${POD}}`]: '0.95x240' },

@@ -8,7 +8,7 @@ import { type AddressInfo, connect, type Socket } from 'node:net';
 import { after, type TestContext } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { Drain, DrainTimes, OpenRequest } from '../src/protocol/messages.ts';
-import { AppServer } from '../src/worker/server.ts';
+import { AppServer, type OnResponse, type Refuse } from '../src/worker/server.ts';
 import type { ServerLimits } from '../src/worker/server-limits.ts';
 
 const TIMEOUT_MS = 2000;
@@ -75,16 +75,21 @@ export class Fixture {
   readonly responses: { url: string | undefined; status: number; milliseconds: number }[] = [];
   port = 0;
 
-  static async start(limits: Partial<ServerLimits> = {}, listener?: RequestListener): Promise<Fixture> {
-    const fixture = new Fixture({ ...LIMITS, ...limits }, listener);
+  static async start(limits: Partial<ServerLimits> = {}, listener?: RequestListener, refuse?: Refuse): Promise<Fixture> {
+    const fixture = new Fixture({ ...LIMITS, ...limits }, listener, refuse);
     fixture.http.listen(0, '127.0.0.1');
     await once(fixture.http, 'listening');
     fixture.port = (fixture.http.address() as AddressInfo).port;
     return fixture;
   }
 
-  private constructor(limits: ServerLimits, listener: RequestListener = (request, response) => this.#keep(request, response)) {
-    this.server = new AppServer(limits, ({ url }, status, milliseconds) => this.responses.push({ url, status, milliseconds }));
+  private constructor(
+    limits: ServerLimits,
+    listener: RequestListener = (request, response) => this.#keep(request, response),
+    refuse?: Refuse,
+  ) {
+    const onResponse: OnResponse = ({ url }, status, milliseconds) => this.responses.push({ url, status, milliseconds });
+    this.server = new AppServer(limits, onResponse, refuse);
     this.http = this.server.add({ listener });
     const sockets: Socket[] = [];
     this.http.on('connection', socket => sockets.push(socket));

@@ -2,6 +2,7 @@
  * The metrics of what an app uses of the kit: health checks, leaders, sticky requests, events, and streams that a drain closes.
  */
 import type { Registry } from 'prom-client';
+import type { WorkerProcess } from '../pool/worker-process.ts';
 import type { DrainTotals } from '../protocol/api.ts';
 import type { Pod } from './status.ts';
 import type { Counters } from './totals.ts';
@@ -49,6 +50,32 @@ export function addSticky(Counter: CounterClass, own: Registry, { sticky }: Coun
     registers: [own],
   });
   for (const [result, count] of Object.entries(sticky)) requests.inc({ result }, count);
+}
+
+/** The gauges of ADAPTIVE_CONCURRENCY. */
+const CONCURRENCY_GAUGES = [
+  ['limit', 'bosun_concurrency_limit', 'Requests that the app in each worker may handle at once (ADAPTIVE_CONCURRENCY).'],
+  ['inFlight', 'bosun_concurrency_in_flight', 'Requests that the app in each worker handles, and has not begun to answer.'],
+  ['queued', 'bosun_concurrency_queued', 'Requests that wait in each worker until its app may have them.'],
+] as const;
+
+export function addConcurrency(
+  { Counter, Gauge }: { Counter: CounterClass; Gauge: GaugeClass },
+  own: Registry,
+  handles: readonly Pick<WorkerProcess, 'id' | 'snapshot'>[],
+  { concurrency: totals }: Counters,
+): void {
+  if (totals === undefined) return;
+  for (const [key, name, help] of CONCURRENCY_GAUGES) {
+    const gauge = new Gauge({ name, help, labelNames: ['worker'], registers: [own] });
+    for (const { id, snapshot } of handles)
+      if (snapshot?.concurrency !== undefined) gauge.set({ worker: String(id) }, snapshot.concurrency[key]);
+  }
+  new Counter({
+    name: 'bosun_concurrency_rejected_total',
+    help: 'Requests answered with 503 because the limit of ADAPTIVE_CONCURRENCY was reached.',
+    registers: [own],
+  }).inc(totals.rejected);
 }
 
 export function addStreams(Counter: CounterClass, own: Registry, { webSockets, eventStreams }: DrainTotals): void {

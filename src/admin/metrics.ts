@@ -3,7 +3,7 @@
  * most a second old.
  */
 import { type HttpSeries, REDIS_BUCKETS_S, RESPONSE_TIME_BUCKETS_S, type RedisCounters } from '../protocol/snapshot.ts';
-import { addBroadcasts, addHealth, addLeaders, addSticky, addStreams } from './kit-metrics.ts';
+import { addBroadcasts, addConcurrency, addHealth, addLeaders, addSticky, addStreams } from './kit-metrics.ts';
 import { withoutCollisions } from './metric-names.ts';
 import { addProcessMetrics } from './process-metrics.ts';
 import type { Pod } from './status.ts';
@@ -104,6 +104,7 @@ export async function metricsText(
     registers: [own],
   });
   for (const [direction, count] of Object.entries(pod.resizes)) resized.inc({ direction }, count);
+  addConcurrency({ Counter, Gauge }, own, handles, counters);
   addSticky(Counter, own, counters);
   addBroadcasts(Counter, own, pod);
   addLeaders(Gauge, own, pod);

@@ -149,6 +149,7 @@ function workerStatus(handle: WorkerProcess, audience: Audience): WorkerStatus {
   const {
     connections,
     maxConnections,
+    concurrency,
     load,
     inFlight,
     requests,
@@ -165,6 +166,7 @@ function workerStatus(handle: WorkerProcess, audience: Audience): WorkerStatus {
     uptimeSeconds: handle.uptimeSeconds,
     connections,
     ...(maxConnections !== undefined && { maxConnections }),
+    ...(concurrency && { concurrency }),
     inFlight,
     requests,
     responseTimeMs,

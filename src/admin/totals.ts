@@ -10,6 +10,7 @@ import { type ExitReason, isFailure } from '../protocol/exit.ts';
 import type { Drain, StreamEnds } from '../protocol/messages.ts';
 import {
   type AppMetric,
+  type ConcurrencyStatus,
   type CpuSeconds,
   type HttpSeries,
   REDIS_BUCKETS_S,
@@ -22,7 +23,7 @@ import {
 export type Counters = Pick<
   Snapshot,
   'requests' | 'shed' | 'timedOut' | 'reclaimed' | 'sessionStoreErrors' | 'http' | 'redis' | 'sticky'
->;
+> & { concurrency?: Pick<ConcurrencyStatus, 'rejected'> };
 
 const NOTHING_THROWN = 'nothing was thrown';
 
@@ -170,6 +171,9 @@ function add(a: Counters, b: Counters): Counters {
     reclaimed: a.reclaimed + b.reclaimed,
     sessionStoreErrors: a.sessionStoreErrors + b.sessionStoreErrors,
     http: [...http.values()],
+    ...((a.concurrency ?? b.concurrency) && {
+      concurrency: { rejected: (a.concurrency?.rejected ?? 0) + (b.concurrency?.rejected ?? 0) },
+    }),
     ...((a.sticky ?? b.sticky) && { sticky: addSticky(a.sticky, b.sticky) }),
     ...((a.redis ?? b.redis) && { redis: addRedis(a.redis, b.redis) }),
   };

@@ -35,6 +35,7 @@ export function renderStatus(status: Status): string {
       ]),
     ]),
     ...pendingRequests(status, Number.POSITIVE_INFINITY),
+    ...concurrency(status),
     ...checks(status),
     '',
     ...leaders(status),
@@ -59,6 +60,17 @@ export function pendingRequests({ workers }: Status, limit: number): string[] {
   const shown = named.slice(0, limit);
   const left = workers.reduce((sum, { waitingForCount = 0 }) => sum + waitingForCount, 0) - shown.length;
   return left > 0 ? [...shown, `and ${left} more pending requests`] : shown;
+}
+
+/** The limit of ADAPTIVE_CONCURRENCY, a line for each worker. */
+function concurrency({ workers }: Status): string[] {
+  return workers.flatMap(({ id, concurrency: of }) =>
+    of === undefined
+      ? []
+      : [
+          `worker ${id} handles ${of.inFlight} of at most ${of.limit} requests, ${of.queued} wait, ${of.rejected} turned away (${of.rejectedPerSecond} a second)`,
+        ],
+  );
 }
 
 /** The app's health checks, a line each. */

@@ -109,6 +109,11 @@ export interface ConfigFields {
    */
   readonly maxEventLoopDelayMs: Values['maxEventLoopDelayMs'];
   /**
+   * Each worker limits the requests that its app handles at once, by their latency; above that they wait briefly, then get 503 with
+   * Retry-After (limits). Set by `ADAPTIVE_CONCURRENCY`; default: `false`.
+   */
+  readonly adaptiveConcurrency: Values['adaptiveConcurrency'];
+  /**
    * A request that the app has not begun to answer after this gets 503, and its connection ends; the time begins when the request has
    * arrived. Unit: milliseconds. Set by `HANDLER_TIMEOUT_MS`; default: `0` (off).
    */

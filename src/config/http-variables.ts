@@ -11,6 +11,12 @@ export const httpVariables = {
       shown: '`0` (off)',
     },
   ),
+  adaptiveConcurrency: variable(
+    'ADAPTIVE_CONCURRENCY',
+    'false',
+    flag,
+    'each worker limits the requests that its app handles at once, by their latency; above that they wait briefly, then get 503 with Retry-After ([limits](../guide/limits.md#more-requests-than-the-app-can-answer))',
+  ),
   handlerTimeoutMs: variable(
     'HANDLER_TIMEOUT_MS',
     '0',

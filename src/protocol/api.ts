@@ -57,6 +57,7 @@ export type Measured = Pick<
   Snapshot,
   | 'connections'
   | 'maxConnections'
+  | 'concurrency'
   | 'load'
   | 'inFlight'
   | 'requests'

@@ -4,6 +4,7 @@
 import { appMetrics } from './app-metric-shapes.ts';
 import { integer, list, MalformedError, number, object, oneOf, optional, type Parser, string, text } from './shapes.ts';
 import {
+  type ConcurrencyStatus,
   type CpuSeconds,
   HTTP_METHODS,
   type HttpSeries,
@@ -63,6 +64,9 @@ export const snapshot = object<Snapshot>({
   timedOut: count,
   reclaimed: count,
   sessionStoreErrors: count,
+  concurrency: optional(
+    object<ConcurrencyStatus>({ limit: count, inFlight: count, queued: count, rejected: count, rejectedPerSecond: count }),
+  ),
   sticky: optional(object<StickyCounters>({ passed: count, gone: count, blocked: count, lost: count })),
   redis: optional(redisCounters),
   redisRefusals: optional(list(refusal, MAX_REFUSALS)),

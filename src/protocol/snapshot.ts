@@ -24,6 +24,8 @@ export interface Snapshot {
   /** Idle connections closed because of MAX_CONNECTIONS. */
   reclaimed: number;
   sessionStoreErrors: number;
+  /** Undefined without ADAPTIVE_CONCURRENCY. */
+  concurrency?: ConcurrencyStatus;
   /** Undefined without NODE_CLUSTER_STICKY. */
   sticky?: StickyCounters;
   /** Undefined where no Redis is configured. */
@@ -42,6 +44,20 @@ export interface Snapshot {
   http: HttpSeries[];
   /** The app's own metrics in prom-client's JSON; empty where it has none. */
   appMetrics: AppMetric[];
+}
+
+/** The limit of ADAPTIVE_CONCURRENCY in one worker. */
+export interface ConcurrencyStatus {
+  /** Requests that the app may handle at once. */
+  limit: number;
+  /** Requests that it handles, and has not begun to answer. */
+  inFlight: number;
+  /** Requests that wait. */
+  queued: number;
+  /** Requests that got 503, since the worker started. */
+  rejected: number;
+  /** Over the last second. */
+  rejectedPerSecond: number;
 }
 
 /** Requests of clients that belong to another worker of the pod, since this worker started. */

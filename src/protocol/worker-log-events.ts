@@ -47,6 +47,17 @@ export const WORKER_LOG_EVENTS = {
     max: count('how many it may have'),
     warning,
   }),
+  'concurrency.turning-away': warn(
+    'The worker begins to turn requests away (ADAPTIVE_CONCURRENCY); logged once until it has not for a minute.',
+    {
+      limit: count('how many its app handles at once'),
+      warning,
+    },
+  ),
+  'concurrency.recovered': info('The worker has turned no request away for a minute.', {
+    rejected: count('requests that got 503'),
+    seconds: count('from the first to the last of them'),
+  }),
   'request.failed': at(
     'error',
     'warn',

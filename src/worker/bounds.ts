@@ -1,10 +1,12 @@
 /**
  * What bounds the requests and connections of a worker, as the configuration says: by the event loop delay, by time, by number.
  */
+import type { ServerResponse } from 'node:http';
 import type { Config } from '../config/config.ts';
 import type { LogSource } from '../log/log.ts';
 import { traceOf } from '../log/telemetry.ts';
 import { connectionsWithin, fileLimit } from '../resources/usage.ts';
+import type { AdaptiveConcurrency } from './concurrency/adaptive.ts';
 import type { Exchange } from './connections.ts';
 import { MaxConnections } from './max-connections.ts';
 import type { AppServer, Refuse } from './server.ts';
@@ -20,6 +22,9 @@ const FULL_EPISODE_MS = 60_000;
 const FULL =
   'the worker closes its idle connections, and leaves new ones to other workers while all are in use: raise MAX_CONNECTIONS, and the limit of open files, or run more pods';
 
+const TURNING_AWAY =
+  'more requests come than the app can answer in its usual time: the rest gets 503 with Retry-After. Find what the app waits for, or run more pods';
+
 /** Responds with 503 and Retry-After while a timer last fired more than `maxDelayMs` late, so that accepted requests finish. */
 export function shedWhenLate(maxDelayMs: number, stats: Stats): Refuse {
   let dueAt = performance.now() + DELAY_SAMPLE_MS;
@@ -32,10 +37,33 @@ export function shedWhenLate(maxDelayMs: number, stats: Stats): Refuse {
   return ({ response }) => {
     if (delayMs <= maxDelayMs) return false;
     stats.shedOne();
-    response.writeHead(503, { 'Retry-After': RETRY_AFTER_SECONDS, 'Content-Type': 'text/plain; charset=utf-8' });
-    response.end('This server is overloaded. Please try again in a moment.\n');
+    answerOverloaded(response);
     return true;
   };
+}
+
+function answerOverloaded(response: ServerResponse): void {
+  response.writeHead(503, { 'Retry-After': RETRY_AFTER_SECONDS, 'Content-Type': 'text/plain; charset=utf-8' });
+  response.end('This server is overloaded. Please try again in a moment.\n');
+}
+
+/** Starts ADAPTIVE_CONCURRENCY (concurrency/). */
+export async function limitConcurrency(log: LogSource): Promise<AdaptiveConcurrency> {
+  const { AdaptiveConcurrency } = await import('./concurrency/adaptive.ts');
+  const { Episode } = await import('./concurrency/episode.ts');
+  const episode = new Episode();
+  const concurrency = new AdaptiveConcurrency({
+    onTurnedAway: ({ response }, now) => {
+      answerOverloaded(response);
+      if (episode.add(now))
+        log().warn({ event: 'concurrency.turning-away', limit: concurrency.status.limit, warning: TURNING_AWAY });
+    },
+    onWindow: now => {
+      const ended = episode.endedBy(now);
+      if (ended !== undefined) log().info({ event: 'concurrency.recovered', ...ended });
+    },
+  });
+  return concurrency.start();
 }
 
 /** Starts HANDLER_TIMEOUT_MS (handler-timeout.ts). */

@@ -25,6 +25,8 @@ export interface Exchange {
   readonly connection: Connection;
   /** Another worker serves it, counts it and reports it. */
   isPassedOn: boolean;
+  /** Called when the connection closes before the response has ended. */
+  onClose?: (() => void) | undefined;
 }
 
 export class Connection {

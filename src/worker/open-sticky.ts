@@ -25,14 +25,19 @@ export async function openSticky(
   }
 }
 
-/** What `shed` refuses is not passed on either. */
+/** What `shed` refuses is not passed on either; `limit` applies to what the app of this worker gets. */
 export function refusalsOf(
   shed: Refuse | undefined,
   sticky: Sticky | undefined,
+  limit: Refuse | undefined,
 ): [Refuse | undefined, RefuseUpgrade | undefined] {
-  if (sticky === undefined) return [shed, undefined];
+  const own: Refuse | undefined =
+    shed && limit ? (exchange, pass) => shed(exchange, pass) || limit(exchange, pass) : (shed ?? limit);
+  if (sticky === undefined) return [own, undefined];
+  const serve: (...args: Parameters<Refuse>) => boolean = (exchange, pass) => limit?.(exchange, pass) || pass();
   return [
-    (exchange, pass) => shed?.(exchange, pass) || sticky.passes(exchange, pass),
+    (exchange, pass) =>
+      shed?.(exchange, pass) || sticky.passes(exchange, () => serve(exchange, pass)) || limit?.(exchange, pass) === true,
     (request, socket, head, pass) => sticky.passesUpgrade(request, socket, head, pass),
   ];
 }

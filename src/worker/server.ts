@@ -122,6 +122,7 @@ export class AppServer {
     socket.once('close', () => {
       this.#connections.delete(socket);
       this.#fromWorkers -= fromWorkers;
+      for (const exchange of connection.exchanges) exchange.onClose?.();
       connection.exchanges = [];
     });
   }

@@ -14,7 +14,15 @@ import type { LogSource } from '../log/log.ts';
 import { traceOf } from '../log/telemetry.ts';
 import type { Drain, DrainTimes } from '../protocol/messages.ts';
 import type { App } from './app.ts';
-import { boundConnections, maxConnectionsOf, shedWhenLate, watchHandlers, wrongProtocolLogger } from './bounds.ts';
+import {
+  boundConnections,
+  limitConcurrency,
+  maxConnectionsOf,
+  shedWhenLate,
+  watchHandlers,
+  wrongProtocolLogger,
+} from './bounds.ts';
+import type { AdaptiveConcurrency } from './concurrency/adaptive.ts';
 import type { OnProgress } from './connection-drain.ts';
 import { isFromWorker, pathOf } from './connections.ts';
 import type { MaxConnections } from './max-connections.ts';
@@ -46,6 +54,8 @@ export class Serving {
   #listeners: Listeners | undefined;
   /** Undefined without NODE_CLUSTER_STICKY. */
   #sticky: Sticky | undefined;
+  /** Undefined without ADAPTIVE_CONCURRENCY. */
+  #concurrency: AdaptiveConcurrency | undefined;
   readonly #inherited: Inherited;
   /** Undefined until it is open. */
   #server: AppServer | undefined;
@@ -91,11 +101,12 @@ export class Serving {
 
   /** Begins to serve; resolves with the address. The server listens when `listen` returns (adopt.ts). @throws PortError */
   async open(app: App, upgradeListener: UpgradeListener | undefined, listen: (http: Server) => void): Promise<AddressInfo> {
-    const { host, port, maxEventLoopDelayMs, rebalanceKeepalive } = this.#config;
+    const { host, port, maxEventLoopDelayMs, adaptiveConcurrency, rebalanceKeepalive } = this.#config;
     const shed = maxEventLoopDelayMs > 0 ? shedWhenLate(maxEventLoopDelayMs, this.#stats) : undefined;
     this.#sticky = await openSticky(this.#inherited, this.#config, this.#log);
+    if (adaptiveConcurrency) this.#concurrency = await limitConcurrency(this.#log);
     const onResponse: OnResponse = (request, status, ms) => this.#onResponse(request, status, ms);
-    const server = new AppServer(this.#config, onResponse, ...refusalsOf(shed, this.#sticky));
+    const server = new AppServer(this.#config, onResponse, ...refusalsOf(shed, this.#sticky, this.#concurrency?.refuse));
     server.onClientError = wrongProtocolLogger(this.#log);
     const http = this.#add(server, app);
     if (upgradeListener !== undefined) http.on('upgrade', upgradeListener);
@@ -157,7 +168,9 @@ export class Serving {
     const { connections = 0, inFlight = 0 } = this.#server ?? {};
     const max = this.#maxConnections !== undefined && { maxConnections: this.#maxConnections };
     const sticky = this.#sticky && { sticky: this.#sticky.counters };
-    return { connections, ...max, accepted: this.#accepted, load: this.#gate?.load ?? connections, inFlight, ...sticky };
+    const concurrency = this.#concurrency && { concurrency: this.#concurrency.status };
+    const load = this.#gate?.load ?? connections;
+    return { connections, ...max, accepted: this.#accepted, load, inFlight, ...sticky, ...concurrency };
   }
 
   /** As `AppServer.waiting`. */

@@ -21,7 +21,7 @@ export function reportEveryMs({ workerHeartbeatTimeoutMs }: Config): number {
 }
 
 /** What a worker serves at the moment. */
-export type Load = Pick<Snapshot, 'connections' | 'maxConnections' | 'accepted' | 'load' | 'inFlight' | 'sticky'>;
+export type Load = Pick<Snapshot, 'connections' | 'maxConnections' | 'accepted' | 'load' | 'inFlight' | 'sticky' | 'concurrency'>;
 
 interface Series {
   sumMs: number;

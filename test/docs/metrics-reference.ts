@@ -13,7 +13,7 @@ import { table } from './generated.ts';
 const GROUPS = [
   [
     'Requests and connections',
-    /^http_|_(?:shed_requests|sticky_requests|timed_out_requests|reclaimed_connections|dispatched_connections)_|_max_connections|_tasks_/,
+    /^http_|_concurrency_|_(?:shed_requests|sticky_requests|timed_out_requests|reclaimed_connections|dispatched_connections)_|_max_connections|_tasks_/,
   ],
   ['Drains', /_(?:drained|handed_over|cut|unacknowledged)_/],
   ['The pool', /^bosun_(?:workers|worker_exits|failed_starts|rolling_restarts|malformed_messages|dropped_log_lines)/],
@@ -89,6 +89,7 @@ function fullPod(): Pod {
   const totals = new Totals();
   for (const reason of Object.keys(EXIT_REASONS) as ExitReason[]) totals.onEvent(exitOf(1, { reason }), 0);
   const redis = { commands: 1, errors: 1, reconnects: 1, faults: 1, sumSeconds: 1, counts: [1] };
+  const concurrency = { limit: 1, inFlight: 1, queued: 1, rejected: 1, rejectedPerSecond: 1 };
   const sticky = { passed: 1, gone: 1, blocked: 1, lost: 1 };
   const http = HTTP_METHODS.map(method => ({ method, status: 200, sumSeconds: 1, counts: [1] }));
   const worker = {
@@ -97,7 +98,7 @@ function fullPod(): Pod {
     state: 'ready',
     reportedAt: 0,
     startedAt: 0,
-    snapshot: snapshotOf({ http, redis, sticky }),
+    snapshot: snapshotOf({ http, redis, sticky, concurrency }),
   };
   const supervisor = { handles: [worker], wanted: 1, rolls: { success: 1, failure: 1, refused: 1 } };
   return {

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after } from 'node:test';
 import type { DrainTotals } from '../../src/protocol/api.ts';
+import type { ConcurrencyStatus } from '../../src/protocol/snapshot.ts';
 import { freePort } from '../free-port.ts';
 import { until } from '../until.ts';
 import { type Answer, request, requestJson } from './clients.ts';
@@ -191,6 +192,7 @@ export interface Status {
     connections: number;
     inFlight: number;
     requests: number;
+    concurrency?: ConcurrencyStatus;
   }[];
   restarts: { total: number; byReason: Record<string, number> };
   drains: Pick<DrainTotals, 'count' | 'finishedRequests' | 'cutRequests' | 'webSockets' | 'eventStreams'>;

@@ -2,9 +2,12 @@
  * What bounds the requests and connections of a worker, in a running pool.
  */
 import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { request } from './clients.ts';
 import { CLEAN, startKit } from './kit.ts';
+import { startOperated, temporaryFolder } from './operator.ts';
 
 test('with HANDLER_TIMEOUT_MS a request without an answer gets 503, is counted and named, also at a drain', async () => {
   const kit = await startKit({ app: 'koa.mjs', env: { HANDLER_TIMEOUT_MS: '150', NODE_CLUSTER_WORKERS: '1' } });
@@ -27,4 +30,48 @@ test('with HANDLER_TIMEOUT_MS a request without an answer gets 503, is counted a
   assert.equal((await last).status, 503);
   assert.deepEqual(await kit.exit(), CLEAN);
   assert.equal(kit.all('worker.exit')[0]?.reason, 'shutdown');
+});
+
+test('with ADAPTIVE_CONCURRENCY requests above the limit get 503 with Retry-After, are shown, and a drain loses none of those that wait', async () => {
+  const { kit, bosun } = await startOperated({
+    app: 'koa.mjs',
+    env: { ADAPTIVE_CONCURRENCY: 'true', NODE_CLUSTER_WORKERS: '1' },
+  });
+  const { port } = await kit.ready();
+  const folder = temporaryFolder();
+  const hold = async (count: number, name: string) => {
+    const file = join(folder, name);
+    const answers = Array.from({ length: count }, () => request(port, `/hold?until=${file}`));
+    await kit.statusWhere(({ workers }) => workers[0]?.concurrency?.inFlight === count);
+    return { answers, release: () => writeFileSync(file, '') };
+  };
+  const first = await hold(50, 'first');
+  const turnedAway = await Promise.all([request(port, '/'), request(port, '/')]);
+  for (const { status, headers } of turnedAway) assert.deepEqual([status, headers['retry-after']], [503, '1']);
+  first.release();
+  for (const { status } of await Promise.all(first.answers)) assert.equal(status, 200);
+  assert.equal((await request(port, '/')).status, 200);
+
+  assert.equal((await kit.event('concurrency.turning-away')).limit, 50);
+  const { workers } = await kit.statusWhere(status => status.workers[0]?.concurrency?.inFlight === 0);
+  const { limit, rejectedPerSecond, ...shown } = workers[0]?.concurrency ?? assert.fail('no concurrency');
+  assert.equal(typeof rejectedPerSecond, 'number');
+  assert.deepEqual(shown, { inFlight: 0, queued: 0, rejected: 2 });
+  const metrics = (await kit.probe('/metrics')).body;
+  assert.ok(metrics.includes(`\nbosun_concurrency_limit{worker="1"} ${limit}\n`));
+  assert.match(metrics, /^bosun_concurrency_rejected_total 2$/m);
+  assert.match(
+    (await bosun('status')).stdout,
+    /^worker 1 handles 0 of at most \d+ requests, 0 wait, 2 turned away \(.* a second\)$/m,
+  );
+
+  const last = await hold(limit, 'last');
+  const waiting = [request(port, '/'), request(port, '/')];
+  await kit.statusWhere(status => status.workers[0]?.inFlight === limit + 2 || status.workers[0]?.concurrency?.rejected === 4);
+  kit.signal('SIGTERM');
+  await kit.event('shutdown.drain');
+  last.release();
+  for (const { status } of await Promise.all(last.answers)) assert.equal(status, 200);
+  for (const { status } of await Promise.all(waiting)) assert.ok([200, 503].includes(status), `${status}`);
+  assert.deepEqual(await kit.exit(), CLEAN);
 });
