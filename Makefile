@@ -110,6 +110,10 @@ bench-dev: $(INSTALLED) ## bosun dev: from a save to the first answer of the new
 bench-balancing: $(INSTALLED) ## the balancing policies against rr, seven workloads, about 15 minutes
 	@$(NODE) test/bench/balancing.ts
 
+.PHONY: bench-memory
+bench-memory: $(INSTALLED) ## the size of V8's young generation: four workloads in containers of four sizes, about 25 minutes; SIZES=512 WORKLOADS=held,json for some; needs Docker
+	@$(NODE) test/bench/memory.ts
+
 .PHONY: bench-state
 bench-state: $(INSTALLED) ## broadcasts between pods, and sessions without Redis, about 2 minutes; needs redis-server
 	@$(NODE) test/bench/broadcast.ts

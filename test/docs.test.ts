@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { LOG_EVENTS } from '../src/protocol/log-events.ts';
 import { resolveLimits } from '../src/resources/cgroup.ts';
+import { youngGeneration } from '../src/resources/heap.ts';
 import { size } from '../src/resources/sizing.ts';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -43,14 +44,18 @@ test('no page names a make target, a test or benchmark, or a command of bosun th
 });
 
 test('the sizes in docs/guide/sizing.md are what the kit decides', () => {
-  const rows = [...pageOf('docs/guide/sizing.md').matchAll(/^\| ([\d.]+) \| (\d+) MiB \| (\d+) \| (\d+) MiB \| (.*?) ?\|$/gm)];
+  const rows = [
+    ...pageOf('docs/guide/sizing.md').matchAll(/^\| ([\d.]+) \| (\d+) MiB \| (\d+) \| (\d+) MiB \| (\d+) MiB \| (.*?) ?\|$/gm),
+  ];
   assert.ok(rows.length >= 5);
-  for (const [row, cores, memoryMib, workers, heapMib, why = ''] of rows) {
+  for (const [row, cores, memoryMib, workers, heapMib, youngMib, why = ''] of rows) {
     const quota = { value: Number(cores), file: '' };
     const memory = { value: Number(memoryMib) * 2 ** 20, file: '' };
     const limits = { ...resolveLimits(() => undefined), quota, memory };
     const sizing = size(limits, { kind: 'auto' }, { cpus: 64, totalMemoryBytes: 2 ** 40 });
-    assert.deepEqual([sizing.workers, sizing.memory.heapPerWorkerMb], [Number(workers), Number(heapMib)], row);
+    const { heapPerWorkerMb, semiSpaceMb } = sizing.memory;
+    assert.deepEqual([sizing.workers, heapPerWorkerMb], [Number(workers), Number(heapMib)], row);
+    assert.equal(youngGeneration(semiSpaceMb ?? Number.NaN), Number(youngMib), row);
     assert.ok(sizing.reason.includes(why), row);
   }
 });

@@ -160,6 +160,7 @@ test('a log line on a terminal omits empty fields and text of its stack, and has
     time: '2026-11-25T08:00:01.250Z',
     event: 'worker.exit',
     heapPerWorkerMb: null,
+    semiSpaceMb: null,
     error: 'no database',
     drain: { finished: 2, cut: [], requests: [{ path: '/' }] },
     stack: 'AppError: no database\n    at y',

@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { nodeOptions, splitNodeOptions } from '../src/config/parse.ts';
-import { heapOption, joinNodeOptions, judgeNodeOptions, NODE_OPTIONS, takeHeapChoice } from '../src/resources/node-options.ts';
+import { heapOptions, joinNodeOptions, judgeNodeOptions, NODE_OPTIONS, takeHeapChoice } from '../src/resources/node-options.ts';
 
 const judge = (
   environment: string,
@@ -56,9 +56,35 @@ describe('the heap size', () => {
   });
 
   test('the heap size is passed on with the option that the operator used', () => {
-    assert.equal(heapOption(100, { sizeMb: 100 }), '--max-old-space-size=100');
-    assert.equal(heapOption(100, { sizeMb: 100, isWhole: true }), '--max-heap-size=100');
+    const heap = { heapPerWorkerMb: 100, semiSpaceMb: null };
+    assert.deepEqual(heapOptions(heap, { sizeMb: 100 }), ['--max-old-space-size=100']);
+    assert.deepEqual(heapOptions(heap, { sizeMb: 100, isWhole: true }), ['--max-heap-size=100']);
   });
+
+  test('the semi-space goes to the workers unless an option has set it, which then stays where it is', () => {
+    const heap = { heapPerWorkerMb: 100, semiSpaceMb: 8 };
+    assert.deepEqual(heapOptions(heap, {}), ['--max-old-space-size=100', '--max-semi-space-size=8']);
+    assert.deepEqual(heapOptions(heap, { semiSpaceMb: 8, semiSpacePlace: 'workers' }), ['--max-old-space-size=100']);
+    assert.deepEqual(heapOptions({ heapPerWorkerMb: null, semiSpaceMb: null }, {}), []);
+  });
+
+  for (const [environment, commandLine, workers, semiSpaceMb, semiSpacePlace] of [
+    ['--max-semi-space-size=16', [], '', 16, 'environment'],
+    ['--max_semi_space_size=6', [], '', 8, 'environment'],
+    ['', ['-max_semi-space_size=1'], '', 1, 'commandLine'],
+    ['--max-semi-space-size=4', ['--max-semi-space-size=8'], '', 8, 'commandLine'],
+    ['--max-semi-space-size=4', ['--max-semi-space-size=8'], '--max-semi-space-size=32', 32, 'workers'],
+    ['', [], '--semi-space-growth-factor=2 --min-semi-space-size=1', undefined, undefined],
+    ['--max-semi-space-size=0', [], '', undefined, undefined],
+  ] as const)
+    test(`the semi-space of NODE_OPTIONS "${environment}", command line "${commandLine}", WORKER_NODE_OPTIONS "${workers}" is ${semiSpaceMb}`, () => {
+      const { choice, ...options } = choose(environment, [...commandLine], workers);
+      assert.deepEqual(choice, semiSpaceMb === undefined ? {} : { semiSpaceMb, semiSpacePlace });
+      assert.deepEqual(options, {
+        environment,
+        commandLine: [...commandLine, ...splitNodeOptions(workers)],
+      });
+    });
 });
 
 describe('an option that affects what the kit sets', () => {

@@ -532,7 +532,7 @@ describe('scale', () => {
     pool.apply({ type: 'configure', sizing: sizingOf(2, 3, 64) });
     pool.apply({ type: 'scale', wanted: 9 });
     assert.equal(pool.forked.length, 5);
-    assert.equal(pool.worker(5).heapMb, 64);
+    assert.equal(pool.worker(5).heap.heapPerWorkerMb, 64);
   });
 
   test('a new worker takes the lowest free id', () => {
@@ -605,7 +605,7 @@ describe('what is known of a worker', () => {
     const pool = new VirtualPool({ count: 1, isReady: false, heapMb: 64 });
     pool.pass(100);
     const worker = pool.worker(1);
-    assert.deepEqual([worker.heapMb, worker.startedAt, worker.reportedAt, worker.refusedUntil], [64, 0, 0, 0]);
+    assert.deepEqual([worker.heap.heapPerWorkerMb, worker.startedAt, worker.reportedAt, worker.refusedUntil], [64, 0, 0, 0]);
     assert.deepEqual(
       [worker.isKilled, worker.isDiagnosed, worker.isInspected, worker.missedDeadline],
       [false, false, false, false],

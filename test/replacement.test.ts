@@ -239,9 +239,16 @@ describe('a rolling restart with surge', () => {
 
   test('a restart of workers with another heap leaves out the others', () => {
     const pool = new VirtualPool({ heapMb: 100 });
-    pool.apply({ type: 'roll', exceptHeapMb: 100 });
+    const heap = { heapPerWorkerMb: 100, semiSpaceMb: 8 };
+    pool.apply({ type: 'roll', exceptHeap: { ...heap } });
     assert.deepEqual([pool.forked.length, pool.events('pool.restart').length], [2, 0]);
-    pool.apply({ type: 'roll', exceptHeapMb: 200 });
+    pool.apply({ type: 'roll', exceptHeap: { ...heap, heapPerWorkerMb: 200 } });
+    assert.deepEqual([pool.forked.length, pool.events('pool.restart')[0]?.workers], [3, 2]);
+  });
+
+  test('a restart of workers with another heap counts the young generation, too', () => {
+    const pool = new VirtualPool({ heapMb: 100 });
+    pool.apply({ type: 'roll', exceptHeap: { heapPerWorkerMb: 100, semiSpaceMb: 4 } });
     assert.deepEqual([pool.forked.length, pool.events('pool.restart')[0]?.workers], [3, 2]);
   });
 

@@ -12,6 +12,7 @@ import type { Settings } from '../src/pool/settings.ts';
 import type { Supervisor } from '../src/pool/supervisor.ts';
 import type { Sizing } from '../src/protocol/api.ts';
 import type { LifecycleEvent } from '../src/protocol/events.ts';
+import type { Heap } from '../src/resources/heap.ts';
 import { FakeRoot } from './fake-root.ts';
 import { turns } from './simulated-worker.ts';
 
@@ -55,8 +56,8 @@ class SimulatedSupervisor {
     this.wanted = wanted;
   }
 
-  replaceOutdated(heapMb: number | null): void {
-    this.steps.push(`replace those without a heap of ${heapMb}`);
+  replaceOutdated({ heapPerWorkerMb }: Heap): void {
+    this.steps.push(`replace those without a heap of ${heapPerWorkerMb}`);
   }
 
   async restartAll(onStep: OnStep): Promise<void> {
@@ -107,7 +108,10 @@ test('a pool is sized by the limits of its container, and its workers get the he
   const { workers, memory } = resizer.sizing;
   assert.equal(workers, 2);
   assert.equal(resizer.limits.quota?.value, 2);
-  assert.deepEqual(resizer.workerCommandLine, [`--max-old-space-size=${memory.heapPerWorkerMb}`]);
+  assert.deepEqual(resizer.workerCommandLine, [
+    `--max-old-space-size=${memory.heapPerWorkerMb}`,
+    `--max-semi-space-size=${memory.semiSpaceMb}`,
+  ]);
   assert.equal(resizer.workerNodeOptions, '');
   assert.deepEqual([events, resizer.resizes], [[], { up: 0, down: 0, heap: 0 }]);
 });
@@ -115,12 +119,12 @@ test('a pool is sized by the limits of its container, and its workers get the he
 test('fewer workers are drained without a wait, and those that stay are replaced where they get another heap', async () => {
   const { resizer, supervisor, events } = start({ workers: count(4), memoryMax: String(1024 * MIB) });
   await resizer.scale(count(2), false, supervisor.asSupervisor);
-  const { heapPerWorkerMb } = resizer.sizing.memory;
+  const { heapPerWorkerMb, semiSpaceMb } = resizer.sizing.memory;
   assert.deepEqual(supervisor.steps, ['configure', 'scale 2', `replace those without a heap of ${heapPerWorkerMb}`]);
   assert.equal(supervisor.sizing, resizer.sizing);
   assert.deepEqual(resizer.resizes, { up: 0, down: 1, heap: 1 });
   assert.partialDeepStrictEqual(events, [
-    { event: 'sizing.changed', workers: 2, quota: 2, heapPerWorkerMb, memoryLimitBytes: 1024 * MIB },
+    { event: 'sizing.changed', workers: 2, quota: 2, heapPerWorkerMb, semiSpaceMb, memoryLimitBytes: 1024 * MIB },
   ]);
 });
 

@@ -4,10 +4,12 @@ import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { WorkerCount } from '../src/config/config.ts';
 import { splitNodeOptions } from '../src/config/parse.ts';
+import type { Sizing } from '../src/protocol/api.ts';
 import { type Limits, resolveLimits } from '../src/resources/cgroup.ts';
 import { type HeapChoice, takeHeapChoice } from '../src/resources/node-options.ts';
 import { detect, hopelessMemory, size, workableWorkers } from '../src/resources/sizing.ts';
 import { temporaryFolder } from './process/operator.ts';
+import { seededRandom } from './random.ts';
 
 const MIB = 2 ** 20;
 const MACHINE = { cpus: 8, totalMemoryBytes: 64 * 1024 * MIB };
@@ -32,6 +34,9 @@ function limits({ quota, cpuset, memoryMib, highMib }: Case): Limits {
 }
 
 const AUTO: WorkerCount = { kind: 'auto' };
+/** The primary, and for each worker three quarters of its memory for both generations: three semi-spaces are the young one. */
+const reserved = (workers: number, { heapPerWorkerMb, semiSpaceMb }: Sizing['memory']) =>
+  64 + (workers * ((heapPerWorkerMb ?? Number.NaN) + 3 * (semiSpaceMb ?? Number.NaN))) / 0.75;
 const of = (given: Case, requested: WorkerCount = AUTO, choice?: HeapChoice) => size(limits(given), requested, MACHINE, choice);
 
 describe('the number of workers', () => {
@@ -88,21 +93,11 @@ describe('memory', () => {
     }
   });
 
-  test('all workers and the primary together stay below the limit', () => {
-    for (const memoryMib of [256, 384, 512, 1024, 4096, 16384]) {
-      const { workers, memory } = of({ quota: 8, memoryMib });
-      const perWorker = (memory.heapPerWorkerMb ?? Number.NaN) + 24;
-      assert.ok(workers * perWorker + 64 < memoryMib * 0.92, `${memoryMib} MiB: ${workers} × ${perWorker}`);
-    }
-  });
-
   test('auto leaves memory for one more worker during a replacement', () => {
-    for (const memoryMib of [256, 384, 480, 512, 1024, 4096, 16384]) {
+    for (let memoryMib = 256; memoryMib < 40_000; memoryMib += 1 + (memoryMib >> 4)) {
       const { workers, memory } = of({ quota: 8, memoryMib });
-      // Of each worker's share three quarters are its heap, with the young generation.
-      const perWorker = ((memory.heapPerWorkerMb ?? Number.NaN) + 24) / 0.75;
-      assert.ok(workers * perWorker + 64 + 48 <= memoryMib * 0.92, `${memoryMib} MiB: ${workers} × ${perWorker}`);
-      assert.ok((memory.heapPerWorkerMb ?? 0) >= 64);
+      assert.ok(reserved(workers, memory) + 48 <= memoryMib * 0.92, `${memoryMib} MiB: ${workers} × ${JSON.stringify(memory)}`);
+      assert.ok((memory.heapPerWorkerMb ?? 0) >= 64 && (memory.semiSpaceMb ?? 0) >= 8);
     }
   });
 
@@ -163,9 +158,9 @@ test('heaps that the user has set are reported if the memory limit is too low fo
   const two: WorkerCount = { kind: 'count', count: 2 };
   const warnings = (memoryMib: number, choice: HeapChoice) => of({ quota: 2, memoryMib }, two, choice).warnings;
   assert.deepEqual(warnings(512, { sizeMb: 300, place: 'workers' }), [
-    'a heap of 300 MiB for each of 2 workers (WORKER_NODE_OPTIONS) is too large for 512 MiB (/memory.max), which leaves 128 MiB: lower it, or raise the memory limit to 1061 MiB',
+    'a heap of 300 MiB for each of 2 workers (WORKER_NODE_OPTIONS) is too large for 512 MiB (/memory.max), which leaves 128 MiB: lower it, or raise the memory limit to 1270 MiB',
   ]);
-  assert.deepEqual(warnings(1061, { sizeMb: 300, place: 'workers' }), [], 'with the limit that the warning names');
+  assert.deepEqual(warnings(1270, { sizeMb: 300, place: 'workers' }), [], 'with the limit that the warning names');
   assert.deepEqual(warnings(512, { sizeMb: 128, place: 'environment' }), []);
   assert.match(warnings(512, { sizeMb: 153, isWhole: true, place: 'commandLine' }).join(), /\(command line\).* leaves 152 MiB/);
   assert.deepEqual(warnings(512, { sizeMb: 152, isWhole: true, place: 'commandLine' }), [], 'the young generation is part of it');
@@ -177,19 +172,106 @@ test('heaps that the user has set are reported if the memory limit is too low fo
   assert.deepEqual(of({ quota: 2, memoryMib: 512 }, two).warnings, [], "the kit's own heaps");
 });
 
+describe('the young generation', () => {
+  const semiSpace = (given: Case, requested?: WorkerCount, choice?: HeapChoice) =>
+    of(given, requested, choice).memory.semiSpaceMb;
+
+  test('a semi-space is the largest power of two up to 32 MiB that is at most an eighth of the heap', () => {
+    for (const [quota, memoryMib, heapMb, semiSpaceMb] of [
+      [1, 256, 68, 8],
+      [1, 512, 221, 16],
+      [2, 512, 110, 8],
+      [1, 1024, 526, 32],
+      [2, 1024, 263, 16],
+      [2, 2048, 568, 32],
+      [4, 4096, 589, 32],
+    ] as const)
+      assert.partialDeepStrictEqual(
+        of({ quota, memoryMib }).memory,
+        { heapPerWorkerMb: heapMb, semiSpaceMb },
+        `${memoryMib} MiB`,
+      );
+  });
+
+  test('it is smaller for more workers than fit, and 2 MiB at least', () => {
+    assert.equal(semiSpace({ memoryMib: 400 }, { kind: 'count', count: 3 }), 4);
+    assert.equal(semiSpace({ memoryMib: 256 }, { kind: 'count', count: 4 }), 2);
+  });
+
+  test('it is left to V8 without a memory limit, and where --max-heap-size divides the heap', () => {
+    assert.equal(semiSpace({ quota: 2 }), null);
+    assert.equal(semiSpace({ quota: 2 }, AUTO, { sizeMb: 300, place: 'workers' }), null);
+    assert.equal(semiSpace({ memoryMib: 512 }, AUTO, { sizeMb: 150, isWhole: true, place: 'workers' }), null);
+  });
+
+  test('it follows a heap that the user has set, as far as it fits beside it', () => {
+    const one: WorkerCount = { kind: 'count', count: 1 };
+    const beside = (sizeMb: number) => semiSpace({ memoryMib: 512 }, one, { sizeMb, place: 'environment' });
+    assert.deepEqual([beside(64), beside(127), beside(128), beside(256), beside(290), beside(400)], [8, 8, 16, 16, 4, 2]);
+    assert.equal(semiSpace({ memoryMib: 1000 }, one, { percent: 50, place: 'environment' }), 32);
+  });
+
+  test('one that the user has set wins, counts in the heap and in the number of workers, and the reason shows it', () => {
+    const choice: HeapChoice = { semiSpaceMb: 32, semiSpacePlace: 'workers' };
+    const sizing = of({ quota: 2, memoryMib: 512 }, AUTO, choice);
+    assert.deepEqual([sizing.workers, sizing.memory.heapPerWorkerMb, sizing.memory.semiSpaceMb], [1, 173, 32]);
+    assert.match(sizing.reason, /; young generation as set in WORKER_NODE_OPTIONS$/);
+    assert.deepEqual(sizing.warnings, []);
+    assert.equal(semiSpace({}, AUTO, choice), 32);
+    assert.equal(semiSpace({ memoryMib: 512 }, AUTO, { ...choice, sizeMb: 99, isWhole: true, place: 'workers' }), 32);
+  });
+
+  test('one that the user has set and that does not fit is reported', () => {
+    const { warnings } = of({ quota: 1, memoryMib: 256 }, AUTO, { semiSpaceMb: 64, semiSpacePlace: 'environment' });
+    assert.deepEqual(warnings, [
+      'a heap of 32 MiB per worker is below the workable 64 MiB: raise the memory limit or lower NODE_CLUSTER_WORKERS',
+      'a young generation of 192 MiB (--max-semi-space-size) for each of 1 worker (NODE_OPTIONS) is too large for 256 MiB (/memory.max): lower it, or unset it: the kit then decides',
+    ]);
+  });
+
+  test('what is reserved fits the memory limit, or a warning says that it does not, whatever is set', () => {
+    const random = seededRandom(24);
+    const pick = <T>(values: readonly T[]): T => values[Math.floor(random() * values.length)] as T;
+    let fitting = 0;
+    for (let run = 0; run < 5000; run++) {
+      const memoryMib = Math.floor(96 * 2 ** (random() * 9));
+      const requested: WorkerCount = pick<WorkerCount>([
+        AUTO,
+        { kind: 'max' },
+        { kind: 'share', share: 0.5 },
+        { kind: 'count', count: 1 + Math.floor(random() * 40) },
+      ]);
+      const heap = pick<HeapChoice>([{}, {}, { sizeMb: Math.ceil(random() * memoryMib) }, { percent: random() * 100 }]);
+      const choice: HeapChoice = {
+        ...heap,
+        ...(Object.keys(heap).length > 0 && { place: 'workers' }),
+        ...(random() < 0.3 && { semiSpaceMb: 2 ** Math.floor(random() * 7), semiSpacePlace: 'environment' }),
+      };
+      const sizing = of({ quota: random() * 64, memoryMib }, requested, choice);
+      const words: string = JSON.stringify({ memoryMib, requested, choice, sizing });
+      const { semiSpaceMb } = sizing.memory;
+      assert.ok(semiSpaceMb !== null && semiSpaceMb >= 1 && Number.isInteger(Math.log2(semiSpaceMb)), words);
+      if (sizing.warnings.some(warning => /too large|below the workable/.test(warning))) continue;
+      fitting++;
+      assert.ok(reserved(sizing.workers, sizing.memory) <= memoryMib * 0.92 + 0.001, words);
+    }
+    assert.ok(fitting > 1000, `${fitting} cases without a warning`);
+  });
+});
+
 test('a share of the workers is lowered for memory, too', () => {
   assert.equal(of({ quota: 8, memoryMib: 256 }, { kind: 'share', share: 0.5 }).workers, 1);
 });
 
 test('the heap of each worker is its share of 92 % of the memory, less the primary, a worker that starts, and what is not heap', () => {
   const heap = (given: Case, requested?: WorkerCount, choice?: HeapChoice) => of(given, requested, choice).memory.heapPerWorkerMb;
-  assert.deepEqual([heap({ quota: 2, memoryMib: 512 }), heap({ quota: 4, memoryMib: 4096 })], [110, 661]);
+  assert.deepEqual([heap({ quota: 2, memoryMib: 512 }), heap({ quota: 4, memoryMib: 4096 })], [110, 589]);
   assert.equal(heap({ quota: 4, memoryMib: 4096, highMib: 1024 }), 131, 'memory.high is the smaller one');
   assert.equal(heap({ quota: 4, memoryMib: 1024, highMib: 4096 }), 131, 'memory.max is the smaller one');
   const three: WorkerCount = { kind: 'count', count: 3 };
   assert.deepEqual(
     [heap({ memoryMib: 400 }, three), heap({ memoryMib: 256 }, three)],
-    [52, 32],
+    [64, 36],
     'without the reserve, 32 at least',
   );
   assert.equal(heap({ quota: 2, memoryMib: 1000 }, AUTO, { percent: 1 }), 32);
@@ -225,7 +307,7 @@ test('a copied /proc and /sys are sized with the memory of their machine, and wo
   assert.equal(above.workable.memory, "2048 MiB (the machine's memory)");
   writeFileSync(join(root, '/proc/meminfo'), 'unknown');
   const below = detect(AUTO, options, root);
-  assert.deepEqual(below.workerCommandLine, ['--b', '--c', '--max-old-space-size=1347']);
+  assert.deepEqual(below.workerCommandLine, ['--b', '--c', '--max-old-space-size=1275', '--max-semi-space-size=32']);
   const whole = detect(AUTO, { ...options, workers: ['--max-heap-size=100'] }, root);
   assert.deepEqual(whole.workerCommandLine, ['--b', '--max-heap-size=100']);
 });

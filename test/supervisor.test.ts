@@ -379,12 +379,12 @@ test('a worker is sent out of rotation and back', t => {
 
 test('another heap replaces only the workers that run with the old one, and later workers start with the new one', t => {
   const pool = new SimulatedPool(t);
-  pool.supervisor.replaceOutdated(null);
+  pool.supervisor.replaceOutdated(sizingOf(2).memory);
   assert.deepEqual(pool.steps, [], 'all have this heap');
   pool.supervisor.configure(sizingOf(2, 8, 100));
-  pool.supervisor.replaceOutdated(100);
+  pool.supervisor.replaceOutdated(sizingOf(2, 8, 100).memory);
   assert.deepEqual(pool.steps, ['pool.restart', 'worker.starting']);
-  assert.equal(pool.process(3).record.heapMb, 100);
+  assert.equal(pool.process(3).record.heap.heapPerWorkerMb, 100);
 });
 
 test('settings that were read again are in force at once', t => {

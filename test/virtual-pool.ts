@@ -257,7 +257,7 @@ export function sizingOf(workers: number, cpus = 8, heapPerWorkerMb: number | nu
     wanted: workers,
     reason: 'test',
     cpus: { quota: null, cpuset: null, effective: cpus, source: 'test' },
-    memory: { limitBytes: null, source: null, heapPerWorkerMb },
+    memory: { limitBytes: null, source: null, heapPerWorkerMb, semiSpaceMb: heapPerWorkerMb === null ? null : 8 },
     warnings: [],
   };
 }

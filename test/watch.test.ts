@@ -35,7 +35,7 @@ const sizing = (reason: string, heapPerWorkerMb: number | null): Status['sizing'
   wanted: 2,
   reason,
   cpus: { quota: 1.5, cpuset: null, effective: 1.5, source: 'cpu.max' },
-  memory: { limitBytes: null, source: null, heapPerWorkerMb },
+  memory: { limitBytes: null, source: null, heapPerWorkerMb, semiSpaceMb: null },
   warnings: [],
 });
 

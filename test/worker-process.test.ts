@@ -25,7 +25,13 @@ interface Options {
 }
 
 function start({ worker = new SimulatedWorker(), refusal, isInspected = false }: Options = {}) {
-  const record: WorkerRecord = newWorker({ id: 3, generation: 2, heapMb: null, maxRequests: 0, startedAt: performance.now() });
+  const record: WorkerRecord = newWorker({
+    id: 3,
+    generation: 2,
+    heap: { heapPerWorkerMb: null, semiSpaceMb: null },
+    maxRequests: 0,
+    startedAt: performance.now(),
+  });
   record.pid = worker.process.pid ?? 0;
   const events: WorkerEvent[] = [];
   const malformed: LifecycleEvent[] = [];

@@ -6,6 +6,7 @@ import type { Peer, Status, WorkerState } from '../protocol/api.ts';
 import { checkInWords } from '../protocol/check-words.ts';
 import type { Finding } from '../protocol/commands.ts';
 import type { LeaderStatus } from '../protocol/leader.ts';
+import { youngGeneration } from '../resources/heap.ts';
 import type { Detected } from '../resources/sizing.ts';
 
 export function renderStatus(status: Status): string {
@@ -128,7 +129,7 @@ export function renderFindings(findings: readonly Finding[]): string {
 
 /** `bosun sizing`: the files that were read, what they say, and what follows. */
 /** Where the results of `bosun sizing` begin. */
-const RESULT_COLUMN = 17;
+const RESULT_COLUMN = 18;
 
 export function renderSizing({ limits, sizing, refusal }: Detected): string {
   const levels = limits.levels.map(({ controller, file, text, value }) => [
@@ -138,13 +139,17 @@ export function renderSizing({ limits, sizing, refusal }: Detected): string {
     value === null ? 'no limit' : String(value),
   ]);
   const { cpus, memory } = sizing;
-  const { limitBytes, heapPerWorkerMb } = memory;
+  const { limitBytes, heapPerWorkerMb, semiSpaceMb } = memory;
   const results: [name: string, value: string][] = [
     ['CPU quota', cpus.quota === null ? 'none' : `${cpus.quota} cores`],
     ['CPU set', cpus.cpuset === null ? 'unknown' : `${cpus.cpuset} CPUs`],
     ['effective CPUs', `${cpus.effective} (${cpus.source})`],
     ['memory limit', limitBytes === null ? 'none' : `${mebibytes(limitBytes)} MiB (${memory.source})`],
     ['heap per worker', heapPerWorkerMb === null ? "V8's default" : `${heapPerWorkerMb} MiB (--max-old-space-size)`],
+    [
+      'young generation',
+      semiSpaceMb === null ? "V8's default" : `${youngGeneration(semiSpaceMb)} MiB (--max-semi-space-size=${semiSpaceMb})`,
+    ],
     ['workers', String(sizing.workers)],
   ];
   return [

@@ -12,7 +12,7 @@ import { checkInWords } from '../protocol/check-words.ts';
 import type { Finding } from '../protocol/commands.ts';
 import { EXIT_SLACK_MS } from '../protocol/messages.ts';
 import type { RedisRefusal } from '../protocol/snapshot.ts';
-import { WORKABLE_HEAP_MIB } from '../resources/sizing.ts';
+import { WORKABLE_HEAP_MIB } from '../resources/heap.ts';
 import { connectionsWithin } from '../resources/usage.ts';
 import type { NameInUse } from '../state/service-names.ts';
 
@@ -144,7 +144,7 @@ function memory({ sizing, machine }: Facts): Finding {
   if (limitBytes === null) return finding('memory', 'warning', `no memory limit: ${all}`);
   if (limitBytes >= machine.memoryBytes)
     return finding('memory', 'warning', `the memory limit is not below what the machine has: ${all}`);
-  const warning = sizing.warnings.find(text => text.includes('heap'));
+  const warning = sizing.warnings.find(text => /heap|young generation/.test(text));
   if (warning === undefined) return finding('memory', 'ok', `a heap of ${heapPerWorkerMb} MiB for each worker`);
   const isTooSmall = heapPerWorkerMb !== null && heapPerWorkerMb < WORKABLE_HEAP_MIB;
   return finding('memory', isTooSmall ? 'problem' : 'warning', warning);

@@ -7,6 +7,7 @@ import type { Sizing } from '../protocol/api.ts';
 import type { LifecycleEvent } from '../protocol/events.ts';
 import type { ExitReason } from '../protocol/exit.ts';
 import type { ToPrimary, ToWorker } from '../protocol/messages.ts';
+import type { Heap } from '../resources/heap.ts';
 import type { Headroom, ProcessMemory } from '../resources/usage.ts';
 import type { GiveUpReason } from './failures.ts';
 import type { ProcessExit, WorkerRecord } from './worker-state.ts';
@@ -39,8 +40,8 @@ export type RequestEvent =
   /** As `scale`; answered when all workers are up, or when one has failed and the pool returns to its previous size. */
   | { type: 'enlarge'; wanted: number; request: number }
   | { type: 'restart'; worker: WorkerRecord; request: number }
-  /** A rolling restart of all workers, or of those with another heap than `exceptHeapMb`. */
-  | { type: 'roll'; request?: number; exceptHeapMb?: number | null }
+  /** A rolling restart of all workers, or of those with another heap than `exceptHeap`. */
+  | { type: 'roll'; request?: number; exceptHeap?: Heap }
   /** A restart was refused before it began. */
   | { type: 'refused'; why: string };
 

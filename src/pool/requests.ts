@@ -4,6 +4,7 @@
  */
 import type { LifecycleEvent } from '../protocol/events.ts';
 import type { ExitReason } from '../protocol/exit.ts';
+import { type Heap, isSameHeap } from '../resources/heap.ts';
 import type { Effect, RequestEvent } from './effects.ts';
 import {
   AbandonedError,
@@ -96,7 +97,7 @@ export class Requests {
         this.#replace([event.worker], 'restart', { kind: 'one', request: event.request });
         break;
       case 'roll':
-        this.#roll(event.request, active, event.exceptHeapMb, now);
+        this.#roll(event.request, active, event.exceptHeap, now);
         break;
       case 'refused':
         this.#refused(event.why, now);
@@ -166,14 +167,9 @@ export class Requests {
   }
 
   /** Begins a generation. Workers that replace another one have started before, and are replaced, too. */
-  #roll(
-    request: number | undefined,
-    active: readonly WorkerRecord[],
-    exceptHeapMb: number | null | undefined,
-    now: number,
-  ): void {
-    const outdated = active.filter(({ heapMb }) => exceptHeapMb === undefined || heapMb !== exceptHeapMb);
-    if (outdated.length === 0 && exceptHeapMb !== undefined) return;
+  #roll(request: number | undefined, active: readonly WorkerRecord[], exceptHeap: Heap | undefined, now: number): void {
+    const outdated = active.filter(({ heap }) => exceptHeap === undefined || !isSameHeap(heap, exceptHeap));
+    if (outdated.length === 0 && exceptHeap !== undefined) return;
     const generation = ++this.#generation;
     this.#emit({ event: 'pool.restart', generation, workers: outdated.length });
     const purpose: Purpose = { kind: 'roll', generation, request };

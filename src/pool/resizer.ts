@@ -7,8 +7,9 @@ import type { LogSource } from '../log/log.ts';
 import type { Sizing } from '../protocol/api.ts';
 import type { Emit } from '../protocol/events.ts';
 import { type Limits, readerBelow, resolveLimits } from '../resources/cgroup.ts';
+import { isSameHeap, WORKABLE_HEAP_MIB } from '../resources/heap.ts';
 import type { NodeOptions } from '../resources/node-options.ts';
-import { type Detected, detect, WORKABLE_HEAP_MIB } from '../resources/sizing.ts';
+import { type Detected, detect } from '../resources/sizing.ts';
 import type { OnStep } from './pending.ts';
 import { ScaleError, SupersededError } from './requests.ts';
 import type { Settings } from './settings.ts';
@@ -83,7 +84,7 @@ export class Resizer {
       return;
     }
     if (sizing.workers > workable.count && !isForced) throw this.#refused(sizing.workers, workable);
-    const before = this.sizing.memory.heapPerWorkerMb;
+    const before = this.sizing.memory;
     this.#requested = requested;
     this.#take(this.limits, supervisor);
     this.resizes.up++;
@@ -95,7 +96,7 @@ export class Resizer {
     }
     this.#settled = requested;
     // Only now: had the new ones failed to start, the old ones would have been replaced for nothing.
-    if (this.sizing.memory.heapPerWorkerMb !== before) this.#replaceOutdated(supervisor);
+    if (!isSameHeap(this.sizing.memory, before)) this.#replaceOutdated(supervisor);
   }
 
   /** Takes what a reload has changed; the rolling restart that follows gives the workers their heap. */
@@ -119,7 +120,7 @@ export class Resizer {
       this.resizes[workers > before.workers ? 'up' : 'down']++;
       supervisor.scale(workers);
     }
-    if (memory.heapPerWorkerMb !== before.memory.heapPerWorkerMb) this.#replaceOutdated(supervisor);
+    if (!isSameHeap(memory, before.memory)) this.#replaceOutdated(supervisor);
   }
 
   /** Sizes again, for later workers. */
@@ -131,6 +132,7 @@ export class Resizer {
       workers,
       reason,
       heapPerWorkerMb: memory.heapPerWorkerMb,
+      semiSpaceMb: memory.semiSpaceMb,
       quota: cpus.quota,
       memoryLimitBytes: memory.limitBytes,
     });
@@ -146,10 +148,9 @@ export class Resizer {
   }
 
   #replaceOutdated(supervisor: Supervisor): void {
-    const { heapPerWorkerMb } = this.sizing.memory;
     this.resizes.heap++;
     // Fails only if new workers do not start, which is logged; the old ones keep their heap.
-    supervisor.replaceOutdated(heapPerWorkerMb);
+    supervisor.replaceOutdated(this.sizing.memory);
   }
 
   #refused(workers: number, { count, memory }: Detected['workable']): ScaleError {

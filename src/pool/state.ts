@@ -263,7 +263,7 @@ export class PoolState {
   #fork(now: number): WorkerRecord {
     return this.#workers.fork({
       generation: this.#requests.generation,
-      heapMb: this.#sizing.memory.heapPerWorkerMb,
+      heap: this.#sizing.memory,
       maxRequests: this.#recycling.drawMaxRequests(this.#sensors.random),
       startedAt: now,
     });

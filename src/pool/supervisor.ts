@@ -5,6 +5,7 @@ import type { Config } from '../config/config.ts';
 import type { Sizing } from '../protocol/api.ts';
 import type { Emit } from '../protocol/events.ts';
 import type { ToPrimary } from '../protocol/messages.ts';
+import type { Heap } from '../resources/heap.ts';
 import type { Headroom } from '../resources/usage.ts';
 import type { Effect, PoolEvent, RequestEvent } from './effects.ts';
 import type { GiveUpReason } from './failures.ts';
@@ -150,9 +151,9 @@ export class Supervisor {
     await this.#request(request => ({ type: 'roll', request }), onStep);
   }
 
-  /** Replaces the workers whose heap is not `heapMb`, and does not wait. */
-  replaceOutdated(heapMb: number | null): void {
-    this.#apply({ type: 'roll', exceptHeapMb: heapMb });
+  /** Replaces the workers with another heap, and does not wait. */
+  replaceOutdated(heap: Heap): void {
+    this.#apply({ type: 'roll', exceptHeap: heap });
   }
 
   /** Records a restart that was refused before it began, and why. */

@@ -14,6 +14,7 @@ import {
   type ToPrimary,
 } from '../protocol/messages.ts';
 import type { Snapshot } from '../protocol/snapshot.ts';
+import type { Heap } from '../resources/heap.ts';
 import { isFailedStart } from './failures.ts';
 
 export type WorkerState = 'starting' | 'ready' | 'cordoned' | 'draining' | 'exited';
@@ -33,8 +34,8 @@ const NOTHING: OpenRequests = { open: 0, oldest: [] };
 export interface WorkerRecord {
   readonly id: number;
   readonly generation: number;
-  /** --max-old-space-size in MiB; null for V8's default. */
-  readonly heapMb: number | null;
+  /** With which it was started. */
+  readonly heap: Heap;
   readonly startedAt: number;
   /** Answered requests after which it is recycled; 0 for none. */
   readonly maxRequests: number;
@@ -90,7 +91,7 @@ export interface WorkerRecord {
   refusedUntil: number;
 }
 
-export type NewWorker = Pick<WorkerRecord, 'id' | 'generation' | 'heapMb' | 'maxRequests' | 'startedAt'>;
+export type NewWorker = Pick<WorkerRecord, 'id' | 'generation' | 'heap' | 'maxRequests' | 'startedAt'>;
 
 export function newWorker(worker: NewWorker): WorkerRecord {
   return {

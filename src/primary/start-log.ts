@@ -18,6 +18,7 @@ export function logStart({ settings, resizer, balancing, log }: Pool): void {
     workers,
     reason,
     heapPerWorkerMb: memory.heapPerWorkerMb,
+    semiSpaceMb: memory.semiSpaceMb,
     policy: balancing.policy,
   });
   const { warning: fallback } = balancing;

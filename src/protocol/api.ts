@@ -36,6 +36,8 @@ export interface Sizing {
     source: string | null;
     /** Passed as --max-old-space-size; null leaves V8's own default. */
     heapPerWorkerMb: number | null;
+    /** Passed as --max-semi-space-size: a third of the young generation, which comes on top of the heap; null leaves V8's own default. */
+    semiSpaceMb: number | null;
   };
   /** For the operator: more was requested than there is. */
   warnings: string[];

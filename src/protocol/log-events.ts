@@ -45,6 +45,9 @@ export const LOG_EVENTS = {
     workers: count('size of the pool'),
     reason: text('what decided the size'),
     heapPerWorkerMb: field<number | null>('number or null')('heap limit of each worker in MiB; null: the default of V8'),
+    semiSpaceMb: field<number | null>('number or null')(
+      'a third of the young generation of each worker in MiB; null: the default of V8',
+    ),
     policy: field<Policy>('string')('the balancing policy'),
   }),
   'balancing.fallback': warn('The policy is not the one that was set.', { warning }),
@@ -58,6 +61,7 @@ export const LOG_EVENTS = {
     workers: count('new size of the pool'),
     reason: text('what decided the size'),
     heapPerWorkerMb: field<number | null>('number or null')('heap limit of each worker in MiB'),
+    semiSpaceMb: field<number | null>('number or null')('a third of the young generation of each worker in MiB'),
     quota: field<number | null>('number or null')('CPU quota in CPUs'),
     memoryLimitBytes: field<number | null>('number or null')('memory limit'),
   }),

@@ -5,6 +5,7 @@
  * has the same table; a test compares the two.
  */
 import { tmpdir } from 'node:os';
+import type { Heap } from './heap.ts';
 
 export interface NodeOptions {
   /** NODE_OPTIONS. */
@@ -24,6 +25,9 @@ export interface HeapChoice {
   percent?: number;
   /** Which options set it. */
   place?: keyof NodeOptions;
+  /** --max-semi-space-size in MiB, as V8 takes it: rounded up to a power of two. */
+  semiSpaceMb?: number;
+  semiSpacePlace?: keyof NodeOptions;
 }
 
 /** What a worker starts with. */
@@ -34,13 +38,19 @@ export interface WorkerOptions {
   commandLine: string[];
 }
 
-/** Removes the heap options. The last one wins: as in Node.js, NODE_OPTIONS come before the command line, and WORKER_NODE_OPTIONS come last. */
+/**
+ * Removes the options for the size of the heap; --max-semi-space-size stays where it is. The last one wins: as in Node.js, NODE_OPTIONS come
+ * before the command line, and WORKER_NODE_OPTIONS come last.
+ */
 export function takeHeapChoice(options: NodeOptions): WorkerOptions {
   let choice: HeapChoice = {};
+  let semiSpace: HeapChoice = {};
   const rest = (place: keyof NodeOptions) =>
     options[place].filter(option => {
       const { name, value } = parsed(option);
       const number = Number(value);
+      if (name === SEMI_SPACE && number > 0)
+        semiSpace = { semiSpaceMb: 2 ** Math.ceil(Math.log2(number)), semiSpacePlace: place };
       if (!HEAP_OPTIONS.has(name)) return true;
       if (!(number > 0)) return false;
       if (name === 'max-old-space-size-percentage') choice = { percent: number, place };
@@ -49,20 +59,25 @@ export function takeHeapChoice(options: NodeOptions): WorkerOptions {
     });
   const inEnvironment = joinNodeOptions(rest('environment'));
   const onCommandLine = [...rest('commandLine'), ...rest('workers')];
-  return { choice, environment: inEnvironment, commandLine: onCommandLine };
+  return { choice: { ...choice, ...semiSpace }, environment: inEnvironment, commandLine: onCommandLine };
 }
 
 const HEAP_OPTIONS: ReadonlySet<string> = new Set(['max-old-space-size', 'max-old-space-size-percentage', 'max-heap-size']);
+const SEMI_SPACE = 'max-semi-space-size';
 
-/** The option for a worker's heap of `mb` MiB. */
-export const heapOption = (mb: number, { isWhole = false }: HeapChoice): string =>
-  `--${isWhole ? 'max-heap-size' : 'max-old-space-size'}=${mb}`;
+/** The options for a worker's heap, but not for what the operator's own options set already. */
+export function heapOptions({ heapPerWorkerMb, semiSpaceMb }: Heap, { isWhole = false, semiSpacePlace }: HeapChoice): string[] {
+  return [
+    ...(heapPerWorkerMb === null ? [] : [`--${isWhole ? 'max-heap-size' : 'max-old-space-size'}=${heapPerWorkerMb}`]),
+    ...(semiSpaceMb === null || semiSpacePlace !== undefined ? [] : [`--${SEMI_SPACE}=${semiSpaceMb}`]),
+  ];
+}
 
 /** An option by its documented name: Node.js also accepts underscores for dashes. The value if it is given with `=`. */
 function parsed(option: string): { name: string; value?: string } {
   const [, dashes = '', flag = '', value] = /^(-{0,2})([^=]*)(?:=(.*))?$/s.exec(option) ?? [];
   if (dashes === '') return { name: '' };
-  const name = dashes === '-' ? (SHORT[flag] ?? flag) : flag.replaceAll('_', '-');
+  const name = ((dashes === '-' && SHORT[flag]) || flag).replaceAll('_', '-');
   return value === undefined ? { name } : { name, value };
 }
 
@@ -129,7 +144,9 @@ export const NODE_OPTIONS = {
   'max-old-space-size': { effect: 'sets the heap of each worker' },
   'max-old-space-size-percentage': { effect: 'sets the share of the memory limit that all workers divide' },
   'max-heap-size': { effect: 'sets the whole heap of each worker' },
-  'max-semi-space-size': PASSED_ON,
+  'max-semi-space-size': {
+    effect: 'applies to the primary and the workers, whose young generation the kit sizes otherwise; 0 is the same as not set',
+  },
   'max-http-header-size': { effect: 'sets `MAX_HEADER_BYTES`; refused if that has another value' },
   inspect: DEBUGGER,
   'inspect-port': HIDDEN,

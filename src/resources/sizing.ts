@@ -7,7 +7,17 @@ import { availableParallelism, totalmem } from 'node:os';
 import type { WorkerCount } from '../config/config.ts';
 import type { Sizing } from '../protocol/api.ts';
 import { type Bound, type Limits, type ReadText, readerBelow, resolveLimits } from './cgroup.ts';
-import { type HeapChoice, heapOption, type NodeOptions, PLACES, takeHeapChoice } from './node-options.ts';
+import {
+  divide,
+  HEAP_SHARE,
+  type Heap,
+  MIN_HEAP_MIB,
+  semiSpaceFor,
+  shareFor,
+  WORKABLE_HEAP_MIB,
+  youngGeneration,
+} from './heap.ts';
+import { type HeapChoice, heapOptions, type NodeOptions, PLACES, takeHeapChoice } from './node-options.ts';
 
 const MIB = 1024 * 1024;
 /** The primary's own resident memory. */
@@ -19,19 +29,11 @@ const PRIMARY_MIB = 64;
 const STARTING_WORKER_MIB = 48;
 /** The rest is left to the kernel: page cache, sockets, page tables. */
 const USABLE_SHARE = 0.92;
-/** The part of a worker's memory that its old generation may fill; buffers, code and stacks need the rest. */
-const OLD_SPACE_SHARE = 0.75;
-/** V8's young generation: three semi-spaces of 8 MiB on top of --max-old-space-size. */
-const YOUNG_SPACE_MIB = 24;
-/** Enough for a Koa app with its dependencies and its requests. */
-export const WORKABLE_HEAP_MIB = 64;
 /**
  * Below this the kernel kills the primary, or the only worker, again and again: with the demo app, one worker and Redis, nothing served in 88 MiB,
  * workers were killed under load in 96 and 104, none in 112 (2026-11-29, Docker, cgroup v1).
  */
 const MIN_MEMORY_MIB = 96;
-/** Below this Node.js itself does not start well. */
-const MIN_HEAP_MIB = 32;
 
 /** The machine's resources, for a container without limits. */
 export interface Machine {
@@ -46,7 +48,8 @@ export function size(limits: Limits, requested: WorkerCount, machine: Machine, c
   const { count: wanted, words } = countFor(requested, cpus.effective);
   const mayShrink = requested.kind === 'auto' || requested.kind === 'share';
   const workers = mayShrink ? mostWithWorkableHeap(wanted, bound, choice) : wanted;
-  const heapPerWorkerMb = heapPerWorker(workers, bound, choice);
+  const heap = heapOf(workers, bound, choice);
+  const { heapPerWorkerMb } = heap;
   return {
     workers,
     wanted,
@@ -58,9 +61,10 @@ export function size(limits: Limits, requested: WorkerCount, machine: Machine, c
           ]
         : []),
       ...(choice.place === undefined ? [] : [`heap as set in ${PLACES[choice.place]}`]),
+      ...(choice.semiSpacePlace === undefined ? [] : [`young generation as set in ${PLACES[choice.semiSpacePlace]}`]),
     ].join('; '),
     cpus,
-    memory: { limitBytes: limits.memory?.value ?? null, source: limits.memory?.file ?? null, heapPerWorkerMb },
+    memory: { limitBytes: limits.memory?.value ?? null, source: limits.memory?.file ?? null, ...heap },
     warnings: [
       ...(requested.kind === 'count' && workers > cpus.effective
         ? [`${count(workers)} on ${cores(cpus.effective)}: they compete for CPU time`]
@@ -75,28 +79,33 @@ export function size(limits: Limits, requested: WorkerCount, machine: Machine, c
   };
 }
 
-/** Heaps that the user has set are kept, but the kernel kills a worker if they grow beyond the memory limit. */
+/** What the user has set is kept, but the kernel kills a worker if its heap grows beyond the memory limit. */
 function oversizedHeaps(workers: number, bound: Bound | undefined, choice: HeapChoice): string[] {
-  const heap = chosenHeap(workers, bound, choice);
-  if (heap === undefined || bound === undefined || choice.place === undefined) return [];
-  const young = choice.isWhole ? 0 : YOUNG_SPACE_MIB;
-  const room = shareOf(bound, workers, 0, young);
-  if (heap <= room) return [];
-  const limit = Math.ceil((PRIMARY_MIB + STARTING_WORKER_MIB + (workers * (heap + young)) / OLD_SPACE_SHARE) / USABLE_SHARE);
-  const remedy =
-    choice.percent === undefined
-      ? `lower it, or raise the memory limit to ${limit} MiB`
-      : 'lower it, or unset it: the kit then decides';
-  return [
-    `a heap of ${heap} MiB for each of ${count(workers)} (${PLACES[choice.place]}) is too large for ${mib(bound.value)} MiB (${bound.file}), which leaves ${room} MiB: ${remedy}`,
-  ];
+  const { heapPerWorkerMb: heap, semiSpaceMb: semiSpace } = heapOf(workers, bound, choice);
+  const { place, isWhole, percent, semiSpaceMb, semiSpacePlace } = choice;
+  if (heap === null || bound === undefined || (place ?? semiSpacePlace) === undefined) return [];
+  const share = shareOf(bound, workers, 0);
+  const young = isWhole || semiSpace === null ? 0 : youngGeneration(semiSpace);
+  if (heap + young <= share * HEAP_SHARE) return [];
+  const forAll = (where: keyof NodeOptions) => `for each of ${count(workers)} (${PLACES[where]}) is too large for`;
+  const memory = `${mib(bound.value)} MiB (${bound.file})`;
+  const unset = 'lower it, or unset it: the kit then decides';
+  if (place === undefined)
+    return semiSpacePlace === undefined
+      ? []
+      : [`a young generation of ${young} MiB (--max-semi-space-size) ${forAll(semiSpacePlace)} ${memory}: ${unset}`];
+  const room = isWhole ? Math.floor(share * HEAP_SHARE) : divide(share, semiSpaceMb).heapPerWorkerMb;
+  const needed = isWhole ? heap / HEAP_SHARE : shareFor(heap, semiSpaceMb);
+  const limit = Math.ceil((PRIMARY_MIB + STARTING_WORKER_MIB + workers * needed) / USABLE_SHARE);
+  const remedy = percent === undefined ? `lower it, or raise the memory limit to ${limit} MiB` : unset;
+  return [`a heap of ${heap} MiB ${forAll(place)} ${memory}, which leaves ${room} MiB: ${remedy}`];
 }
 
 /** Why no worker at all can work here; undefined where one can, or the user has set its heap. */
 export function hopelessMemory(limits: Limits, machine: Machine, choice: HeapChoice = {}): string | undefined {
   const bound = memoryBound(limits, machine);
   if (bound === undefined || mib(bound.value) >= MIN_MEMORY_MIB || choice.place !== undefined) return undefined;
-  const workable = Math.ceil((PRIMARY_MIB + (WORKABLE_HEAP_MIB + YOUNG_SPACE_MIB) / OLD_SPACE_SHARE) / USABLE_SHARE);
+  const workable = Math.ceil((PRIMARY_MIB + shareFor(WORKABLE_HEAP_MIB)) / USABLE_SHARE);
   return (
     `the memory limit must be at least ${MIN_MEMORY_MIB} MiB, and ${workable} MiB for a workable heap, got ${mib(bound.value)} MiB (${bound.file}): ` +
     `the kernel would kill the primary or its only worker; to start anyway, set the heap: WORKER_NODE_OPTIONS=--max-old-space-size=${MIN_HEAP_MIB}`
@@ -106,8 +115,7 @@ export function hopelessMemory(limits: Limits, machine: Machine, choice: HeapCho
 /** The largest number of workers with a workable heap each, whatever heap NODE_OPTIONS set; and the memory limit in words. */
 export function workableWorkers(limits: Limits, machine: Machine): { count: number; memory: string } {
   const bound = memoryBound(limits, machine) ?? { value: machine.totalMemoryBytes, file: "the machine's memory" };
-  const perWorkerMib = (WORKABLE_HEAP_MIB + YOUNG_SPACE_MIB) / OLD_SPACE_SHARE;
-  const count = Math.max(1, Math.floor((mib(bound.value) * USABLE_SHARE - PRIMARY_MIB) / perWorkerMib));
+  const count = Math.max(1, Math.floor((mib(bound.value) * USABLE_SHARE - PRIMARY_MIB) / shareFor(WORKABLE_HEAP_MIB)));
   return { count, memory: `${mib(bound.value)} MiB (${bound.file})` };
 }
 
@@ -150,18 +158,26 @@ function countFor(requested: WorkerCount, effective: number): { count: number; w
 }
 
 function mostWithWorkableHeap(wanted: number, bound: Bound | undefined, choice: HeapChoice): number {
+  const isWorkable = (workers: number) => {
+    const chosen = chosenHeap(workers, bound, choice);
+    if (chosen !== undefined) return chosen >= WORKABLE_HEAP_MIB;
+    return bound === undefined || shareOf(bound, workers, STARTING_WORKER_MIB) >= shareFor(WORKABLE_HEAP_MIB, choice.semiSpaceMb);
+  };
   let workers = wanted;
-  const heap = () => chosenHeap(workers, bound, choice) ?? (bound && shareOf(bound, workers, STARTING_WORKER_MIB));
-  while (workers > 1 && (heap() ?? WORKABLE_HEAP_MIB) < WORKABLE_HEAP_MIB) workers--;
+  while (workers > 1 && !isWorkable(workers)) workers--;
   return workers;
 }
 
-/** In MiB; null to keep V8's default. */
-function heapPerWorker(workers: number, bound: Bound | undefined, choice: HeapChoice): number | null {
+function heapOf(workers: number, bound: Bound | undefined, choice: HeapChoice): Heap {
   const chosen = chosenHeap(workers, bound, choice);
-  if (chosen !== undefined || bound === undefined) return chosen ?? null;
+  // With --max-heap-size V8 divides the heap itself, and without a memory limit it has enough.
+  if (choice.isWhole || bound === undefined) return { heapPerWorkerMb: chosen ?? null, semiSpaceMb: choice.semiSpaceMb ?? null };
+  const most = shareOf(bound, workers, 0);
+  if (chosen !== undefined)
+    return { heapPerWorkerMb: chosen, semiSpaceMb: choice.semiSpaceMb ?? semiSpaceFor(chosen, most * HEAP_SHARE) };
   // If more workers run than fit, a workable heap is worth more than the reserve.
-  return Math.max(shareOf(bound, workers, STARTING_WORKER_MIB), Math.min(shareOf(bound, workers, 0), WORKABLE_HEAP_MIB));
+  const workable = Math.min(most, shareFor(WORKABLE_HEAP_MIB, choice.semiSpaceMb));
+  return divide(Math.max(shareOf(bound, workers, STARTING_WORKER_MIB), workable), choice.semiSpaceMb);
 }
 
 /** The heap set with a Node.js option, in MiB; undefined if the kit decides. */
@@ -170,10 +186,9 @@ function chosenHeap(workers: number, bound: Bound | undefined, { sizeMb, percent
   return Math.max(MIN_HEAP_MIB, Math.floor((mib(bound.value) * percent) / 100 / workers));
 }
 
-/** Each worker's heap in MiB, if `reservedMib` stay free; `youngMib` of its share are for the young generation. */
-function shareOf(bound: Bound, workers: number, reservedMib: number, youngMib = YOUNG_SPACE_MIB): number {
-  const share = (mib(bound.value) * USABLE_SHARE - PRIMARY_MIB - reservedMib) / workers;
-  return Math.max(MIN_HEAP_MIB, Math.floor(share * OLD_SPACE_SHARE - youngMib));
+/** Each worker's share of the memory in MiB, if `reservedMib` stay free. */
+function shareOf(bound: Bound, workers: number, reservedMib: number): number {
+  return (mib(bound.value) * USABLE_SHARE - PRIMARY_MIB - reservedMib) / workers;
 }
 
 const mib = (bytes: number) => Math.floor(bytes / MIB);
@@ -202,14 +217,13 @@ export function detect(
   const { choice, environment, commandLine } = takeHeapChoice(nodeOptions);
   const machine = machineOf(readerBelow(root), root);
   const sizing = size(limits, requested, machine, choice);
-  const { heapPerWorkerMb } = sizing.memory;
   return {
     limits,
     sizing,
     workable: workableWorkers(limits, machine),
     refusal: hopelessMemory(limits, machine, choice),
     nodeOptions: environment,
-    workerCommandLine: [...commandLine, ...(heapPerWorkerMb === null ? [] : [heapOption(heapPerWorkerMb, choice)])],
+    workerCommandLine: [...commandLine, ...heapOptions(sizing.memory, choice)],
   };
 }
 

@@ -148,14 +148,15 @@ test(
     await app.ready();
     const { workers, ...status } = await app.status();
     const sizing = status.sizing as Sizing;
-    const { heapPerWorkerMb } = sizing.memory;
+    const { heapPerWorkerMb, semiSpaceMb } = sizing.memory;
     assert.ok(heapPerWorkerMb !== null && heapPerWorkerMb >= 64 && heapPerWorkerMb <= 512 / 2 - 64, String(heapPerWorkerMb));
     assert.equal(workers.length, 2);
     for (const { pid } of workers) {
       const commandLine = (await app.output('cat', `/proc/${pid}/cmdline`)).split('\0');
       assert.ok(commandLine.includes(`--max-old-space-size=${heapPerWorkerMb}`), commandLine.join(' '));
+      assert.ok(commandLine.includes(`--max-semi-space-size=${semiSpaceMb}`), commandLine.join(' '));
     }
-    assert.doesNotMatch(await app.output('cat', '/proc/1/cmdline'), /max-old-space-size/);
+    assert.doesNotMatch(await app.output('cat', '/proc/1/cmdline'), /max-(?:old|semi)-space-size/);
     assert.deepEqual(JSON.parse(await app.output('bosun', 'sizing', '--json')), sizing);
   },
 );

@@ -34,6 +34,7 @@ test('a tighter memory limit of a parent cgroup counts, though the container can
     limitBytes: 200 * MIB,
     source: '/sys/fs/cgroup/memory/memory.stat',
     heapPerWorkerMb: sized.heapPerWorkerMb,
+    semiSpaceMb: sized.semiSpaceMb,
   });
   assert.ok(Number(sized.heapPerWorkerMb) < 100, `${sized.heapPerWorkerMb} MiB`);
   if (sizing.wanted > 1) assert.match(reason, /for memory: 200 MiB \(\/sys\/fs\/cgroup\/memory\/memory\.stat\)/);
@@ -149,12 +150,13 @@ test(
 
 /** Every worker has the heap that the sizing says, and there are so many. */
 async function assertHeap(app: App, workers: number): Promise<number> {
-  const { heapPerWorkerMb } = (await sizingOf(app)).memory;
+  const { heapPerWorkerMb, semiSpaceMb } = (await sizingOf(app)).memory;
   const pids = await readyPids(app);
   assert.equal(pids.length, workers);
   for (const pid of pids) {
     const commandLine = (await app.output('cat', `/proc/${pid}/cmdline`)).split('\0');
     assert.ok(commandLine.includes(`--max-old-space-size=${heapPerWorkerMb}`), commandLine.join(' '));
+    assert.ok(commandLine.includes(`--max-semi-space-size=${semiSpaceMb}`), commandLine.join(' '));
   }
   return Number(heapPerWorkerMb);
 }

@@ -63,7 +63,7 @@ describe('on cgroup v2, in a virtual machine of 4 CPUs', { skip: noMachine ?? fa
     const { workers, cpus, memory } = fact('no limit').sizing;
     assert.equal(workers, 4);
     assert.deepEqual([cpus.quota, cpus.cpuset, cpus.effective], [null, 4, 4]);
-    assert.deepEqual(memory, { limitBytes: null, source: null, heapPerWorkerMb: null });
+    assert.deepEqual(memory, { limitBytes: null, source: null, heapPerWorkerMb: null, semiSpaceMb: null });
   });
 
   test('cgroup v2: a container with tighter limits than its pod uses its own', () => {

@@ -110,7 +110,7 @@ function fullPod(): Pod {
       wanted: 1,
       reason: '',
       cpus: { quota: 1, cpuset: 1, effective: 1, source: '' },
-      memory: { limitBytes: 1, source: '', heapPerWorkerMb: 1 },
+      memory: { limitBytes: 1, source: '', heapPerWorkerMb: 1, semiSpaceMb: 1 },
       warnings: [],
     },
     state: 'ready',

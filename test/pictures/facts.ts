@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { readConfig } from '../../src/config/config.ts';
 import { resolveLimits } from '../../src/resources/cgroup.ts';
+import { HEAP_SHARE, youngGeneration } from '../../src/resources/heap.ts';
 import { size } from '../../src/resources/sizing.ts';
 import type { BalancingFacts } from './balancing.ts';
 import type { Ports } from './map.ts';
@@ -65,17 +66,13 @@ export function sizingFacts(): SizingFacts {
     memory: { value: limitMib * 2 ** 20, file: '' },
   };
   const { workers, memory } = size(limits, { kind: 'auto' }, { cpus: 64, totalMemoryBytes: 2 ** 40 });
-  const heapMib = memory.heapPerWorkerMb;
-  assert.ok(heapMib !== null);
+  const { heapPerWorkerMb: heapMib, semiSpaceMb } = memory;
+  assert.ok(heapMib !== null && semiSpaceMb !== null);
   const of = (name: string) => constant('resources/sizing.ts', name);
-  const [primary, starting, young] = [of('PRIMARY_MIB'), of('STARTING_WORKER_MIB'), of('YOUNG_SPACE_MIB')];
+  const [primary, starting, young] = [of('PRIMARY_MIB'), of('STARTING_WORKER_MIB'), youngGeneration(semiSpaceMb)];
   const usable = limitMib * of('USABLE_SHARE');
   const each = (usable - primary - starting) / workers;
-  assert.equal(
-    Math.floor(each * of('OLD_SPACE_SHARE') - young),
-    heapMib,
-    'the picture divides the memory as src/resources/sizing.ts does',
-  );
+  assert.equal(Math.floor(each * HEAP_SHARE - young), heapMib, 'the picture divides the memory as src/resources/sizing.ts does');
   return {
     limitMib,
     cpus,

@@ -87,7 +87,7 @@ describe('the admin port', { concurrency: CONCURRENCY }, () => {
     const { workers, wanted, reason, cpus, memory } = sizing as Record<string, unknown>;
     assert.deepEqual([workers, wanted, typeof reason], [2, 2, 'string']);
     assert.deepEqual(Object.keys(cpus as object).sort(), ['cpuset', 'effective', 'quota', 'source']);
-    assert.deepEqual(Object.keys(memory as object).sort(), ['heapPerWorkerMb', 'limitBytes', 'source']);
+    assert.deepEqual(Object.keys(memory as object).sort(), ['heapPerWorkerMb', 'limitBytes', 'semiSpaceMb', 'source']);
     assert.equal(drains.cutRequests, 0);
     assert.deepEqual([status.pid, status.state, status.policy], [kit.pid, 'ready', 'least-connections']);
     assert.deepEqual(

@@ -74,7 +74,7 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
     };
     assert.deepEqual(keysOf(sizing), ['cpus', 'memory', 'reason', 'wanted', 'warnings', 'workers']);
     assert.deepEqual(keysOf(sizing.cpus), ['cpuset', 'effective', 'quota', 'source']);
-    assert.deepEqual(keysOf(sizing.memory), ['heapPerWorkerMb', 'limitBytes', 'source']);
+    assert.deepEqual(keysOf(sizing.memory), ['heapPerWorkerMb', 'limitBytes', 'semiSpaceMb', 'source']);
     assert.deepEqual(keysOf(restarts), ['byReason', 'total']);
     assert.equal(workers.length, 2);
     for (const worker of workers) {

@@ -65,18 +65,24 @@ describe('the pool follows the limits', { concurrency: 3 }, () => {
     const kit = await kitIn(root);
     await kit.ready();
     const before = await workerPids(kit);
-    const { heapPerWorkerMb } = (await sizingOf(kit)).memory;
-    for (const pid of before) assert.ok(commandLine(pid).includes(`--max-old-space-size=${heapPerWorkerMb}`));
+    const { heapPerWorkerMb, semiSpaceMb } = (await sizingOf(kit)).memory;
+    assert.equal(semiSpaceMb, 16);
+    for (const pid of before) {
+      assert.ok(commandLine(pid).includes(`--max-old-space-size=${heapPerWorkerMb}`));
+      assert.ok(commandLine(pid).includes('--max-semi-space-size=16'));
+    }
 
     root.memoryMax(String(2048 * MIB));
     await kit.event('pool.restarted');
     const after = await workerPids(kit);
-    const raised = (await sizingOf(kit)).memory.heapPerWorkerMb;
+    const { heapPerWorkerMb: raised, semiSpaceMb: raisedSemiSpace } = (await sizingOf(kit)).memory;
+    assert.equal(raisedSemiSpace, 32);
     assert.ok(Number(raised) > Number(heapPerWorkerMb) * 1.9);
     assert.equal(after.length, 2);
     for (const pid of after) {
       assert.ok(!before.includes(pid));
       assert.ok(commandLine(pid).includes(`--max-old-space-size=${raised}`));
+      assert.ok(commandLine(pid).includes('--max-semi-space-size=32'));
     }
     await kit.stop();
   });
