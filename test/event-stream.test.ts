@@ -17,13 +17,18 @@ const MAX_SAMPLES = 2000;
 async function serving() {
   const responses: ServerResponse[] = [];
   const history = {
-    samples: [{ at: 1 } as Sample],
-    events: (audience: string) => [{ text: `was, for ${audience}` } as ShownEvent],
+    past: (audience: string) => ({
+      samples: [{ at: 1 } as Sample],
+      hour: [],
+      day: [],
+      events: [{ text: `was, for ${audience}` } as ShownEvent],
+    }),
+    fleet: [],
     listeners: new Set<never>(),
     status: () => ({ state: 'ready' }) as Status,
   };
   const access: { token?: string } = {};
-  const stream = new EventStream({ history, fleet: () => [], token: () => access.token, maxReaders: () => 50 });
+  const stream = new EventStream({ history, token: () => access.token, maxReaders: () => 50 });
   const server = createServer((_request, response) => {
     responses.push(response);
     stream.serve(response);
@@ -82,7 +87,7 @@ test('the first message is the history, followed by the current status', async (
   const [chunk] = await once(reader.setEncoding('utf8'), 'data');
   assert.equal(
     chunk,
-    'retry: 1000\n\nevent: history\ndata: {"samples":[{"at":1}],"events":[{"text":"was, for open"}]}\n\nevent: fleet\ndata: []\n\ndata: {"state":"ready"}\n\n',
+    'retry: 1000\n\nevent: history\ndata: {"samples":[{"at":1}],"hour":[],"day":[],"events":[{"text":"was, for open"}]}\n\nevent: fleet\ndata: []\n\ndata: {"state":"ready"}\n\n',
   );
 });
 

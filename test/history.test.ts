@@ -3,8 +3,10 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type SampledPod, type SampledWorker, Sampler } from '../src/admin/history.ts';
+import { type SampledPod, type SampledWorker, Sampler } from '../src/admin/sampler.ts';
+import { Thinned } from '../src/admin/thinning.ts';
 import { Totals } from '../src/admin/totals.ts';
+import type { Peer, Sample } from '../src/protocol/api.ts';
 import { exitOf, snapshotOf } from './exited.ts';
 
 const MIB = 2 ** 20;
@@ -16,6 +18,7 @@ const snapshot = (requests: number, more: Partial<Snapshot> = {}): Snapshot => (
   requests,
   eventLoopUtilization: 0.25,
   cpuSeconds: { user: 0, system: 0 },
+  http: [],
   responseTimeMs: { p50: 1, p99: 10 },
   ...more,
 });
@@ -108,4 +111,54 @@ test('throttling is seconds per second, unknown where one look has none, and nev
   const sampler = new Sampler(first, OWN, 0);
   const throttling = later.map((pod, index) => sampler.sample(pod, OWN, (index + 1) * 2000).throttled);
   assert.deepEqual(throttling, [null, 0.25, 0, null]);
+});
+
+test('a longer range keeps one sample per step: rates as means, p99 and memory as the highest, and no more than it may', () => {
+  const thinned = new Thinned(10_000, 2);
+  const sampleAt = (seconds: number, more: Partial<Sample> = {}): Sample => ({
+    at: seconds * 1000,
+    workers: { 1: [seconds, 0.5] },
+    statuses: [10, 0, 0, seconds],
+    p50: 1,
+    p99: seconds,
+    memoryBytes: seconds * MIB,
+    limitBytes: null,
+    cpus: 1,
+    cpuLimit: 2,
+    throttled: null,
+    ...more,
+  });
+  const ended = Array.from({ length: 41 }, (_, second) =>
+    thinned.add(sampleAt(second, second === 4 ? { workers: { 2: [1, 1] }, pods: { a: [1, 2, 3, 4, 5] }, throttled: 0.5 } : {})),
+  );
+  const [first, ...others] = ended.filter(sample => sample !== undefined);
+  assert.equal(others.length, 3);
+  assert.deepEqual(first, {
+    ...sampleAt(9),
+    workers: { 1: [4.556, 0.5], 2: [1, 1] },
+    statuses: [10, 0, 0, 4.5],
+    throttled: 0.5,
+    pods: { a: [1, 2, 3, 4, 5] },
+  });
+  assert.deepEqual(
+    thinned.samples.map(({ at }) => at),
+    [29_000, 39_000],
+  );
+});
+
+test('beyond twenty pods the others are one sum', () => {
+  const peer = (index: number) => ({
+    pod: `pod-${index}`,
+    requestsPerSecond: 2,
+    p99Ms: index,
+    cpus: 0.5,
+    errors: { '4xx': 0, '5xx': 1 },
+  });
+  const fleet = Array.from({ length: 23 }, (_, index) => peer(index) as Peer);
+  const pod = podOf([]);
+  const { pods = {} } = new Sampler(pod, OWN, 0).sample(pod, OWN, 1000, fleet);
+  assert.equal(Object.keys(pods).length, 21);
+  assert.deepEqual(pods['pod-19'], [2, 1, 19, 0.5, 0]);
+  assert.deepEqual(pods.others, [6, 3, 22, 1.5, 0]);
+  assert.equal(new Sampler(pod, OWN, 0).sample(pod, OWN, 1000, fleet.slice(0, 1)).pods, undefined);
 });

@@ -114,7 +114,7 @@ test('a replayed signed heartbeat is ignored', () => {
 
 test('a heartbeat reports this pod with its request rate since the last one, and is numbered and dated', () => {
   let now = 5000;
-  let requests = 100;
+  let requests = 0;
   const numbers = { version: '1', state: 'ready', generation: 2, workers: 3, wanted: 4, p99Ms: 5 } as const;
   const peers = new Peers(
     'self',
@@ -134,11 +134,13 @@ test('a heartbeat reports this pod with its request rate since the last one, and
   requests -= 50;
   assert.equal(rate(), 0, 'never negative');
   const self = { origin: 'self', pod: hostname(), ...numbers, requestsPerSecond: 0 };
-  assert.deepEqual(peers.heartbeat(), self);
+  now += 400;
+  requests += 50;
+  assert.deepEqual(peers.heartbeat(), self, 'the same rate, just after the last one');
   assert.deepEqual(peers.heartbeat('change'), { ...self, keysRead: 'change' });
   assert.deepEqual(peers.all, [{ ...self, keysRead: 'change', silentSeconds: 0, isSelf: true }]);
-  assert.deepEqual(JSON.parse(peers.textOf(self)), { ...self, beat: 1, at: 1_009_500 });
-  assert.deepEqual(JSON.parse(peers.textOf(self)), { ...self, beat: 2, at: 1_009_500 });
+  assert.deepEqual(JSON.parse(peers.textOf(self)), { ...self, beat: 1, at: 1_009_900 });
+  assert.deepEqual(JSON.parse(peers.textOf(self)), { ...self, beat: 2, at: 1_009_900 });
   assert.deepEqual(peers.goodbye(), { ...self, state: 'gone' });
 });
 

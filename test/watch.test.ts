@@ -19,6 +19,7 @@ const worker = (id: number, more: Partial<Worker> = {}): Worker => ({
   state: 'ready',
   generation: 2,
   uptimeSeconds: 725,
+  silentSeconds: 0.4,
   connections: 10 * id,
   inFlight: id,
   requests: 1000,
@@ -42,6 +43,7 @@ const sizing = (reason: string, heapPerWorkerMb: number | null): Status['sizing'
 const status = (workers: Worker[], more: Partial<Status> = {}): Status => ({
   service: { name: 'shop' },
   version: '0.1.0',
+  pod: 'shop-1',
   pid: 1,
   state: 'ready',
   generation: 2,
@@ -73,6 +75,7 @@ const status = (workers: Worker[], more: Partial<Status> = {}): Status => ({
 const sample = (rates: number[], more: Partial<Sample> = {}): Sample => ({
   at: NOON,
   workers: Object.fromEntries(rates.map((rate, index) => [index + 1, [rate, 0.4]])),
+  statuses: [0, 0, 0, 0],
   p50: 1.24,
   p99: 18.2,
   memoryBytes: 192 * 2 ** 20,

@@ -8,7 +8,6 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { hostAndPort } from '../config/parse.ts';
 import type { LogSource } from '../log/log.ts';
-import type { Peer } from '../protocol/api.ts';
 import { audienceOf } from '../protocol/audience.ts';
 import { EXIT_REASONS, ExitCode, type ExitReason, isFailure } from '../protocol/exit.ts';
 import { fileLimit } from '../resources/usage.ts';
@@ -47,7 +46,6 @@ export interface AdminContext {
   readiness: () => Readiness;
   /** Undefined once the pod has started. */
   whyNotStarted: () => string | undefined;
-  peers: () => Peer[];
 }
 
 /** A predecessor that ends keeps its admin port until it has drained. */
@@ -55,12 +53,11 @@ const PREDECESSOR_MS = 3000;
 
 /** Opens the admin port; if that fails, the pool ends, or goes on without where the port is optional. */
 export async function openAdminPort(context: AdminContext): Promise<void> {
-  const { host, port, isDevelopment, token, allowedHosts, log, history, shutdown, pod, readiness, whyNotStarted, peers } =
-    context;
+  const { host, port, isDevelopment, token, allowedHosts, log, history, shutdown, pod, readiness, whyNotStarted } = context;
   const descriptors = fileLimit()?.soft ?? Number.POSITIVE_INFINITY;
   const maxConnections = () => adminConnections(descriptors, pod().supervisor.wanted);
   const maxReaders = () => Math.min(MAX_READERS, Math.floor(maxConnections() / 2));
-  const events = new EventStream({ history, fleet: peers, token, maxReaders });
+  const events = new EventStream({ history, token, maxReaders });
   const refusals = new Refusals(log);
   const renamed = new RenamedMetrics(log);
   try {
@@ -144,7 +141,20 @@ const FOLDER = join(import.meta.dirname, 'dashboard');
 /** The page shows these exits in the colour of a failure. */
 const FAILURES = Object.keys(EXIT_REASONS).filter(reason => isFailure(reason as ExitReason));
 /** In the order in which they run. */
-const SCRIPTS = ['format.js', 'workers.js', 'fleet.js', 'checks.js', 'plots.js', 'page.js'];
+const SCRIPTS = [
+  'format.js',
+  'dom.js',
+  'table.js',
+  'tiles.js',
+  'workers.js',
+  'fleet.js',
+  'tables.js',
+  'ranges.js',
+  'plot-kinds.js',
+  'plots.js',
+  'timeline.js',
+  'page.js',
+];
 
 let page: Answer | undefined;
 

@@ -1,45 +1,54 @@
 /**
- * The last ten minutes of this pod, bounded, for a dashboard that opens later: a sample a second, and the lifecycle events in words.
+ * What has happened in this pod, bounded, for a dashboard that opens later: a sample a second for ten minutes, thinned samples of an hour and of
+ * a day, and the lifecycle events in words.
  */
 
-import type { WorkerProcess } from '../pool/worker-process.ts';
-import type { Sample, ShownEvent, Status } from '../protocol/api.ts';
+import type { Peer, Sample, ShownEvent, Status, StreamedEvents } from '../protocol/api.ts';
 import type { Audience } from '../protocol/audience.ts';
 import { closingInWords } from '../protocol/closing.ts';
 import type { EventListener, EventName, EventOf, LifecycleEvent, WorkerExit } from '../protocol/events.ts';
 import { isFailure } from '../protocol/exit.ts';
 import type { Drain } from '../protocol/messages.ts';
-import type { CpuSeconds, Snapshot } from '../protocol/snapshot.ts';
-import { type Pod, slowestP99Ms, statusOf } from './status.ts';
-import { ownCpuSeconds, type Totals } from './totals.ts';
+import { Sampler } from './sampler.ts';
+import { type Pod, statusOf } from './status.ts';
+import { Thinned } from './thinning.ts';
+import { ownCpuSeconds } from './totals.ts';
 import type { Utilization } from './utilization.ts';
 
 const SAMPLE_INTERVAL_MS = 1000;
 const MAX_SAMPLES = 600;
-const MAX_EVENTS = 200;
+/** A day with a rolling restart of eight workers every hour. */
+const MAX_EVENTS = 600;
 
 /** One event as each audience may see it. */
 export type Shown = Readonly<Record<Audience, ShownEvent>>;
 
 export interface HistoryListener {
-  onSample(sample: Sample): void;
+  onSample(sample: Sample, longer: StreamedEvents['longer']): void;
   onEvent(event: Shown): void;
+}
+
+export interface HistoryOptions {
+  pod: () => Pod;
+  /** Sampled, too. */
+  utilization: Utilization;
+  /** This pod and the others. */
+  peers: () => readonly Peer[];
 }
 
 export class History {
   readonly samples: Sample[] = [];
   readonly listeners = new Set<HistoryListener>();
-  readonly #pod: () => Pod;
+  readonly #options: HistoryOptions;
   readonly #events: Shown[] = [];
   readonly #sampler: Sampler;
-  readonly #utilization: Utilization;
+  readonly #hour = new Thinned(10_000, 360);
+  readonly #day = new Thinned(300_000, 288);
+  #fleet: readonly Peer[] | undefined;
 
-  /** Samples `utilization`, too. */
-  constructor(pod: () => Pod, utilization: Utilization) {
-    this.#pod = pod;
-    this.#utilization = utilization;
-    const now = pod();
-    this.#sampler = new Sampler(now, ownCpuSeconds(), performance.now());
+  constructor(options: HistoryOptions) {
+    this.#options = options;
+    this.#sampler = new Sampler(options.pod(), ownCpuSeconds(), performance.now());
     setInterval(() => this.#sample(), SAMPLE_INTERVAL_MS).unref();
   }
 
@@ -47,9 +56,20 @@ export class History {
     return this.#events.map(event => event[audience]);
   }
 
+  /** For a new reader. */
+  past(audience: Audience): StreamedEvents['history'] {
+    return { samples: this.samples, hour: this.#hour.samples, day: this.#day.samples, events: this.events(audience) };
+  }
+
   /** `/status` as it is now. */
   status(audience: Audience): Status {
-    return statusOf(this.#pod(), audience);
+    return statusOf(this.#options.pod(), audience);
+  }
+
+  /** The pods as of the last sample: this one's rate is that of the time between two calls. */
+  get fleet(): readonly Peer[] {
+    this.#fleet ??= this.#options.peers();
+    return this.#fleet;
   }
 
   readonly onEvent: EventListener = (event, at) => {
@@ -61,99 +81,17 @@ export class History {
   };
 
   #sample(): void {
-    const pod = this.#pod();
+    const pod = this.#options.pod();
     const now = performance.now();
-    this.#utilization.sample(pod.supervisor.handles, pod.sizing.cpus.effective, now);
-    const sample = this.#sampler.sample(pod, ownCpuSeconds(), now);
+    this.#options.utilization.sample(pod.supervisor.handles, pod.sizing.cpus.effective, now);
+    this.#fleet = this.#options.peers();
+    const sample = this.#sampler.sample(pod, ownCpuSeconds(), now, this.#fleet);
     this.samples.push(sample);
     if (this.samples.length > MAX_SAMPLES) this.samples.shift();
-    for (const listener of this.listeners) listener.onSample(sample);
+    const hour = this.#hour.add(sample);
+    const day = this.#day.add(sample);
+    for (const listener of this.listeners) listener.onSample(sample, { ...(hour && { hour }), ...(day && { day }) });
   }
-}
-
-/** The parts of a worker that a sample needs. */
-export type SampledWorker = Pick<WorkerProcess, 'id' | 'startedAt' | 'reportedAt'> & {
-  snapshot:
-    | (Pick<Snapshot, 'requests' | 'eventLoopUtilization' | 'cpuSeconds'> & {
-        responseTimeMs: Pick<Snapshot['responseTimeMs'], 'p50' | 'p99'>;
-      })
-    | undefined;
-};
-
-export type SampledPod = Pick<Pod, 'throttledSeconds'> & {
-  sizing: { memory: Pick<Pod['sizing']['memory'], 'limitBytes'>; cpus: Pick<Pod['sizing']['cpus'], 'effective'> };
-  supervisor: { handles: readonly SampledWorker[] };
-  totals: Pick<Totals, 'cpuByWorker'>;
-  memory: () => Pick<ReturnType<Pod['memory']>, 'usedBytes'>;
-};
-
-/** Counters at one time. */
-interface Reading {
-  at: number;
-  throttledSeconds: number | null;
-  cpuSeconds: number;
-}
-
-/** Makes a sample of what the workers have reported: rates are differences of two readings; no worker is queried. */
-export class Sampler {
-  readonly #requests = new WeakMap<SampledWorker, { requests: number; reportedAt: number; rate: number }>();
-  #last: Reading;
-
-  /** `own` is the CPU time of the primary itself; `now` is of the monotonic clock, in milliseconds. */
-  constructor(pod: SampledPod, own: CpuSeconds, now: number) {
-    this.#last = readingOf(pod, own, now);
-  }
-
-  /** The time since the last sample. */
-  sample(pod: SampledPod, own: CpuSeconds, now: number): Sample {
-    const reading = readingOf(pod, own, now);
-    const seconds = (reading.at - this.#last.at) / 1000;
-    const { handles } = pod.supervisor;
-    const rates = handles.map(handle => ({ snapshot: handle.snapshot, id: handle.id, rate: this.#rateOf(handle, now) }));
-    const total = rates.reduce((sum, { rate }) => sum + rate, 0);
-    const weighted = rates.reduce((sum, { snapshot, rate }) => sum + (snapshot?.responseTimeMs.p50 ?? 0) * rate, 0);
-    const sample: Sample = {
-      at: Date.now(),
-      workers: Object.fromEntries(
-        rates.map(({ id, snapshot, rate }) => [id, [round(rate, 1), snapshot?.eventLoopUtilization ?? 0]]),
-      ),
-      p50: round(weighted / (total || 1), 2),
-      p99: slowestP99Ms(handles),
-      memoryBytes: pod.memory().usedBytes,
-      limitBytes: pod.sizing.memory.limitBytes,
-      cpus: round((reading.cpuSeconds - this.#last.cpuSeconds) / seconds, 3),
-      cpuLimit: pod.sizing.cpus.effective,
-      throttled: throttledBetween(this.#last, reading, seconds),
-    };
-    this.#last = reading;
-    return sample;
-  }
-
-  /** Between its last two reports: the worker's seconds do not begin with ours. */
-  #rateOf(handle: SampledWorker, now: number): number {
-    const { snapshot, reportedAt, startedAt } = handle;
-    if (snapshot === undefined) return 0;
-    const before = this.#requests.get(handle) ?? { requests: 0, reportedAt: startedAt, rate: 0 };
-    if (reportedAt === before.reportedAt) return now - reportedAt > 2 * SAMPLE_INTERVAL_MS ? 0 : before.rate;
-    const rate = (snapshot.requests - before.requests) / ((reportedAt - before.reportedAt) / 1000);
-    this.#requests.set(handle, { requests: snapshot.requests, reportedAt, rate });
-    return rate;
-  }
-}
-
-function readingOf({ supervisor, totals, throttledSeconds }: SampledPod, own: CpuSeconds, at: number): Reading {
-  const workers = [...totals.cpuByWorker(supervisor.handles).values()];
-  const all = [own, ...workers].reduce((sum, { user, system }) => sum + user + system, 0);
-  return { at, throttledSeconds, cpuSeconds: all };
-}
-
-function throttledBetween(before: Reading, now: Reading, seconds: number): number | null {
-  if (before.throttledSeconds === null || now.throttledSeconds === null) return null;
-  return round(Math.max(0, now.throttledSeconds - before.throttledSeconds) / seconds, 3);
-}
-
-function round(value: number, digits: number): number {
-  return Number(value.toFixed(digits));
 }
 
 /** `operatorText` replaces the text for the operator. */

@@ -1,9 +1,10 @@
 /**
  * `/events`: server-sent events of what `/status` shows (StreamedEvents). A plain message is the whole `/status`, once a second; `sample` is that
- * second for the plots, `fleet` the pods of this deployment, `lifecycle` an event; the first message, `history`, has the last ten minutes.
+ * second for the plots, `longer` one of a longer range, `fleet` the pods of this deployment, `lifecycle` an event; the first message, `history`,
+ * has what was before. After a lifecycle event the whole `/status` comes at once.
  */
 import type { ServerResponse } from 'node:http';
-import type { Peer, Sample, StreamedEvents } from '../protocol/api.ts';
+import type { Sample, StreamedEvents } from '../protocol/api.ts';
 import { type Audience, audienceOf } from '../protocol/audience.ts';
 import type { History, HistoryListener, Shown } from './history.ts';
 
@@ -12,10 +13,10 @@ export const MAX_READERS = 50;
 /** A reader that leaves more than this unread is disconnected; it reconnects by itself. */
 const MAX_WAITING_BYTES = 4 << 20;
 const RECONNECT_MS = 1000;
+const MOMENT_MS = 50;
 
 export interface EventStreamOptions {
-  history: Pick<History, 'samples' | 'listeners' | 'events' | 'status'>;
-  fleet: () => readonly Peer[];
+  history: Pick<History, 'listeners' | 'past' | 'status' | 'fleet'>;
   /** The current ADMIN_TOKEN: readers with another one are disconnected. */
   token: () => string | undefined;
   maxReaders: () => number;
@@ -25,6 +26,7 @@ export class EventStream implements HistoryListener {
   readonly #options: EventStreamOptions;
   /** With the token of each. */
   readonly #readers = new Map<ServerResponse, string | undefined>();
+  #statusSoon: NodeJS.Timeout | undefined;
 
   constructor(options: EventStreamOptions) {
     this.#options = options;
@@ -48,17 +50,22 @@ export class EventStream implements HistoryListener {
     response.once('close', () => this.#readers.delete(response));
     const { history, token } = this.#options;
     const audience = audienceOf(token());
-    const past = { samples: history.samples, events: history.events(audience) };
-    response.write(`retry: ${RECONNECT_MS}\n\n${named('history', past)}${this.#now(audience)}`);
+    response.write(`retry: ${RECONNECT_MS}\n\n${named('history', history.past(audience))}${this.#now(audience)}`);
     this.#readers.set(response, token());
   }
 
-  onSample(sample: Sample): void {
-    this.#send(audience => `${named('sample', sample)}${this.#now(audience)}`);
+  onSample(sample: Sample, longer: StreamedEvents['longer'] = {}): void {
+    const text = `${named('sample', sample)}${longer.hour || longer.day ? named('longer', longer) : ''}`;
+    this.#send(audience => `${text}${this.#now(audience)}`);
   }
 
+  /** What the event has changed follows once for all events of a moment. */
   onEvent(event: Shown): void {
     this.#send(audience => named('lifecycle', event[audience]));
+    this.#statusSoon ??= setTimeout(() => {
+      this.#statusSoon = undefined;
+      this.#send(audience => plain(this.#options.history.status(audience)));
+    }, MOMENT_MS).unref();
   }
 
   close(): void {
@@ -66,8 +73,8 @@ export class EventStream implements HistoryListener {
   }
 
   #now(audience: Audience): string {
-    const { history, fleet } = this.#options;
-    return `${named('fleet', fleet())}${plain(history.status(audience))}`;
+    const { history } = this.#options;
+    return `${named('fleet', history.fleet)}${plain(history.status(audience))}`;
   }
 
   #send(textFor: (audience: Audience) => string): void {

@@ -30,6 +30,8 @@ export function slowestP99Ms(handles: readonly Answering[]): number {
 export interface Pod {
   service: Status['service'];
   version: string;
+  /** The host name. */
+  pod: string;
   policy: Policy;
   sizing: Sizing;
   state: PodState;
@@ -87,6 +89,7 @@ export function statusOf(
   {
     service,
     version,
+    pod,
     policy,
     sizing,
     state,
@@ -107,6 +110,7 @@ export function statusOf(
   const checks = health.status(audience);
   return {
     version,
+    pod,
     pid: process.pid,
     state,
     ...(reason && { reason }),
@@ -164,6 +168,7 @@ function workerStatus(handle: WorkerProcess, audience: Audience): WorkerStatus {
     state: handle.state,
     generation: handle.generation,
     uptimeSeconds: handle.uptimeSeconds,
+    silentSeconds: Math.max(0, Math.round(performance.now() - handle.reportedAt) / 1000),
     connections,
     ...(maxConnections !== undefined && { maxConnections }),
     ...(concurrency && { concurrency }),

@@ -2,6 +2,7 @@
  * The state of this pod, and the views of it: for the probes, for `/status`, `/metrics` and `/events`, and for the other pods.
  */
 import { createRequire } from 'node:module';
+import { hostname } from 'node:os';
 import type { Health } from '../admin/health.ts';
 import { MemorySum } from '../admin/process-metrics.ts';
 import { type ProbeView, type Readiness, readiness, whyNotStarted } from '../admin/readiness.ts';
@@ -9,7 +10,7 @@ import { type Pod, slowestP99Ms } from '../admin/status.ts';
 import type { Totals } from '../admin/totals.ts';
 import type { Utilization } from '../admin/utilization.ts';
 import type { Pool } from '../pool/pool.ts';
-import type { DevStatus, MemoryStatus, PodState, Status } from '../protocol/api.ts';
+import type { DevStatus, MemoryStatus, PodState, Sample, Status } from '../protocol/api.ts';
 import { readerBelow } from '../resources/cgroup.ts';
 import { memoryUsage, readUsage } from '../resources/usage.ts';
 import type { EventBus } from '../state/event-bus.ts';
@@ -33,10 +34,16 @@ export interface PodViewContext {
   health: Health;
   leaders: LeaderMonitor;
   utilization: Utilization;
+  /** Undefined in the first second. */
+  lastSample: () => Sample | undefined;
   /** Undefined outside `bosun dev`. */
   dev: () => DevStatus | undefined;
   /** Why the pod is not ready, while BEFORE_START runs. */
   beforeStart: () => string | undefined;
+}
+
+function figuresOf({ statuses: [, , four, five], cpus, cpuLimit, memoryBytes, limitBytes }: Sample): Partial<OwnPod> {
+  return { errors: { '4xx': four, '5xx': five }, cpus, cpuLimit, memoryBytes, ...(limitBytes !== null && { limitBytes }) };
 }
 
 export class PodView {
@@ -80,6 +87,7 @@ export class PodView {
     return {
       service: this.#service,
       version: VERSION,
+      pod: hostname(),
       policy: balancing.policy,
       sizing: resizer.sizing,
       state: this.state,
@@ -103,11 +111,13 @@ export class PodView {
 
   /** For the heartbeat to the other pods. */
   ownPod(): OwnPod {
-    const { pool, totals } = this.#context;
+    const { pool, totals, utilization, lastSample } = this.#context;
     const { generation, serving, wanted, handles } = pool.supervisor;
     const { requests } = totals.countersWith(handles);
     const p99Ms = slowestP99Ms(handles);
     const { names } = this.#context.eventBus;
+    const sample = lastSample();
+    const used = utilization.value(handles, performance.now());
     return {
       version: VERSION,
       state: this.state,
@@ -116,6 +126,9 @@ export class PodView {
       wanted,
       requests,
       p99Ms,
+      inFlight: handles.reduce((sum, { snapshot }) => sum + (snapshot?.inFlight ?? 0), 0),
+      ...(sample && figuresOf(sample)),
+      ...(used !== null && { utilization: used }),
       service: this.#service.name,
       app: pool.settings.service.app,
       ...(names?.isChanging && { isChangingName: true }),

@@ -107,10 +107,11 @@ class Primary {
       health: this.#health,
       leaders: this.#leaders,
       utilization,
+      lastSample: () => this.#history.samples.at(-1),
       dev: () => this.#devStatus(),
       beforeStart: () => this.#beforeStart?.whyNotReady,
     });
-    this.#history = new History(() => this.#view.pod(), utilization);
+    this.#history = new History({ pod: () => this.#view.pod(), utilization, peers: () => this.#eventBus.peers });
     this.#control = new PodControl(pool, {
       ...pool,
       pod: () => this.#view.pod(),
@@ -172,7 +173,6 @@ class Primary {
       pod: () => this.#view.pod(),
       readiness: () => this.#view.readiness(),
       whyNotStarted: () => this.#view.whyNotStarted(),
-      peers: () => this.#eventBus.peers,
     });
   }
 

@@ -81,6 +81,8 @@ export interface WorkerStatus extends Measured {
   /** Of the rolling restart that started it. */
   generation: number;
   uptimeSeconds: number;
+  /** Since its last report, one a second; before the first one, since it was started. */
+  silentSeconds: number;
   /** The oldest requests that it waits for while it drains. */
   waitingFor?: ShownRequest[];
   /** How many there are. */
@@ -137,6 +139,8 @@ export interface FailedStart {
 export interface Status {
   /** Of koa-bosun. */
   version: string;
+  /** The host name: a pod's, or a container's id. */
+  pod: string;
   /** Of the primary. */
   pid: number;
   state: PodState;
@@ -199,12 +203,14 @@ export interface DevStatus {
   error: { at: number; summary?: ErrorSummary; message?: string; stack?: string } | null;
 }
 
-/** One second of the pod. */
+/** One second of the pod; in `hour` and `day` of the history ten seconds and five minutes: rates as means, p99 and memory as the highest. */
 export interface Sample {
   /** Milliseconds since the epoch. */
   at: number;
   /** Per worker id: requests per second, event loop utilization from 0 to 1. */
   workers: Record<number, [requestsPerSecond: number, utilization: number]>;
+  /** Answers per second by status class: 2xx, 3xx, 4xx, 5xx. */
+  statuses: [number, number, number, number];
   /** Milliseconds: the mean of the workers' medians by their requests. */
   p50: number;
   /** Milliseconds, of the slowest worker. */
@@ -219,6 +225,8 @@ export interface Sample {
   cpuLimit: number;
   /** Seconds per second that the quota withheld CPUs; null where it is unknown. */
   throttled: number | null;
+  /** By pod, this one and up to 19 others, and the sum of further ones under `others`; missing while there is no other. */
+  pods?: Record<string, [requestsPerSecond: number, errorsPerSecond: number, p99Ms: number, cpus: number, memoryBytes: number]>;
 }
 
 /** A lifecycle event in words. */
@@ -248,9 +256,17 @@ export interface ShownEvent {
 
 /** The messages of `/events` by their names; `message` has none. */
 export interface StreamedEvents {
-  history: { samples: readonly Sample[]; events: readonly ShownEvent[] };
+  /** `samples` are ten minutes, a second each. */
+  history: {
+    samples: readonly Sample[];
+    hour: readonly Sample[];
+    day: readonly Sample[];
+    events: readonly ShownEvent[];
+  };
   message: Status;
   sample: Sample;
+  /** The next sample of `hour`, or of `day`. */
+  longer: { hour?: Sample; day?: Sample };
   lifecycle: ShownEvent;
   fleet: readonly Peer[];
 }
@@ -271,6 +287,20 @@ export interface Heartbeat {
   requestsPerSecond: number;
   /** Of its slowest worker, milliseconds. */
   p99Ms: number;
+  /** Open requests. This and the next ones are missing from versions that do not send them. */
+  inFlight?: number;
+  /** Answers per second. */
+  errors?: { '4xx': number; '5xx': number };
+  /** CPUs that its processes use. */
+  cpus?: number;
+  /** CPUs that they may use. */
+  cpuLimit?: number;
+  /** Of all its processes. */
+  memoryBytes?: number;
+  /** Missing without a limit. */
+  limitBytes?: number;
+  /** 0 to 1; missing while no worker is ready. */
+  utilization?: number;
   /** The last change of the session keys, or of the service's names, that the pod has read. */
   keysRead?: string;
   /** The name of its service; missing from version 0.1.0. */

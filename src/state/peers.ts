@@ -25,6 +25,8 @@ const FORGET_AFTER_MS = 30_000;
 const MAX_PEERS = 1000;
 /** That are named in a line. */
 const MAX_STRANGERS = 5;
+/** A rate over less jumps. */
+const MIN_RATE_SECONDS = 0.5;
 /** Above the length of any heartbeat. */
 const MAX_LENGTH = 4096;
 /** Pods whose last number is remembered, also after they are forgotten. */
@@ -40,7 +42,7 @@ export class Peers {
   readonly #peers = new Map<string, { heartbeat: Heartbeat; receivedAt: number }>();
   /** The last number of each origin, the longest silent first. */
   readonly #numbers = new Map<string, number>();
-  #last: { requests: number; at: number };
+  #last: { requests: number; at: number; rate: number };
   #sent = 0;
 
   /** `now` is a monotonic clock in milliseconds, `epochNow` the time since the epoch. */
@@ -49,15 +51,18 @@ export class Peers {
     this.#ownPod = ownPod;
     this.#now = now;
     this.#epochNow = epochNow;
-    this.#last = { requests: 0, at: now() };
+    this.#last = { requests: 0, at: now(), rate: 0 };
   }
 
-  /** This pod's next heartbeat; its request rate is that since the last one. */
+  /** This pod's next heartbeat; its request rate is that since the last one, or the same where that was just now. */
   heartbeat(keysRead?: string): Heartbeat {
     const { requests, ...ownPod } = this.#ownPod();
     const seconds = (this.#now() - this.#last.at) / 1000;
-    const requestsPerSecond = seconds > 0 ? Math.max(0, Math.round(((requests - this.#last.requests) / seconds) * 10) / 10) : 0;
-    this.#last = { requests, at: this.#now() };
+    if (seconds >= MIN_RATE_SECONDS) {
+      const rate = Math.max(0, Math.round(((requests - this.#last.requests) / seconds) * 10) / 10);
+      this.#last = { requests, at: this.#now(), rate };
+    }
+    const { rate: requestsPerSecond } = this.#last;
     const heartbeat: Heartbeat = {
       origin: this.#origin,
       pod: hostname(),
@@ -143,6 +148,13 @@ const sentHeartbeat = object<SentHeartbeat>({
   wanted: number(0),
   requestsPerSecond: number(0),
   p99Ms: number(0),
+  inFlight: optional(number(0)),
+  errors: optional(object<NonNullable<Heartbeat['errors']>>({ '4xx': number(0), '5xx': number(0) })),
+  cpus: optional(number(0)),
+  cpuLimit: optional(number(0)),
+  memoryBytes: optional(number(0)),
+  limitBytes: optional(number(0)),
+  utilization: optional(number(0)),
   keysRead: optional(label(64)),
   service: optional(label(63)),
   app: optional(label(214)),

@@ -1,7 +1,7 @@
 /**
  * What a worker measures about itself, cheap enough for every request: buckets in typed arrays, which become objects only in a snapshot.
  */
-import { createHistogram, monitorEventLoopDelay, performance } from 'node:perf_hooks';
+import { createHistogram, type EventLoopUtilization, monitorEventLoopDelay, performance } from 'node:perf_hooks';
 import type { Config } from '../config/config.ts';
 import { type AppMetric, HTTP_METHODS, type HttpSeries, RESPONSE_TIME_BUCKETS_S, type Snapshot } from '../protocol/snapshot.ts';
 import { memoryUsage } from '../resources/usage.ts';
@@ -39,7 +39,8 @@ export class Stats {
   #recent = createHistogram();
   #before = createHistogram();
   #windowStartedAt = performance.now();
-  #utilization = performance.eventLoopUtilization();
+  /** Undefined until the first snapshot: what lies before is the start, when the event loop loads the app. */
+  #utilization: EventLoopUtilization | undefined;
   readonly #loopDelay = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS });
 
   constructor() {
@@ -75,13 +76,17 @@ export class Stats {
     this.#sessionStoreErrors++;
   }
 
-  /** Event loop figures cover the time since the last call, so there may be only one caller. */
+  /**
+   * Event loop figures cover the time since the last call, so there may be only one caller. Those of the first snapshot, which a worker sends
+   * when it becomes ready, are 0.
+   */
   snapshot(load: Load, appMetrics: AppMetric[]): Snapshot {
     const utilization = performance.eventLoopUtilization();
+    const isFirst = this.#utilization === undefined;
     const { utilization: since } = performance.eventLoopUtilization(utilization, this.#utilization);
     this.#utilization = utilization;
     // The monitor measures from one timer to the next, its own resolution included. NaN if none fired.
-    const delayMs = Math.max(0, this.#loopDelay.mean / 1e6 - LOOP_RESOLUTION_MS);
+    const delayMs = isFirst ? 0 : Math.max(0, this.#loopDelay.mean / 1e6 - LOOP_RESOLUTION_MS);
     this.#loopDelay.reset();
     const { rss, heapTotal, heapUsed } = memoryUsage();
     const { user, system } = process.cpuUsage();
@@ -93,7 +98,7 @@ export class Stats {
       reclaimed: this.#reclaimed,
       sessionStoreErrors: this.#sessionStoreErrors,
       responseTimeMs: this.#responseTimes(),
-      eventLoopUtilization: round(since, 3),
+      eventLoopUtilization: isFirst ? 0 : round(since, 3),
       eventLoopDelayMs: round(Number.isNaN(delayMs) ? 0 : delayMs, 1),
       memory: { rss, heapTotal, heapUsed },
       cpuSeconds: { user: user / 1e6, system: system / 1e6 },

@@ -104,6 +104,7 @@ function fullPod(): Pod {
   return {
     service: { name: '' },
     version: '',
+    pod: '',
     policy: 'none',
     sizing: {
       workers: 1,

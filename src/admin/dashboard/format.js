@@ -1,30 +1,23 @@
-/* Numbers for people, and elements by hand: the page takes no markup from the server. */
+/* Numbers for people: each with the same number of decimals from one second to the next, so that nothing jumps. */
 const MINUTE = 60;
-const formatNumber = value => (value >= 100 ? Math.round(value).toLocaleString('en') : String(Math.round(value * 10) / 10));
-const formatMs = value => `${value >= 10 ? Math.round(value) : Math.round(value * 10) / 10} ms`;
+const NONE = '–';
+
+const formatCount = value => Math.round(value).toLocaleString('en');
+const formatRate = value => (value >= 100 ? formatCount(value) : value.toFixed(1));
+const formatMs = value => `${value >= 10 ? formatCount(value) : value.toFixed(1)} ms`;
 const formatBytes = bytes => (bytes >= 2 ** 30 ? `${(bytes / 2 ** 30).toFixed(1)} GiB` : `${Math.round(bytes / 2 ** 20)} MiB`);
 const formatPercent = share => `${Math.round(share * 100)} %`;
+/** Of errors, where one in a thousand counts. */
+const formatShare = share => `${(share * 100).toFixed(1)} %`;
+const formatCores = value => value.toFixed(2);
+/** The limit of CPUs, as it was set. */
+const formatLimit = value => String(Math.round(value * 100) / 100);
 const formatClock = at => new Date(at).toLocaleTimeString('en-GB');
+const formatMinute = at => formatClock(at).slice(0, 5);
 
 function formatDuration(seconds) {
   if (seconds < 2 * MINUTE) return `${Math.round(seconds)} s`;
   if (seconds < 120 * MINUTE) return `${Math.round(seconds / MINUTE)} min`;
-  return `${Math.round(seconds / 3600)} h`;
+  if (seconds < 48 * 3600) return `${Math.round(seconds / 3600)} h`;
+  return `${Math.round(seconds / 86_400)} days`;
 }
-
-const byId = id => document.getElementById(id);
-
-function make(tag, className, ...children) {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  element.append(...children);
-  return element;
-}
-
-/** Writes only what differs: a reader's selection and a screen reader's place stay. */
-function write(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
-
-/** The colour of a worker, the same in table and plots; neighbours differ. */
-const colorOf = id => `hsl(${(210 + (id - 1) * 137.5) % 360} 62% 54%)`;

@@ -1,61 +1,71 @@
 /* Listens to /events and shows what comes. EventSource reconnects by itself, and the first message then is the history again. */
-const KEPT_SAMPLES = 600;
-const KEPT_EVENTS = 200;
-const STRIP_MS = 600_000;
-const MARKS = {
-  ready: 'good',
-  restarted: 'good',
-  starting: '',
-  restart: 'warn',
-  resize: 'warn',
-  draining: 'warn',
-  cordoned: 'warn',
-  policy: '',
-  keys: '',
-  'restart-failed': 'bad',
-  check: 'good',
-  'check-failing': 'bad',
-};
 
-/** @type {import("../../protocol/api.ts").Sample[]} */
-let samples = [];
-/** @type {import("../../protocol/api.ts").ShownEvent[]} */
-let events = [];
 /** @type {import("../../protocol/api.ts").Status} */
 let status;
+/** @type {import("../../protocol/api.ts").Peer[]} */
+let pods = [];
+let range = '10m';
+let view = 'pod';
+let isPaused = false;
+
+const showWorkers = addTable({
+  id: 'workers',
+  title: 'Workers',
+  help: 'The processes that serve the app.',
+  columns: WORKER_COLUMNS,
+  keyOf: ({ pid }) => pid,
+  whenEmpty: 'no worker runs',
+});
+const showPods = addTable({
+  id: 'pods',
+  title: 'Pods',
+  help: 'The pods of this deployment, from the heartbeats that they send over Redis once a second.',
+  columns: POD_COLUMNS,
+  keyOf: ({ origin }) => origin,
+});
+const showChecks = addTable({
+  id: 'checks',
+  title: 'Health checks',
+  help: 'Checks of the app (kit.health), as the workers that serve report them.',
+  columns: CHECK_COLUMNS,
+  keyOf: ({ name }) => name,
+});
+const showLeaders = addTable({
+  id: 'leaders',
+  title: 'Leaders',
+  help: 'Who runs alone what the app has given to kit.leader.',
+  columns: LEADER_COLUMNS,
+  keyOf: ({ name }) => name,
+});
 
 function showStatus() {
-  const { service, state, version, pid, policy, generation, uptimeSeconds, workers, sizing, drains } = status;
-  const last = samples.at(-1);
-  const pill = byId('state');
-  pill.className = `pill ${state}`;
-  write(pill, state);
-  document.title = service.name;
+  if (status === undefined) return;
+  const { service, pod, state, version, pid, policy, generation, uptimeSeconds, sizing } = status;
+  pill(byId('state'), state, state);
+  document.title = `${service.name} · ${pod}`;
   write(byId('service'), service.name);
-  write(
-    byId('facts'),
-    `${version} · process ${pid} · generation ${generation} · policy ${policy} · up ${formatDuration(uptimeSeconds)}`,
-  );
+  write(byId('pod'), pod);
+  const facts = [
+    version,
+    `process ${pid}`,
+    `generation ${generation}`,
+    `policy ${policy}`,
+    `up ${formatDuration(uptimeSeconds)}`,
+  ];
+  write(byId('facts'), facts.join(' · '));
   write(byId('sizing'), sizingInWords(sizing));
-  const sum = pick => workers.reduce((total, worker) => total + pick(worker), 0);
-  const rate = Object.values(last?.workers ?? {}).reduce((total, [each]) => total + each, 0);
-  showTiles([
-    ['requests/s', formatNumber(rate)],
-    ['p50', formatMs(last?.p50 ?? 0)],
-    ['p99', formatMs(last?.p99 ?? 0)],
-    ['open requests', String(sum(({ inFlight }) => inFlight))],
-    ['connections', String(sum(({ connections }) => connections))],
-    ['CPU', (last?.cpus ?? 0).toFixed(2), `of ${sizing.cpus.effective}`],
-    [
-      'memory',
-      formatBytes(last?.memoryBytes ?? 0),
-      sizing.memory.limitBytes === null ? '' : `of ${formatBytes(sizing.memory.limitBytes)}`,
-    ],
-    ['requests cut', String(drains.cutRequests)],
-  ]);
-  showWorkers(status, last?.workers ?? {});
-  showChecks(status.health);
+  showWarnings(sizing.warnings);
+  showTiles(view === 'fleet' ? fleetTiles(pods) : podTiles(status, past.samples));
+  showWorkers(workerRows(status, past.samples.at(-1)?.workers ?? {}));
+  showChecks(named(status.health));
+  showLeaders(named(status.leader));
   showError(status.dev?.error);
+}
+
+function showFleet() {
+  byId('views').hidden = pods.length < 2;
+  if (pods.length < 2 && view === 'fleet') choose('view', 'pod');
+  showPods(pods.length < 2 ? [] : pods);
 }
 
 /** Under `bosun dev`. Without the permission to read more, its class and its place. */
@@ -66,52 +76,36 @@ function showError(error) {
   write(byId('dev-error'), error.stack ?? [name, code, file && `at ${file}:${line}`].filter(Boolean).join(' '));
 }
 
+function showWarnings(warnings) {
+  const list = byId('warnings');
+  list.hidden = warnings.length === 0;
+  if (list.dataset.key === warnings.join('\n')) return;
+  list.dataset.key = warnings.join('\n');
+  list.replaceChildren(...warnings.map(warning => make('li', '', warning)));
+}
+
 function sizingInWords({ reason, memory, wanted, workers }) {
   const heap = memory.heapPerWorkerMb === null ? 'V8’s default heap each' : `${memory.heapPerWorkerMb} MiB of heap each`;
   return `${reason}; ${heap}${wanted !== undefined && wanted !== workers ? `; ${wanted} wanted` : ''}.`;
 }
 
-function showTiles(tiles) {
-  const list = byId('tiles');
-  tiles.forEach(([label, value, of = ''], index) => {
-    const tile =
-      list.children[index] ??
-      list.appendChild(make('div', '', make('dt', '', label), make('dd', '', make('span'), ' ', make('small'))));
-    const [number, , small] = tile.lastElementChild.childNodes;
-    write(number, value);
-    write(small, of);
-  });
+function showPast() {
+  const samples = samplesOf(range);
+  const span = spanOf(samples, range);
+  showTimeline(past.events, span, range);
+  showPlots(samples, range, plotMarks(past.events));
 }
 
-const markOf = ({ kind, reason }) => (kind === 'exit' ? (FAILURES.includes(reason) ? 'bad' : '') : MARKS[kind]);
-
-function showEvents() {
-  const rowOf = event => {
-    const time = make('time', '', formatClock(event.at));
-    time.dateTime = new Date(event.at).toISOString();
-    return make('li', '', make('span', `mark ${markOf(event)}`), time, make('span', '', event.text));
-  };
-  byId('events').replaceChildren(...events.toReversed().map(rowOf));
-  showStrip();
-}
-
-function showStrip() {
-  const now = Date.now();
-  const recent = events.filter(({ at }) => now - at < STRIP_MS);
-  byId('strip').replaceChildren(
-    ...recent.map(event => {
-      const mark = make('i', markOf(event));
-      mark.style.left = `calc(${(1 - (now - event.at) / STRIP_MS) * 100}% - 4px)`;
-      mark.title = `${formatClock(event.at)} ${event.text}`;
-      return mark;
-    }),
-  );
+function showAll() {
+  if (isPaused || document.hidden) return;
+  showStatus();
+  showFleet();
+  showEvents(past.events);
+  showPast();
 }
 
 function lost() {
-  const pill = byId('state');
-  pill.className = 'pill lost';
-  write(pill, 'no connection');
+  pill(byId('state'), 'lost', 'no connection');
 }
 
 /** EventSource gives up if an answer is no event stream, such as a proxy's 502: then we open a new one. */
@@ -119,34 +113,79 @@ const AGAIN_MS = 2000;
 
 function listen() {
   const source = new EventSource('events');
-  const on = (name, handle) => source.addEventListener(name, ({ data }) => handle(JSON.parse(data)));
-  on('history', history => {
-    samples = history.samples;
-    events = history.events;
-    showEvents();
-    showPlots(samples);
-  });
-  on('sample', sample => {
-    samples = [...samples, sample].slice(-KEPT_SAMPLES);
-    if (document.hidden) return;
-    showPlots(samples);
-    showStrip();
-  });
-  on('fleet', showFleet);
-  on('lifecycle', event => {
-    events = [...events, event].slice(-KEPT_EVENTS);
-    showEvents();
-  });
-  on('message', now => {
-    status = now;
-    showStatus();
-  });
+  /** While the page is paused it keeps what comes, and shows it afterwards. */
+  const on = (name, take, show) =>
+    source.addEventListener(name, ({ data }) => {
+      take(JSON.parse(data));
+      if (!isPaused && !document.hidden) show();
+    });
+  const takeHistory = history => {
+    past = history;
+  };
+  const takeLonger = longer => {
+    for (const [list, sample] of Object.entries(longer)) keep(list, sample);
+  };
+  on('history', takeHistory, showAll);
+  on('longer', takeLonger, () => undefined);
+  on('sample', sample => keep('samples', sample), showPast);
+  on(
+    'lifecycle',
+    event => keep('events', event),
+    () => showEvents(past.events),
+  );
+  on(
+    'fleet',
+    all => {
+      pods = all;
+    },
+    showFleet,
+  );
+  on(
+    'message',
+    now => {
+      status = now;
+    },
+    showStatus,
+  );
   source.addEventListener('error', () => {
     lost();
     if (source.readyState === EventSource.CLOSED) setTimeout(listen, AGAIN_MS);
   });
 }
 
-matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => redrawPlots(samples));
-showColumns();
+/** A radio button, and what follows from it. */
+function choose(name, value) {
+  document.querySelector(`input[name="${name}"][value="${value}"]`).checked = true;
+  if (name === 'range') range = value;
+  if (name === 'view') setView(value);
+  for (const note of document.querySelectorAll('.range')) write(note, `last ${RANGES[range].words}`);
+  showStatus();
+  showPast();
+}
+
+function setView(value) {
+  view = value;
+  document.body.dataset.view = value;
+  setPlots(value === 'fleet' ? FLEET_PLOTS : POD_PLOTS);
+}
+
+function pause() {
+  isPaused = !isPaused;
+  const button = byId('pause');
+  button.setAttribute('aria-pressed', String(isPaused));
+  write(byId('paused'), isPaused ? `paused at ${formatClock(Date.now())}` : '');
+  showAll();
+}
+
+byId('pause').addEventListener('click', pause);
+for (const input of document.querySelectorAll('input[type=radio]'))
+  input.addEventListener('change', () => choose(input.name, input.value));
+document.addEventListener('visibilitychange', showAll);
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => {
+  forgetColors();
+  showAll();
+});
+byId('help').addEventListener('toggle', showHelp);
+addTimeline();
+setView('pod');
 listen();

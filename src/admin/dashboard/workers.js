@@ -1,98 +1,100 @@
-/* The worker table: a row per process, updated in place. */
-const meterCell = share => cell => {
-  const bar = cell.querySelector('i') ?? addMeter(cell);
-  bar.style.width = `${Math.min(100, Math.round(share.value * 100))}%`;
-  bar.className = share.value > 0.9 ? 'high' : '';
-  write(cell.lastElementChild, share.text);
-};
+/* The workers of this pod. */
 
-function addMeter(cell) {
-  const bar = make('i');
-  cell.append(make('span', 'meter', bar), make('span'));
-  return bar;
-}
+/** Workers report once a second: one that has missed a report is shown as silent, whatever its last report was. */
+const SILENT_AFTER_S = 1.5;
+const isSilent = ({ state, silentSeconds }) => state !== 'starting' && silentSeconds > SILENT_AFTER_S;
 
-const textCell = text => cell => write(cell, text);
-
-const COLUMNS = [
-  [
-    'worker',
-    'left',
-    ({ id }) =>
-      cell => {
-        if (cell.childElementCount === 0) {
-          const dot = make('span', 'dot');
-          dot.style.background = colorOf(id);
-          cell.append(make('span', '', dot, String(id)));
-        }
-      },
-  ],
-  ['pid', '', ({ pid }) => textCell(String(pid))],
-  [
-    'state',
-    'left',
-    ({ state }) =>
-      cell => {
-        const pill = cell.firstElementChild ?? cell.appendChild(make('span'));
-        pill.className = `pill ${state}`;
-        write(pill, state);
-      },
-  ],
-  ['gen', '', ({ generation }) => textCell(String(generation))],
-  ['up', '', ({ uptimeSeconds }) => textCell(formatDuration(uptimeSeconds))],
-  ['conns', '', ({ connections }) => textCell(String(connections))],
-  ['open', '', ({ inFlight }) => textCell(String(inFlight))],
-  ['requests/s', '', (_, rate) => textCell(formatNumber(rate))],
-  ['p50', '', ({ responseTimeMs }) => textCell(formatMs(responseTimeMs.p50))],
-  ['p99', '', ({ responseTimeMs }) => textCell(formatMs(responseTimeMs.p99))],
-  ['loop', '', ({ eventLoopUtilization: busy }) => meterCell({ value: busy, text: formatPercent(busy) })],
-  ['late', '', ({ eventLoopDelayMs }) => textCell(formatMs(eventLoopDelayMs))],
-  ['memory', '', ({ memory }, _, full) => meterCell({ value: memory.rss / full.rss, text: formatBytes(memory.rss) })],
-  ['heap', '', ({ memory }, _, full) => meterCell({ value: memory.heapUsed / full.heap, text: formatBytes(memory.heapUsed) })],
+/** `rates` are those of the last sample, by worker. */
+const WORKER_COLUMNS = [
+  {
+    label: 'worker',
+    help: 'The number of the worker, and its colour in the plots. A worker that replaces another one takes its number.',
+    left: true,
+    show: (cell, { id }) => {
+      if (cell.childElementCount > 0) return;
+      const dot = make('span', 'dot');
+      dot.style.background = colorOf(id);
+      cell.append(make('span', '', dot, String(id)));
+    },
+  },
+  { label: 'pid', help: 'The process id in the container.', ch: 5, show: text(({ pid }) => pid) },
+  {
+    label: 'state',
+    help: 'starting, ready, cordoned (takes no new connections) or draining; or how long it has not reported.',
+    left: true,
+    ch: 13,
+    show: (cell, worker) => {
+      const { pid, state, silentSeconds } = worker;
+      const silent = isSilent(worker);
+      cell.parentElement.dataset.pid = String(pid);
+      cell.parentElement.classList.toggle('stale', silent);
+      pill(cell, silent ? 'lost' : state, silent ? `silent ${formatDuration(silentSeconds)}` : state);
+    },
+  },
+  {
+    label: 'gen',
+    help: 'Generation: the number of the rolling restart that started it.',
+    show: text(({ generation }) => generation),
+  },
+  { label: 'up', help: 'How long it has run.', ch: 6, show: text(({ uptimeSeconds }) => formatDuration(uptimeSeconds)) },
+  { label: 'conns', help: 'Open connections.', ch: 5, show: text(({ connections }) => formatCount(connections)) },
+  { label: 'open', help: 'Open requests.', ch: 4, show: text(({ inFlight }) => formatCount(inFlight)) },
+  {
+    label: 'requests/s',
+    help: 'Answers per second, by its last two reports.',
+    ch: 6,
+    show: text(({ rate }) => formatRate(rate)),
+  },
+  {
+    label: 'p50',
+    help: 'Median response time of the last 5 to 10 seconds.',
+    ch: 8,
+    show: text(({ responseTimeMs }) => formatMs(responseTimeMs.p50)),
+  },
+  {
+    label: 'p99',
+    help: 'Of the last 5 to 10 seconds: 99 of 100 answers took at most this long.',
+    ch: 8,
+    show: text(({ responseTimeMs }) => formatMs(responseTimeMs.p99)),
+  },
+  {
+    label: 'loop',
+    help: 'Event loop utilization of the last second: 100 % is a worker that cannot do more.',
+    ch: 14,
+    show: meter(
+      ({ eventLoopUtilization }) => eventLoopUtilization,
+      ({ eventLoopUtilization }) => formatPercent(eventLoopUtilization),
+    ),
+  },
+  {
+    label: 'delay',
+    help: 'Event loop delay: how late timers ran in the last second, in the mean.',
+    ch: 7,
+    show: text(({ eventLoopDelayMs }) => formatMs(eventLoopDelayMs)),
+  },
+  {
+    label: 'memory',
+    help: 'Resident memory. The bar, with a memory limit only: of an equal share of the limit.',
+    ch: 15,
+    show: meter(
+      ({ memory, shareBytes }) => shareBytes && memory.rss / shareBytes,
+      ({ memory }) => formatBytes(memory.rss),
+    ),
+  },
+  {
+    label: 'heap',
+    help: 'Used JavaScript heap. The bar, where the kit has set a heap limit: of that limit.',
+    ch: 15,
+    show: meter(
+      ({ memory, heapBytes }) => heapBytes && memory.heapUsed / heapBytes,
+      ({ memory }) => formatBytes(memory.heapUsed),
+    ),
+  },
 ];
 
-const rows = new Map();
-
-function showColumns() {
-  byId('columns').append(
-    ...COLUMNS.map(([label, className]) => {
-      const head = make('th', className, label);
-      head.scope = 'col';
-      return head;
-    }),
-  );
-}
-
-/** `rates` are requests per second by worker id. */
-function showWorkers({ workers, sizing }, rates) {
-  const { limitBytes, heapPerWorkerMb } = sizing.memory;
-  const largest = Math.max(1, ...workers.map(({ memory }) => memory.rss));
-  const full = worker => ({
-    rss: limitBytes === null ? largest * 1.25 : limitBytes / Math.max(1, workers.length),
-    heap: heapPerWorkerMb === null ? Math.max(1, worker.memory.heapTotal) : heapPerWorkerMb * 2 ** 20,
-  });
-  const present = new Set(workers.map(({ pid }) => pid));
-  for (const [pid, row] of rows) {
-    if (present.has(pid)) continue;
-    row.remove();
-    rows.delete(pid);
-  }
-  for (const worker of workers) {
-    const row = rows.get(worker.pid) ?? addRow(worker.pid);
-    for (const [index, [, , show]] of COLUMNS.entries())
-      show(worker, rates[worker.id]?.[0] ?? 0, full(worker))(row.children[index]);
-  }
-}
-
-function addRow(pid) {
-  const row = make('tr');
-  row.dataset.pid = String(pid);
-  for (const [label, className] of COLUMNS) {
-    const cell = make('td', className);
-    cell.dataset.label = label;
-    row.append(cell);
-  }
-  rows.set(pid, row);
-  byId('workers').append(row);
-  return row;
+/** The rows: each worker with its rate, and the limits that its bars are measured by. */
+function workerRows({ workers, sizing: { memory } }, rates) {
+  const shareBytes = memory.limitBytes === null ? undefined : memory.limitBytes / Math.max(1, workers.length);
+  const heapBytes = memory.heapPerWorkerMb === null ? undefined : memory.heapPerWorkerMb * 2 ** 20;
+  return workers.map(worker => ({ ...worker, rate: rates[worker.id]?.[0] ?? 0, shareBytes, heapBytes }));
 }

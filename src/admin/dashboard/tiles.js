@@ -1,0 +1,96 @@
+/* The tiles: one figure each, with what it is measured by. */
+
+const tile = (label, help, { value, of = '', mark = '' }) => ({ label, help, value, of, mark });
+
+/** Above this share of failed answers the tile is red: as the alert of the kit. */
+const MANY_ERRORS = 0.05;
+
+const rateTile = rate => tile('requests/s', 'Answers per second.', { value: formatRate(rate) });
+
+const errorTile = (errors, rate) => {
+  const share = rate > 0 ? Math.min(1, errors / rate) : 0;
+  return tile('errors', 'Answers with a status of 500 or above: their share of all answers, and how many per second.', {
+    value: formatShare(share),
+    of: `${formatRate(errors)}/s`,
+    mark: share > MANY_ERRORS ? 'bad' : errors > 0 ? 'warn' : '',
+  });
+};
+
+const openTile = open =>
+  tile('open requests', 'Requests that have arrived and are not answered yet.', { value: formatCount(open) });
+
+const cpuTile = (used, limit) =>
+  tile('CPU', 'CPUs that all processes use, of those that they may use.', {
+    value: formatCores(used),
+    of: `of ${formatLimit(limit)}`,
+  });
+
+const memoryTile = (bytes, limitBytes) =>
+  tile('memory', 'Of all processes; what they share counts once. With a limit: of that limit.', {
+    value: formatBytes(bytes),
+    of: limitBytes === null ? '' : `of ${formatBytes(limitBytes)}`,
+    mark: limitBytes !== null && bytes > 0.9 * limitBytes ? 'bad' : '',
+  });
+
+const usedTile = share =>
+  tile(
+    'in use',
+    'Utilization over 15 s: the larger of event loop utilization and CPU time by limit. Autoscalers can follow it.',
+    {
+      value: share === null ? NONE : formatPercent(share),
+      mark: share > 0.9 ? 'bad' : '',
+    },
+  );
+
+/** The mean of the last ten seconds, so that a rare error does not flicker. */
+const STEADY_SAMPLES = 10;
+
+function errorRates(samples) {
+  const recent = samples.slice(-STEADY_SAMPLES);
+  const mean = pick => recent.reduce((total, { statuses }) => total + pick(statuses), 0) / (recent.length || 1);
+  return [mean(statuses => statuses[3]), mean(statuses => statuses.reduce((total, rate) => total + rate, 0))];
+}
+
+function podTiles({ workers, sizing, drains, utilization }, samples) {
+  const last = samples.at(-1);
+  const sum = pick => workers.reduce((total, worker) => total + pick(worker), 0);
+  return [
+    rateTile(Object.values(last?.workers ?? {}).reduce((total, [rate]) => total + rate, 0)),
+    errorTile(...errorRates(samples)),
+    tile('p50', 'Median response time of the last 5 to 10 seconds.', { value: formatMs(last?.p50 ?? 0) }),
+    tile('p99', 'Of the slowest worker, over the last 5 to 10 seconds: 99 of 100 answers took at most this long.', {
+      value: formatMs(last?.p99 ?? 0),
+    }),
+    openTile(sum(({ inFlight }) => inFlight)),
+    tile('connections', 'Open connections of all workers.', { value: formatCount(sum(({ connections }) => connections)) }),
+    cpuTile(last?.cpus ?? 0, sizing.cpus.effective),
+    memoryTile(last?.memoryBytes ?? 0, sizing.memory.limitBytes),
+    usedTile(utilization),
+    tile('requests cut', 'Requests that ended without an answer, since the primary started.', {
+      value: formatCount(drains.cutRequests),
+      mark: drains.cutRequests > 0 ? 'warn' : '',
+    }),
+  ];
+}
+
+/** Made again where the list of tiles is another one, else updated in place. */
+function showTiles(tiles) {
+  const list = byId('tiles');
+  const key = tiles.map(({ label }) => label).join();
+  if (list.dataset.key !== key) {
+    list.dataset.key = key;
+    list.replaceChildren(...tiles.map(newTile));
+  }
+  tiles.forEach(({ value, of, mark }, index) => {
+    const figure = list.children[index].lastElementChild;
+    const [number, , small] = figure.childNodes;
+    figure.className = mark;
+    write(number, value);
+    write(small, of);
+  });
+}
+
+function newTile({ label, help }) {
+  const name = explain(make('dt', '', label), label, help);
+  return make('div', '', name, make('dd', '', make('span'), ' ', make('small')));
+}
