@@ -30,7 +30,7 @@ const POD_COLUMNS = [
   },
   {
     label: 'in use',
-    help: 'Utilization of the pod over 15 s: the larger of event loop utilization and CPU time by limit. Autoscalers can follow it.',
+    help: 'How full the pod is, over 15 s: the larger of event loop utilization and CPU time by limit. Autoscalers can follow it.',
     ch: 14,
     show: meter(
       ({ utilization }) => utilization,

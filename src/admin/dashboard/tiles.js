@@ -35,7 +35,7 @@ const memoryTile = (bytes, limitBytes) =>
 const usedTile = share =>
   tile(
     'in use',
-    'Utilization over 15 s: the larger of event loop utilization and CPU time by limit. Autoscalers can follow it.',
+    'How full the pod is, over 15 s: the larger of event loop utilization and CPU time by limit. Autoscalers can follow it.',
     {
       value: share === null ? NONE : formatPercent(share),
       mark: share > 0.9 ? 'bad' : '',
