@@ -1,8 +1,9 @@
 /**
- * Which address means all interfaces of a system.
+ * Which address means all interfaces of a system, and where a server that listens on all of them can be opened.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { openUrl } from '../src/config/open-url.ts';
 import { hostAndPort, isIpv6Only } from '../src/config/parse.ts';
 
 const LO4 = { family: 'IPv4', address: '127.0.0.1', internal: true } as const;
@@ -33,4 +34,30 @@ test('an IPv6 address with a port is written in brackets', () => {
     [hostAndPort('::', 80), hostAndPort('0.0.0.0', 80), hostAndPort('localhost', 80)],
     ['[::]:80', '0.0.0.0:80', 'localhost:80'],
   );
+});
+
+for (const [host, url] of [
+  ['0.0.0.0', 'http://localhost:80'],
+  ['::', 'http://localhost:80'],
+  ['0', 'http://localhost:80'],
+  ['127.0.0.1', 'http://127.0.0.1:80'],
+  ['::1', 'http://[::1]:80'],
+  ['fd00::2', 'http://[fd00::2]:80'],
+  ['shop.local', 'http://shop.local:80'],
+  ['unix:/run/app.sock', 'unix:/run/app.sock'],
+] as const)
+  test(`an app on HOST=${host} is logged with the URL ${url}`, () => {
+    assert.equal(
+      openUrl('http', host, 80, false, () => ({ any: [outer('10.0.0.2')] })),
+      url,
+    );
+  });
+
+test('in a pod of Kubernetes an app that listens on all addresses is logged with that of the pod', () => {
+  const urlWith = (host: string, ...addresses: (typeof LO4 | typeof LO6 | ReturnType<typeof outer>)[]) =>
+    openUrl('https', host, 443, true, () => ({ any: addresses }));
+  assert.equal(urlWith('0.0.0.0', LO4, outer('fd00::2'), outer('10.0.0.2')), 'https://10.0.0.2:443');
+  assert.equal(urlWith('::', LO6, outer('169.254.172.2'), outer('fe80::1'), outer('fd00::2')), 'https://[fd00::2]:443');
+  assert.equal(urlWith('0.0.0.0', LO4), 'https://localhost:443', 'without a network');
+  assert.equal(urlWith('127.0.0.1', LO4, outer('10.0.0.2')), 'https://127.0.0.1:443');
 });

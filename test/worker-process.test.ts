@@ -5,7 +5,6 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
-import type { LogOutputs } from '../src/log/output.ts';
 import type { WorkerEvent } from '../src/pool/effects.ts';
 import { WorkerProcess } from '../src/pool/worker-process.ts';
 import { exit, newWorker, receive, type WorkerRecord } from '../src/pool/worker-state.ts';
@@ -52,7 +51,7 @@ function start({ worker = new SimulatedWorker(), refusal, isInspected = false }:
       },
       retained: () => [{ event: 'news', json: '1' }],
       listeners: [0, 1],
-      outputs: { stdout, stderr } as unknown as LogOutputs,
+      outputs: { stdout, stderr },
       isInspected,
     },
     {

@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
+import { openUrl } from '../config/open-url.ts';
 import { hostAndPort } from '../config/parse.ts';
 import type { LogSource } from '../log/log.ts';
 import { audienceOf } from '../protocol/audience.ts';
@@ -82,7 +83,7 @@ export async function openAdminPort(context: AdminContext): Promise<void> {
       onShutdown: () => shutdown.exit(),
     });
     shutdown.runBy(() => process.emit(SHUTDOWN));
-    log().info({ event: 'admin.listening', host, port });
+    log().info({ event: 'admin.listening', url: openUrl('http', host, port), host, port });
   } catch (error) {
     shutdown.runBy();
     if (context.isOptional && (error as NodeJS.ErrnoException).code === 'EADDRINUSE') {

@@ -11,6 +11,11 @@ export function workerNumber(value: string): number {
   return number;
 }
 
+export function lineCount(value: string): number {
+  if (/^\d{1,9}$/.test(value)) return Number(value);
+  throw new CommandError(`--lines must be a whole number of at least 0, got "${value}"`, CliExitCode.usage);
+}
+
 export function secondsOf(value: string): number {
   const seconds = Number(value);
   if (!(seconds > 0)) throw new CommandError(`--seconds must be a number above 0, got "${value}"`, CliExitCode.usage);

@@ -7,7 +7,7 @@ import { dirname } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import type { AnswerLine, CommandName, ParametersOf, ResultOf } from '../protocol/commands.ts';
+import type { AnswerLine, CommandName, LogPart, ParametersOf, ResultOf } from '../protocol/commands.ts';
 import { CliExitCode } from '../protocol/exit.ts';
 import { connectTrusted, UntrustedSocketError } from '../protocol/trusted-socket.ts';
 
@@ -35,7 +35,7 @@ export async function call<Name extends CommandName>(
   for await (const line of linesOf(response)) {
     if ('step' in line) onStep(line.step);
     else if ('error' in line) throw new CommandError(line.error);
-    else return line.result as ResultOf<Name>;
+    else if ('result' in line) return line.result as ResultOf<Name>;
   }
   throw new CommandError(ENDED);
 }
@@ -52,6 +52,20 @@ export async function stream(socket: string, command: CommandName, parameters: o
     return;
   }
   for await (const line of linesOf(response)) if ('error' in line) throw new CommandError(line.error);
+  throw new CommandError(ENDED);
+}
+
+/** Reads the log of the pool; each part is printed before the next one is read. @throws CommandError */
+export async function readLogs(
+  socket: string,
+  parameters: ParametersOf<'logs'>,
+  onPart: (part: LogPart) => Promise<void> | void,
+): Promise<void> {
+  for await (const line of linesOf(await post(socket, 'logs', parameters))) {
+    if ('log' in line) await onPart(line.log);
+    else if ('error' in line) throw new CommandError(line.error);
+    else return;
+  }
   throw new CommandError(ENDED);
 }
 

@@ -16,6 +16,11 @@ report once a second.`,
 signal of the leader, in whichever pod it is, and waits until another worker
 leads. Its start function has 10 s to end. That worker does not try to lead again
 for 5 s.`,
+  logs: `The primary keeps the last 10,000 lines, at most 1 MiB of them, also those that
+its own output has dropped. On a terminal they are formatted for people, else as
+they were written. With --json every line is a JSON object: output that is none is
+the "text" of one with "time", "worker" and "stream". A reader that is too slow
+gets the number of the lines that it has missed.`,
   doctor: 'Checks the grace period, the file limit, sizes, Redis and session keys.',
   restart: 'Prints each step. If a new worker does not start, the old ones keep serving.',
   scale: `New workers start a few at a time. If one fails to start, the pool returns to

@@ -6,7 +6,7 @@ import { resolve } from 'node:path';
 import { Argument, Option } from 'commander';
 import { readConfig, readEnvironment } from '../config/config.ts';
 import { CliExitCode } from '../protocol/exit.ts';
-import { parseJson, secondsOf, workerNumber } from './arguments.ts';
+import { lineCount, parseJson, secondsOf, workerNumber } from './arguments.ts';
 import { CommandError, call, stream } from './client.ts';
 import { type Common, command, print, socketOf } from './program.ts';
 import { renderFindings, renderFleet, renderLeader, renderSizing, renderStatus } from './render.ts';
@@ -50,6 +50,17 @@ function declareInspection(): void {
       const result = await call(socketOf(options), 'leader', { name, release }, json ? () => undefined : print);
       print(json ? JSON.stringify(result) : renderLeader(name, result));
     });
+
+  command('Inspect', 'logs', 'print the last lines of the log, and of what the workers write', [
+    'bosun logs --worker 2 --follow',
+    'bosun logs --json | jq \'select(.event == "worker.exit")\'',
+  ])
+    .addOption(new Option('--worker <N>', 'only lines of this worker, and lines about it').argParser(workerNumber))
+    .option('-f, --follow', 'go on with what is written, until the pool ends')
+    .addOption(new Option('-n, --lines <N>', 'only so many of the last lines').argParser(lineCount))
+    .action(async ({ json, worker, follow, lines, ...options }: Common & { worker?: number; follow?: true; lines?: number }) =>
+      (await import('./logs.ts')).printLogs(socketOf(options), { worker, follow, lines }, json === true),
+    );
 
   command('Inspect', 'doctor', 'check this deployment; exit code 1 if there is a problem').action(
     async ({ json, ...options }: Common) => {

@@ -242,7 +242,8 @@ export const hostPorts: Parser<HostPort[]> = value =>
     return { host, port: number };
   });
 
-type Interfaces = NodeJS.Dict<Pick<NetworkInterfaceInfo, 'family' | 'address' | 'internal'>[]>;
+/** As os.networkInterfaces returns them. */
+export type Interfaces = NodeJS.Dict<Pick<NetworkInterfaceInfo, 'family' | 'address' | 'internal'>[]>;
 
 /**
  * Whether this system is reachable over IPv6 but not IPv4. A link-local IPv4 address does not count: pods of IPv6 clusters have one for outgoing traffic.

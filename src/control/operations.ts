@@ -9,6 +9,7 @@ import type { Balancing } from '../balancing/balancing.ts';
 import { type Expected, workerCount } from '../config/parse.ts';
 import type { Service } from '../config/service.ts';
 import type { LogSource } from '../log/log.ts';
+import type { LogOutputs } from '../log/output.ts';
 import type { Resizer, RollingRestart } from '../pool/resizer.ts';
 import type { Settings } from '../pool/settings.ts';
 import type { Supervisor } from '../pool/supervisor.ts';
@@ -23,6 +24,7 @@ import { type EventBus, OPERATOR } from '../state/event-bus.ts';
 import type { Diagnostics } from './diagnostics.ts';
 import { diagnoseDeployment, type Facts, type ServiceFacts } from './doctor.ts';
 import { type LeaderReports, leaderOf } from './leader.ts';
+import { logsOf } from './logs.ts';
 import { migrateService } from './migrate-service.ts';
 import { rotateKeys } from './rotate-keys.ts';
 import { ControlError, ControlSocket, type OnStep, type Parameters, type Streamed } from './socket.ts';
@@ -41,6 +43,7 @@ export interface ControlContext {
   history: History;
   emit: Emit;
   log: LogSource;
+  outputs: Pick<LogOutputs, 'memory'>;
 }
 
 /** What this pod's processes report of Redis. */
@@ -82,7 +85,8 @@ type Operations = {
 
 /** @param socket the control socket itself, through which workers stream */
 function operations(context: ControlContext, socket: () => ControlSocket): Operations {
-  const { pod, settings, balancing, supervisor, resizer, diagnostics, restarts, eventBus, leaders, history, emit } = context;
+  const { pod, settings, balancing, supervisor, resizer, diagnostics, restarts, eventBus, leaders, history, emit, outputs } =
+    context;
 
   const diagnose = (kind: 'heap-snapshot' | 'cpu-profile') => async (parameters: Parameters) => {
     const handle = parameters.worker === undefined ? largestOf(supervisor) : workerOf(supervisor, parameters);
@@ -160,6 +164,7 @@ function operations(context: ControlContext, socket: () => ControlSocket): Opera
     'heap-snapshot': diagnose('heap-snapshot'),
     'cpu-profile': diagnose('cpu-profile'),
     doctor: () => diagnoseDeployment(factsOf(context)),
+    logs: async parameters => logsOf(outputs.memory, parameters),
   };
 }
 

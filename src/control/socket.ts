@@ -32,7 +32,7 @@ export type Parameters = Readonly<Record<string, unknown>>;
 /** Carries out one command. The response has what it returns as `result`, or a Streamed as raw bytes. @throws ControlError */
 export type Operation = (parameters: Parameters, onStep: OnStep) => Promise<unknown> | unknown;
 
-/** A result of raw bytes; `write` resolves when all of them are in the sink. */
+/** A result that writes the answer itself: raw bytes, or answer lines. `write` resolves when all of it is in the sink. */
 export class Streamed {
   readonly write: (sink: Writable) => Promise<void>;
   constructor(write: (sink: Writable) => Promise<void>) {

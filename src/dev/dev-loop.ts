@@ -78,9 +78,8 @@ export class DevLoop {
   }
 
   /** The first worker serves. */
-  #listening(address: string): void {
+  #listening(url: string): void {
     const { log, settings } = this.#context;
-    const url = address.replace(/\/\/(?:0\.0\.0\.0|\[::\])/, '//localhost');
     log().info({ event: 'dev.watching', url, files: this.#watcher.count });
     if (!settings.open) return;
     void import('./browser.ts')

@@ -5,7 +5,9 @@
  */
 import { constants, fstatSync, openSync, write } from 'node:fs';
 import { Socket } from 'node:net';
+import { setImmediate as loopTurn } from 'node:timers/promises';
 import { isatty } from 'node:tty';
+import { type LineSource, LogMemory } from './memory.ts';
 
 /** The buffer of each descriptor while its reader does not read. */
 const MAX_BUFFERED_BYTES = 8 << 20;
@@ -125,9 +127,20 @@ export class LogOutput implements LineSink {
 /** `terminal`: for people where the output is a terminal, else JSON. `developer`: for people everywhere, and short (`bosun dev`). */
 export type LogFormat = 'terminal' | 'developer' | 'json';
 
+/** In a line of the primary: quotes within text are escaped. */
+const ABOUT_WORKER = /"worker":(\d+)[,}]/;
+
+/** Where a worker's lines go. */
+export interface Sinks {
+  readonly stdout: LineSink;
+  readonly stderr: LineSink;
+}
+
 export class LogOutputs {
   readonly stdout: LogOutput;
   readonly stderr: LogOutput;
+  /** The last lines, also those that were dropped. */
+  readonly memory = new LogMemory();
 
   /** For this process' descriptors 1 and 2, with one writer where both lead to the same file, pipe or terminal. */
   constructor(onDropped: (stream: 'stdout' | 'stderr', lines: number) => void, format: LogFormat = 'terminal') {
@@ -135,13 +148,32 @@ export class LogOutputs {
     this.stderr = isSameFile(1, 2) ? this.stdout : new LogOutput(writeTo(2, format), lines => onDropped('stderr', lines));
   }
 
+  /** For the lines of a process of the app; `worker` is its number, if it has one. */
+  sinksOf(worker?: number): Sinks {
+    const sink = (stream: LineSource['stream']): LineSink => ({
+      write: lines => {
+        this.memory.write({ stream, worker }, lines);
+        this[stream].write(lines);
+      },
+    });
+    return { stdout: sink('stdout'), stderr: sink('stderr') };
+  }
+
+  /** Writes a line of the primary itself. */
+  writeOwn(line: string): void {
+    const [, worker] = ABOUT_WORKER.exec(line) ?? [];
+    this.memory.write({ stream: 'stdout', worker: worker === undefined ? undefined : Number(worker) }, Buffer.from(line));
+    this.stdout.writeOwn(line);
+  }
+
   get droppedLines(): number {
     return this.stdout.droppedLines + (this.stderr === this.stdout ? 0 : this.stderr.droppedLines);
   }
 
-  /** As `LogOutput.flush`. */
+  /** As `LogOutput.flush`, before the exit: readers of the memory get the rest. */
   async flush(stallMs: number): Promise<void> {
-    await Promise.all([this.stdout.flush(stallMs), this.stderr.flush(stallMs)]);
+    await Promise.all([this.memory.end(stallMs), this.stdout.flush(stallMs), this.stderr.flush(stallMs)]);
+    await loopTurn(); // the answers of the readers end
   }
 }
 
@@ -187,8 +219,8 @@ function rawWriteTo(fd: number): Write {
   return stat.isFIFO() || stat.isSocket() ? toPipe(fd) : toFile(fd);
 }
 
-/** As Node.js and the usual libraries decide it. */
-function hasColours(fd: number, { NO_COLOR, FORCE_COLOR }: NodeJS.ProcessEnv = process.env): boolean {
+/** Whether output to that descriptor has colours, as Node.js and the usual libraries decide it. */
+export function hasColours(fd: number, { NO_COLOR, FORCE_COLOR }: NodeJS.ProcessEnv = process.env): boolean {
   return FORCE_COLOR === undefined ? isatty(fd) && !NO_COLOR : FORCE_COLOR !== '0';
 }
 

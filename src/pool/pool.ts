@@ -61,7 +61,7 @@ export async function startPool({ entry, compileCache, emit, onLog }: Installati
     (stream, lines) => log().warn({ event: 'log.dropped', stream, lines }),
     config.dev === undefined ? 'terminal' : config.dev.json ? 'json' : 'developer',
   );
-  const log = createLog(config.logLevel, { pid: process.pid }, line => outputs.stdout.writeOwn(line));
+  const log = createLog(config.logLevel, { pid: process.pid }, line => outputs.writeOwn(line));
   onLog(log);
   const retained = new Retained(config.broadcastRetained);
   const resizer = new Resizer(config, nodeOptions, log, emit);
@@ -121,7 +121,7 @@ export async function startPool({ entry, compileCache, emit, onLog }: Installati
         sessionKeys: () => settings.sessionKeys(),
         retained: () => retained.forWorkers,
         listeners: balancing.enter(id, resizer.sizing.workers),
-        outputs,
+        outputs: outputs.sinksOf(id),
         isInspected: inspector !== undefined || isInspected(commandLine, nodeOptions),
         inspector: inspector?.at,
       };

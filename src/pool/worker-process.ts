@@ -5,7 +5,7 @@
 import type { Worker } from 'node:cluster';
 import { connectionsHeldBy } from '../balancing/tcp-table.ts';
 import type { InspectorAddress } from '../config/inherited.ts';
-import type { LogOutputs } from '../log/output.ts';
+import type { Sinks } from '../log/output.ts';
 import type { EventOf } from '../protocol/events.ts';
 import type { ExitReason } from '../protocol/exit.ts';
 import type { Broadcast, Drain, ErrorReport, ToWorker } from '../protocol/messages.ts';
@@ -45,7 +45,7 @@ export interface WorkerOptions {
   /** The listening sockets that it serves at first. */
   listeners: number[];
   /** Where its lines go. */
-  outputs: LogOutputs;
+  outputs: Sinks;
   /** The user has opened its inspector. */
   isInspected: boolean;
   /** Where it opens its inspector before it loads the app. */

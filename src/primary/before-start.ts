@@ -100,7 +100,7 @@ export class BeforeStart {
 
   async #runOnce(loader?: Loader): Promise<ToPrimary | undefined> {
     if (this.#isStopped || this.#shutdown.hasBegun) return undefined;
-    const { outputs } = this.#pool;
+    const outputs = this.#pool.outputs.sinksOf();
     const { execPath, cluster, environment } = this.#process(loader);
     const child = spawn(execPath, [...cluster.execArgv, cluster.exec], {
       cwd: cluster.cwd,

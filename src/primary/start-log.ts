@@ -1,7 +1,8 @@
 /**
  * What the log says of the start: the size of the pool, warnings about its settings, and where the app is served.
  */
-import { hostAndPort, socketPathOf } from '../config/parse.ts';
+import { openUrl } from '../config/open-url.ts';
+import { socketPathOf } from '../config/parse.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { AdoptedServer, ToPrimary } from '../protocol/messages.ts';
 import { VERSION } from './pod-view.ts';
@@ -42,8 +43,8 @@ export function logStart({ settings, resizer, balancing, log }: Pool): void {
 export function logListening({ settings, emit, log }: Pool, { port, adopted }: Extract<ToPrimary, { type: 'ready' }>): void {
   const { host } = settings.config;
   const isUnix = socketPathOf(host) !== undefined;
-  const url = isUnix ? host : `${adopted?.kind ?? 'http'}://${hostAndPort(host, port)}`;
-  emit({ event: 'app.listening', url });
+  const url = openUrl(adopted?.kind ?? 'http', host, port);
+  emit({ event: 'app.listening', url, host });
   if (adopted === undefined) return;
   const warning = isUnix ? undefined : warningOf(adopted, host, port);
   log()[warning === undefined ? 'info' : 'warn']({ event: 'app.adopted', ...adopted, url, warning });

@@ -49,10 +49,24 @@ export interface Commands {
     seconds?: number | undefined;
   }) => DiagnosisFile;
   doctor: (parameters?: object) => Finding[];
+  /** Its answer has a line per part of the log (AnswerLine). */
+  logs: (parameters: { worker?: number | undefined; lines?: number | undefined; follow?: boolean | undefined }) => null;
 }
 export type CommandName = keyof Commands;
 export type ParametersOf<Name extends CommandName> = NonNullable<Parameters<Commands[Name]>[0]>;
 export type ResultOf<Name extends CommandName> = ReturnType<Commands[Name]>;
 
-/** A line of the answer to a command: steps, then the result or an error. `status` is HTTP's. */
-export type AnswerLine = { step: string } | { result: unknown } | { error: string; status: number };
+/** Log lines that were written together, each with its newline, or how many are missing here, since the reader was too slow. */
+export type LogPart = WrittenLines | { dropped: number };
+
+export interface WrittenLines {
+  /** Milliseconds since 1970. */
+  at: number;
+  /** The worker that wrote them, or that a line of the primary is about. */
+  worker?: number | undefined;
+  stream: 'stdout' | 'stderr';
+  text: string;
+}
+
+/** A line of the answer to a command: steps or parts of the log, then the result or an error. `status` is HTTP's. */
+export type AnswerLine = { step: string } | { log: LogPart } | { result: unknown } | { error: string; status: number };

@@ -87,7 +87,11 @@ export const LOG_EVENTS = {
     problems: field<readonly string[]>('list')('one sentence for each'),
   }),
   signal: info('The primary received a signal.', { command: text('what it means: `shutdown`, `restart`, …') }),
-  'admin.listening': info('The admin port is open.', { host: text('its address'), port: count('its port') }),
+  'admin.listening': info('The admin port is open.', {
+    url: text('of the dashboard; its host as in `app.listening`'),
+    host: text('its address'),
+    port: count('its port'),
+  }),
   'admin.port-taken': warn('Another process has the default admin port; outside production the pool runs without one.', {
     port: count('the default port'),
     warning: text('what to set'),
@@ -119,7 +123,10 @@ export const LOG_EVENTS = {
   }),
 
   // The pool
-  'app.listening': info('The first worker serves.', { url: text('the address of the app') }),
+  'app.listening': info('The first worker serves.', {
+    url: text('of the app; with localhost where it listens on all addresses, in a pod of Kubernetes with that of the pod'),
+    host: text('what it listens on: an address, a name, or `unix:` and a path'),
+  }),
   'app.run-as-main': info('The app is run as main from now on, as `node FILE` does.', {
     why: text('what the first worker found'),
   }),

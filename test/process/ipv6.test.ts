@@ -31,7 +31,7 @@ describe('on a system without IPv4', { concurrency: 2 }, () => {
         env: { HOST: undefined, ADMIN_HOST: undefined, PORT: String(port), ADMIN_PORT: String(adminPort) },
       });
       await kit.event('pool.ready');
-      assert.equal((await kit.event('app.listening')).url, `http://[::]:${port}`);
+      assert.equal((await kit.event('app.listening')).url, `http://localhost:${port}`);
       const inside = async (...args: string[]) =>
         (await promisify(execFile)('nsenter', [`--net=/proc/${kit.pid}/ns/net`, process.execPath, ...args])).stdout;
       for (const url of [`http://[${ADDRESS}]:${port}/`, `http://[${ADDRESS}]:${adminPort}/readyz`])
