@@ -205,6 +205,18 @@ export const CASES: Record<string, AlertCase> = {
       'a burst': { [`bosun_cpu_throttled_seconds_total{${POD}}`]: '0x40 60x200' },
     },
   },
+  BosunMemoryStalls: {
+    fires: {
+      series: { [`bosun_pressure_memory_stalled_seconds_total{${POD}}`]: '0+1.5x240' },
+      at: '15m',
+      labels: INSTANCE,
+      summary: '10.0.0.1:9090 waits for memory for 10% of the time',
+    },
+    quiet: {
+      little: { [`bosun_pressure_memory_stalled_seconds_total{${POD}}`]: '0+0.6x240' },
+      'a burst': { [`bosun_pressure_memory_stalled_seconds_total{${POD}}`]: '0x40 60x200' },
+    },
+  },
   BosunSessionStoreErrors: {
     fires: {
       series: { [`bosun_session_store_errors_total{${POD}}`]: '0+15x240' },

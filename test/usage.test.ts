@@ -36,18 +36,19 @@ const V2: Files = {
 const noFiles = {
   cpuStat: null,
   cpuStatLocal: null,
-  cpuPressure: null,
   memoryEvents: null,
   memoryOomControl: null,
-  memoryPressure: null,
+  pressure: { cpu: null, memory: null, io: null },
 };
 
 test('cgroup v2: throttling, pressure and memory events are read', () => {
   assert.deepEqual(usageOf(V2), {
     throttledSeconds: 2.5,
     parentThrottledSeconds: 0.75,
-    cpuPressure: { avg10: 12.5, totalSeconds: 26.597831 },
-    memoryPressure: { avg10: 0, totalSeconds: 4 },
+    pressure: {
+      cpu: { waiting: { percent: 12.5, totalSeconds: 26.597831 }, stalled: { percent: 0.1, totalSeconds: 0.000007 } },
+      memory: { waiting: { percent: 0, totalSeconds: 4 } },
+    },
     oomKills: 5,
     memoryHighEvents: 2,
     memoryMaxEvents: 3,
@@ -69,8 +70,7 @@ test("cgroup v1: throttling is in nanoseconds, OOM kills come from oom_control, 
   assert.deepEqual(usage, {
     throttledSeconds: 0,
     parentThrottledSeconds: 0.733,
-    cpuPressure: null,
-    memoryPressure: null,
+    pressure: {},
     oomKills: 7,
     memoryHighEvents: null,
     memoryMaxEvents: null,
@@ -88,10 +88,10 @@ test('hybrid cgroups: pressure comes from the unified tree of this process', () 
       '/u/y/cpu.pressure': '',
     }),
   );
-  assert.deepEqual([usage.cpuStat, usage.cpuPressure], ['/cpu/x/cpu.stat', '/u/y/cpu.pressure']);
+  assert.deepEqual([usage.cpuStat, usage.pressure.cpu], ['/cpu/x/cpu.stat', '/u/y/cpu.pressure']);
 
   const elsewhere = { ...V2, '/proc/self/cgroup': '2:cpu:/a\n', '/c/cpu.pressure': '' };
-  assert.equal(resolveLimits(readerOf(elsewhere)).usage.cpuPressure, null, 'not in that tree: not the pressure of its root');
+  assert.equal(resolveLimits(readerOf(elsewhere)).usage.pressure.cpu, null, 'not in that tree: not the pressure of its root');
 });
 
 test('a leaf without the controller has the counters of the nearest level with it', () => {
@@ -103,7 +103,7 @@ test('a leaf without the controller has the counters of the nearest level with i
   };
   const { usage } = resolveLimits(readerOf(files));
   assert.deepEqual([usage.cpuStat, usage.memoryEvents], ['/c/a/cpu.stat', '/c/a/memory.events']);
-  assert.equal(usage.cpuPressure, '/c/a/init/cpu.pressure');
+  assert.equal(usage.pressure.cpu, '/c/a/init/cpu.pressure');
 });
 
 test('a leaf without any limit file has its own counters, if there are any', () => {
@@ -120,7 +120,8 @@ test('unknown and malformed usage is null', () => {
     usageOf({}),
   );
   const nothing = usageOf({});
-  assert.deepEqual([...new Set(Object.values(nothing))], [null]);
+  const { pressure, ...others } = nothing;
+  assert.deepEqual([pressure, ...new Set(Object.values(others))], [{}, null]);
   const garbage = Object.fromEntries(
     Object.keys(V2).map(path => [
       path,

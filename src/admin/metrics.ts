@@ -5,7 +5,7 @@
 import { type HttpSeries, REDIS_BUCKETS_S, RESPONSE_TIME_BUCKETS_S, type RedisCounters } from '../protocol/snapshot.ts';
 import { addBroadcasts, addConcurrency, addHealth, addLeaders, addSticky, addStreams } from './kit-metrics.ts';
 import { withoutCollisions } from './metric-names.ts';
-import { addProcessMetrics } from './process-metrics.ts';
+import { addPressure, addProcessMetrics } from './process-metrics.ts';
 import type { Pod } from './status.ts';
 import { addRedis } from './totals.ts';
 
@@ -126,6 +126,7 @@ export async function metricsText(
     );
 
   addHealth(Gauge, own, pod);
+  addPressure({ Counter }, own, pod.pressure);
   addProcessMetrics({ Counter, Gauge }, own, handles, totals);
 
   const redis = (counters.redis ?? pod.redis) && addRedis(counters.redis, pod.redis);

@@ -6,7 +6,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import type { Counter, Gauge, Registry } from 'prom-client';
 import type { WorkerProcess } from '../pool/worker-process.ts';
-import { memoryUsage, type ProcessMemory, readProcessMemory, readPss } from '../resources/usage.ts';
+import { PRESSURE_RESOURCES, type Pressure, type PressureResource } from '../protocol/pressure.ts';
+import { memoryUsage, type ProcessMemory, readProcessMemory, readPss, type Usage } from '../resources/usage.ts';
 import { ownCpuSeconds, type Totals } from './totals.ts';
 
 /** The `worker` label of the primary itself. */
@@ -165,4 +166,39 @@ export class MemorySum {
       this.#isReading = false;
     }
   }
+}
+
+/** The names are those of cAdvisor, with the prefix of the kit. */
+const PRESSURE_METRICS = {
+  cpu: {
+    waiting: ['bosun_pressure_cpu_waiting_seconds_total', 'Time for which a process of the container waited for a CPU.'],
+    stalled: [
+      'bosun_pressure_cpu_stalled_seconds_total',
+      'Time for which all processes of the container that had work waited for a CPU.',
+    ],
+  },
+  memory: {
+    waiting: ['bosun_pressure_memory_waiting_seconds_total', 'Time for which a process of the container waited for memory.'],
+    stalled: [
+      'bosun_pressure_memory_stalled_seconds_total',
+      'Time for which all processes of the container that had work waited for memory.',
+    ],
+  },
+  io: {
+    waiting: ['bosun_pressure_io_waiting_seconds_total', 'Time for which a process of the container waited for a disk.'],
+    stalled: [
+      'bosun_pressure_io_stalled_seconds_total',
+      'Time for which all processes of the container that had work waited for a disk.',
+    ],
+  },
+} satisfies Record<PressureResource, Record<keyof Pressure, [name: string, help: string]>>;
+
+/** Nothing where the kernel reports nothing. */
+export function addPressure({ Counter }: Pick<Kinds, 'Counter'>, registry: Registry, pressure: Usage['pressure']): void {
+  for (const resource of PRESSURE_RESOURCES)
+    for (const kind of ['waiting', 'stalled'] as const) {
+      const stall = pressure[resource]?.[kind];
+      const [name, help] = PRESSURE_METRICS[resource][kind];
+      if (stall !== undefined) new Counter({ name, help, registers: [registry] }).inc(stall.totalSeconds);
+    }
 }

@@ -68,6 +68,8 @@ export interface Pod {
   droppedLogLines: number;
   /** null where it is unknown. */
   throttledSeconds: number | null;
+  /** Of the container; empty where the kernel reports none. */
+  pressure: NonNullable<Status['pressure']>;
   /** For autoscalers: 0 to 1; null while no worker is ready. */
   utilization: number | null;
   memory: () => MemoryStatus;
@@ -97,6 +99,7 @@ export function statusOf(
     supervisor,
     totals,
     utilization,
+    pressure,
     redisRefusals,
     health,
     memory,
@@ -120,6 +123,7 @@ export function statusOf(
     policy,
     sizing,
     utilization,
+    ...(Object.keys(pressure).length > 0 && { pressure }),
     workers: supervisor.handles.map(handle => workerStatus(handle, audience)),
     restarts: { total: totals.exits, byReason: Object.fromEntries(totals.exitsByReason) },
     drains: { ...totals.drains, last: last && { ...reportOf(last), cut: requestsFor(audience, last.cut) } },

@@ -6,6 +6,7 @@ import type { Peer, Status, WorkerState } from '../protocol/api.ts';
 import { checkInWords } from '../protocol/check-words.ts';
 import type { Finding } from '../protocol/commands.ts';
 import type { LeaderStatus } from '../protocol/leader.ts';
+import { PRESSURE_RESOURCES } from '../protocol/pressure.ts';
 import { youngGeneration } from '../resources/heap.ts';
 import type { Detected } from '../resources/sizing.ts';
 
@@ -16,6 +17,7 @@ export function renderStatus(status: Status): string {
   return [
     `koa-bosun ${version}, process ${pid}, ${isUnready ? `${colored('not ready')}, running` : colored(state)} for ${duration(uptimeSeconds)}${why && ` (${why})`}, generation ${generation}, policy ${policy}`,
     sizing.reason,
+    ...use(status),
     '',
     table([
       heading('worker', 'pid', 'state', 'gen', 'up', 'conns', 'open', 'requests', 'p50', 'p99', 'loop', 'late', 'rss'),
@@ -43,6 +45,20 @@ export function renderStatus(status: Status): string {
     ...failedStarts(status),
     endedWorkers(status),
   ].join('\n');
+}
+
+/** How much of what the pod can do is in use, and what its processes wait for; empty where neither is known. */
+function use({ utilization, pressure = {} }: Status): string[] {
+  const names = { cpu: 'a CPU', memory: 'memory', io: 'a disk' };
+  const waits = PRESSURE_RESOURCES.flatMap(resource => {
+    const { waiting } = pressure[resource] ?? {};
+    return waiting === undefined ? [] : [`${waiting.percent} % for ${names[resource]}`];
+  });
+  const shown = [
+    ...(typeof utilization === 'number' ? [`utilization ${Math.round(utilization * 100)} %`] : []),
+    ...(waits.length === 0 ? [] : [`processes waited in the last 10 s: ${waits.join(', ')}`]),
+  ];
+  return shown.length === 0 ? [] : [shown.join('; ')];
 }
 
 /** What `/readyz` gives as the reason, without the state before it; empty if there is none. */

@@ -84,6 +84,7 @@ export class PodView {
   pod(): Pod {
     const { pool, totals, eventBus, redis, health, leaders, utilization, dev } = this.#context;
     const { balancing, resizer, settings, supervisor, outputs } = pool;
+    const { throttledSeconds, pressure } = readUsage(readerBelow(), resizer.limits.usage);
     return {
       service: this.#service,
       version: VERSION,
@@ -105,7 +106,8 @@ export class PodView {
       droppedLogLines: outputs.droppedLines,
       utilization: utilization.value(supervisor.handles, performance.now()),
       memory: () => this.#memory(),
-      throttledSeconds: readUsage(readerBelow(), resizer.limits.usage).throttledSeconds,
+      throttledSeconds,
+      pressure,
     };
   }
 

@@ -7,6 +7,7 @@ import type { CloseTotals, TaskTotals } from './closing.ts';
 import type { ExitReason } from './exit.ts';
 import type { LeaderStatus } from './leader.ts';
 import type { Drain, ErrorSummary, OpenRequest, StreamEnds } from './messages.ts';
+import type { Pressure } from './pressure.ts';
 import type { Snapshot } from './snapshot.ts';
 
 export type PodState = 'starting' | 'ready' | 'draining';
@@ -156,6 +157,8 @@ export interface Status {
   sizing: Sizing;
   /** Of the ready workers, over the last 15 s: the larger of event loop utilization and CPU time by quota. 0 to 1; null while none is ready. */
   utilization: number | null;
+  /** How processes of the container wait for resources (PSI); missing without cgroup v2, or where the kernel does not report it. */
+  pressure?: { cpu?: Pressure; memory?: Pressure; io?: Pressure };
   workers: WorkerStatus[];
   /** All exits, planned ones too. */
   restarts: { total: number; byReason: { [R in ExitReason]?: number } };

@@ -5,6 +5,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { join, normalize } from 'node:path';
+import type { PressureResource } from '../protocol/pressure.ts';
 import { type CpuList, countCpus, intersectCpus, locate, type Place, type Places, parseCpuList, type Skipped } from './mounts.ts';
 
 /** What this process may use. null: no limit, or none that is visible. */
@@ -30,10 +31,10 @@ export interface Limits {
 export interface UsageFiles {
   cpuStat: string | null;
   cpuStatLocal: string | null;
-  cpuPressure: string | null;
   memoryEvents: string | null;
   memoryOomControl: string | null;
-  memoryPressure: string | null;
+  /** Of cgroup v2, which may be mounted beside v1. */
+  pressure: Record<PressureResource, string | null>;
 }
 
 const ONLINE = '/sys/devices/system/cpu/online';
@@ -197,10 +198,13 @@ function findUsageFiles(survey: Survey, { cpu, memory, unified }: Places): Usage
   return {
     cpuStat: existing(cpuHome, 'cpu.stat'),
     cpuStatLocal: existing(cpuHome, 'cpu.stat.local'),
-    cpuPressure: existing(leaf, 'cpu.pressure'),
     memoryEvents: memory.version === 2 ? existing(memoryHome, 'memory.events') : null,
     memoryOomControl: memory.version === 1 ? existing(memoryHome, 'memory.oom_control') : null,
-    memoryPressure: existing(leaf, 'memory.pressure'),
+    pressure: {
+      cpu: existing(leaf, 'cpu.pressure'),
+      memory: existing(leaf, 'memory.pressure'),
+      io: existing(leaf, 'io.pressure'),
+    },
   };
 }
 

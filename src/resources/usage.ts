@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { PRESSURE_RESOURCES, type Pressure, type PressureResource } from '../protocol/pressure.ts';
 import type { Limits, ReadText, UsageFiles } from './cgroup.ts';
 
 /** Counters since the cgroup was created, and gauges. null: not reported. */
@@ -13,22 +14,13 @@ export interface Usage {
   throttledSeconds: number | null;
   /** The same for a parent's quota, which this container may not be able to see (kernel 6.6 and newer). */
   parentThrottledSeconds: number | null;
-  /** Tasks of this cgroup waiting for a CPU. */
-  cpuPressure: Pressure | null;
-  /** Tasks of this cgroup waiting for memory. */
-  memoryPressure: Pressure | null;
+  /** How tasks of this cgroup wait, by what they wait for. A resource is missing where the kernel does not report it. */
+  pressure: Partial<Record<PressureResource, Pressure>>;
   /** Processes of this cgroup killed for lack of memory. */
   oomKills: number | null;
   /** How often memory.high was exceeded, and how often memory.max was about to be (v2 only). */
   memoryHighEvents: number | null;
   memoryMaxEvents: number | null;
-}
-
-/** The "some" line of a PSI file: at least one task was stalled. */
-export interface Pressure {
-  /** Per cent of the last 10 seconds. */
-  avg10: number;
-  totalSeconds: number;
 }
 
 /** Throws only if `read` does: what is missing, unreadable or malformed is null. */
@@ -44,8 +36,12 @@ export function readUsage(read: ReadText, files: UsageFiles): Usage {
   return {
     throttledSeconds,
     parentThrottledSeconds: throttledByParents(allThrottledSeconds, throttledSeconds),
-    cpuPressure: parsePressure(textOf(files.cpuPressure)),
-    memoryPressure: parsePressure(textOf(files.memoryPressure)),
+    pressure: Object.fromEntries(
+      PRESSURE_RESOURCES.flatMap(resource => {
+        const pressure = parsePressure(textOf(files.pressure[resource]));
+        return pressure === undefined ? [] : [[resource, pressure]];
+      }),
+    ),
     oomKills: counterOf(events, 'oom_kill') ?? counterOf(textOf(files.memoryOomControl), 'oom_kill'),
     memoryHighEvents: counterOf(events, 'high'),
     memoryMaxEvents: counterOf(events, 'max'),
@@ -68,9 +64,13 @@ function throttledByParents(all: number | null, own: number | null): number | nu
   return all === null || own === null ? null : Math.max(0, all - own);
 }
 
-function parsePressure(text: string): Pressure | null {
-  const [, avg10, total] = /^some avg10=(\d+\.\d+) .*\btotal=(\d+)\s*$/m.exec(text) ?? [];
-  return avg10 === undefined || total === undefined ? null : { avg10: Number(avg10), totalSeconds: Number(total) / 1e6 };
+/** @param text of a PSI file; `cpu.pressure` has no line `full` before kernel 5.13 */
+function parsePressure(text: string): Pressure | undefined {
+  const [some, full] = ['some', 'full'].map(kind => {
+    const [, percent, microseconds] = new RegExp(`^${kind} avg10=(\\d+\\.\\d+) .*\\btotal=(\\d+)\\s*$`, 'm').exec(text) ?? [];
+    return percent === undefined ? undefined : { percent: Number(percent), totalSeconds: Number(microseconds) / 1e6 };
+  });
+  return some && { waiting: some, ...(full && { stalled: full }) };
 }
 
 /** The value of one "name value" line. */

@@ -17,7 +17,7 @@ const GROUPS = [
   ],
   ['Drains', /_(?:drained|handed_over|cut|unacknowledged)_/],
   ['The pool', /^bosun_(?:workers|worker_exits|failed_starts|rolling_restarts|malformed_messages|dropped_log_lines)/],
-  ['Limits, and use of them', /_(?:cpu_limit|memory_limit|cpu_throttled|resizes)_|^bosun_utilization$/],
+  ['Limits, and use of them', /_(?:cpu_limit|memory_limit|cpu_throttled|resizes|pressure)_|^bosun_utilization$/],
   ['Health checks of the app', /_health_check_/],
   ['Processes', /^(?:process|nodejs)_|_snapshot_age_/],
   ['Sessions and Redis', /_(?:redis|session)_/],
@@ -84,6 +84,8 @@ function labelsOf(samples: string): Map<string, Set<string>> {
   return labels;
 }
 
+const STALLS = { waiting: { percent: 1, totalSeconds: 1 }, stalled: { percent: 1, totalSeconds: 1 } };
+
 /** A pod with a limit of everything, with Redis, and with one of each event: nothing is left out of its metrics. */
 function fullPod(): Pod {
   const totals = new Totals();
@@ -137,6 +139,7 @@ function fullPod(): Pod {
     },
     droppedLogLines: 1,
     throttledSeconds: 1,
+    pressure: { cpu: STALLS, memory: STALLS, io: STALLS },
     utilization: 1,
     memory: () => {
       throw new Error('not a metric');

@@ -33,6 +33,7 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
       stdout: [
         'koa-bosun #, process #, ready for # s, generation #, policy rr',
         '# workers: as set; # CPUs (/sys/fs/cgroup/cpu.max)',
+        'utilization # %',
         '',
         'worker pid state gen up conns open requests p# p# loop late rss',
         '# # ready # # s # # # # ms # ms # % # ms # MiB',
@@ -45,7 +46,7 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
   });
 
   test('bosun status --json prints what /status returns, in the shape of the contract', async () => {
-    const { kit, bosun } = await startOperated({ app: 'koa.mjs' });
+    const { kit, bosun } = await startOperated({ app: 'koa.mjs', env: { SIZING_ROOT: smallContainer().path } });
     const { code, stdout } = await bosun('status', '--json');
     assert.equal(code, 0);
     const status = JSON.parse(stdout) as Record<string, unknown>;
