@@ -2,9 +2,10 @@ import assert from 'node:assert/strict';
 import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import { afterEach, beforeEach, mock, test } from 'node:test';
-import { AcceptGate, Suspects } from '../src/balancing/accept-gate.ts';
+import { AcceptGate } from '../src/balancing/accept-gate.ts';
 import type { GatedPolicy } from '../src/balancing/policy.ts';
 import { type Entry, Scoreboard } from '../src/balancing/scoreboard.ts';
+import { Suspects } from '../src/balancing/suspects.ts';
 
 /** Virtual time, in ms on the machine's clock. */
 let now = 0;
@@ -533,4 +534,90 @@ test('all workers measure time on the machine’s monotonic clock', () => {
   gate.onConnection(new EventEmitter() as Socket);
   const takenAt = scoreboard.read().entries[0]?.takenAt ?? 0;
   assert.ok(Math.abs(takenAt - Number(process.hrtime.bigint()) / 1e6) < 1000);
+});
+
+/** For 100 ms, worker 1 has `count` connections in all, each open for `ms`. */
+function briefly({ connect, disconnect }: ReturnType<typeof gateUnder>, count = 30, ms = 1): void {
+  while (now < 1100) {
+    for (let made = 0; made < count / 10; made++) connect();
+    pass(ms);
+    for (let made = 0; made < count / 10; made++) disconnect();
+    pass(10 - ms);
+  }
+}
+
+test('while connections are brief, a worker closes its gate for a lead of more than a few only', () => {
+  const setup = gateUnder('least-connections');
+  const { start, report, connect, calls, gate } = setup;
+  start();
+  report(2, { connections: 100 });
+  briefly(setup);
+  report(2, { connections: 0 });
+  calls();
+  connect(4);
+  pass(1);
+  assert.deepEqual([calls(), gate.isClosed], [[], false]);
+  connect(1);
+  pass(1);
+  assert.deepEqual([calls(), gate.isClosed], [['hold'], true]);
+});
+
+test('while connections are brief, a worker reports at once and then once a millisecond, however many come and go', () => {
+  const setup = gateUnder('least-connections');
+  const { start, report, connect, disconnect, own } = setup;
+  start();
+  report(2, { connections: 100 });
+  briefly(setup);
+  const sequence = own()?.sequence ?? 0;
+  woken();
+  connect(2);
+  disconnect();
+  connect(3);
+  assert.deepEqual([own()?.connections, own()?.sequence], [1, sequence + 1], 'the first one');
+  pass(1);
+  assert.deepEqual([own()?.connections, own()?.sequence], [4, sequence + 2], 'all of them');
+  pass(5);
+  assert.equal(own()?.sequence, sequence + 2, 'nothing has changed');
+  assert.deepEqual(woken(), []);
+});
+
+for (const [what, policy, count, ms] of [
+  ['connections that stay open for 5 ms', 'least-connections', 30, 5],
+  ['connections of which few come', 'least-connections', 10, 1],
+  ['the policy rr, which counts each', 'rr', 30, 1],
+] as const) {
+  test(`every connection is reported at once with ${what}`, () => {
+    const setup = gateUnder(policy);
+    const { start, report, connect, own } = setup;
+    start();
+    report(2, { connections: 100, turns: 1000 });
+    briefly(setup, count, ms);
+    const { sequence = 0 } = own() ?? {};
+    connect(3);
+    assert.deepEqual([own()?.connections, own()?.sequence], [3, sequence + 3]);
+  });
+}
+
+test('a worker decides as usual once the brief connections have ended', () => {
+  const setup = gateUnder('least-connections');
+  const { start, report, connect, gate } = setup;
+  start();
+  report(2, { connections: 100 });
+  briefly(setup);
+  pass(200);
+  report(2, { connections: 0 });
+  connect(2);
+  assert.equal(gate.isClosed, true);
+});
+
+test('a worker that stops while it is about to report stays off the scoreboard', () => {
+  const setup = gateUnder('least-connections');
+  const { start, report, connect, gate, own } = setup;
+  start();
+  report(2, { connections: 100 });
+  briefly(setup);
+  connect(2);
+  gate.stop();
+  pass(5);
+  assert.equal(own(), undefined);
 });

@@ -5,9 +5,21 @@
  * wakes them every 10 to 100 ms; a worker that does not answer is suspected, and left out of the comparison until it reports again.
  */
 import type { Socket } from 'node:net';
+import { BriefConnections } from './brief-connections.ts';
 import type { Listeners } from './listener.ts';
-import { averageWith, betterOff, excessConnections, faded, lastTurn, RULES, turnsAfter } from './policy.ts';
+import {
+  averageWith,
+  betterOff,
+  excessConnections,
+  FEW,
+  faded,
+  type GatedPolicy,
+  lastTurn,
+  RULES,
+  turnsAfter,
+} from './policy.ts';
 import type { Entry, GateState, Scoreboard, View } from './scoreboard.ts';
+import { Suspects } from './suspects.ts';
 
 const MIN_CHECK_MS = 10;
 /** While only answers to wake-ups change the scoreboard. */
@@ -22,18 +34,24 @@ const REPORT_EVERY_MS = 10;
 const WAKE_EVERY_MS = 1;
 /** A worker that has lost connections wakes more loaded workers at most this often. */
 const WAKE_MORE_LOADED_EVERY_MS = 5;
+/** While connections are brief, this worker reports and decides at most this often. */
+const BRIEF_EVERY_MS = 1;
 
 export class AcceptGate {
   readonly #scoreboard: Scoreboard;
   readonly #now: () => number;
   readonly #own: Entry;
   readonly #suspects = new Suspects();
+  readonly #brief = new BriefConnections();
   /** By worker id: when it was last woken, and the number of its last report then. */
   readonly #woken = new Map<number, { at: number; sequence: number }>();
   /** Undefined while this worker accepts nothing at all. */
   #listeners: Pick<Listeners, 'hold' | 'release'> | undefined;
   /** At the last decision. */
   #others: Entry[] = [];
+  #policy: GatedPolicy = 'none';
+  #decidedAt = 0;
+  #decidesLater = false;
   #awaitsAnswer = false;
   #reportedAt = 0;
   #wokeMoreLoadedAt = 0;
@@ -83,15 +101,46 @@ export class AcceptGate {
   onConnection(socket: Socket): void {
     this.#own.connections++;
     this.#own.turns = turnsAfter(this.#own, this.#others);
-    this.#own.takenAt = this.#now();
-    socket.once('close', () => {
-      this.#own.connections--;
+    const now = this.#now();
+    this.#own.takenAt = now;
+    socket.once('close', () => this.#onClose(now));
+    if (this.#ignoresLead(now)) {
+      this.#decideSoon(now);
+    } else {
+      this.#report();
+      this.#decide();
+    }
+  }
+
+  #onClose(acceptedAt: number): void {
+    const now = this.#now();
+    this.#own.connections--;
+    this.#brief.add(now - acceptedAt, now);
+    if (this.#ignoresLead(now) && !this.isClosed) {
+      this.#decideSoon(now);
+    } else {
       this.#report();
       if (this.isClosed) this.#decide();
       this.#wakeMoreLoaded();
-    });
-    this.#report();
-    this.#decide();
+    }
+  }
+
+  /** While connections are brief, a lead of a few ends by itself sooner than a gate can close and open for it. */
+  #ignoresLead(now: number): boolean {
+    return RULES[this.#policy].ignoresBriefLead && this.#brief.are(now);
+  }
+
+  /** Reports and decides for all connections that come and go within a millisecond. */
+  #decideSoon(now: number): void {
+    if (this.#decidesLater) return;
+    this.#decidesLater = true;
+    const decide = () => {
+      this.#decidesLater = false;
+      this.#report();
+      this.#decide();
+    };
+    if (now - this.#decidedAt >= BRIEF_EVERY_MS) decide();
+    else setTimeout(decide, BRIEF_EVERY_MS).unref();
   }
 
   /** This worker has responded to a request after so many milliseconds. */
@@ -128,8 +177,11 @@ export class AcceptGate {
 
   #decide(view = this.#scoreboard.read()): void {
     this.#others = this.#except(view.entries);
+    this.#policy = view.policy;
+    this.#decidedAt = this.#now();
     if (this.#listeners === undefined) return;
-    const better = this.#betterOff(view);
+    const margins = this.#ignoresLead(this.#decidedAt) ? FEW : 1;
+    const better = this.#betterOff(view, margins);
     const [best] = better;
     if (best === undefined) {
       this.#open();
@@ -138,7 +190,7 @@ export class AcceptGate {
     } else {
       // The best one has a closed gate and has not seen the change yet. Until then this one accepts, unless the difference is large.
       this.#wake(best);
-      if (this.#betterOff(view, 2).length > 0) this.#close(view);
+      if (this.#betterOff(view, margins + 1).length > 0) this.#close(view);
       else if (RULES[view.policy].whileWaking === 'queued') this.#closeOnceQueueIsEmpty();
       else this.#open();
     }
@@ -227,36 +279,6 @@ export class AcceptGate {
       this.#awaitsAnswer = true;
       this.#timer = setTimeout(() => this.#check(), ANSWER_MS).unref();
     }
-  }
-}
-
-const MIN_SUSPECTED_MS = 50;
-const MAX_SUSPECTED_MS = 2000;
-
-/** Workers that look better off and have not answered their wake-up. Each is suspected until it reports, or for a time that doubles each time. */
-export class Suspects {
-  readonly #suspected = new Map<number, { sequence: number; forMs: number; until: number }>();
-  /** By worker id: the number of its last report, at the last check. */
-  #remembered = new Map<number, number>();
-
-  remember(entries: readonly Entry[]): void {
-    this.#remembered = new Map(entries.map(({ id, sequence }) => [id, sequence]));
-  }
-
-  /** Those that have not reported since `remember`. */
-  silentAmong(entries: readonly Entry[]): Entry[] {
-    return entries.filter(({ id, sequence }) => this.#remembered.get(id) === sequence);
-  }
-
-  add({ id, sequence }: Entry, now: number): void {
-    const before = this.#suspected.get(id);
-    const forMs = before?.sequence === sequence ? Math.min(MAX_SUSPECTED_MS, before.forMs * 2) : MIN_SUSPECTED_MS;
-    this.#suspected.set(id, { sequence, forMs, until: now + forMs });
-  }
-
-  has({ id, sequence }: Entry, now: number): boolean {
-    const suspected = this.#suspected.get(id);
-    return suspected !== undefined && suspected.sequence === sequence && now < suspected.until;
   }
 }
 

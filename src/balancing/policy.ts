@@ -31,6 +31,8 @@ interface PolicyRules {
   weigh: Weigh;
   /** What a worker accepts while it wakes a slightly better one: new connections, or only those that are queued already. */
   whileWaking: 'new' | 'queued';
+  /** Whether a worker keeps accepting although others have a few connections less, while its connections are brief. */
+  ignoresBriefLead: boolean;
   /** Whether a worker ends excess keep-alive connections (REBALANCE_KEEPALIVE). */
   rebalances: boolean;
 }
@@ -40,11 +42,11 @@ const FORGET_MS = 2000;
 /** A worker is slow if its response times exceed the median worker's by this factor; smaller differences are noise. */
 const SLOW_FACTOR = 2.5;
 /** Response times below this count as equal. */
-const FAST_MS = 4;
+export const FAST_MS = 4;
 /** With many connections a difference of one is noise: the margin grows by one for each this many. */
 const CONNECTIONS_PER_MARGIN = 32;
 /** Up to this many, every connection counts, and equal workers are ranked too. */
-const FEW = 4;
+export const FEW = 4;
 /** With `rr`, a blocked worker catches up on at most this many missed turns. */
 const MAX_MISSED_TURNS = 3;
 /** A worker has excess connections above this multiple of its fair share, plus one. */
@@ -88,12 +90,20 @@ const withLessWeight =
 
 /** The order gives the gated policies their numbers on the scoreboard. `none` comes first: an empty scoreboard holds zeros. */
 export const RULES = {
-  none: { listener: 'shared', betterOff: nobody, weigh: weighConnections, whileWaking: 'new', rebalances: false },
+  none: {
+    listener: 'shared',
+    betterOff: nobody,
+    weigh: weighConnections,
+    whileWaking: 'new',
+    ignoresBriefLead: true,
+    rebalances: false,
+  },
   'least-connections': {
     listener: 'shared',
     betterOff: withLessWeight(weighConnections),
     weigh: weighConnections,
     whileWaking: 'new',
+    ignoresBriefLead: true,
     rebalances: true,
   },
   'response-time': {
@@ -101,10 +111,25 @@ export const RULES = {
     betterOff: withLessWeight(weighResponseTimes),
     weigh: weighResponseTimes,
     whileWaking: 'new',
+    ignoresBriefLead: true,
     rebalances: false,
   },
-  rr: { listener: 'shared', betterOff: withFewerTurns, weigh: weighConnections, whileWaking: 'queued', rebalances: false },
-  reuseport: { listener: 'own', betterOff: nobody, weigh: weighConnections, whileWaking: 'new', rebalances: false },
+  rr: {
+    listener: 'shared',
+    betterOff: withFewerTurns,
+    weigh: weighConnections,
+    whileWaking: 'queued',
+    ignoresBriefLead: false,
+    rebalances: false,
+  },
+  reuseport: {
+    listener: 'own',
+    betterOff: nobody,
+    weigh: weighConnections,
+    whileWaking: 'new',
+    ignoresBriefLead: true,
+    rebalances: false,
+  },
 } as const satisfies Record<Policy, PolicyRules>;
 
 /** The policies that the workers' accept gates apply, and that can be changed while the pool runs. */

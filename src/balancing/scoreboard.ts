@@ -93,10 +93,22 @@ export class Scoreboard {
     }
     const entries: Entry[] = [];
     for (let id = 1; id <= highestId; id++) {
-      const row = this.#rows.subarray(id * NUMBERS_PER_ROW, (id + 1) * NUMBERS_PER_ROW);
-      const [number = 0, sequence = 0, connections = 0, responseMs = 0, averagedAt = 0, pid = 0, takenAt = 0, turns = 0] = row;
-      const state = STATES[number] ?? 'stopped';
-      if (state !== 'stopped') entries.push({ id, pid, state, sequence, connections, responseMs, averagedAt, takenAt, turns });
+      const at = id * NUMBERS_PER_ROW;
+      const number = (column: number) => this.#rows[at + column] ?? 0; // a view or a copy of the row would cost more than the read
+      const state = STATES[number(0)] ?? 'stopped';
+      if (state === 'stopped') continue;
+      const [sequence, connections, responseMs, averagedAt] = [number(1), number(2), number(3), number(4)];
+      entries.push({
+        id,
+        pid: number(5),
+        state,
+        sequence,
+        connections,
+        responseMs,
+        averagedAt,
+        takenAt: number(6),
+        turns: number(7),
+      });
     }
     return { policy: GATED_POLICIES[policy] ?? 'none', entries };
   }

@@ -21,7 +21,7 @@ const FOLDER = '{folder}';
 /** Stands for a free port, another one each time. */
 const FREE_PORT = '{free port}';
 const STOP_TIMEOUT_MS = 10_000;
-const START_TIMEOUT_MS = 15_000;
+const START_TIMEOUT_MS = 60_000;
 
 const COMPILE_CACHE = { NODE_COMPILE_CACHE: join(ROOT, 'node_modules', '.cache', 'koa-bosun') };
 

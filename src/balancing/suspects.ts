@@ -1,0 +1,34 @@
+/**
+ * The workers that an accept gate waits for no longer. Pure: the time is passed in.
+ */
+import type { Entry } from './scoreboard.ts';
+
+const MIN_SUSPECTED_MS = 50;
+const MAX_SUSPECTED_MS = 2000;
+
+/** Workers that look better off and have not answered their wake-up. Each is suspected until it reports, or for a time that doubles each time. */
+export class Suspects {
+  readonly #suspected = new Map<number, { sequence: number; forMs: number; until: number }>();
+  /** By worker id: the number of its last report, at the last check. */
+  #remembered = new Map<number, number>();
+
+  remember(entries: readonly Entry[]): void {
+    this.#remembered = new Map(entries.map(({ id, sequence }) => [id, sequence]));
+  }
+
+  /** Those that have not reported since `remember`. */
+  silentAmong(entries: readonly Entry[]): Entry[] {
+    return entries.filter(({ id, sequence }) => this.#remembered.get(id) === sequence);
+  }
+
+  add({ id, sequence }: Entry, now: number): void {
+    const before = this.#suspected.get(id);
+    const forMs = before?.sequence === sequence ? Math.min(MAX_SUSPECTED_MS, before.forMs * 2) : MIN_SUSPECTED_MS;
+    this.#suspected.set(id, { sequence, forMs, until: now + forMs });
+  }
+
+  has({ id, sequence }: Entry, now: number): boolean {
+    const suspected = this.#suspected.get(id);
+    return suspected !== undefined && suspected.sequence === sequence && now < suspected.until;
+  }
+}
