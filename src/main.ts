@@ -19,11 +19,13 @@ enableCompileCache(compileCache);
 const { ConfigError, readWorkerConfig } = await import('./config/config.ts');
 try {
   if (signals !== undefined) {
-    const { startPool } = await import('./pool/pool.ts');
+    const { prepare } = await import('./pool/first-fork.ts');
+    const prepared = await prepare({ entry: import.meta.filename, compileCache });
     const { Events } = await import('./primary/events.ts');
     const events = new Events();
-    const { emit } = events;
-    const pool = await startPool({ entry: import.meta.filename, compileCache, emit, onLog: log => events.logTo(log) });
+    events.logTo(prepared.log);
+    const { startPool } = await import('./pool/pool.ts');
+    const pool = startPool(prepared, events.emit);
     const { runPrimary } = await import('./primary/primary.ts');
     await runPrimary(pool, events, signals);
   } else if (isBeforeStart) {

@@ -52,3 +52,37 @@ test('nothing in a worker imports node:util', () => {
   const wrong = inWorkers.filter(file => /^import (?!type ).*'(?:node:)?util'/m.test(readFileSync(join(SRC, file), 'utf8')));
   assert.deepEqual(wrong, [], "process.getBuiltinModule('node:util') loads it by parts");
 });
+
+/** The files that are loaded with `entries`, and the packages: what they import at once, and what those import. */
+function loadedWith(...entries: string[]): { files: Set<string>; packages: Set<string> } {
+  const [files, packages] = [new Set<string>(), new Set<string>()];
+  const visit = (file: string) => {
+    if (files.has(file)) return;
+    files.add(file);
+    const source = readFileSync(join(SRC, file), 'utf8');
+    for (const [, path = ''] of source.matchAll(/^(?:import|export) (?!type )(?:[^'"`;]*? from )?'([^']+)';$/gm)) {
+      if (path.startsWith('.')) visit(join(dirname(file), path));
+      else if (!path.startsWith('node:')) packages.add(path);
+    }
+  };
+  for (const entry of entries) visit(entry);
+  return { files, packages };
+}
+
+test('few files are loaded before the first answer', () => {
+  // Each costs 0.3 to 0.5 ms of CPU (make bench, "start-up"), one after the other. Where one more is needed, raise the number; where it is not needed
+  // that early, load it later: a feature that is off with `await import()`, what only a running pool needs after the fork.
+  const FIRST_FORK = 38;
+  const PRIMARY = 120;
+  const WORKER = 80;
+  const pin = (entries: string[], most: number, packages: string[] = []) => {
+    const loaded = loadedWith('main.ts', 'config/config.ts', ...entries);
+    const list = [...loaded.files].sort().join('\n');
+    assert.ok(loaded.files.size <= most, `${entries.at(-1)}: at most ${most} files, got ${loaded.files.size}:\n${list}`);
+    assert.deepEqual([...loaded.packages], packages, `packages that ${entries[0]} loads`);
+  };
+  pin(['pool/first-fork.ts'], FIRST_FORK);
+  const primary = ['pool/first-fork.ts', 'primary/events.ts', 'pool/pool.ts', 'primary/primary.ts'];
+  pin([...primary, 'admin/admin-port.ts', 'resources/follow.ts', 'control/operations.ts'], PRIMARY, ['@godaddy/terminus']);
+  pin(['worker/worker.ts', 'config/inherited.ts'], WORKER);
+});

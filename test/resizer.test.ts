@@ -13,6 +13,7 @@ import type { Supervisor } from '../src/pool/supervisor.ts';
 import type { Sizing } from '../src/protocol/api.ts';
 import type { LifecycleEvent } from '../src/protocol/events.ts';
 import type { Heap } from '../src/resources/heap.ts';
+import { detect } from '../src/resources/sizing.ts';
 import { FakeRoot } from './fake-root.ts';
 import { turns } from './simulated-worker.ts';
 
@@ -90,7 +91,13 @@ function start({ workers = AUTO, ...limits }: { workers?: WorkerCount; cpuMax?: 
   const warnings: unknown[] = [];
   const log = (() => ({ warn: (record: unknown) => void warnings.push(record) })) as unknown as LogSource;
   const config = { workers, sizingRoot: root.path } as Config;
-  const resizer = new Resizer(config, NO_OPTIONS, log, event => void events.push(event));
+  const resizer = new Resizer(
+    config,
+    NO_OPTIONS,
+    detect(config.workers, NO_OPTIONS, config.sizingRoot),
+    log,
+    event => void events.push(event),
+  );
   const supervisor = new SimulatedSupervisor(resizer.sizing.workers);
   return { root, events, warnings, resizer, supervisor, config };
 }

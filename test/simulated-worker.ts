@@ -9,6 +9,8 @@ import { seal, type ToPrimary, type ToWorker } from '../src/protocol/messages.ts
 class SimulatedChild extends EventEmitter {
   /** Undefined where the system did not start it. */
   pid: number | undefined;
+  exitCode: number | null = null;
+  signalCode: NodeJS.Signals | null = null;
   readonly stdout = new PassThrough();
   readonly stderr = new PassThrough();
   readonly signals: string[] = [];

@@ -1,41 +1,21 @@
 /**
- * What the first worker needs to start, and nothing else: it is forked before the rest of the primary is loaded (10 ms).
+ * The pool of workers, made of its parts. The first worker is forked before this file is loaded (first-fork.ts).
  */
-import { hostname } from 'node:os';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { Balancing } from '../balancing/balancing.ts';
-import { addressOf, PortError } from '../balancing/listener.ts';
-import { moduleFile } from '../config/app-module.ts';
-import { type Config, isSet } from '../config/config.ts';
+import type { Balancing } from '../balancing/balancing.ts';
 import { beforeStartEnvironment, type Loading } from '../config/inherited.ts';
-import { versionOf } from '../config/service.ts';
-import { fileIn } from '../config/working-directory.ts';
-import { createLog, type LogSource } from '../log/log.ts';
-import { colourEnvironment, LogOutputs } from '../log/output.ts';
+import type { LogSource } from '../log/log.ts';
+import type { LogOutputs } from '../log/output.ts';
 import type { Emit } from '../protocol/events.ts';
-import { ExitCode } from '../protocol/exit.ts';
 import type { ToPrimary } from '../protocol/messages.ts';
 import { type ReadText, readerBelow, type UsageFiles } from '../resources/cgroup.ts';
 import { readHeadroom, readUsage } from '../resources/usage.ts';
 import { Retained } from '../state/broadcast.ts';
-import type { InspectorPorts } from './inspector-ports.ts';
+import { type Prepared, taking } from './first-fork.ts';
 import { Resizer } from './resizer.ts';
-import { resourceAttributes } from './resource-attributes.ts';
-import { Settings } from './settings.ts';
-import { currentSetpriv, endOrphans, forkWorker, isInspected, type SpawnOptions, spawnOptions } from './spawn.ts';
+import type { Settings } from './settings.ts';
+import { forkWorker, isInspected, type SpawnOptions } from './spawn.ts';
 import { Supervisor } from './supervisor.ts';
 import { WorkerProcess } from './worker-process.ts';
-
-/** What main.ts knows of this installation. */
-export interface Installation {
-  /** The file that a worker runs. */
-  entry: string;
-  /** Folder of compiled code: a worker then starts without stripping types (see main.ts). */
-  compileCache: string;
-  emit: Emit;
-  /** Called with the log once it is there. */
-  onLog: (log: LogSource) => void;
-}
 
 export interface Pool {
   settings: Settings;
@@ -50,25 +30,13 @@ export interface Pool {
   processBefore?: (loader?: Loading['loader']) => SpawnOptions;
 }
 
-/**
- * Reads the settings, sizes the pool, takes the port and forks.
- * @throws ConfigError, PortError
- */
-export async function startPool({ entry, compileCache, emit, onLog }: Installation): Promise<Pool> {
-  const settings = new Settings();
-  const { config, nodeOptions, release: first } = settings;
-  const outputs: LogOutputs = new LogOutputs(
-    (stream, lines) => log().warn({ event: 'log.dropped', stream, lines }),
-    config.dev === undefined ? 'terminal' : config.dev.json ? 'json' : 'developer',
-  );
-  const log = createLog(config.logLevel, { pid: process.pid }, line => outputs.writeOwn(line));
-  onLog(log);
+/** Starts the pool that has been prepared. */
+export function startPool(prepared: Prepared, emit: Emit): Pool {
+  const { settings, detected, balancing, outputs, log, inspectorPorts, spawnOptionsOf, beforeStart } = prepared;
+  const { config, nodeOptions } = settings;
+  let { first } = prepared;
   const retained = new Retained(config.broadcastRetained);
-  const resizer = new Resizer(config, nodeOptions, log, emit);
-  const isPortSet = isSet(settings.environment, 'port');
-  const balancing = await balance(config, isPortSet, resizer.sizing.workers, log);
-  const inspectorPorts = await inspectorPortsOf(config);
-  const workerSockets = await workerSocketsOf(config);
+  const resizer = new Resizer(config, nodeOptions, detected, log, emit);
   let oomKills: OomKills | undefined;
   let loading: Omit<Loading, 'module'> = { asMain: false };
   /** Workers from now on load the app in the way that one of them has found to be needed. */
@@ -77,47 +45,25 @@ export async function startPool({ entry, compileCache, emit, onLog }: Installati
     if (loader !== undefined && loader !== loading.loader) log().info({ event: 'app.typescript-loader', loader, why });
     loading = { asMain: loading.asMain || asMain, loader: loader ?? loading.loader };
   };
-  /** What a worker and the process of BEFORE_START have in common. */
-  const processSettings = (id: number, generation: number) => {
-    const { release, service, environment } = settings;
-    const port = isPortSet ? config.port : balancing.port;
-    return {
-      id,
-      entry: fileIn(release, first, entry),
-      directory: release.directory,
-      commandLine: resizer.workerCommandLine,
-      nodeOptions: resizer.workerNodeOptions,
-      environment,
-      secrets: settings.secrets,
-      service,
-      resource: resourceAttributes(
-        { service: service.name, version: versionOf(release.module), host: hostname(), port, worker: id, generation },
-        environment,
-      ),
-      workerSockets,
-      colours: colourEnvironment(process.env),
-      compileCache,
-      primary: { pid: process.pid, port, execPath: process.execPath },
-      setpriv: currentSetpriv(),
-    };
-  };
-  const beforeStart = config.beforeStart === undefined ? undefined : moduleFile(config.beforeStart, first.directory);
   const supervisor = new Supervisor(config, resizer.sizing, {
     fork: (worker, listener) => {
       const { id, generation } = worker;
       const inspector = inspectorPorts?.assign(generation);
       const { workerCommandLine: commandLine, workerNodeOptions: nodeOptions } = resizer;
+      const ahead = first;
+      first = undefined;
       const fork = () =>
         forkWorker(
-          spawnOptions({
-            ...processSettings(id, generation),
+          spawnOptionsOf(id, generation, {
+            commandLine,
+            nodeOptions,
             loading: { ...loading, module: settings.release.module },
             inherited: balancing.inherited,
             isInspected: inspector !== undefined,
           }),
         );
       const options = {
-        fork,
+        fork: ahead ?? fork,
         sessionKeys: () => settings.sessionKeys(),
         retained: () => retained.forWorkers,
         listeners: balancing.enter(id, resizer.sizing.workers),
@@ -146,8 +92,9 @@ export async function startPool({ entry, compileCache, emit, onLog }: Installati
   const pool = { settings, resizer, supervisor, balancing, retained, log, emit, outputs };
   if (beforeStart === undefined) return pool;
   const processBefore = (loader: Loading['loader']) =>
-    spawnOptions({
-      ...processSettings(0, 1),
+    spawnOptionsOf(0, 1, {
+      commandLine: resizer.workerCommandLine,
+      nodeOptions: resizer.workerNodeOptions,
       loading: { module: beforeStart, asMain: false, loader },
       inherited: { fds: [], environment: beforeStartEnvironment },
     });
@@ -155,51 +102,6 @@ export async function startPool({ entry, compileCache, emit, onLog }: Installati
 }
 
 type LoadAgainMessage = Extract<ToPrimary, { type: 'load-again' }>;
-
-/** Loaded only for `bosun dev --inspect`. */
-async function inspectorPortsOf({ dev }: Config): Promise<InspectorPorts | undefined> {
-  if (dev?.inspect === undefined) return undefined;
-  const { InspectorPorts } = await import('./inspector-ports.ts');
-  return new InspectorPorts(dev.inspect);
-}
-
-/** Loaded only for NODE_CLUSTER_STICKY. */
-async function workerSocketsOf(config: Config): Promise<string | undefined> {
-  if (config.sticky === undefined) return undefined;
-  const { createWorkerSockets } = await import('./worker-sockets.ts');
-  return createWorkerSockets(config);
-}
-
-const TAKEN_PORT_RETRY_MS = 200;
-
-async function balance({ policy, host, port }: Config, isPortSet: boolean, workers: number, log: LogSource): Promise<Balancing> {
-  try {
-    const options = { policy, workers, address: await addressOf(host, port) };
-    try {
-      return await taking(port, log, () => new Balancing({ ...options, port }));
-    } catch (error) {
-      // The app may listen on another port than the default one.
-      if (!isPortSet && isTaken(error)) return new Balancing({ ...options, port: undefined });
-      throw error;
-    }
-  } catch (error) {
-    if (error instanceof PortError) log().fatal({ event: 'primary.abort', code: ExitCode.failed, error: error.message });
-    throw error;
-  }
-}
-
-const isTaken = (error: unknown): boolean => error instanceof PortError && error.isTaken;
-
-/** Tries to `take` that port, and once more if it is taken: workers that the system ended with their primary may still be closing it. */
-async function taking<T>(port: number, log: LogSource, take: () => T): Promise<T> {
-  try {
-    return take();
-  } catch (error) {
-    if (!isTaken(error)) throw error;
-    if ((await endOrphans(port, log)) === 0) await sleep(TAKEN_PORT_RETRY_MS);
-    return take();
-  }
-}
 
 /** Distinguishes the kernel's kills for lack of memory from others, by the counter of the cgroup. */
 class OomKills {

@@ -28,17 +28,15 @@ export class Resizer {
   /** Changes of the limits that were carried out. */
   resizes = { up: 0, down: 0, heap: 0 };
 
-  /** @throws ConfigError if not even one worker has enough memory */
-  constructor({ workers, sizingRoot }: Config, nodeOptions: NodeOptions, log: LogSource, emit: Emit) {
+  /** `detected` is the first sizing. */
+  constructor({ workers, sizingRoot }: Config, nodeOptions: NodeOptions, detected: Detected, log: LogSource, emit: Emit) {
     this.#root = sizingRoot;
     this.#nodeOptions = nodeOptions;
     this.#log = log;
     this.#emit = emit;
     this.#requested = workers;
     this.#settled = workers;
-    this.#detected = detect(workers, nodeOptions, sizingRoot);
-    const { refusal } = this.#detected;
-    if (refusal !== undefined) throw new ConfigError([refusal]);
+    this.#detected = detected;
   }
 
   get sizing(): Sizing {

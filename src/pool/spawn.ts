@@ -143,6 +143,37 @@ export function forkWorker({ execPath, cluster: settings, environment }: SpawnOp
 }
 
 /**
+ * Forks a worker whose WorkerProcess is still being loaded. What it writes meanwhile, and why it did not start, is kept until the function that
+ * this returns is called.
+ * @returns a function that returns the worker, or throws the system's error
+ */
+export function forkAhead(options: SpawnOptions): () => Worker {
+  let failed: Error | undefined;
+  let worker: Worker;
+  const onError = (error: Error) => {
+    failed ??= error;
+  };
+  try {
+    worker = forkWorker(options).once('error', onError);
+  } catch (error) {
+    return () => {
+      throw error;
+    };
+  }
+  const outputs = [worker.process.stdout, worker.process.stderr].flatMap(output => output ?? []);
+  // At the exit of a process, Node.js discards the output that nobody reads.
+  for (const output of outputs) output.on('readable', keepUnread);
+  return () => {
+    worker.off('error', onError);
+    for (const output of outputs) output.off('readable', keepUnread);
+    if (failed !== undefined && worker.process.pid === undefined) throw failed;
+    return worker;
+  };
+}
+
+const keepUnread = () => undefined;
+
+/**
  * The setpriv of util-linux 2.33 or newer. BusyBox' lacks the option, which a string in the program shows without running it. The first process of
  * a container does not need it: the kernel ends all others with it.
  */

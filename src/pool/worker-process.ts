@@ -95,12 +95,15 @@ export class WorkerProcess {
       ...(stdout ? [new WorkerOutput(stdout, outputs.stdout)] : []),
       ...(stderr ? [new WorkerOutput(stderr, errors)] : []),
     ];
-    worker.process.once('exit', async (code, signal) => {
+    const onExit = async (code: number | null, signal: string | null) => {
       const isForeign = signal === 'SIGKILL' && !record.isKilled;
       await Promise.all(written.map(output => output.settle())); // its output is passed on before its exit is reported
       const killer = isForeign ? listener.whoKilled() : undefined;
       this.#exited({ type: 'exited', worker: record, how: { code, signal, killer, lost: this.#lost } });
-    });
+    };
+    const { exitCode, signalCode } = worker.process;
+    if (exitCode === null && signalCode === null) worker.process.once('exit', onExit);
+    else setImmediate(onExit, exitCode, signalCode); // forked ahead (spawn.ts), and has ended already
     worker.on('error', error => {
       // A worker that exits during a write is handled at its exit. One that the system did not start has no exit, and no process id.
       if (this.pid === 0) this.#notStarted(error);
