@@ -226,8 +226,8 @@ export interface ConfigFields {
   /** Reads `/proc` and `/sys` below another folder, to reproduce a support case. Set by `SIZING_ROOT`; default: `/`. */
   readonly sizingRoot: Values['sizingRoot'];
   /**
-   * A log line for each answered request (`true`), or for a share of them (`5%`); never its query. Unit: a share from 0 to 1. Set by
-   * `LOG_REQUESTS`; default: `false`.
+   * A log line for each answered or aborted request (`true`), or for a share of them (`5%`); never its query. Unit: a share from 0 to
+   * 1. Set by `LOG_REQUESTS`; default: `false`.
    */
   readonly logRequests: Values['logRequests'];
   /** Pino levels. Set by `LOG_LEVEL`; default: `info`. */

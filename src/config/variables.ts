@@ -117,7 +117,7 @@ export const variables = {
     'LOG_REQUESTS',
     'false',
     sampled,
-    'a log line for each answered request (`true`), or for a share of them (`5%`); never its query',
+    'a log line for each answered or aborted request (`true`), or for a share of them (`5%`); never its query',
     { unit: 'a share from 0 to 1' },
   ),
   logLevel: variable('LOG_LEVEL', 'info', anyOf(LOG_LEVELS), 'pino levels', { fixed: true }),

@@ -11,6 +11,7 @@ import {
   type Fields,
   failure,
   fatal,
+  field,
   functionName,
   info,
   type Level,
@@ -22,11 +23,14 @@ import {
 } from './log-fields.ts';
 
 export const WORKER_LOG_EVENTS = {
-  request: info('A request was answered (LOG_REQUESTS).', {
+  request: info('A request was answered, or aborted (LOG_REQUESTS).', {
     method: text('as sent'),
     path: text('without its query'),
-    status: count('status code'),
-    ms: count('milliseconds from its headers to the end of the answer'),
+    route: text('the pattern that its router has matched, such as `/users/:id`, else the path with ids replaced by `:id`'),
+    status: optional(count('status code; absent where the answer has not begun')),
+    aborted: optional(field<boolean>('true')('the connection has closed before the answer had ended')),
+    ms: count('milliseconds from its headers to the end of the answer, or of the connection'),
+    bytes: count('of the answer, with its headers, as passed to the kernel'),
     ...trace,
   }),
   'request.timed-out': warn('The app has not begun to answer a request within HANDLER_TIMEOUT_MS: it got 503.', {

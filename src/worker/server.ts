@@ -11,6 +11,7 @@ import type { Drain, DrainTimes } from '../protocol/messages.ts';
 import type { App } from './app.ts';
 import { ConnectionDrain, type OnProgress, type Waiting, waitingOn } from './connection-drain.ts';
 import { Connection, type Exchange, isFromWorker } from './connections.ts';
+import type { RequestLog } from './request-log.ts';
 import { createServer, isWebSocket, type ServerLimits } from './server-limits.ts';
 import { ServerWebSocket } from './web-socket.ts';
 
@@ -43,6 +44,8 @@ export class AppServer {
   readonly #connections = new Map<Socket, Connection>();
   /** How many of them are from other workers. */
   #fromWorkers = 0;
+  /** With LOG_REQUESTS. */
+  requestLog: RequestLog | undefined;
   /** Called with the error of a connection that is no HTTP, before it is answered. */
   onClientError: (error: unknown) => void = () => undefined;
   #responses = 0;
@@ -122,7 +125,10 @@ export class AppServer {
     socket.once('close', () => {
       this.#connections.delete(socket);
       this.#fromWorkers -= fromWorkers;
-      for (const exchange of connection.exchanges) exchange.onClose?.();
+      for (const exchange of connection.exchanges) {
+        exchange.onClose?.();
+        this.requestLog?.onAborted(exchange);
+      }
       connection.exchanges = [];
     });
   }
@@ -134,6 +140,7 @@ export class AppServer {
     if (connection === undefined) return request.socket?.destroyed || pass();
     const exchange: Exchange = { request, response, startedAt: performance.now(), connection, isPassedOn: false };
     connection.exchanges.push(exchange);
+    this.requestLog?.onRequest(exchange);
     response[EXCHANGE] = exchange;
     response.writeHead = this.#writeHead;
     if (exchange.startedAt >= this.#refuseFrom) return true;
@@ -188,7 +195,9 @@ export class AppServer {
     connection.exchanges.splice(connection.exchanges.indexOf(exchange), 1);
     if (exchange.isPassedOn) return;
     this.#responses++;
-    this.#onResponse(request, response.statusCode, connection.idleSince - exchange.startedAt);
+    const ms = connection.idleSince - exchange.startedAt;
+    this.#onResponse(request, response.statusCode, ms);
+    this.requestLog?.onAnswered(exchange, response.statusCode, ms);
   }
 
   get openConnections(): Iterable<Connection> {
@@ -196,9 +205,10 @@ export class AppServer {
   }
 
   /** Counts the answer to a request that was not written by its response. */
-  onOwnAnswer({ request }: Exchange, status: number, milliseconds: number): void {
+  onOwnAnswer(exchange: Exchange, status: number, milliseconds: number): void {
     this.#responses++;
-    this.#onResponse(request, status, milliseconds);
+    this.#onResponse(exchange.request, status, milliseconds);
+    this.requestLog?.onAnswered(exchange, status, milliseconds);
   }
 
   /** Each of the next `count` responses ends its connection: the clients reconnect, and may reach another worker. Replaces the last count. */

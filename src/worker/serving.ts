@@ -11,7 +11,6 @@ import { Scoreboard } from '../balancing/scoreboard.ts';
 import { type Config, isSet } from '../config/config.ts';
 import type { Inherited } from '../config/inherited.ts';
 import type { LogSource } from '../log/log.ts';
-import { traceOf } from '../log/telemetry.ts';
 import type { Drain, DrainTimes } from '../protocol/messages.ts';
 import type { App } from './app.ts';
 import {
@@ -24,7 +23,7 @@ import {
 } from './bounds.ts';
 import type { AdaptiveConcurrency } from './concurrency/adaptive.ts';
 import type { OnProgress } from './connection-drain.ts';
-import { isFromWorker, pathOf } from './connections.ts';
+import { isFromWorker } from './connections.ts';
 import type { MaxConnections } from './max-connections.ts';
 import { openSticky, refusalsOf } from './open-sticky.ts';
 import { logRequestErrors } from './request-errors.ts';
@@ -108,6 +107,8 @@ export class Serving {
     const onResponse: OnResponse = (request, status, ms) => this.#onResponse(request, status, ms);
     const server = new AppServer(this.#config, onResponse, ...refusalsOf(shed, this.#sticky, this.#concurrency?.refuse));
     server.onClientError = wrongProtocolLogger(this.#log);
+    const { logRequests } = this.#config;
+    if (logRequests > 0) server.requestLog = new (await import('./request-log.ts')).RequestLog(this.#log, logRequests);
     const http = this.#add(server, app);
     if (upgradeListener !== undefined) http.on('upgrade', upgradeListener);
     if (this.#config.handlerTimeoutMs > 0) await watchHandlers(this.#config, server, this.#stats, this.#log);
@@ -149,14 +150,7 @@ export class Serving {
 
   #onResponse(request: IncomingMessage, status: number, ms: number): void {
     this.#stats.onResponse(request.method ?? '', status, ms);
-    const { logRequests } = this.#config;
-    if (logRequests > 0 && Math.random() < logRequests) this.#logRequest(request, status, ms);
     this.#gate?.onResponse(ms);
-  }
-
-  #logRequest(request: IncomingMessage, status: number, ms: number): void {
-    const { method = '', url } = request;
-    this.#log().info({ event: 'request', method, path: pathOf(url), status, ms: Math.round(ms * 10) / 10, ...traceOf(request) });
   }
 
   get isOpen(): boolean {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { until } from '../until.ts';
-import { request } from './clients.ts';
+import { RawClient, request, requestText } from './clients.ts';
 import { ROOT, startKit } from './kit.ts';
 
 /** Gives a command a terminal of its own (util-linux). */
@@ -19,6 +19,23 @@ test('with LOG_REQUESTS each response is a log line of valid JSON, without the q
   const found = await kit.event('request', ({ path }) => path === '/');
   assert.deepEqual({ method: found.method, status: found.status }, { method: 'GET', status: 200 });
   await kit.event('request', ({ path }) => path === '/nothing-there');
+
+  // Two pipelined requests, and one whose client leaves.
+  await using client = await RawClient.open(port);
+  client.write(requestText('/users/17') + requestText('/users/1234567'));
+  const bodies = await kit.event('request', ({ path }) => path === '/users/1234567');
+  const first = await kit.event('request', ({ path }) => path === '/users/17');
+  assert.deepEqual([first.status, first.route, bodies.route, first.aborted], [404, '/users/:id', '/users/:id', undefined]);
+  await until(
+    () => client.unread.length === Number(first.bytes) + Number(bodies.bytes) || undefined,
+    () => `${first.bytes} and ${bodies.bytes} bytes logged, ${client.unread.length} received`,
+  );
+  const leaving = await RawClient.open(port);
+  leaving.write(requestText('/slow?ms=60000&mark=leaves'));
+  await kit.begun('leaves');
+  leaving.close();
+  const aborted = await kit.event('request', ({ path }) => path === '/slow');
+  assert.deepEqual([aborted.aborted, aborted.status, aborted.bytes], [true, undefined, 0]);
   assert.deepEqual(await kit.stop(), { code: 0, signal: null });
   assert.equal(kit.stderr, ''); // where the kit of these tests puts lines that are no JSON
   assert.doesNotMatch(kit.transcript(), /secret/);
