@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
@@ -6,6 +7,7 @@ import type { WorkerCount } from '../src/config/config.ts';
 import { splitNodeOptions } from '../src/config/parse.ts';
 import type { Sizing } from '../src/protocol/api.ts';
 import { type Limits, resolveLimits } from '../src/resources/cgroup.ts';
+import { youngGeneration } from '../src/resources/heap.ts';
 import { type HeapChoice, takeHeapChoice } from '../src/resources/node-options.ts';
 import { detect, hopelessMemory, size, workableWorkers } from '../src/resources/sizing.ts';
 import { temporaryFolder } from './process/operator.ts';
@@ -191,6 +193,18 @@ describe('the young generation', () => {
         { heapPerWorkerMb: heapMb, semiSpaceMb },
         `${memoryMib} MiB`,
       );
+  });
+
+  test('V8 reserves it as the kit counts it: three semi-spaces on top of the old generation, each rounded up to a power of two', () => {
+    for (const [given, mib] of [
+      [2, 2],
+      [6, 8],
+      [32, 32],
+    ] as const) {
+      const options = ['--max-old-space-size=100', `--max-semi-space-size=${given}`];
+      const limit = execFileSync(process.execPath, [...options, '-p', 'v8.getHeapStatistics().heap_size_limit']);
+      assert.equal(Number(limit) / MIB, 100 + youngGeneration(mib), `${given} MiB`);
+    }
   });
 
   test('it is smaller for more workers than fit, and 2 MiB at least', () => {

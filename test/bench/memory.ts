@@ -3,14 +3,19 @@
  * those that the kit chooses from. CPU time per request is compared with V8's own choice in the same round, so that a slow minute of the machine
  * counts for both.
  */
+import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fullSpeed } from '../../src/loadtest/generator.ts';
 import { failuresOf, Recorder } from '../../src/loadtest/result.ts';
 import type { Status } from '../../src/protocol/api.ts';
+import { resolveLimits } from '../../src/resources/cgroup.ts';
+import { size } from '../../src/resources/sizing.ts';
 import { docker, imageId, uniqueName } from '../container/engine.ts';
 import { memory } from '../container/limits.ts';
 import { until } from '../until.ts';
+import { compare } from './machine.ts';
+import { CPU_PER_REQUEST, ratiosOf, spread, summaryOf } from './rounds.ts';
 
 const MIB = 2 ** 20;
 const ROUNDS = Number(process.env.ROUNDS ?? 5);
@@ -18,31 +23,34 @@ const SECONDS = Number(process.env.SECONDS ?? 2);
 const SIZES = numbers('SIZES', [256, 512, 1024, 2048]);
 const CANDIDATES = numbers('SEMI_SPACES', [4, 8, 16, 32]);
 const CONNECTIONS = 64;
+/** V8 still compiles in the first seconds. */
+const WARM_UPS = 3;
 const WORKLOADS = { small: 'small answers', held: 'data held across an await', json: 'large JSON', stream: 'streaming' };
 
-interface Measurement {
-  pod: Pod;
-  label: string;
-  microseconds: number[];
-  p99Ms: number[];
-}
+/** The names of the containers. */
+const RUNNING = new Set<string>();
+for (const signal of ['SIGINT', 'SIGTERM'])
+  process.once(signal, () => {
+    execFileSync('docker', ['rm', '--force', '--volumes', ...RUNNING], { stdio: 'ignore' });
+    process.exit(1);
+  });
 
 function numbers(name: string, fallback: number[]): number[] {
   return process.env[name]?.split(',').map(Number) ?? fallback;
 }
 
-/** The kit's container with one worker. */
+/** The kit's container with one worker. It goes at the end of the benchmark, also of one that is interrupted. */
 class Pod implements AsyncDisposable {
   readonly #name = uniqueName();
   origin = '';
 
-  /** @param semiSpaceMb undefined for the kit's own choice */
-  static async start(mb: number, semiSpaceMb?: number): Promise<Pod> {
+  static async start(mb: number, semiSpaceMb: number): Promise<Pod> {
     const pod = new Pod();
+    RUNNING.add(pod.#name);
     const env = {
       APP_MODULE: '/app/bench/memory.mjs',
       NODE_CLUSTER_WORKERS: '1',
-      ...(semiSpaceMb !== undefined && { WORKER_NODE_OPTIONS: `--max-semi-space-size=${semiSpaceMb}` }),
+      WORKER_NODE_OPTIONS: `--max-semi-space-size=${semiSpaceMb}`,
     };
     const variables = Object.entries(env).map(([name, value]) => `--env=${name}=${value}`);
     const apps = `--volume=${join(import.meta.dirname, 'apps')}:/app/bench:ro`;
@@ -85,18 +93,25 @@ class Pod implements AsyncDisposable {
     return this.#counted(/^oom_kill (\d+)$/m, 'memory/memory.oom_control', 'memory.events');
   }
 
-  /** V8's own maximum semi-space in this container. */
-  async ownSemiSpace(): Promise<number> {
-    const limit = await this.run('node', '--max-old-space-size=100', '-p', 'v8.getHeapStatistics().heap_size_limit');
-    return (Number(limit) / MIB - 100) / 3;
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     await docker(['rm', '--force', '--volumes', this.#name]);
+    RUNNING.delete(this.#name);
   }
 }
 
-async function load(pod: Pod, path: string): Promise<{ microseconds: number; p99Ms: number }> {
+/** V8's own maximum semi-space in a container of that size. */
+async function ownSemiSpace(mb: number): Promise<number> {
+  const command = ['node', '--max-old-space-size=100', '-p', 'v8.getHeapStatistics().heap_size_limit'];
+  return (Number(await docker(['run', '--rm', ...memory(mb), await imageId(), ...command])) / MIB - 100) / 3;
+}
+
+/** What the kit takes for one worker. */
+function chosenSemiSpace(mb: number): number | null {
+  const limits = { ...resolveLimits(() => undefined), memory: { value: mb * MIB, file: '' } };
+  return size(limits, { kind: 'count', count: 1 }, { cpus: 1, totalMemoryBytes: Number.POSITIVE_INFINITY }).memory.semiSpaceMb;
+}
+
+async function load(pod: Pod, path: string): Promise<{ microseconds: number }> {
   const recorder = new Recorder();
   const before = await pod.cpuMicroseconds();
   const running = fullSpeed(`${pod.origin}/${path}`, CONNECTIONS, recorder);
@@ -106,60 +121,59 @@ async function load(pod: Pod, path: string): Promise<{ microseconds: number; p99
   const used = (await pod.cpuMicroseconds()) - before;
   const measured = recorder.measured();
   if (failuresOf(measured) > 0) throw new Error(`${failuresOf(measured)} requests to /${path} failed`);
-  return { microseconds: used / measured.requests, p99Ms: measured.latencyMs.p99 };
+  return { microseconds: used / measured.requests };
 }
 
-async function compare(mb: number, path: keyof typeof WORKLOADS): Promise<void> {
-  await using pods = new AsyncDisposableStack();
-  const kit = pods.use(await Pod.start(mb));
-  const { semiSpaceMb: chosen } = (await kit.status()).sizing.memory;
-  const own = await kit.ownSemiSpace();
-  const measurements: Measurement[] = [];
+async function measure(mb: number, own: number, path: keyof typeof WORKLOADS): Promise<void> {
+  await using started = new AsyncDisposableStack();
+  const chosen = chosenSemiSpace(mb);
+  const pods = new Map<string, Pod>();
   for (const semiSpaceMb of new Set([own, ...CANDIDATES])) {
     const label = `${semiSpaceMb} MiB${semiSpaceMb === own ? ' (V8)' : ''}${semiSpaceMb === chosen ? ' (kit)' : ''}`;
-    measurements.push({ pod: pods.use(await Pod.start(mb, semiSpaceMb)), label, microseconds: [], p99Ms: [] });
+    const pod = started.use(await Pod.start(mb, semiSpaceMb));
+    pods.set(label, pod);
+    for (let warmUps = 0; warmUps < WARM_UPS; warmUps++) await load(pod, path);
   }
-  for (let round = 0; round <= ROUNDS; round++) {
-    // The order turns round, and the first round only warms up.
-    for (const measurement of round % 2 === 0 ? measurements : measurements.toReversed()) {
-      const { microseconds, p99Ms } = await load(measurement.pod, path);
-      if (round === 0) continue;
-      measurement.microseconds.push(microseconds);
-      measurement.p99Ms.push(p99Ms);
-    }
-  }
-  for (const { pod, label, microseconds, p99Ms } of measurements) {
-    const ratios = microseconds.map((value, round) => value / (measurements[0]?.microseconds[round] ?? Number.NaN));
+  const podOf = (label: string): Pod => pods.get(label) as Pod;
+  const [baseline = '', ...others] = pods.keys();
+  const comparison = await compare(
+    {
+      name: `memory-${mb}-${path}`,
+      title: `${WORKLOADS[path]} in ${mb} MiB`,
+      subjects: [baseline, ...others],
+      baseline,
+      figures: { microseconds: CPU_PER_REQUEST },
+      rounds: ROUNDS,
+      measure: label => load(podOf(label), path),
+    },
+    1, // the containers are children of the engine
+  );
+  for (const [label, pod] of pods) {
+    const { microseconds = [] } = comparison.values[label] ?? {};
     const [worker] = (await pod.status()).workers;
     const cells = [
       `${mb} MiB`,
       WORKLOADS[path],
       label,
-      String(Math.round(median(microseconds))),
-      `${Math.min(...ratios).toFixed(2)} / ${median(ratios).toFixed(2)} / ${Math.max(...ratios).toFixed(2)}`,
-      median(p99Ms).toFixed(0),
-      String(Math.round((worker?.memory.rss ?? Number.NaN) / MIB)),
-      String(Math.round(await pod.peakMib())),
+      summaryOf(microseconds).median.toFixed(0),
+      spread(ratiosOf(comparison, label, 'microseconds'), 2),
+      ((worker?.memory.rss ?? Number.NaN) / MIB).toFixed(0),
+      (await pod.peakMib()).toFixed(0),
       String(await pod.kernelKills()),
     ];
     console.log(`| ${cells.join(' | ')} |`);
   }
 }
 
-function median(values: number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? (sorted[middle] ?? Number.NaN) : ((sorted[middle - 1] ?? 0) + (sorted[middle] ?? 0)) / 2;
-}
-
 console.log(
-  '| limit | workload | semi-space | CPU µs a request | ratio to V8: min / median / max | p99 ms | RSS MiB | peak MiB | OOM kills |',
+  '| limit | workload | semi-space | CPU µs a request | ratio to V8’s own, min/median/max | RSS MiB | peak MiB | OOM kills |',
 );
-console.log(`|${' --- |'.repeat(9)}`);
+console.log(`|${' --- |'.repeat(8)}`);
 const workloads = process.env.WORKLOADS?.split(',') ?? Object.keys(WORKLOADS);
 for (const mb of SIZES) {
+  const own = await ownSemiSpace(mb);
   for (const path of workloads) {
     if (!(path in WORKLOADS)) throw new Error(`WORKLOADS must be of ${Object.keys(WORKLOADS).join()}, got ${path}`);
-    await compare(mb, path as keyof typeof WORKLOADS);
+    await measure(mb, own, path as keyof typeof WORKLOADS);
   }
 }

@@ -7,8 +7,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
+import { fullSpeed } from '../../src/loadtest/generator.ts';
+import { failuresOf, Recorder } from '../../src/loadtest/result.ts';
 import { readyPids } from '../process/capacity.ts';
 import { request } from '../process/clients.ts';
+import { ROOT } from '../process/kit.ts';
 import { freshLoad } from '../process/loads.ts';
 import { until } from '../until.ts';
 import type { App } from './app.ts';
@@ -66,6 +69,26 @@ for (const [requested, workers, reason, warnings] of [
     },
   );
 }
+
+test('in 256 MiB, 64 requests at a time that hold data across an await end no worker', withEngine, async () => {
+  const app = await runLimited([...memory(256), `--volume=${join(ROOT, 'test', 'bench', 'apps')}:/app/bench:ro`], {
+    APP_MODULE: '/app/bench/memory.mjs',
+    NODE_CLUSTER_WORKERS: '1',
+  });
+  assert.equal((await sizingOf(app)).memory.semiSpaceMb, 8);
+  const pids = await readyPids(app);
+  const recorder = new Recorder();
+  const load = fullSpeed(`http://127.0.0.1:${app.port}/held`, 64, recorder);
+  await until(
+    () => recorder.requests > 1500 || undefined,
+    () => `only ${recorder.requests} answers`,
+    60_000,
+  );
+  await load.stop();
+  assert.equal(failuresOf(recorder.measured()), 0);
+  assert.deepEqual(await readyPids(app), pids);
+  assert.deepEqual([await exits(app), await kernelKills(app)], [{}, 0]);
+});
 
 test('a leaking worker is replaced before the kernel kills it, and no request fails', withEngine, async t => {
   const app = await runLimited(memory(256), { ...DEVELOPMENT, NODE_CLUSTER_WORKERS: '1' });
