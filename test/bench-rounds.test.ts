@@ -100,6 +100,11 @@ test('a machine that is noisy now and then gives figures, as long as a third of 
   await assert.rejects(run({ rounds: 4 }, [...third, ...Array.from({ length: 5 }, () => noisy)]), TooNoisy);
 });
 
+test('what ignores noise is not watched', async () => {
+  const { comparison } = await run({ ignoresNoise: true }, [{ foreign: 1 }, { steal: 1 }]);
+  assert.deepEqual([comparison.rounds, comparison.discarded, comparison.noise], [2, 0, { steal: 0, foreign: 0 }]);
+});
+
 test('an error of a measurement ends the comparison', async () => {
   const measure = () => Promise.reject(new Error('no answer'));
   await assert.rejects(run({ measure }), /no answer/);

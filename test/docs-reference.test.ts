@@ -11,6 +11,7 @@ import { SIGNALS } from '../src/primary/signals.ts';
 import { CLI_EXIT_CODE_MEANINGS, EXIT_CODE_MEANINGS, EXIT_REASONS } from '../src/protocol/exit.ts';
 import { LOG_EVENTS } from '../src/protocol/log-events.ts';
 import { GUIDE_ROWS } from './apps/rows.ts';
+import { benchHistory, keptReports } from './docs/bench-history.ts';
 import { cliReference, programOf } from './docs/cli-reference.ts';
 import { configFields, configTable } from './docs/config-reference.ts';
 import { checkGenerated, checkGeneratedFile, table } from './docs/generated.ts';
@@ -22,6 +23,10 @@ const ROOT = join(import.meta.dirname, '..');
 
 test('docs/reference/environment.md shows the table of the environment variables that the kit reads', () => {
   checkGenerated('docs/reference/environment.md', 'environment', environmentTable());
+});
+
+test('docs/benchmark-history.md shows every run of make bench that docs/bench keeps', () => {
+  checkGenerated('docs/benchmark-history.md', 'runs', benchHistory(keptReports()));
 });
 
 test('docs/guide/adopt.md shows every framework that make test-apps starts, and how', () => {

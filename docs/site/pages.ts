@@ -79,7 +79,7 @@ const GROUPS: readonly Group[] = [
   },
   {
     text: 'Background',
-    pages: ['architecture', 'draining', 'failures', 'trust', 'limits', 'benchmarks', 'comparison'],
+    pages: ['architecture', 'draining', 'failures', 'trust', 'limits', 'benchmarks', 'benchmark-history', 'comparison'],
     rest: '.',
   },
   { text: 'Decisions', pages: ['decisions/index'], rest: 'decisions' },

@@ -1,7 +1,7 @@
 /**
  * The kit against its peers: the same Koa app, the same generator, all up at once.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { generate, MIXES, type MixName, versionOf, wrkVersion } from './generate.ts';
@@ -9,12 +9,11 @@ import { compare } from './machine.ts';
 import { type Benchmark, report } from './report.ts';
 import { CPU_PER_REQUEST, P99, REQUESTS, type Rounds } from './rounds.ts';
 import { PEERS, type Server, type ServerName, withServers } from './servers.ts';
-import { FIRST_ANSWER, firstAnswer } from './startup.ts';
+import { installed, startable } from './startup.ts';
 
 /** A server needs that long after its first answer until it rests. */
 const SETTLE_MS = 2_000;
 const KIT: ServerName = 'kit, 2 workers';
-const PLAIN: ServerName = 'plain Koa, 1 process';
 
 /** Rates of short connections differ most from round to round. */
 const ROUNDS: Record<MixName, Rounds> = {
@@ -24,13 +23,19 @@ const ROUNDS: Record<MixName, Rounds> = {
 };
 
 export const peers: Benchmark = async settings => {
-  const names = await startable([KIT, PLAIN, ...installed()]);
-  const plan = { name: 'start-up of peers', title: 'start-up', subjects: names, baseline: KIT, figures: FIRST_ANSWER };
-  const first = await compare({ ...plan, rounds: settings.rounds(5), measure: firstAnswer });
-  const pairs = names.filter(name => name !== PLAIN);
-  const compared = await withServers(pairs, async server => {
+  if (wrkVersion === undefined)
+    process.stderr.write('wrk is not installed: autocannon is used, which takes more of the machine\n');
+  const pairs = await startable([KIT, ...installed()]);
+  return withServers(pairs, async server => {
     await sleep(SETTLE_MS);
-    const idle = { name: 'idle', title: 'idle', subjects: pairs, baseline: KIT, figures: { memory: MEMORY } };
+    const idle = {
+      name: 'idle',
+      title: 'idle',
+      subjects: pairs,
+      baseline: KIT,
+      figures: { memory: MEMORY },
+      ignoresNoise: true,
+    } as const;
     const comparisons = [await compare({ ...idle, rounds: 1, measure: async name => ({ memory: server(name).pssMib() }) })];
     const mixes = Object.keys(MIXES) as MixName[];
     for (const name of pairs) for (const mix of mixes) await generate(server(name).port, mix, 1); // lets the compiler settle
@@ -49,7 +54,6 @@ export const peers: Benchmark = async settings => {
     }
     return comparisons;
   });
-  return [first, ...compared];
 };
 
 const MEMORY = { unit: 'MiB (PSS)', kind: 'other', digits: 1 } as const;
@@ -59,32 +63,6 @@ async function cost(server: Server, mix: MixName, seconds: number) {
   const { requests, rate, p99Ms, errors } = await generate(server.port, mix, seconds);
   if (requests === 0) throw new Error(`no answer under ${mix}`);
   return { cpu: (server.cpuMicroseconds() - before) / requests, rate, p99: p99Ms, failed: errors };
-}
-
-function installed(): ServerName[] {
-  const names: ServerName[] = ['node:cluster, 2 workers'];
-  if (existsSync(join(PEERS, 'node_modules'))) names.push('throng, 2 workers', 'pm2, 2 workers', 'wattpm, 2 workers');
-  else process.stderr.write('throng, pm2 and wattpm are not installed (make bench installs them): left out\n');
-  if (versionOf('nginx', '-v') !== undefined) names.push('nginx + 2 processes');
-  else process.stderr.write('nginx is not installed: left out\n');
-  if (wrkVersion === undefined)
-    process.stderr.write('wrk is not installed: autocannon is used, which takes more of the machine\n');
-  return names;
-}
-
-/** The first start fills the caches. @throws if the kit or the plain app does not start */
-async function startable(names: readonly ServerName[]): Promise<ServerName[]> {
-  const found: ServerName[] = [];
-  for (const name of names) {
-    try {
-      await firstAnswer(name);
-      found.push(name);
-    } catch (error) {
-      if (name === KIT || name === PLAIN) throw error;
-      process.stderr.write(`${name} does not start here, and is left out: ${(error as Error).message}\n`);
-    }
-  }
-  return found;
 }
 
 export function peerVersions(): Record<string, string> {

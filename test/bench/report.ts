@@ -58,8 +58,12 @@ export async function report(benchmarks: readonly Benchmark[], versions: Record<
   console.log(`${textOf(done)}\n\n${OUT}`);
 }
 
-export function settingsOf({ ROUNDS, SECONDS, QUICK }: NodeJS.ProcessEnv): Settings {
-  const isQuick = (QUICK ?? '') !== '';
+/** @throws Error with the variable's name if ROUNDS is no whole number of at least 1, or SECONDS no number above 0 */
+export function settingsOf({ ROUNDS, SECONDS, QUICK = '' }: NodeJS.ProcessEnv): Settings {
+  const isQuick = QUICK !== '';
+  if (ROUNDS !== undefined && !/^[1-9]\d*$/.test(ROUNDS))
+    throw new Error(`ROUNDS must be a whole number of at least 1, got "${ROUNDS}"`);
+  if (SECONDS !== undefined && !(Number(SECONDS) > 0)) throw new Error(`SECONDS must be a number above 0, got "${SECONDS}"`);
   return {
     rounds: usual => (ROUNDS !== undefined ? Number(ROUNDS) : isQuick ? 3 : usual),
     seconds: usual => (SECONDS !== undefined ? Number(SECONDS) : isQuick ? 1 : usual),
@@ -95,7 +99,7 @@ export function textOf(done: Report): string {
   ]);
   return [
     `${about.join('; ')}; \`${done.command}\``,
-    'min/median/max, and in parentheses the ratio of the same rounds to the first line of its part',
+    'min/median/max, and in parentheses the ratio of the same rounds to the baseline',
     '',
     '| | CPU | rate | other |',
     '|---|---|---|---|',
@@ -112,7 +116,7 @@ export function machineText({ cpus, model, isVirtual, kernel, node }: Machine): 
 function headOf({ title, rounds, discarded, baseline, values }: Comparison): string {
   const others = Object.keys(values).filter(subject => subject !== baseline).length;
   const compared = others > 0 ? `, against ${baseline}` : '';
-  return `| **${title}**${compared}; ${rounds} rounds${discarded > 0 ? `, ${discarded} discarded` : ''} | | | |`;
+  return `| **${title}**${compared}; ${rounds} ${rounds === 1 ? 'round' : 'rounds'}${discarded > 0 ? `, ${discarded} discarded` : ''} | | | |`;
 }
 
 const rowOf = (comparison: Comparison) => (subject: string) => {
@@ -126,7 +130,8 @@ const rowOf = (comparison: Comparison) => (subject: string) => {
 
 function cellOf(comparison: Comparison, subject: string, name: string, { unit, digits }: Figure): string {
   const values = comparison.values[subject]?.[name] ?? [];
-  const ratio = subject === comparison.baseline ? '' : ` (${spread(ratiosOf(comparison, subject, name), 2)})`;
+  const ratios = ratiosOf(comparison, subject, name);
+  const ratio = subject === comparison.baseline || !ratios.every(Number.isFinite) ? '' : ` (${spread(ratios, 2)})`;
   return `${spread(values, digits)} ${unit}${ratio}`;
 }
 

@@ -48,6 +48,8 @@ export interface Plan<S extends string, F extends string> {
   baseline: S;
   figures: Record<F, Figure>;
   rounds: Rounds;
+  /** For memory and the like, which does not depend on who else has the CPUs. */
+  ignoresNoise?: true;
   measure(subject: S, round: number): Promise<Record<F, number>>;
 }
 
@@ -90,7 +92,7 @@ export async function measureRounds<S extends string, F extends string>(
   plan: Plan<S, F>,
   surroundings: Surroundings,
 ): Promise<Comparison> {
-  const { name, title, baseline, figures } = plan;
+  const { name, title, baseline, figures, ignoresNoise = false } = plan;
   const values: Comparison['values'] = {};
   for (const subject of plan.subjects) values[subject] = Object.fromEntries(Object.keys(figures).map(figure => [figure, []]));
   const comparison: Comparison = { name, title, baseline, figures, rounds: 0, discarded: 0, noise: NONE, values };
@@ -98,7 +100,11 @@ export async function measureRounds<S extends string, F extends string>(
     surroundings.progress(
       `${name}: round ${comparison.rounds + 1}${comparison.discarded > 0 ? `, ${comparison.discarded} discarded` : ''}`,
     );
-    const round = await measureRound(plan, comparison.rounds, surroundings);
+    const round = await measureRound(
+      plan,
+      comparison.rounds,
+      ignoresNoise ? { ...surroundings, watch: () => () => NONE } : surroundings,
+    );
     if (!isQuiet(round.noise, surroundings.bounds)) {
       comparison.discarded++;
       if (comparison.discarded > (comparison.rounds + 2) * DISCARDED_PER_ROUND)
@@ -180,8 +186,9 @@ export function summaryOf(values: readonly number[]): Summary {
   return { min: at(0), median, max: at(sorted.length - 1) };
 }
 
-/** `min/median/max`. */
+/** `min/median/max`; a single value alone. */
 export function spread(values: readonly number[], digits: number): string {
+  if (values.length === 1) return String(values[0]?.toFixed(digits));
   const { min, median, max } = summaryOf(values);
   return [min, median, max].map(value => value.toFixed(digits)).join('/');
 }
