@@ -3,7 +3,6 @@
 /** Heartbeats come once a second. */
 const SILENT_POD_S = 3;
 const isSilentPod = ({ silentSeconds }) => silentSeconds > SILENT_POD_S;
-const orNone = (value, format) => (value === undefined ? NONE : format(value));
 
 const POD_COLUMNS = [
   {
@@ -89,7 +88,7 @@ function fleetTiles(all) {
       of: `of ${formatCount(over(pods, ({ wanted }) => wanted))}`,
     }),
     rateTile(rate),
-    errorTile(errors, rate),
+    errorTile(errors, rate > 0 ? Math.min(1, errors / rate) : 0),
     tile('p99', 'Of the slowest worker of all pods, over the last 5 to 10 seconds.', {
       value: formatMs(Math.max(0, ...pods.map(({ p99Ms }) => p99Ms))),
     }),

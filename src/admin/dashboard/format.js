@@ -1,6 +1,7 @@
 /* Numbers for people: each with the same number of decimals from one second to the next, so that nothing jumps. */
 const MINUTE = 60;
 const NONE = '–';
+const orNone = (value, format) => (value === undefined ? NONE : format(value));
 
 const formatCount = value => Math.round(value).toLocaleString('en');
 const formatRate = value => (value >= 100 ? formatCount(value) : value.toFixed(1));

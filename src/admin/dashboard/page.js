@@ -38,6 +38,25 @@ const showLeaders = addTable({
   keyOf: ({ name }) => name,
 });
 
+const showErrors = addTable({
+  id: 'errors',
+  title: 'Errors',
+  note: 'the last ones',
+  help: 'What has failed, the latest first; the same error of one route is one row.',
+  columns: ERROR_COLUMNS,
+  keyOf: ({ class: name, code, file, line, method, route, status: answer }) =>
+    [name, code, file, line, method, route, answer].join(' '),
+  whenEmpty: 'none since the primary started',
+});
+const showRoutes = addTable({
+  id: 'routes',
+  title: 'Slowest routes',
+  note: 'by their share of the time, last 10 minutes',
+  help: 'Where the time goes: the routes that took most of it together. Shown with METRICS_ROUTES=true.',
+  columns: ROUTE_COLUMNS,
+  keyOf: ({ method, route }) => `${method} ${route}`,
+});
+
 function showStatus() {
   if (status === undefined) return;
   const { service, pod, state, version, pid, policy, generation, uptimeSeconds, sizing } = status;
@@ -58,6 +77,8 @@ function showStatus() {
   showTiles(view === 'fleet' ? fleetTiles(pods) : podTiles(status, past.samples));
   showWorkers(workerRows(status, past.samples.at(-1)?.workers ?? {}));
   showChecks(named(status.health));
+  showErrors(status.recentErrors);
+  showRoutes(status.routes);
   showLeaders(named(status.leader));
   showError(status.dev?.error);
 }

@@ -16,7 +16,8 @@ const meter = (shareOf, textOf) => (cell, row) => {
 
 /**
  * Adds the section. Each column has a `label`, its `help`, and `show(cell, row)`; `left` aligns text, `ch` is the width in characters that it keeps.
- * A function of the rows updates it; without a row the section is hidden, unless `whenEmpty` says what to show then.
+ * A column with `when(rows)` is shown only where that holds.
+ * A function of the rows updates it; without a row the section is hidden, unless `whenEmpty` says what to show then. It is hidden for no rows at all.
  */
 function addTable({ id, title, note = '', help, columns, keyOf, whenEmpty }) {
   const heading = explain(make('h2', '', title, ' ', make('small', '', note)), title, help);
@@ -34,8 +35,12 @@ function addTable({ id, title, note = '', help, columns, keyOf, whenEmpty }) {
   region.setAttribute('aria-labelledby', heading.id);
   section.replaceChildren(heading, region, empty);
   const kept = new Map();
+  const heads = [...table.tHead.rows[0].cells];
   return rows => {
-    section.hidden = rows.length === 0 && whenEmpty === undefined;
+    section.hidden = rows === undefined || (rows.length === 0 && whenEmpty === undefined);
+    if (rows === undefined) return;
+    const isHidden = columns.map(({ when }) => when !== undefined && !when(rows));
+    for (const [index, head] of heads.entries()) head.hidden = isHidden[index];
     region.hidden = rows.length === 0;
     empty.hidden = rows.length > 0;
     const keys = rows.map(keyOf);
@@ -50,7 +55,10 @@ function addTable({ id, title, note = '', help, columns, keyOf, whenEmpty }) {
       kept.set(key, element);
       element.dataset.key = String(key);
       if (body.children[index] !== element) body.insertBefore(element, body.children[index] ?? null);
-      for (const [column, { show }] of columns.entries()) show(element.children[column], row);
+      for (const [column, { show }] of columns.entries()) {
+        element.children[column].hidden = isHidden[column];
+        if (!isHidden[column]) show(element.children[column], row);
+      }
     });
   };
 }

@@ -1,4 +1,4 @@
-/* The smaller tables of this pod: health checks and leaders. */
+/* The smaller tables of this pod: errors, routes, health checks and leaders. */
 const CHECK_PILLS = { ok: 'ready', failing: 'lost', unknown: '' };
 
 const CHECK_COLUMNS = [
@@ -28,6 +28,59 @@ function howItFails({ failure = '', failures, message, isUnready }) {
   const often = failures > 1 ? ` (${failures} times in a row)` : '';
   return [failure && `${failure}${often}`, message, isUnready && 'the pod is not ready because of it'].filter(Boolean).join(': ');
 }
+
+const ERROR_COLUMNS = [
+  { label: 'last', help: 'When it last happened.', ch: 8, show: text(({ at }) => formatClock(at)) },
+  { label: 'count', help: 'How many times, since the primary started.', ch: 6, show: text(({ count }) => formatCount(count)) },
+  {
+    label: 'status',
+    help: 'The status of the answer; none where the error ended a worker.',
+    ch: 4,
+    show: text(({ status: answer }) => answer ?? NONE),
+  },
+  {
+    label: 'route',
+    help: 'The method and the route, with ids folded.',
+    left: true,
+    show: text(({ method, route }) => [method, route].filter(Boolean).join(' ') || NONE),
+  },
+  {
+    label: 'error',
+    help: 'Its class and code.',
+    left: true,
+    show: text(({ class: name, code }) => [name, code].filter(Boolean).join(' ')),
+  },
+  {
+    label: 'where',
+    help: 'File and line of the app.',
+    left: true,
+    show: text(({ file, line }) => (file ? `${file}:${line}` : NONE)),
+  },
+  { label: 'last worker', help: 'The worker that last had it.', show: text(({ worker }) => worker) },
+  {
+    label: 'message',
+    help: 'The message of the error. It is shown only where ADMIN_TOKEN is set: it may contain secrets.',
+    left: true,
+    when: rows => rows.some(({ message }) => message),
+    show: text(({ message = '' }) => message),
+  },
+];
+
+const ROUTE_COLUMNS = [
+  { label: 'route', help: 'The method and the route.', left: true, show: text(({ method, route }) => `${method} ${route}`) },
+  {
+    label: 'share of time',
+    help: 'Of the response times of all requests together.',
+    ch: 14,
+    show: meter(
+      ({ share }) => share,
+      ({ share }) => formatPercent(share),
+    ),
+  },
+  { label: 'mean', help: 'Mean response time.', ch: 8, show: text(({ meanMs }) => formatMs(meanMs)) },
+  { label: 'requests', help: 'Requests that were answered.', ch: 8, show: text(({ requests }) => formatCount(requests)) },
+  { label: 'failed', help: 'Of them, with a status of 500 or above.', ch: 6, show: text(({ errors }) => formatCount(errors)) },
+];
 
 const LEADER_COLUMNS = [
   { label: 'leader', help: 'The name that the app gave it with kit.leader.', left: true, show: text(({ name }) => name) },

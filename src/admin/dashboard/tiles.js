@@ -7,14 +7,12 @@ const MANY_ERRORS = 0.05;
 
 const rateTile = rate => tile('requests/s', 'Answers per second.', { value: formatRate(rate) });
 
-const errorTile = (errors, rate) => {
-  const share = rate > 0 ? Math.min(1, errors / rate) : 0;
-  return tile('errors', 'Answers with a status of 500 or above: their share of all answers, and how many per second.', {
+const errorTile = (errors, share) =>
+  tile('errors', 'Answers with a status of 500 or above, over 10 s: their share of all answers, and how many per second.', {
     value: formatShare(share),
     of: `${formatRate(errors)}/s`,
     mark: share > MANY_ERRORS ? 'bad' : errors > 0 ? 'warn' : '',
   });
-};
 
 const openTile = open =>
   tile('open requests', 'Requests that have arrived and are not answered yet.', { value: formatCount(open) });
@@ -42,16 +40,49 @@ const usedTile = share =>
     },
   );
 
-/** The mean of the last ten seconds, so that a rare error does not flicker. */
-const STEADY_SAMPLES = 10;
+/** Over as many seconds as the errors of `/status`: those per second with a status of 500 or above, and their share. */
+const ERROR_SAMPLES = 10;
 
 function errorRates(samples) {
-  const recent = samples.slice(-STEADY_SAMPLES);
+  const recent = samples.slice(-ERROR_SAMPLES);
   const mean = pick => recent.reduce((total, { statuses }) => total + pick(statuses), 0) / (recent.length || 1);
-  return [mean(statuses => statuses[3]), mean(statuses => statuses.reduce((total, rate) => total + rate, 0))];
+  const errors = mean(statuses => statuses[3]);
+  return [errors, errors / (mean(statuses => statuses.reduce((total, rate) => total + rate, 0)) || 1)];
 }
 
-function podTiles({ workers, sizing, drains, utilization }, samples) {
+const PRESSURES = { cpu: 'CPU', memory: 'memory', io: 'I/O' };
+
+/** Of the resource that tasks waited for most; none where the kernel does not tell. */
+function pressureTiles(pressure = {}) {
+  const all = Object.entries(pressure).map(([name, { waiting }]) => [waiting.percent, PRESSURES[name]]);
+  if (all.length === 0) return [];
+  const [percent, name] = all.reduce((most, one) => (one[0] > most[0] ? one : most));
+  const help = `Share of the last 10 s in which a task waited for a CPU, for memory or for I/O (the kernel's PSI): the largest of the three.`;
+  return [
+    tile('pressure', help, { value: `${percent.toFixed(1)} %`, of: percent > 0 ? name : '', mark: percent > 50 ? 'warn' : '' }),
+  ];
+}
+
+/** Of all workers, with ADAPTIVE_CONCURRENCY. */
+function concurrencyTiles(workers) {
+  const all = workers.flatMap(({ concurrency }) => concurrency ?? []);
+  if (all.length === 0) return [];
+  const sum = key => all.reduce((total, one) => total + one[key], 0);
+  const rejected = sum('rejectedPerSecond');
+  return [
+    tile('concurrency', 'ADAPTIVE_CONCURRENCY: requests that the app handles, of the limits of all workers together.', {
+      value: formatCount(sum('inFlight')),
+      of: `of ${formatCount(sum('limit'))}`,
+    }),
+    tile('turned away', 'ADAPTIVE_CONCURRENCY: requests per second that got 503, and those that wait now.', {
+      value: `${formatRate(rejected)}/s`,
+      of: `${formatCount(sum('queued'))} wait`,
+      mark: rejected > 0 ? 'warn' : '',
+    }),
+  ];
+}
+
+function podTiles({ workers, sizing, drains, utilization, pressure }, samples) {
   const last = samples.at(-1);
   const sum = pick => workers.reduce((total, worker) => total + pick(worker), 0);
   return [
@@ -66,6 +97,8 @@ function podTiles({ workers, sizing, drains, utilization }, samples) {
     cpuTile(last?.cpus ?? 0, sizing.cpus.effective),
     memoryTile(last?.memoryBytes ?? 0, sizing.memory.limitBytes),
     usedTile(utilization),
+    ...pressureTiles(pressure),
+    ...concurrencyTiles(workers),
     tile('requests cut', 'Requests that ended without an answer, since the primary started.', {
       value: formatCount(drains.cutRequests),
       mark: drains.cutRequests > 0 ? 'warn' : '',

@@ -40,10 +40,43 @@ const WORKER_COLUMNS = [
   { label: 'conns', help: 'Open connections.', ch: 5, show: text(({ connections }) => formatCount(connections)) },
   { label: 'open', help: 'Open requests.', ch: 4, show: text(({ inFlight }) => formatCount(inFlight)) },
   {
+    label: 'limit',
+    help: 'ADAPTIVE_CONCURRENCY: how many requests the worker takes at once, and how many wait for it.',
+    ch: 12,
+    when: rows => rows.some(({ concurrency }) => concurrency),
+    show: text(({ concurrency }) =>
+      orNone(concurrency, ({ limit, queued }) => `${formatCount(limit)}, ${formatCount(queued)} wait`),
+    ),
+  },
+  {
     label: 'requests/s',
     help: 'Answers per second, by its last two reports.',
     ch: 6,
     show: text(({ rate }) => formatRate(rate)),
+  },
+  {
+    label: '4xx/s',
+    help: 'Answers with a status of 400 to 499 per second, over 10 s.',
+    ch: 5,
+    when: rows => rows.some(({ errors }) => errors),
+    show: text(({ errors }) => orNone(errors?.['4xx'].perSecond, formatRate)),
+  },
+  {
+    label: '5xx/s',
+    help: 'Answers with a status of 500 or above per second, over 10 s.',
+    ch: 5,
+    when: rows => rows.some(({ errors }) => errors),
+    show: text(({ errors }) => orNone(errors?.['5xx'].perSecond, formatRate)),
+  },
+  {
+    label: 'errors',
+    help: 'The share of answers with a status of 500 or above, over 10 s.',
+    ch: 7,
+    when: rows => rows.some(({ errors }) => errors),
+    show: (cell, { errors }) => {
+      cell.classList.toggle('bad', errors?.share > MANY_ERRORS);
+      write(cell, orNone(errors?.share, formatShare));
+    },
   },
   {
     label: 'p50',
