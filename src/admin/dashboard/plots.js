@@ -109,7 +109,7 @@ function optionsOf(figure) {
       y: { range: (_, __, highest) => [0, most ?? (highest > 0 ? highest * 1.1 : 1)] },
     },
     axes: [
-      { ...axis, size: 24, space: 64, incrs: TIME_STEPS, values: timeLabels },
+      { ...axis, size: 28, gap: 8, space: 64, incrs: TIME_STEPS, values: timeLabels },
       {
         ...axis,
         size: 62,

@@ -31,7 +31,6 @@ function addTable({ id, title, note = '', help, columns, keyOf, whenEmpty }) {
   region.setAttribute('role', 'region');
   const empty = make('p', 'empty', whenEmpty ?? '');
   const section = byId(`${id}-section`);
-  section.setAttribute('aria-labelledby', heading.id);
   region.setAttribute('aria-labelledby', heading.id);
   section.replaceChildren(heading, region, empty);
   const kept = new Map();

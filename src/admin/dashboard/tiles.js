@@ -14,8 +14,7 @@ const errorTile = (errors, share) =>
     mark: share > MANY_ERRORS ? 'bad' : errors > 0 ? 'warn' : '',
   });
 
-const openTile = open =>
-  tile('open requests', 'Requests that have arrived and are not answered yet.', { value: formatCount(open) });
+const openTile = open => tile('open', 'Requests that have arrived and are not answered yet.', { value: formatCount(open) });
 
 const cpuTile = (used, limit) =>
   tile('CPU', 'CPUs that all processes use, of those that they may use.', {
@@ -116,7 +115,7 @@ function showTiles(tiles) {
   }
   tiles.forEach(({ value, of, mark }, index) => {
     const figure = list.children[index].lastElementChild;
-    const [number, , small] = figure.childNodes;
+    const [number, small] = figure.children;
     figure.className = mark;
     write(number, value);
     write(small, of);
@@ -125,5 +124,5 @@ function showTiles(tiles) {
 
 function newTile({ label, help }) {
   const name = explain(make('dt', '', label), label, help);
-  return make('div', '', name, make('dd', '', make('span'), ' ', make('small')));
+  return make('div', '', name, make('dd', '', make('span'), make('small')));
 }
