@@ -51,7 +51,7 @@ function errorRates(samples) {
 
 const PRESSURES = { cpu: 'CPU', memory: 'memory', io: 'I/O' };
 
-/** Of the resource that tasks waited for most; none where the kernel does not tell. */
+/** Of the resource that tasks waited for most; none where the kernel does not report it. */
 function pressureTiles(pressure = {}) {
   const all = Object.entries(pressure).map(([name, { waiting }]) => [waiting.percent, PRESSURES[name]]);
   if (all.length === 0) return [];
