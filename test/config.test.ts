@@ -91,6 +91,20 @@ describe('configuration', () => {
       ]);
   });
 
+  test('METRICS_BUCKETS is a list of rising bounds', () => {
+    assert.deepEqual(readConfig({ METRICS_BUCKETS: '0.005, 0.1,2' }).metricsBuckets, [0.005, 0.1, 2]);
+    assert.equal(readConfig({}).metricsBuckets.length, 13);
+    const tooMany = Array.from({ length: 51 }, (_, index) => index + 1).join(',');
+    for (const value of ['0.1,0.1', '1,0.5', '0,1', '-1', '0.1,,1', '1e3', '0.1 0.2', 'Infinity', tooMany]) {
+      const expected = value.includes(',,')
+        ? 'a comma list without empty entries'
+        : 'a comma list of at most 50 numbers of seconds above 0, each larger than the one before';
+      assert.deepEqual(problems({ METRICS_BUCKETS: value }), [
+        `METRICS_BUCKETS must be ${expected}, got "${value}" (environment)`,
+      ]);
+    }
+  });
+
   for (const url of ['http://redis', 'redis', 'redis://host/one', 'redis://host/-1', 'redis://host:70000', 'redis://host:0']) {
     test(`REDIS_URL=${url} is refused without being printed`, () => {
       const [problem] = problems({ REDIS_URL: url });

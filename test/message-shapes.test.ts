@@ -12,7 +12,7 @@ import { seededRandom } from './random.ts';
 
 const overTheWire = <T>(value: T): T => JSON.parse(JSON.stringify(value)) as T;
 
-const stats = new Stats();
+const stats = new Stats([0.1, 1]);
 stats.onResponse('GET', 200, 3);
 stats.onResponse('PROPFIND', 499, 3000);
 const snapshot = stats.snapshot({ connections: 1, accepted: 2, load: 0.5, inFlight: 1 }, []);

@@ -2,7 +2,7 @@
  * `/metrics`: the metrics of this pod in Prometheus' text format, by prom-client. No worker is queried: the last snapshot of each is at
  * most a second old.
  */
-import { type HttpSeries, REDIS_BUCKETS_S, RESPONSE_TIME_BUCKETS_S, type RedisCounters } from '../protocol/snapshot.ts';
+import { type HttpSeries, REDIS_BUCKETS_S, type RedisCounters } from '../protocol/snapshot.ts';
 import { addBroadcasts, addConcurrency, addHealth, addLeaders, addSticky, addStreams } from './kit-metrics.ts';
 import { withoutCollisions } from './metric-names.ts';
 import { addPressure, addProcessMetrics } from './process-metrics.ts';
@@ -148,7 +148,7 @@ export async function metricsText(
     for (const { code } of pod.redisRefusals) refusals.inc({ code });
   }
 
-  const histograms = [histogramOf(counters.http), ...(redis ? [redisHistogramOf(redis)] : [])];
+  const histograms = [histogramOf(counters.http, pod.bucketsS), ...(redis ? [redisHistogramOf(redis)] : [])];
   const apps = [...handles.map(({ snapshot }) => snapshot?.appMetrics ?? []), await totals.appMetrics];
   const { byWorker, renamed } = withoutCollisions(apps, [...own.getMetricsAsArray(), ...histograms]);
   onRenamed(renamed);
@@ -157,10 +157,10 @@ export async function metricsText(
 }
 
 /** `http_request_duration_seconds` as prom-client would have collected it. */
-function histogramOf(http: readonly HttpSeries[]) {
+function histogramOf(http: readonly HttpSeries[], boundsS: readonly number[]) {
   const name = 'http_request_duration_seconds';
   const values = http.flatMap(({ method, status, sumSeconds, counts }) =>
-    seriesOf(name, { method, status }, RESPONSE_TIME_BUCKETS_S, { sumSeconds, counts }),
+    seriesOf(name, { method, status }, boundsS, { sumSeconds, counts }),
   );
   const help = 'Time from the headers of a request to the end of its answer.';
   return { name, help, type: 'histogram', aggregator: 'sum', values };
@@ -179,9 +179,9 @@ function seriesOf(
   { sumSeconds, counts }: { sumSeconds: number; counts: readonly number[] },
 ) {
   let cumulative = 0;
-  const buckets = counts.map((count, index) => {
-    cumulative += count;
-    return { metricName: `${name}_bucket`, labels: { le: boundsS[index] ?? '+Inf', ...labels }, value: cumulative };
+  const buckets = [...boundsS, '+Inf'].map((le, index) => {
+    cumulative += counts[index] ?? 0;
+    return { metricName: `${name}_bucket`, labels: { le, ...labels }, value: cumulative };
   });
   return [
     ...buckets,

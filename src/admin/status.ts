@@ -64,6 +64,8 @@ export interface Pod {
   dev?: DevStatus | undefined;
   /** The admin port is open to this machine only. */
   isLocal?: boolean;
+  /** METRICS_BUCKETS. */
+  bucketsS: readonly number[];
   /** Since the start, on both outputs. */
   droppedLogLines: number;
   /** null where it is unknown. */

@@ -135,6 +135,11 @@ export interface ConfigFields {
   readonly requestTimeoutMs: Values['requestTimeoutMs'];
   /** Size limit of request headers. Unit: bytes. Set by `MAX_HEADER_BYTES`; default: `16384`. */
   readonly maxHeaderBytes: Values['maxHeaderBytes'];
+  /**
+   * Upper bounds of the buckets of `http_request_duration_seconds`, rising, at most 50. Unit: seconds. Set by `METRICS_BUCKETS`;
+   * default: `0.001,0.0025,0.005,0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,5,10`.
+   */
+  readonly metricsBuckets: Values['metricsBuckets'];
   /** `X-Response-Time: <n>ms` on every response. Set by `RESPONSE_TIME_HEADER`; default: `true`. */
   readonly responseTimeHeader: Values['responseTimeHeader'];
   /**

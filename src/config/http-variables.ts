@@ -1,5 +1,5 @@
 /** The variables of requests and connections of the app. */
-import { anyOf, flag, milliseconds, optional, type Variable, variable, wholeNumber } from './parse.ts';
+import { anyOf, bucketBounds, flag, milliseconds, optional, type Variable, variable, wholeNumber } from './parse.ts';
 
 export const httpVariables = {
   maxEventLoopDelayMs: variable(
@@ -47,6 +47,13 @@ export const httpVariables = {
     'time for a client to send its whole request; `0`: no limit',
   ),
   maxHeaderBytes: variable('MAX_HEADER_BYTES', '16384', wholeNumber(1024, 1 << 20), 'size limit of request headers'),
+  metricsBuckets: variable(
+    'METRICS_BUCKETS',
+    '0.001,0.0025,0.005,0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,5,10',
+    bucketBounds,
+    'upper bounds of the buckets of `http_request_duration_seconds`, rising, at most 50',
+    { unit: 'seconds', fixed: true },
+  ),
   responseTimeHeader: variable('RESPONSE_TIME_HEADER', 'true', flag, '`X-Response-Time: <n>ms` on every response'),
   sticky: optional(
     'NODE_CLUSTER_STICKY',

@@ -180,6 +180,21 @@ export const host: Parser<string> = value => {
   return value;
 };
 
+/** Of a histogram: each is a series for every method and status. */
+export const MAX_BUCKETS = 50;
+
+/** Upper bounds of the buckets of a histogram, in seconds: `0.01,0.1,1`. The bucket above all of them is added to every histogram. */
+export const bucketBounds: Parser<readonly number[]> = value => {
+  const texts = list(value);
+  const bounds = texts.map(Number);
+  const expected = new Expected(
+    `a comma list of at most ${MAX_BUCKETS} numbers of seconds above 0, each larger than the one before`,
+  );
+  if (bounds.length > MAX_BUCKETS || texts.some(text => !/^\d{1,9}(?:\.\d{1,9})?$/.test(text))) throw expected;
+  if (bounds.some((bound, index) => bound <= (bounds[index - 1] ?? 0))) throw expected;
+  return Object.freeze(bounds);
+};
+
 export const flag: Parser<boolean> = value => {
   if (value === 'true' || value === '1') return true;
   if (value === 'false' || value === '0') return false;

@@ -103,6 +103,7 @@ export class PodView {
       leader: leaders.view,
       dev: dev(),
       isLocal: LOOPBACK.has(settings.config.adminHost),
+      bucketsS: settings.config.metricsBuckets,
       droppedLogLines: outputs.droppedLines,
       utilization: utilization.value(supervisor.handles, performance.now()),
       memory: () => this.#memory(),

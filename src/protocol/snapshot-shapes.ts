@@ -1,6 +1,7 @@
 /**
  * The shape of a worker's snapshot, and how much of it is kept.
  */
+import { MAX_BUCKETS } from '../config/parse.ts';
 import { appMetrics } from './app-metric-shapes.ts';
 import { integer, list, MalformedError, number, object, oneOf, optional, type Parser, string, text } from './shapes.ts';
 import {
@@ -9,7 +10,6 @@ import {
   HTTP_METHODS,
   type HttpSeries,
   REDIS_BUCKETS_S,
-  RESPONSE_TIME_BUCKETS_S,
   type RedisCounters,
   type RedisRefusal,
   type Snapshot,
@@ -36,7 +36,7 @@ const httpSeries = object<HttpSeries>({
   method: oneOf(...HTTP_METHODS),
   status: integer(MIN_STATUS, MAX_STATUS),
   sumSeconds: count,
-  counts: buckets(RESPONSE_TIME_BUCKETS_S),
+  counts: list(count, MAX_BUCKETS + 1),
 });
 
 const cpuSeconds = object<CpuSeconds>({ user: count, system: count });

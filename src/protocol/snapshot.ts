@@ -107,13 +107,10 @@ export type AppMetric = Awaited<ReturnType<Registry['getMetricsAsJSON']>>[number
 /** From a fixed list, so that a client can't make up label values. */
 export const HTTP_METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'other'] as const;
 
-/** Answered requests of one method and status since the worker started: `counts` per bucket of RESPONSE_TIME_BUCKETS_S, the last one above all. */
+/** Answered requests of one method and status since the worker started: `counts` per bucket of METRICS_BUCKETS, the last one above all. */
 export interface HttpSeries {
   method: (typeof HTTP_METHODS)[number];
   status: number;
   sumSeconds: number;
   counts: number[];
 }
-
-/** Upper bounds of the response time buckets, in seconds (prom-client's default ones, finer at the low end). */
-export const RESPONSE_TIME_BUCKETS_S = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];

@@ -3,10 +3,9 @@
  */
 import { createHistogram, type EventLoopUtilization, monitorEventLoopDelay, performance } from 'node:perf_hooks';
 import type { Config } from '../config/config.ts';
-import { type AppMetric, HTTP_METHODS, type HttpSeries, RESPONSE_TIME_BUCKETS_S, type Snapshot } from '../protocol/snapshot.ts';
+import { type AppMetric, HTTP_METHODS, type HttpSeries, type Snapshot } from '../protocol/snapshot.ts';
 import { memoryUsage } from '../resources/usage.ts';
 
-const BUCKETS_MS = RESPONSE_TIME_BUCKETS_S.map(seconds => seconds * 1000);
 /** Percentiles cover the last one to two windows. */
 const WINDOW_MS = 5000;
 const LOOP_RESOLUTION_MS = 20;
@@ -29,6 +28,7 @@ interface Series {
 }
 
 export class Stats {
+  readonly #bucketsMs: readonly number[];
   #requests = 0;
   #shed = 0;
   #timedOut = 0;
@@ -43,7 +43,9 @@ export class Stats {
   #utilization: EventLoopUtilization | undefined;
   readonly #loopDelay = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS });
 
-  constructor() {
+  /** Takes the upper bounds of the buckets of response times. */
+  constructor(bucketsS: readonly number[]) {
+    this.#bucketsMs = bucketsS.map(seconds => seconds * 1000);
     this.#loopDelay.enable();
   }
 
@@ -54,8 +56,9 @@ export class Stats {
       this.#last = { method, status, series: this.#seriesOf(HTTP_METHODS.find(name => name === method) ?? 'other', status) };
     const { series } = this.#last;
     series.sumMs += milliseconds;
+    const buckets = this.#bucketsMs;
     let bucket = 0;
-    while (bucket < BUCKETS_MS.length && milliseconds > (BUCKETS_MS[bucket] ?? 0)) bucket++;
+    while (bucket < buckets.length && milliseconds > (buckets[bucket] ?? 0)) bucket++;
     series.counts[bucket] = (series.counts[bucket] ?? 0) + 1;
     this.#recent.record(Math.max(1, Math.round(milliseconds * 1000)));
   }
@@ -109,7 +112,7 @@ export class Stats {
 
   #seriesOf(method: HttpSeries['method'], status: number): Series {
     const byStatus = this.#series.get(method) ?? new Map<number, Series>();
-    const series = byStatus.get(status) ?? { sumMs: 0, counts: new Float64Array(BUCKETS_MS.length + 1) };
+    const series = byStatus.get(status) ?? { sumMs: 0, counts: new Float64Array(this.#bucketsMs.length + 1) };
     this.#series.set(method, byStatus.set(status, series));
     return series;
   }

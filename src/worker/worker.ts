@@ -43,7 +43,7 @@ class Worker implements ChannelHandler {
   readonly #config: Config;
   readonly #inherited: Inherited;
   readonly #log: () => Log;
-  readonly #stats = new Stats();
+  readonly #stats: Stats;
   readonly #serving: Serving;
   readonly #adoption: Adoption;
   readonly #host: KitHost;
@@ -52,6 +52,7 @@ class Worker implements ChannelHandler {
 
   constructor(config: Config, id: number, inherited: Inherited) {
     this.#config = config;
+    this.#stats = new Stats(config.metricsBuckets);
     this.#inherited = inherited;
     this.#log = createWorkerLog(config.logLevel, id);
     this.#serving = new Serving(config, id, inherited, this.#stats, this.#log);

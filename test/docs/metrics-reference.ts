@@ -137,6 +137,7 @@ function fullPod(): Pod {
       stale: 1,
       ignoredHeartbeats: { malformed: 1, unauthenticated: 1, stale: 1, crowded: 1 },
     },
+    bucketsS: [1],
     droppedLogLines: 1,
     throttledSeconds: 1,
     pressure: { cpu: STALLS, memory: STALLS, io: STALLS },

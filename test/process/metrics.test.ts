@@ -66,9 +66,10 @@ test(`no counter goes down over ${KILLS} killed workers, and every answered requ
 });
 
 test('/metrics has CPU, memory and descriptors of every process, and the age of the last snapshot of a stopped worker', async () => {
-  const kit = await startKit();
-  await kit.ready();
-  const { workers } = await kit.statusWhere(status => status.workers.every(({ pid }) => pid > 0));
+  const kit = await startKit({ env: { METRICS_BUCKETS: '0.75,60' } });
+  const { port } = await kit.ready();
+  await request(port, '/');
+  const { workers } = await kit.statusWhere(status => status.workers.some(({ requests }) => requests > 0));
   const [worker] = workers;
   assert.ok(worker);
   process.kill(worker.pid, 'SIGSTOP');
@@ -87,6 +88,12 @@ test('/metrics has CPU, memory and descriptors of every process, and the age of 
       const [open = 0, most = 0] = ['open', 'max'].map(name => samples.get(`process_${name}_fds{worker="${label}"}`));
       assert.ok(open > 5 && open < most, `${label}: ${open} of ${most}`);
     }
+    const buckets = [...samples.keys()].filter(key => key.startsWith('http_request_duration_seconds_bucket'));
+    assert.deepEqual(
+      buckets.map(key => /le="([^"]+)"/.exec(key)?.[1]),
+      ['0.75', '60', '+Inf'],
+      'METRICS_BUCKETS',
+    );
     assert.ok(samples.has('nodejs_eventloop_lag_seconds{worker="1"}'));
     assert.ok(samples.has('nodejs_eventloop_utilization{worker="2"}'));
     assert.ok((samples.get('bosun_utilization') ?? 0) > 0.2, 'a stopped worker counts as full');
