@@ -140,8 +140,9 @@ export class VirtualDrain {
     this.#context = context;
     this.#clock = clock;
     context.mock.timers.enable({ apis: ['setInterval'] });
-    this.result = server.drain({ timeoutMs: 60_000, quietMs: 100, endStalled: false, ...times }, (open, oldest) =>
-      this.progress.push({ open, oldest }),
+    this.result = server.drain(
+      { timeoutMs: 60_000, quietMs: 100, appMs: 100, endStalled: false, moves: false, ...times },
+      (open, oldest) => this.progress.push({ open, oldest }),
     );
     void this.result.then(() => {
       this.isOver = true;

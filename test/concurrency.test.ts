@@ -186,7 +186,10 @@ test('a drain answers the requests that wait', async () => {
   const waiting = await fixture.connect();
   waiting.socket.write(get('/now'));
   await reach({ queued: 1 });
-  const drained = fixture.server.drain({ timeoutMs: 10_000, quietMs: 0, endStalled: false }, () => undefined);
+  const drained = fixture.server.drain(
+    { timeoutMs: 10_000, quietMs: 0, appMs: 0, endStalled: false, moves: false },
+    () => undefined,
+  );
   first.response.end();
   second.response.end();
   const { cutRequests, finished } = await drained;

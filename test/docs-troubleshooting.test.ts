@@ -59,6 +59,7 @@ test('troubleshooting.md shows what bosun status prints of a pod whose app canno
     workers: [],
     restarts: { total: 6, byReason: { crash: 6 } },
     drains: { count: 0, finishedRequests: 0, cutRequests: 0, handedOverConnections: 0, longestRequestMs: 0 },
+    moved: 0,
     failedStarts: { count: 6, last: { at: Date.now() - 1000, worker: 1, reason: 'crash', error: undefined, why, failure } },
   } as unknown as Status;
   const [shown] = blocksOf(PAGE).filter(({ language }) => language === 'text');

@@ -20,7 +20,7 @@ import { logKoaErrors, logRequestError } from '../src/worker/request-errors.ts';
 import { AppServer } from '../src/worker/server.ts';
 import { eventually, get, LIMITS } from './app-server.ts';
 
-const TIMES = { timeoutMs: 10_000, quietMs: 100, endStalled: false };
+const TIMES = { timeoutMs: 10_000, quietMs: 100, appMs: 100, endStalled: false, moves: false };
 const EVERY_MS = 3;
 
 /** Writes events until the stream closes, as apps do: they do not look whether it has ended. */
@@ -161,7 +161,7 @@ describe('a drain', { concurrency: true }, () => {
     const events: string[] = [];
     client.onmessage = ({ data }) => events.push(data);
     await once(client, 'message');
-    const { durationMs } = await server.drain({ ...TIMES, quietMs: 3000 }, () => undefined);
+    const { durationMs } = await server.drain({ ...TIMES, quietMs: 3000, appMs: 300 }, () => undefined);
     assert.ok(durationMs < 3000, 'its connection is not idle first');
     assert.equal(client.readyState, EventSource.CONNECTING);
     client.close();
@@ -181,7 +181,7 @@ describe('a drain', { concurrency: true }, () => {
     const client = connect(port, '127.0.0.1');
     client.write(get('/', 'Accept: text/event-stream'));
     await once(client, 'readable');
-    const draining = server.drain({ ...TIMES, quietMs: 50 }, () => undefined);
+    const draining = server.drain({ ...TIMES, quietMs: 50, appMs: 50 }, () => undefined);
     await eventually(() => calledBack > 5); // writes call back only once they are dropped: the client takes nothing
     const response = (await promise).end(() => calledBack++);
     const error = Object.assign(new Error('closed'), { code: 'ERR_STREAM_PREMATURE_CLOSE' });

@@ -18,6 +18,7 @@ const DRAIN = {
   webSockets: { byKit: 3, byApp: 1 },
   eventStreams: { byKit: 2, byApp: 0 },
   closedGracefully: 9,
+  moved: 0,
   longestRequestMs: 5,
   durationMs: 12,
 };
@@ -140,7 +141,7 @@ test('an exit is shown with its reason, the error of a bad one, and the ledger o
     ),
     [
       'exit: worker 1 is gone (crash: Error: no)',
-      'exit: worker 2 is gone (restart): 7 requests finished while draining, 1 cut, 5 WebSockets and event streams closed by the kit, 9 connections closed gracefully, 12 ms',
+      'exit: worker 2 is gone (restart): 7 requests finished while draining, 1 cut, 5 WebSockets and event streams closed by the kit, 9 connections closed gracefully, 0 moved, 12 ms',
       'exit: worker 3 is gone (killed: signal SIGKILL)',
     ],
   );

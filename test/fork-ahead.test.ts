@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { LogOutputs } from '../src/log/output.ts';
 import type { WorkerEvent } from '../src/pool/effects.ts';
+import { Moves } from '../src/pool/moves.ts';
 import { forkAhead } from '../src/pool/spawn.ts';
 import { WorkerProcess } from '../src/pool/worker-process.ts';
 import { newWorker } from '../src/pool/worker-state.ts';
@@ -45,6 +46,7 @@ function take(first: ReturnType<typeof fork>) {
       retained: () => [],
       listeners: [],
       outputs: outputs as unknown as LogOutputs,
+      moves: new Moves(() => []),
       isInspected: false,
     },
     { onEvent: event => void events.push(event), onMalformed: () => undefined, whoKilled: () => 'killed' },

@@ -18,7 +18,8 @@ stats.onResponse('PROPFIND', 499, 3000);
 const snapshot = stats.snapshot({ connections: 1, accepted: 2, load: 0.5, inFlight: 1 }, []);
 const open = { method: 'GET', path: '/', ageMs: 12, bytesSent: 0 };
 const streams = { webSockets: { byKit: 1, byApp: 1 }, eventStreams: { byKit: 1, byApp: 1 } };
-const drain = { finished: 1, cutRequests: 1, cut: [open], ...streams, closedGracefully: 1, longestRequestMs: 3, durationMs: 4 };
+const ledger = { finished: 1, cutRequests: 1, cut: [open], ...streams, closedGracefully: 1, moved: 1 };
+const drain = { ...ledger, longestRequestMs: 3, durationMs: 4 };
 
 const report = {
   message: 'in use',
@@ -70,6 +71,8 @@ const TO_PRIMARY: { [T in ToPrimary['type']]: Extract<ToPrimary, { type: T }> } 
   },
   cordoned: { type: 'cordoned' },
   'took-all': { type: 'took-all' },
+  move: { type: 'move', id: 1 },
+  taken: { type: 'taken', id: 1, isTaken: true },
   uncordoned: { type: 'uncordoned' },
   diagnosed: { type: 'diagnosed', id: 1, error: 'no room' },
   loaded: { type: 'loaded', files: [{ path: '/app/server.js', version: '1764410000000.25-120-4711' }] },
@@ -85,7 +88,9 @@ const TO_WORKER: { [T in ToWorker['type']]: Extract<ToWorker, { type: T }> } = {
   serve: { type: 'serve', listeners: [] },
   'take-all': { type: 'take-all', listeners: [0, 1] },
   'disable-keepalive': { type: 'disable-keepalive' },
-  drain: { type: 'drain', sentAt: 81_000.5, timeoutMs: 25_000, quietMs: 300, endStalled: true },
+  drain: { type: 'drain', sentAt: 81_000.5, timeoutMs: 25_000, quietMs: 300, appMs: 300, endStalled: true, moves: true },
+  take: { type: 'take', id: 1 },
+  moved: { type: 'moved', id: 1, isTaken: false },
   cordon: { type: 'cordon' },
   uncordon: { type: 'uncordon' },
   diagnose: {

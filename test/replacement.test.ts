@@ -43,6 +43,16 @@ describe('a rolling restart with surge', () => {
     assert.equal(pool.forked.length, 4);
   });
 
+  test('the next worker starts at once after one whose connections all moved', () => {
+    const pool = new VirtualPool();
+    pool.request({ type: 'roll' });
+    pool.ready(pool.worker(3));
+    pool.passReporting(1000);
+    pool.drained(pool.worker(1), { finished: 5, closedGracefully: 0, moved: 5 });
+    pool.pass(1);
+    assert.equal(pool.forked.length, 4);
+  });
+
   test('there is never more than one worker too many, and each step is reported', () => {
     const pool = new VirtualPool();
     const request = pool.request({ type: 'roll' });

@@ -12,7 +12,7 @@ test('a drain of a server without connections ends at once and reports nothing',
   const fixture = await Fixture.start();
   const drain = new VirtualDrain(context, fixture);
   await drain.pass(25);
-  const nothing = { finished: 0, cutRequests: 0, cut: [], ...NO_STREAMS, closedGracefully: 0, longestRequestMs: 0 };
+  const nothing = { finished: 0, cutRequests: 0, cut: [], ...NO_STREAMS, closedGracefully: 0, moved: 0, longestRequestMs: 0 };
   assert.deepEqual(await drain.result, { ...nothing, durationMs: 25 });
   await fixture.connect();
   await drain.pass(1000);
@@ -58,6 +58,7 @@ test('a drain waits for open requests, ends their connections and reports how lo
     cut: [],
     ...NO_STREAMS,
     closedGracefully: 3,
+    moved: 0,
     longestRequestMs: 1425,
     durationMs: 425,
   });
@@ -170,7 +171,7 @@ test('a drain aborts at its deadline what is open, and reports it; idle connecti
   await Promise.all([busy.end(), webSocket.end(), partial.end(), idle.end()]);
   const { cut, ...counts } = await drain.result;
   const times = { longestRequestMs: 500, durationMs: 500 };
-  assert.deepEqual(counts, { finished: 0, cutRequests: 4, ...NO_STREAMS, closedGracefully: 1, ...times });
+  assert.deepEqual(counts, { finished: 0, cutRequests: 4, ...NO_STREAMS, closedGracefully: 1, moved: 0, ...times });
   assert.deepEqual(cut.map(({ method, path }) => `${method} ${path}`).sort(), [
     ' (incomplete request)',
     'GET /1',

@@ -260,7 +260,10 @@ describe('an owner that does not answer', () => {
     await soon(() => owner.server.inFlight === 1);
     owner.sticky.close();
     owner.http.close();
-    const drained = owner.server.drain({ timeoutMs: 5000, quietMs: 0, endStalled: false }, () => undefined);
+    const drained = owner.server.drain(
+      { timeoutMs: 5000, quietMs: 0, appMs: 0, endStalled: false, moves: false },
+      () => undefined,
+    );
     const later = await exchange(receiver.port, head('GET /quick HTTP/1.1', `Cookie: ${cookie}`, close));
     assert.match(later, /Set-Cookie: bosun-worker.*quick$/s);
     finish();
@@ -466,7 +469,10 @@ describe('a WebSocket of ws that was passed on', () => {
       const [text] = await once(client, 'message');
       assert.equal(String(text), 'echo hello');
       const closed = once(client, 'close');
-      const drain = pair[drained].server.drain({ timeoutMs: 5000, quietMs: 0, endStalled: false }, () => undefined);
+      const drain = pair[drained].server.drain(
+        { timeoutMs: 5000, quietMs: 0, appMs: 0, endStalled: false, moves: false },
+        () => undefined,
+      );
       assert.equal((await closed)[0], 1012);
       assert.deepEqual((await drain).cut, []);
     });

@@ -42,6 +42,7 @@ export const LEDGER: Drain = {
   webSockets: NO_STREAMS,
   eventStreams: NO_STREAMS,
   closedGracefully: 0,
+  moved: 0,
   longestRequestMs: 1,
   durationMs: 5,
 };

@@ -66,6 +66,7 @@ const status = (workers: Worker[], more: Partial<Status> = {}): Status => ({
     closeHandlers: { count: 0, failed: 0, timedOut: 0 },
     last: null,
   },
+  moved: 3,
   failedStarts: { count: 0, last: null },
   rollingRestarts: { success: 0, failure: 0, refused: 0, lastRefused: null },
   memory: { usedBytes: 1, headroomBytes: null, freshWorkerBytes: null, restart: 'surge' },
@@ -123,7 +124,7 @@ id pid  state    gen up  conns open req/s p50   p99    loop late  rss heap
 worker 2 waits for GET /slow, 3 s old, 12 bytes sent
 
 ended workers: 3 (1 crash, 2 restart); drains: 2, 7 requests finished in them, 1
-cut, 9 connections handed over, longest 812 ms
+cut, 9 connections handed over, 3 moved, longest 812 ms
 12:00:04 generation 2 serves
 12:00:03 worker 2 is gone (restart): 7 requests finished while draining, 1 cut,
          9 connections handed over, 812 ms
@@ -149,7 +150,7 @@ id  pid   state  gen  up   conns  open  req/s  p50    p99     loop  late   rss  
  1  5711  ready    2  12m     10     1      0  1.2ms  18.2ms   42%  0.3ms  64M   20M
 
 ended workers: 3 (1 crash, 2 restart); drains: 2, 7 requests finished in them, 1 cut, 9 connections
-handed over, longest 812 ms`,
+handed over, 3 moved, longest 812 ms`,
   );
   assert.match(renderWatch({ status: free, samples: [], events: [] }, SCREEN), /\n\nwaiting for the first sample\n/);
 });

@@ -18,7 +18,7 @@ import type { Drain } from '../src/protocol/messages.ts';
 import { AppServer } from '../src/worker/server.ts';
 import { get, LIMITS } from './app-server.ts';
 
-const TIMES = { timeoutMs: 10_000, quietMs: 100, endStalled: false };
+const TIMES = { timeoutMs: 10_000, quietMs: 100, appMs: 100, endStalled: false, moves: false };
 /** Larger than what the kernel and the stream take at once. */
 const LARGE = 3_000_000;
 
@@ -181,7 +181,7 @@ const CUT: [string, Buffer[]][] = [
 for (const [name, written] of CUT) {
   test(`a drain sends nothing to a WebSocket ${name}, and aborts it at the deadline`, async () => {
     const { server, received } = await accepted(...written);
-    const drain = await server.drain({ ...TIMES, quietMs: 0, timeoutMs: 200 }, () => undefined);
+    const drain = await server.drain({ ...TIMES, quietMs: 0, appMs: 0, timeoutMs: 200 }, () => undefined);
     assert.deepEqual([drain.cutRequests, drain.webSockets], [1, { byKit: 0, byApp: 0 }]);
     assert.deepEqual(await received, Buffer.concat(written));
   });
@@ -189,7 +189,7 @@ for (const [name, written] of CUT) {
 
 test('a drain closes a WebSocket once its message is sent in full', async () => {
   const { server, socket, received } = await accepted(HEAD, Buffer.from([0x81, 2, 0x61]));
-  const drain = server.drain({ ...TIMES, quietMs: 0, timeoutMs: 1000 }, () => undefined);
+  const drain = server.drain({ ...TIMES, quietMs: 0, appMs: 0, timeoutMs: 1000 }, () => undefined);
   setTimeout(() => socket.write('b'), 200);
   assert.equal((await drain).cutRequests, 0);
   assert.match((await received).toString('latin1'), /ab\x88/);
@@ -199,7 +199,7 @@ test('a drain leaves a WebSocket to the app for 0.3 s, and counts it as closed b
   const { server, port } = await serve(withWs(false));
   const client = new WebSocket(`ws://127.0.0.1:${port}/`);
   await once(client, 'message');
-  const drain = server.drain({ ...TIMES, quietMs: 3000 }, () => undefined);
+  const drain = server.drain({ ...TIMES, quietMs: 3000, appMs: 300 }, () => undefined);
   setTimeout(() => client.close(), 200);
   assert.deepEqual((await drain).webSockets, { byKit: 0, byApp: 1 });
 });

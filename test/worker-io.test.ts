@@ -11,16 +11,20 @@ import { Lines, SimulatedWorker, turns } from './simulated-worker.ts';
 function openChannel() {
   const worker = new SimulatedWorker();
   const received: ToPrimary[] = [];
+  const connections: unknown[] = [];
   const errors: Error[] = [];
   /** What node:cluster's own listeners get. */
   const own: unknown[][] = [];
   for (const event of ['message', 'internalMessage'])
     worker.process.on(event, (...args: unknown[]) => void own.push([event, ...args]));
   const channel = new WorkerChannel(worker.asWorker, {
-    onMessage: message => void received.push(message),
+    onMessage: (message, connection) => {
+      received.push(message);
+      connections.push(connection);
+    },
     onMalformed: error => void errors.push(error),
   });
-  return { worker, channel, received, errors, own, child: worker.process };
+  return { worker, channel, received, connections, errors, own, child: worker.process };
 }
 
 test('a message in the envelope of the kit is parsed and passed on, on whichever event it arrives', () => {
@@ -88,6 +92,23 @@ test('a socket or server that the app sends is closed in the primary', () => {
   }
   assert.deepEqual(closed, ['destroyed', 'closed', 'closed', 'closed']);
   assert.deepEqual(errors, []);
+});
+
+test('the connection of a move is passed on open, and any other handle that comes with one is closed', () => {
+  const { child, connections, received } = openChannel();
+  const closed: string[] = [];
+  const close = () => void closed.push('closed');
+  const TCP = { TCP: class {} }.TCP; // named as libuv's class
+  const connection = Object.assign(new TCP(), { close });
+  const move = seal({ type: 'move', id: 1 });
+  child.emit('internalMessage', move, connection);
+  assert.deepEqual([connections, closed], [[connection], []]);
+  child.emit('internalMessage', move, { close });
+  child.emit('internalMessage', seal({ type: 'exiting' }), connection);
+  child.emit('internalMessage', { cmd: 'NODE_HANDLE', msg: move }, undefined);
+  assert.deepEqual(connections, [connection, undefined, undefined, undefined]);
+  assert.deepEqual(closed, ['closed', 'closed']);
+  assert.deepEqual(received.at(-1), { type: 'move', id: 1 }, 'its connection did not arrive');
 });
 
 test('a message to a worker is called back when it is written, and at once where the channel is closed', () => {

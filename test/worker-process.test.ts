@@ -6,6 +6,7 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
 import type { WorkerEvent } from '../src/pool/effects.ts';
+import { Moves } from '../src/pool/moves.ts';
 import { WorkerProcess } from '../src/pool/worker-process.ts';
 import { exit, newWorker, receive, type WorkerRecord } from '../src/pool/worker-state.ts';
 import type { LifecycleEvent } from '../src/protocol/events.ts';
@@ -52,6 +53,7 @@ function start({ worker = new SimulatedWorker(), refusal, isInspected = false }:
       retained: () => [{ event: 'news', json: '1' }],
       listeners: [0, 1],
       outputs: { stdout, stderr },
+      moves: new Moves(() => []),
       isInspected,
     },
     {
@@ -235,8 +237,8 @@ test('a drain waits 3 s for quiet connections, and at a shutdown 0.3 s, where it
   handle.beginDrain('restart', 5000);
   handle.beginDrain('shutdown', 6000);
   const [restart, shutdown] = worker.sent.slice(1);
-  assert.partialDeepStrictEqual(restart, { type: 'drain', timeoutMs: 5000, quietMs: 3000, endStalled: false });
-  assert.partialDeepStrictEqual(shutdown, { type: 'drain', timeoutMs: 6000, quietMs: 300, endStalled: true });
+  assert.partialDeepStrictEqual(restart, { type: 'drain', timeoutMs: 5000, quietMs: 3000, appMs: 300, endStalled: false });
+  assert.partialDeepStrictEqual(shutdown, { type: 'drain', timeoutMs: 6000, quietMs: 300, appMs: 300, endStalled: true });
   const sentAt = restart?.type === 'drain' ? restart.sentAt : 0;
   assert.ok(sentAt >= before && sentAt <= monotonicMs());
 });

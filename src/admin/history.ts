@@ -186,9 +186,10 @@ function exitOf({ worker, reason, failure, openFailure, drain }: WorkerExit): Wo
   return { kind: 'exit', worker, reason, text: textWith(openFailure), operatorText: textWith(failure) };
 }
 
-function ledger({ finished, cutRequests, webSockets, eventStreams, closedGracefully, durationMs, closing }: Drain): string {
+function ledger(drain: Drain): string {
+  const { finished, cutRequests, webSockets, eventStreams, closedGracefully, moved, durationMs, closing } = drain;
   const streams = webSockets.byKit + eventStreams.byKit;
   const closed = streams === 0 ? '' : `, ${streams} WebSockets and event streams closed by the kit`;
   const after = closing === undefined ? '' : `; ${closingInWords(closing)}`;
-  return `${finished} requests finished while draining, ${cutRequests} cut${closed}, ${closedGracefully} connections closed gracefully, ${durationMs} ms${after}`;
+  return `${finished} requests finished while draining, ${cutRequests} cut${closed}, ${closedGracefully} connections closed gracefully, ${moved} moved, ${durationMs} ms${after}`;
 }

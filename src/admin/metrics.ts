@@ -63,6 +63,7 @@ export async function metricsText(
     'Connections that draining workers closed between two requests.',
     totals.drains.handedOverConnections,
   );
+  counter('bosun_moved_connections_total', 'Live connections that were moved to another worker.', pod.moved);
   counter(
     'bosun_cut_requests_total',
     'Requests that ended without an answer: cut by a deadline, or lost with their worker.',

@@ -38,6 +38,8 @@ export interface Pod {
   readiness: Readiness;
   supervisor: Supervisor;
   totals: Totals;
+  /** Connections that were moved to another worker, since the start. */
+  moved: number;
   resizes: { up: number; down: number; heap: number };
   /** Of the primary's own connections; undefined where there is no Redis. */
   redis: RedisCounters | undefined;
@@ -100,6 +102,7 @@ export function statusOf(
     readiness: { reason },
     supervisor,
     totals,
+    moved,
     utilization,
     pressure,
     redisRefusals,
@@ -129,6 +132,7 @@ export function statusOf(
     workers: supervisor.handles.map(handle => workerStatus(handle, audience)),
     restarts: { total: totals.exits, byReason: Object.fromEntries(totals.exitsByReason) },
     drains: { ...totals.drains, last: last && { ...reportOf(last), cut: requestsFor(audience, last.cut) } },
+    moved,
     failedStarts: failedStartsOf(totals, audience),
     rollingRestarts: { ...supervisor.rolls, lastRefused: supervisor.lastRefusal ?? null },
     memory: memory(),

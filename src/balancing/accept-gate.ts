@@ -97,12 +97,14 @@ export class AcceptGate {
     return this.#own.state === 'closed';
   }
 
-  /** This worker has accepted a connection. */
-  onConnection(socket: Socket): void {
+  /** This worker has accepted a connection, or taken it over from another worker, which is no turn of its own. */
+  onConnection(socket: Socket, isTaken = false): void {
     this.#own.connections++;
-    this.#own.turns = turnsAfter(this.#own, this.#others);
     const now = this.#now();
-    this.#own.takenAt = now;
+    if (!isTaken) {
+      this.#own.turns = turnsAfter(this.#own, this.#others);
+      this.#own.takenAt = now;
+    }
     socket.once('close', () => this.#onClose(now));
     if (this.#ignoresLead(now)) {
       this.#decideSoon(now);

@@ -170,6 +170,11 @@ export class Listeners {
     this.#acceptor = acceptor;
   }
 
+  /** Passes it a connection of another worker; `client` is its handle. */
+  pass(client: object): void {
+    this.#acceptor.onconnection(0, client);
+  }
+
   /** False if Node.js has no such methods: then accept gates have no effect. */
   get canPause(): boolean {
     return [...this.#opened.values()].every(({ handle }) => handle !== undefined);

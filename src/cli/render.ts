@@ -115,9 +115,9 @@ function failedStarts({ failedStarts: failed }: Status): string[] {
 }
 
 /** How many workers have exited, why, and what their drains did. */
-export function endedWorkers({ restarts, drains }: Status): string {
+export function endedWorkers({ restarts, drains, moved }: Status): string {
   const reasons = Object.entries(restarts.byReason).map(([reason, count]) => `${count} ${reason}`);
-  return `ended workers: ${restarts.total}${reasons.length > 0 ? ` (${reasons.join(', ')})` : ''}; drains: ${drains.count}, ${drains.finishedRequests} requests finished in them, ${drains.cutRequests} cut, ${drains.handedOverConnections} connections handed over, longest ${drains.longestRequestMs} ms`;
+  return `ended workers: ${restarts.total}${reasons.length > 0 ? ` (${reasons.join(', ')})` : ''}; drains: ${drains.count}, ${drains.finishedRequests} requests finished in them, ${drains.cutRequests} cut, ${drains.handedOverConnections} connections handed over, ${moved} moved, longest ${drains.longestRequestMs} ms`;
 }
 
 /** Pods send a heartbeat every second. */

@@ -129,6 +129,11 @@ export interface ConfigFields {
    * default: `75000`.
    */
   readonly keepAliveTimeoutMs: Values['keepAliveTimeoutMs'];
+  /**
+   * A worker that ends while others serve moves its open connections to them between two requests, so that no client sees a close; not
+   * those with TLS, WebSockets, nor connections to which the app has added something. Set by `MOVE_CONNECTIONS`; default: `true`.
+   */
+  readonly moveConnections: Values['moveConnections'];
   /** Time for a client to send its headers (slowloris). Unit: milliseconds. Set by `HEADERS_TIMEOUT_MS`; default: `60000`. */
   readonly headersTimeoutMs: Values['headersTimeoutMs'];
   /** Time for a client to send its whole request; `0`: no limit. Unit: milliseconds. Set by `REQUEST_TIMEOUT_MS`; default: `300000`. */

@@ -39,6 +39,12 @@ export const httpVariables = {
     milliseconds(1),
     'an idle connection is ended after this; keep it above the load balancer’s',
   ),
+  moveConnections: variable(
+    'MOVE_CONNECTIONS',
+    'true',
+    flag,
+    'a worker that ends while others serve moves its open connections to them between two requests, so that no client sees a close; not those with TLS, WebSockets, nor connections to which the app has added something',
+  ),
   headersTimeoutMs: variable('HEADERS_TIMEOUT_MS', '60000', milliseconds(1), 'time for a client to send its headers (slowloris)'),
   requestTimeoutMs: variable(
     'REQUEST_TIMEOUT_MS',

@@ -11,6 +11,7 @@ import { type ReadText, readerBelow, type UsageFiles } from '../resources/cgroup
 import { readHeadroom, readUsage } from '../resources/usage.ts';
 import { Retained } from '../state/broadcast.ts';
 import { type Prepared, taking } from './first-fork.ts';
+import { Moves } from './moves.ts';
 import { Resizer } from './resizer.ts';
 import type { Settings } from './settings.ts';
 import { forkWorker, isInspected, type SpawnOptions } from './spawn.ts';
@@ -20,6 +21,7 @@ import { WorkerProcess } from './worker-process.ts';
 export interface Pool {
   settings: Settings;
   resizer: Resizer;
+  moves: Moves;
   supervisor: Supervisor;
   balancing: Balancing;
   retained: Retained;
@@ -45,7 +47,8 @@ export function startPool(prepared: Prepared, emit: Emit): Pool {
     if (loader !== undefined && loader !== loading.loader) log().info({ event: 'app.typescript-loader', loader, why });
     loading = { asMain: loading.asMain || asMain, loader: loader ?? loading.loader };
   };
-  const supervisor = new Supervisor(config, resizer.sizing, {
+  const moves = new Moves(() => supervisor.serving);
+  const supervisor: Supervisor = new Supervisor(config, resizer.sizing, {
     fork: (worker, listener) => {
       const { id, generation } = worker;
       const inspector = inspectorPorts?.assign(generation);
@@ -68,6 +71,7 @@ export function startPool(prepared: Prepared, emit: Emit): Pool {
         retained: () => retained.forWorkers,
         listeners: balancing.enter(id, resizer.sizing.workers),
         outputs: outputs.sinksOf(id),
+        moves,
         isInspected: inspector !== undefined || isInspected(commandLine, nodeOptions),
         inspector: inspector?.at,
       };
@@ -89,7 +93,7 @@ export function startPool(prepared: Prepared, emit: Emit): Pool {
   });
   if (beforeStart === undefined) supervisor.start();
   oomKills = new OomKills(readerBelow(), resizer.limits.usage);
-  const pool = { settings, resizer, supervisor, balancing, retained, log, emit, outputs };
+  const pool = { settings, resizer, moves, supervisor, balancing, retained, log, emit, outputs };
   if (beforeStart === undefined) return pool;
   const processBefore = (loader: Loading['loader']) =>
     spawnOptionsOf(0, 1, {

@@ -254,9 +254,9 @@ export class Replacements {
 
   #endStep(batch: Batch, { old, fresh }: Step, now: number): void {
     batch.step = undefined;
-    const { finished = 0, closedGracefully = 0 } = old.drain ?? {};
-    // An idle worker leaves no load to warm up on.
-    if (finished + closedGracefully === 0) this.#restUntil = now;
+    const { finished = 0, closedGracefully = 0, moved = 0 } = old.drain ?? {};
+    // An idle worker leaves no load to warm up on, and of one that has moved all its connections no client must reconnect.
+    if (closedGracefully === 0 && (finished === 0 || moved > 0)) this.#restUntil = now;
     else if (fresh?.readyAt !== undefined) this.#restUntil = Math.max(this.#restUntil, fresh.readyAt + WARM_UP_MS);
   }
 

@@ -3,10 +3,11 @@
  * kit's own and is parsed, or it is dropped; the app shares the channel and may send anything. Output is passed on in whole lines, so that
  * several workers can share an output, and nothing here parses a line.
  */
-import type { ChildProcess } from 'node:child_process';
+import type { ChildProcess, SendHandle } from 'node:child_process';
 import type { Worker } from 'node:cluster';
 import type { Readable } from 'node:stream';
 import type { LineSink } from '../log/output.ts';
+import { type ConnectionHandle, closeHandle, isConnection, messageWithoutHandle } from '../protocol/handles.ts';
 import { parseToPrimary } from '../protocol/message-shapes.ts';
 import type { ToPrimary, ToWorker } from '../protocol/messages.ts';
 import { isEnvelope, isWatchReport, seal } from '../protocol/messages.ts';
@@ -14,7 +15,8 @@ import { type ProcessMemory, readProcessMemory } from '../resources/usage.ts';
 import type { WorkerRecord } from './worker-state.ts';
 
 export interface ChannelListener {
-  onMessage(message: ToPrimary): void;
+  /** A `move` comes with the handle of its connection. */
+  onMessage(message: ToPrimary, handle: ConnectionHandle | undefined): void;
   /** A malformed message in the kit's envelope or node:cluster's: the app forged it, or the kit has a bug. */
   onMalformed(error: Error): void;
 }
@@ -32,9 +34,10 @@ export class WorkerChannel {
   }
 
   /** Drops the message if the channel is closed. `onWritten` is called in any case. */
-  send(message: ToWorker, onWritten: () => void = () => undefined): void {
-    if (this.isOpen) this.#worker.send(seal(message), onWritten);
-    else onWritten();
+  send(message: ToWorker, onWritten: () => void = () => undefined, handle?: ConnectionHandle): void {
+    if (!this.isOpen) onWritten();
+    else if (handle === undefined) this.#worker.send(seal(message), onWritten);
+    else this.#worker.send(seal(message), handle as SendHandle, undefined, onWritten);
   }
 }
 
@@ -50,22 +53,20 @@ export function guardChannel(child: ChildProcess, listener: ChannelListener): vo
     let parsed: ToPrimary | undefined;
     try {
       if (isEnvelope(message)) parsed = parseToPrimary(message.message);
-      else if (event === 'internalMessage') return emit(event, message, handle);
-      else if (process.env.WATCH_REPORT_DEPENDENCIES && isWatchReport(message)) process.send?.(message);
+      else if (event === 'internalMessage') {
+        const isHandled = emit(event, message, handle);
+        const lost = messageWithoutHandle(message, handle);
+        if (!isEnvelope(lost)) return isHandled;
+        parsed = parseToPrimary(lost.message);
+      } else if (process.env.WATCH_REPORT_DEPENDENCIES && isWatchReport(message)) process.send?.(message);
     } catch (error) {
       listener.onMalformed(error instanceof Error ? error : new Error(String(error)));
     }
-    closeHandle(handle); // the kit sends none
-    if (parsed !== undefined) listener.onMessage(parsed);
+    const connection = parsed?.type === 'move' && isConnection(handle) ? handle : undefined;
+    if (connection === undefined) closeHandle(handle);
+    if (parsed !== undefined) listener.onMessage(parsed, connection);
     return true;
   };
-}
-
-/** Otherwise a socket or server sent with a message would stay open in the primary. */
-function closeHandle(handle: unknown): void {
-  if (typeof handle !== 'object' || handle === null) return;
-  if ('destroy' in handle && typeof handle.destroy === 'function') handle.destroy();
-  else if ('close' in handle && typeof handle.close === 'function') handle.close();
 }
 
 const NEWLINE = 10;

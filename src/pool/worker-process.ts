@@ -8,10 +8,12 @@ import type { InspectorAddress } from '../config/inherited.ts';
 import type { Sinks } from '../log/output.ts';
 import type { EventOf } from '../protocol/events.ts';
 import type { ExitReason } from '../protocol/exit.ts';
+import type { ConnectionHandle } from '../protocol/handles.ts';
 import type { Broadcast, Drain, ErrorReport, ToWorker } from '../protocol/messages.ts';
-import { monotonicMs } from '../protocol/messages.ts';
+import { APP_MS, monotonicMs } from '../protocol/messages.ts';
 import type { Snapshot } from '../protocol/snapshot.ts';
 import type { WorkerEvent } from './effects.ts';
+import type { Moves } from './moves.ts';
 import { Acknowledgements } from './pending.ts';
 import { InspectorLines, WorkerChannel, WorkerOutput } from './worker-io.ts';
 import { isActive, isServing, type OpenRequests, openFailureOf, type WorkerRecord, type WorkerState } from './worker-state.ts';
@@ -46,6 +48,7 @@ export interface WorkerOptions {
   listeners: number[];
   /** Where its lines go. */
   outputs: Sinks;
+  moves: Pick<Moves, 'request' | 'answered' | 'left'>;
   /** The user has opened its inspector. */
   isInspected: boolean;
   /** Where it opens its inspector before it loads the app. */
@@ -68,7 +71,7 @@ export class WorkerProcess {
   #hasSentMalformed = false;
 
   constructor(record: WorkerRecord, options: WorkerOptions, listener: WorkerListener) {
-    const { fork, sessionKeys, retained, listeners, outputs, isInspected, inspector } = options;
+    const { fork, sessionKeys, retained, listeners, outputs, isInspected, inspector, moves } = options;
     this.#record = record;
     this.#listener = listener;
     this.isInspectedAtStart = isInspected;
@@ -81,7 +84,9 @@ export class WorkerProcess {
     }
     this.#worker = worker;
     this.#channel = new WorkerChannel(worker, {
-      onMessage: message => {
+      onMessage: (message, handle) => {
+        if (message.type === 'move') return moves.request(this, message.id, handle);
+        if (message.type === 'taken') return moves.answered(this, message.id, message.isTaken);
         if (message.type === 'cordoned' || message.type === 'uncordoned' || message.type === 'took-all')
           this.#unacknowledged.acknowledge();
         listener.onEvent({ type: 'message', worker: record, message });
@@ -98,6 +103,7 @@ export class WorkerProcess {
     const onExit = async (code: number | null, signal: string | null) => {
       const isForeign = signal === 'SIGKILL' && !record.isKilled;
       await Promise.all(written.map(output => output.settle())); // its output is passed on before its exit is reported
+      moves.left(this); // not at 'disconnect', which Node.js does not emit while a connection is under way
       const killer = isForeign ? listener.whoKilled() : undefined;
       this.#exited({ type: 'exited', worker: record, how: { code, signal, killer, lost: this.#lost } });
     };
@@ -201,8 +207,9 @@ export class WorkerProcess {
     return unread + Math.max(reported, Math.min(1, Math.max(0, connections - unread)));
   }
 
-  send(message: ToWorker): void {
-    this.#channel?.send(message);
+  /** Sends a message, and with it a connection, of which this process keeps its own copy. */
+  send(message: ToWorker, connection?: ConnectionHandle): void {
+    this.#channel?.send(message, undefined, connection);
   }
 
   /** Passes an event on; false where it is dropped, because too much waits for this worker to read. */
@@ -247,7 +254,8 @@ export class WorkerProcess {
     this.#unacknowledged.giveUp();
     const isShutdown = reason === 'shutdown';
     const quietMs = isShutdown ? QUIET_AT_SHUTDOWN_MS : QUIET_MS;
-    this.send({ type: 'drain', sentAt: monotonicMs(), timeoutMs, quietMs, endStalled: isShutdown });
+    const times = { timeoutMs, quietMs, appMs: APP_MS, endStalled: isShutdown, moves: !isShutdown };
+    this.send({ type: 'drain', sentAt: monotonicMs(), ...times });
   }
 
   kill(): void {

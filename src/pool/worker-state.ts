@@ -199,6 +199,8 @@ export function receive(worker: WorkerRecord, message: ToPrimary, now: number): 
     case 'health':
     case 'cordoned':
     case 'took-all':
+    case 'move':
+    case 'taken':
     case 'diagnosed':
     case 'loaded':
     case 'leader':

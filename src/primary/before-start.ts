@@ -110,8 +110,9 @@ export class BeforeStart {
     this.#child = child;
     let result: ToPrimary | undefined;
     guardChannel(child, {
-      onMessage: message => {
-        if (message.type !== 'exiting') result ??= message;
+      onMessage: (message, connection) => {
+        connection?.close(); // it has none to move
+        if (message.type === 'failed' || message.type === 'load-again') result ??= message;
       },
       onMalformed: () => undefined,
     });

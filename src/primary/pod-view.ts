@@ -83,7 +83,7 @@ export class PodView {
   /** For `/status`, `/metrics` and `/events`. */
   pod(): Pod {
     const { pool, totals, eventBus, redis, health, leaders, utilization, dev } = this.#context;
-    const { balancing, resizer, settings, supervisor, outputs } = pool;
+    const { balancing, moves, resizer, settings, supervisor, outputs } = pool;
     const { throttledSeconds, pressure } = readUsage(readerBelow(), resizer.limits.usage);
     return {
       service: this.#service,
@@ -95,6 +95,7 @@ export class PodView {
       readiness: this.readiness(),
       supervisor,
       totals,
+      moved: moves.moved,
       resizes: resizer.resizes,
       broadcasts: eventBus.counts,
       redis: eventBus.redisCounters,

@@ -260,6 +260,8 @@ class Primary {
       case 'cordoned':
       case 'uncordoned':
       case 'took-all':
+      case 'move':
+      case 'taken':
       case 'exiting':
         break;
       default:

@@ -163,6 +163,8 @@ export interface Status {
   /** All exits, planned ones too. */
   restarts: { total: number; byReason: { [R in ExitReason]?: number } };
   drains: DrainTotals & { last: (DrainReport & { worker: number; reason: ExitReason }) | null };
+  /** Connections that were moved to another worker. */
+  moved: number;
   /** Workers that exited before they were ready. */
   failedStarts: { count: number; last: FailedStart | null };
   rollingRestarts: { success: number; failure: number; refused: number; lastRefused: { at: number; why: string } | null };

@@ -52,6 +52,7 @@ const MAX_REQUESTS = 100;
 const MAX_LOADED = 100;
 
 const count = number(0);
+const id = integer(0, Number.MAX_SAFE_INTEGER);
 
 /**
  * @returns the message that a worker has sent, with known fields only
@@ -110,6 +111,7 @@ const drain = object<Omit<Drain, 'closing'>>({
   webSockets: streamEnds,
   eventStreams: streamEnds,
   closedGracefully: count,
+  moved: count,
   longestRequestMs: count,
   durationMs: count,
 });
@@ -146,8 +148,10 @@ const TO_PRIMARY: { [T in ToPrimary['type']]: Parser<Fields<ToPrimary, T>> } = {
   drained: object<Fields<ToPrimary, 'drained'>>({ drain }),
   cordoned: object({}),
   'took-all': object({}),
+  move: object<Fields<ToPrimary, 'move'>>({ id }),
+  taken: object<Fields<ToPrimary, 'taken'>>({ id, isTaken: boolean }),
   uncordoned: object({}),
-  diagnosed: object<Fields<ToPrimary, 'diagnosed'>>({ id: integer(0, Number.MAX_SAFE_INTEGER), error: optional(text(MAX_TEXT)) }),
+  diagnosed: object<Fields<ToPrimary, 'diagnosed'>>({ id, error: optional(text(MAX_TEXT)) }),
   loaded: object<Fields<ToPrimary, 'loaded'>>({
     files: list(object<LoadedFile>({ path: string(MAX_PATH), version: string(100) }), MAX_LOADED),
   }),
@@ -186,11 +190,20 @@ const TO_WORKER: { [T in ToWorker['type']]: Parser<Fields<ToWorker, T>> } = {
   serve: object<Fields<ToWorker, 'serve'>>({ listeners }),
   'take-all': object<Fields<ToWorker, 'take-all'>>({ listeners: optional(listeners) }),
   'disable-keepalive': object({}),
-  drain: object<Fields<ToWorker, 'drain'>>({ sentAt: number(), timeoutMs: count, quietMs: count, endStalled: boolean }),
+  drain: object<Fields<ToWorker, 'drain'>>({
+    sentAt: number(),
+    timeoutMs: count,
+    quietMs: count,
+    appMs: count,
+    endStalled: boolean,
+    moves: boolean,
+  }),
+  take: object<Fields<ToWorker, 'take'>>({ id }),
+  moved: object<Fields<ToWorker, 'moved'>>({ id, isTaken: boolean }),
   cordon: object({}),
   uncordon: object({}),
   diagnose: object<Fields<ToWorker, 'diagnose'>>({
-    id: integer(0, Number.MAX_SAFE_INTEGER),
+    id,
     diagnosis,
     to: diagnosisTarget,
   }),

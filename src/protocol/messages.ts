@@ -32,6 +32,10 @@ export type ToWorker =
   /** Stop or resume accepting; open connections are kept. */
   | { type: 'cordon' }
   | { type: 'uncordon' }
+  /** Comes with a connection: serve it from now on. Answered by `taken` with the same id. */
+  | { type: 'take'; id: number }
+  /** The answer to `move`: another worker serves that connection now, or none could take it. */
+  | { type: 'moved'; id: number; isTaken: boolean }
   /** Take a heap snapshot or CPU profile, and write it to `to`; answered by `diagnosed` with the same id. */
   | { type: 'diagnose'; id: number; diagnosis: Diagnosis; to: DiagnosisTarget }
   /** Of a leader of this pod: lead with that token, or, without one, let another worker lead. */
@@ -66,6 +70,10 @@ export type ToPrimary =
   | { type: 'cordoned' }
   | { type: 'uncordoned' }
   | { type: 'took-all' }
+  /** Comes with a connection between two requests, for another worker. Answered by `moved` with the same id. */
+  | { type: 'move'; id: number }
+  /** Sent before anything is read from the connection of that `take`. */
+  | { type: 'taken'; id: number; isTaken: boolean }
   | { type: 'diagnosed'; id: number; error?: string }
   /** These files of the app were loaded, or looked for in vain: sent at once, since what they run may never return (`bosun dev`). */
   | { type: 'loaded'; files: LoadedFile[] }
@@ -132,14 +140,21 @@ export const KEYS_EVENT = `${OWN_EVENTS}keys`;
  */
 export const EXIT_SLACK_MS = 5000;
 
+/** `appMs` of most drains. */
+export const APP_MS = 300;
+
 /** Of a drain, in milliseconds. */
 export interface DrainTimes {
   /** What is open then is cut. */
   timeoutMs: number;
   /** A connection may go when nothing came on it for this long: a request that was already in flight is served. */
   quietMs: number;
+  /** The app may take this long to close its WebSockets and event streams by itself, on `kit.draining`; then the kit does. */
+  appMs: number;
   /** Whether to end clients that take nothing of their whole answer for 5 s: at a shutdown they would delay the exit. */
   endStalled: boolean;
+  /** Whether to move connections to other workers (MOVE_CONNECTIONS): at a shutdown there are none. */
+  moves: boolean;
 }
 
 /**
@@ -160,6 +175,8 @@ export interface Drain {
   eventStreams: StreamEnds;
   /** Connections that were open when the drain began and ended between two requests: their clients' next ones go to other workers. */
   closedGracefully: number;
+  /** Connections that were moved to other workers. */
+  moved: number;
   longestRequestMs: number;
   durationMs: number;
   /** Undefined until the app's close handlers have run, and if there were none, and no tasks. */

@@ -76,6 +76,10 @@ export const WORKER_LOG_EVENTS = {
       ...trace,
     },
   ),
+  'connections.not-moved': warn(
+    'Connections cannot be moved with this version of Node.js: a worker that ends closes them (MOVE_CONNECTIONS).',
+    { node: text('version of Node.js'), why: text('what has failed') },
+  ),
   'balancing.no-gate': warn('This version of Node.js cannot pause a listener: the policy has no effect.', {
     node: text('version of Node.js'),
   }),

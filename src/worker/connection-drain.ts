@@ -5,6 +5,7 @@
 import type { Socket } from 'node:net';
 import type { Drain, DrainTimes, OpenRequest } from '../protocol/messages.ts';
 import { type Connection, StalledClients } from './connections.ts';
+import type { Moves } from './moves.ts';
 import { StreamClosing } from './stream-closing.ts';
 
 /** The number of requests that a drain waits for, and the oldest of them. */
@@ -33,10 +34,13 @@ interface Aborted {
 export class ConnectionDrain {
   readonly #connections: Connections;
   readonly #times: DrainTimes;
+  /** Undefined where they do not move. */
+  readonly #moves: Moves | undefined;
   readonly #stalled = new StalledClients<Socket>();
   #stalledCount = 0;
 
-  constructor(connections: Connections, times: DrainTimes) {
+  constructor(connections: Connections, times: DrainTimes, moves?: Moves) {
+    this.#moves = moves;
     this.#connections = connections;
     this.#times = times;
   }
@@ -48,11 +52,14 @@ export class ConnectionDrain {
     const exchanges = [...this.#connections.values()].flatMap(connection => connection.exchanges);
     const firstStartedAt = Math.min(...exchanges.map(exchange => exchange.startedAt));
     const streams = new StreamClosing(this.#connections, this.#times, startedAt);
+    const movedBefore = this.#moves?.moved ?? 0;
+    void this.#moves?.begin(this.#connections);
     const { promise, resolve } = Promise.withResolvers<Aborted>();
     const tick = () => {
       const now = performance.now();
       const isOverdue = now - startedAt >= this.#times.timeoutMs;
       streams.tick(now);
+      this.#moves?.look();
       this.#closeIdle(isOverdue ? 0 : Math.ceil(this.#times.quietMs / TICK_MS));
       if (this.#times.endStalled) this.#closeStalled();
       if (isOverdue) resolve(this.#abort());
@@ -67,12 +74,15 @@ export class ConnectionDrain {
     const aborted = await promise;
     clearInterval(ticks);
     clearInterval(progress);
+    this.#moves?.stop();
+    const moved = (this.#moves?.moved ?? 0) - movedBefore;
     const endedAt = performance.now();
     return {
       cutRequests: aborted.requests.length,
       cut: oldestOf(aborted.requests),
       ...streams.ends,
-      closedGracefully: Math.max(0, connectionsAtStart - aborted.connections - this.#stalledCount),
+      closedGracefully: Math.max(0, connectionsAtStart - aborted.connections - this.#stalledCount - moved),
+      moved,
       longestRequestMs: Math.max(0, Math.round(endedAt - firstStartedAt)),
       durationMs: Math.round(endedAt - startedAt),
     };
@@ -81,6 +91,7 @@ export class ConnectionDrain {
   /** Closes connections that have been idle for `minTicks` ticks of the drain. */
   #closeIdle(minTicks: number): void {
     for (const connection of this.#connections.values()) {
+      if (this.#moves?.mayMove(connection)) continue;
       if (connection.isIdle && ++connection.idleTicks >= minTicks) connection.socket.destroySoon();
     }
   }
@@ -98,7 +109,7 @@ export class ConnectionDrain {
     const now = performance.now();
     const aborted: Aborted = { requests: [], connections: 0 };
     for (const connection of this.#connections.values()) {
-      if (connection.isIdle) continue;
+      if (connection.isIdle || connection.moveId !== undefined) continue;
       const requests = connection.openRequests(now);
       aborted.requests.push(...requests);
       if (requests.length > 0) aborted.connections++;

@@ -37,6 +37,14 @@ export class Connection {
   upgrade: (Pick<Exchange, 'request' | 'startedAt'> & { webSocket?: ServerWebSocket }) | undefined;
   /** Ticks of the drain since it became idle. */
   idleTicks = 0;
+  /** To be called when the next request begins; of a connection that came from another worker. */
+  onFirstRequest: (() => void) | undefined;
+  /** Of its move to another worker, while that is under way (moves.ts): nothing is read from it. */
+  moveId: number | undefined;
+  /** The app keeps something for it. */
+  isUnmovable = false;
+  /** When its first response ended after which it could have moved. */
+  restedAt: number | undefined;
   #idleSince = performance.now();
   /** `socket.bytesRead` when the last request ended: more bytes are the beginning of another request. */
   #idleBytesRead = 0;
@@ -50,9 +58,14 @@ export class Connection {
     return this.#idleSince;
   }
 
-  /** No request is open, and none has begun. */
+  /** No request is open. */
+  get hasNoRequest(): boolean {
+    return this.exchanges.length === 0 && this.upgrade === undefined;
+  }
+
+  /** No request is open, and none has begun. It may be closed, unless it moves. */
   get isIdle(): boolean {
-    return this.exchanges.length === 0 && this.upgrade === undefined && this.socket.bytesRead === this.#idleBytesRead;
+    return this.hasNoRequest && this.moveId === undefined && this.socket.bytesRead === this.#idleBytesRead;
   }
 
   /** The app has written every response in full, or the kit has closed the WebSocket, and the client does not take all of it. */
@@ -90,7 +103,7 @@ export class Connection {
     if (this.upgrade?.webSocket?.isCloseSent) return [];
     if (this.upgrade !== undefined) return [describe('UPGRADE', this.upgrade)];
     if (this.exchanges.length > 0) return this.exchanges.map(exchange => describe(exchange.request.method ?? '', exchange));
-    return this.isIdle ? [] : [described('', '(incomplete request)', this.#idleSince)];
+    return this.isIdle || this.moveId !== undefined ? [] : [described('', '(incomplete request)', this.#idleSince)];
   }
 }
 

@@ -3,6 +3,7 @@
  * are intercepted before the app runs, and the kit decides what happens (shutdown.ts). The app's own listeners stay registered.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
+import type { SendHandle } from 'node:child_process';
 import cluster from 'node:cluster';
 import { EventEmitter } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -36,7 +37,7 @@ const MAX_OOM_SCORE = 1000;
 /** The channel to the primary. */
 export interface ChannelHandler {
   /** A message that Node.js does not pass to the app: the kit's, or its own. */
-  onInternalMessage(message: unknown): void;
+  onInternalMessage(message: unknown, handle: unknown): void;
   /** The app has called `process.send` for the first time. */
   onAppMessage(): void;
 }
@@ -107,6 +108,14 @@ export function sendToPrimary(message: ToPrimary, onWritten: () => void = () => 
   else onWritten();
 }
 
+/** Sends a connection to the primary, for another worker. This process keeps its own copy. */
+export function sendMove(id: number, handle: object, onFailed: () => void): void {
+  const message: Extract<ToPrimary, { type: 'move' }> = { type: 'move', id };
+  const onWritten = (error: Error | null) => void (error !== null && onFailed());
+  if (process.connected && send !== undefined) send(seal(message), handle as SendHandle, undefined, onWritten);
+  else onFailed();
+}
+
 /** Exits once all messages and log lines are in the pipes. */
 export function exitAfterOutput(code: ExitCode): void {
   sendToPrimary({ type: 'exiting' }, () => void flushWorkerOutput().then(() => process.exit(code)));
@@ -152,8 +161,8 @@ function interceptEvents(exits: ExitHandler, channel: ChannelHandler): void {
     },
     // Not held: an app with a listener has handled it, and its worker continues.
     unhandledRejection: reason => reason !== EXIT_HELD,
-    internalMessage: message => {
-      channel.onInternalMessage(message);
+    internalMessage: (message, handle) => {
+      channel.onInternalMessage(message, handle);
       return true;
     },
     disconnect: () => {

@@ -11,6 +11,8 @@ import type { Drain, DrainTimes } from '../protocol/messages.ts';
 import type { App } from './app.ts';
 import { ConnectionDrain, type OnProgress, type Waiting, waitingOn } from './connection-drain.ts';
 import { Connection, type Exchange, isFromWorker } from './connections.ts';
+import { own } from './move-socket.ts';
+import type { Moves } from './moves.ts';
 import type { RequestLog } from './request-log.ts';
 import { createServer, isWebSocket, type ServerLimits } from './server-limits.ts';
 import { ServerWebSocket } from './web-socket.ts';
@@ -40,6 +42,8 @@ export class AppServer {
   readonly #onResponse: OnResponse;
   readonly #refuse: Refuse;
   readonly #refuseUpgrade: RefuseUpgrade;
+  /** Undefined where connections do not move. */
+  readonly #moves: Moves | undefined;
   readonly #writeHead: ServerResponse['writeHead'];
   readonly #connections = new Map<Socket, Connection>();
   /** How many of them are from other workers. */
@@ -61,8 +65,10 @@ export class AppServer {
     onResponse: OnResponse,
     refuse: Refuse = () => false,
     refuseUpgrade: RefuseUpgrade = () => false,
+    moves?: Moves,
   ) {
     this.#limits = limits;
+    this.#moves = moves;
     this.#onResponse = onResponse;
     this.#refuse = refuse;
     this.#refuseUpgrade = refuseUpgrade;
@@ -91,7 +97,13 @@ export class AppServer {
       );
     };
     if (isTraced()) server.prependListener('request', noteSpan);
-    server.on('connection', socket => this.#onConnection(socket));
+    server.on(
+      'connection',
+      own(socket => {
+        const connection = this.#onConnection(socket);
+        this.#moves?.onConnection(connection, server);
+      }),
+    );
     // Of TLS: requests come from this socket, around the one that was accepted, which was counted during the handshake.
     server.on('secureConnection', (socket: TLSSocket) => {
       this.#connections.delete(Reflect.get(socket, '_parent'));
@@ -117,7 +129,7 @@ export class AppServer {
     return waitingOn(this.#connections);
   }
 
-  #onConnection(socket: Socket): void {
+  #onConnection(socket: Socket): Connection {
     const connection = new Connection(socket);
     this.#connections.set(socket, connection);
     const fromWorkers = Number(isFromWorker(socket));
@@ -129,8 +141,10 @@ export class AppServer {
         exchange.onClose?.();
         this.requestLog?.onAborted(exchange);
       }
+      this.#moves?.onClose(connection);
       connection.exchanges = [];
     });
+    return connection;
   }
 
   #onRequest(request: IncomingMessage, response: Response, pass: () => boolean): boolean {
@@ -139,6 +153,7 @@ export class AppServer {
     // Its socket closed while the request was parsed; others never were on a connection.
     if (connection === undefined) return request.socket?.destroyed || pass();
     const exchange: Exchange = { request, response, startedAt: performance.now(), connection, isPassedOn: false };
+    beginRequest(connection);
     connection.exchanges.push(exchange);
     this.requestLog?.onRequest(exchange);
     response[EXCHANGE] = exchange;
@@ -157,6 +172,7 @@ export class AppServer {
     const connection = this.#connections.get(request.socket);
     // A listener of the app may pass it on to another event.
     if (connection !== undefined && connection.upgrade?.request !== request) {
+      beginRequest(connection);
       const webSocket = event === 'upgrade' && isWebSocket(request) ? new ServerWebSocket(request.socket) : undefined;
       connection.upgrade = { request, startedAt: performance.now(), ...(webSocket && { webSocket }) };
     }
@@ -164,8 +180,19 @@ export class AppServer {
     for (const each of new Set([request.socket, socket])) each.on('error', () => undefined);
   }
 
+  /** This connection came from another worker. */
+  onTaken(socket: Socket, server: Server): void {
+    const connection = this.#connections.get(socket);
+    if (connection !== undefined) this.#moves?.onTaken(connection, server);
+  }
+
   get #endsConnections(): boolean {
     return this.#isKeepAliveDisabled || this.#connectionsToClose > 0;
+  }
+
+  /** Whether the current response ends it. */
+  #ends(connection: Connection): boolean {
+    return this.#connectionsToClose > 0 || (this.#isKeepAliveDisabled && !this.#moves?.keeps(connection));
   }
 
   /** Every response passes `writeHead`, whatever framework writes it and whatever headers it strips. */
@@ -178,7 +205,7 @@ export class AppServer {
       if (responseTimeHeader) this.setHeader('X-Response-Time', `${(performance.now() - exchange.startedAt).toFixed(1)}ms`);
       // Only the last pipelined response may end the connection: the others would stay unanswered.
       const isLast = exchange.connection.exchanges.at(-1) === exchange;
-      if (!isLast || !this.shouldKeepAlive || !server.#endsConnections) return Reflect.apply(writeHead, this, args);
+      if (!isLast || !this.shouldKeepAlive || !server.#ends(exchange.connection)) return Reflect.apply(writeHead, this, args);
       server.#connectionsToClose--;
       this.shouldKeepAlive = false;
       this.setHeader('Connection', 'close'); // Node.js would add it, but the app's own header would win
@@ -190,6 +217,7 @@ export class AppServer {
     const connection = this.#connections.get(request.socket);
     if (connection === undefined) return; // it closed first, or it is another server's
     connection.onResponseEnd(request);
+    this.#moves?.onResponseEnd(connection);
     const exchange = response[EXCHANGE];
     if (exchange === undefined) return; // Node.js has answered by itself (417)
     connection.exchanges.splice(connection.exchanges.indexOf(exchange), 1);
@@ -236,9 +264,15 @@ export class AppServer {
   async drain(times: DrainTimes, onProgress: OnProgress): Promise<Drain> {
     const responsesBefore = this.#responses;
     this.disableKeepAlive();
-    const drained = await new ConnectionDrain(this.#connections, times).run(onProgress);
+    const drained = await new ConnectionDrain(this.#connections, times, times.moves ? this.#moves : undefined).run(onProgress);
     return { finished: this.#responses - responsesBefore, ...drained };
   }
+}
+
+/** The next request of this connection begins. */
+function beginRequest(connection: Connection): void {
+  connection.onFirstRequest?.();
+  connection.onFirstRequest = undefined;
 }
 
 const isKeepAlive = (name: unknown, value: unknown) => /^connection$/i.test(String(name)) && /keep-alive/i.test(String(value));

@@ -11,7 +11,9 @@ import { Scoreboard } from '../balancing/scoreboard.ts';
 import { type Config, isSet } from '../config/config.ts';
 import type { Inherited } from '../config/inherited.ts';
 import type { LogSource } from '../log/log.ts';
+import type { ConnectionHandle } from '../protocol/handles.ts';
 import type { Drain, DrainTimes } from '../protocol/messages.ts';
+import { hold, loopTurn } from './accepting.ts';
 import type { App } from './app.ts';
 import {
   boundConnections,
@@ -25,6 +27,8 @@ import type { AdaptiveConcurrency } from './concurrency/adaptive.ts';
 import type { OnProgress } from './connection-drain.ts';
 import { isFromWorker } from './connections.ts';
 import type { MaxConnections } from './max-connections.ts';
+import { own } from './move-socket.ts';
+import type { Moves } from './moves.ts';
 import { openSticky, refusalsOf } from './open-sticky.ts';
 import { logRequestErrors } from './request-errors.ts';
 import { AppServer, type OnResponse, type UpgradeListener } from './server.ts';
@@ -58,12 +62,18 @@ export class Serving {
   readonly #inherited: Inherited;
   /** Undefined until it is open. */
   #server: AppServer | undefined;
+  /** Gets the connections. */
+  #http: Server | undefined;
+  /** Undefined where they do not move (MOVE_CONNECTIONS). */
+  readonly #moves: Moves | undefined;
   #accepted = 0;
   #isCordoned = false;
   /** Of connections; undefined until it is open. */
   #limit: MaxConnections | undefined;
   /** Undefined if it has none. */
   readonly #maxConnections: number | undefined;
+  /** A connection of another worker is being taken. */
+  #isTaking = false;
   /** The pod is shutting down. */
   #takesAll = false;
   /** How many callers are emptying the queues. */
@@ -71,7 +81,7 @@ export class Serving {
   /** Connections that were accepted meanwhile and are not read from yet. */
   #held: Socket[] | undefined;
 
-  constructor(config: Config, id: number, inherited: Inherited, stats: Stats, log: LogSource) {
+  constructor(config: Config, id: number, inherited: Inherited, stats: Stats, log: LogSource, moves?: Moves) {
     const { scoreboard } = inherited;
     this.#config = config;
     this.#inherited = inherited;
@@ -79,6 +89,7 @@ export class Serving {
     this.#stats = stats;
     this.#log = log;
     this.#maxConnections = maxConnectionsOf(config);
+    this.#moves = moves;
   }
 
   /** Serves these of the inherited sockets, by index, now or once it is open. */
@@ -105,7 +116,8 @@ export class Serving {
     this.#sticky = await openSticky(this.#inherited, this.#config, this.#log);
     if (adaptiveConcurrency) this.#concurrency = await limitConcurrency(this.#log);
     const onResponse: OnResponse = (request, status, ms) => this.#onResponse(request, status, ms);
-    const server = new AppServer(this.#config, onResponse, ...refusalsOf(shed, this.#sticky, this.#concurrency?.refuse));
+    const refusals = refusalsOf(shed, this.#sticky, this.#concurrency?.refuse);
+    const server = new AppServer(this.#config, onResponse, ...refusals, this.#moves);
     server.onClientError = wrongProtocolLogger(this.#log);
     const { logRequests } = this.#config;
     if (logRequests > 0) server.requestLog = new (await import('./request-log.ts')).RequestLog(this.#log, logRequests);
@@ -138,14 +150,33 @@ export class Serving {
     logRequestErrors(serve, this.#log);
     if ('server' in serve) applyLimits(serve.server, this.#config, limit => isSet(process.env, limit));
     const http = server.add(serve);
+    this.#http = http;
     this.#sticky?.serve(http);
-    return http.on('connection', socket => {
-      if (isFromWorker(socket)) return;
-      this.#accepted++;
-      this.#gate?.onConnection(socket);
-      if (!this.#takesAll) this.#limit?.check();
-      if (this.#held !== undefined) hold(socket, this.#held);
-    });
+    return http.on(
+      'connection',
+      own(socket => {
+        if (isFromWorker(socket)) return;
+        if (this.#isTaking) server.onTaken(socket, http);
+        else this.#accepted++;
+        this.#gate?.onConnection(socket, this.#isTaking);
+        if (!this.#takesAll) this.#limit?.check();
+        if (this.#held !== undefined) hold(socket, this.#held);
+      }),
+    );
+  }
+
+  /** Whether it serves and has room for another connection, by MAX_CONNECTIONS and by the app's own limit. */
+  get canTake(): boolean {
+    const { connections = Number.POSITIVE_INFINITY } = this.#server ?? {};
+    const appMax = this.#http?.maxConnections ?? Number.POSITIVE_INFINITY;
+    return !this.#limit?.isFull && connections < Math.min(this.#maxConnections ?? Number.POSITIVE_INFINITY, appMax);
+  }
+
+  /** Serves a connection that another worker has moved. */
+  take(handle: ConnectionHandle): void {
+    this.#isTaking = true;
+    this.#listeners?.pass(handle);
+    this.#isTaking = false;
   }
 
   #onResponse(request: IncomingMessage, status: number, ms: number): void {
@@ -273,17 +304,4 @@ export class Serving {
     for (const socket of this.#held?.splice(0) ?? []) socket.resume();
     this.#held = undefined;
   }
-}
-
-/** A turn of the event loop that checks the queue: when it began and when it ended. */
-async function loopTurn(): Promise<[number, number]> {
-  const startedAt = await new Promise<number>(resolve => setImmediate(() => resolve(performance.now())));
-  return [startedAt, await new Promise<number>(resolve => setImmediate(() => resolve(performance.now())))];
-}
-
-/** Nothing is read from `socket` until it is resumed. */
-function hold(socket: Socket, held: Socket[]): void {
-  held.push(socket);
-  // The http server resumes it in this tick.
-  process.nextTick(() => held.includes(socket) && socket.pause());
 }

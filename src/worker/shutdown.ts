@@ -6,7 +6,7 @@ import { constants } from 'node:os';
 import type { LogSource } from '../log/log.ts';
 import { endTelemetry } from '../log/telemetry.ts';
 import { ExitCode } from '../protocol/exit.ts';
-import type { DrainTimes, OpenRequest, ToPrimary } from '../protocol/messages.ts';
+import { APP_MS, type DrainTimes, type OpenRequest, type ToPrimary } from '../protocol/messages.ts';
 import type { App } from './app.ts';
 import { PROGRESS_EVERY_MS } from './connection-drain.ts';
 import { loggable, reportOf } from './error-report.ts';
@@ -24,7 +24,7 @@ import type { WorkerRedis } from './redis.ts';
 import type { Serving } from './serving.ts';
 
 /** After an uncaught exception the process is in an unknown state: its other requests get this long to finish. */
-const CRASH_DRAIN: DrainTimes = { timeoutMs: 5000, quietMs: 300, endStalled: false };
+const CRASH_DRAIN: DrainTimes = { timeoutMs: 5000, quietMs: 300, appMs: APP_MS, endStalled: false, moves: true };
 /** After the drain, the app's listeners of signals and errors may take this long (EXIT_SLACK_MS). */
 const LISTENERS_TIMEOUT_MS = 2000;
 /** Likewise for work that they started without a promise. */

@@ -7,8 +7,6 @@ import type { Connection, Exchange } from './connections.ts';
 import { endEventStream, isEventStream } from './event-streams.ts';
 import type { ServerWebSocket } from './web-socket.ts';
 
-/** The app may take this long to close them by itself on `kit.draining`. */
-const APP_MS = 300;
 /** One every 10 ms, faster where the time would not suffice for all. */
 const EACH_MS = 10;
 /** The share of the drain's time that the closing may take. The rest is for the answers of the clients. */
@@ -24,10 +22,10 @@ export class StreamClosing {
   readonly #eventStreams = new StreamCounts<Exchange>();
 
   /** To be created when the drain begins, at the monotonic time `now`. */
-  constructor(connections: ReadonlyMap<unknown, Connection>, { timeoutMs, quietMs }: DrainTimes, now: number) {
-    const appMs = Math.min(APP_MS, quietMs, timeoutMs);
+  constructor(connections: ReadonlyMap<unknown, Connection>, times: DrainTimes, now: number) {
+    const appMs = Math.min(times.appMs, times.timeoutMs);
     this.#connections = connections;
-    this.#pace = new Pace(now + appMs, (timeoutMs - appMs) * TIME_SHARE);
+    this.#pace = new Pace(now + appMs, (times.timeoutMs - appMs) * TIME_SHARE);
     this.#findOpen(); // those that the app has just ended, on `kit.draining`, count too
   }
 

@@ -8,6 +8,7 @@ import type { Inherited, InspectorAddress } from '../config/inherited.ts';
 import { socketPathOf } from '../config/parse.ts';
 import { nameProcess } from '../config/process-name.ts';
 import { createWorkerLog, type Log } from '../log/log.ts';
+import { closeHandle, isConnection, messageWithoutHandle } from '../protocol/handles.ts';
 import { parseToWorker } from '../protocol/message-shapes.ts';
 import { type Diagnosis, type DiagnosisTarget, isEnvelope, monotonicMs, type ToWorker } from '../protocol/messages.ts';
 import { MalformedError } from '../protocol/shapes.ts';
@@ -17,12 +18,14 @@ import { adoptedOf, onAppListens } from './app-listens.ts';
 import { AppError, messageOf, reportOf } from './error-report.ts';
 import { KitHost } from './kit/host.ts';
 import { LoadAgain, loadApp } from './load-app.ts';
+import { Moves } from './moves.ts';
 import {
   type ChannelHandler,
   disableClusterCalls,
   exitWithoutPrimary,
   interceptProcess,
   raiseOomScore,
+  sendMove,
   sendToPrimary,
 } from './process.ts';
 import { Serving } from './serving.ts';
@@ -44,6 +47,8 @@ class Worker implements ChannelHandler {
   readonly #inherited: Inherited;
   readonly #log: () => Log;
   readonly #stats: Stats;
+  /** Undefined where connections do not move (MOVE_CONNECTIONS). */
+  readonly #moves: Moves | undefined;
   readonly #serving: Serving;
   readonly #adoption: Adoption;
   readonly #host: KitHost;
@@ -55,7 +60,8 @@ class Worker implements ChannelHandler {
     this.#stats = new Stats(config.metricsBuckets);
     this.#inherited = inherited;
     this.#log = createWorkerLog(config.logLevel, id);
-    this.#serving = new Serving(config, id, inherited, this.#stats, this.#log);
+    if (config.moveConnections) this.#moves = new Moves(sendMove, this.#log);
+    this.#serving = new Serving(config, id, inherited, this.#stats, this.#log, this.#moves);
     this.#adoption = new Adoption({
       port: inherited.namedPort ?? config.port,
       isPortKnown: inherited.namedPort !== undefined || isSet(process.env, 'port') || socketPathOf(config.host) !== undefined,
@@ -83,17 +89,18 @@ class Worker implements ChannelHandler {
     });
   }
 
-  onInternalMessage(raw: unknown): void {
+  onInternalMessage(message: unknown, handle: unknown): void {
+    const raw = messageWithoutHandle(message, handle) ?? message;
     if (!isEnvelope(raw)) return;
     try {
-      this.#receive(parseToWorker(raw.message));
+      this.#receive(parseToWorker(raw.message), handle);
     } catch (error) {
       if (!(error instanceof MalformedError)) throw error;
       this.#log().warn({ event: 'primary.malformed-message', error: error.message });
     }
   }
 
-  #receive(message: ToWorker): void {
+  #receive(message: ToWorker, handle: unknown): void {
     switch (message.type) {
       case 'start':
         this.#serving.serve(message.listeners);
@@ -114,8 +121,8 @@ class Worker implements ChannelHandler {
         void this.#serving.takeAll(message.listeners).then(() => sendToPrimary({ type: 'took-all' }));
         break;
       case 'drain':
-        // Under `bosun dev` nothing waits for an idle connection: its client may get the old code on it.
-        if (this.#config.dev !== undefined) message.quietMs = 0;
+        // Under `bosun dev` nothing waits for an idle connection or a stream: its client may get the old code on it.
+        if (this.#config.dev !== undefined) Object.assign(message, { quietMs: 0, appMs: 0 });
         this.shutdown.drain({ ...message, timeoutMs: Math.max(0, message.timeoutMs - (monotonicMs() - message.sentAt)) });
         break;
       case 'cordon':
@@ -127,6 +134,12 @@ class Worker implements ChannelHandler {
         if (this.shutdown.hasBegun) break; // the reason to leave the rotation may end after its drain has begun
         this.#serving.resume();
         sendToPrimary({ type: 'uncordoned' });
+        break;
+      case 'take':
+        this.#take(message.id, handle);
+        break;
+      case 'moved':
+        this.#moves?.onMoved(message.id, message.isTaken);
         break;
       case 'diagnose':
         void this.#diagnose(message.id, message.diagnosis, message.to);
@@ -140,6 +153,17 @@ class Worker implements ChannelHandler {
       default:
         message satisfies never;
     }
+  }
+
+  /** A connection of another worker. If this worker dies before it has answered, the primary passes it on to the next one. */
+  #take(id: number, handle: unknown): void {
+    if (!isConnection(handle) || !this.#serving.canTake || this.shutdown.hasBegun) {
+      closeHandle(handle);
+      sendToPrimary({ type: 'taken', id, isTaken: false });
+      return;
+    }
+    // Not before the answer is in the pipe: once something was read from it, no other worker could serve it.
+    sendToPrimary({ type: 'taken', id, isTaken: true }, () => this.#serving.take(handle));
   }
 
   async #start({ sessionKeys, retained, inspector }: Extract<ToWorker, { type: 'start' }>): Promise<void> {

@@ -11,13 +11,18 @@ import { Server } from './servers.ts';
 
 const ROLLS = Number(process.env.ROLLS ?? 50);
 const ROLLS_PER_ROUND = 10;
-const POLICIES = process.env.POLICIES?.split(',') ?? ['least-connections', 'rr', 'none'];
+const POLICIES = process.env.POLICIES?.split(',') ?? ['least-connections', 'response-time', 'rr', 'none', 'reuseport'];
 /** The compiler settles, and then it is the baseline. */
 const SETTLE_MS = 5000;
 const STEADY_MS = 5000;
-const CALM_CLIENTS = 100;
+const CALM_CLIENTS = 300;
 const CALM_PAUSE_MS = 1000;
 const UPLOAD = 'x'.repeat(64 * 1024);
+const SLOW_UPLOADS = 8;
+const UPLOAD_PIECES = 10;
+const UPLOAD_PAUSE_MS = 50;
+/** Each new worker serves for so long before the old one drains (pool/replacement.ts). */
+const PROOF_SECONDS = 1;
 
 interface Sample {
   ms: number;
@@ -27,6 +32,8 @@ interface Sample {
 /** Everything that was requested and how it ended. */
 class Tally {
   requests = 0;
+  /** Keep-alive connections that the server has closed, or announced to. */
+  closes = 0;
   readonly failures = new Map<string, number>();
   readonly samples: Sample[] = [];
 
@@ -70,7 +77,8 @@ async function keepAlive(port: number, tally: Tally, goesOn: () => boolean, path
   while (goesOn()) {
     try {
       const sentAt = performance.now();
-      if (client?.isOpen !== true) client = await RawClient.open(port); // like any client that has seen the server's FIN
+      if (client?.isOpen === false) tally.closes++; // like any client that has seen the server's FIN
+      if (client?.isOpen !== true) client = await RawClient.open(port);
       const { status, headers } = await client.request(path);
       const at = performance.now();
       if (status !== 200) throw new Error(String(status));
@@ -78,6 +86,7 @@ async function keepAlive(port: number, tally: Tally, goesOn: () => boolean, path
       if (path === '/') tally.samples.push({ ms: at - sentAt, at });
       if (meanPauseMs > 0) await sleep(-Math.log(1 - Math.random()) * meanPauseMs);
       if (headers.connection !== 'close') continue;
+      tally.closes++;
     } catch (error) {
       tally.fail(`keep-alive ${path}: ${(error as Error).message}`);
     }
@@ -101,8 +110,35 @@ async function requestInBatches(port: number, tally: Tally, goesOn: () => boolea
       for (let count = 0; count < 4; count++) answer = await client.answer();
       tally.requests += 4;
       if (answer?.headers.connection !== 'close') continue;
+      tally.closes++;
     } catch (error) {
       tally.fail(`pipelining: ${(error as Error).message}`);
+    }
+    client?.close();
+    client = undefined;
+  }
+  client?.close();
+}
+
+/** A body in pieces, over half a second, again and again on one connection. */
+async function uploadSlowly(port: number, tally: Tally, goesOn: () => boolean): Promise<void> {
+  let client: RawClient | undefined;
+  const headers = { 'Content-Length': String(UPLOAD.length) };
+  while (goesOn()) {
+    try {
+      client ??= await RawClient.open(port);
+      client.write(requestText('/upload', { method: 'POST', headers }));
+      for (let from = 0; from < UPLOAD.length; from += UPLOAD.length / UPLOAD_PIECES) {
+        client.write(UPLOAD.slice(from, from + UPLOAD.length / UPLOAD_PIECES));
+        await sleep(UPLOAD_PAUSE_MS);
+      }
+      const { status, headers: answered } = await client.answer();
+      if (status !== 200) throw new Error(String(status));
+      tally.requests++;
+      if (answered.connection !== 'close') continue;
+      tally.closes++;
+    } catch (error) {
+      tally.fail(`slow upload: ${(error as Error).message}`);
     }
     client?.close();
     client = undefined;
@@ -128,23 +164,25 @@ async function measure(policy: string): Promise<void> {
   for (let count = 0; count < 16; count++) loops.push(keepAlive(port, tally, goesOn, '/'));
   for (let count = 0; count < 8; count++) loops.push(keepAlive(port, tally, goesOn, '/slow?ms=500'));
 
+  for (let count = 0; count < SLOW_UPLOADS; count++) loops.push(uploadSlowly(port, tally, goesOn));
   // A connection that is rarely used may be ended just when it is.
   for (let count = 0; count < CALM_CLIENTS; count++) loops.push(keepAlive(port, tally, goesOn, '/?calm', CALM_PAUSE_MS));
 
   const ratios: { throughput: number; p99: number; steadyP99: number; rollingP99: number }[] = [];
-  let seconds = 0;
+  const rollSeconds: number[] = [];
   for (let roll = 0; roll < ROLLS; ) {
     await sleep(SETTLE_MS);
     const steadyFrom = performance.now();
     await sleep(STEADY_MS);
     const rollingFrom = performance.now();
     do {
+      const startedAt = performance.now();
       server.signal('SIGHUP');
       await server.generation(++roll + 1);
+      rollSeconds.push((performance.now() - startedAt) / 1000);
       process.stderr.write(`\r${policy}: roll ${roll} of ${ROLLS}, ${tally.requests} requests, ${tally.failed} failed`);
     } while (roll % ROLLS_PER_ROUND !== 0 && roll < ROLLS);
     const rollingTo = performance.now();
-    seconds += (rollingTo - rollingFrom) / 1000;
     const steady = summary(tally.samples, steadyFrom, rollingFrom);
     const rolling = summary(tally.samples, rollingFrom, rollingTo);
     ratios.push({
@@ -167,10 +205,10 @@ async function measure(policy: string): Promise<void> {
       digits,
     );
   console.log(
-    `rolling restarts, ${policy}: ${ROLLS} rolls of 2 workers, ${(seconds / ROLLS).toFixed(1)} s each; ${tally.requests} requests, failed: ${JSON.stringify(Object.fromEntries(tally.failures))}`,
+    `rolling restarts, ${policy}: ${ROLLS} rolls of 2 workers, ${spread(rollSeconds, 1)} s each, of which ${2 * PROOF_SECONDS} s prove the new workers; ${tally.requests} requests, failed: ${JSON.stringify(Object.fromEntries(tally.failures))}`,
   );
   console.log(
-    `  cut by the workers' own count: ${status.drains.cutRequests}; finished while draining: ${status.drains.finishedRequests}`,
+    `  keep-alive connections closed: ${tally.closes}, moved: ${status.moved}; cut by the workers' own count: ${status.drains.cutRequests}; finished while draining: ${status.drains.finishedRequests}`,
   );
   console.log(
     `  min/median/max of ${ratios.length} rounds: throughput ${series('throughput', 2)} of steady; p99 ${series('p99', 1)} times steady's (${series('steadyP99', 1)} → ${series('rollingP99', 1)} ms)`,

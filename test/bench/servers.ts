@@ -73,6 +73,7 @@ export type ServerName = keyof typeof SERVERS;
 interface KitStatus {
   generation: number;
   workers: { state: string; generation: number; connections: number }[];
+  moved: number;
   drains: { cutRequests: number; finishedRequests: number };
 }
 

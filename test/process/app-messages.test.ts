@@ -40,8 +40,11 @@ const APP = `
         const server = await listening();
         const socket = connect(server.address().port, '127.0.0.1');
         await once(socket, 'connect');
+        const other = connect(server.address().port, '127.0.0.1');
+        await once(other, 'connect');
         process.send({ with: 'a socket' }, socket);
         process.send({ cmd: 'NODE_BOSUN', message: { type: 'exiting' } }, server);
+        for (const each of [other._handle, other]) process.send({ cmd: 'NODE_BOSUN', message: { type: 'move', id: i } }, each);
         server.close();
       }
     },

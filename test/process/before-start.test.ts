@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { RawClient } from './clients.ts';
 import { CLEAN, type Kit, type KitOptions, startKit } from './kit.ts';
 import { temporaryFolder } from './operator.ts';
 import { isAlive } from './processes.ts';
@@ -37,9 +38,13 @@ describe('BEFORE_START', { concurrency: 2 }, () => {
     const source = `
       import { answer } from './dependency.mjs';
       import { existsSync } from 'node:fs';
+      import { createServer } from 'node:net';
       interface Context { log: { info(line: object): void }; config: { workers: object; redisPassword?: string } }
       export default async function migrate({ log, config }: Context): Promise<void> {
-        log.info({ event: 'test.runs', pid: process.pid, cwd: process.cwd(), own: process.env.OWN, answer, workers: config.workers });
+        // As a worker passes a connection to another one.
+        const server = createServer((socket: any) => process.send!({ cmd: 'NODE_BOSUN', message: { type: 'move', id: 1 } }, socket._handle));
+        await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
+        log.info({ ...server.address(), event: 'test.runs', pid: process.pid, cwd: process.cwd(), own: process.env.OWN, answer, workers: config.workers });
         while (!existsSync('done')) await new Promise(resolve => setTimeout(resolve, 20));
         setInterval(() => undefined, 1000); // a pool of connections, say
       }`;
@@ -47,6 +52,7 @@ describe('BEFORE_START', { concurrency: 2 }, () => {
     const runs = await kit.event('test.runs');
     assert.deepEqual([runs.cwd, runs.own, runs.answer, runs.workers], [folder, 'yes', 42, { kind: 'count', count: 1 }]);
     assert.notEqual(runs.pid, kit.pid);
+    const client = await RawClient.open(Number(runs.port));
     await kit.event('admin.listening');
     const probe = await kit.probe('/readyz');
     assert.equal(probe.status, 503);
@@ -56,6 +62,7 @@ describe('BEFORE_START', { concurrency: 2 }, () => {
     assert.deepEqual((await kit.status()).workers, []);
     writeFileSync(join(folder, 'done'), '');
     await kit.event('before-start.ended');
+    assert.match(await client.ended(), /^(FIN|ECONNRESET)$/, 'the primary has not kept it');
     await kit.ready();
     await kit.event('pool.restarted');
     assert.equal(isAlive(Number(runs.pid)), false);

@@ -82,7 +82,7 @@ describe('a rolling restart', { concurrency: CONCURRENCY }, () => {
   });
 
   test('a rolling restart ends a keep-alive connection used once a second with a response, never between two (case 2)', async () => {
-    const { port, bosun } = await startOperated({ app: 'koa.mjs' });
+    const { port, bosun } = await startOperated({ app: 'koa.mjs', env: { MOVE_CONNECTIONS: 'false' } });
     const over = new AbortController();
     // Each has its answer before the restart begins: all are with a worker that will be replaced.
     const opened = await Promise.all(Array.from({ length: CALM_CLIENTS }, () => RawClient.open(port)));

@@ -1,0 +1,111 @@
+/**
+ * Passes connections on from workers that end to workers that serve. The primary never reads from one: it has only the handle, of which it keeps
+ * a copy until a worker has answered that it serves the connection: if one refuses it or dies, the next one gets it.
+ */
+import type { ConnectionHandle } from '../protocol/handles.ts';
+import type { WorkerProcess } from './worker-process.ts';
+
+type Worker = Pick<WorkerProcess, 'snapshot' | 'reportedAt' | 'send'>;
+
+interface Move {
+  readonly from: Worker;
+  /** The sender's number of it. */
+  readonly id: number;
+  readonly handle: ConnectionHandle;
+  to: Worker | undefined;
+  readonly tried: Set<Worker>;
+}
+
+/** A worker has at most 16 under way (worker/moves.ts). The app in it may send others: they are closed. */
+const MAX_PER_WORKER = 64;
+
+export class Moves {
+  readonly #serving: () => Worker[];
+  readonly #moves = new Map<number, Move>();
+  /** Connections that were sent to a worker since its last report. */
+  readonly #sent = new WeakMap<Worker, { reportedAt: number; count: number }>();
+  #lastId = 0;
+  #moved = 0;
+
+  /** @param serving the workers that may take connections */
+  constructor(serving: () => Worker[]) {
+    this.#serving = serving;
+  }
+
+  /** Connections that another worker has taken, since the start. */
+  get moved(): number {
+    return this.#moved;
+  }
+
+  /** Connections under way. */
+  get underWay(): number {
+    return this.#moves.size;
+  }
+
+  /** A worker wants to move a connection; its handle may be missing. */
+  request(from: Worker, id: number, handle: ConnectionHandle | undefined): void {
+    if (handle === undefined || this.#of(move => move.from === from).length >= MAX_PER_WORKER) {
+      handle?.close();
+      from.send({ type: 'moved', id, isTaken: false });
+      return;
+    }
+    const key = ++this.#lastId;
+    const move: Move = { from, id, handle, to: undefined, tried: new Set([from]) };
+    this.#moves.set(key, move);
+    this.#pass(key, move);
+  }
+
+  /** A worker has taken or refused a connection. */
+  answered(by: Worker, key: number, isTaken: boolean): void {
+    const move = this.#moves.get(key);
+    if (move === undefined || move.to !== by) return;
+    if (isTaken) this.#end(key, move, true);
+    else this.#pass(key, move);
+  }
+
+  /** No more messages come from this worker. What it has not taken goes to another one. */
+  left(worker: Worker): void {
+    for (const [key, move] of this.#of(({ to }) => to === worker)) this.#pass(key, move);
+  }
+
+  #of(is: (move: Move) => boolean): [number, Move][] {
+    return [...this.#moves].filter(([, move]) => is(move));
+  }
+
+  #pass(key: number, move: Move): void {
+    const to = this.#leastLoaded(move.tried);
+    move.to = to;
+    if (to === undefined) {
+      this.#end(key, move, false);
+      return;
+    }
+    move.tried.add(to);
+    this.#noteSent(to);
+    to.send({ type: 'take', id: key }, move.handle);
+  }
+
+  #end(key: number, { from, id, handle }: Move, isTaken: boolean): void {
+    this.#moves.delete(key);
+    if (isTaken) this.#moved++;
+    from.send({ type: 'moved', id, isTaken });
+    handle.close();
+  }
+
+  /** The one with the fewest connections, unless it is full (MAX_CONNECTIONS). */
+  #leastLoaded(tried: ReadonlySet<Worker>): Worker | undefined {
+    const load = (worker: Worker) => (worker.snapshot?.connections ?? 0) + this.#sentSinceReport(worker);
+    const [first] = this.#serving()
+      .filter(worker => !tried.has(worker) && load(worker) < (worker.snapshot?.maxConnections ?? Number.POSITIVE_INFINITY))
+      .toSorted((a, b) => load(a) - load(b));
+    return first;
+  }
+
+  #sentSinceReport(worker: Worker): number {
+    const sent = this.#sent.get(worker);
+    return sent?.reportedAt === worker.reportedAt ? sent.count : 0;
+  }
+
+  #noteSent(worker: Worker): void {
+    this.#sent.set(worker, { reportedAt: worker.reportedAt, count: this.#sentSinceReport(worker) + 1 });
+  }
+}

@@ -1,0 +1,181 @@
+/**
+ * Moves the connections of a draining worker to other workers, between two requests, so that their clients notice nothing. What a client has sent
+ * meanwhile stays in the kernel, and the other worker reads it. This worker keeps its copy of a connection until the other one has it: if none
+ * takes it, it goes on here, and the drain closes it as it would have without moves.
+ */
+import type { Server } from 'node:http';
+import type { Socket } from 'node:net';
+import type { LogSource } from '../log/log.ts';
+import { type Connection, isFromWorker } from './connections.ts';
+import { betweenMessages, detach, type Handle, isMovable, reattach, SocketShape, startIdle } from './move-socket.ts';
+
+/**
+ * So many may be under way at once. A request that arrives on one of them waits; with all of 300 connections under way at once, for up to
+ * 3 s.
+ */
+export const MAX_UNDER_WAY = 8;
+/** A connection that could not be moved for so long, although there was room, ends with a response: it always has the next request. */
+const MAX_MISSED_MS = 3000;
+
+/** After a connection that no worker could take, none is sent for this long. */
+const PAUSE_MS = 500;
+
+/** Sends a connection to the primary; `onFailed` is called if that fails. */
+export type SendMove = (id: number, handle: Handle, onFailed: () => void) => void;
+
+export class Moves {
+  readonly #send: SendMove;
+  readonly #log: LogSource;
+  readonly #servers = new Map<Server, { shape: SocketShape | undefined }>();
+  readonly #serverOf = new WeakMap<Socket, Server>();
+  readonly #underWay = new Map<number, Connection>();
+  /** Those of the worker, while its drain moves them. */
+  #connections: ReadonlyMap<Socket, Connection> | undefined;
+  #isTested = false;
+  #isLookDue = false;
+  /** Since when every look has left room: what has rested since then and is still here could not move. */
+  #hadRoomSince = Number.POSITIVE_INFINITY;
+  /** None could be taken shortly before. */
+  #pausedUntil = 0;
+  #lastId = 0;
+  #moved = 0;
+
+  constructor(send: SendMove, log: LogSource) {
+    this.#send = send;
+    this.#log = log;
+  }
+
+  /** Connections that other workers have taken. */
+  get moved(): number {
+    return this.#moved;
+  }
+
+  /** A connection of this server was accepted. */
+  onConnection({ socket }: Connection, server: Server): void {
+    if (isFromWorker(socket)) return; // the client's connection is another worker's
+    this.#serverOf.set(socket, server);
+    const known = this.#servers.get(server);
+    if (known !== undefined) return;
+    const entry: { shape: SocketShape | undefined } = { shape: undefined };
+    this.#servers.set(server, entry);
+    // Once all listeners of `connection` are done, and before the first request.
+    process.nextTick(() => {
+      entry.shape = new SocketShape(socket);
+    });
+  }
+
+  /** Another worker has moved this connection here: it waits for its next request. */
+  onTaken(connection: Connection, server: Server): void {
+    connection.onFirstRequest = startIdle(connection.socket, server);
+  }
+
+  /** From now on connections are moved, if this Node.js can do that. */
+  async begin(connections: ReadonlyMap<Socket, Connection>): Promise<void> {
+    this.#connections = connections;
+    const { whyNotMovable } = await import('./move-self-test.ts');
+    const why = await whyNotMovable();
+    this.#isTested = true;
+    if (why === undefined) {
+      this.look();
+    } else {
+      this.stop();
+      this.#log().warn({ event: 'connections.not-moved', node: process.version, why });
+    }
+  }
+
+  /** The rest is not moved. */
+  stop(): void {
+    this.#connections = undefined;
+  }
+
+  /** Whether a connection stays open after its current response, because it will be moved. */
+  keeps(connection: Connection): boolean {
+    if (this.#connections === undefined || this.#isPaused || connection.isUnmovable) return false;
+    const server = this.#serverOf.get(connection.socket);
+    const { restedAt = Number.POSITIVE_INFINITY } = connection;
+    const hasMissed = performance.now() - Math.max(restedAt, this.#hadRoomSince) >= MAX_MISSED_MS;
+    return server !== undefined && isMovable(server) && !hasMissed;
+  }
+
+  /** Whether the drain leaves this idle connection open, because it is to move once others have. */
+  mayMove(connection: Connection): boolean {
+    return (this.#isFull || !this.#isTested) && this.keeps(connection);
+  }
+
+  /** A response has ended. */
+  onResponseEnd(connection: Connection): void {
+    if (this.#connections === undefined) return;
+    connection.restedAt ??= performance.now();
+    this.#lookSoon();
+  }
+
+  onClose({ moveId }: Connection): void {
+    if (moveId !== undefined) this.#underWay.delete(moveId);
+  }
+
+  /** The answer of the primary. */
+  onMoved(id: number, isTaken: boolean): void {
+    const connection = this.#underWay.get(id);
+    if (connection === undefined) return;
+    this.#underWay.delete(id);
+    const { socket } = connection;
+    if (isTaken) {
+      this.#moved++;
+      socket.destroy();
+      this.#lookSoon();
+      return;
+    }
+    this.#pausedUntil = performance.now() + PAUSE_MS;
+    connection.moveId = undefined;
+    const server = this.#serverOf.get(socket);
+    if (server !== undefined) reattach(socket, server);
+  }
+
+  get #isPaused(): boolean {
+    return performance.now() < this.#pausedUntil;
+  }
+
+  get #isFull(): boolean {
+    return this.#underWay.size >= MAX_UNDER_WAY;
+  }
+
+  /** Before the event loop reads what has arrived: a client that sends its next request at once is between two requests now. */
+  #lookSoon(): void {
+    if (this.#isLookDue) return;
+    this.#isLookDue = true;
+    setImmediate(() => {
+      this.#isLookDue = false;
+      this.look();
+    });
+  }
+
+  /** Sends connections that may be moved now, as many as may be under way. */
+  look(): void {
+    if (this.#connections === undefined || !this.#isTested || this.#isPaused) return;
+    for (const [server, { shape }] of this.#servers) {
+      if (shape !== undefined && !this.#isFull && isMovable(server)) this.#lookAt(server, shape, this.#connections);
+    }
+    this.#hadRoomSince = this.#isFull ? Number.POSITIVE_INFINITY : Math.min(this.#hadRoomSince, performance.now());
+  }
+
+  #lookAt(server: Server, shape: SocketShape, connections: ReadonlyMap<Socket, Connection>): void {
+    const idle = betweenMessages(server);
+    for (const connection of connections.values()) {
+      if (this.#isFull) return;
+      const { socket, hasNoRequest, moveId } = connection;
+      const isResting = hasNoRequest && moveId === undefined && (idle.has(socket) || socket.bytesRead === 0);
+      if (isResting && this.#serverOf.get(socket) === server) this.#move(connection, shape);
+    }
+  }
+
+  #move(connection: Connection, shape: SocketShape): void {
+    connection.isUnmovable ||= !shape.fits(connection.socket);
+    if (connection.isUnmovable) return;
+    const handle = detach(connection.socket);
+    if (handle === undefined) return;
+    const id = ++this.#lastId;
+    connection.moveId = id;
+    this.#underWay.set(id, connection);
+    this.#send(id, handle, () => this.onMoved(id, false));
+  }
+}

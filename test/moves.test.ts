@@ -1,0 +1,118 @@
+/**
+ * Connections that move, in one process: what this Node.js must do for it, and which connections stay. test/process/moving.test.ts moves them
+ * between workers.
+ */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:http';
+import { type AddressInfo, connect, type Socket } from 'node:net';
+import { after, test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
+import { whyNotMovable } from '../src/worker/move-self-test.ts';
+import { betweenMessages, detach, isMovable, own, reattach, SocketShape, startIdle } from '../src/worker/move-socket.ts';
+
+const REQUEST = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n';
+
+interface Pair {
+  server: Server;
+  /** Of the server. */
+  socket: Socket;
+  client: Socket;
+}
+
+async function connected(server = createServer((_request, response) => response.end('ok'))): Promise<Pair> {
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const accepted = once(server, 'connection');
+  const client = connect((server.address() as AddressInfo).port, '127.0.0.1');
+  const [socket] = (await accepted) as [Socket];
+  after(() => {
+    client.destroy();
+    socket.destroy();
+    server.close();
+  });
+  return { server, socket, client };
+}
+
+async function answered({ client }: Pair, text: string): Promise<void> {
+  const answer = once(client, 'data');
+  client.write(text);
+  await answer;
+  await turn();
+}
+
+test('connections can be moved with this Node.js', async () => {
+  assert.equal(await whyNotMovable(), undefined);
+});
+
+test('a connection is between messages after a response, unless the next request has begun to arrive', async () => {
+  const pair = await connected();
+  await answered(pair, REQUEST);
+  assert.ok(betweenMessages(pair.server).has(pair.socket));
+  await answered(pair, `${REQUEST}G`);
+  assert.equal(betweenMessages(pair.server).size, 0);
+  await answered(pair, REQUEST.slice(1));
+  assert.ok(betweenMessages(pair.server).has(pair.socket));
+  assert.equal(pair.socket.destroyed, false);
+});
+
+test('what a client sends after detach waits in the kernel until the connection is read again', async () => {
+  const pair = await connected();
+  await answered(pair, REQUEST);
+  const before = pair.socket.bytesRead;
+  assert.ok(detach(pair.socket));
+  await new Promise(resolve => pair.client.write(REQUEST, resolve));
+  await turn();
+  assert.equal(pair.socket.bytesRead, before);
+  const answer = once(pair.client, 'data');
+  reattach(pair.socket, pair.server);
+  await answer;
+});
+
+test('a connection with unsent data, or one that has ended, is not detached', async () => {
+  const ended = await connected();
+  ended.socket.end();
+  assert.equal(detach(ended.socket), undefined);
+  const unsent = await connected();
+  unsent.client.pause();
+  unsent.socket.write(Buffer.alloc(32 << 20));
+  assert.equal(detach(unsent.socket), undefined);
+});
+
+test('a connection that has come from another worker waits for its next request as after a response', async () => {
+  const pair = await connected();
+  const begin = startIdle(pair.socket, pair.server);
+  assert.ok(betweenMessages(pair.server).has(pair.socket));
+  assert.equal(pair.socket.timeout, pair.server.keepAliveTimeout + 1000);
+  begin();
+  assert.equal(pair.socket.timeout, 0);
+  await answered(pair, REQUEST);
+  assert.ok(betweenMessages(pair.server).has(pair.socket));
+});
+
+test('a server whose app listens to connection keeps its connections', () => {
+  const server = createServer();
+  server.on(
+    'connection',
+    own(() => undefined),
+  );
+  assert.equal(isMovable(server), true);
+  server.on('connection', () => undefined);
+  assert.equal(isMovable(server), false);
+});
+
+test('a connection fits as long as the app has added nothing to it, whatever Node.js has', async () => {
+  const pair = await connected();
+  const shape = new SocketShape(pair.socket);
+  await answered(pair, REQUEST);
+  pair.socket.setKeepAlive(true, 1000);
+  assert.ok(pair.socket.remoteAddress);
+  assert.equal(shape.fits(pair.socket), true);
+  const listener = () => undefined;
+  pair.socket.on('close', listener);
+  assert.equal(shape.fits(pair.socket), false);
+  pair.socket.off('close', listener);
+  assert.equal(shape.fits(pair.socket), true);
+  Object.assign(pair.socket, { ntlm: {} });
+  assert.equal(shape.fits(pair.socket), false);
+});
