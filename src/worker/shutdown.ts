@@ -265,7 +265,10 @@ class HeldEvents {
       .splice(0)
       .flatMap(({ event, args }) => appListeners(event).map(listener => this.#call(event, listener, args)));
     const pending = results.filter(result => result instanceof Promise);
-    await Promise.race([Promise.all(pending), new Promise(resolve => setTimeout(resolve, timeoutMs))]);
+    const late = Promise.withResolvers<void>();
+    const timer = setTimeout(late.resolve, timeoutMs);
+    await Promise.race([Promise.all(pending), late.promise]);
+    clearTimeout(timer); // the worker waits then until nothing keeps it alive
     return pending.length < results.length;
   }
 

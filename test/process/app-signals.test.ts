@@ -3,7 +3,7 @@
  * signal was sent to: the primary alone, or the whole process group (Ctrl-C, dumb-init, systemd).
  */
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { RawClient } from './clients.ts';
@@ -134,4 +134,17 @@ describe("an app's own signal listener", { concurrency: 3 }, () => {
       assert.equal((kit.all('worker.exit')[0]?.drain as { finished: number } | undefined)?.finished, 1);
     });
   }
+
+  test('no timer of the kit keeps a worker alive once a signal listener of the app has returned', async () => {
+    const file = join(temporaryFolder(), 'alive');
+    const kit = await start(
+      `process.on('SIGTERM', () => note('SIGTERM'));
+      process.on('exit', () => createRequire('/')('fs').writeFileSync('${file}', process.getActiveResourcesInfo().join()));`,
+      { env: { NODE_CLUSTER_WORKERS: '1' } },
+    );
+    await kit.ready();
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
+    assert.deepEqual(notes(kit), ['SIGTERM 0']);
+    assert.doesNotMatch(readFileSync(file, 'utf8'), /Timeout/);
+  });
 });
