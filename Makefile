@@ -114,6 +114,10 @@ bench-balancing: $(INSTALLED) ## the balancing policies against rr, seven worklo
 bench-memory: $(INSTALLED) ## the size of V8's young generation: four workloads in containers of four sizes, about 25 minutes; SIZES=512 WORKLOADS=held,json for some; needs Docker
 	@$(NODE) test/bench/memory.ts
 
+.PHONY: bench-overload
+bench-overload: $(INSTALLED) ## twice the sustainable load, without a limit, with the one of the event loop, and adaptive, about 6 minutes; ROUNDS, ONLY
+	@OUT=test/output/bench-overload.json exec $(NODE) test/bench/overload.ts
+
 .PHONY: bench-state
 bench-state: $(INSTALLED) ## broadcasts between pods, and sessions without Redis, about 2 minutes; needs redis-server
 	@$(NODE) test/bench/broadcast.ts

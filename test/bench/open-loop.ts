@@ -4,7 +4,7 @@
  */
 import http from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { seededRandom } from '../random.ts';
+import { type Random, seededRandom } from '../random.ts';
 
 /** Of all requests, `share` are long. */
 export interface Mixture {
@@ -21,6 +21,24 @@ export interface Latencies {
   failed: number;
 }
 
+/** Calls `send` for each request at its time, with the monotonic time at which it was due. Resolves when all have settled. */
+export async function arrivals(
+  perSecond: number,
+  seconds: number,
+  random: Random,
+  send: (due: number) => Promise<void>,
+): Promise<void> {
+  const pending: Promise<void>[] = [];
+  const startedAt = performance.now();
+  let dueAt = startedAt;
+  while (dueAt - startedAt < seconds * 1000) {
+    dueAt += -Math.log(1 - random()) * (1000 / perSecond);
+    await sleep(Math.max(0, dueAt - performance.now()));
+    pending.push(send(dueAt));
+  }
+  await Promise.all(pending);
+}
+
 export async function openLoop(
   port: number,
   { path, perSecond, shortMs, longMs, share }: Mixture,
@@ -29,27 +47,18 @@ export async function openLoop(
 ): Promise<Latencies> {
   const random = seededRandom(seed);
   const latencies: Latencies = { short: [], all: [], failed: 0 };
-  const pending: Promise<void>[] = [];
-  const startedAt = performance.now();
-  let dueAt = startedAt;
-  while (dueAt - startedAt < seconds * 1000) {
-    dueAt += -Math.log(1 - random()) * (1000 / perSecond);
-    await sleep(Math.max(0, dueAt - performance.now()));
+  await arrivals(perSecond, seconds, random, due => {
     const isLong = random() < share;
-    const due = dueAt;
-    pending.push(
-      request(port, `${path}?ms=${isLong ? longMs : shortMs}`).then(
-        () => {
-          latencies.all.push(performance.now() - due);
-          if (!isLong) latencies.short.push(performance.now() - due);
-        },
-        () => {
-          latencies.failed++;
-        },
-      ),
+    return request(port, `${path}?ms=${isLong ? longMs : shortMs}`).then(
+      () => {
+        latencies.all.push(performance.now() - due);
+        if (!isLong) latencies.short.push(performance.now() - due);
+      },
+      () => {
+        latencies.failed++;
+      },
     );
-  }
-  await Promise.all(pending);
+  });
   return latencies;
 }
 

@@ -1,11 +1,11 @@
-// Answers at once; after `ms` in one of two places of a pool (as with two database connections); or after `ms` of work.
+// Answers at once; after `ms` in one of PLACES (2) places of a pool (as with two database connections); or after `ms` of work.
 // With SLOW_WORKER=<id>, that worker takes five times as long.
 import Koa from 'koa';
 
 const app = new Koa();
 const factor = process.env.SLOW_WORKER !== undefined && process.env.SLOW_WORKER === process.env.BOSUN_WORKER_ID ? 5 : 1;
 const waiting = [];
-let free = 2;
+let free = Number(process.env.PLACES ?? 2);
 app.use(async ctx => {
   const ms = Number(ctx.query.ms) * factor;
   if (ctx.path === '/pool') {
