@@ -145,6 +145,18 @@ test('routes that take 1 ms and 2 s are compared with themselves', () => {
   }
 });
 
+test('a new worker with the load of the one before it turns nearly nothing away', () => {
+  const simulation = new Simulation(1);
+  const { answered, turnedAway } = simulation.run({
+    seconds: 10,
+    rate: 600,
+    capacity: 1000,
+    routes: [{ path: '/', share: 1, ms: 500 }],
+    spread: exponential,
+  });
+  assert.ok(turnedAway <= answered / 100, `${turnedAway} turned away, ${answered} answered`);
+});
+
 test('errors that come at once do not make the usual time look long', () => {
   for (const seed of SEEDS) {
     const { phase, perSecond, ms } = randomDownstream(seed);

@@ -107,7 +107,9 @@ async function peakOf(path: string, seconds: number): Promise<Load> {
   let peak: Load | undefined;
   for (const share of SHARES) {
     progress(`the sustainable load: ${share * CAPACITY} requests/s`);
-    const now = await withServer('off', path, target => load(target, share * CAPACITY, seconds, 2));
+    const once = () => withServer('off', path, target => load(target, share * CAPACITY, seconds, 2));
+    let now = await once();
+    if (now.goodput < SUSTAINED * now.offered) now = await once(); // something else ran
     if (now.goodput < SUSTAINED * now.offered) break;
     peak = now;
   }

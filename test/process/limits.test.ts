@@ -38,6 +38,11 @@ test('with ADAPTIVE_CONCURRENCY requests above the limit get 503 with Retry-Afte
     env: { ADAPTIVE_CONCURRENCY: 'true', NODE_CLUSTER_WORKERS: '1' },
   });
   const { port } = await kit.ready();
+  // The limit falls once, and then stays: until then it would rise when it is in the way.
+  for (let count = 0; count < 25; count++) await request(port, '/slow?ms=1');
+  await Promise.all(Array.from({ length: 40 }, () => request(port, '/slow?ms=150')));
+  const calm = await kit.statusWhere(({ workers: [worker] }) => (worker?.concurrency?.limit ?? 50) < 50);
+  const limit = calm.workers[0]?.concurrency?.limit ?? assert.fail('no concurrency');
   const folder = temporaryFolder();
   const hold = async (count: number, name: string) => {
     const file = join(folder, name);
@@ -45,29 +50,29 @@ test('with ADAPTIVE_CONCURRENCY requests above the limit get 503 with Retry-Afte
     await kit.statusWhere(({ workers }) => workers[0]?.concurrency?.inFlight === count);
     return { answers, release: () => writeFileSync(file, '') };
   };
-  const first = await hold(50, 'first');
+  const first = await hold(limit, 'first');
   const turnedAway = await Promise.all([request(port, '/'), request(port, '/')]);
   for (const { status, headers } of turnedAway) assert.deepEqual([status, headers['retry-after']], [503, '1']);
   first.release();
   for (const { status } of await Promise.all(first.answers)) assert.equal(status, 200);
   assert.equal((await request(port, '/')).status, 200);
 
-  assert.equal((await kit.event('concurrency.turning-away')).limit, 50);
+  assert.equal((await kit.event('concurrency.turning-away')).limit, limit);
   const { workers } = await kit.statusWhere(status => status.workers[0]?.concurrency?.inFlight === 0);
-  const { limit, rejectedPerSecond, ...shown } = workers[0]?.concurrency ?? assert.fail('no concurrency');
+  const { limit: after, rejectedPerSecond, ...shown } = workers[0]?.concurrency ?? assert.fail('no concurrency');
   assert.equal(typeof rejectedPerSecond, 'number');
   assert.deepEqual(shown, { inFlight: 0, queued: 0, rejected: 2 });
   const metrics = (await kit.probe('/metrics')).body;
-  assert.ok(metrics.includes(`\nbosun_concurrency_limit{worker="1"} ${limit}\n`));
+  assert.ok(metrics.includes(`\nbosun_concurrency_limit{worker="1"} ${after}\n`));
   assert.match(metrics, /^bosun_concurrency_rejected_total 2$/m);
   assert.match(
     (await bosun('status')).stdout,
     /^worker 1 handles 0 of at most \d+ requests, 0 wait, 2 turned away \(.* a second\)$/m,
   );
 
-  const last = await hold(limit, 'last');
+  const last = await hold(after, 'last');
   const waiting = [request(port, '/'), request(port, '/')];
-  await kit.statusWhere(status => status.workers[0]?.inFlight === limit + 2 || status.workers[0]?.concurrency?.rejected === 4);
+  await kit.statusWhere(status => status.workers[0]?.inFlight === after + 2 || status.workers[0]?.concurrency?.rejected === 4);
   kit.signal('SIGTERM');
   await kit.event('shutdown.drain');
   last.release();

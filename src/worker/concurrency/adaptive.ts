@@ -104,6 +104,7 @@ export class AdaptiveConcurrency {
     while (!this.#limit.isFull) {
       const queued = this.#waiting.take();
       if (queued === undefined) return;
+      if (isOver(queued.exchange)) continue;
       this.#begin(queued.exchange, this.#turn());
       queued.serve();
     }
@@ -161,9 +162,13 @@ export class AdaptiveConcurrency {
 
   #turnAway(exchange: Exchange): void {
     exchange.onClose = undefined;
-    const { socket } = exchange.request;
-    if (socket.destroyed || socket.writableEnded) return; // HANDLER_TIMEOUT_MS has answered it
+    if (isOver(exchange)) return;
     this.#rejected++;
     this.#handler.onTurnedAway(exchange, performance.now());
   }
+}
+
+/** HANDLER_TIMEOUT_MS has answered it while it waited, or its connection has closed. */
+function isOver({ request: { socket } }: Exchange): boolean {
+  return socket.destroyed || socket.writableEnded;
 }

@@ -10,6 +10,7 @@ import { ExpectedLatencies } from './expected.ts';
 
 /** Before anything is measured. It falls faster than it rises. */
 const INITIAL_LIMIT = 50;
+const MAX_STARTING_LIMIT = 1000;
 export const MIN_LIMIT = 2;
 export const MAX_LIMIT = 10_000;
 /** So low a limit may rest on a wrong measurement, and a probe costs little. */
@@ -161,13 +162,13 @@ export class ConcurrencyLimit {
       if (now >= this.#probe.until) this.#endProbe();
       return;
     }
-    if (this.#isInTheWay) this.#windowsInTheWay++;
-    this.#isInTheWay = false;
     const isUsed = this.#peak >= this.#limit / 2;
     if (this.#answers >= MIN_ANSWERS) {
       this.#latencyMs = this.#measuredMs / this.#answers;
       if (isUsed) this.#follow();
-    }
+    } else if (this.#answers === 0) this.#limit += this.#startingRise;
+    if (this.#isInTheWay) this.#windowsInTheWay++;
+    this.#isInTheWay = false;
     if (this.#answers >= MIN_ANSWERS || !isUsed) this.#beginWindow();
     if (this.#windowsInTheWay >= this.#windowsBeforeProbe) this.#beginProbe(now);
   }
@@ -182,10 +183,16 @@ export class ConcurrencyLimit {
     }
   }
 
+  /** Until it falls for the first time, a limit that is in the way doubles: a new worker must not turn away what the one before it handled. */
+  get #startingRise(): number {
+    return this.#falls === 0 && this.#isInTheWay ? Math.max(0, Math.min(this.#limit, MAX_STARTING_LIMIT - this.#limit)) : 0;
+  }
+
   #follow(): void {
     const expectedMs = TOLERANCE * this.#expectedMs + TOLERANCE_MS * this.#answers;
     const gradient = Math.max(MIN_GRADIENT, Math.min(1, expectedMs / this.#measuredMs));
-    const next = Math.max(MIN_LIMIT, Math.min(MAX_LIMIT, this.#limit * gradient + Math.sqrt(this.#limit)));
+    const headroom = gradient < 1 ? Math.sqrt(this.#limit) : Math.max(Math.sqrt(this.#limit), this.#startingRise);
+    const next = Math.max(MIN_LIMIT, Math.min(MAX_LIMIT, this.#limit * gradient + headroom));
     if (next < this.#limit) this.#falls++;
     this.#limit = next;
   }
