@@ -1,24 +1,27 @@
 /**
- * What it takes until the first 200 after the start of the process: CPU time of all its processes, and how late it comes.
+ * What it takes until the first 200 after the start of the process: CPU time of all its processes, and how late it comes. The kit is compared
+ * with node:cluster, and its first start in a clone, without compiled code, with a later one.
  */
-import { existsSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { versionOf } from './generate.ts';
 import { compare } from './machine.ts';
 import { type Benchmark, report } from './report.ts';
 import { PEERS, Server, type ServerName } from './servers.ts';
 
-const BASELINE: ServerName = 'plain Koa, 1 process';
+const BASELINE: ServerName = 'node:cluster, 2 workers';
 const KIT: ServerName = 'kit, 2 workers';
+const [WARM, COLD] = ['with compiled code', 'without'] as const;
 /** A process's time is counted in hundredths of a second: of one start, two digits are known. */
 const FIRST_ANSWER = {
   cpu: { unit: 'ms CPU until the first 200', kind: 'cpu', digits: 0 },
   ms: { unit: 'ms until the first 200', kind: 'other', digits: 0 },
 } as const;
 
-async function firstAnswer(name: ServerName): Promise<{ cpu: number; ms: number }> {
+async function firstAnswer(name: ServerName, extra: Record<string, string> = {}): Promise<{ cpu: number; ms: number }> {
   const startedAt = performance.now();
-  const server = await Server.start(name);
+  const server = await Server.start(name, extra);
   try {
     await server.firstAnswer();
     return { ms: performance.now() - startedAt, cpu: server.cpuMicroseconds() / 1000 };
@@ -27,10 +30,24 @@ async function firstAnswer(name: ServerName): Promise<{ cpu: number; ms: number 
   }
 }
 
+async function coldAnswer(): Promise<{ cpu: number; ms: number }> {
+  const folder = mkdtempSync(join(tmpdir(), 'bosun-cold-'));
+  try {
+    return await firstAnswer(KIT, { NODE_COMPILE_CACHE: folder });
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
 export const startUp: Benchmark = async settings => {
-  const subjects = await startable([BASELINE, KIT, ...installed()]);
-  const plan = { name: 'start-up', title: 'start-up', subjects, baseline: BASELINE, figures: FIRST_ANSWER };
-  return [await compare({ ...plan, rounds: settings.rounds(9), measure: firstAnswer })];
+  const subjects = await startable(['plain Koa, 1 process', KIT, ...installed()]);
+  const plan = { figures: FIRST_ANSWER, rounds: settings.rounds(9) };
+  const start = { ...plan, name: 'first answer', title: 'start-up', subjects, baseline: BASELINE };
+  const cold = { ...plan, name: 'cold start', title: 'the first start in a clone', subjects: [WARM, COLD], baseline: WARM };
+  return [
+    await compare({ ...start, measure: name => firstAnswer(name) }),
+    await compare({ ...cold, measure: subject => (subject === COLD ? coldAnswer() : firstAnswer(KIT)) }),
+  ];
 };
 
 export function installed(): ServerName[] {
