@@ -1,4 +1,4 @@
-# Runs in the virtual machine: makes cgroups as container engines make them, and has looks.ts and `bosun sizing` look at each.
+# Runs in the virtual machine: makes cgroups as container engines make them, and has looks.ts look at each.
 set -eu
 cd /sys/fs/cgroup
 MiB=1048576
@@ -9,10 +9,10 @@ group() { mkdir "$1"; echo '+cpu +memory +cpuset' > "$1/cgroup.subtree_control";
 # inside CGROUP COMMAND...
 inside() { sh -c 'echo $$ > "/sys/fs/cgroup/$0/cgroup.procs"; exec "$@"' "$@"; }
 
-# look NAME CGROUP COMMAND...: the command runs another one, in namespaces of its own.
+# look NAME CGROUP COMMAND...: the command runs another one, in namespaces of its own. Not the command line of the kit: loading it takes seconds here.
 look() {
   name=$1 cgroup=$2; shift 2
-  printf '{"name":"%s","sizing":%s}\n' "$name" "$(inside "$cgroup" "$@" node /app/src/cli/bosun.ts sizing --json)"
+  inside "$cgroup" "$@" node /app/test/container/v2/looks.ts "$name="
 }
 
 group pod; mkdir pod/tight
