@@ -56,6 +56,12 @@ test('troubleshooting.md shows what bosun status prints of a pod whose app canno
     uptimeSeconds: 5,
     policy: 'least-connections',
     sizing: { reason: '2 workers: 2 CPUs, rounded half up (/sys/fs/cgroup/cpu.max)' },
+    errors: {
+      '4xx': { count: 0, perSecond: 0 },
+      '5xx': { count: 0, perSecond: 0 },
+      share: 0,
+      abandoned: { count: 0, perSecond: 0 },
+    },
     workers: [],
     restarts: { total: 6, byReason: { crash: 6 } },
     drains: { count: 0, finishedRequests: 0, cutRequests: 0, handedOverConnections: 0, longestRequestMs: 0 },

@@ -32,6 +32,7 @@ export const snapshotOf = (more: Partial<Snapshot> = {}): Snapshot => ({
   requests: 0,
   shed: 0,
   timedOut: 0,
+  abandoned: 0,
   reclaimed: 0,
   sessionStoreErrors: 0,
   responseTimeMs: { mean: 0, p50: 0, p99: 0 },

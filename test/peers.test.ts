@@ -14,6 +14,7 @@ const heartbeat = (origin: string, more: object = {}) =>
     workers: 2,
     wanted: 2,
     requestsPerSecond: 12.5,
+    errors: { '4xx': 0.5, '5xx': 2.25 },
     p99Ms: 3,
     ...more,
   });
@@ -40,7 +41,7 @@ test('a silent peer is shown as such, and forgotten after 30 seconds; one that s
     ],
   );
   const [, silent = ''] = renderFleet(peers.all).split('\n').slice(1);
-  assert.match(silent, /^pod-b +0\.1\.0 +ready +1 +2 of 2 +12\.5 +3 ms +silent for 5 s$/);
+  assert.match(silent, /^pod-b +0\.1\.0 +ready +1 +2 of 2 +12\.5 +0\.5 +2\.3 +3 ms +silent for 5 s$/);
   clock.ms = 31_000;
   assert.deepEqual(
     peers.all.map(({ pod }) => pod),

@@ -12,8 +12,9 @@ import fc from 'fast-check';
 import Fastify from 'fastify';
 import Koa from 'koa';
 import Koa2 from 'koa2';
+import { MAX_ROUTE } from '../src/protocol/snapshot.ts';
 import { followFastify, followKoa } from '../src/worker/follow-routes.ts';
-import { foldPath, MAX_ROUTE, matchedRoute, routeOf } from '../src/worker/route.ts';
+import { foldPath, matchedRoute, routeOf } from '../src/worker/route.ts';
 
 followFastify();
 followKoa();

@@ -13,6 +13,13 @@ type Worker = Status['workers'][number];
 const SCREEN = { columns: 80, rows: 24 };
 const NOON = Date.UTC(2026, 10, 25, 12);
 
+const errors = (client: number, server: number, share: number): Status['errors'] => ({
+  '4xx': { count: 10 * client, perSecond: client },
+  '5xx': { count: 10 * server, perSecond: server },
+  share,
+  abandoned: { count: 0, perSecond: 0 },
+});
+
 const worker = (id: number, more: Partial<Worker> = {}): Worker => ({
   id,
   pid: 5710 + id,
@@ -23,6 +30,7 @@ const worker = (id: number, more: Partial<Worker> = {}): Worker => ({
   connections: 10 * id,
   inFlight: id,
   requests: 1000,
+  errors: errors(0, 0, 0),
   responseTimeMs: { mean: 2, p50: 1.24, p99: 18.2 },
   eventLoopUtilization: 0.42,
   eventLoopDelayMs: 0.3,
@@ -51,6 +59,7 @@ const status = (workers: Worker[], more: Partial<Status> = {}): Status => ({
   policy: 'rr',
   sizing: sizing('2 workers: 1.5 CPUs, rounded half up (cpu.max)', 128),
   utilization: 0.4,
+  errors: errors(0, 0, 0),
   workers,
   restarts: { total: 3, byReason: { crash: 1, restart: 2 } },
   drains: {
@@ -76,7 +85,7 @@ const status = (workers: Worker[], more: Partial<Status> = {}): Status => ({
 const sample = (rates: number[], more: Partial<Sample> = {}): Sample => ({
   at: NOON,
   workers: Object.fromEntries(rates.map((rate, index) => [index + 1, [rate, 0.4]])),
-  statuses: [0, 0, 0, 0],
+  statuses: [rates[0] ?? 0, 0, 0, 0],
   p50: 1.24,
   p99: 18.2,
   memoryBytes: 192 * 2 ** 20,
@@ -100,9 +109,14 @@ const EVENTS: Watched['events'] = [
 ];
 
 test('bosun status --watch draws CPU with throttling, memory, workers, pending requests, drains and events', () => {
-  const samples = [sample([0, 0], { cpus: 0, memoryBytes: 2 ** 20 }), sample([50, 25], { cpus: 1.5 }), sample([100, 50.5])];
+  const samples = [
+    sample([0, 0], { cpus: 0, memoryBytes: 2 ** 20 }),
+    sample([50, 25], { cpus: 1.5, statuses: [75, 0, 0, 6] }),
+    sample([100, 50.5], { statuses: [140, 0, 7.5, 3] }),
+  ];
   const draining = worker(2, {
     state: 'draining',
+    errors: errors(7.5, 3, 0.06),
     generation: 1,
     uptimeSeconds: 9000,
     responseTimeMs: { mean: 2, p50: 250, p99: 12_345 },
@@ -115,12 +129,13 @@ test('bosun status --watch draws CPU with throttling, memory, workers, pending r
 2 workers: 1.5 CPUs, rounded half up (cpu.max); 128 MiB of heap each
 
 requests/s                            ▁▄█ 150.5, p50 1.24 ms, p99 18.2 ms
+errors/s                              ▁█▅ 5xx 3, 4xx 7.5, 2.0 % are 5xx
 CPU                                   ▁█▅ 0.75 of 1.5 CPUs, throttled 0.12 s/s
 memory                                ▁▄▄ 192 of 512 MiB, 38 %
 
-id pid  state    gen up  conns open req/s p50   p99    loop late  rss heap
- 1 5711 ready      2 12m    10    1   100 1.2ms 18.2ms  42% 0.3ms 64M  20M
- 2 5712 draining   1  3h    20    2  50.5 250ms  12.3s  42% 0.3ms 64M  20M
+id pid  state    gen up  conns open req/s 4xx 5xx p50   p99    loop late  rss
+ 1 5711 ready      2 12m    10    1   100   0   0 1.2ms 18.2ms  42% 0.3ms 64M
+ 2 5712 draining   1  3h    20    2  50.5 7.5   3 250ms  12.3s  42% 0.3ms 64M
 worker 2 waits for GET /slow, 3 s old, 12 bytes sent
 
 ended workers: 3 (1 crash, 2 restart); drains: 2, 7 requests finished in them, 1
@@ -143,11 +158,12 @@ test('bosun status --watch draws a pool without limits, without a quota, and bef
 1 worker: 1 CPU; V8's default heap each
 
 requests/s                                                  ▁ 0.0, p50 1.24 ms, p99 18.2 ms
+errors/s                                                    ▁ 5xx 0, 4xx 0, 0 % are 5xx
 CPU                                                         ▄ 0.75 of 2 CPUs
 memory                                                      █ 192 MiB, no limit
 
-id  pid   state  gen  up   conns  open  req/s  p50    p99     loop  late   rss  heap
- 1  5711  ready    2  12m     10     1      0  1.2ms  18.2ms   42%  0.3ms  64M   20M
+id  pid   state  gen  up   conns  open  req/s  4xx  5xx  p50    p99     loop  late   rss  heap
+ 1  5711  ready    2  12m     10     1      0    0    0  1.2ms  18.2ms   42%  0.3ms  64M   20M
 
 ended workers: 3 (1 crash, 2 restart); drains: 2, 7 requests finished in them, 1 cut, 9 connections
 handed over, 3 moved, longest 812 ms`,
@@ -160,16 +176,15 @@ test('bosun status --watch counts the workers that do not fit, and shows those t
   const lines = renderWatch({ status: status(workers), samples: [sample([1])], events: EVENTS }, SCREEN).split('\n');
   assert.equal(lines.length, 23);
   assert.deepEqual(
-    lines.slice(8, 16).map(line => line.slice(0, 16)),
+    lines.slice(9, 16).map(line => line.slice(0, 16)),
     [
       ' 1 5711 ready   ',
       ' 2 5712 ready   ',
       ' 3 5713 ready   ',
       ' 4 5714 ready   ',
       ' 5 5715 ready   ',
-      ' 6 5716 ready   ',
       '31 5741 cordoned',
-      'and 25 more, all',
+      'and 26 more, all',
     ],
   );
   assert.deepEqual(
@@ -211,8 +226,11 @@ test('bosun status --watch fits every screen, and prints no control character of
     for (const line of lines) assert.ok(line.length <= screen.columns, line);
     assert.doesNotMatch(text, /(?!\n)\p{Cc}/u);
   }
-  // Complete but for the heap: 80 columns are what most terminals have.
-  assert.match(renderWatch(watched, SCREEN), /^99 4194304 draining 100 119s 10000 9999 100000 9999ms 30s 100% 9999ms 9999M$/m);
+  // Complete but for the heap and 4xx: 80 columns are what most terminals have.
+  assert.match(
+    renderWatch(watched, SCREEN),
+    /^99 4194304 draining 100 119s 10000 9999 100000 {3}0 9999ms 30s 100% 9999ms 9999M$/m,
+  );
   assert.match(renderWatch(watched, SCREEN), /^and 19996 more pending requests$/m);
 });
 

@@ -9,6 +9,7 @@ import { closingInWords } from '../protocol/closing.ts';
 import type { EventListener, EventName, EventOf, LifecycleEvent, WorkerExit } from '../protocol/events.ts';
 import { isFailure } from '../protocol/exit.ts';
 import type { Drain } from '../protocol/messages.ts';
+import type { ErrorRates } from './error-rates.ts';
 import { Sampler } from './sampler.ts';
 import { type Pod, statusOf } from './status.ts';
 import { Thinned } from './thinning.ts';
@@ -32,6 +33,8 @@ export interface HistoryOptions {
   pod: () => Pod;
   /** Sampled, too. */
   utilization: Utilization;
+  /** Sampled, too. */
+  errorRates: ErrorRates;
   /** This pod and the others. */
   peers: () => readonly Peer[];
 }
@@ -84,6 +87,7 @@ export class History {
     const pod = this.#options.pod();
     const now = performance.now();
     this.#options.utilization.sample(pod.supervisor.handles, pod.sizing.cpus.effective, now);
+    this.#options.errorRates.sample(pod.supervisor.handles);
     this.#fleet = this.#options.peers();
     const sample = this.#sampler.sample(pod, ownCpuSeconds(), now, this.#fleet);
     this.samples.push(sample);

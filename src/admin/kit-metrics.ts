@@ -4,8 +4,8 @@
 import type { Registry } from 'prom-client';
 import type { WorkerProcess } from '../pool/worker-process.ts';
 import type { DrainTotals } from '../protocol/api.ts';
+import type { Counters } from './counters.ts';
 import type { Pod } from './status.ts';
-import type { Counters } from './totals.ts';
 
 type CounterClass = typeof import('prom-client').Counter;
 type GaugeClass = typeof import('prom-client').Gauge;

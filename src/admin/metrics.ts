@@ -2,12 +2,13 @@
  * `/metrics`: the metrics of this pod in Prometheus' text format, by prom-client. No worker is queried: the last snapshot of each is at
  * most a second old.
  */
+
 import { type HttpSeries, REDIS_BUCKETS_S, type RedisCounters } from '../protocol/snapshot.ts';
+import { addRedis } from './counters.ts';
 import { addBroadcasts, addConcurrency, addHealth, addLeaders, addSticky, addStreams } from './kit-metrics.ts';
 import { withoutCollisions } from './metric-names.ts';
 import { addPressure, addProcessMetrics } from './process-metrics.ts';
 import type { Pod } from './status.ts';
-import { addRedis } from './totals.ts';
 
 const WORKER_STATES = ['starting', 'ready', 'cordoned', 'draining'] as const;
 
@@ -77,6 +78,11 @@ export async function metricsText(
   addStreams(Counter, own, totals.drains);
   counter('bosun_shed_requests_total', 'Requests refused because of the event loop delay.', counters.shed);
   counter('bosun_timed_out_requests_total', 'Requests answered with 503 because of HANDLER_TIMEOUT_MS.', counters.timedOut);
+  counter(
+    'bosun_abandoned_requests_total',
+    'Requests whose client closed the connection before the answer began; they have no status.',
+    counters.abandoned,
+  );
   counter('bosun_reclaimed_connections_total', 'Idle connections closed because of MAX_CONNECTIONS.', counters.reclaimed);
   counter('bosun_malformed_messages_total', 'Messages of workers that were dropped as malformed.', totals.malformedMessages);
   counter('bosun_dropped_log_lines_total', 'Log lines dropped because the reader was too slow.', pod.droppedLogLines);
@@ -160,8 +166,8 @@ export async function metricsText(
 /** `http_request_duration_seconds` as prom-client would have collected it. */
 function histogramOf(http: readonly HttpSeries[], boundsS: readonly number[]) {
   const name = 'http_request_duration_seconds';
-  const values = http.flatMap(({ method, status, sumSeconds, counts }) =>
-    seriesOf(name, { method, status }, boundsS, { sumSeconds, counts }),
+  const values = http.flatMap(({ method, status, route, sumSeconds, counts }) =>
+    seriesOf(name, { method, status, ...(route !== undefined && { route }) }, boundsS, { sumSeconds, counts }),
   );
   const help = 'Time from the headers of a request to the end of its answer.';
   return { name, help, type: 'histogram', aggregator: 'sum', values };

@@ -3,7 +3,8 @@
  */
 import type { WorkerProcess } from '../pool/worker-process.ts';
 import type { Peer, Sample } from '../protocol/api.ts';
-import type { CpuSeconds, HttpSeries, Snapshot } from '../protocol/snapshot.ts';
+import type { CpuSeconds, Snapshot } from '../protocol/snapshot.ts';
+import { type Classes, classesOf } from './error-rates.ts';
 import { type Pod, slowestP99Ms } from './status.ts';
 import type { Totals } from './totals.ts';
 
@@ -34,9 +35,6 @@ interface Reading {
   throttledSeconds: number | null;
   cpuSeconds: number;
 }
-
-/** Answers of 2xx, 3xx, 4xx and 5xx. */
-type Classes = Sample['statuses'];
 
 /** A worker's counts at its last report, and the rates since the one before. */
 interface Rated {
@@ -103,15 +101,6 @@ export class Sampler {
     this.#rated.set(handle, rated);
     return rated;
   }
-}
-
-function classesOf(series: readonly HttpSeries[]): Classes {
-  const classes: Classes = [0, 0, 0, 0];
-  for (const { status, counts } of series) {
-    const index = Math.floor(status / 100) - 2;
-    if (index in classes) classes[index] = (classes[index] ?? 0) + counts.reduce((sum, count) => sum + count, 0);
-  }
-  return classes;
 }
 
 const mapped = ([a, b, c, d]: Classes, map: (value: number, index: number) => number): Classes => [

@@ -15,7 +15,9 @@ import {
   type WorkerStatus,
 } from '../protocol/api.ts';
 import { type Audience, requestsFor } from '../protocol/audience.ts';
+import type { ErrorStatus } from '../protocol/error-status.ts';
 import type { RedisCounters, RedisRefusal } from '../protocol/snapshot.ts';
+import type { ErrorRates } from './error-rates.ts';
 import type { Health } from './health.ts';
 import type { Readiness } from './readiness.ts';
 import type { Totals } from './totals.ts';
@@ -76,6 +78,7 @@ export interface Pod {
   pressure: NonNullable<Status['pressure']>;
   /** For autoscalers: 0 to 1; null while no worker is ready. */
   utilization: number | null;
+  errorRates: Pick<ErrorRates, 'of' | 'pool'>;
   memory: () => MemoryStatus;
 }
 
@@ -105,6 +108,7 @@ export function statusOf(
     moved,
     utilization,
     pressure,
+    errorRates,
     redisRefusals,
     health,
     memory,
@@ -116,6 +120,8 @@ export function statusOf(
 ): Status {
   const { last } = totals.drains;
   const checks = health.status(audience);
+  const now = performance.now();
+  const { handles } = supervisor;
   return {
     version,
     pod,
@@ -129,7 +135,8 @@ export function statusOf(
     sizing,
     utilization,
     ...(Object.keys(pressure).length > 0 && { pressure }),
-    workers: supervisor.handles.map(handle => workerStatus(handle, audience)),
+    errors: errorRates.pool(handles, totals.countersWith(handles), now),
+    workers: handles.map(handle => workerStatus(handle, errorRates.of(handle, now), audience)),
     restarts: { total: totals.exits, byReason: Object.fromEntries(totals.exitsByReason) },
     drains: { ...totals.drains, last: last && { ...reportOf(last), cut: requestsFor(audience, last.cut) } },
     moved,
@@ -158,7 +165,7 @@ function devStatusFor(audience: Audience, { error }: DevStatus): DevStatus {
   return { error: { at, ...(summary && { summary }) } };
 }
 
-function workerStatus(handle: WorkerProcess, audience: Audience): WorkerStatus {
+function workerStatus(handle: WorkerProcess, errors: ErrorStatus, audience: Audience): WorkerStatus {
   const { open, oldest } = handle.waitingFor;
   const {
     connections,
@@ -184,6 +191,7 @@ function workerStatus(handle: WorkerProcess, audience: Audience): WorkerStatus {
     ...(concurrency && { concurrency }),
     inFlight,
     requests,
+    errors,
     responseTimeMs,
     eventLoopUtilization,
     eventLoopDelayMs,

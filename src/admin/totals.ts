@@ -8,22 +8,8 @@ import type { Closing } from '../protocol/closing.ts';
 import type { EventListener, WorkerExit } from '../protocol/events.ts';
 import { type ExitReason, isFailure } from '../protocol/exit.ts';
 import type { Drain, StreamEnds } from '../protocol/messages.ts';
-import {
-  type AppMetric,
-  type ConcurrencyStatus,
-  type CpuSeconds,
-  type HttpSeries,
-  REDIS_BUCKETS_S,
-  type RedisCounters,
-  type Snapshot,
-  type StickyCounters,
-} from '../protocol/snapshot.ts';
-
-/** The counters of a snapshot that add up over workers and time. */
-export type Counters = Pick<
-  Snapshot,
-  'requests' | 'shed' | 'timedOut' | 'reclaimed' | 'sessionStoreErrors' | 'http' | 'redis' | 'sticky'
-> & { concurrency?: Pick<ConcurrencyStatus, 'rejected'> };
+import type { AppMetric, CpuSeconds, Snapshot } from '../protocol/snapshot.ts';
+import { addCounters, addCpu, type Counters, NO_COUNTERS } from './counters.ts';
 
 const NOTHING_THROWN = 'nothing was thrown';
 
@@ -63,7 +49,7 @@ export class Totals {
   readonly #cpu = new Map<number, CpuSeconds>();
   /** Connections of those that exited, likewise. */
   readonly #accepted = new Map<number, number>();
-  #counters: Counters = { requests: 0, shed: 0, timedOut: 0, reclaimed: 0, sessionStoreErrors: 0, http: [] };
+  #counters = NO_COUNTERS;
 
   get exits(): number {
     return [...this.exitsByReason.values()].reduce((sum, count) => sum + count, 0);
@@ -71,7 +57,7 @@ export class Totals {
 
   /** Of those that have exited and the `present` together. */
   countersWith(present: readonly WorkerProcess[]): Counters {
-    return present.reduce((sum, { snapshot }) => (snapshot ? add(sum, snapshot) : sum), this.#counters);
+    return present.reduce((sum, { snapshot }) => (snapshot ? addCounters(sum, snapshot) : sum), this.#counters);
   }
 
   /** Of every worker id that ever was: of its predecessors, and of the worker that is `present`, as far as it has reported. */
@@ -120,7 +106,7 @@ export class Totals {
     if (isFailure(reason)) this.lastFailure = { worker, reason, failure, openFailure };
     this.exitsByReason.set(reason, (this.exitsByReason.get(reason) ?? 0) + 1);
     if (snapshot !== undefined) {
-      this.#counters = add(this.#counters, snapshot);
+      this.#counters = addCounters(this.#counters, snapshot);
       this.#accepted.set(worker, this.acceptedBy(worker, snapshot.accepted));
       this.#cpu.set(worker, addCpu(this.#cpu.get(worker), snapshot.cpuSeconds));
       this.appMetrics = this.appMetrics.then(sum => addAppMetrics(sum, snapshot.appMetrics));
@@ -155,81 +141,6 @@ export class Totals {
 
 function addEnds(a: StreamEnds, b: StreamEnds): StreamEnds {
   return { byKit: a.byKit + b.byKit, byApp: a.byApp + b.byApp };
-}
-
-function add(a: Counters, b: Counters): Counters {
-  const http = new Map(a.http.map(series => [`${series.method} ${series.status}`, series]));
-  for (const series of b.http) {
-    const key = `${series.method} ${series.status}`;
-    const sum = http.get(key);
-    http.set(key, sum ? addSeries(sum, series) : series);
-  }
-  return {
-    requests: a.requests + b.requests,
-    shed: a.shed + b.shed,
-    timedOut: a.timedOut + b.timedOut,
-    reclaimed: a.reclaimed + b.reclaimed,
-    sessionStoreErrors: a.sessionStoreErrors + b.sessionStoreErrors,
-    http: [...http.values()],
-    ...((a.concurrency ?? b.concurrency) && {
-      concurrency: { rejected: (a.concurrency?.rejected ?? 0) + (b.concurrency?.rejected ?? 0) },
-    }),
-    ...((a.sticky ?? b.sticky) && { sticky: addSticky(a.sticky, b.sticky) }),
-    ...((a.redis ?? b.redis) && { redis: addRedis(a.redis, b.redis) }),
-  };
-}
-
-function addSticky(a = NO_STICKY, b = NO_STICKY): StickyCounters {
-  return {
-    passed: a.passed + b.passed,
-    gone: a.gone + b.gone,
-    blocked: a.blocked + b.blocked,
-    lost: a.lost + b.lost,
-  };
-}
-
-const NO_STICKY: StickyCounters = { passed: 0, gone: 0, blocked: 0, lost: 0 };
-
-/** Of two processes with one id, the one after the other. */
-function addCpu(a: CpuSeconds = NO_CPU, b: CpuSeconds = NO_CPU): CpuSeconds {
-  return { user: a.user + b.user, system: a.system + b.system };
-}
-
-const NO_CPU: CpuSeconds = { user: 0, system: 0 };
-
-/** Of two processes. */
-export function addRedis(a: RedisCounters | undefined, b: RedisCounters | undefined): RedisCounters {
-  const [x, y] = [a ?? NO_REDIS, b ?? NO_REDIS];
-  return {
-    commands: x.commands + y.commands,
-    errors: x.errors + y.errors,
-    reconnects: x.reconnects + y.reconnects,
-    faults: x.faults + y.faults,
-    ...addTimes(x, y),
-  };
-}
-
-const NO_REDIS: RedisCounters = {
-  commands: 0,
-  errors: 0,
-  reconnects: 0,
-  faults: 0,
-  sumSeconds: 0,
-  counts: [...REDIS_BUCKETS_S.map(() => 0), 0],
-};
-
-function addSeries(a: HttpSeries, b: HttpSeries): HttpSeries {
-  return { ...a, ...addTimes(a, b) };
-}
-
-type Times = Pick<HttpSeries, 'sumSeconds' | 'counts'>;
-
-/** Of two histograms with the same buckets. */
-function addTimes(a: Times, b: Times): Times {
-  return {
-    sumSeconds: a.sumSeconds + b.sumSeconds,
-    counts: a.counts.map((count, bucket) => count + (b.counts[bucket] ?? 0)),
-  };
 }
 
 /** By prom-client's own rules for clusters; loaded only where an app has metrics. Where it can't, they are added up with the next ones. */

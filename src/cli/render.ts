@@ -20,7 +20,24 @@ export function renderStatus(status: Status): string {
     ...use(status),
     '',
     table([
-      heading('worker', 'pid', 'state', 'gen', 'up', 'conns', 'open', 'requests', 'p50', 'p99', 'loop', 'late', 'rss'),
+      heading(
+        'worker',
+        'pid',
+        'state',
+        'gen',
+        'up',
+        'conns',
+        'open',
+        'requests',
+        '4xx/s',
+        '5xx/s',
+        'errors',
+        'p50',
+        'p99',
+        'loop',
+        'late',
+        'rss',
+      ),
       ...workers.map(worker => [
         String(worker.id),
         String(worker.pid),
@@ -30,6 +47,9 @@ export function renderStatus(status: Status): string {
         String(worker.connections),
         String(worker.inFlight),
         String(worker.requests),
+        worker.errors['4xx'].perSecond.toFixed(1),
+        worker.errors['5xx'].perSecond.toFixed(1),
+        percent(worker.errors.share),
         `${worker.responseTimeMs.p50} ms`,
         `${worker.responseTimeMs.p99} ms`,
         `${Math.round(worker.eventLoopUtilization * 100)} %`,
@@ -37,6 +57,7 @@ export function renderStatus(status: Status): string {
         `${mebibytes(worker.memory.rss)} MiB`,
       ]),
     ]),
+    ...errorLine(status),
     ...pendingRequests(status, Number.POSITIVE_INFINITY),
     ...concurrency(status),
     ...checks(status),
@@ -59,6 +80,16 @@ function use({ utilization, pressure = {} }: Status): string[] {
     ...(waits.length === 0 ? [] : [`processes waited in the last 10 s: ${waits.join(', ')}`]),
   ];
   return shown.length === 0 ? [] : [shown.join('; ')];
+}
+
+/** The errors of the pool, over the last 10 s and since its start. */
+function errorLine({ errors }: Status): string[] {
+  const { '4xx': clientErrors, '5xx': serverErrors, share, abandoned } = errors;
+  if (clientErrors.count + serverErrors.count + abandoned.count === 0) return [];
+  const now = `${percent(share)} of the answers of the last 10 s are 5xx (${serverErrors.perSecond.toFixed(1)} per second)`;
+  return [
+    `errors: ${now}; since the start: ${serverErrors.count} 5xx, ${clientErrors.count} 4xx, ${abandoned.count} abandoned by clients`,
+  ];
 }
 
 /** What `/readyz` gives as the reason, without the state before it; empty if there is none. */
@@ -125,7 +156,7 @@ const MAX_SILENCE_S = 3;
 
 export function renderFleet(pods: readonly Peer[]): string {
   return table([
-    heading('pod', 'version', 'state', 'gen', 'workers', 'req/s', 'p99', ''),
+    heading('pod', 'version', 'state', 'gen', 'workers', 'req/s', '4xx/s', '5xx/s', 'p99', ''),
     ...pods.map(pod => [
       pod.pod,
       pod.version,
@@ -133,6 +164,8 @@ export function renderFleet(pods: readonly Peer[]): string {
       String(pod.generation),
       `${pod.workers} of ${pod.wanted}`,
       pod.requestsPerSecond.toFixed(1),
+      pod.errors?.['4xx'].toFixed(1) ?? '–',
+      pod.errors?.['5xx'].toFixed(1) ?? '–',
       `${pod.p99Ms} ms`,
       pod.isSelf ? 'this pod' : pod.silentSeconds > MAX_SILENCE_S ? `silent for ${Math.round(pod.silentSeconds)} s` : '',
     ]),
@@ -209,6 +242,9 @@ const COLORS = {
 
 /** A state or verdict in its color: on a terminal without NO_COLOR, and with FORCE_COLOR. */
 const colored = (word: keyof typeof COLORS) => styleText(COLORS[word], word);
+
+/** Of a share from 0 to 1; a decimal below 10 %. */
+export const percent = (share: number) => `${(share * 100).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
 
 export function duration(seconds: number): string {
   if (seconds < 120) return `${Math.round(seconds)} s`;

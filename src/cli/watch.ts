@@ -8,7 +8,7 @@ import { stripVTControlCharacters } from 'node:util';
 import type { Sample, Status } from '../protocol/api.ts';
 import type { ResultOf } from '../protocol/commands.ts';
 import { call } from './client.ts';
-import { duration, endedWorkers, mebibytes, pendingRequests, reasonOf, table } from './render.ts';
+import { duration, endedWorkers, mebibytes, pendingRequests, percent, reasonOf, table } from './render.ts';
 
 /** `/status`, and the last seconds and events, the newest last. */
 export type Watched = ResultOf<'watch'>;
@@ -90,14 +90,22 @@ function sizingLine({ sizing: { reason, memory } }: Status): string {
 /** The last seconds as bars, the last second as figures. */
 function gauges(samples: readonly Sample[], columns: number): string[] {
   const now = samples.at(-1);
-  if (now === undefined) return ['waiting for the first sample', '', ''];
+  if (now === undefined) return ['waiting for the first sample', '', '', ''];
   const width = Math.max(0, columns - NAME_COLUMNS - FIGURE_COLUMNS);
   const gauge = (name: string, pick: (sample: Sample) => number, full: number | undefined, figures: string) =>
     `${name.padEnd(NAME_COLUMNS)}${bars(samples.slice(-width).map(pick), full).padStart(width)} ${figures}`;
   const { p50, p99, cpus, cpuLimit, throttled, memoryBytes, limitBytes } = now;
+  const [, , clientErrors, serverErrors] = now.statuses;
+  const answers = now.statuses.reduce((sum, count) => sum + count, 0);
   const throttling = throttled === null ? '' : `, throttled ${throttled.toFixed(2)} s/s`;
   return [
     gauge('requests/s', rateOf, undefined, `${rateOf(now).toFixed(1)}, p50 ${p50} ms, p99 ${p99} ms`),
+    gauge(
+      'errors/s',
+      ({ statuses }) => statuses[3],
+      undefined,
+      `5xx ${figure(serverErrors)}, 4xx ${figure(clientErrors)}, ${percent(serverErrors / (answers || 1))} are 5xx`,
+    ),
     gauge('CPU', sample => sample.cpus, cpuLimit, `${cpus.toFixed(2)} of ${cpuLimit} CPUs${throttling}`),
     gauge(
       'memory',
@@ -135,6 +143,8 @@ function workerRows({ workers }: Status, now: Sample | undefined, limit: number,
       String(worker.connections),
       String(worker.inFlight),
       figure(now?.workers[worker.id]?.[0] ?? 0),
+      figure(worker.errors['4xx'].perSecond),
+      figure(worker.errors['5xx'].perSecond),
       short(worker.responseTimeMs.p50),
       short(worker.responseTimeMs.p99),
       `${Math.round(worker.eventLoopUtilization * 100)}%`,
@@ -142,14 +152,29 @@ function workerRows({ workers }: Status, now: Sample | undefined, limit: number,
       `${mebibytes(worker.memory.rss)}M`,
       `${mebibytes(worker.memory.heapUsed)}M`,
     ]);
-  const heading = ['id', 'pid', 'state', 'gen', 'up', 'conns', 'open', 'req/s', 'p50', 'p99', 'loop', 'late', 'rss', 'heap'];
+  const heading = [
+    'id',
+    'pid',
+    'state',
+    'gen',
+    'up',
+    'conns',
+    'open',
+    'req/s',
+    '4xx',
+    '5xx',
+    'p50',
+    'p99',
+    'loop',
+    'late',
+    'rss',
+    'heap',
+  ];
   const rows = [heading, ...cells];
-  const narrow = table(
-    rows.map(row => row.slice(0, -1)), // without the heap
-    ' ',
-  );
-  const drawn = [table(rows), table(rows, ' ')].map(text => text.split('\n'));
-  const fitting = drawn.find(lines => lines.every(line => line.length <= columns)) ?? narrow.split('\n');
+  const without = (...names: string[]) => rows.map(row => row.filter((_, column) => !names.includes(heading[column] ?? '')));
+  const narrow = [rows, without('heap'), without('heap', '4xx'), without('heap', '4xx', 'late')].map(each => table(each, ' '));
+  const drawn = [table(rows), ...narrow].map(text => text.split('\n'));
+  const fitting = drawn.find(lines => lines.every(line => line.length <= columns)) ?? drawn.at(-1) ?? [];
   const left = workers.length - shown.size;
   return left === 0 ? fitting : [...fitting, `and ${left} more${byState[room]?.state === 'ready' ? ', all ready' : ''}`];
 }

@@ -3,6 +3,7 @@
  */
 import { createRequire } from 'node:module';
 import { hostname } from 'node:os';
+import type { ErrorRates } from '../admin/error-rates.ts';
 import type { Health } from '../admin/health.ts';
 import { MemorySum } from '../admin/process-metrics.ts';
 import { type ProbeView, type Readiness, readiness, whyNotStarted } from '../admin/readiness.ts';
@@ -36,6 +37,7 @@ export interface PodViewContext {
   utilization: Utilization;
   /** Undefined in the first second. */
   lastSample: () => Sample | undefined;
+  errorRates: ErrorRates;
   /** Undefined outside `bosun dev`. */
   dev: () => DevStatus | undefined;
   /** Why the pod is not ready, while BEFORE_START runs. */
@@ -82,7 +84,7 @@ export class PodView {
 
   /** For `/status`, `/metrics` and `/events`. */
   pod(): Pod {
-    const { pool, totals, eventBus, redis, health, leaders, utilization, dev } = this.#context;
+    const { pool, totals, eventBus, redis, health, leaders, utilization, errorRates, dev } = this.#context;
     const { balancing, moves, resizer, settings, supervisor, outputs } = pool;
     const { throttledSeconds, pressure } = readUsage(readerBelow(), resizer.limits.usage);
     return {
@@ -107,6 +109,7 @@ export class PodView {
       bucketsS: settings.config.metricsBuckets,
       droppedLogLines: outputs.droppedLines,
       utilization: utilization.value(supervisor.handles, performance.now()),
+      errorRates,
       memory: () => this.#memory(),
       throttledSeconds,
       pressure,

@@ -2,6 +2,7 @@
  * The primary: connects the pool that pool.ts has started to its listeners, and opens the admin port, the limits' watcher, the control socket
  * and Redis, in this order. It runs no code of the app. The first worker is forked before this file is loaded.
  */
+import { ErrorRates } from '../admin/error-rates.ts';
 import { Health } from '../admin/health.ts';
 import { History } from '../admin/history.ts';
 import { Totals } from '../admin/totals.ts';
@@ -98,6 +99,7 @@ class Primary {
     });
     this.#leaders = new LeaderMonitor(this.#eventBus, pool.emit);
     const utilization = new Utilization();
+    const errorRates = new ErrorRates();
     this.#view = new PodView({
       pool,
       totals: this.#totals,
@@ -107,11 +109,12 @@ class Primary {
       health: this.#health,
       leaders: this.#leaders,
       utilization,
+      errorRates,
       lastSample: () => this.#history.samples.at(-1),
       dev: () => this.#devStatus(),
       beforeStart: () => this.#beforeStart?.whyNotReady,
     });
-    this.#history = new History({ pod: () => this.#view.pod(), utilization, peers: () => this.#eventBus.peers });
+    this.#history = new History({ pod: () => this.#view.pod(), utilization, errorRates, peers: () => this.#eventBus.peers });
     this.#control = new PodControl(pool, {
       ...pool,
       pod: () => this.#view.pod(),

@@ -4,6 +4,7 @@
  */
 import type { Policy } from '../config/config.ts';
 import type { CloseTotals, TaskTotals } from './closing.ts';
+import type { ErrorStatus } from './error-status.ts';
 import type { ExitReason } from './exit.ts';
 import type { LeaderStatus } from './leader.ts';
 import type { Drain, ErrorSummary, OpenRequest, StreamEnds } from './messages.ts';
@@ -84,6 +85,7 @@ export interface WorkerStatus extends Measured {
   uptimeSeconds: number;
   /** Since its last report, one a second; before the first one, since it was started. */
   silentSeconds: number;
+  errors: ErrorStatus;
   /** The oldest requests that it waits for while it drains. */
   waitingFor?: ShownRequest[];
   /** How many there are. */
@@ -159,6 +161,7 @@ export interface Status {
   utilization: number | null;
   /** How processes of the container wait for resources (PSI); missing without cgroup v2, or where the kernel does not report it. */
   pressure?: { cpu?: Pressure; memory?: Pressure; io?: Pressure };
+  errors: ErrorStatus;
   workers: WorkerStatus[];
   /** All exits, planned ones too. */
   restarts: { total: number; byReason: { [R in ExitReason]?: number } };

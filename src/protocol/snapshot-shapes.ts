@@ -9,6 +9,8 @@ import {
   type CpuSeconds,
   HTTP_METHODS,
   type HttpSeries,
+  MAX_ROUTE,
+  MAX_ROUTE_SERIES,
   REDIS_BUCKETS_S,
   type RedisCounters,
   type RedisRefusal,
@@ -32,9 +34,17 @@ const buckets =
     return counts;
   };
 
+/** A label of metrics, shown to anyone. */
+export const route: Parser<string> = (value, at) => {
+  const found = string(MAX_ROUTE)(value, at);
+  if (!/^[\x20-\x7e]+$/.test(found)) throw new MalformedError(at, 'a route of printable characters', found);
+  return found;
+};
+
 const httpSeries = object<HttpSeries>({
   method: oneOf(...HTTP_METHODS),
   status: integer(MIN_STATUS, MAX_STATUS),
+  route: optional(route),
   sumSeconds: count,
   counts: list(count, MAX_BUCKETS + 1),
 });
@@ -62,6 +72,7 @@ export const snapshot = object<Snapshot>({
   requests: count,
   shed: count,
   timedOut: count,
+  abandoned: count,
   reclaimed: count,
   sessionStoreErrors: count,
   concurrency: optional(
@@ -75,6 +86,6 @@ export const snapshot = object<Snapshot>({
   eventLoopDelayMs: number(),
   memory: object({ rss: count, heapTotal: count, heapUsed: count }),
   cpuSeconds,
-  http: list(httpSeries, HTTP_METHODS.length * (MAX_STATUS - MIN_STATUS + 1)),
+  http: list(httpSeries, HTTP_METHODS.length * (MAX_STATUS - MIN_STATUS + 1) + MAX_ROUTE_SERIES),
   appMetrics,
 });

@@ -21,6 +21,8 @@ export interface Snapshot {
   shed: number;
   /** Requests that the app has not answered in time (HANDLER_TIMEOUT_MS). */
   timedOut: number;
+  /** Requests whose client closed the connection before the answer began. */
+  abandoned: number;
   /** Idle connections closed because of MAX_CONNECTIONS. */
   reclaimed: number;
   sessionStoreErrors: number;
@@ -107,10 +109,21 @@ export type AppMetric = Awaited<ReturnType<Registry['getMetricsAsJSON']>>[number
 /** From a fixed list, so that a client can't make up label values. */
 export const HTTP_METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'other'] as const;
 
-/** Answered requests of one method and status since the worker started: `counts` per bucket of METRICS_BUCKETS, the last one above all. */
+/** Of a route, in characters. */
+export const MAX_ROUTE = 120;
+/** What is no path, and every route above the limits. */
+export const OTHER_ROUTE = 'other';
+/** Values of the label `route`, `other` among them. */
+export const MAX_ROUTES = 100;
+/** Series of methods, statuses and routes besides those of `other`. */
+export const MAX_ROUTE_SERIES = 1000;
+
+/** Answered requests of one method, status and route since the worker started: `counts` per bucket of METRICS_BUCKETS, the last one above all. */
 export interface HttpSeries {
   method: (typeof HTTP_METHODS)[number];
   status: number;
+  /** Only with METRICS_ROUTES. */
+  route?: string;
   sumSeconds: number;
   counts: number[];
 }

@@ -27,6 +27,8 @@ export interface Exchange {
   isPassedOn: boolean;
   /** Called when the connection closes before the response has ended. */
   onClose?: (() => void) | undefined;
+  /** The kit has answered it without its response. */
+  isAnswered: boolean;
 }
 
 export class Connection {

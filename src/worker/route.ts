@@ -3,6 +3,7 @@
  * personal: routes are labels of metrics, and shown to anyone who can reach the admin port.
  */
 import type { IncomingMessage } from 'node:http';
+import { MAX_ROUTE, OTHER_ROUTE } from '../protocol/snapshot.ts';
 import { pathOf } from './connections.ts';
 
 /** What a framework has made of a request: Koa's context, or Fastify's request. Set on the request where routes are wanted (follow-routes.ts). */
@@ -15,11 +16,6 @@ export type RoutedRequest = IncomingMessage & {
   baseUrl?: unknown;
   route?: unknown;
 };
-
-/** Of paths that are no path, and of all that is above a limit. */
-export const OTHER_ROUTE = 'other';
-/** Of a route, in characters. */
-export const MAX_ROUTE = 120;
 
 const MAX_SEGMENTS = 8;
 const MAX_FOLDED_CHARACTERS = 1024;

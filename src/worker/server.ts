@@ -50,6 +50,8 @@ export class AppServer {
   #fromWorkers = 0;
   /** With LOG_REQUESTS. */
   requestLog: RequestLog | undefined;
+  /** Called for each request whose client closes the connection before the answer begins. */
+  onAbandoned: () => void = () => undefined;
   /** Called with the error of a connection that is no HTTP, before it is answered. */
   onClientError: (error: unknown) => void = () => undefined;
   #responses = 0;
@@ -142,9 +144,17 @@ export class AppServer {
         this.requestLog?.onAborted(exchange);
       }
       this.#moves?.onClose(connection);
+      if (connection.exchanges.length > 0) this.#onLost(connection.exchanges);
       connection.exchanges = [];
     });
     return connection;
+  }
+
+  /** The connection of these requests has closed. */
+  #onLost(exchanges: readonly Exchange[]): void {
+    if (performance.now() >= this.#refuseFrom) return; // the drain has cut them
+    for (const { response, isPassedOn, isAnswered } of exchanges)
+      if (!response.headersSent && !isPassedOn && !isAnswered) this.onAbandoned();
   }
 
   #onRequest(request: IncomingMessage, response: Response, pass: () => boolean): boolean {
@@ -152,7 +162,14 @@ export class AppServer {
     const connection = this.#connections.get(request.socket);
     // Its socket closed while the request was parsed; others never were on a connection.
     if (connection === undefined) return request.socket?.destroyed || pass();
-    const exchange: Exchange = { request, response, startedAt: performance.now(), connection, isPassedOn: false };
+    const exchange: Exchange = {
+      request,
+      response,
+      startedAt: performance.now(),
+      connection,
+      isPassedOn: false,
+      isAnswered: false,
+    };
     beginRequest(connection);
     connection.exchanges.push(exchange);
     this.requestLog?.onRequest(exchange);
@@ -234,6 +251,7 @@ export class AppServer {
 
   /** Counts the answer to a request that was not written by its response. */
   onOwnAnswer(exchange: Exchange, status: number, milliseconds: number): void {
+    exchange.isAnswered = true;
     this.#responses++;
     this.#onResponse(exchange.request, status, milliseconds);
     this.requestLog?.onAnswered(exchange, status, milliseconds);

@@ -118,6 +118,7 @@ export class Serving {
     const onResponse: OnResponse = (request, status, ms) => this.#onResponse(request, status, ms);
     const refusals = refusalsOf(shed, this.#sticky, this.#concurrency?.refuse);
     const server = new AppServer(this.#config, onResponse, ...refusals, this.#moves);
+    server.onAbandoned = () => this.#stats.abandonedOne();
     server.onClientError = wrongProtocolLogger(this.#log);
     const { logRequests } = this.#config;
     if (logRequests > 0) server.requestLog = new (await import('./request-log.ts')).RequestLog(this.#log, logRequests);

@@ -32,6 +32,7 @@ export class Stats {
   #requests = 0;
   #shed = 0;
   #timedOut = 0;
+  #abandoned = 0;
   #reclaimed = 0;
   #sessionStoreErrors = 0;
   readonly #series = new Map<HttpSeries['method'], Map<number, Series>>();
@@ -71,6 +72,10 @@ export class Stats {
     this.#timedOut++;
   }
 
+  abandonedOne(): void {
+    this.#abandoned++;
+  }
+
   reclaimedOne(): void {
     this.#reclaimed++;
   }
@@ -98,6 +103,7 @@ export class Stats {
       requests: this.#requests,
       shed: this.#shed,
       timedOut: this.#timedOut,
+      abandoned: this.#abandoned,
       reclaimed: this.#reclaimed,
       sessionStoreErrors: this.#sessionStoreErrors,
       responseTimeMs: this.#responseTimes(),

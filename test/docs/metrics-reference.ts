@@ -1,6 +1,8 @@
 /**
  * The reference of `/metrics` in Markdown: from the text that a pod with everything in it prints, so that no metric and no label is missing.
  */
+
+import { ErrorRates } from '../../src/admin/error-rates.ts';
 import { metricsText } from '../../src/admin/metrics.ts';
 import type { Pod } from '../../src/admin/status.ts';
 import { Totals } from '../../src/admin/totals.ts';
@@ -13,7 +15,7 @@ import { table } from './generated.ts';
 const GROUPS = [
   [
     'Requests and connections',
-    /^http_|_concurrency_|_(?:shed_requests|sticky_requests|timed_out_requests|reclaimed_connections|dispatched_connections)_|_max_connections|_tasks_/,
+    /^http_|_concurrency_|_(?:shed_requests|sticky_requests|timed_out_requests|abandoned_requests|reclaimed_connections|dispatched_connections)_|_max_connections|_tasks_/,
   ],
   ['Drains', /_(?:drained|handed_over|moved|cut|unacknowledged)_/],
   ['The pool', /^bosun_(?:workers|worker_exits|failed_starts|rolling_restarts|malformed_messages|dropped_log_lines)/],
@@ -143,6 +145,7 @@ function fullPod(): Pod {
     throttledSeconds: 1,
     pressure: { cpu: STALLS, memory: STALLS, io: STALLS },
     utilization: 1,
+    errorRates: new ErrorRates(),
     memory: () => {
       throw new Error('not a metric');
     },

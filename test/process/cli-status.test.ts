@@ -35,9 +35,9 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
         '# workers: as set; # CPUs (/sys/fs/cgroup/cpu.max)',
         'utilization # %',
         '',
-        'worker pid state gen up conns open requests p# p# loop late rss',
-        '# # ready # # s # # # # ms # ms # % # ms # MiB',
-        '# # ready # # s # # # # ms # ms # % # ms # MiB',
+        'worker pid state gen up conns open requests #xx/s #xx/s errors p# p# loop late rss',
+        '# # ready # # s # # # # # # % # ms # ms # % # ms # MiB',
+        '# # ready # # s # # # # # # % # ms # ms # % # ms # MiB',
         '',
         'ended workers: # (# restart); drains: #, # requests finished in them, # cut, # connections handed over, longest # ms',
         '',
@@ -61,6 +61,7 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
       'policy',
       'sizing',
       'utilization',
+      'errors',
       'workers',
       'restarts',
       'drains',
@@ -81,6 +82,7 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
     for (const worker of workers) {
       assert.deepEqual(keysOf(worker), [
         'connections',
+        'errors',
         'eventLoopDelayMs',
         'eventLoopUtilization',
         'generation',
@@ -127,7 +129,9 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
     });
     const watching = start('status', '--watch');
     const screen = () => stripVTControlCharacters(watching.stdout.split('\u001b[H').at(-1) ?? '');
-    await watching.printed(/requests\/s .*\n?.*CPU .* of [\d.]+ CPUs.*\n?.*memory .* of \d+ MiB, \d+ %/);
+    await watching.printed(
+      /requests\/s .*\n?.*errors\/s .* are 5xx.*\n?.*CPU .* of [\d.]+ CPUs.*\n?.*memory .* of \d+ MiB, \d+ %/,
+    );
     const load = freshLoad(port, { everyMs: 10 });
     await watching.printed(/requests\/s .* [1-9]\d*\.\d, p50 /);
     assert.deepEqual((await load.stop()).failures, []);
