@@ -44,6 +44,26 @@ const TO_PRIMARY: { [T in ToPrimary['type']]: Extract<ToPrimary, { type: T }> } 
       redis: { commands: 1, errors: 0, reconnects: 0, faults: 0, sumSeconds: 1, counts: Array(11).fill(0) },
     },
   },
+  errors: {
+    type: 'errors',
+    errors: [
+      {
+        at: 1,
+        class: 'TypeError',
+        code: 'ERR_X',
+        file: 'app.mjs',
+        line: 3,
+        method: 'GET',
+        route: '/cups/:id',
+        status: 500,
+        count: 2,
+        message: 'no cup',
+        frame: 'at app.mjs:3:7',
+        path: '/cups/7',
+        trace_id: 'a'.repeat(32),
+      },
+    ],
+  },
   health: {
     type: 'health',
     name: 'database',

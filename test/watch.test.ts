@@ -60,6 +60,7 @@ const status = (workers: Worker[], more: Partial<Status> = {}): Status => ({
   sizing: sizing('2 workers: 1.5 CPUs, rounded half up (cpu.max)', 128),
   utilization: 0.4,
   errors: errors(0, 0, 0),
+  recentErrors: [],
   workers,
   restarts: { total: 3, byReason: { crash: 1, restart: 2 } },
   drains: {

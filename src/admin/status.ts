@@ -20,6 +20,7 @@ import type { RedisCounters, RedisRefusal } from '../protocol/snapshot.ts';
 import type { ErrorRates } from './error-rates.ts';
 import type { Health } from './health.ts';
 import type { Readiness } from './readiness.ts';
+import type { RecentErrors } from './recent-errors.ts';
 import type { Totals } from './totals.ts';
 
 type Answering = { snapshot: { responseTimeMs: { p99: number } } | undefined };
@@ -79,6 +80,7 @@ export interface Pod {
   /** For autoscalers: 0 to 1; null while no worker is ready. */
   utilization: number | null;
   errorRates: Pick<ErrorRates, 'of' | 'pool'>;
+  recentErrors: Pick<RecentErrors, 'kinds'>;
   memory: () => MemoryStatus;
 }
 
@@ -109,6 +111,7 @@ export function statusOf(
     utilization,
     pressure,
     errorRates,
+    recentErrors,
     redisRefusals,
     health,
     memory,
@@ -136,6 +139,7 @@ export function statusOf(
     utilization,
     ...(Object.keys(pressure).length > 0 && { pressure }),
     errors: errorRates.pool(handles, totals.countersWith(handles), now),
+    recentErrors: recentErrors.kinds(audience),
     workers: handles.map(handle => workerStatus(handle, errorRates.of(handle, now), audience)),
     restarts: { total: totals.exits, byReason: Object.fromEntries(totals.exitsByReason) },
     drains: { ...totals.drains, last: last && { ...reportOf(last), cut: requestsFor(audience, last.cut) } },

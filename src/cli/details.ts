@@ -10,6 +10,9 @@ after "=": --inspect=0.0.0.0:9229. With --json it logs JSON lines.`,
   status: `While a worker drains: also what it waits for. With --watch: also requests per
 second, CPU with throttling, memory, and the lifecycle events, newest first,
 within 80 columns and 24 rows.`,
+  errors: `Shows time, status, method, path, route, worker and trace id of each request
+that was answered with 5xx, or whose answer an error has interrupted; then the
+error and the first line of its stack. Also errors that have ended a worker.`,
   fleet: `Shows version, state, workers, requests per second and p99 of each pod. Pods
 report once a second.`,
   leader: `Prints the worker, its pod, since when, and its token. --release aborts the

@@ -36,6 +36,13 @@ function declareInspection(): void {
       print(json ? JSON.stringify(status) : renderStatus(status));
     });
 
+  command('Inspect', 'errors', 'print the last 50 request errors', ['bosun errors', 'bosun errors --json | jq .errors']).action(
+    async ({ json, ...options }: Common) => {
+      const result = await call(socketOf(options), 'errors');
+      print(json ? JSON.stringify(result) : (await import('./errors.ts')).renderErrors(result.errors));
+    },
+  );
+
   command('Inspect', 'fleet', "list this deployment's pods (needs Redis)").action(async ({ json, ...options }: Common) => {
     const fleet = await call(socketOf(options), 'fleet');
     print(json ? JSON.stringify(fleet) : renderFleet(fleet.pods));

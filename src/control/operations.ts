@@ -4,6 +4,7 @@
 import { accessSync, constants } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 import type { History } from '../admin/history.ts';
+import type { RecentErrors } from '../admin/recent-errors.ts';
 import { type Pod, statusOf } from '../admin/status.ts';
 import type { Balancing } from '../balancing/balancing.ts';
 import { type Expected, workerCount } from '../config/parse.ts';
@@ -41,6 +42,7 @@ export interface ControlContext {
   redis: RedisReports;
   leaders: LeaderReports;
   history: History;
+  recentErrors: RecentErrors;
   emit: Emit;
   log: LogSource;
   outputs: Pick<LogOutputs, 'memory'>;
@@ -149,6 +151,7 @@ function operations(context: ControlContext, socket: () => ControlSocket): Opera
       const { workers, otherPods } = eventBus.broadcast(broadcastFrom(event, data), OPERATOR);
       return { workers, otherPods: await otherPods };
     },
+    errors: () => ({ errors: context.recentErrors.last }),
     fleet: () => ({ pods: eventBus.peers }),
     leader: ({ name, release }, onStep) => leaderOf(leaders, String(name), release === true, onStep),
     'rotate-keys': async (_, onStep) => {

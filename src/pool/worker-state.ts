@@ -202,6 +202,7 @@ export function receive(worker: WorkerRecord, message: ToPrimary, now: number): 
     case 'move':
     case 'taken':
     case 'diagnosed':
+    case 'errors':
     case 'loaded':
     case 'leader':
     case 'snapshot-wanted':

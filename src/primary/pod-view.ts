@@ -7,6 +7,7 @@ import type { ErrorRates } from '../admin/error-rates.ts';
 import type { Health } from '../admin/health.ts';
 import { MemorySum } from '../admin/process-metrics.ts';
 import { type ProbeView, type Readiness, readiness, whyNotStarted } from '../admin/readiness.ts';
+import type { RecentErrors } from '../admin/recent-errors.ts';
 import { type Pod, slowestP99Ms } from '../admin/status.ts';
 import type { Totals } from '../admin/totals.ts';
 import type { Utilization } from '../admin/utilization.ts';
@@ -38,6 +39,7 @@ export interface PodViewContext {
   /** Undefined in the first second. */
   lastSample: () => Sample | undefined;
   errorRates: ErrorRates;
+  recentErrors: RecentErrors;
   /** Undefined outside `bosun dev`. */
   dev: () => DevStatus | undefined;
   /** Why the pod is not ready, while BEFORE_START runs. */
@@ -84,7 +86,7 @@ export class PodView {
 
   /** For `/status`, `/metrics` and `/events`. */
   pod(): Pod {
-    const { pool, totals, eventBus, redis, health, leaders, utilization, errorRates, dev } = this.#context;
+    const { pool, totals, eventBus, redis, health, leaders, utilization, errorRates, recentErrors, dev } = this.#context;
     const { balancing, moves, resizer, settings, supervisor, outputs } = pool;
     const { throttledSeconds, pressure } = readUsage(readerBelow(), resizer.limits.usage);
     return {
@@ -110,6 +112,7 @@ export class PodView {
       droppedLogLines: outputs.droppedLines,
       utilization: utilization.value(supervisor.handles, performance.now()),
       errorRates,
+      recentErrors,
       memory: () => this.#memory(),
       throttledSeconds,
       pressure,

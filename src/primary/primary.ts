@@ -5,6 +5,7 @@
 import { ErrorRates } from '../admin/error-rates.ts';
 import { Health } from '../admin/health.ts';
 import { History } from '../admin/history.ts';
+import { RecentErrors } from '../admin/recent-errors.ts';
 import { Totals } from '../admin/totals.ts';
 import { Utilization } from '../admin/utilization.ts';
 import { isSet } from '../config/config.ts';
@@ -47,6 +48,7 @@ export async function runPrimary(pool: Pool, events: Events, signals: SignalQueu
 class Primary {
   readonly #pool: Pool;
   readonly #totals = new Totals();
+  readonly #recentErrors = new RecentErrors();
   readonly #view: PodView;
   readonly #history: History;
   readonly #eventBus: EventBus;
@@ -110,6 +112,7 @@ class Primary {
       leaders: this.#leaders,
       utilization,
       errorRates,
+      recentErrors: this.#recentErrors,
       lastSample: () => this.#history.samples.at(-1),
       dev: () => this.#devStatus(),
       beforeStart: () => this.#beforeStart?.whyNotReady,
@@ -124,11 +127,13 @@ class Primary {
       redis: this.#redis,
       leaders: this.#leaders,
       history: this.#history,
+      recentErrors: this.#recentErrors,
     });
 
     const { dev } = settings.config;
     this.#dev = dev && this.#loadDevLoop(dev);
     events.listen(this.#totals.onEvent);
+    events.listen(this.#recentErrors.onEvent);
     events.listen(this.#history.onEvent);
     events.listen(event => this.#onEvent(event));
     events.listen(event => void this.#dev?.then(loop => loop.onEvent(event)));
@@ -240,6 +245,9 @@ class Primary {
         break;
       case 'waiting':
         emit({ event: 'drain.waiting', worker, open: message.open, requests: message.oldest, tasks: message.tasks });
+        break;
+      case 'errors':
+        this.#recentErrors.receive(worker, message.errors);
         break;
       case 'diagnosed':
         this.#diagnostics.onDiagnosed(message);

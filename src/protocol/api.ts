@@ -4,7 +4,7 @@
  */
 import type { Policy } from '../config/config.ts';
 import type { CloseTotals, TaskTotals } from './closing.ts';
-import type { ErrorStatus } from './error-status.ts';
+import type { ErrorStatus, WorkerError } from './error-status.ts';
 import type { ExitReason } from './exit.ts';
 import type { LeaderStatus } from './leader.ts';
 import type { Drain, ErrorSummary, OpenRequest, StreamEnds } from './messages.ts';
@@ -162,6 +162,8 @@ export interface Status {
   /** How processes of the container wait for resources (PSI); missing without cgroup v2, or where the kernel does not report it. */
   pressure?: { cpu?: Pressure; memory?: Pressure; io?: Pressure };
   errors: ErrorStatus;
+  /** The last error of each kind, the newest first, at most 50; `count` since the primary started. */
+  recentErrors: WorkerError[];
   workers: WorkerStatus[];
   /** All exits, planned ones too. */
   restarts: { total: number; byReason: { [R in ExitReason]?: number } };

@@ -3,6 +3,7 @@
  */
 import type { Policy } from '../config/config.ts';
 import type { Peer, Sample, ShownEvent, Status, WorkerState } from './api.ts';
+import type { WorkerError } from './error-status.ts';
 import type { LeaderStatus } from './leader.ts';
 
 /** A finding of `bosun doctor`. */
@@ -36,6 +37,8 @@ export interface Commands {
     workers: number;
     otherPods?: 'sent' | 'later' | 'never' | undefined;
   };
+  /** The last request errors, the newest last. */
+  errors: (parameters?: object) => { errors: readonly WorkerError[] };
   fleet: (parameters?: object) => { pods: readonly Peer[] };
   /** With `release` the holder gives up; answers once another worker leads, or nobody has taken over for a while. */
   leader: (parameters: { name: string; release?: boolean | undefined }) => { name: string } & LeaderStatus;

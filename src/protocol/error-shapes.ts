@@ -1,8 +1,10 @@
 /**
  * The shape of an error that a worker reports, and how much of it is kept.
  */
+import { MAX_ERRORS, type RequestError } from './error-status.ts';
 import type { ErrorSummary } from './messages.ts';
-import { boolean, MalformedError, number, object, optional, type Parser, string, text } from './shapes.ts';
+import { boolean, integer, list, MalformedError, number, object, optional, type Parser, string, text } from './shapes.ts';
+import { route } from './snapshot-shapes.ts';
 
 const MAX_TEXT = 4096;
 const MAX_STACK = 16_384;
@@ -31,3 +33,24 @@ export const errorReport = {
   summary: errorSummary,
   isPermanent: boolean,
 };
+
+/** `HTTP 500`, or a name. */
+const errorClass: Parser<string> = (value, at) =>
+  typeof value === 'string' && /^HTTP \d{3}$/.test(value) ? value : errorName(value, at);
+
+export const requestErrors = list(
+  object<RequestError>({
+    ...place,
+    class: errorClass,
+    at: number(0),
+    method: text(32),
+    route,
+    status: optional(integer(100, 999)),
+    count: integer(1, Number.MAX_SAFE_INTEGER),
+    message: optional(text(MAX_TEXT)),
+    frame: optional(text(MAX_PATH)),
+    path: optional(text(MAX_PATH)),
+    trace_id: optional(string(32)),
+  }),
+  MAX_ERRORS,
+);

@@ -17,3 +17,34 @@ export interface ErrorStatus {
   /** Requests whose client closed the connection before the answer began. They have no status, and are no error. */
   abandoned: Counted;
 }
+
+/** A request that an error has ended, or an error that has ended a worker; or several of the same kind within a second. */
+export interface RequestError {
+  /** Milliseconds since the epoch, of the last one. */
+  at: number;
+  /** Of the error; `HTTP 500` where the app has answered so and the kit has seen no error; `Overloaded` and `HandlerTimeout` for answers of the kit. */
+  class: string;
+  code?: string;
+  /** Of the app's code. */
+  file?: string;
+  line?: number;
+  /** Empty where no request is known, as is the route. */
+  method: string;
+  route: string;
+  /** Of the answer; below 400 the error has interrupted it. Missing without a request. */
+  status?: number;
+  count: number;
+  /** Text of the app, for operators. */
+  message?: string;
+  /** The first line of the stack. For operators. */
+  frame?: string;
+  /** Without the query. For operators. */
+  path?: string;
+  trace_id?: string;
+}
+
+/** A request error, and the worker in which it was thrown last. */
+export type WorkerError = RequestError & { worker: number };
+
+/** Errors that a worker reports at once, that the primary keeps, and kinds of errors that it counts. */
+export const MAX_ERRORS = 50;

@@ -6,7 +6,7 @@
 import type { InspectorAddress } from '../config/inherited.ts';
 import { TYPESCRIPT_LOADERS } from '../config/inherited.ts';
 import { closing } from './closing-shapes.ts';
-import { errorReport } from './error-shapes.ts';
+import { errorReport, requestErrors } from './error-shapes.ts';
 import { healthReport } from './health-shapes.ts';
 import { leaderName, leaderReport, leaderToken } from './leader.ts';
 import {
@@ -142,6 +142,7 @@ const TO_PRIMARY: { [T in ToPrimary['type']]: Parser<Fields<ToPrimary, T>> } = {
   }),
   'keys-read': object<Fields<ToPrimary, 'keys-read'>>({ change: string(MAX_NAME) }),
   stats: object<Fields<ToPrimary, 'stats'>>({ snapshot }),
+  errors: object<Fields<ToPrimary, 'errors'>>({ errors: requestErrors }),
   health: object<Fields<ToPrimary, 'health'>>(healthReport),
   waiting: object<Fields<ToPrimary, 'waiting'>>({ open: count, oldest: openRequests, tasks: count }),
   closed: object<Fields<ToPrimary, 'closed'>>({ closing }),

@@ -4,6 +4,7 @@
  */
 import type { InspectorAddress, Loading } from '../config/inherited.ts';
 import type { Closing } from './closing.ts';
+import type { RequestError } from './error-status.ts';
 import type { HealthReport } from './health.ts';
 import type { LeaderReport } from './leader.ts';
 import type { Snapshot } from './snapshot.ts';
@@ -60,6 +61,8 @@ export type ToPrimary =
   /** This worker goes by the session keys that are in Redis since the KEYS_EVENT of that name. */
   | { type: 'keys-read'; change: string }
   | { type: 'stats'; snapshot: Snapshot }
+  /** Requests that have failed since the last such message, at most MAX_ERRORS. */
+  | { type: 'errors'; errors: RequestError[] }
   /** A check of the app was registered, or has run. */
   | ({ type: 'health' } & HealthReport)
   /** What a drain waits for, every few seconds: how many requests, the oldest of them, and how many tasks of the app. */

@@ -8,6 +8,7 @@ import { traceOf } from '../log/telemetry.ts';
 import { connectionsWithin, fileLimit } from '../resources/usage.ts';
 import type { AdaptiveConcurrency } from './concurrency/adaptive.ts';
 import type { Exchange } from './connections.ts';
+import { noteCause } from './error-list.ts';
 import { MaxConnections } from './max-connections.ts';
 import type { AppServer, Refuse } from './server.ts';
 import type { Stats } from './stats.ts';
@@ -34,9 +35,10 @@ export function shedWhenLate(maxDelayMs: number, stats: Stats): Refuse {
     delayMs = now - dueAt;
     dueAt = now + DELAY_SAMPLE_MS;
   }, DELAY_SAMPLE_MS).unref();
-  return ({ response }) => {
+  return ({ request, response }) => {
     if (delayMs <= maxDelayMs) return false;
     stats.shedOne();
+    noteCause(request, { own: 'Overloaded' });
     answerOverloaded(response);
     return true;
   };
@@ -71,6 +73,7 @@ export async function watchHandlers(config: Config, server: AppServer, stats: St
   const { HandlerTimeout, TIMED_OUT_STATUS, TimeoutLines } = await import('./handler-timeout.ts');
   const lines = new TimeoutLines();
   const onTimeout = (exchange: Exchange, ms: number) => {
+    noteCause(exchange.request, { own: 'HandlerTimeout' });
     server.onOwnAnswer(exchange, TIMED_OUT_STATUS, ms);
     stats.timedOutOne();
     const line = lines.lineFor(exchange.request, ms, performance.now());

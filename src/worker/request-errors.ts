@@ -8,6 +8,7 @@ import { traceOf } from '../log/telemetry.ts';
 import type { App } from './app.ts';
 import { pathOf } from './connections.ts';
 import { isEndedByKit } from './drop-writes.ts';
+import { listError, noteCause } from './error-list.ts';
 import { loggable } from './error-report.ts';
 import { hasMethod } from './shapes.ts';
 
@@ -45,7 +46,9 @@ export function logRequestError(
     return;
   }
   const status = statusOf(error, response);
-  log()[levelOf(error, status)]({ ...line, status });
+  const level = levelOf(error, status);
+  if (level === 'error') listError(request, status, error);
+  log()[level]({ ...line, status });
 }
 
 function levelOf(error: unknown, status: number): 'error' | 'warn' | 'debug' {
@@ -108,6 +111,7 @@ export function logKoaErrors(koa: KoaErrors, log: LogSource): void {
   const { emit } = koa;
   const value = function (this: KoaErrors, event: string | symbol, ...args: unknown[]): boolean {
     const [error, context] = args;
+    if (event === 'error' && isContext(context)) noteCause(context.req, { error });
     if (event !== 'error' || !isContext(context) || hasErrorHandler(this)) return Reflect.apply(emit, this, [event, ...args]);
     // Koa answers after this.
     if (this.silent !== true)

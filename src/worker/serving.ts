@@ -26,6 +26,7 @@ import {
 import type { AdaptiveConcurrency } from './concurrency/adaptive.ts';
 import type { OnProgress } from './connection-drain.ts';
 import { isFromWorker } from './connections.ts';
+import { onErrorAnswer } from './error-list.ts';
 import type { MaxConnections } from './max-connections.ts';
 import { own } from './move-socket.ts';
 import type { Moves } from './moves.ts';
@@ -182,6 +183,7 @@ export class Serving {
 
   #onResponse(request: IncomingMessage, status: number, ms: number): void {
     this.#stats.onResponse(request.method ?? '', status, ms);
+    if (status >= 500) onErrorAnswer(request, status);
     this.#gate?.onResponse(ms);
   }
 

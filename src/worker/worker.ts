@@ -15,6 +15,7 @@ import { MalformedError } from '../protocol/shapes.ts';
 import { Adoption } from './adopt.ts';
 import type { App } from './app.ts';
 import { adoptedOf, onAppListens } from './app-listens.ts';
+import { takeErrors } from './error-list.ts';
 import { AppError, messageOf, reportOf } from './error-report.ts';
 import { KitHost } from './kit/host.ts';
 import { LoadAgain, loadApp } from './load-app.ts';
@@ -221,6 +222,8 @@ class Worker implements ChannelHandler {
 
   /** Sends a snapshot to the primary, which considers a silent worker hung. */
   async #report(): Promise<void> {
+    const errors = takeErrors();
+    if (errors.length > 0) sendToPrimary({ type: 'errors', errors });
     const { appMetrics, ...redis } = await this.#host.snapshot();
     const snapshot = this.#stats.snapshot(this.#serving.load, appMetrics);
     sendToPrimary({ type: 'stats', snapshot: { ...snapshot, ...redis } });

@@ -4,6 +4,7 @@
 
 import { ErrorRates } from '../../src/admin/error-rates.ts';
 import { metricsText } from '../../src/admin/metrics.ts';
+import { RecentErrors } from '../../src/admin/recent-errors.ts';
 import type { Pod } from '../../src/admin/status.ts';
 import { Totals } from '../../src/admin/totals.ts';
 import { EXIT_REASONS, type ExitReason } from '../../src/protocol/exit.ts';
@@ -146,6 +147,7 @@ function fullPod(): Pod {
     pressure: { cpu: STALLS, memory: STALLS, io: STALLS },
     utilization: 1,
     errorRates: new ErrorRates(),
+    recentErrors: new RecentErrors(),
     memory: () => {
       throw new Error('not a metric');
     },

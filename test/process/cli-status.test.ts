@@ -62,6 +62,7 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
       'sizing',
       'utilization',
       'errors',
+      'recentErrors',
       'workers',
       'restarts',
       'drains',

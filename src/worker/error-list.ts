@@ -1,0 +1,90 @@
+/**
+ * The request errors of this worker since its last report, bounded in number and size. An error counts when its request is answered with 5xx, or
+ * its answer is interrupted: answers of 4xx, and a client that has left, are no errors.
+ */
+import type { IncomingMessage } from 'node:http';
+import { traceOf } from '../log/telemetry.ts';
+import { MAX_ERRORS, type RequestError } from '../protocol/error-status.ts';
+import { pathOf } from './connections.ts';
+import { reportOf } from './error-report.ts';
+import { routeOf } from './route.ts';
+
+/** Of one kind in one report: the others count on the last one. */
+const MAX_ALIKE = 10;
+const MAX_MESSAGE = 500;
+const MAX_FRAME = 300;
+const MAX_PATH = 500;
+
+type Request = IncomingMessage & { originalUrl?: string };
+
+/** What ended a request: an error of the app, or, in its own words, the kit. */
+type Cause = { error: unknown } | { own: 'Overloaded' | 'HandlerTimeout' };
+
+const causes = new WeakMap<IncomingMessage, Cause>();
+const listed = new WeakSet<IncomingMessage>();
+let errors: RequestError[] = [];
+
+/** To be called with what goes wrong in a request whose answer is not known yet. */
+export function noteCause(request: IncomingMessage, cause: Cause): void {
+  causes.set(request, cause);
+}
+
+/** To be called when a request was answered with 5xx: frameworks report its error before, or in the same turn. */
+export function onErrorAnswer(request: Request, status: number): void {
+  setImmediate(() => listError(request, status));
+}
+
+/** Lists `error`, else what was noted, for a request that was, or will be, answered with this status. Once for each request. */
+export function listError(request: Request, status: number, error?: unknown): void {
+  if (listed.has(request)) return;
+  listed.add(request);
+  const cause = error === undefined ? causes.get(request) : { error };
+  const trace = traceOf(request);
+  add({
+    at: Date.now(),
+    ...describe(cause, status),
+    method: (request.method ?? '').slice(0, 32),
+    route: routeOf(request),
+    status,
+    count: 1,
+    path: pathOf(request.originalUrl ?? request.url).slice(0, MAX_PATH),
+    ...(trace && { trace_id: trace.trace_id }),
+  });
+}
+
+/** Those since the last call. */
+export function takeErrors(): RequestError[] {
+  const taken = errors;
+  errors = [];
+  return taken;
+}
+
+function describe(
+  cause: Cause | undefined,
+  status: number,
+): Pick<RequestError, 'class' | 'code' | 'file' | 'line' | 'message' | 'frame'> {
+  if (cause === undefined) return { class: `HTTP ${status}` };
+  if ('own' in cause) return { class: cause.own };
+  const { message, stack, summary } = reportOf(cause.error);
+  const { own: _, ...place } = summary;
+  const frames = stack.split('\n').filter(row => /^\s+at /.test(row));
+  const frame = frames.find(row => !/node:|[\\/]node_modules[\\/]/.test(row)) ?? frames[0];
+  return {
+    ...place,
+    message: message.slice(0, MAX_MESSAGE),
+    ...(frame !== undefined && { frame: frame.trim().slice(0, MAX_FRAME) }),
+  };
+}
+
+function add(error: RequestError): void {
+  const alike = errors.filter(other => isAlike(other, error));
+  const last = alike.at(-1);
+  if (last !== undefined && (alike.length >= MAX_ALIKE || errors.length >= MAX_ERRORS))
+    Object.assign(last, error, { count: last.count + 1 });
+  else if (errors.push(error) > MAX_ERRORS) errors.shift();
+}
+
+/** The same error in the same route. */
+function isAlike(a: RequestError, b: RequestError): boolean {
+  return (['class', 'code', 'file', 'line', 'method', 'route', 'status'] as const).every(key => a[key] === b[key]);
+}
