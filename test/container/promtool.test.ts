@@ -88,7 +88,7 @@ function expectations(): object[] {
 }
 
 test('every metric that alerts and Grafana use is on /metrics', withEngine, async () => {
-  const kit = await startKit();
+  const kit = await startKit({ env: { ADAPTIVE_CONCURRENCY: 'true' } });
   await kit.ready();
   const { body } = await kit.probe('/metrics');
   const requested = ['docker/alerts.yml', 'docker/grafana/dashboard.json'].flatMap(file =>
