@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { PRESSURE_RESOURCES, type Pressure, type PressureResource } from '../protocol/pressure.ts';
+import type { Pressure, PressureResource } from '../protocol/pressure.ts';
 import type { Limits, ReadText, UsageFiles } from './cgroup.ts';
 
 /** Counters since the cgroup was created, and gauges. null: not reported. */
@@ -37,8 +37,8 @@ export function readUsage(read: ReadText, files: UsageFiles): Usage {
     throttledSeconds,
     parentThrottledSeconds: throttledByParents(allThrottledSeconds, throttledSeconds),
     pressure: Object.fromEntries(
-      PRESSURE_RESOURCES.flatMap(resource => {
-        const pressure = parsePressure(textOf(files.pressure[resource]));
+      Object.entries(files.pressure).flatMap(([resource, file]) => {
+        const pressure = parsePressure(textOf(file));
         return pressure === undefined ? [] : [[resource, pressure]];
       }),
     ),
