@@ -179,6 +179,54 @@ test('clients that leave before their answers do not keep the limit high', () =>
   assert.ok(goodput(result, overload) >= 0.85 * perSecond, `${goodput(result, overload)} of ${perSecond}`);
 });
 
+/** So many requests at once, which are all answered after `ms`. Returns that time. */
+function answerAtOnce(
+  limit: ConcurrencyLimit,
+  count: number,
+  { route = '/', ms, isGood = true }: { route?: string; ms: number; isGood?: boolean },
+  now: number,
+): number {
+  const open = Array.from({ length: count }, () => limit.begin(() => route, now));
+  for (const handled of open) {
+    limit.answered(handled, isGood, now + ms);
+    limit.release(handled);
+  }
+  return now + ms;
+}
+
+test('what errors take does not become the usual time, but counts where it is longer', () => {
+  const limit = new ConcurrencyLimit(20);
+  let now = 0;
+  for (let round = 0; round < 10; round++) now = answerAtOnce(limit, 5, { ms: 50 }, now);
+  for (let round = 0; round < 200; round++) now = answerAtOnce(limit, 5, { ms: 1, isGood: false }, now);
+  limit.tick(now);
+  now = answerAtOnce(limit, 15, { ms: 50 }, now);
+  limit.tick(now);
+  assert.ok(limit.limit > 20, `${limit.limit} after answers in their usual time`);
+  now = answerAtOnce(limit, 20, { ms: 200, isGood: false }, now);
+  limit.tick(now);
+  assert.ok(limit.limit < 20, `${limit.limit} after errors that took long`);
+  const before = limit.limit;
+  for (let round = 0; round < 10; round++) now = answerAtOnce(limit, 10, { ms: 1, isGood: false }, now);
+  now = answerAtOnce(limit, before, { ms: 200 }, now);
+  limit.tick(now);
+  assert.ok(limit.limit < before, `${limit.limit} after slow answers beside errors that came at once`);
+});
+
+test('more requests of a slow route than before do not lower the limit, a slower one does', () => {
+  const limit = new ConcurrencyLimit(20);
+  let now = 0;
+  for (let round = 0; round < 50; round++) now = answerAtOnce(limit, 9, { route: '/fast', ms: 1 }, now);
+  for (let round = 0; round < 10; round++) now = answerAtOnce(limit, 9, { route: '/slow', ms: 200 }, now);
+  limit.tick(now);
+  now = answerAtOnce(limit, 15, { route: '/slow', ms: 200 }, now);
+  limit.tick(now);
+  assert.ok(limit.limit > 20, `${limit.limit}`);
+  now = answerAtOnce(limit, 20, { route: '/fast', ms: 10 }, now);
+  limit.tick(now);
+  assert.ok(limit.limit < 20, `${limit.limit}`);
+});
+
 test('a request without an answer counts for ten seconds', () => {
   const limit = new ConcurrencyLimit(2);
   const hung = limit.begin(() => '/poll', 0);
