@@ -49,6 +49,7 @@ function showPlots(samples, range, marks) {
       figure.key = key;
       figure.plot = new uPlot(optionsOf(figure), data, figure.box);
       figure.box.onkeydown = event => moveCursor(figure.plot, event);
+      figure.box.onblur = () => figure.plot.setCursor({ left: -10, top: -10 }, true, true);
       figure.plot.root.querySelector('.u-legend').setAttribute('aria-hidden', 'true');
     } else figure.plot.setData(data);
     showLatest(figure.plot);
