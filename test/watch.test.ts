@@ -104,7 +104,7 @@ const EVENTS: Watched['events'] = [
   {
     at: NOON + 3000,
     kind: 'exit',
-    text: 'worker 2 is gone (restart): 7 requests finished while draining, 1 cut, 9 connections handed over, 812 ms',
+    text: 'worker 2 is gone (restart): 7 requests finished while draining, 1 cut, 9 connections closed gracefully, 3 moved, 812 ms',
   },
   { at: NOON + 4000, kind: 'ready', text: 'generation 2 serves' },
 ];
@@ -140,10 +140,10 @@ id pid  state    gen up  conns open req/s 4xx 5xx p50   p99    loop late  rss
 worker 2 waits for GET /slow, 3 s old, 12 bytes sent
 
 ended workers: 3 (1 crash, 2 restart); drains: 2, 7 requests finished in them, 1
-cut, 9 connections handed over, 3 moved, longest 812 ms
+cut, 9 connections closed gracefully, 3 moved, longest 812 ms
 12:00:04 generation 2 serves
 12:00:03 worker 2 is gone (restart): 7 requests finished while draining, 1 cut,
-         9 connections handed over, 812 ms
+         9 connections closed gracefully, 3 moved, 812 ms
 12:00:02 rolling restart: generation 2
 12:00:01 worker 1 is gone (crash: exit code 1)
 12:00:00 pool resizes from 1 to 2 workers`,
@@ -167,7 +167,7 @@ id  pid   state  gen  up   conns  open  req/s  4xx  5xx  p50    p99     loop  la
  1  5711  ready    2  12m     10     1      0    0    0  1.2ms  18.2ms   42%  0.3ms  64M   20M
 
 ended workers: 3 (1 crash, 2 restart); drains: 2, 7 requests finished in them, 1 cut, 9 connections
-handed over, 3 moved, longest 812 ms`,
+closed gracefully, 3 moved, longest 812 ms`,
   );
   assert.match(renderWatch({ status: free, samples: [], events: [] }, SCREEN), /\n\nwaiting for the first sample\n/);
 });
@@ -193,7 +193,7 @@ test('bosun status --watch counts the workers that do not fit, and shows those t
     [
       '12:00:04 generation 2 serves',
       '12:00:03 worker 2 is gone (res',
-      '         9 connections handed ',
+      '         9 connections closed ',
       '12:00:02 rolling restart: gene',
     ],
   );

@@ -148,7 +148,7 @@ function failedStarts({ failedStarts: failed }: Status): string[] {
 /** How many workers have exited, why, and what their drains did. */
 export function endedWorkers({ restarts, drains, moved }: Status): string {
   const reasons = Object.entries(restarts.byReason).map(([reason, count]) => `${count} ${reason}`);
-  return `ended workers: ${restarts.total}${reasons.length > 0 ? ` (${reasons.join(', ')})` : ''}; drains: ${drains.count}, ${drains.finishedRequests} requests finished in them, ${drains.cutRequests} cut, ${drains.handedOverConnections} connections handed over, ${moved} moved, longest ${drains.longestRequestMs} ms`;
+  return `ended workers: ${restarts.total}${reasons.length > 0 ? ` (${reasons.join(', ')})` : ''}; drains: ${drains.count}, ${drains.finishedRequests} requests finished in them, ${drains.cutRequests} cut, ${drains.handedOverConnections} connections closed gracefully, ${moved} moved, longest ${drains.longestRequestMs} ms`;
 }
 
 /** Pods send a heartbeat every second. */
@@ -176,10 +176,10 @@ export function renderFindings(findings: readonly Finding[]): string {
   return table(findings.map(({ check, verdict, detail }) => [colored(verdict), check, detail]));
 }
 
-/** `bosun sizing`: the files that were read, what they say, and what follows. */
 /** Where the results of `bosun sizing` begin. */
 const RESULT_COLUMN = 18;
 
+/** `bosun sizing`: the files that were read, what they say, and what follows. */
 export function renderSizing({ limits, sizing, refusal }: Detected): string {
   const levels = limits.levels.map(({ controller, file, text, value }) => [
     controller,

@@ -39,7 +39,7 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
         '# # ready # # s # # # # # # % # ms # ms # % # ms # MiB',
         '# # ready # # s # # # # # # % # ms # ms # % # ms # MiB',
         '',
-        'ended workers: # (# restart); drains: #, # requests finished in them, # cut, # connections handed over, longest # ms',
+        'ended workers: # (# restart); drains: #, # requests finished in them, # cut, # connections closed gracefully, # moved, longest # ms',
         '',
       ].join('\n'),
     });
@@ -53,6 +53,7 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
     assert.deepEqual(shapeOf(status), shapeOf(await kit.status()));
     assert.deepEqual(Object.keys(status), [
       'version',
+      'pod',
       'pid',
       'state',
       'generation',
@@ -66,6 +67,7 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
       'workers',
       'restarts',
       'drains',
+      'moved',
       'failedStarts',
       'rollingRestarts',
       'memory',
@@ -95,6 +97,7 @@ describe('bosun status', { concurrency: CONCURRENCY }, () => {
         'pid',
         'requests',
         'responseTimeMs',
+        'silentSeconds',
         'state',
         'uptimeSeconds',
       ]);
