@@ -21,6 +21,18 @@ describe('requests', () => {
     assert.deepEqual([fixture.server.connections, fixture.server.inFlight], [1, 0]);
   });
 
+  test('the status is that which the client was sent, whatever the app sets later', async () => {
+    const fixture = await Fixture.start();
+    const { client, response } = await fixture.open('/');
+    response.end();
+    response.statusCode = 99;
+    await eventually(() => client.responses === 1);
+    assert.deepEqual(
+      fixture.responses.map(({ status }) => status),
+      [200],
+    );
+  });
+
   test('pipelined requests are counted one by one, and the connection stays open after the last response', async () => {
     const fixture = await Fixture.start();
     const client = await fixture.connect();

@@ -29,6 +29,8 @@ export interface Exchange {
   onClose?: (() => void) | undefined;
   /** The kit has answered it without its response. */
   isAnswered: boolean;
+  /** What the client was sent: the app may set another one later, which need not be a status at all. */
+  status: number | undefined;
 }
 
 export class Connection {

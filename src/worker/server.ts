@@ -169,6 +169,7 @@ export class AppServer {
       connection,
       isPassedOn: false,
       isAnswered: false,
+      status: undefined,
     };
     beginRequest(connection);
     connection.exchanges.push(exchange);
@@ -218,15 +219,21 @@ export class AppServer {
     return function (this: AppResponse, ...args: unknown[]) {
       const { writeHead } = Object.getPrototypeOf(this);
       const exchange = this[EXCHANGE];
-      if (this.headersSent) return Reflect.apply(writeHead, this, args);
-      if (responseTimeHeader) this.setHeader('X-Response-Time', `${(performance.now() - exchange.startedAt).toFixed(1)}ms`);
-      // Only the last pipelined response may end the connection: the others would stay unanswered.
-      const isLast = exchange.connection.exchanges.at(-1) === exchange;
-      if (!isLast || !this.shouldKeepAlive || !server.#ends(exchange.connection)) return Reflect.apply(writeHead, this, args);
-      server.#connectionsToClose--;
-      this.shouldKeepAlive = false;
-      this.setHeader('Connection', 'close'); // Node.js would add it, but the app's own header would win
-      return Reflect.apply(writeHead, this, args.map(withoutKeepAlive));
+      let sent = args;
+      if (!this.headersSent) {
+        if (responseTimeHeader) this.setHeader('X-Response-Time', `${(performance.now() - exchange.startedAt).toFixed(1)}ms`);
+        // Only the last pipelined response may end the connection: the others would stay unanswered.
+        const isLast = exchange.connection.exchanges.at(-1) === exchange;
+        if (isLast && this.shouldKeepAlive && server.#ends(exchange.connection)) {
+          server.#connectionsToClose--;
+          this.shouldKeepAlive = false;
+          this.setHeader('Connection', 'close'); // Node.js would add it, but the app's own header would win
+          sent = args.map(withoutKeepAlive);
+        }
+      }
+      const result: ServerResponse = Reflect.apply(writeHead, this, sent);
+      exchange.status ??= this.statusCode;
+      return result;
     };
   }
 
@@ -241,8 +248,9 @@ export class AppServer {
     if (exchange.isPassedOn) return;
     this.#responses++;
     const ms = connection.idleSince - exchange.startedAt;
-    this.#onResponse(request, response.statusCode, ms);
-    this.requestLog?.onAnswered(exchange, response.statusCode, ms);
+    const { status = response.statusCode } = exchange;
+    this.#onResponse(request, status, ms);
+    this.requestLog?.onAnswered(exchange, status, ms);
   }
 
   get openConnections(): Iterable<Connection> {
