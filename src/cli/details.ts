@@ -13,8 +13,8 @@ within 80 columns and 24 rows.`,
   errors: `Shows time, status, method, path, route, worker and trace id of each request
 that was answered with 5xx, or whose answer an error has interrupted; then the
 error and the first line of its stack. Also errors that have ended a worker.`,
-  fleet: `Shows version, state, workers, requests per second and p99 of each pod. Pods
-report once a second.`,
+  fleet: `Shows version, state, workers, requests and errors per second, and p99 of each
+pod. Pods report once a second.`,
   leader: `Prints the worker, its pod, since when, and its token. --release aborts the
 signal of the leader, in whichever pod it is, and waits until another worker
 leads. Its start function has 10 s to end. That worker does not try to lead again

@@ -16,13 +16,13 @@ interface Move {
   readonly tried: Set<Worker>;
 }
 
-/** A worker has at most 16 under way (worker/moves.ts). The app in it may send others: they are closed. */
+/** A worker has at most 8 under way (worker/moves.ts). Its app can forge more: they are closed. */
 const MAX_PER_WORKER = 64;
 
 export class Moves {
   readonly #serving: () => Worker[];
   readonly #moves = new Map<number, Move>();
-  /** Connections that were sent to a worker since its last report. */
+  /** Connections that were sent to each worker since its last report. */
   readonly #sent = new WeakMap<Worker, { reportedAt: number; count: number }>();
   #lastId = 0;
   #moved = 0;

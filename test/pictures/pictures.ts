@@ -36,7 +36,7 @@ export function pictures(): Record<string, Picture> {
     },
     restart: {
       draw: look => restartPicture(look, restartTimes()),
-      alt: `A rolling restart of two workers: each new worker starts and serves for ${proveSeconds} s beside the old one, which then drains. New connections and open requests are served throughout; an idle connection of the old worker ends after an answer, or ${quietSeconds} s without a request`,
+      alt: `A rolling restart of two workers: each new worker starts and serves for ${proveSeconds} s beside the old one, which then drains. New connections and open requests are served throughout; an open connection moves to the new worker between two requests. One that cannot move ends after an answer, or ${quietSeconds} s without a request`,
     },
     sizing: {
       draw: look => sizingPicture(look, sizingFacts()),

@@ -148,21 +148,22 @@ export function shutdownPicture(look: Look, { delaySeconds, timeoutSeconds, grac
 export interface RestartTimes {
   /** A new worker serves this long before the old one drains. */
   proveSeconds: number;
-  /** Then the next worker is replaced. */
+  /** The pause before the next worker is replaced, if clients have to reconnect. */
   warmUpSeconds: number;
-  /** An idle connection of the old worker ends after this. */
+  /** An idle connection that cannot move ends after this. */
   quietSeconds: number;
 }
 
 /** Two workers replaced. The scale is in seconds, with a start of a third of a second. */
 export function restartPicture(look: Look, { proveSeconds, warmUpSeconds, quietSeconds }: RestartTimes): string {
   const START = 0.4;
+  /** Until the open requests of a worker are answered. */
+  const DRAIN = 1.6;
   const serves = START;
   const drains = serves + proveSeconds;
-  const gone = drains + quietSeconds;
-  const next = gone + warmUpSeconds;
+  const next = drains + DRAIN;
   const drains2 = next + START + proveSeconds;
-  const gone2 = drains2 + quietSeconds;
+  const gone2 = drains2 + DRAIN;
   const last = gone2 + 0.4;
   return draw(look, {
     title: 'A rolling restart of two workers: which process serves, and what a client sees',
@@ -179,7 +180,7 @@ export function restartPicture(look: Look, { proveSeconds, warmUpSeconds, quietS
         name: 'worker 1, old',
         bars: [
           { from: 0, to: drains, color: 'good', label: 'serves' },
-          { from: drains, to: gone, color: 'warn', label: 'drains' },
+          { from: drains, to: next, color: 'warn', label: 'drains' },
         ],
       },
       {
@@ -207,18 +208,13 @@ export function restartPicture(look: Look, { proveSeconds, warmUpSeconds, quietS
       { name: 'new connection', bars: [{ from: 0, to: last, color: 'good', label: 'accepted by a worker that serves' }] },
       { name: 'open request', bars: [{ from: 0, to: last, color: 'good', label: 'answered by the worker that has it' }] },
       {
-        name: 'idle connection',
+        name: 'open connection',
         bars: [
           { from: 0, to: drains, color: 'good', label: '' },
-          {
-            from: drains,
-            to: gone,
-            color: 'warn',
-            label: `to worker 1: ends after an answer, or ${quietSeconds} s without a request`,
-          },
+          { from: drains, to: last, color: 'good', label: 'of worker 1: moves to worker 3 between two requests' },
         ],
       },
     ],
-    note: `If clients of worker 1 reconnect, worker 3 has ${warmUpSeconds} s to warm up before the next step. If a new worker does not start, the restart ends and the old ones keep serving.`,
+    note: `A connection that cannot move ends after an answer, or ${quietSeconds} s without a request; worker 3 then has ${warmUpSeconds} s to warm up before the next step. If a new worker does not start, the restart ends and the old ones keep serving.`,
   });
 }
