@@ -74,7 +74,7 @@ test('few files are loaded before the first answer', () => {
   // that early, load it later: a feature that is off with `await import()`, what only a running pool needs after the fork.
   const FIRST_FORK = 38;
   const PRIMARY = 124;
-  const WORKER = 83;
+  const WORKER = 81;
   const pin = (entries: string[], most: number, packages: string[] = []) => {
     const loaded = loadedWith('main.ts', 'config/config.ts', ...entries);
     const list = [...loaded.files].sort().join('\n');

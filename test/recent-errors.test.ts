@@ -28,7 +28,7 @@ const error = (more: Partial<RequestError> = {}): RequestError => ({
   ...more,
 });
 
-afterEach(() => void takeErrors());
+afterEach(async () => void (await takeErrors()));
 
 test('a worker lists a failed request once, with its error, path without query, folded route and trace', async () => {
   const traceparent = `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01`;
@@ -36,7 +36,7 @@ test('a worker lists a failed request once, with its error, path without query, 
   listError(failed, 500, new TypeError('no cup'));
   onErrorAnswer(failed, 500);
   await turn();
-  const [listed, ...others] = takeErrors();
+  const [listed, ...others] = await takeErrors();
   assert.deepEqual(others, []);
   const { at: _, frame, line: __, ...rest } = listed ?? error();
   assert.match(frame ?? '', /^at .*recent-errors\.test\.ts:\d+/);
@@ -51,7 +51,7 @@ test('a worker lists a failed request once, with its error, path without query, 
     path: '/cups/7',
     trace_id: 'a'.repeat(32),
   });
-  assert.deepEqual(takeErrors(), []);
+  assert.deepEqual(await takeErrors(), []);
 });
 
 test('an answer of 5xx without an error, and those of the kit, are listed as such', async () => {
@@ -61,7 +61,7 @@ test('an answer of 5xx without an error, and those of the kit, are listed as suc
   onErrorAnswer(request('/soft'), 502);
   await turn();
   assert.deepEqual(
-    takeErrors().map(each => [each.class, each.route, each.message]),
+    (await takeErrors()).map(each => [each.class, each.route, each.message]),
     [
       ['HandlerTimeout', '/slow', undefined],
       ['HTTP 502', '/soft', undefined],
@@ -69,10 +69,10 @@ test('an answer of 5xx without an error, and those of the kit, are listed as suc
   );
 });
 
-test('a flood of one error fills no list, and is counted in full', () => {
+test('a flood of one error fills no list, and is counted in full', async () => {
   for (let count = 0; count < 1000; count++) listError(request('/flood'), 500);
   for (let count = 0; count < 5; count++) listError(request('/rare'), 500);
-  const listed = takeErrors();
+  const listed = await takeErrors();
   assert.equal(listed.filter(({ route }) => route === '/flood').length, 10);
   assert.equal(
     listed.reduce((sum, { count }) => sum + count, 0),
@@ -81,7 +81,7 @@ test('a flood of one error fills no list, and is counted in full', () => {
   const names = (count: number) =>
     `/${String.fromCharCode(97 + (count % 26))}${String.fromCharCode(97 + Math.floor(count / 26))}`;
   for (let count = 0; count < 200; count++) listError(request(names(count)), 500);
-  assert.equal(takeErrors().length, 50);
+  assert.equal((await takeErrors()).length, 50);
 });
 
 test('the primary keeps the last 50, counts by kind, and shows text of the app to operators only', () => {

@@ -7,6 +7,7 @@ import {
   type HttpSeries,
   REDIS_BUCKETS_S,
   type RedisCounters,
+  type RouteLimit,
   type Snapshot,
   type StickyCounters,
 } from '../protocol/snapshot.ts';
@@ -43,6 +44,15 @@ export function addCounters(a: Counters, b: Counters): Counters {
     ...((a.sticky ?? b.sticky) && { sticky: addSticky(a.sticky, b.sticky) }),
     ...((a.redis ?? b.redis) && { redis: addRedis(a.redis, b.redis) }),
   };
+}
+
+/** The same counters, with routes beyond `limit` as `other`: each worker has its own first ones. */
+export function withinLimit(counters: Counters, limit: RouteLimit): Counters {
+  const http = counters.http.map(series => {
+    const route = limit.admit(series);
+    return route === undefined || route === series.route ? series : { ...series, route };
+  });
+  return { ...counters, http };
 }
 
 /** One series for each method, status and route. */

@@ -88,6 +88,7 @@ export class History {
     const now = performance.now();
     this.#options.utilization.sample(pod.supervisor.handles, pod.sizing.cpus.effective, now);
     this.#options.errorRates.sample(pod.supervisor.handles);
+    pod.routeTimes?.sample(() => pod.totals.countersWith(pod.supervisor.handles).http, now);
     this.#fleet = this.#options.peers();
     const sample = this.#sampler.sample(pod, ownCpuSeconds(), now, this.#fleet);
     this.samples.push(sample);

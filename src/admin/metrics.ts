@@ -169,7 +169,7 @@ function histogramOf(http: readonly HttpSeries[], boundsS: readonly number[]) {
   const values = http.flatMap(({ method, status, route, sumSeconds, counts }) =>
     seriesOf(name, { method, status, ...(route !== undefined && { route }) }, boundsS, { sumSeconds, counts }),
   );
-  const help = 'Time from the headers of a request to the end of its answer.';
+  const help = 'Time from the headers of a request to the end of its answer; by route with METRICS_ROUTES.';
   return { name, help, type: 'histogram', aggregator: 'sum', values };
 }
 

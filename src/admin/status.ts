@@ -21,6 +21,7 @@ import type { ErrorRates } from './error-rates.ts';
 import type { Health } from './health.ts';
 import type { Readiness } from './readiness.ts';
 import type { RecentErrors } from './recent-errors.ts';
+import type { RouteTimes } from './route-times.ts';
 import type { Totals } from './totals.ts';
 
 type Answering = { snapshot: { responseTimeMs: { p99: number } } | undefined };
@@ -81,6 +82,8 @@ export interface Pod {
   utilization: number | null;
   errorRates: Pick<ErrorRates, 'of' | 'pool'>;
   recentErrors: Pick<RecentErrors, 'kinds'>;
+  /** Undefined without METRICS_ROUTES. */
+  routeTimes?: RouteTimes | undefined;
   memory: () => MemoryStatus;
 }
 
@@ -112,6 +115,7 @@ export function statusOf(
     pressure,
     errorRates,
     recentErrors,
+    routeTimes,
     redisRefusals,
     health,
     memory,
@@ -125,6 +129,7 @@ export function statusOf(
   const checks = health.status(audience);
   const now = performance.now();
   const { handles } = supervisor;
+  const counters = totals.countersWith(handles);
   return {
     version,
     pod,
@@ -138,8 +143,9 @@ export function statusOf(
     sizing,
     utilization,
     ...(Object.keys(pressure).length > 0 && { pressure }),
-    errors: errorRates.pool(handles, totals.countersWith(handles), now),
+    errors: errorRates.pool(handles, counters, now),
     recentErrors: recentErrors.kinds(audience),
+    ...(routeTimes && { routes: routeTimes.shown(counters.http) }),
     workers: handles.map(handle => workerStatus(handle, errorRates.of(handle, now), audience)),
     restarts: { total: totals.exits, byReason: Object.fromEntries(totals.exitsByReason) },
     drains: { ...totals.drains, last: last && { ...reportOf(last), cut: requestsFor(audience, last.cut) } },

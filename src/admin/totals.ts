@@ -8,8 +8,8 @@ import type { Closing } from '../protocol/closing.ts';
 import type { EventListener, WorkerExit } from '../protocol/events.ts';
 import { type ExitReason, isFailure } from '../protocol/exit.ts';
 import type { Drain, StreamEnds } from '../protocol/messages.ts';
-import type { AppMetric, CpuSeconds, Snapshot } from '../protocol/snapshot.ts';
-import { addCounters, addCpu, type Counters, NO_COUNTERS } from './counters.ts';
+import { type AppMetric, type CpuSeconds, RouteLimit, type Snapshot } from '../protocol/snapshot.ts';
+import { addCounters, addCpu, type Counters, NO_COUNTERS, withinLimit } from './counters.ts';
 
 const NOTHING_THROWN = 'nothing was thrown';
 
@@ -50,6 +50,8 @@ export class Totals {
   /** Connections of those that exited, likewise. */
   readonly #accepted = new Map<number, number>();
   #counters = NO_COUNTERS;
+  /** Of all workers that ever were. */
+  readonly #routes = new RouteLimit();
 
   get exits(): number {
     return [...this.exitsByReason.values()].reduce((sum, count) => sum + count, 0);
@@ -57,7 +59,10 @@ export class Totals {
 
   /** Of those that have exited and the `present` together. */
   countersWith(present: readonly WorkerProcess[]): Counters {
-    return present.reduce((sum, { snapshot }) => (snapshot ? addCounters(sum, snapshot) : sum), this.#counters);
+    return present.reduce(
+      (sum, { snapshot }) => (snapshot ? addCounters(sum, withinLimit(snapshot, this.#routes)) : sum),
+      this.#counters,
+    );
   }
 
   /** Of every worker id that ever was: of its predecessors, and of the worker that is `present`, as far as it has reported. */
@@ -106,7 +111,7 @@ export class Totals {
     if (isFailure(reason)) this.lastFailure = { worker, reason, failure, openFailure };
     this.exitsByReason.set(reason, (this.exitsByReason.get(reason) ?? 0) + 1);
     if (snapshot !== undefined) {
-      this.#counters = addCounters(this.#counters, snapshot);
+      this.#counters = addCounters(this.#counters, withinLimit(snapshot, this.#routes));
       this.#accepted.set(worker, this.acceptedBy(worker, snapshot.accepted));
       this.#cpu.set(worker, addCpu(this.#cpu.get(worker), snapshot.cpuSeconds));
       this.appMetrics = this.appMetrics.then(sum => addAppMetrics(sum, snapshot.appMetrics));

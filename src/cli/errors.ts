@@ -26,6 +26,7 @@ function renderError(error: WorkerError): string {
 /** Of an answer without an error. */
 function meaningOf(name: string): string {
   if (name === 'Overloaded') return 'refused: the event loop was blocked for longer than MAX_EVENT_LOOP_DELAY_MS';
+  if (name === 'ConcurrencyLimit') return 'refused: more requests at once than the limit of ADAPTIVE_CONCURRENCY';
   if (name === 'HandlerTimeout') return 'the app did not begin to answer within HANDLER_TIMEOUT_MS';
   return 'the app gave this answer; the kit has seen no error';
 }

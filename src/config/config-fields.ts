@@ -145,6 +145,11 @@ export interface ConfigFields {
    * default: `0.001,0.0025,0.005,0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,5,10`.
    */
   readonly metricsBuckets: Values['metricsBuckets'];
+  /**
+   * Adds the label `route` to `http_request_duration_seconds`, at most 100 of them, and the slowest routes to `/status` and the
+   * dashboard. Set by `METRICS_ROUTES`; default: `false`.
+   */
+  readonly metricsRoutes: Values['metricsRoutes'];
   /** `X-Response-Time: <n>ms` on every response. Set by `RESPONSE_TIME_HEADER`; default: `true`. */
   readonly responseTimeHeader: Values['responseTimeHeader'];
   /**

@@ -60,6 +60,13 @@ export const httpVariables = {
     'upper bounds of the buckets of `http_request_duration_seconds`, rising, at most 50',
     { unit: 'seconds', fixed: true },
   ),
+  metricsRoutes: variable(
+    'METRICS_ROUTES',
+    'false',
+    flag,
+    'adds the label `route` to `http_request_duration_seconds`, at most 100 of them, and the slowest routes to `/status` and the dashboard',
+    { fixed: true },
+  ),
   responseTimeHeader: variable('RESPONSE_TIME_HEADER', 'true', flag, '`X-Response-Time: <n>ms` on every response'),
   sticky: optional(
     'NODE_CLUSTER_STICKY',

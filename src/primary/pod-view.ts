@@ -8,6 +8,7 @@ import type { Health } from '../admin/health.ts';
 import { MemorySum } from '../admin/process-metrics.ts';
 import { type ProbeView, type Readiness, readiness, whyNotStarted } from '../admin/readiness.ts';
 import type { RecentErrors } from '../admin/recent-errors.ts';
+import type { RouteTimes } from '../admin/route-times.ts';
 import { type Pod, slowestP99Ms } from '../admin/status.ts';
 import type { Totals } from '../admin/totals.ts';
 import type { Utilization } from '../admin/utilization.ts';
@@ -54,9 +55,17 @@ export class PodView {
   readonly #context: PodViewContext;
   readonly #memorySum = new MemorySum();
   #hasBeenReady = false;
+  /** Undefined without METRICS_ROUTES. */
+  #routeTimes: RouteTimes | undefined;
 
   constructor(context: PodViewContext) {
     this.#context = context;
+    if (context.pool.settings.config.metricsRoutes) void this.#loadRouteTimes();
+  }
+
+  async #loadRouteTimes(): Promise<void> {
+    const { RouteTimes } = await import('../admin/route-times.ts');
+    this.#routeTimes = new RouteTimes(performance.now());
   }
 
   get state(): PodState {
@@ -113,6 +122,7 @@ export class PodView {
       utilization: utilization.value(supervisor.handles, performance.now()),
       errorRates,
       recentErrors,
+      routeTimes: this.#routeTimes,
       memory: () => this.#memory(),
       throttledSeconds,
       pressure,

@@ -4,7 +4,7 @@
  */
 import type { Policy } from '../config/config.ts';
 import type { CloseTotals, TaskTotals } from './closing.ts';
-import type { ErrorStatus, WorkerError } from './error-status.ts';
+import type { ErrorStatus, RouteStatus, WorkerError } from './error-status.ts';
 import type { ExitReason } from './exit.ts';
 import type { LeaderStatus } from './leader.ts';
 import type { Drain, ErrorSummary, OpenRequest, StreamEnds } from './messages.ts';
@@ -164,6 +164,8 @@ export interface Status {
   errors: ErrorStatus;
   /** The last error of each kind, the newest first, at most 50; `count` since the primary started. */
   recentErrors: WorkerError[];
+  /** By their share of the time, at most 20; only with METRICS_ROUTES. */
+  routes?: RouteStatus[];
   workers: WorkerStatus[];
   /** All exits, planned ones too. */
   restarts: { total: number; byReason: { [R in ExitReason]?: number } };

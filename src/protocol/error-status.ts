@@ -1,5 +1,5 @@
 /**
- * The errors of a pool, as `/status` has them.
+ * The errors of a pool and its routes, as `/status` has them.
  */
 
 /** Answers and requests of a kind: since the start, and per second over the last 10 s. */
@@ -22,7 +22,7 @@ export interface ErrorStatus {
 export interface RequestError {
   /** Milliseconds since the epoch, of the last one. */
   at: number;
-  /** Of the error; `HTTP 500` where the app has answered so and the kit has seen no error; `Overloaded` and `HandlerTimeout` for answers of the kit. */
+  /** Of the error; `HTTP 500` where the app has answered so and the kit has seen no error; `Overloaded`, `ConcurrencyLimit` and `HandlerTimeout` for answers of the kit. */
   class: string;
   code?: string;
   /** Of the app's code. */
@@ -45,6 +45,19 @@ export interface RequestError {
 
 /** A request error, and the worker in which it was thrown last. */
 export type WorkerError = RequestError & { worker: number };
+
+/** The requests of one method and route in the last 10 minutes. */
+export interface RouteStatus {
+  method: string;
+  /** The pattern that a router of the app has matched, else the path with ids folded; `other` beyond 100 routes, and for 4xx that match none. */
+  route: string;
+  requests: number;
+  /** Of the response times of all requests together: 0 to 1. */
+  share: number;
+  meanMs: number;
+  /** Of the requests, those answered with 5xx. */
+  errors: number;
+}
 
 /** Errors that a worker reports at once, that the primary keeps, and kinds of errors that it counts. */
 export const MAX_ERRORS = 50;

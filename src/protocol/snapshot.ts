@@ -118,6 +118,24 @@ export const MAX_ROUTES = 100;
 /** Series of methods, statuses and routes besides those of `other`. */
 export const MAX_ROUTE_SERIES = 1000;
 
+/** The routes that are counted by their names: the first ones. It forgets none, so that no counter ever decreases. */
+export class RouteLimit {
+  readonly #routes = new Set<string>();
+  readonly #series = new Set<string>();
+
+  /** The route by which this series is counted: its own, or `other`. Always the same for the same series. */
+  admit({ method, status, route }: Pick<HttpSeries, 'method' | 'status' | 'route'>): string | undefined {
+    if (route === undefined || route === OTHER_ROUTE) return route;
+    const key = `${method} ${status} ${route}`;
+    if (this.#series.has(key)) return route;
+    const isNew = !this.#routes.has(route);
+    if (this.#series.size >= MAX_ROUTE_SERIES || (isNew && this.#routes.size >= MAX_ROUTES - 1)) return OTHER_ROUTE;
+    this.#routes.add(route);
+    this.#series.add(key);
+    return route;
+  }
+}
+
 /** Answered requests of one method, status and route since the worker started: `counts` per bucket of METRICS_BUCKETS, the last one above all. */
 export interface HttpSeries {
   method: (typeof HTTP_METHODS)[number];

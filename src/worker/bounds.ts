@@ -55,7 +55,8 @@ export async function limitConcurrency(log: LogSource): Promise<AdaptiveConcurre
   const { Episode } = await import('./concurrency/episode.ts');
   const episode = new Episode();
   const concurrency = new AdaptiveConcurrency({
-    onTurnedAway: ({ response }, now) => {
+    onTurnedAway: ({ request, response }, now) => {
+      noteCause(request, { own: 'ConcurrencyLimit' });
       answerOverloaded(response);
       if (episode.add(now))
         log().warn({ event: 'concurrency.turning-away', limit: concurrency.status.limit, warning: TURNING_AWAY });

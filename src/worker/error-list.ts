@@ -7,7 +7,6 @@ import { traceOf } from '../log/telemetry.ts';
 import { MAX_ERRORS, type RequestError } from '../protocol/error-status.ts';
 import { pathOf } from './connections.ts';
 import { reportOf } from './error-report.ts';
-import { routeOf } from './route.ts';
 
 /** Of one kind in one report: the others count on the last one. */
 const MAX_ALIKE = 10;
@@ -18,15 +17,23 @@ const MAX_PATH = 500;
 type Request = IncomingMessage & { originalUrl?: string };
 
 /** What ended a request: an error of the app, or, in its own words, the kit. */
-type Cause = { error: unknown } | { own: 'Overloaded' | 'HandlerTimeout' };
+type Cause = { error: unknown } | { own: 'Overloaded' | 'ConcurrencyLimit' | 'HandlerTimeout' };
 
 const causes = new WeakMap<IncomingMessage, Cause>();
 const listed = new WeakSet<IncomingMessage>();
 let errors: RequestError[] = [];
+/** Until those that came are in the list. */
+let listing: Promise<void> = Promise.resolve();
 
 /** To be called with what goes wrong in a request whose answer is not known yet. */
 export function noteCause(request: IncomingMessage, cause: Cause): void {
   causes.set(request, cause);
+}
+
+/** Whether the kit has answered it with 503 before the app got it. */
+export function isRefused(request: IncomingMessage): boolean {
+  const cause = causes.get(request);
+  return cause !== undefined && 'own' in cause && cause.own !== 'HandlerTimeout';
 }
 
 /** To be called when a request was answered with 5xx: frameworks report its error before, or in the same turn. */
@@ -40,20 +47,24 @@ export function listError(request: Request, status: number, error?: unknown): vo
   listed.add(request);
   const cause = error === undefined ? causes.get(request) : { error };
   const trace = traceOf(request);
-  add({
+  const described = {
     at: Date.now(),
     ...describe(cause, status),
     method: (request.method ?? '').slice(0, 32),
-    route: routeOf(request),
     status,
     count: 1,
     path: pathOf(request.originalUrl ?? request.url).slice(0, MAX_PATH),
     ...(trace && { trace_id: trace.trace_id }),
+  };
+  listing = listing.then(async () => {
+    const { routeOf } = await import('./route.ts'); // not before the first error
+    add({ ...described, route: routeOf(request) });
   });
 }
 
 /** Those since the last call. */
-export function takeErrors(): RequestError[] {
+export async function takeErrors(): Promise<RequestError[]> {
+  await listing;
   const taken = errors;
   errors = [];
   return taken;

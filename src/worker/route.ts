@@ -5,6 +5,7 @@
 import type { IncomingMessage } from 'node:http';
 import { MAX_ROUTE, OTHER_ROUTE } from '../protocol/snapshot.ts';
 import { pathOf } from './connections.ts';
+import { isRefused } from './error-list.ts';
 
 /** What a framework has made of a request: Koa's context, or Fastify's request. Set on the request where routes are wanted (follow-routes.ts). */
 export const FRAMEWORK = Symbol('bosun.framework');
@@ -20,6 +21,15 @@ export type RoutedRequest = IncomingMessage & {
 const MAX_SEGMENTS = 8;
 const MAX_FOLDED_CHARACTERS = 1024;
 const ID = ':id';
+
+/**
+ * The label `route` of a request that was answered with this status. A client can make up paths: where none of the app's routes is matched, they are
+ * labels only if the app has answered them.
+ */
+export function routeLabel(request: RoutedRequest, status: number): string {
+  const isUnknown = (status >= 400 && status < 500) || isRefused(request);
+  return matchedRoute(request) ?? (isUnknown ? OTHER_ROUTE : foldPath(urlOf(request)));
+}
 
 /** To be called once the app has answered: before, its router may not have run. */
 export function routeOf(request: RoutedRequest): string {

@@ -58,6 +58,8 @@ export class Serving {
   #listeners: Listeners | undefined;
   /** Undefined without NODE_CLUSTER_STICKY. */
   #sticky: Sticky | undefined;
+  /** Of an answered request; undefined without METRICS_ROUTES. */
+  #routeLabel: ((request: IncomingMessage, status: number) => string) | undefined;
   /** Undefined without ADAPTIVE_CONCURRENCY. */
   #concurrency: AdaptiveConcurrency | undefined;
   readonly #inherited: Inherited;
@@ -121,7 +123,8 @@ export class Serving {
     const server = new AppServer(this.#config, onResponse, ...refusals, this.#moves);
     server.onAbandoned = () => this.#stats.abandonedOne();
     server.onClientError = wrongProtocolLogger(this.#log);
-    const { logRequests } = this.#config;
+    const { logRequests, metricsRoutes } = this.#config;
+    if (metricsRoutes) this.#routeLabel = (await import('./route.ts')).routeLabel;
     if (logRequests > 0) server.requestLog = new (await import('./request-log.ts')).RequestLog(this.#log, logRequests);
     const http = this.#add(server, app);
     if (upgradeListener !== undefined) http.on('upgrade', upgradeListener);
@@ -182,7 +185,7 @@ export class Serving {
   }
 
   #onResponse(request: IncomingMessage, status: number, ms: number): void {
-    this.#stats.onResponse(request.method ?? '', status, ms);
+    this.#stats.onResponse(request.method ?? '', status, ms, this.#routeLabel?.(request, status));
     if (status >= 500) onErrorAnswer(request, status);
     this.#gate?.onResponse(ms);
   }

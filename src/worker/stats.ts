@@ -3,7 +3,7 @@
  */
 import { createHistogram, type EventLoopUtilization, monitorEventLoopDelay, performance } from 'node:perf_hooks';
 import type { Config } from '../config/config.ts';
-import { type AppMetric, HTTP_METHODS, type HttpSeries, type Snapshot } from '../protocol/snapshot.ts';
+import { type AppMetric, HTTP_METHODS, type HttpSeries, RouteLimit, type Snapshot } from '../protocol/snapshot.ts';
 import { memoryUsage } from '../resources/usage.ts';
 
 /** Percentiles cover the last one to two windows. */
@@ -22,7 +22,8 @@ export function reportEveryMs({ workerHeartbeatTimeoutMs }: Config): number {
 /** What a worker serves at the moment. */
 export type Load = Pick<Snapshot, 'connections' | 'maxConnections' | 'accepted' | 'load' | 'inFlight' | 'sticky' | 'concurrency'>;
 
-interface Series {
+/** Answers of one method, status and route. */
+interface Series extends Pick<HttpSeries, 'method' | 'status' | 'route'> {
   sumMs: number;
   counts: Float64Array;
 }
@@ -35,8 +36,10 @@ export class Stats {
   #abandoned = 0;
   #reclaimed = 0;
   #sessionStoreErrors = 0;
-  readonly #series = new Map<HttpSeries['method'], Map<number, Series>>();
-  #last: { method: string; status: number; series: Series } | undefined;
+  /** By route, method and status; without METRICS_ROUTES the route is undefined. */
+  readonly #series = new Map<string | undefined, Map<string, Map<number, Series>>>();
+  readonly #routes = new RouteLimit();
+  #last: { method: string; status: number; route: string | undefined; series: Series } | undefined;
   #recent = createHistogram();
   #before = createHistogram();
   #windowStartedAt = performance.now();
@@ -50,11 +53,17 @@ export class Stats {
     this.#loopDelay.enable();
   }
 
-  onResponse(method: string, status: number, milliseconds: number): void {
+  /** `route` only with METRICS_ROUTES. */
+  onResponse(method: string, status: number, milliseconds: number, route?: string): void {
     this.#requests++;
     // Most responses have the method and status of the one before.
-    if (this.#last?.method !== method || this.#last.status !== status)
-      this.#last = { method, status, series: this.#seriesOf(HTTP_METHODS.find(name => name === method) ?? 'other', status) };
+    if (this.#last?.method !== method || this.#last.status !== status || this.#last.route !== route)
+      this.#last = {
+        method,
+        status,
+        route,
+        series: this.#seriesOf(HTTP_METHODS.find(name => name === method) ?? 'other', status, route),
+      };
     const { series } = this.#last;
     series.sumMs += milliseconds;
     const buckets = this.#bucketsMs;
@@ -116,10 +125,18 @@ export class Stats {
     };
   }
 
-  #seriesOf(method: HttpSeries['method'], status: number): Series {
-    const byStatus = this.#series.get(method) ?? new Map<number, Series>();
-    const series = byStatus.get(status) ?? { sumMs: 0, counts: new Float64Array(this.#bucketsMs.length + 1) };
-    this.#series.set(method, byStatus.set(status, series));
+  #seriesOf(method: HttpSeries['method'], status: number, wanted: string | undefined): Series {
+    const route = wanted === undefined ? undefined : this.#routes.admit({ method, status, route: wanted });
+    const byMethod = this.#series.get(route) ?? new Map<string, Map<number, Series>>();
+    const byStatus = byMethod.get(method) ?? new Map<number, Series>();
+    const series = byStatus.get(status) ?? {
+      method,
+      status,
+      ...(route !== undefined && { route }),
+      sumMs: 0,
+      counts: new Float64Array(this.#bucketsMs.length + 1),
+    };
+    this.#series.set(route, byMethod.set(method, byStatus.set(status, series)));
     return series;
   }
 
@@ -139,8 +156,14 @@ export class Stats {
   }
 
   #http(): HttpSeries[] {
-    return [...this.#series].flatMap(([method, byStatus]) =>
-      [...byStatus].map(([status, { sumMs, counts }]) => ({ method, status, sumSeconds: sumMs / 1000, counts: [...counts] })),
+    return [...this.#series.values()].flatMap(byMethod =>
+      [...byMethod.values()].flatMap(byStatus =>
+        [...byStatus.values()].map(({ sumMs, counts, ...labels }) => ({
+          ...labels,
+          sumSeconds: sumMs / 1000,
+          counts: [...counts],
+        })),
+      ),
     );
   }
 }

@@ -171,7 +171,8 @@ class Worker implements ChannelHandler {
     if (this.#config.dev !== undefined) await this.#prepareForDevelopment(inspector);
     try {
       const kit = await this.#host.open(sessionKeys, retained);
-      const routes = this.#config.logRequests > 0 ? await import('./follow-routes.ts') : undefined;
+      const { logRequests, metricsRoutes } = this.#config;
+      const routes = logRequests > 0 || metricsRoutes ? await import('./follow-routes.ts') : undefined;
       routes?.followFastify();
       const app = await loadApp(this.#inherited.loading, {
         kit,
@@ -222,7 +223,7 @@ class Worker implements ChannelHandler {
 
   /** Sends a snapshot to the primary, which considers a silent worker hung. */
   async #report(): Promise<void> {
-    const errors = takeErrors();
+    const errors = await takeErrors();
     if (errors.length > 0) sendToPrimary({ type: 'errors', errors });
     const { appMetrics, ...redis } = await this.#host.snapshot();
     const snapshot = this.#stats.snapshot(this.#serving.load, appMetrics);

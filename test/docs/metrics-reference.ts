@@ -29,7 +29,7 @@ const GROUPS = [
 ] as const;
 
 /** Labels whose values are not a fixed list. */
-const OPEN_LABELS = ['worker', 'status', 'code', 'version', 'check', 'name'];
+const OPEN_LABELS = ['worker', 'status', 'route', 'code', 'version', 'check', 'name'];
 
 interface Metric {
   name: string;
@@ -96,7 +96,7 @@ function fullPod(): Pod {
   const redis = { commands: 1, errors: 1, reconnects: 1, faults: 1, sumSeconds: 1, counts: [1] };
   const concurrency = { limit: 1, inFlight: 1, queued: 1, rejected: 1, rejectedPerSecond: 1 };
   const sticky = { passed: 1, gone: 1, blocked: 1, lost: 1 };
-  const http = HTTP_METHODS.map(method => ({ method, status: 200, sumSeconds: 1, counts: [1] }));
+  const http = HTTP_METHODS.map(method => ({ method, status: 200, route: '/', sumSeconds: 1, counts: [1] }));
   const worker = {
     id: 1,
     pid: process.pid,
