@@ -8,8 +8,10 @@ import { createServer, type Server } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { after, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
+import { Connection } from '../src/worker/connections.ts';
 import { whyNotMovable } from '../src/worker/move-self-test.ts';
 import { betweenMessages, detach, isMovable, own, reattach, SocketShape, startIdle } from '../src/worker/move-socket.ts';
+import { Moves } from '../src/worker/moves.ts';
 
 const REQUEST = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n';
 
@@ -43,6 +45,22 @@ async function answered({ client }: Pair, text: string): Promise<void> {
 
 test('connections can be moved with this Node.js', async () => {
   assert.equal(await whyNotMovable(), undefined);
+});
+
+test('connections are not moved, and not kept, where the self-test cannot be loaded', async () => {
+  const { server, socket } = await connected();
+  const lines: unknown[] = [];
+  const moves = new Moves(
+    () => assert.fail(),
+    () => ({ warn: (line: unknown) => void lines.push(line) }) as never,
+  );
+  const connection = new Connection(socket);
+  moves.onConnection(connection, server);
+  const begun = moves.begin(new Map([[socket, connection]]), async () => assert.fail('Cannot find module'));
+  assert.equal(moves.mayMove(connection), true);
+  await begun;
+  assert.equal(moves.mayMove(connection), false);
+  assert.partialDeepStrictEqual(lines, [{ event: 'connections.not-moved', why: 'Cannot find module' }]);
 });
 
 test('a connection is between messages after a response, unless the next request has begun to arrive', async () => {

@@ -7,6 +7,7 @@ import type { Server } from 'node:http';
 import type { Socket } from 'node:net';
 import type { LogSource } from '../log/log.ts';
 import { type Connection, isFromWorker } from './connections.ts';
+import { messageOf } from './error-report.ts';
 import { betweenMessages, detach, type Handle, isMovable, reattach, SocketShape, startIdle } from './move-socket.ts';
 
 /**
@@ -19,6 +20,8 @@ const MAX_MISSED_MS = 3000;
 
 /** After a connection that no worker could take, none is sent for this long. */
 const PAUSE_MS = 500;
+
+const selfTest = async () => (await import('./move-self-test.ts')).whyNotMovable();
 
 /** Sends a connection to the primary; `onFailed` is called if that fails. */
 export type SendMove = (id: number, handle: Handle, onFailed: () => void) => void;
@@ -69,11 +72,11 @@ export class Moves {
     connection.onFirstRequest = startIdle(connection.socket, server);
   }
 
-  /** From now on connections are moved, if this Node.js can do that. */
-  async begin(connections: ReadonlyMap<Socket, Connection>): Promise<void> {
+  /** From now on connections are moved, if this Node.js can do that. `test` says why not. */
+  async begin(connections: ReadonlyMap<Socket, Connection>, test = selfTest): Promise<void> {
     this.#connections = connections;
-    const { whyNotMovable } = await import('./move-self-test.ts');
-    const why = await whyNotMovable();
+    // An update may have replaced the files of the kit since this worker started.
+    const why = await test().catch(messageOf);
     this.#isTested = true;
     if (why === undefined) {
       this.look();
