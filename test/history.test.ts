@@ -146,6 +146,27 @@ test('a longer range keeps one sample per step: rates as means, p99 and memory a
   );
 });
 
+test('a pod may have any name', () => {
+  const thinned = new Thinned(10_000, 2);
+  const sample = (at: number, names: string[]) =>
+    ({
+      at,
+      workers: {},
+      statuses: [0, 0, 0, 0],
+      p50: 0,
+      cpus: 0,
+      pods: Object.fromEntries(names.map(name => [name, [1, 2, 3, 4, 5]])),
+    }) as never;
+  thinned.add(sample(0, ['a']));
+  thinned.add(sample(1000, ['a', 'constructor', '__proto__']));
+  const { pods = {} } = thinned.add(sample(10_000, [])) ?? assert.fail();
+  assert.deepEqual(Object.entries(pods), [
+    ['a', [1, 2, 3, 4, 5]],
+    ['constructor', [1, 2, 3, 4, 5]],
+    ['__proto__', [1, 2, 3, 4, 5]],
+  ]);
+});
+
 test('beyond twenty pods the others are one sum', () => {
   const peer = (index: number) => ({
     pod: `pod-${index}`,

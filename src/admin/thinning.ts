@@ -80,7 +80,7 @@ function mergedPod(all: readonly PodFigures[]): PodFigures {
 function byKey<Value>(records: readonly Readonly<Record<string, Value>>[], merge: (values: readonly Value[]) => Value) {
   const keys = new Set(records.flatMap(record => Object.keys(record)));
   return Object.fromEntries(
-    [...keys].map(key => [key, merge(records.flatMap(record => (key in record ? [record[key] as Value] : [])))]),
+    [...keys].map(key => [key, merge(records.flatMap(record => (Object.hasOwn(record, key) ? [record[key] as Value] : [])))]),
   );
 }
 
