@@ -65,11 +65,26 @@ async function accessibilityProblems(page: Page): Promise<string[]> {
 const fits = (page: Page) =>
   page.evaluate<boolean>('document.documentElement.scrollWidth <= document.documentElement.clientWidth');
 
+/** In how many rows the elements are. */
+const rowsOf = async (page: Page, selector: string) =>
+  new Set(await page.locator(selector).evaluateAll(all => all.map(one => one.getBoundingClientRect().top))).size;
+
+/** The tables of which some columns are out of sight. */
+const cutTables = (page: Page) =>
+  page
+    .locator('.scroll:has(table)')
+    .evaluateAll(all =>
+      all.filter(one => one.scrollWidth > one.clientWidth).map(one => one.getAttribute('aria-labelledby') ?? ''),
+    );
+
 /** The times in the legends of all plots. */
 const timesShown = (page: Page) => page.locator('#plots .u-legend tr:first-child .u-value').allInnerTexts();
 
 test('the dashboard under a known load, in both sizes and schemes', withBrowser, async t => {
-  const kit = await startKit({ app: 'koa.mjs', env: { NODE_CLUSTER_WORKERS: '2', SERVICE_NAME: 'shop' } });
+  const kit = await startKit({
+    app: 'koa.mjs',
+    env: { NODE_CLUSTER_WORKERS: '2', SERVICE_NAME: 'shop', ADAPTIVE_CONCURRENCY: 'true' },
+  });
   const { port } = await kit.ready();
   const admin = `http://127.0.0.1:${kit.adminPort}/`;
   const loading = new AbortController();
@@ -147,8 +162,9 @@ test('the dashboard under a known load, in both sizes and schemes', withBrowser,
         await each.emulateMedia({ colorScheme });
         await holds(each, `document.querySelectorAll('#plots canvas').length === 6`);
         assert.equal(await fits(each), true);
-        const tops = await each.locator('figure').evaluateAll(all => all.map(one => one.getBoundingClientRect().top));
-        assert.equal(new Set(tops).size, size === 'phone' ? 6 : 2, 'rows of plots');
+        assert.equal(await rowsOf(each, 'figure'), size === 'phone' ? 6 : 2, 'rows of plots');
+        assert.equal(await rowsOf(each, '#tiles > div'), size === 'phone' ? 4 : 1, 'rows of tiles');
+        assert.deepEqual(await cutTables(each), [], 'tables with columns out of sight');
         await screenshot(each, `dashboard-${size}-${colorScheme}`);
       }
     await laptop.page.emulateMedia({ colorScheme: 'light' });

@@ -198,6 +198,7 @@ function pause() {
   showAll();
 }
 
+addEventListener('resize', fitTiles);
 byId('pause').addEventListener('click', pause);
 for (const input of document.querySelectorAll('input[type=radio]'))
   input.addEventListener('change', () => choose(input.name, input.value));

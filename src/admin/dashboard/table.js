@@ -3,7 +3,7 @@
 /** The text of a cell. */
 const text = textOf => (cell, row) => write(cell, String(textOf(row)));
 
-/** A text behind a bar of constant width: `shareOf` gives 0 to 1, or undefined where there is no limit to compare with. */
+/** A text above a bar as wide as the column: `shareOf` gives 0 to 1, or undefined where there is no limit to compare with. */
 const meter = (shareOf, textOf) => (cell, row) => {
   const share = shareOf(row);
   if (cell.childElementCount === 0) cell.append(make('span', 'meter', make('i')), make('span'));

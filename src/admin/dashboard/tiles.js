@@ -87,10 +87,11 @@ function podTiles({ workers, sizing, drains, utilization, pressure }, samples) {
   return [
     rateTile(Object.values(last?.workers ?? {}).reduce((total, [rate]) => total + rate, 0)),
     errorTile(...errorRates(samples)),
-    tile('p50', 'Median response time of the last 5 to 10 seconds.', { value: formatMs(last?.p50 ?? 0) }),
-    tile('p99', 'Of the slowest worker, over the last 5 to 10 seconds: 99 of 100 answers took at most this long.', {
-      value: formatMs(last?.p99 ?? 0),
-    }),
+    tile(
+      'p99',
+      'Response time of the slowest worker, over the last 5 to 10 seconds: 99 of 100 answers took at most this long. Below it the median (p50) of the pod.',
+      { value: formatMs(last?.p99 ?? 0), of: `p50 ${formatMs(last?.p50 ?? 0)}` },
+    ),
     openTile(sum(({ inFlight }) => inFlight)),
     tile('connections', 'Open connections of all workers.', { value: formatCount(sum(({ connections }) => connections)) }),
     cpuTile(last?.cpus ?? 0, sizing.cpus.effective),
@@ -112,6 +113,7 @@ function showTiles(tiles) {
   if (list.dataset.key !== key) {
     list.dataset.key = key;
     list.replaceChildren(...tiles.map(newTile));
+    fitTiles();
   }
   tiles.forEach(({ value, of, mark }, index) => {
     const figure = list.children[index].lastElementChild;
@@ -120,6 +122,16 @@ function showTiles(tiles) {
     write(number, value);
     write(small, of);
   });
+}
+
+const MIN_TILE_PX = 100;
+const TILE_GAP_PX = 8;
+
+/** As few rows as fit, of the same length but for the last. */
+function fitTiles() {
+  const { clientWidth, childElementCount: count, style } = byId('tiles');
+  const most = Math.max(1, Math.floor((clientWidth + TILE_GAP_PX) / (MIN_TILE_PX + TILE_GAP_PX)));
+  style.setProperty('--columns', String(Math.ceil(count / Math.ceil(count / most))));
 }
 
 function newTile({ label, help }) {

@@ -4,6 +4,8 @@
 const SILENT_AFTER_S = 1.5;
 const isSilent = ({ state, silentSeconds }) => state !== 'starting' && silentSeconds > SILENT_AFTER_S;
 
+const hasConcurrency = rows => rows.some(({ concurrency }) => concurrency);
+
 /** `rates` are those of the last sample, by worker. */
 const WORKER_COLUMNS = [
   {
@@ -41,12 +43,17 @@ const WORKER_COLUMNS = [
   { label: 'open', help: 'Open requests.', ch: 4, show: text(({ inFlight }) => formatCount(inFlight)) },
   {
     label: 'limit',
-    help: 'ADAPTIVE_CONCURRENCY: how many requests the worker takes at once, and how many wait for it.',
-    ch: 12,
-    when: rows => rows.some(({ concurrency }) => concurrency),
-    show: text(({ concurrency }) =>
-      orNone(concurrency, ({ limit, queued }) => `${formatCount(limit)}, ${formatCount(queued)} wait`),
-    ),
+    help: 'ADAPTIVE_CONCURRENCY: how many requests the app of the worker handles at once.',
+    ch: 5,
+    when: hasConcurrency,
+    show: text(({ concurrency }) => orNone(concurrency?.limit, formatCount)),
+  },
+  {
+    label: 'wait',
+    help: 'ADAPTIVE_CONCURRENCY: requests that wait because the limit is reached.',
+    ch: 4,
+    when: hasConcurrency,
+    show: text(({ concurrency }) => orNone(concurrency?.queued, formatCount)),
   },
   {
     label: 'requests/s',
@@ -93,7 +100,7 @@ const WORKER_COLUMNS = [
   {
     label: 'loop',
     help: 'Event loop utilization of the last second: 100 % is a worker that cannot do more.',
-    ch: 14,
+    ch: 6,
     show: meter(
       ({ eventLoopUtilization }) => eventLoopUtilization,
       ({ eventLoopUtilization }) => formatPercent(eventLoopUtilization),
@@ -108,7 +115,7 @@ const WORKER_COLUMNS = [
   {
     label: 'memory',
     help: 'Resident memory. The bar, with a memory limit only: of an equal share of the limit.',
-    ch: 15,
+    ch: 9,
     show: meter(
       ({ memory, shareBytes }) => shareBytes && memory.rss / shareBytes,
       ({ memory }) => formatBytes(memory.rss),
@@ -117,7 +124,7 @@ const WORKER_COLUMNS = [
   {
     label: 'heap',
     help: 'Used JavaScript heap. The bar, where the kit has set a heap limit: of that limit.',
-    ch: 15,
+    ch: 9,
     show: meter(
       ({ memory, heapBytes }) => heapBytes && memory.heapUsed / heapBytes,
       ({ memory }) => formatBytes(memory.heapUsed),
