@@ -3,6 +3,9 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { shown } from '../src/admin/history.ts';
 import { type SampledPod, type SampledWorker, Sampler } from '../src/admin/sampler.ts';
 import { Thinned } from '../src/admin/thinning.ts';
 import { Totals } from '../src/admin/totals.ts';
@@ -182,4 +185,56 @@ test('beyond twenty pods the others are one sum', () => {
   assert.deepEqual(pods['pod-19'], [2, 1, 19, 0.5, 0]);
   assert.deepEqual(pods.others, [6, 3, 22, 1.5, 0]);
   assert.equal(new Sampler(pod, OWN, 0).sample(pod, OWN, 1000, fleet.slice(0, 1)).pods, undefined);
+});
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
+
+/** Fine enough for each range to fill up. */
+const stepAt = (second: number) => (second < 22 * 3600 ? 100 : second < 23.5 * 3600 ? 10 : 1);
+
+/** The heap that full ranges take, in MiB. Every figure is another one. */
+function mebibytesOf(workers: number, pods: number): number {
+  let figure = 0.5;
+  const next = () => ++figure;
+  const recordOf = <Value>(count: number, value: () => Value) =>
+    Object.fromEntries(Array.from({ length: count }, (_, index) => [index + 1, value()]));
+  const sampleAt = (at: number): Sample => ({
+    at,
+    workers: recordOf(workers, () => [next(), next()]),
+    statuses: [next(), next(), next(), next()],
+    p50: next(),
+    p99: next(),
+    memoryBytes: next(),
+    limitBytes: 512 * MIB,
+    cpus: next(),
+    cpuLimit: 1.5,
+    throttled: next(),
+    ...(pods > 1 && { pods: recordOf(pods, () => [next(), next(), next(), next(), next()]) }),
+  });
+  collectGarbage();
+  const before = process.memoryUsage().heapUsed;
+  const samples: Sample[] = [];
+  const ranges = [new Thinned(10_000, 360), new Thinned(300_000, 288)];
+  for (let second = 0; second <= 24 * 3600; second += stepAt(second)) {
+    const sample = sampleAt(second * 1000);
+    samples.push(sample);
+    if (samples.length > 600) samples.shift();
+    for (const range of ranges) range.add(sample);
+  }
+  const events = samples.map(({ at }) => shown({ event: 'worker.starting', worker: 1, workerPid: at, generation: 1 }, at));
+  collectGarbage();
+  const used = process.memoryUsage().heapUsed - before;
+  assert.deepEqual([samples.length, ...ranges.map(range => range.samples.length), events.length], [600, 360, 288, 600]);
+  return used / MIB;
+}
+
+test('the memory of the history is what docs/guide/observability.md says', t => {
+  mebibytesOf(1, 2); // loads the code
+  const [base, manyWorkers, manyPods] = [mebibytesOf(1, 0), mebibytesOf(17, 0), mebibytesOf(1, 21)];
+  const [perWorker, perPod] = [(manyWorkers - base) / 16, (manyPods - base) / 21];
+  t.diagnostic(`${base.toFixed(2)} MiB, ${perWorker.toFixed(3)} for each worker, ${perPod.toFixed(3)} for each pod`);
+  assert.ok(base < 2, `${base} MiB`);
+  assert.ok(perWorker < 0.15, `${perWorker} MiB for each worker`);
+  assert.ok(perPod < 0.2, `${perPod} MiB for each pod`);
 });
