@@ -52,6 +52,8 @@ describe('the admin port', { concurrency: CONCURRENCY }, () => {
       return pid;
     });
     const status = await kit.statusWhere(({ workers }) => workers.reduce((all, { requests }) => all + requests, 0) === requested);
+    const rate = { count: 'number', perSecond: 'number' };
+    const errors = { '4xx': rate, '5xx': rate, share: 'number', abandoned: rate };
     const worker = {
       id: 'number',
       pid: 'number',
@@ -67,17 +69,24 @@ describe('the admin port', { concurrency: CONCURRENCY }, () => {
       eventLoopDelayMs: 'number',
       memory: { rss: 'number', heapTotal: 'number', heapUsed: 'number' },
       load: 'number',
+      errors,
+      silentSeconds: 'number',
     };
-    const { sizing, drains, memory: used, ...rest } = status;
+    // Where the kernel measures it, `pressure` is there too.
+    const { sizing, drains, memory: used, pressure: _, ...rest } = status;
     assert.deepEqual(shapeOf(rest), {
       version: 'string',
       pid: 'number',
+      pod: 'string',
       state: 'string',
       generation: 'number',
       uptimeSeconds: 'number',
       service: { name: 'string' },
       policy: 'string',
       utilization: 'number',
+      errors,
+      recentErrors: [],
+      moved: 'number',
       workers: [worker, worker],
       failedStarts: { count: 'number', last: 'null' },
       rollingRestarts: { success: 'number', failure: 'number', refused: 'number', lastRefused: 'null' },
