@@ -100,6 +100,9 @@ test('every metric that alerts and Grafana use is on /metrics', withEngine, asyn
     'bosun_memory_limit_bytes',
     'bosun_cpu_throttled_seconds_total',
     'bosun_pressure_memory_stalled_seconds_total',
+    'bosun_pressure_cpu_waiting_seconds_total',
+    'bosun_pressure_memory_waiting_seconds_total',
+    'bosun_pressure_io_waiting_seconds_total',
     'bosun_redis_refusals',
     'bosun_health_check_failing',
   ];
