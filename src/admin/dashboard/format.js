@@ -5,7 +5,8 @@ const orNone = (value, format) => (value === undefined ? NONE : format(value));
 
 const formatCount = value => Math.round(value).toLocaleString('en');
 const formatRate = value => (value >= 100 ? formatCount(value) : value.toFixed(1));
-const formatMs = value => `${value >= 10 ? formatCount(value) : value.toFixed(1)} ms`;
+const formatMs = value =>
+  value >= 1000 ? `${(value / 1000).toFixed(2)} s` : `${value >= 10 ? formatCount(value) : value.toFixed(1)} ms`;
 const formatBytes = bytes => (bytes >= 2 ** 30 ? `${(bytes / 2 ** 30).toFixed(1)} GiB` : `${Math.round(bytes / 2 ** 20)} MiB`);
 const formatPercent = share => `${Math.round(share * 100)} %`;
 /** Of errors, where one in a thousand counts. */

@@ -65,7 +65,7 @@ function addTable({ id, title, note = '', help, columns, keyOf, whenEmpty }) {
 function headOf({ label, help, left, ch = 0 }) {
   const head = explain(make('th', left ? 'left' : '', label), label, help);
   head.scope = 'col';
-  head.style.minWidth = `calc(${ch}ch + 20px)`;
+  head.style.minWidth = `calc(${ch}ch + 2 * var(--cell))`;
   return head;
 }
 
