@@ -58,13 +58,19 @@ test('an answer of 5xx without an error, and those of the kit, are listed as suc
   const timedOut = request('/slow');
   noteCause(timedOut, { own: 'HandlerTimeout' });
   onErrorAnswer(timedOut, 503);
+  for (let count = 0; count < 20; count++) {
+    const turnedAway = request('/busy');
+    noteCause(turnedAway, { own: 'ConcurrencyLimit' });
+    onErrorAnswer(turnedAway, 503);
+  }
   onErrorAnswer(request('/soft'), 502);
   await turn();
   assert.deepEqual(
-    (await takeErrors()).map(each => [each.class, each.route, each.message]),
+    (await takeErrors()).map(each => [each.class, each.route, each.message, each.count]),
     [
-      ['HandlerTimeout', '/slow', undefined],
-      ['HTTP 502', '/soft', undefined],
+      ['HandlerTimeout', '/slow', undefined, 1],
+      ['ConcurrencyLimit', '/busy', undefined, 20],
+      ['HTTP 502', '/soft', undefined, 1],
     ],
   );
 });
@@ -132,12 +138,14 @@ test('forged errors of a worker are refused', () => {
 test('bosun errors prints each error, without control characters of the app', () => {
   const text = renderErrors([
     { ...error({ message: 'a\u001b[2J\nb', count: 3, trace_id: 'f'.repeat(32) }), worker: 2 },
+    { at: 1, class: 'ConcurrencyLimit', method: 'GET', route: '/busy', path: '/busy', status: 503, count: 1, worker: 1 },
     { at: 1, class: 'HTTP 502', method: 'GET', route: '/soft', path: '/soft', status: 502, count: 1, worker: 1 },
   ]);
   assert.match(
     text,
     /^\S+ 500 GET \/cups\/7 \(\/cups\/:id\), worker 2, 3 times, trace f{32}\n {2}TypeError: a\?\[2J\?b\n {2}at serve \(app\.mjs:3:7\)\n/,
   );
+  assert.match(text, /\n {2}refused: more requests at once than the limit of ADAPTIVE_CONCURRENCY\n/);
   assert.match(text, /\n\S+ 502 GET \/soft, worker 1\n {2}the app gave this answer; the kit has seen no error$/);
   assert.equal(renderErrors([]), 'no request has failed');
 });

@@ -8,8 +8,9 @@ import { MAX_ERRORS, type RequestError } from '../protocol/error-status.ts';
 import { pathOf } from './connections.ts';
 import { reportOf } from './error-report.ts';
 
-/** Of one kind in one report: the others count on the last one. */
+/** Of one kind in one report: the others count on the last one. Refusals of the kit are all the same, and must not displace errors of the app. */
 const MAX_ALIKE = 10;
+const REFUSALS = ['Overloaded', 'ConcurrencyLimit'];
 const MAX_MESSAGE = 500;
 const MAX_FRAME = 300;
 const MAX_PATH = 500;
@@ -90,7 +91,8 @@ function describe(
 function add(error: RequestError): void {
   const alike = errors.filter(other => isAlike(other, error));
   const last = alike.at(-1);
-  if (last !== undefined && (alike.length >= MAX_ALIKE || errors.length >= MAX_ERRORS))
+  const most = REFUSALS.includes(error.class) ? 1 : MAX_ALIKE;
+  if (last !== undefined && (alike.length >= most || errors.length >= MAX_ERRORS))
     Object.assign(last, error, { count: last.count + 1 });
   else if (errors.push(error) > MAX_ERRORS) errors.shift();
 }

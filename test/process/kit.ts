@@ -196,6 +196,7 @@ export interface Status {
   }[];
   restarts: { total: number; byReason: Record<string, number> };
   drains: Pick<DrainTotals, 'count' | 'finishedRequests' | 'cutRequests' | 'webSockets' | 'eventStreams'>;
+  recentErrors: { class: string }[];
   [field: string]: unknown;
 }
 

@@ -78,6 +78,8 @@ test('with ADAPTIVE_CONCURRENCY requests above the limit get 503 with Retry-Afte
     'm',
   );
   assert.match((await bosun('status')).stdout, shown);
+  const { recentErrors } = await kit.status();
+  assert.deepEqual([...new Set(recentErrors.map(error => error.class))], ['ConcurrencyLimit']);
 
   const last = many(`/hold?until=${folder}/last`);
   await concurrency(status => status.queued > 0 || status.rejected > rejected);
