@@ -3,6 +3,8 @@ const HEIGHT = 160;
 const CURSOR_KEY = 'page';
 /** Of the time axis, in seconds. */
 const TIME_STEPS = [5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 28_800];
+/** Half the width of a time with seconds, in pixels. */
+const HALF_TIME = 28;
 /** The numbers of an axis need none. */
 const NO_DECIMALS = /\.0+(?=\D|$)/;
 
@@ -103,6 +105,8 @@ function optionsOf(figure) {
   return {
     width: Math.max(200, box.clientWidth),
     height: HEIGHT,
+    // The last time on the axis is centred under its tick.
+    padding: [null, HALF_TIME, null, null],
     cursor: { y: false, drag: { x: false }, points: { size: 6 }, sync: { key: CURSOR_KEY, setSeries: false } },
     hooks: { setCursor: [showLatest], draw: [plot => drawMarks(plot, figure.marks)] },
     scales: {

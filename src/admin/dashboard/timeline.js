@@ -62,7 +62,9 @@ function showTimeline(events, span, range) {
   for (const [name, all] of Object.entries(marks)) tracks[name].replaceChildren(...all);
   const step = to - from < 300 ? 30 : RANGES[range].tickSeconds;
   const ticks = [];
-  for (let at = Math.ceil(from / step) * step; at <= to; at += step) {
+  // A time at the end would be wider than the strip.
+  const last = to - ((to - from) * HALF_TIME) / Math.max(HALF_TIME, byId('strip').lastElementChild.clientWidth);
+  for (let at = Math.ceil(from / step) * step; at <= last; at += step) {
     const tick = make('span', '', (step < 60 ? formatClock : formatMinute)(at * 1000));
     tick.style.left = placeOf(at * 1000);
     ticks.push(tick);
