@@ -150,6 +150,14 @@ cut, 9 connections closed gracefully, 3 moved, longest 812 ms
   );
 });
 
+test('bosun status --watch shows the limits of ADAPTIVE_CONCURRENCY, and no line without it', () => {
+  const concurrency = { limit: 13, inFlight: 12, queued: 40, rejected: 9000, rejectedPerSecond: 800 };
+  const draw = (more: Partial<Worker>) =>
+    renderWatch({ status: status([worker(1, more), worker(2, more)]), samples: [sample([1, 1])], events: [] }, SCREEN);
+  assert.match(draw({ concurrency }), /^the workers handle 24 of at most 26 requests, 80 wait, 1600 turned away a second$/m);
+  assert.doesNotMatch(draw({}), /turned away/);
+});
+
 test('bosun status --watch draws a pool without limits, without a quota, and before its first second', () => {
   const free = status([worker(1)], { sizing: sizing('1 worker: 1 CPU', null) });
   const unlimited = sample([0], { limitBytes: null, throttled: null, cpuLimit: 2 });

@@ -74,13 +74,27 @@ export function renderWatch({ status, samples, events }: Watched, { columns, row
     ...gauges(samples, columns),
     '',
   ];
-  const bottom = [...pendingRequests(status, MAX_PENDING_REQUESTS).flatMap(lines), '', ...lines(endedWorkers(status))];
+  const bottom = [
+    ...pendingRequests(status, MAX_PENDING_REQUESTS).flatMap(lines),
+    ...concurrencyLine(status).flatMap(lines),
+    '',
+    ...lines(endedWorkers(status)),
+  ];
   const room = rows - 1 - top.length - bottom.length;
   const pool = workerRows(status, samples.at(-1), Math.max(2, room - MIN_EVENT_ROWS), columns);
   return [...top, ...pool, ...bottom, ...eventRows(events, columns).slice(0, Math.max(0, room - pool.length))]
     .slice(0, rows - 1)
     .map(line => clip(line, columns))
     .join('\n');
+}
+
+/** The limits of ADAPTIVE_CONCURRENCY, summed over the workers. */
+function concurrencyLine({ workers }: Status): string[] {
+  const all = workers.flatMap(({ concurrency }) => concurrency ?? []);
+  if (all.length === 0) return [];
+  const sum = (pick: (of: (typeof all)[number]) => number) => all.reduce((total, of) => total + pick(of), 0);
+  const handled = `the workers handle ${sum(of => of.inFlight)} of at most ${sum(of => of.limit)} requests`;
+  return [`${handled}, ${sum(of => of.queued)} wait, ${figure(sum(of => of.rejectedPerSecond))} turned away a second`];
 }
 
 function sizingLine({ sizing: { reason, memory } }: Status): string {
