@@ -74,15 +74,17 @@ describe('a worker that ends', { concurrency: CONCURRENCY }, () => {
       slow.write(requestText('/slow?ms=3000&mark=slow'));
       assert.equal((await kit.begun('slow')).workerPid, crashed);
       assert.equal((await request(port, '/crash?ms=0')).status, 200);
-      const { status, headers, body } = await slow.answer();
+      const { status, body } = await slow.answer();
       assert.equal(status, 200);
       assert.equal(JSON.parse(body).pid, crashed);
-      assert.equal(headers.connection, 'close');
       const exit = await kit.event('worker.exit', ({ workerPid }) => workerPid === crashed);
       assert.equal(exit.reason, 'crash');
       assert.equal(exit.failure, 'crashed on request');
       const replacement = await replacementOf([crashed], kit);
       assert.equal(await pidOf(port), replacement);
+      // Unless the replacement was not ready within the 5 s of the crashed worker.
+      const { moved } = exit.drain as { moved: number };
+      if (moved === 1) assert.equal((await slow.requestJson<{ pid: number }>('/')).pid, replacement);
       assert.deepEqual((await kit.status()).restarts, { total: 1, byReason: { crash: 1 } });
       const { err } = await kit.event('worker.uncaught-exception');
       assert.match((err as { stack: string }).stack, /koa\.mjs:\d+/);
