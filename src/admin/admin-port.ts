@@ -69,7 +69,7 @@ export async function openAdminPort(context: AdminContext): Promise<void> {
       probes: { '/livez': () => ({ isReady: true }), '/readyz': readiness, '/startupz': () => started(whyNotStarted()) },
       routes: {
         '/status': () => ({ contentType: 'application/json', text: JSON.stringify(history.status(audienceOf(token()))) }),
-        '/metrics': async () => (await import('./metrics.ts')).metricsText(pod(), names => renamed.warn(names)),
+        '/metrics': async format => (await import('./metrics.ts')).metricsText(pod(), names => renamed.warn(names), format),
         '/': dashboardPage,
       },
       streams: { '/events': response => events.serve(response) },

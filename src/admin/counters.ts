@@ -4,7 +4,9 @@
 import {
   type ConcurrencyStatus,
   type CpuSeconds,
+  type Exemplar,
   type HttpSeries,
+  MAX_EXEMPLARS,
   REDIS_BUCKETS_S,
   type RedisCounters,
   type RouteLimit,
@@ -68,6 +70,16 @@ export function addHttp(all: readonly HttpSeries[]): HttpSeries[] {
 
 export const keyOf = ({ method, status, route = '' }: Pick<HttpSeries, 'method' | 'status' | 'route'>): string =>
   `${method} ${status} ${route}`;
+
+/** The newest one of each bucket of a series, at most as many as one worker may have. */
+export function newestExemplars(all: readonly Exemplar[]): Exemplar[] {
+  const newest = new Map<string, Exemplar>();
+  for (const exemplar of all.toSorted((a, b) => b.at - a.at)) {
+    const key = `${exemplar.bucket} ${keyOf(exemplar)}`;
+    if (newest.size < MAX_EXEMPLARS && !newest.has(key)) newest.set(key, exemplar);
+  }
+  return [...newest.values()];
+}
 
 function addSticky(a = NO_STICKY, b = NO_STICKY): StickyCounters {
   return {

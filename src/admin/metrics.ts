@@ -3,19 +3,25 @@
  * most a second old.
  */
 
-import { type HttpSeries, REDIS_BUCKETS_S, type RedisCounters } from '../protocol/snapshot.ts';
-import { addRedis } from './counters.ts';
+import { type Exemplar, type HttpSeries, REDIS_BUCKETS_S, type RedisCounters } from '../protocol/snapshot.ts';
+import { addRedis, keyOf } from './counters.ts';
 import { addBroadcasts, addConcurrency, addHealth, addLeaders, addSticky, addStreams } from './kit-metrics.ts';
 import { withoutCollisions } from './metric-names.ts';
+import { exemplarOf, type OpenMetric, openMetrics } from './open-metrics.ts';
 import { addPressure, addProcessMetrics } from './process-metrics.ts';
+import type { MetricsFormat } from './server.ts';
 import type { Pod } from './status.ts';
 
 const WORKER_STATES = ['starting', 'ready', 'cordoned', 'draining'] as const;
 
-/** All metrics of this pod. Loads prom-client with the first scrape. `onRenamed` is called with the app metrics whose names the kit uses. */
+/**
+ * All metrics of this pod, as plain text or as OpenMetrics, which has exemplars. Loads prom-client with the first scrape. `onRenamed` is called with the app
+ * metrics whose names the kit uses.
+ */
 export async function metricsText(
   pod: Pod,
   onRenamed: (names: string[]) => void,
+  format: MetricsFormat = 'text',
 ): Promise<{ contentType: string; text: string }> {
   const { AggregatorRegistry, Counter, Gauge, Registry } = await import('prom-client');
   const own = new Registry();
@@ -155,19 +161,25 @@ export async function metricsText(
     for (const { code } of pod.redisRefusals) refusals.inc({ code });
   }
 
-  const histograms = [histogramOf(counters.http, pod.bucketsS), ...(redis ? [redisHistogramOf(redis)] : [])];
+  const exemplars = format === 'openmetrics' ? totals.exemplarsWith(handles) : [];
+  const histograms = [histogramOf(counters.http, pod.bucketsS, exemplars), ...(redis ? [redisHistogramOf(redis)] : [])];
   const apps = [...handles.map(({ snapshot }) => snapshot?.appMetrics ?? []), await totals.appMetrics];
   const { byWorker, renamed } = withoutCollisions(apps, [...own.getMetricsAsArray(), ...histograms]);
   onRenamed(renamed);
+  if (format === 'openmetrics') {
+    const ofApp = await AggregatorRegistry.aggregate(byWorker).getMetricsAsJSON();
+    return openMetrics([...(await own.getMetricsAsJSON()), ...histograms, ...ofApp] as OpenMetric[], Registry);
+  }
   const fromWorkers = AggregatorRegistry.aggregate([histograms, ...byWorker]);
   return { contentType: own.contentType, text: `${await own.metrics()}\n${await fromWorkers.metrics()}` };
 }
 
 /** `http_request_duration_seconds` as prom-client would have collected it. */
-function histogramOf(http: readonly HttpSeries[], boundsS: readonly number[]) {
+function histogramOf(http: readonly HttpSeries[], boundsS: readonly number[], exemplars: readonly Exemplar[]) {
   const name = 'http_request_duration_seconds';
-  const values = http.flatMap(({ method, status, route, sumSeconds, counts }) =>
-    seriesOf(name, { method, status, ...(route !== undefined && { route }) }, boundsS, { sumSeconds, counts }),
+  const bySeries = Map.groupBy(exemplars, keyOf);
+  const values = http.flatMap(({ sumSeconds, counts, ...labels }) =>
+    seriesOf(name, labels, boundsS, { sumSeconds, counts }, bySeries.get(keyOf(labels))),
   );
   const help = 'Time from the headers of a request to the end of its answer; by route with METRICS_ROUTES.';
   return { name, help, type: 'histogram', aggregator: 'sum', values };
@@ -184,11 +196,13 @@ function seriesOf(
   labels: Record<string, string | number>,
   boundsS: readonly number[],
   { sumSeconds, counts }: { sumSeconds: number; counts: readonly number[] },
+  exemplars: readonly Exemplar[] = [],
 ) {
   let cumulative = 0;
   const buckets = [...boundsS, '+Inf'].map((le, index) => {
     cumulative += counts[index] ?? 0;
-    return { metricName: `${name}_bucket`, labels: { le, ...labels }, value: cumulative };
+    const exemplar = exemplars.find(({ bucket }) => bucket === index);
+    return { metricName: `${name}_bucket`, labels: { le, ...labels }, value: cumulative, ...(exemplar && exemplarOf(exemplar)) };
   });
   return [
     ...buckets,

@@ -193,24 +193,46 @@ function send(response: ServerResponse, status: number, text: string, headers: O
   response.end(text);
 }
 
-type Route = () => Promise<Answer> | Answer;
+/** Of `/metrics`; other paths have one format. */
+export type MetricsFormat = 'text' | 'openmetrics';
 
-/** Requests that arrive before their answer is begun share it: a flood costs one answer per turn of the event loop, and probes are answered in between. */
+type Route = (format: MetricsFormat) => Promise<Answer> | Answer;
+
+/**
+ * Requests for one format that arrive before their answer is begun share it: a flood costs one answer per turn of the event loop, and probes are answered
+ * in between.
+ */
 function shared(route: Route): Route {
-  let next: Promise<Answer> | undefined;
-  return () => {
-    next ??= new Promise(resolve => setImmediate(resolve)).then(() => {
-      next = undefined;
-      return route();
+  const next = new Map<MetricsFormat, Promise<Answer>>();
+  return format => {
+    const begun = next.get(format);
+    if (begun !== undefined) return begun;
+    const answer = new Promise(resolve => setImmediate(resolve)).then(() => {
+      next.delete(format);
+      return route(format);
     });
-    return next;
+    next.set(format, answer);
+    return answer;
   };
+}
+
+/** OpenMetrics 1.0 where the Accept header names it, and no lower than plain text (RFC 9110, 12.5.1). Prometheus does. */
+export function formatFor(accept = ''): MetricsFormat {
+  const weights = { 'application/openmetrics-text': 0, 'text/plain': 0 };
+  for (const range of accept.toLowerCase().split(',')) {
+    const [type = '', ...parameters] = range.split(';').map(part => part.trim());
+    const { q = '1', version = '1.0.0' } = Object.fromEntries(parameters.map(parameter => parameter.split('=', 2)));
+    if (type === 'text/plain' || (type === 'application/openmetrics-text' && version === '1.0.0'))
+      weights[type] = Math.max(weights[type], Number(q) || 0);
+  }
+  const { 'application/openmetrics-text': open, 'text/plain': text } = weights;
+  return open > 0 && open >= text ? 'openmetrics' : 'text';
 }
 
 async function answer(routes: ReadonlyMap<string, Route>, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const route = routes.get(request.url ?? '');
   if (route === undefined) return refuse(response, 404, 'not found');
-  const { contentType, text, headers } = await route();
+  const { contentType, text, headers } = await route(formatFor(request.headers.accept));
   send(response, 200, text, { 'Content-Type': contentType, 'Cache-Control': 'no-store', ...headers });
 }
 

@@ -8,8 +8,8 @@ import type { Closing } from '../protocol/closing.ts';
 import type { EventListener, WorkerExit } from '../protocol/events.ts';
 import { type ExitReason, isFailure } from '../protocol/exit.ts';
 import type { Drain, StreamEnds } from '../protocol/messages.ts';
-import { type AppMetric, type CpuSeconds, RouteLimit, type Snapshot } from '../protocol/snapshot.ts';
-import { addCounters, addCpu, type Counters, NO_COUNTERS, withinLimit } from './counters.ts';
+import { type AppMetric, type CpuSeconds, type Exemplar, RouteLimit, type Snapshot } from '../protocol/snapshot.ts';
+import { addCounters, addCpu, type Counters, NO_COUNTERS, newestExemplars, withinLimit } from './counters.ts';
 
 const NOTHING_THROWN = 'nothing was thrown';
 
@@ -45,6 +45,7 @@ export class Totals {
   lastFailure: Failure | undefined;
   /** Counters and histograms of the apps in workers that have exited; gauges are dropped. */
   appMetrics: Promise<AppMetric[]> = Promise.resolve([]);
+  #exemplars: Exemplar[] = [];
   /** CPU time of those that exited, by the id that they had: a successor goes on counting where they ended. */
   readonly #cpu = new Map<number, CpuSeconds>();
   /** Connections of those that exited, likewise. */
@@ -63,6 +64,11 @@ export class Totals {
       (sum, { snapshot }) => (snapshot ? addCounters(sum, withinLimit(snapshot, this.#routes)) : sum),
       this.#counters,
     );
+  }
+
+  /** Of those that have exited and the `present` together: Prometheus refuses one that is older than the last one of its bucket. */
+  exemplarsWith(present: readonly WorkerProcess[]): Exemplar[] {
+    return newestExemplars([...this.#exemplars, ...present.flatMap(({ snapshot }) => snapshot?.exemplars ?? [])]);
   }
 
   /** Of every worker id that ever was: of its predecessors, and of the worker that is `present`, as far as it has reported. */
@@ -112,6 +118,7 @@ export class Totals {
     this.exitsByReason.set(reason, (this.exitsByReason.get(reason) ?? 0) + 1);
     if (snapshot !== undefined) {
       this.#counters = addCounters(this.#counters, withinLimit(snapshot, this.#routes));
+      if (snapshot.exemplars !== undefined) this.#exemplars = newestExemplars([...this.#exemplars, ...snapshot.exemplars]);
       this.#accepted.set(worker, this.acceptedBy(worker, snapshot.accepted));
       this.#cpu.set(worker, addCpu(this.#cpu.get(worker), snapshot.cpuSeconds));
       this.appMetrics = this.appMetrics.then(sum => addAppMetrics(sum, snapshot.appMetrics));

@@ -7,8 +7,10 @@ import { integer, list, MalformedError, number, object, oneOf, optional, type Pa
 import {
   type ConcurrencyStatus,
   type CpuSeconds,
+  type Exemplar,
   HTTP_METHODS,
   type HttpSeries,
+  MAX_EXEMPLARS,
   MAX_ROUTE,
   MAX_ROUTE_SERIES,
   REDIS_BUCKETS_S,
@@ -49,6 +51,22 @@ const httpSeries = object<HttpSeries>({
   counts: list(count, MAX_BUCKETS + 1),
 });
 
+const traceId: Parser<string> = (value, at) => {
+  const found = string(32)(value, at);
+  if (!/^[\da-f]{32}$/.test(found)) throw new MalformedError(at, '32 hexadecimal digits', found);
+  return found;
+};
+
+const exemplar = object<Exemplar>({
+  method: oneOf(...HTTP_METHODS),
+  status: integer(MIN_STATUS, MAX_STATUS),
+  route: optional(route),
+  bucket: integer(0, MAX_BUCKETS),
+  traceId,
+  seconds: count,
+  at: count,
+});
+
 const cpuSeconds = object<CpuSeconds>({ user: count, system: count });
 
 const redisCounters = object<RedisCounters>({
@@ -87,5 +105,6 @@ export const snapshot = object<Snapshot>({
   memory: object({ rss: count, heapTotal: count, heapUsed: count }),
   cpuSeconds,
   http: list(httpSeries, HTTP_METHODS.length * (MAX_STATUS - MIN_STATUS + 1) + MAX_ROUTE_SERIES),
+  exemplars: optional(list(exemplar, MAX_EXEMPLARS)),
   appMetrics,
 });

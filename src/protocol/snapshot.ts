@@ -44,6 +44,8 @@ export interface Snapshot {
   /** CPU time since the worker started. */
   cpuSeconds: CpuSeconds;
   http: HttpSeries[];
+  /** Undefined before a sampled trace. */
+  exemplars?: Exemplar[];
   /** The app's own metrics in prom-client's JSON; empty where it has none. */
   appMetrics: AppMetric[];
 }
@@ -144,4 +146,18 @@ export interface HttpSeries {
   route?: string;
   sumSeconds: number;
   counts: number[];
+}
+
+/** Of one worker: those of the series and buckets that were used last. */
+export const MAX_EXEMPLARS = 300;
+
+/** The last answered request with a sampled trace in one bucket of a series (OpenMetrics 1.0, "Exemplars"). */
+export interface Exemplar extends Pick<HttpSeries, 'method' | 'status' | 'route'> {
+  /** Index in the `counts` of the series. */
+  bucket: number;
+  /** 32 hexadecimal digits. */
+  traceId: string;
+  seconds: number;
+  /** When it was answered, in milliseconds since the epoch. */
+  at: number;
 }

@@ -11,6 +11,7 @@ import { Scoreboard } from '../balancing/scoreboard.ts';
 import { type Config, isSet } from '../config/config.ts';
 import type { Inherited } from '../config/inherited.ts';
 import type { LogSource } from '../log/log.ts';
+import { sampledTraceId } from '../log/telemetry.ts';
 import type { ConnectionHandle } from '../protocol/handles.ts';
 import type { Drain, DrainTimes } from '../protocol/messages.ts';
 import { hold, loopTurn } from './accepting.ts';
@@ -185,7 +186,7 @@ export class Serving {
   }
 
   #onResponse(request: IncomingMessage, status: number, ms: number): void {
-    this.#stats.onResponse(request.method ?? '', status, ms, this.#routeLabel?.(request, status));
+    this.#stats.onResponse(request.method ?? '', status, ms, this.#routeLabel?.(request, status), sampledTraceId(request));
     if (status >= 500) onErrorAnswer(request, status);
     this.#gate?.onResponse(ms);
   }

@@ -3,7 +3,15 @@
  */
 import { createHistogram, type EventLoopUtilization, monitorEventLoopDelay, performance } from 'node:perf_hooks';
 import type { Config } from '../config/config.ts';
-import { type AppMetric, HTTP_METHODS, type HttpSeries, RouteLimit, type Snapshot } from '../protocol/snapshot.ts';
+import {
+  type AppMetric,
+  type Exemplar,
+  HTTP_METHODS,
+  type HttpSeries,
+  MAX_EXEMPLARS,
+  RouteLimit,
+  type Snapshot,
+} from '../protocol/snapshot.ts';
 import { memoryUsage } from '../resources/usage.ts';
 
 /** Percentiles cover the last one to two windows. */
@@ -40,6 +48,8 @@ export class Stats {
   readonly #series = new Map<string | undefined, Map<string, Map<number, Series>>>();
   readonly #routes = new RouteLimit();
   #last: { method: string; status: number; route: string | undefined; series: Series } | undefined;
+  /** By series and bucket; the one that was replaced last is at the end. */
+  readonly #exemplars = new Map<string, Exemplar>();
   #recent = createHistogram();
   #before = createHistogram();
   #windowStartedAt = performance.now();
@@ -53,8 +63,8 @@ export class Stats {
     this.#loopDelay.enable();
   }
 
-  /** `route` only with METRICS_ROUTES. */
-  onResponse(method: string, status: number, milliseconds: number, route?: string): void {
+  /** `route` only with METRICS_ROUTES, `traceId` only of a sampled trace. */
+  onResponse(method: string, status: number, milliseconds: number, route?: string, traceId?: string): void {
     this.#requests++;
     // Most responses have the method and status of the one before.
     if (this.#last?.method !== method || this.#last.status !== status || this.#last.route !== route)
@@ -70,6 +80,7 @@ export class Stats {
     let bucket = 0;
     while (bucket < buckets.length && milliseconds > (buckets[bucket] ?? 0)) bucket++;
     series.counts[bucket] = (series.counts[bucket] ?? 0) + 1;
+    if (traceId !== undefined) this.#setExemplar(series, bucket, traceId, milliseconds / 1000);
     this.#recent.record(Math.max(1, Math.round(milliseconds * 1000)));
   }
 
@@ -121,8 +132,17 @@ export class Stats {
       memory: { rss, heapTotal, heapUsed },
       cpuSeconds: { user: user / 1e6, system: system / 1e6 },
       http: this.#http(),
+      ...(this.#exemplars.size > 0 && { exemplars: [...this.#exemplars.values()] }),
       appMetrics,
     };
+  }
+
+  #setExemplar({ method, status, route }: Series, bucket: number, traceId: string, seconds: number): void {
+    const key = `${bucket} ${method} ${status} ${route}`;
+    this.#exemplars.delete(key);
+    this.#exemplars.set(key, { method, status, ...(route !== undefined && { route }), bucket, traceId, seconds, at: Date.now() });
+    if (this.#exemplars.size <= MAX_EXEMPLARS) return;
+    for (const oldest of this.#exemplars.keys()) return void this.#exemplars.delete(oldest);
   }
 
   #seriesOf(method: HttpSeries['method'], status: number, wanted: string | undefined): Series {

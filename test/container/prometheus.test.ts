@@ -22,10 +22,17 @@ const INTERVALS = /((?:scrape|evaluation|refresh)_interval:) \d+s/g;
 const SCRAPED_TIMEOUT_MS = 90_000;
 const READY_TIMEOUT_MS = 30_000;
 const LOAD_EVERY_MS = 50;
+const TRACE = '0af7651916cd43dd8448eb211c80319c';
+const TRACED = { traceparent: `00-${TRACE}-b7ad6b7169203331-01` };
 
 interface Series {
   metric: Record<string, string>;
   value: [at: number, value: string];
+}
+
+interface Exemplars {
+  seriesLabels: Record<string, string>;
+  exemplars: { labels: Record<string, string>; value: string; timestamp: number }[];
 }
 
 interface Rule {
@@ -105,7 +112,7 @@ test('Prometheus', withEngine, async t => {
   apps = await Promise.all([startApp(limited), startApp(limited)]);
   [port] = await Promise.all([startPrometheus(network), ...apps.map(crashOnce)]);
   const load = setInterval(() => {
-    for (const app of apps) for (const path of ['/', '/nothing-there']) void request(app.port, path);
+    for (const app of apps) for (const path of ['/', '/nothing-there']) void request(app.port, path, { headers: TRACED });
   }, LOAD_EVERY_MS);
   await until(
     async () => {
@@ -133,6 +140,29 @@ test('Prometheus', withEngine, async t => {
       ['1', '1'],
     );
   });
+
+  await t.test(
+    'Prometheus, which requests OpenMetrics, finds the trace of a slow request: the exemplar of its bucket',
+    async () => {
+      const now = Date.now() / 1000;
+      const range = { start: String(now - 3600), end: String(now + 3600) };
+      let found: Exemplars[] = [];
+      await until(
+        async () => {
+          found = await api<Exemplars[]>('query_exemplars', { query: 'http_request_duration_seconds_bucket', ...range });
+          const series = new Set(found.map(({ seriesLabels: { instance, status } }) => `${instance} ${status}`));
+          return series.size === 4 || undefined;
+        },
+        () => `exemplars of two pods with two statuses expected, got ${JSON.stringify(found)}`,
+      );
+      for (const { seriesLabels, exemplars } of found)
+        for (const { labels, value, timestamp } of exemplars) {
+          assert.deepEqual(labels, { trace_id: TRACE });
+          assert.ok(Number(value) <= Number(seriesLabels.le?.replace('+Inf', 'Infinity')));
+          assert.ok(Math.abs(timestamp - now) < 3600);
+        }
+    },
+  );
 
   await t.test('Prometheus loads every alert rule and evaluates them without an error', async () => {
     const loaded = await rules();

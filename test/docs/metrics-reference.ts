@@ -8,7 +8,7 @@ import { RecentErrors } from '../../src/admin/recent-errors.ts';
 import type { Pod } from '../../src/admin/status.ts';
 import { Totals } from '../../src/admin/totals.ts';
 import { EXIT_REASONS, type ExitReason } from '../../src/protocol/exit.ts';
-import { HTTP_METHODS } from '../../src/protocol/snapshot.ts';
+import { HTTP_METHODS, type Snapshot } from '../../src/protocol/snapshot.ts';
 import { exitOf, snapshotOf } from '../exited.ts';
 import { table } from './generated.ts';
 
@@ -90,7 +90,7 @@ function labelsOf(samples: string): Map<string, Set<string>> {
 const STALLS = { waiting: { percent: 1, totalSeconds: 1 }, stalled: { percent: 1, totalSeconds: 1 } };
 
 /** A pod with a limit of everything, with Redis, and with one of each event: nothing is left out of its metrics. */
-function fullPod(): Pod {
+export function fullPod(more: Partial<Snapshot> = {}): Pod {
   const totals = new Totals();
   for (const reason of Object.keys(EXIT_REASONS) as ExitReason[]) totals.onEvent(exitOf(1, { reason }), 0);
   const redis = { commands: 1, errors: 1, reconnects: 1, faults: 1, sumSeconds: 1, counts: [1] };
@@ -103,7 +103,7 @@ function fullPod(): Pod {
     state: 'ready',
     reportedAt: 0,
     startedAt: 0,
-    snapshot: snapshotOf({ http, redis, sticky, concurrency }),
+    snapshot: snapshotOf({ http, redis, sticky, concurrency, ...more }),
   };
   const supervisor = { handles: [worker], wanted: 1, rolls: { success: 1, failure: 1, refused: 1 } };
   return {

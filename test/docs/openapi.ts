@@ -81,8 +81,11 @@ export const PATHS = {
     summary: 'the metrics, for Prometheus',
     responses: {
       200: {
-        description: "Prometheus' text format, version 0.0.4.",
-        content: { 'text/plain; version=0.0.4': { schema: { type: 'string' } } },
+        description: "Prometheus' text format, version 0.0.4, or OpenMetrics 1.0 where the Accept header ranks it no lower.",
+        content: {
+          'text/plain; version=0.0.4': { schema: { type: 'string' } },
+          'application/openmetrics-text; version=1.0.0': { schema: { type: 'string' } },
+        },
       },
     },
   }),
