@@ -214,8 +214,9 @@ test('a drain aborts a request that arrives after its deadline without passing i
 
 test('a drain reports what it waits for every 3 s, and no more once it is over', async context => {
   const fixture = await Fixture.start();
+  const clock = new Clock(context); // before the request begins: its age is exact
   const { client, response } = await fixture.open('/slow');
-  const drain = new VirtualDrain(context, fixture);
+  const drain = new VirtualDrain(context, fixture, {}, clock);
   await drain.pass(2999);
   assert.deepEqual(drain.progress, []);
   await drain.pass(1);
