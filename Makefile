@@ -137,7 +137,7 @@ mutants: $(INSTALLED) ## mutation testing of src/pool, balancing, state and the 
 	@exec $(NODE) test/mutants/run.ts
 
 .PHONY: bench-rolling
-bench-rolling: $(INSTALLED) ## 50 rolling restarts under mixed load for each of three policies, about 25 minutes; nothing may fail
+bench-rolling: $(INSTALLED) ## 50 rolling restarts under mixed load for each of five policies; ROLLS and POLICIES choose less; nothing may fail
 	@$(NODE) test/bench/rolling.ts
 
 .PHONY: k8s-check
