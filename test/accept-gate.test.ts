@@ -5,7 +5,7 @@ import { afterEach, beforeEach, mock, test } from 'node:test';
 import { AcceptGate } from '../src/balancing/accept-gate.ts';
 import type { GatedPolicy } from '../src/balancing/policy.ts';
 import { type Entry, Scoreboard } from '../src/balancing/scoreboard.ts';
-import { Suspects } from '../src/balancing/suspects.ts';
+import { Suspects } from '../src/balancing/wake-up.ts';
 
 /** Virtual time, in ms on the machine's clock. */
 let now = 0;

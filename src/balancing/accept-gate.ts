@@ -19,7 +19,7 @@ import {
   turnsAfter,
 } from './policy.ts';
 import type { Entry, GateState, Scoreboard, View } from './scoreboard.ts';
-import { Suspects } from './suspects.ts';
+import { Suspects, sendWakeUp, WAKE_UP_SIGNAL } from './wake-up.ts';
 
 const MIN_CHECK_MS = 10;
 /** While only answers to wake-ups change the scoreboard. */
@@ -281,19 +281,6 @@ export class AcceptGate {
       this.#awaitsAnswer = true;
       this.#timer = setTimeout(() => this.#check(), ANSWER_MS).unref();
     }
-  }
-}
-
-/** A process that does not handle it ignores it, so a stale pid on the scoreboard does no harm. It costs 10 µs and no descriptor. */
-const WAKE_UP_SIGNAL = 'SIGURG';
-
-function sendWakeUp(pid: number): void {
-  // 0 and below mean process groups, and 1 may be any program.
-  if (!(Number.isSafeInteger(pid) && pid > 1)) return;
-  try {
-    process.kill(pid, WAKE_UP_SIGNAL);
-  } catch {
-    /* it has exited, or this platform has no such signal */
   }
 }
 

@@ -77,3 +77,20 @@ export class EarliestTimer {
     });
   }
 }
+
+/** A listener that is still being loaded: until it is attached, the calls to it are kept. */
+export class LateListener<Listener> {
+  #listener: Listener | undefined;
+  readonly #early: ((listener: Listener) => void)[] = [];
+
+  /** It first gets the calls missed so far. */
+  attach(listener: Listener): void {
+    this.#listener = listener;
+    for (const call of this.#early.splice(0)) call(listener);
+  }
+
+  call(call: (listener: Listener) => void): void {
+    if (this.#listener === undefined) this.#early.push(call);
+    else call(this.#listener);
+  }
+}

@@ -10,7 +10,7 @@ import type { Headroom } from '../resources/usage.ts';
 import type { Effect, PoolEvent, RequestEvent } from './effects.ts';
 import type { GiveUpReason } from './failures.ts';
 import type { MemoryView } from './memory.ts';
-import { EarliestTimer, type OnStep, PendingRequests } from './pending.ts';
+import { EarliestTimer, LateListener, type OnStep, PendingRequests } from './pending.ts';
 import type { Refusal, Requests } from './requests.ts';
 import { PoolState } from './state.ts';
 import { MemoryReader } from './worker-io.ts';
@@ -53,8 +53,7 @@ export class Supervisor {
   /** Events before `start`, while BEFORE_START runs. */
   #held: PoolEvent[] | undefined = [];
   readonly #timer = new EarliestTimer(() => this.#apply({ type: 'tick' }));
-  #listener: SupervisorListener | undefined;
-  readonly #early: ((listener: SupervisorListener) => void)[] = [];
+  readonly #listener = new LateListener<SupervisorListener>();
   #emptied: PromiseWithResolvers<void> | undefined;
 
   constructor(config: Config, sizing: Sizing, options: SupervisorOptions) {
@@ -65,8 +64,7 @@ export class Supervisor {
 
   /** Attaches the listener; it first gets the calls missed so far. */
   attach(listener: SupervisorListener): void {
-    this.#listener = listener;
-    for (const call of this.#early.splice(0)) call(listener);
+    this.#listener.attach(listener);
   }
 
   get wanted(): number {
@@ -239,7 +237,7 @@ export class Supervisor {
         this.#options.emit(effect.event);
         break;
       case 'forward':
-        if (handle !== undefined) this.#callListener(listener => listener.onMessage(handle, effect.message));
+        if (handle !== undefined) this.#listener.call(listener => listener.onMessage(handle, effect.message));
         break;
       case 'progress':
         this.#requests.progress(effect.request, effect.text);
@@ -248,7 +246,7 @@ export class Supervisor {
         this.#requests.answer(effect.request, effect.error);
         break;
       case 'give-up':
-        this.#callListener(listener => listener.gaveUp(effect.why, { ...effect.last, openFailure: openFailureOf(effect.last) }));
+        this.#listener.call(listener => listener.gaveUp(effect.why, { ...effect.last, openFailure: openFailureOf(effect.last) }));
         break;
       case 'wake':
         this.#timer.set(effect.at);
@@ -274,7 +272,7 @@ export class Supervisor {
       () => undefined,
       (error: Error) => error,
     );
-    this.#callListener(listener => listener.bound(error));
+    this.#listener.call(listener => listener.bound(error));
     if (error === undefined) this.#apply({ type: 'bound' });
   }
 
@@ -292,10 +290,5 @@ export class Supervisor {
 
   async #request(event: (request: number) => RequestEvent, onStep?: OnStep): Promise<void> {
     await this.#requests.send(request => this.#apply(event(request)), onStep);
-  }
-
-  #callListener(call: (listener: SupervisorListener) => void): void {
-    if (this.#listener === undefined) this.#early.push(call);
-    else call(this.#listener);
   }
 }

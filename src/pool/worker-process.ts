@@ -10,22 +10,15 @@ import type { EventOf } from '../protocol/events.ts';
 import type { ExitReason } from '../protocol/exit.ts';
 import type { ConnectionHandle } from '../protocol/handles.ts';
 import type { Broadcast, Drain, ErrorReport, ToWorker } from '../protocol/messages.ts';
-import { APP_MS, monotonicMs } from '../protocol/messages.ts';
+import { monotonicMs } from '../protocol/messages.ts';
 import type { Snapshot } from '../protocol/snapshot.ts';
 import type { WorkerEvent } from './effects.ts';
 import type { Moves } from './moves.ts';
 import { Acknowledgements } from './pending.ts';
 import { InspectorLines, WorkerChannel, WorkerOutput } from './worker-io.ts';
 import { isActive, isServing, type OpenRequests, openFailureOf, type WorkerRecord, type WorkerState } from './worker-state.ts';
+import { drainTimesFor } from './workers.ts';
 
-/**
- * A kept connection without a request goes when it was quiet for this long. Its client may send the next one at that moment, and loses
- * it: the longer the wait, the fewer connections end that are still in use (300 clients with a request a second each: 1.5 requests a roll lost
- * after 0.3 s, 0.8 after 1 s, none of 22,771 after 3 s).
- */
-const QUIET_MS = 3000;
-/** After the delay of a shutdown the load balancer sends its requests elsewhere: those in transit have arrived by then. */
-const QUIET_AT_SHUTDOWN_MS = 300;
 /** Limit of events that wait for a worker to read them, about 10,000 of 1 KB. Later ones are dropped: a stalled worker must not use up the memory. */
 const MAX_UNREAD_BYTES = 16 << 20;
 
@@ -252,10 +245,7 @@ export class WorkerProcess {
   /** Lets it finish its open requests within `timeoutMs`, then exit. */
   beginDrain(reason: ExitReason, timeoutMs: number): void {
     this.#unacknowledged.giveUp();
-    const isShutdown = reason === 'shutdown';
-    const quietMs = isShutdown ? QUIET_AT_SHUTDOWN_MS : QUIET_MS;
-    const times = { timeoutMs, quietMs, appMs: APP_MS, endStalled: isShutdown, moves: !isShutdown };
-    this.send({ type: 'drain', sentAt: monotonicMs(), ...times });
+    this.send({ type: 'drain', sentAt: monotonicMs(), ...drainTimesFor(reason, timeoutMs) });
   }
 
   kill(): void {

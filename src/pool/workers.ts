@@ -5,7 +5,7 @@
 import type { Config } from '../config/config.ts';
 import type { LifecycleEvent } from '../protocol/events.ts';
 import type { ExitReason } from '../protocol/exit.ts';
-import { EXIT_SLACK_MS, type ToPrimary } from '../protocol/messages.ts';
+import { APP_MS, type DrainTimes, EXIT_SLACK_MS, type ToPrimary } from '../protocol/messages.ts';
 import type { Effect, WorkerEvent } from './effects.ts';
 import {
   exit,
@@ -245,3 +245,19 @@ export class Workers {
 }
 
 export const named = ({ id, pid }: WorkerRecord) => ({ worker: id, workerPid: pid });
+
+/**
+ * A connection that cannot move is closed once it has been idle for this long. Its client may send the next request at that moment, and
+ * loses it: the longer the wait, the fewer connections end that are still in use (300 clients with a request a second each: 1.5 requests a
+ * rolling restart lost after 0.3 s, 0.8 after 1 s, none of 22,771 after 3 s).
+ */
+const QUIET_MS = 3000;
+/** After the delay of a shutdown the load balancer sends its requests elsewhere: those in transit have arrived by then. */
+const QUIET_AT_SHUTDOWN_MS = 300;
+
+/** Of a drain for that reason, which ends after `timeoutMs`. */
+export function drainTimesFor(reason: ExitReason, timeoutMs: number): DrainTimes {
+  const isShutdown = reason === 'shutdown';
+  const quietMs = isShutdown ? QUIET_AT_SHUTDOWN_MS : QUIET_MS;
+  return { timeoutMs, quietMs, appMs: APP_MS, endStalled: isShutdown, moves: !isShutdown };
+}

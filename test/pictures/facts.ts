@@ -32,7 +32,7 @@ export function deadlines(): Deadlines {
     delaySeconds: shutdownDelayMs / 1000,
     timeoutSeconds: shutdownTimeoutMs / 1000,
     graceSeconds: Number(grace),
-    quietSeconds: constant('pool/worker-process.ts', 'QUIET_AT_SHUTDOWN_MS') / 1000,
+    quietSeconds: constant('pool/workers.ts', 'QUIET_AT_SHUTDOWN_MS') / 1000,
   };
 }
 
@@ -40,7 +40,7 @@ export function restartTimes(): RestartTimes {
   return {
     proveSeconds: constant('pool/replacement.ts', 'PROVE_MS') / 1000,
     warmUpSeconds: constant('pool/replacement.ts', 'WARM_UP_MS') / 1000,
-    quietSeconds: constant('pool/worker-process.ts', 'QUIET_MS') / 1000,
+    quietSeconds: constant('pool/workers.ts', 'QUIET_MS') / 1000,
   };
 }
 
