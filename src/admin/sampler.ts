@@ -56,7 +56,7 @@ export class Sampler {
     this.#last = readingOf(pod, own, now);
   }
 
-  /** The time since the last sample. `fleet` are this pod and the others. */
+  /** Of the time since the last sample. `fleet` has this pod and the others. */
   sample(pod: SampledPod, own: CpuSeconds, now: number, fleet: readonly Peer[] = []): Sample {
     const reading = readingOf(pod, own, now);
     const seconds = (reading.at - this.#last.at) / 1000;

@@ -42,7 +42,7 @@ export class AcceptGate {
   readonly #now: () => number;
   readonly #own: Entry;
   readonly #suspects = new Suspects();
-  readonly #brief = new BriefConnections();
+  readonly #recent = new BriefConnections();
   /** By worker id: when it was last woken, and the number of its last report then. */
   readonly #woken = new Map<number, { at: number; sequence: number }>();
   /** Undefined while this worker accepts nothing at all. */
@@ -117,7 +117,7 @@ export class AcceptGate {
   #onClose(acceptedAt: number): void {
     const now = this.#now();
     this.#own.connections--;
-    this.#brief.add(now - acceptedAt, now);
+    this.#recent.add(now - acceptedAt, now);
     if (this.#ignoresLead(now) && !this.isClosed) {
       this.#decideSoon(now);
     } else {
@@ -129,7 +129,7 @@ export class AcceptGate {
 
   /** While connections are brief, a lead of a few ends by itself sooner than a gate can close and open for it. */
   #ignoresLead(now: number): boolean {
-    return RULES[this.#policy].ignoresBriefLead && this.#brief.are(now);
+    return RULES[this.#policy].ignoresBriefLead && this.#recent.areBrief(now);
   }
 
   /** Reports and decides for all connections that come and go within a millisecond. */

@@ -12,7 +12,7 @@ export class BriefConnections {
   #windowAt = 0;
   #ended = 0;
   #openMs = 0;
-  #are = false;
+  #areBrief = false;
 
   /** A connection has ended at `now` that was open for `ms`. */
   add(ms: number, now: number): void {
@@ -22,15 +22,15 @@ export class BriefConnections {
   }
 
   /** Whether at least 20 ended in the last window, after less than 4 ms on average. */
-  are(now: number): boolean {
+  areBrief(now: number): boolean {
     this.#next(now);
-    return this.#are;
+    return this.#areBrief;
   }
 
   #next(now: number): void {
     const passed = now - this.#windowAt;
     if (passed < WINDOW_MS) return;
-    this.#are = passed < 2 * WINDOW_MS && this.#ended >= MANY && this.#openMs < this.#ended * FAST_MS;
+    this.#areBrief = passed < 2 * WINDOW_MS && this.#ended >= MANY && this.#openMs < this.#ended * FAST_MS;
     this.#windowAt = now;
     this.#ended = 0;
     this.#openMs = 0;

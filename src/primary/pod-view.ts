@@ -47,8 +47,20 @@ export interface PodViewContext {
   beforeStart: () => string | undefined;
 }
 
-function figuresOf({ statuses: [, , four, five], cpus, cpuLimit, memoryBytes, limitBytes }: Sample): Partial<OwnPod> {
-  return { errors: { '4xx': four, '5xx': five }, cpus, cpuLimit, memoryBytes, ...(limitBytes !== null && { limitBytes }) };
+function figuresOf({
+  statuses: [, , clientErrors, serverErrors],
+  cpus,
+  cpuLimit,
+  memoryBytes,
+  limitBytes,
+}: Sample): Partial<OwnPod> {
+  return {
+    errors: { '4xx': clientErrors, '5xx': serverErrors },
+    cpus,
+    cpuLimit,
+    memoryBytes,
+    ...(limitBytes !== null && { limitBytes }),
+  };
 }
 
 export class PodView {

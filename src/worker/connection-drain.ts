@@ -59,7 +59,7 @@ export class ConnectionDrain {
       const now = performance.now();
       const isOverdue = now - startedAt >= this.#times.timeoutMs;
       streams.tick(now);
-      this.#moves?.look();
+      this.#moves?.moveNow();
       this.#closeIdle(isOverdue ? 0 : Math.ceil(this.#times.quietMs / TICK_MS));
       if (this.#times.endStalled) this.#closeStalled();
       if (isOverdue) resolve(this.#abort());

@@ -11,14 +11,13 @@ import { messageOf } from './error-report.ts';
 import { betweenMessages, detach, type Handle, isMovable, reattach, SocketShape, startIdle } from './move-socket.ts';
 
 /**
- * So many may be under way at once. A request that arrives on one of them waits; with all of 300 connections under way at once, for up to
- * 3 s.
+ * At most this many connections are under way at a time. A request that arrives on one of them waits: when all of 300 connections were under
+ * way, up to 3 s.
  */
 export const MAX_UNDER_WAY = 8;
-/** A connection that could not be moved for so long, although there was room, ends with a response: it always has the next request. */
+/** A connection that is never between two requests for this long, while others could move, ends with a response. */
 const MAX_MISSED_MS = 3000;
-
-/** After a connection that no worker could take, none is sent for this long. */
+/** After no worker could take a connection, none is sent for this long. */
 const PAUSE_MS = 500;
 
 const selfTest = async () => (await import('./move-self-test.ts')).whyNotMovable();
@@ -35,10 +34,10 @@ export class Moves {
   /** Those of the worker, while its drain moves them. */
   #connections: ReadonlyMap<Socket, Connection> | undefined;
   #isTested = false;
-  #isLookDue = false;
-  /** Since when every look has left room: what has rested since then and is still here could not move. */
+  #isMoveDue = false;
+  /** Since when fewer than MAX_UNDER_WAY were under way after each attempt: what has rested since then and is still here could not move. */
   #hadRoomSince = Number.POSITIVE_INFINITY;
-  /** None could be taken shortly before. */
+  /** After no worker could take one. */
   #pausedUntil = 0;
   #lastId = 0;
   #moved = 0;
@@ -79,7 +78,7 @@ export class Moves {
     const why = await test().catch(messageOf);
     this.#isTested = true;
     if (why === undefined) {
-      this.look();
+      this.moveNow();
     } else {
       this.stop();
       this.#log().warn({ event: 'connections.not-moved', node: process.version, why });
@@ -109,7 +108,7 @@ export class Moves {
   onResponseEnd(connection: Connection): void {
     if (this.#connections === undefined) return;
     connection.restedAt ??= performance.now();
-    this.#lookSoon();
+    this.#moveSoon();
   }
 
   onClose({ moveId }: Connection): void {
@@ -125,7 +124,7 @@ export class Moves {
     if (isTaken) {
       this.#moved++;
       socket.destroy();
-      this.#lookSoon();
+      this.#moveSoon();
       return;
     }
     this.#pausedUntil = performance.now() + PAUSE_MS;
@@ -143,25 +142,25 @@ export class Moves {
   }
 
   /** Before the event loop reads what has arrived: a client that sends its next request at once is between two requests now. */
-  #lookSoon(): void {
-    if (this.#isLookDue) return;
-    this.#isLookDue = true;
+  #moveSoon(): void {
+    if (this.#isMoveDue) return;
+    this.#isMoveDue = true;
     setImmediate(() => {
-      this.#isLookDue = false;
-      this.look();
+      this.#isMoveDue = false;
+      this.moveNow();
     });
   }
 
   /** Sends connections that may be moved now, as many as may be under way. */
-  look(): void {
+  moveNow(): void {
     if (this.#connections === undefined || !this.#isTested || this.#isPaused) return;
     for (const [server, { shape }] of this.#servers) {
-      if (shape !== undefined && !this.#isFull && isMovable(server)) this.#lookAt(server, shape, this.#connections);
+      if (shape !== undefined && !this.#isFull && isMovable(server)) this.#moveFrom(server, shape, this.#connections);
     }
     this.#hadRoomSince = this.#isFull ? Number.POSITIVE_INFINITY : Math.min(this.#hadRoomSince, performance.now());
   }
 
-  #lookAt(server: Server, shape: SocketShape, connections: ReadonlyMap<Socket, Connection>): void {
+  #moveFrom(server: Server, shape: SocketShape, connections: ReadonlyMap<Socket, Connection>): void {
     const idle = betweenMessages(server);
     for (const connection of connections.values()) {
       if (this.#isFull) return;

@@ -3,7 +3,7 @@
  * adaptive concurrency filter. Pure: the time is passed in, in milliseconds.
  *
  * Every 200 ms the limit is multiplied by (expected latency ÷ measured latency), and its square root is added. What is expected of a route is
- * measured while less than half of the limit is used. While the limit is in the way all the time, it is halved for a moment to measure
+ * measured while less than half of the limit is used. While requests have to wait in every window, the limit is halved for a moment to measure
  * that (a probe): a downstream that has become slower for good does not keep the limit low.
  */
 import { ExpectedLatencies } from './expected.ts';
@@ -66,8 +66,8 @@ export class ConcurrencyLimit {
   #expectedMs = 0;
   #answers = 0;
   /** A request had to wait in this window. */
-  #isInTheWay = false;
-  #windowsInTheWay = 0;
+  #hasWaiting = false;
+  #windowsWithWaiting = 0;
   #windowsBeforeProbe = WINDOWS_BEFORE_PROBE;
   #probe: { left: number; until: number } | undefined;
   /** Of all answers, over about the last window. */
@@ -98,7 +98,7 @@ export class ConcurrencyLimit {
 
   /** To be called when a request has to wait. */
   onWaiting(): void {
-    this.#isInTheWay = true;
+    this.#hasWaiting = true;
   }
 
   /** The app gets a request; `since` is when it could have. */
@@ -167,10 +167,10 @@ export class ConcurrencyLimit {
       this.#latencyMs = this.#measuredMs / this.#answers;
       if (isUsed) this.#follow();
     } else if (this.#answers === 0) this.#limit += this.#startingRise;
-    if (this.#isInTheWay) this.#windowsInTheWay++;
-    this.#isInTheWay = false;
+    if (this.#hasWaiting) this.#windowsWithWaiting++;
+    this.#hasWaiting = false;
     if (this.#answers >= MIN_ANSWERS || !isUsed) this.#beginWindow();
-    if (this.#windowsInTheWay >= this.#windowsBeforeProbe) this.#beginProbe(now);
+    if (this.#windowsWithWaiting >= this.#windowsBeforeProbe) this.#beginProbe(now);
   }
 
   /** Requests that the app does not answer must not hold their places for ever. */
@@ -183,9 +183,9 @@ export class ConcurrencyLimit {
     }
   }
 
-  /** Until it falls for the first time, a limit that is in the way doubles: a new worker must not turn away what the one before it handled. */
+  /** Until it falls for the first time, a limit above which requests wait doubles: a new worker must not turn away what the one before it handled. */
   get #startingRise(): number {
-    return this.#falls === 0 && this.#isInTheWay ? Math.max(0, Math.min(this.#limit, MAX_STARTING_LIMIT - this.#limit)) : 0;
+    return this.#falls === 0 && this.#hasWaiting ? Math.max(0, Math.min(this.#limit, MAX_STARTING_LIMIT - this.#limit)) : 0;
   }
 
   #follow(): void {
@@ -205,7 +205,7 @@ export class ConcurrencyLimit {
   }
 
   #beginProbe(now: number): void {
-    this.#windowsInTheWay = 0;
+    this.#windowsWithWaiting = 0;
     this.#windowsBeforeProbe = Math.min(MAX_WINDOWS_BEFORE_PROBE, 2 * this.#windowsBeforeProbe);
     if (this.#limit <= LOW_LIMIT) this.#windowsBeforeProbe = WINDOWS_BEFORE_PROBE;
     this.#probe = { left: PROBE_REQUESTS, until: 0 };
