@@ -7,7 +7,10 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { ErrorRates } from '../src/admin/error-rates.ts';
+import { RecentErrors } from '../src/admin/recent-errors.ts';
 import { type Pod, statusOf } from '../src/admin/status.ts';
+import { Totals } from '../src/admin/totals.ts';
 import type { PodState } from '../src/protocol/api.ts';
 import { ROOT } from './process/kit.ts';
 import { temporaryFolder } from './process/operator.ts';
@@ -109,7 +112,10 @@ function statusOfPod(state: PodState, reason: string): string {
     state,
     readiness: { reason },
     supervisor: { generation: 1, handles: [] },
-    totals: { drains: {}, exitsByReason: [], failedStarts: { count: 0, last: null } },
+    totals: new Totals(),
+    pressure: {},
+    errorRates: new ErrorRates(),
+    recentErrors: new RecentErrors(),
     redisRefusals: [],
     health: { status: () => undefined },
     memory: () => ({}),
