@@ -9,7 +9,7 @@ import { type AddressInfo, connect, type Socket } from 'node:net';
 import { after, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { Connection } from '../src/worker/connections.ts';
-import { whyNotMovable } from '../src/worker/move-self-test.ts';
+import { whyNotMovable } from '../src/worker/move-check.ts';
 import { betweenMessages, detach, isMovable, own, reattach, SocketShape, startIdle } from '../src/worker/move-socket.ts';
 import { Moves } from '../src/worker/moves.ts';
 

@@ -1,7 +1,7 @@
 /**
  * What a connection that moves between workers needs of Node.js beyond its public interface: the handle of a socket, whether its parser is
  * between two messages, and what the app has added to it. Only this file and protocol/handles.ts rely on that; where it is missing, or the
- * self-test (move-self-test.ts) finds that it works differently, connections do not move.
+ * self-test (move-check.ts) finds that it works differently, connections do not move.
  */
 import type { Server } from 'node:http';
 import { Socket } from 'node:net';

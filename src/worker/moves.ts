@@ -20,7 +20,7 @@ const MAX_MISSED_MS = 3000;
 /** After no worker could take a connection, none is sent for this long. */
 const PAUSE_MS = 500;
 
-const selfTest = async () => (await import('./move-self-test.ts')).whyNotMovable();
+const selfTest = async () => (await import('./move-check.ts')).whyNotMovable();
 
 /** Sends a connection to the primary; `onFailed` is called if that fails. */
 export type SendMove = (id: number, handle: Handle, onFailed: () => void) => void;

@@ -99,7 +99,7 @@ test('docker update --cpus 0.5 → 2 → 0.5 grows and shrinks the pool, and no 
     },
     2,
   );
-  assert.ok((await app.status()).moved > 0, 'the connections of the worker that went have moved');
+  assert.ok(Number((await app.status()).moved) > 0, 'the connections of the worker that went have moved');
   assert.ok(up.ms < 10_000 && down.ms > 10_000, `up in ${up.ms} ms, at once; down in ${down.ms} ms, after ten seconds of calm`);
   assert.deepEqual(await readyPids(app), [first]);
   assert.deepEqual(await exits(app), { 'scale-down': 1 });
