@@ -7,11 +7,11 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { after, test } from 'node:test';
-import { setImmediate as turn } from 'node:timers/promises';
+import { setTimeout as pause, setImmediate as turn } from 'node:timers/promises';
 import { Connection } from '../src/worker/connections.ts';
 import { whyNotMovable } from '../src/worker/move-check.ts';
 import { betweenMessages, detach, isMovable, own, reattach, SocketShape, startIdle } from '../src/worker/move-socket.ts';
-import { Moves } from '../src/worker/moves.ts';
+import { Moves, PAUSE_MS } from '../src/worker/moves.ts';
 
 const REQUEST = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n';
 
@@ -61,6 +61,25 @@ test('connections are not moved, and not kept, where the self-test cannot be loa
   await begun;
   assert.equal(moves.mayMove(connection), false);
   assert.partialDeepStrictEqual(lines, [{ event: 'connections.not-moved', why: 'Cannot find module' }]);
+});
+
+test('a connection that no worker could take is not kept open for another try', async () => {
+  const { server, socket } = await connected();
+  const connection = new Connection(socket);
+  let refused = 0;
+  const refuse = (_id: number, _handle: unknown, onFailed: () => void) => {
+    refused++;
+    onFailed();
+  };
+  const moves = new Moves(refuse, () => assert.fail());
+  moves.onConnection(connection, server);
+  await turn();
+  await moves.begin(new Map([[socket, connection]]), async () => undefined);
+  assert.equal(refused, 1);
+  await pause(PAUSE_MS + 1);
+  assert.equal(moves.keeps(connection), false);
+  connection.wasRefused = false;
+  assert.equal(moves.keeps(connection), true, 'it was not the pause');
 });
 
 test('a connection is between messages after a response, unless the next request has begun to arrive', async () => {

@@ -47,6 +47,8 @@ export class Connection {
   moveId: number | undefined;
   /** The app keeps something for it. */
   isUnmovable = false;
+  /** No worker could take it: it ends with its next response, if it has not moved before. */
+  wasRefused = false;
   /** When its first response ended after which it could have moved. */
   restedAt: number | undefined;
   #idleSince = performance.now();

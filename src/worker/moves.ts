@@ -18,7 +18,7 @@ export const MAX_UNDER_WAY = 8;
 /** A connection that is never between two requests for this long, while others could move, ends with a response. */
 const MAX_MISSED_MS = 3000;
 /** After no worker could take a connection, none is sent for this long. */
-const PAUSE_MS = 500;
+export const PAUSE_MS = 500;
 
 const selfTest = async () => (await import('./move-check.ts')).whyNotMovable();
 
@@ -92,7 +92,7 @@ export class Moves {
 
   /** Whether a connection stays open after its current response, because it will be moved. */
   keeps(connection: Connection): boolean {
-    if (this.#connections === undefined || this.#isPaused || connection.isUnmovable) return false;
+    if (this.#connections === undefined || this.#isPaused || connection.isUnmovable || connection.wasRefused) return false;
     const server = this.#serverOf.get(connection.socket);
     const { restedAt = Number.POSITIVE_INFINITY } = connection;
     const hasMissed = performance.now() - Math.max(restedAt, this.#hadRoomSince) >= MAX_MISSED_MS;
@@ -129,6 +129,7 @@ export class Moves {
     }
     this.#pausedUntil = performance.now() + PAUSE_MS;
     connection.moveId = undefined;
+    connection.wasRefused = true;
     const server = this.#serverOf.get(socket);
     if (server !== undefined) reattach(socket, server);
   }
