@@ -115,12 +115,13 @@ const EXPORTED = `module.exports = (request, response) => response.end('exported
 require('node:http').createServer(module.exports).listen(process.env.TAKEN);`;
 
 // An export serves at once, where the source of its module does not call .listen.
+// It listens once it has answered a request as an export.
 const LATE = `let isOwn = false;
-const app = (_request, response) => response.end(isOwn ? 'own' : 'exported');
-setTimeout(() => {
+const app = (_request, response) => response.end(isOwn ? 'own' : 'exported', isOwn ? undefined : listen);
+const listen = () => {
   isOwn = true;
   require('node:http').createServer(app)['listen'](process.env.PORT, () => console.log(JSON.stringify({ event: 'test.listening' })));
-}, 700);
+};
 module.exports = (request, response) => app(request, response);`;
 
 // It is ready once its database has answered; before, it tests the port.
