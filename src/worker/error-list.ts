@@ -17,7 +17,7 @@ const MAX_PATH = 500;
 
 type Request = IncomingMessage & { originalUrl?: string };
 
-/** What ended a request: an error of the app, or, in its own words, the kit. */
+/** What ended a request: an error of the app, or an answer of the kit. */
 type Cause = { error: unknown } | { own: 'Overloaded' | 'ConcurrencyLimit' | 'HandlerTimeout' };
 
 const causes = new WeakMap<IncomingMessage, Cause>();

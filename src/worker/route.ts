@@ -1,6 +1,6 @@
 /**
- * The route of a request: the pattern that its router has matched, such as `/users/:id`, else its path with ids folded. It holds nothing
- * personal: routes are labels of metrics, and shown to anyone who can reach the admin port.
+ * The route of a request: the pattern that its router has matched, such as `/users/:id`, else its path with ids folded. Routes are labels of metrics,
+ * and shown to anyone who can reach the admin port. A folded path keeps segments that look like words, such as the name in `/users/smith`.
  */
 import type { IncomingMessage } from 'node:http';
 import { MAX_ROUTE, OTHER_ROUTE } from '../protocol/snapshot.ts';
