@@ -6,7 +6,7 @@
  */
 import type { WorkerProcess } from '../pool/worker-process.ts';
 import type { ErrorStatus } from '../protocol/error-status.ts';
-import type { HttpSeries, Snapshot } from '../protocol/snapshot.ts';
+import { type HttpSeries, round, type Snapshot } from '../protocol/snapshot.ts';
 
 /** Rates cover this time. */
 const WINDOW_MS = 10_000;
@@ -111,8 +111,4 @@ function statusOf([, , clientErrors, serverErrors]: Classes, abandoned: number, 
     share: round(rates.serverErrors / (rates.all || 1), 4),
     abandoned: { count: abandoned, perSecond: round(rates.abandoned, 2) },
   };
-}
-
-function round(value: number, digits: number): number {
-  return Number(value.toFixed(digits));
 }

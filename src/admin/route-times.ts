@@ -3,7 +3,7 @@
  * passed in. Loaded only where it is on.
  */
 import type { RouteStatus } from '../protocol/error-status.ts';
-import type { HttpSeries } from '../protocol/snapshot.ts';
+import { type HttpSeries, round } from '../protocol/snapshot.ts';
 
 const WINDOW_MS = 600_000;
 /** The window begins at one of the readings, and is up to so much longer. */
@@ -75,8 +75,4 @@ function difference(now: Count, before: Count | undefined): Count {
   if (before === undefined) return now;
   const { requests, seconds, errors } = before;
   return { ...now, requests: now.requests - requests, seconds: Math.max(0, now.seconds - seconds), errors: now.errors - errors };
-}
-
-function round(value: number, digits: number): number {
-  return Number(value.toFixed(digits));
 }

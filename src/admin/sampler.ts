@@ -3,7 +3,7 @@
  */
 import type { WorkerProcess } from '../pool/worker-process.ts';
 import type { Peer, Sample } from '../protocol/api.ts';
-import type { CpuSeconds, Snapshot } from '../protocol/snapshot.ts';
+import { type CpuSeconds, round, type Snapshot } from '../protocol/snapshot.ts';
 import { type Classes, classesOf } from './error-rates.ts';
 import { type Pod, slowestP99Ms } from './status.ts';
 import type { Totals } from './totals.ts';
@@ -135,8 +135,4 @@ function readingOf({ supervisor, totals, throttledSeconds }: SampledPod, own: Cp
 function throttledBetween(before: Reading, now: Reading, seconds: number): number | null {
   if (before.throttledSeconds === null || now.throttledSeconds === null) return null;
   return round(Math.max(0, now.throttledSeconds - before.throttledSeconds) / seconds, 3);
-}
-
-function round(value: number, digits: number): number {
-  return Number(value.toFixed(digits));
 }

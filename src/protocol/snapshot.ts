@@ -161,3 +161,8 @@ export interface Exemplar extends Pick<HttpSeries, 'method' | 'status' | 'route'
   /** When it was answered, in milliseconds since the epoch. */
   at: number;
 }
+
+/** For figures that are sent and shown. */
+export function round(value: number, digits: number): number {
+  return Number(value.toFixed(digits));
+}

@@ -10,6 +10,7 @@ import {
   type HttpSeries,
   MAX_EXEMPLARS,
   RouteLimit,
+  round,
   type Snapshot,
 } from '../protocol/snapshot.ts';
 import { memoryUsage } from '../resources/usage.ts';
@@ -186,8 +187,4 @@ export class Stats {
       ),
     );
   }
-}
-
-function round(value: number, digits: number): number {
-  return Number(value.toFixed(digits));
 }
