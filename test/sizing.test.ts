@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { WorkerCount } from '../src/config/config.ts';
 import { splitNodeOptions } from '../src/config/parse.ts';
-import type { Sizing } from '../src/protocol/api.ts';
+import type { Sizing } from '../src/protocol/sizing.ts';
 import { type Limits, resolveLimits } from '../src/resources/cgroup.ts';
 import { youngGeneration } from '../src/resources/heap.ts';
 import { type HeapChoice, takeHeapChoice } from '../src/resources/node-options.ts';

@@ -8,9 +8,9 @@ import type { Effect, PoolEvent } from '../src/pool/effects.ts';
 import type { GiveUpReason } from '../src/pool/failures.ts';
 import { PoolState } from '../src/pool/state.ts';
 import type { WorkerRecord } from '../src/pool/worker-state.ts';
-import type { Sizing } from '../src/protocol/api.ts';
 import type { EventName, EventOf, LifecycleEvent } from '../src/protocol/events.ts';
 import type { Drain, ErrorReport, ToPrimary } from '../src/protocol/messages.ts';
+import type { Sizing } from '../src/protocol/sizing.ts';
 import type { Snapshot } from '../src/protocol/snapshot.ts';
 import type { Headroom } from '../src/resources/usage.ts';
 

@@ -4,18 +4,10 @@
 import type { Policy } from '../config/config.ts';
 import type { Supervisor } from '../pool/supervisor.ts';
 import type { WorkerProcess } from '../pool/worker-process.ts';
-import {
-  type DevStatus,
-  type Measured,
-  type MemoryStatus,
-  type PodState,
-  reportOf,
-  type Sizing,
-  type Status,
-  type WorkerStatus,
-} from '../protocol/api.ts';
+import { type DevStatus, type Measured, type PodState, reportOf, type Status, type WorkerStatus } from '../protocol/api.ts';
 import { type Audience, requestsFor } from '../protocol/audience.ts';
 import type { ErrorStatus } from '../protocol/error-status.ts';
+import type { MemoryStatus, Sizing } from '../protocol/sizing.ts';
 import type { RedisCounters, RedisRefusal } from '../protocol/snapshot.ts';
 import type { ErrorRates } from './error-rates.ts';
 import type { Health } from './health.ts';

@@ -3,10 +3,10 @@
  * `answer` follows each.
  */
 import type { Config } from '../config/config.ts';
-import type { Sizing } from '../protocol/api.ts';
 import type { LifecycleEvent } from '../protocol/events.ts';
 import type { ExitReason } from '../protocol/exit.ts';
 import type { ToPrimary, ToWorker } from '../protocol/messages.ts';
+import type { Sizing } from '../protocol/sizing.ts';
 import type { Heap } from '../resources/heap.ts';
 import type { Headroom, ProcessMemory } from '../resources/usage.ts';
 import type { GiveUpReason } from './failures.ts';

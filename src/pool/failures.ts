@@ -9,8 +9,8 @@
  * - Under `bosun dev` none of these holds: a worker that failed is missing until the next reload.
  */
 import type { Config } from '../config/config.ts';
-import type { Sizing } from '../protocol/api.ts';
 import { type ExitReason, isCrash, isFailure } from '../protocol/exit.ts';
+import type { Sizing } from '../protocol/sizing.ts';
 
 /** The first failure costs no time; then 0.1 s, doubled up to 5 s. */
 const BACKOFF_FIRST_MS = 100;

@@ -4,8 +4,8 @@
  */
 import { type Config, ConfigError, type WorkerCount } from '../config/config.ts';
 import type { LogSource } from '../log/log.ts';
-import type { Sizing } from '../protocol/api.ts';
 import type { Emit } from '../protocol/events.ts';
+import type { Sizing } from '../protocol/sizing.ts';
 import { type Limits, readerBelow, resolveLimits } from '../resources/cgroup.ts';
 import { isSameHeap, WORKABLE_HEAP_MIB } from '../resources/heap.ts';
 import type { NodeOptions } from '../resources/node-options.ts';

@@ -4,9 +4,9 @@
  * Every event ends in the same steps: cull, start, replace. Only a tick times workers out first.
  */
 import type { Config } from '../config/config.ts';
-import type { Sizing } from '../protocol/api.ts';
 import type { LifecycleEvent } from '../protocol/events.ts';
 import { type ExitReason, isCrash } from '../protocol/exit.ts';
+import type { Sizing } from '../protocol/sizing.ts';
 import type { Effect, PoolEvent, Sensors, WorkerEvent } from './effects.ts';
 import { type Count, Failures, type GiveUpReason, isFailedStart, Starts } from './failures.ts';
 import { Footprints, type MemoryView, type Plan, planReplacement } from './memory.ts';

@@ -2,9 +2,9 @@
  * The shell around the pool's state machine (state.ts): passes in events and the time, carries out the effects, and sets the only timer.
  */
 import type { Config } from '../config/config.ts';
-import type { Sizing } from '../protocol/api.ts';
 import type { Emit } from '../protocol/events.ts';
 import type { ToPrimary } from '../protocol/messages.ts';
+import type { Sizing } from '../protocol/sizing.ts';
 import type { Heap } from '../resources/heap.ts';
 import type { Headroom } from '../resources/usage.ts';
 import type { Effect, PoolEvent, RequestEvent } from './effects.ts';

@@ -5,7 +5,7 @@
 
 import { availableParallelism, totalmem } from 'node:os';
 import type { WorkerCount } from '../config/config.ts';
-import type { Sizing } from '../protocol/api.ts';
+import type { Sizing } from '../protocol/sizing.ts';
 import { type Bound, type Limits, type ReadText, readerBelow, resolveLimits } from './cgroup.ts';
 import {
   divide,

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import manifest from '../../package.json' with { type: 'json' };
-import type { Sizing } from '../../src/protocol/api.ts';
+import type { Sizing } from '../../src/protocol/sizing.ts';
 import { APPS } from '../process/kit.ts';
 import { until } from '../until.ts';
 import { type App, startApp } from './app.ts';

@@ -1,7 +1,7 @@
 /**
  * What a container says of its size, and what its pool does.
  */
-import type { Sizing } from '../../src/protocol/api.ts';
+import type { Sizing } from '../../src/protocol/sizing.ts';
 import type { App } from './app.ts';
 
 export async function sizingOf(app: App): Promise<Sizing> {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
-import type { Sizing } from '../../src/protocol/api.ts';
+import type { Sizing } from '../../src/protocol/sizing.ts';
 import type { Headroom } from '../../src/resources/usage.ts';
 import type { Status } from '../process/kit.ts';
 import { SOAKS } from '../process/policies.ts';

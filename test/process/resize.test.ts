@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
-import type { Sizing } from '../../src/protocol/api.ts';
+import type { Sizing } from '../../src/protocol/sizing.ts';
 import { FakeRoot } from '../fake-root.ts';
 import { type Kit, startKit } from './kit.ts';
 import { freshLoad, keepAliveLoad } from './loads.ts';
