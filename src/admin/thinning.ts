@@ -2,6 +2,7 @@
  * Longer ranges of samples in bounded memory: of the samples within a step one is kept. Pure.
  */
 import type { Sample } from '../protocol/api.ts';
+import { round } from '../protocol/snapshot.ts';
 
 /** Samples of one range, the oldest first. */
 export class Thinned {
@@ -85,5 +86,4 @@ function byKey<Value>(records: readonly Readonly<Record<string, Value>>[], merge
 }
 
 const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
-const mean = (values: readonly number[]) => rounded(sum(values) / values.length);
-const rounded = (value: number) => Number(value.toFixed(3));
+const mean = (values: readonly number[]) => round(sum(values) / values.length, 3);
