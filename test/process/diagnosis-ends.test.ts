@@ -177,5 +177,7 @@ async function startShort(): Promise<Operated & Folders & { room: () => void }> 
   const root = new FakeRoot({ cpuMax: '200000 100000', memoryMax: String(1024 * MIB) });
   const used = (bytes: number) => root.write('/sys/fs/cgroup/memory.current', `${bytes}\n`);
   used(1020 * MIB);
-  return { ...(await startWithFolder({ SIZING_ROOT: root.path })), room: () => used(100 * MIB) };
+  // With a limit of its own no worker is recycled for lack of headroom, as one would be after some seconds.
+  const env = { SIZING_ROOT: root.path, WORKER_MAX_RSS_MB: '1024' };
+  return { ...(await startWithFolder(env)), room: () => used(100 * MIB) };
 }
