@@ -3,8 +3,7 @@
  * app, only its request listener, nor the primary.
  */
 import type { IncomingMessage, Server } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
+import type { AddressInfo } from 'node:net';
 import { AcceptGate } from '../balancing/accept-gate.ts';
 import { type Acceptor, Listeners, PortError } from '../balancing/listener.ts';
 import { Scoreboard } from '../balancing/scoreboard.ts';
@@ -14,7 +13,7 @@ import type { LogSource } from '../log/log.ts';
 import { sampledTraceId } from '../log/telemetry.ts';
 import type { ConnectionHandle } from '../protocol/handles.ts';
 import type { Drain, DrainTimes } from '../protocol/messages.ts';
-import { hold, loopTurn } from './accepting.ts';
+import { QueuedConnections } from './accepting.ts';
 import type { App } from './app.ts';
 import {
   boundConnections,
@@ -39,12 +38,6 @@ import type { Load, Stats } from './stats.ts';
 import type { Sticky } from './sticky/sticky.ts';
 
 const REBALANCE_EVERY_MS = 1000;
-/** At the pod's shutdown, a gate that stays closed this long leaves the rest of the queue to other workers. */
-const GATE_CLOSED_MS = 20;
-/** In so short a turn of the event loop hardly anything but the check of the queue can have happened. */
-const SHORT_TURN_MS = 1;
-/** The queue counts as empty after this, in an app that has only long turns. */
-const LONG_TURNS_MS = 2000;
 /** Time to accept the rest of the queue after the deadline: requests are no longer handled then, so turns are short. */
 const LATE_ACCEPT_MS = 1000;
 
@@ -80,16 +73,17 @@ export class Serving {
   #isTaking = false;
   /** The pod is shutting down. */
   #takesAll = false;
-  /** How many callers are emptying the queues. */
-  #holders = 0;
-  /** Connections that were accepted meanwhile and are not read from yet. */
-  #held: Socket[] | undefined;
+  readonly #queued: QueuedConnections;
 
   constructor(config: Config, id: number, inherited: Inherited, stats: Stats, log: LogSource, moves?: Moves) {
     const { scoreboard } = inherited;
     this.#config = config;
     this.#inherited = inherited;
     this.#gate = scoreboard === undefined ? undefined : new AcceptGate(id, new Scoreboard(scoreboard));
+    this.#queued = new QueuedConnections(
+      () => this.#accepted,
+      () => this.#gate?.isClosed ?? false,
+    );
     this.#stats = stats;
     this.#log = log;
     this.#maxConnections = maxConnectionsOf(config);
@@ -166,7 +160,7 @@ export class Serving {
         else this.#accepted++;
         this.#gate?.onConnection(socket, this.#isTaking);
         if (!this.#takesAll) this.#limit?.check();
-        if (this.#held !== undefined) hold(socket, this.#held);
+        this.#queued.onAccepted(socket);
       }),
     );
   }
@@ -249,9 +243,9 @@ export class Serving {
     this.#listeners.resume();
     if (this.#gate === undefined) this.#listeners.release();
     else this.#gate.start(this.#listeners);
-    this.#holdAccepted();
-    await this.#emptyQueues(Number.POSITIVE_INFINITY);
-    this.#resumeAccepted();
+    this.#queued.hold();
+    await this.#queued.emptied(Number.POSITIVE_INFINITY);
+    this.#queued.release();
   }
 
   /**
@@ -263,52 +257,18 @@ export class Serving {
     this.#gate?.stop();
     this.#sticky?.close();
     this.#server?.refuseAfter(timeoutMs);
-    this.#holdAccepted();
+    this.#queued.hold();
     if (this.#takesAll && acceptsQueue) {
       this.#listeners?.release();
-      await this.#emptyQueues(timeoutMs + LATE_ACCEPT_MS);
+      await this.#queued.emptied(timeoutMs + LATE_ACCEPT_MS);
     }
     // Nothing may run between the last check of the queue and this: connections that arrive in between are reset.
     this.#listeners?.close();
-    this.#holders = 1; // a `takeAll` in progress ends with the listeners
-    this.#resumeAccepted();
+    this.#queued.releaseAll(); // a `takeAll` in progress ends with the listeners
   }
 
   /** As `AppServer.drain`; undefined where it never was open. */
   async drain(times: DrainTimes, onProgress: OnProgress): Promise<Drain | undefined> {
     return this.#server?.drain(times, onProgress);
-  }
-
-  /**
-   * Resolves after a turn of the event loop, which accepts at most one connection, has accepted none. Nothing is read from them meanwhile: their
-   * requests would make the turns long, and their clients would reconnect.
-   */
-  async #emptyQueues(timeoutMs: number): Promise<void> {
-    let lastAcceptedAt = performance.now();
-    const deadline = lastAcceptedAt + timeoutMs;
-    for (;;) {
-      if (this.#gate?.isClosed) {
-        await sleep(GATE_CLOSED_MS);
-        if (this.#gate.isClosed) return;
-      }
-      const before = this.#accepted;
-      const [startedAt, endedAt] = await loopTurn();
-      if (this.#accepted > before) lastAcceptedAt = endedAt;
-      // In a long turn requests were handled after the check of the queue, and their clients may have reconnected.
-      else if (endedAt - startedAt < SHORT_TURN_MS || endedAt - lastAcceptedAt > LONG_TURNS_MS) return;
-      if (endedAt >= deadline) return;
-    }
-  }
-
-  #holdAccepted(): void {
-    this.#holders++;
-    this.#held ??= [];
-  }
-
-  /** Resumes once no caller empties the queues: the primary may request it again while it is in progress. */
-  #resumeAccepted(): void {
-    if (--this.#holders > 0) return;
-    for (const socket of this.#held?.splice(0) ?? []) socket.resume();
-    this.#held = undefined;
   }
 }
