@@ -3,7 +3,7 @@
  *   ROUNDS=9 each comparison has so many rounds; SECONDS=2 for a measurement; QUICK=1 few and short ones; OUT=file.json
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { basename, dirname } from 'node:path';
 import { commit, type Machine, machine, progress } from './machine.ts';
 import { type Comparison, type Figure, type Rounds, ratiosOf, spread, TooNoisy } from './rounds.ts';
 
@@ -71,11 +71,13 @@ export function settingsOf({ ROUNDS, SECONDS, QUICK = '' }: NodeJS.ProcessEnv): 
   };
 }
 
+/** As the Makefile calls it: `bench` for main.ts, `bench-overload` for overload.ts. */
 function commandOf(env: NodeJS.ProcessEnv): string {
+  const file = basename(process.argv[1] ?? '', '.ts');
   const given = ['ROUNDS', 'SECONDS', 'QUICK', 'ONLY', 'MAX_FOREIGN', 'MAX_STEAL', 'NODE_CLUSTER_SCHED_POLICY'].filter(
     name => env[name],
   );
-  return ['make bench', ...given.map(name => `${name}=${env[name]}`)].join(' ');
+  return [file === 'main' ? 'make bench' : `make bench-${file}`, ...given.map(name => `${name}=${env[name]}`)].join(' ');
 }
 
 /** A line for each series of values, with four digits each. */
