@@ -5,19 +5,20 @@ import { afterEach, beforeEach, mock, test } from 'node:test';
 import { AcceptGate } from '../src/balancing/accept-gate.ts';
 import type { GatedPolicy } from '../src/balancing/policy.ts';
 import { type Entry, Scoreboard } from '../src/balancing/scoreboard.ts';
-import { Suspects } from '../src/balancing/wake-up.ts';
+import { Suspects, wakeUpThread } from '../src/balancing/wake-up.ts';
 
 /** Virtual time, in ms on the machine's clock. */
 let now = 0;
-let pidsWoken: number[] = [];
+let threadsWoken: number[] = [];
 
 beforeEach(() => {
   now = 1000;
-  pidsWoken = [];
+  threadsWoken = [];
   mock.timers.enable({ apis: ['setTimeout', 'setImmediate'] });
-  mock.method(process, 'kill', (pid: number, signal: string) => {
+  mock.method(process, 'kill', (thread: number, signal: unknown) => {
+    if (signal === 0) return true;
     assert.equal(signal, 'SIGURG');
-    pidsWoken.push(pid);
+    threadsWoken.push(thread);
     return true;
   });
 });
@@ -35,7 +36,7 @@ function pass(ms: number): void {
 }
 
 /** What was woken since the last call. */
-const woken = () => pidsWoken.splice(0);
+const woken = () => threadsWoken.splice(0);
 const wakeUp = () => process.emit('SIGURG', 'SIGURG');
 
 /** Worker 1's accept gate, beside workers that exist only on the scoreboard. */
@@ -46,7 +47,7 @@ function gateUnder(policy: GatedPolicy, ids = [2]) {
   const rows = new Map<number, Entry>();
   const report = (id: number, change: Partial<Entry> = {}) => {
     const idle = { connections: 0, responseMs: 0, averagedAt: 0, takenAt: 0, turns: 0, sequence: 0 };
-    const before: Entry = rows.get(id) ?? { id, pid: 100 + id, state: 'open', ...idle };
+    const before: Entry = rows.get(id) ?? { id, thread: 100 + id, state: 'open', ...idle };
     const row = { ...before, sequence: before.sequence + 1, ...change };
     rows.set(id, row);
     scoreboard.report(row);
@@ -91,7 +92,7 @@ test('a worker that starts to accept is open on the scoreboard, with its process
   assert.equal(own(), undefined);
   start();
   assert.deepEqual(calls(), ['release']);
-  assert.deepEqual([own()?.state, own()?.pid, own()?.connections, gate.isClosed], ['open', process.pid, 0, false]);
+  assert.deepEqual([own()?.state, own()?.thread, own()?.connections, gate.isClosed], ['open', process.pid, 0, false]);
 });
 
 test('a new worker counts as slow as the slowest, and has the turns of the one that is furthest', () => {
@@ -168,6 +169,14 @@ test('the gate closes while another worker is better off and accepts, and opens 
   disconnect();
   disconnect();
   assert.deepEqual([calls(), gate.isClosed, own()?.state], [['release'], false, 'open']);
+});
+
+test('from the first wake-up signal on, a worker is woken by way of a thread that does not wait for events', () => {
+  const { start, own } = gateUnder('least-connections', []);
+  start();
+  assert.equal(own()?.thread, process.pid);
+  wakeUp();
+  assert.equal(own()?.thread, wakeUpThread());
 });
 
 test('a wake-up signal makes a worker report, and look at the scoreboard again', () => {
@@ -485,18 +494,18 @@ test('a worker whose gate is closed wakes nobody when it loses a connection', ()
   assert.deepEqual([gate.isClosed, woken()], [true, []]);
 });
 
-test('process ids that mean groups of processes, init or nothing are never signalled, and a failing signal is ignored', () => {
+test('ids that mean groups of processes, init or nothing are never signalled, and a failing signal is ignored', () => {
   const { report, start, connect } = gateUnder('least-connections');
   start();
-  for (const pid of [0, -1, 1, 2.5]) {
-    report(2, { pid, state: 'closed' });
+  for (const thread of [0, -1, 1, 2.5]) {
+    report(2, { thread, state: 'closed' });
     connect();
   }
   assert.deepEqual(woken(), []);
   mock.method(process, 'kill', () => {
     throw new Error('ESRCH');
   });
-  report(2, { pid: 2, state: 'closed' });
+  report(2, { thread: 2, state: 'closed' });
   connect();
 });
 

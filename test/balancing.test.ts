@@ -25,7 +25,7 @@ afterEach(() => {
 
 const entry = (id: number, state: Entry['state'], more: Partial<Entry> = {}): Entry => ({
   id,
-  pid: 70 + id,
+  thread: 70 + id,
   state,
   sequence: 1,
   connections: 3,

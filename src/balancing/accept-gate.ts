@@ -19,7 +19,7 @@ import {
   turnsAfter,
 } from './policy.ts';
 import type { Entry, GateState, Scoreboard, View } from './scoreboard.ts';
-import { Suspects, sendWakeUp, WAKE_UP_SIGNAL } from './wake-up.ts';
+import { Suspects, sendWakeUp, WAKE_UP_SIGNAL, wakeUpThread } from './wake-up.ts';
 
 const MIN_CHECK_MS = 10;
 /** While only answers to wake-ups change the scoreboard. */
@@ -63,7 +63,11 @@ export class AcceptGate {
     this.#scoreboard = scoreboard;
     this.#now = now;
     const nothing = { sequence: 0, connections: 0, responseMs: 0, averagedAt: 0, takenAt: 0, turns: 0 };
-    this.#own = { id, pid: process.pid, state: 'stopped', ...nothing };
+    this.#own = { id, thread: process.pid, state: 'stopped', ...nothing };
+    // Not at start, where it would cost a millisecond.
+    process.once(WAKE_UP_SIGNAL, () => {
+      this.#own.thread = wakeUpThread();
+    });
     process.on(WAKE_UP_SIGNAL, () => {
       this.#report(); // shows that this worker runs, even if nothing else follows
       this.#decide();
@@ -245,12 +249,12 @@ export class AcceptGate {
     }
   }
 
-  #wake({ id, pid, sequence }: Entry): void {
+  #wake({ id, thread, sequence }: Entry): void {
     const now = this.#now();
     const last = this.#woken.get(id);
     if (last !== undefined && now - last.at < WAKE_EVERY_MS && last.sequence === sequence) return;
     this.#woken.set(id, { at: now, sequence });
-    sendWakeUp(pid);
+    sendWakeUp(thread);
   }
 
   #checkAfter(ms: number, { entries }: View): void {
@@ -277,7 +281,7 @@ export class AcceptGate {
       this.#checkAfter(MIN_CHECK_MS, view);
       this.#decide(view);
     } else {
-      for (const { pid } of better) sendWakeUp(pid);
+      for (const { thread } of better) sendWakeUp(thread);
       this.#awaitsAnswer = true;
       this.#timer = setTimeout(() => this.#check(), ANSWER_MS).unref();
     }

@@ -18,7 +18,8 @@ export type GateState = (typeof STATES)[number];
 /** A worker's row. */
 export interface Entry extends Load {
   id: number;
-  pid: number;
+  /** Gets its wake-up signals. */
+  thread: number;
   state: GateState;
 }
 
@@ -79,8 +80,8 @@ export class Scoreboard {
   }
 
   /** For a worker: publishes its row. */
-  report({ id, pid, state, sequence, connections, responseMs, averagedAt, takenAt, turns }: Entry): void {
-    this.#write(id, STATES.indexOf(state), sequence, connections, responseMs, averagedAt, pid, takenAt, turns);
+  report({ id, thread, state, sequence, connections, responseMs, averagedAt, takenAt, turns }: Entry): void {
+    this.#write(id, STATES.indexOf(state), sequence, connections, responseMs, averagedAt, thread, takenAt, turns);
   }
 
   read(): View {
@@ -100,7 +101,7 @@ export class Scoreboard {
       const [sequence, connections, responseMs, averagedAt] = [number(1), number(2), number(3), number(4)];
       entries.push({
         id,
-        pid: number(5),
+        thread: number(5),
         state,
         sequence,
         connections,

@@ -2,16 +2,40 @@
  * Wake-up signals: a worker that gets one reads the scoreboard and reports. And the workers that have not answered theirs, for which an accept gate
  * does not wait.
  */
+import { readdirSync, readFileSync } from 'node:fs';
 import type { Entry } from './scoreboard.ts';
 
-/** A process that does not handle it ignores it, so a stale pid on the scoreboard does no harm. It costs 10 µs and no descriptor. */
+/** A process that does not handle it ignores it, so a stale id on the scoreboard does no harm. It costs 10 µs and no descriptor. */
 export const WAKE_UP_SIGNAL = 'SIGURG';
 
-export function sendWakeUp(pid: number): void {
-  // 0 and below mean process groups, and 1 may be any program.
-  if (!(Number.isSafeInteger(pid) && pid > 1)) return;
+/** SIGURG in the bit mask of signals that a thread blocks, in /proc. */
+const WAKE_UP_BIT = 1n << 22n;
+
+/**
+ * The id to send this process' wake-up signals to: that of its first thread after the main one that takes signals, a sleeping one of Node.js.
+ * Linux gives the signal to the thread with that id. In the main thread it would interrupt the wait for events, and libuv counts an
+ * interrupted wait as time in which the event loop was busy: a few signals a second make an idle worker look busy. Elsewhere, the process id.
+ */
+export function wakeUpThread(): number {
   try {
-    process.kill(pid, WAKE_UP_SIGNAL);
+    for (const thread of readdirSync('/proc/self/task').map(Number)) {
+      const blocked = /^SigBlk:\s*([0-9a-f]+)$/m.exec(readFileSync(`/proc/self/task/${thread}/status`, 'latin1'))?.[1];
+      if (thread === process.pid || blocked === undefined || (BigInt(`0x${blocked}`) & WAKE_UP_BIT) !== 0n) continue;
+      process.kill(thread, 0); // throws if this system takes only ids of processes
+      return thread;
+    }
+  } catch {
+    /* not Linux, or a sandbox without these files */
+  }
+  return process.pid;
+}
+
+/** @param thread as its process has got it from `wakeUpThread` */
+export function sendWakeUp(thread: number): void {
+  // 0 and below mean process groups, and 1 may be any program.
+  if (!(Number.isSafeInteger(thread) && thread > 1)) return;
+  try {
+    process.kill(thread, WAKE_UP_SIGNAL);
   } catch {
     /* it has exited, or this platform has no such signal */
   }
