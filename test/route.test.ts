@@ -14,7 +14,7 @@ import Koa from 'koa';
 import Koa2 from 'koa2';
 import { MAX_ROUTE } from '../src/protocol/snapshot.ts';
 import { followFastify, followKoa } from '../src/worker/follow-routes.ts';
-import { foldPath, matchedRoute, routeOf } from '../src/worker/route.ts';
+import { foldIds, foldPath, internalRouteOf, matchedRoute, routeOf } from '../src/worker/route.ts';
 
 followFastify();
 followKoa();
@@ -108,9 +108,17 @@ test('the route of Fastify is the one with the prefixes of its plugins', async (
   ]);
 });
 
-test('the route of a plain server is its path with ids folded', async () => {
+test('the route of a plain server is the first word of its path; the others may be names', async () => {
   const server = createServer((_, response) => response.end());
-  assert.deepEqual(await routesOf(server, ['/orders/17/lines?token=secret']), ['/orders/:id/lines']);
+  const paths = ['/orders/17/lines?token=secret', '/users/smith', '/api/v1/users/smith'];
+  assert.deepEqual(await routesOf(server, paths), ['/orders/:id/:id', '/users/:id', '/api/v1/users/:id']);
+  assert.equal(internalRouteOf({ url: '/orders/17/lines' } as Parameters<typeof routeOf>[0]), '/orders/:id/lines');
+});
+
+test('a name in the path at which a router of Express is mounted is folded, where the router knows it', async () => {
+  const cups = express.Router({ mergeParams: true }).get('/cups', (_, response) => void response.send('cups'));
+  const app = express().use('/tenants/:tenant/all', cups);
+  assert.deepEqual(await routesOf(app, ['/tenants/smith/all/cups']), ['/tenants/:id/all/cups']);
 });
 
 test('an app that breaks what its router has set gets a folded path', () => {
@@ -127,7 +135,25 @@ test('an app that breaks what its router has set gets a folded path', () => {
 });
 
 describe('a folded path', () => {
-  test('keeps words, and folds what may be an id', () => {
+  test('keeps its first word, after a prefix', () => {
+    const folded = {
+      '/': '/',
+      '/users': '/users',
+      '/users/smith': '/users/:id',
+      '/users/smith/orders/v2': '/users/:id/:id/:id',
+      '/42/smith': '/:id/:id',
+      '/api/v1/users/smith': '/api/v1/users/:id',
+      '/api': '/api',
+      '/users/api/smith': '/users/:id/:id',
+      '/.well-known/openid-configuration': '/.well-known/openid-configuration',
+      '/.well-known/acme-challenge/token': '/.well-known/acme-challenge/:id',
+      '/assets/main.js': '/assets/:id',
+      '*': 'other',
+    };
+    for (const [path, route] of Object.entries(folded)) assert.equal(foldPath(path), route, path);
+  });
+
+  test('that nobody sees keeps all words, and folds what may be an id', () => {
     const folded = {
       '/': '/',
       '': '/',
@@ -148,7 +174,7 @@ describe('a folded path', () => {
       'http://example.org/x': 'other',
       '*': 'other',
     };
-    for (const [path, route] of Object.entries(folded)) assert.equal(foldPath(path), route, path);
+    for (const [path, route] of Object.entries(folded)) assert.equal(foldIds(path), route, path);
   });
 
   const ids = fc.oneof(
@@ -171,19 +197,22 @@ describe('a folded path', () => {
   test('holds no id: one more id changes nothing', () => {
     fc.assert(
       fc.property(ids, ids, (one, other) => {
-        assert.equal(foldPath(`/users/${one}/orders`), '/users/:id/orders');
-        assert.equal(foldPath(`/${one}/${other}`), '/:id/:id');
+        assert.equal(foldIds(`/users/${one}/orders`), '/users/:id/orders');
+        assert.equal(foldIds(`/${one}/${other}`), '/:id/:id');
+        assert.equal(foldPath(`/${one}/users/${other}`), '/:id/:id/:id');
       }),
     );
   });
 
-  test('is bounded, of few characters, and folds to itself', () => {
+  test('is bounded, and of few characters', () => {
     fc.assert(
       fc.property(fc.oneof(fc.webPath(), fc.string({ maxLength: 4000 }), fc.string({ unit: 'binary', maxLength: 400 })), path => {
-        const route = foldPath(`/${path}`);
-        assert.ok(route.length <= MAX_ROUTE, route);
-        assert.match(route, /^\/(?:[\w.:*-]+(?:\/[\w.:*-]+)*)?$/);
-        assert.doesNotMatch(route.replace(/\/v\d{1,2}(?=\/|$)/gi, ''), /\d/);
+        for (const fold of [foldPath, foldIds]) {
+          const route = fold(`/${path}`);
+          assert.ok(route.length <= MAX_ROUTE, route);
+          assert.match(route, /^\/(?:[\w.:*-]+(?:\/[\w.:*-]+)*)?$/);
+          assert.doesNotMatch(route.replace(/\/v\d{1,2}(?=\/|$)/gi, ''), /\d/);
+        }
       }),
     );
   });

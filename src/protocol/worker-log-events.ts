@@ -26,7 +26,9 @@ export const WORKER_LOG_EVENTS = {
   request: info('A request was answered, or aborted (LOG_REQUESTS).', {
     method: text('as sent'),
     path: text('without its query'),
-    route: text('the pattern that its router has matched, such as `/users/:id`, else the path with ids replaced by `:id`'),
+    route: text(
+      'the pattern that its router has matched, such as `/users/:id`, else the path with all but its first word replaced by `:id`',
+    ),
     status: optional(count('status code; absent where the answer has not begun')),
     aborted: optional(field<boolean>('true')('the connection has closed before the answer had ended')),
     ms: count('milliseconds from its headers to the end of the answer, or of the connection'),

@@ -1,6 +1,6 @@
 /**
- * The route of a request: the pattern that its router has matched, such as `/users/:id`, else its path with ids folded. Routes are labels of metrics,
- * and shown to anyone who can reach the admin port. A folded path keeps segments that look like words, such as the name in `/users/smith`.
+ * The route of a request: the pattern that its router has matched, such as `/users/:id`, else its folded path. Routes are labels of metrics, and
+ * shown to anyone who can reach the admin port: a folded path keeps its first word only, as the second one of `/users/smith` may be a name.
  */
 import type { IncomingMessage } from 'node:http';
 import { MAX_ROUTE, OTHER_ROUTE } from '../protocol/snapshot.ts';
@@ -16,6 +16,7 @@ export type RoutedRequest = IncomingMessage & {
   originalUrl?: string;
   baseUrl?: unknown;
   route?: unknown;
+  params?: unknown;
 };
 
 const MAX_SEGMENTS = 8;
@@ -36,6 +37,11 @@ export function routeOf(request: RoutedRequest): string {
   return matchedRoute(request) ?? foldPath(urlOf(request));
 }
 
+/** As `routeOf`, but a folded path keeps all its words. It may hold names: not to be shown. */
+export function internalRouteOf(request: RoutedRequest): string {
+  return matchedRoute(request) ?? foldIds(urlOf(request));
+}
+
 /** The pattern that a router of Koa, Express, NestJS or Fastify has matched; undefined if there is none, or it can't be read. */
 export function matchedRoute(request: RoutedRequest): string | undefined {
   try {
@@ -43,7 +49,7 @@ export function matchedRoute(request: RoutedRequest): string | undefined {
     const pattern = framework === undefined ? read(request.route, 'path') : patternOf(framework);
     if (typeof pattern !== 'string' && !(pattern instanceof RegExp) && !Array.isArray(pattern)) return undefined;
     const base = typeof request.baseUrl === 'string' ? request.baseUrl : '';
-    return clean(withPrefix(String(pattern), base, pathOf(urlOf(request)))) || undefined;
+    return clean(withPrefix(String(pattern), base, request)) || undefined;
   } catch {
     return undefined; // a getter of the app that throws
   }
@@ -75,13 +81,20 @@ const VARIABLE_LENGTH = /[*+?(){}\\]/;
  * `pattern` with the path at which its router is mounted, folded. `base` is that path where Express has kept it: after an error it has not, and Koa
  * never does. Then it is what the path has before the segments of the pattern.
  */
-function withPrefix(pattern: string, base: string, path: string): string {
-  if (!pattern.startsWith('/') || VARIABLE_LENGTH.test(pattern)) return base === '' ? pattern : foldPath(base) + pattern;
+function withPrefix(pattern: string, base: string, request: RoutedRequest): string {
+  if (!pattern.startsWith('/') || VARIABLE_LENGTH.test(pattern))
+    return base === '' ? pattern : foldMount(base, request.params) + pattern;
   const own = segmentsOf(pattern);
-  const all = segmentsOf(path);
+  const all = segmentsOf(pathOf(urlOf(request)));
   const prefix = all.slice(0, Math.max(0, all.length - own.length));
   if (prefix.length === 0) return pattern;
-  return `${foldPath(`/${prefix.join('/')}`)}${own.length === 0 ? '' : pattern}`;
+  return `${foldMount(`/${prefix.join('/')}`, request.params)}${own.length === 0 ? '' : pattern}`;
+}
+
+/** The path at which a router is mounted: its words, unless they are values of parameters that the router knows. */
+function foldMount(path: string, params: unknown): string {
+  const values = new Set<unknown>(Object.values(Object(params)));
+  return fold(path, segment => isWord(segment) && !values.has(segment));
 }
 
 const segmentsOf = (path: string): string[] => path.split('/').filter(segment => segment !== '');
@@ -90,19 +103,35 @@ const segmentsOf = (path: string): string[] => path.split('/').filter(segment =>
 const clean = (route: string): string => route.slice(0, MAX_ROUTE).replace(/[^\x20-\x7e]/g, '?');
 
 /**
- * A path as a route: each segment that may be an id, a name or a secret becomes `:id`. It keeps words, such as `users`, `sign-in` and `getUser`,
- * versions, and names of files without digits.
+ * A path as a route that anyone may see: all but its first word becomes `:id`. A prefix such as `/api/v1` does not count.
  */
 export function foldPath(url: string): string {
+  let isFirst = true;
+  return fold(url, segment => {
+    if (isFirst && PREFIX.test(segment)) return true;
+    const isKept = isFirst && isWord(segment);
+    isFirst = false;
+    return isKept;
+  });
+}
+
+/** A path as a route, with all its words: such as `users`, `sign-in` and `getUser`, versions, and names of files without digits. */
+export function foldIds(url: string): string {
+  return fold(url, isWord);
+}
+
+function fold(url: string, isKept: (segment: string) => boolean): string {
   const path = pathOf(url);
   if (path !== '' && !path.startsWith('/')) return OTHER_ROUTE;
   const segments = segmentsOf(path.slice(0, MAX_FOLDED_CHARACTERS));
-  const folded = segments.slice(0, MAX_SEGMENTS).map(segment => (isWord(segment) ? segment : ID));
+  const folded = segments.slice(0, MAX_SEGMENTS).map(segment => (isKept(segment) ? segment : ID));
   const route = `/${folded.join('/')}${segments.length > MAX_SEGMENTS ? '/*' : ''}`;
   return route.length <= MAX_ROUTE ? route : `${route.slice(0, route.lastIndexOf('/', MAX_ROUTE - 2))}/*`;
 }
 
 const VERSION = /^v\d{1,2}$/i;
+/** Before what names a route. */
+const PREFIX = /^(?:api|rest|\.well-known|v\d{1,2})$/i;
 const EXTENSION = /\.(?:css|gif|html?|ico|jpe?g|js|json|map|mjs|pdf|php|png|svg|txt|wasm|webp|woff2?|xml)$/;
 const MAX_WORDS = 4;
 const MAX_WORD = 20;

@@ -40,7 +40,7 @@ const ERROR_COLUMNS = [
   },
   {
     label: 'route',
-    help: 'The method and the route, with ids folded.',
+    help: 'The method and the route.',
     left: true,
     show: text(({ method, route }) => [method, route].filter(Boolean).join(' ') || NONE),
   },

@@ -8,7 +8,7 @@
 import { AsyncResource } from 'node:async_hooks';
 import type { ConcurrencyStatus } from '../../protocol/snapshot.ts';
 import type { Exchange } from '../connections.ts';
-import { routeOf } from '../route.ts';
+import { internalRouteOf } from '../route.ts';
 import type { Refuse } from '../server.ts';
 import { hasBody } from '../sticky/hop.ts';
 import { ConcurrencyLimit, type Handled, WINDOW_MS } from './limit.ts';
@@ -112,7 +112,7 @@ export class AdaptiveConcurrency {
 
   #begin(exchange: Exchange, since: number): void {
     const { request, response } = exchange;
-    const handled = this.#limit.begin(() => `${request.method} ${routeOf(request)}`, since);
+    const handled = this.#limit.begin(() => `${request.method} ${internalRouteOf(request)}`, since);
     const { writeHead } = response;
     const end = (isGood: boolean) => {
       exchange.onClose = undefined;
