@@ -88,7 +88,8 @@ export class Fixture {
     listener: RequestListener = (request, response) => this.#keep(request, response),
     refuse?: Refuse,
   ) {
-    const onResponse: OnResponse = ({ url }, status, milliseconds) => this.responses.push({ url, status, milliseconds });
+    const onResponse: OnResponse = ({ request: { url } }, status, milliseconds) =>
+      this.responses.push({ url, status, milliseconds });
     this.server = new AppServer(limits, onResponse, refuse);
     this.http = this.server.add({ listener });
     const sockets: Socket[] = [];

@@ -2,14 +2,24 @@
  * Request errors: what a worker lists, what the primary keeps, what is shown to whom.
  */
 import assert from 'node:assert/strict';
-import type { IncomingMessage } from 'node:http';
+import { once } from 'node:events';
+import type { IncomingMessage, RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { afterEach, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
+import Router from '@koa/router';
+import express from 'express';
+import Fastify from 'fastify';
+import Koa from 'koa';
 import { RecentErrors } from '../src/admin/recent-errors.ts';
 import { renderErrors } from '../src/cli/errors.ts';
 import type { RequestError } from '../src/protocol/error-status.ts';
 import { parseToPrimary } from '../src/protocol/message-shapes.ts';
+import type { App } from '../src/worker/app.ts';
 import { listError, noteCause, onErrorAnswer, takeErrors } from '../src/worker/error-list.ts';
+import { logKoaErrors, logRequestErrors, noteFastifyErrors } from '../src/worker/request-errors.ts';
+import { AppServer } from '../src/worker/server.ts';
+import { LIMITS } from './app-server.ts';
 
 const request = (url: string, headers = {}) => ({ method: 'GET', url, headers }) as IncomingMessage;
 
@@ -52,6 +62,78 @@ test('a worker lists a failed request once, with its error, path without query, 
     trace_id: 'a'.repeat(32),
   });
   assert.deepEqual(await takeErrors(), []);
+});
+
+/** The errors that a worker lists while its app answers requests with these paths. Those of requests that are cut are listed as well. */
+async function listedBy(serve: App['serve'], paths: readonly string[]): Promise<RequestError[]> {
+  const server = new AppServer(LIMITS, ({ request, response }, status) => {
+    if (status >= 500) onErrorAnswer(request, status, response);
+  });
+  const http = server.add(serve);
+  logRequestErrors(serve, () => ({ error: () => undefined }) as never);
+  await once(http.listen(0, '127.0.0.1'), 'listening');
+  for (const path of paths)
+    await fetch(`http://127.0.0.1:${(http.address() as AddressInfo).port}${path}`)
+      .then(response => response.text())
+      .catch(() => undefined);
+  http.closeAllConnections();
+  http.close();
+  await turn();
+  return takeErrors();
+}
+
+class NoSuchCup extends Error {}
+const fail = () => {
+  throw new NoSuchCup('no cup');
+};
+const brief = ({ class: name, message, route, status }: RequestError) => ({ class: name, message, route, status });
+
+test('an error that the app answers by itself is listed with its class and message, where the app or its framework reports it', async () => {
+  const handled = express();
+  handled.get('/kept/:id', fail);
+  handled.get('/none/:id', fail);
+  handled.use(((error, request, response, _next) => {
+    if (request.path.startsWith('/kept')) Object.assign(response, { err: error });
+    response.status(503).send('mine');
+  }) satisfies express.ErrorRequestHandler);
+  assert.deepEqual((await listedBy({ listener: handled as RequestListener }, ['/kept/smith', '/none/smith'])).map(brief), [
+    { class: 'NoSuchCup', message: 'no cup', route: '/kept/:id', status: 503 },
+    { class: 'HTTP 503', message: undefined, route: '/none/:id', status: 503 },
+  ]);
+
+  noteFastifyErrors();
+  const fastify = Fastify().setErrorHandler((_error, _request, reply) => reply.status(503).send('mine'));
+  fastify.get('/cups/:name', fail);
+  await fastify.ready();
+  assert.deepEqual((await listedBy({ server: fastify.server }, ['/cups/smith'])).map(brief), [
+    { class: 'NoSuchCup', message: 'no cup', route: '/cups/:name', status: 503 },
+  ]);
+
+  const koa = new Koa().on('error', () => undefined);
+  koa.use(async (context, next) => {
+    try {
+      await next();
+    } catch (error) {
+      context.status = 503;
+      context.app.emit('error', error, context);
+    }
+  });
+  koa.use(new Router().get('/cups/:name', fail).routes());
+  logKoaErrors(koa, () => ({ error: () => undefined }) as never);
+  assert.deepEqual((await listedBy({ listener: koa.callback() }, ['/cups/smith'])).map(brief), [
+    { class: 'NoSuchCup', message: 'no cup', route: '/cups/:name', status: 503 },
+  ]);
+});
+
+test('an error that interrupts an answer has the status that the client was sent', async () => {
+  const late: RequestListener = express().get('/late', (_request, response) => {
+    response.write('a');
+    response.statusCode = 99;
+    fail();
+  });
+  const listed = await listedBy({ listener: late }, ['/late']);
+  assert.deepEqual(listed.map(brief), [{ class: 'NoSuchCup', message: 'no cup', route: '/late', status: 200 }]);
+  assert.deepEqual(parseToPrimary({ type: 'errors', errors: listed }), { type: 'errors', errors: listed });
 });
 
 test('an answer of 5xx without an error, and those of the kit, are listed as such', async () => {
@@ -118,9 +200,22 @@ test('the primary keeps the last 50, counts by kind, and shows text of the app t
   assert.equal(errors.kinds('operator').length, 50);
 });
 
-test('forged errors of a worker are refused', () => {
+test('an error that has ended a worker has no request', () => {
+  const errors = new RecentErrors();
+  const summary = { class: 'RangeError', file: 'app.mjs', line: 9 };
+  const ended = { message: 'too far', stack: 'RangeError: too far\n    at walk (app.mjs:9:1)', summary, isPermanent: false };
+  const exit = { event: 'worker.exit', worker: 2, error: ended, isFailedStart: false };
+  errors.onEvent(exit as unknown as Parameters<RecentErrors['onEvent']>[0], 5);
+  assert.deepEqual(errors.kinds('open'), [{ at: 5, ...summary, count: 1, worker: 2 }]);
+  assert.match(renderErrors(errors.last), /^\S+ worker 2 has ended\n {2}RangeError: too far\n {2}at walk \(app\.mjs:9:1\)$/);
+});
+
+test('forged errors of a worker are dropped, and no others with them', () => {
   const parse = (...errors: object[]) => parseToPrimary({ type: 'errors', errors });
-  parse(error(), error({ class: 'HTTP 500' }));
+  assert.deepEqual(parse(error(), error({ class: 'HTTP 500' })), {
+    type: 'errors',
+    errors: [error(), error({ class: 'HTTP 500' })],
+  });
   for (const forged of [
     { class: '<b>' },
     { class: 'a secret' },
@@ -131,7 +226,7 @@ test('forged errors of a worker are refused', () => {
     { status: 9 },
     { at: -1 },
   ])
-    assert.throws(() => parse({ ...error(), ...forged }), { name: 'MalformedError' }, JSON.stringify(forged));
+    assert.deepEqual(parse({ ...error(), ...forged }, error()), { type: 'errors', errors: [error()] }, JSON.stringify(forged));
   assert.throws(() => parse(...Array.from({ length: 51 }, () => error())), { name: 'MalformedError' });
 });
 

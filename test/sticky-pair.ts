@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import type { IncomingMessage, RequestListener, Server } from 'node:http';
+import type { RequestListener, Server } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -32,7 +32,7 @@ export class StickyWorker {
     this.sticky = new Sticky({ folder, service: 'shop', trustProxy, responseTimeHeader });
     this.server = new AppServer(
       { keepAliveTimeoutMs, headersTimeoutMs: 60_000, requestTimeoutMs: 300_000, maxHeaderBytes: 16_384, responseTimeHeader },
-      ({ method, url }: IncomingMessage, status) => this.answered.push(`${method} ${url} ${status}`),
+      ({ request: { method, url } }, status) => this.answered.push(`${method} ${url} ${status}`),
       (exchange, pass) => this.sticky.passes(exchange, pass),
       (...upgrade) => this.sticky.passesUpgrade(...upgrade),
     );

@@ -22,7 +22,7 @@ export class RecentErrors {
     const { worker, error } = event;
     const { own: _, ...place } = error.summary;
     const frame = /^\s+at .*$/m.exec(error.stack)?.[0].trim();
-    this.#add({ at, ...place, method: '', route: '', count: 1, message: error.message, ...(frame && { frame }), worker });
+    this.#add({ at, ...place, count: 1, message: error.message, ...(frame && { frame }), worker });
   };
 
   /** The newest last. For operators. */

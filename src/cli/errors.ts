@@ -18,7 +18,7 @@ function renderError(error: WorkerError): string {
   const request = `${status} ${method} ${path}${path === route ? '' : ` (${route})`}, worker ${worker}`;
   const times = count > 1 ? `, ${count} times` : '';
   const trace = trace_id === undefined ? '' : `, trace ${trace_id}`;
-  const first = `${time} ${method === '' ? `worker ${worker} has ended` : request}${times}${trace}`;
+  const first = `${time} ${method === undefined ? `worker ${worker} has ended` : request}${times}${trace}`;
   const second = message === undefined ? meaningOf(name) : `${name}${code === undefined ? '' : ` ${code}`}: ${message}`;
   return [first, `  ${second}`, ...(frame === undefined ? [] : [`  ${frame}`])].map(line => printable(line, MAX_LINE)).join('\n');
 }

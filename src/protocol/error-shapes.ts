@@ -3,7 +3,7 @@
  */
 import { MAX_ERRORS, type RequestError } from './error-status.ts';
 import type { ErrorSummary } from './messages.ts';
-import { boolean, integer, list, MalformedError, number, object, optional, type Parser, string, text } from './shapes.ts';
+import { boolean, integer, listOfValid, MalformedError, number, object, optional, type Parser, string, text } from './shapes.ts';
 import { route } from './snapshot-shapes.ts';
 
 const MAX_TEXT = 4096;
@@ -38,7 +38,8 @@ export const errorReport = {
 const errorClass: Parser<string> = (value, at) =>
   typeof value === 'string' && /^HTTP \d{3}$/.test(value) ? value : errorName(value, at);
 
-export const requestErrors = list(
+/** One that is malformed takes no others with it. */
+export const requestErrors = listOfValid(
   object<RequestError>({
     ...place,
     class: errorClass,

@@ -28,10 +28,10 @@ export interface RequestError {
   /** Of the app's code. */
   file?: string;
   line?: number;
-  /** Empty where no request is known, as is the route. */
-  method: string;
-  route: string;
-  /** Of the answer; below 400 the error has interrupted it. Missing without a request. */
+  /** Missing where no request is known, as are route and status. */
+  method?: string;
+  route?: string;
+  /** Of the answer; below 400 the error has interrupted it. */
   status?: number;
   count: number;
   /** Text of the app, for operators. */
@@ -49,7 +49,7 @@ export type WorkerError = RequestError & { worker: number };
 /** The requests of one method and route in the last 10 minutes. */
 export interface RouteStatus {
   method: string;
-  /** The pattern that a router of the app has matched, else the path with ids folded; `other` beyond 100 routes, and for 4xx that match none. */
+  /** The pattern that a router of the app has matched, else the path with all but its first word replaced by `:id`; `other` beyond 100 routes, and for 4xx that match none. */
   route: string;
   requests: number;
   /** Of the response times of all requests together: 0 to 1. */

@@ -82,6 +82,19 @@ export const list =
     return value.map((each, index) => parse(each, `${at}[${index}]`));
   };
 
+/** As `list`, without the elements that are malformed. */
+export const listOfValid =
+  <T>(parse: Parser<T>, max: number): Parser<T[]> =>
+  (value, at) =>
+    list(each => each, max)(value, at).flatMap((each, index) => {
+      try {
+        return [parse(each, `${at}[${index}]`)];
+      } catch (error) {
+        if (error instanceof MalformedError) return [];
+        throw error;
+      }
+    });
+
 /** The fields of `T`, each by its parser; other fields are dropped. */
 export const object =
   <T>(fields: { [K in keyof T]-?: Parser<T[K]> }): Parser<T> =>

@@ -2,7 +2,7 @@
  * The request errors of this worker since its last report, bounded in number and size. An error counts when its request is answered with 5xx, or
  * its answer is interrupted: answers of 4xx, and a client that has left, are no errors.
  */
-import type { IncomingMessage } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { traceOf } from '../log/telemetry.ts';
 import { MAX_ERRORS, type RequestError } from '../protocol/error-status.ts';
 import { pathOf } from './connections.ts';
@@ -17,8 +17,8 @@ const MAX_PATH = 500;
 
 type Request = IncomingMessage & { originalUrl?: string };
 
-/** What ended a request: an error of the app, or an answer of the kit. */
-type Cause = { error: unknown } | { own: 'Overloaded' | 'ConcurrencyLimit' | 'HandlerTimeout' };
+/** What ended a request: an error of the app, and what its framework made of the request (route.ts), or an answer of the kit. */
+type Cause = { error: unknown; framework: object } | { own: 'Overloaded' | 'ConcurrencyLimit' | 'HandlerTimeout' };
 
 const causes = new WeakMap<IncomingMessage, Cause>();
 const listed = new WeakSet<IncomingMessage>();
@@ -37,20 +37,31 @@ export function isRefused(request: IncomingMessage): boolean {
   return cause !== undefined && 'own' in cause && cause.own !== 'HandlerTimeout';
 }
 
-/** To be called when a request was answered with 5xx: frameworks report its error before, or in the same turn. */
-export function onErrorAnswer(request: Request, status: number): void {
-  setImmediate(() => listError(request, status));
+/**
+ * To be called when a request was answered with 5xx: frameworks report its error before, or in the same turn. An app that answers its errors by
+ * itself leaves them as `err` on the response, where pino-http reads them, too.
+ */
+export function onErrorAnswer(request: Request, status: number, response?: ServerResponse): void {
+  setImmediate(() => listError(request, status, causes.has(request) ? undefined : errorOn(response)));
+}
+
+function errorOn(response: ServerResponse | undefined): unknown {
+  try {
+    return Reflect.get(Object(response), 'err');
+  } catch {
+    return undefined; // a getter that throws
+  }
 }
 
 /** Lists `error`, else what was noted, for a request that was, or will be, answered with this status. Once for each request. */
 export function listError(request: Request, status: number, error?: unknown): void {
   if (listed.has(request)) return;
   listed.add(request);
-  const cause = error === undefined ? causes.get(request) : { error };
+  const noted = causes.get(request);
   const trace = traceOf(request);
   const described = {
     at: Date.now(),
-    ...describe(cause, status),
+    ...describe(error === undefined ? noted : { error }, status),
     method: (request.method ?? '').slice(0, 32),
     status,
     count: 1,
@@ -58,7 +69,8 @@ export function listError(request: Request, status: number, error?: unknown): vo
     ...(trace && { trace_id: trace.trace_id }),
   };
   listing = listing.then(async () => {
-    const { routeOf } = await import('./route.ts'); // not before the first error
+    const { FRAMEWORK, routeOf } = await import('./route.ts'); // not before the first error
+    if (noted !== undefined && 'framework' in noted) Object.assign(request, { [FRAMEWORK]: noted.framework });
     add({ ...described, route: routeOf(request) });
   });
 }
@@ -72,7 +84,7 @@ export async function takeErrors(): Promise<RequestError[]> {
 }
 
 function describe(
-  cause: Cause | undefined,
+  cause: Cause | { error: unknown } | undefined,
   status: number,
 ): Pick<RequestError, 'class' | 'code' | 'file' | 'line' | 'message' | 'frame'> {
   if (cause === undefined) return { class: `HTTP ${status}` };

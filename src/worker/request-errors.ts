@@ -1,6 +1,7 @@
 /**
  * Logs what an app throws while it handles a request, where its framework would print it as plain text. The answer stays the framework's.
  */
+import { subscribe } from 'node:diagnostics_channel';
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import { createRequire } from 'node:module';
 import type { LogSource } from '../log/log.ts';
@@ -10,6 +11,7 @@ import { pathOf } from './connections.ts';
 import { isEndedByKit } from './drop-writes.ts';
 import { listError, noteCause } from './error-list.ts';
 import { loggable } from './error-report.ts';
+import { sentStatus } from './server.ts';
 import { hasMethod } from './shapes.ts';
 
 /** A connection that its client has closed makes reads and writes fail with these, but so does a connection to another server. */
@@ -64,8 +66,9 @@ function isFromEnd(error: unknown, request: IncomingMessage, response: ServerRes
 }
 
 /** As Koa and Express choose it. Koa sets 404 before it calls the app. */
-function statusOf(error: unknown, { headersSent, statusCode }: ServerResponse): number {
-  if (headersSent) return statusCode;
+function statusOf(error: unknown, response: ServerResponse): number {
+  const { headersSent, statusCode } = response;
+  if (headersSent) return sentStatus(response) ?? statusCode;
   const statuses = [read(error, 'status'), read(error, 'statusCode'), statusCode === 404 ? undefined : statusCode];
   return statuses.filter(status => typeof status === 'number').find(status => status >= 400 && status < 600) ?? 500;
 }
@@ -77,6 +80,22 @@ function read(error: unknown, key: string): unknown {
     return undefined; // a getter that throws
   }
 }
+
+/** To be called before the app is loaded: each Fastify instance reports its making, and then its errors, also those that the app handles. */
+export function noteFastifyErrors(): void {
+  subscribe('fastify.initialization', message => {
+    const { fastify } = message as { fastify: Fastify };
+    fastify.addHook('onError', (request, _reply, error, done) => {
+      noteCause(request.raw, { error, framework: request });
+      done();
+    });
+  });
+}
+
+interface Fastify {
+  addHook(name: 'onError', hook: (request: FastifyRequest, reply: unknown, error: unknown, done: () => void) => void): void;
+}
+type FastifyRequest = { raw: IncomingMessage };
 
 /** Objects whose errors are logged. */
 const logged = new WeakSet<object>();
@@ -111,7 +130,7 @@ export function logKoaErrors(koa: KoaErrors, log: LogSource): void {
   const { emit } = koa;
   const value = function (this: KoaErrors, event: string | symbol, ...args: unknown[]): boolean {
     const [error, context] = args;
-    if (event === 'error' && isContext(context)) noteCause(context.req, { error });
+    if (event === 'error' && isContext(context)) noteCause(context.req, { error, framework: context });
     if (event !== 'error' || !isContext(context) || hasErrorHandler(this)) return Reflect.apply(emit, this, [event, ...args]);
     // Koa answers after this.
     if (this.silent !== true)

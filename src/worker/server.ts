@@ -18,7 +18,7 @@ import { createServer, isWebSocket, type ServerLimits } from './server-limits.ts
 import { ServerWebSocket } from './web-socket.ts';
 
 /** Called for each response, once its last byte is handed to the kernel. */
-export type OnResponse = (request: IncomingMessage, status: number, milliseconds: number) => void;
+export type OnResponse = (exchange: Exchange, status: number, milliseconds: number) => void;
 
 export type UpgradeListener = (request: IncomingMessage, socket: Socket, head: Buffer) => unknown;
 
@@ -26,6 +26,9 @@ export type UpgradeListener = (request: IncomingMessage, socket: Socket, head: B
 const EXCHANGE = Symbol('bosun.exchange');
 type Response = ServerResponse & { [EXCHANGE]?: Exchange };
 type AppResponse = ServerResponse & { [EXCHANGE]: Exchange };
+
+/** What the client was sent; undefined before. `response.statusCode` is what the app has set last. */
+export const sentStatus = (response: Response): number | undefined => response[EXCHANGE]?.status;
 
 /** Answers a request in place of the app; false where the app is to answer it. `pass` gives it to the app after all. */
 export type Refuse = (exchange: Exchange, pass: () => boolean) => boolean;
@@ -249,7 +252,7 @@ export class AppServer {
     this.#responses++;
     const ms = connection.idleSince - exchange.startedAt;
     const { status = response.statusCode } = exchange;
-    this.#onResponse(request, status, ms);
+    this.#onResponse(exchange, status, ms);
     this.requestLog?.onAnswered(exchange, status, ms);
   }
 
@@ -261,7 +264,7 @@ export class AppServer {
   onOwnAnswer(exchange: Exchange, status: number, milliseconds: number): void {
     exchange.isAnswered = true;
     this.#responses++;
-    this.#onResponse(exchange.request, status, milliseconds);
+    this.#onResponse(exchange, status, milliseconds);
     this.requestLog?.onAnswered(exchange, status, milliseconds);
   }
 

@@ -25,7 +25,7 @@ import {
 } from './bounds.ts';
 import type { AdaptiveConcurrency } from './concurrency/adaptive.ts';
 import type { OnProgress } from './connection-drain.ts';
-import { isFromWorker } from './connections.ts';
+import { type Exchange, isFromWorker } from './connections.ts';
 import { onErrorAnswer } from './error-list.ts';
 import type { MaxConnections } from './max-connections.ts';
 import { own } from './move-socket.ts';
@@ -113,7 +113,7 @@ export class Serving {
     const shed = maxEventLoopDelayMs > 0 ? shedWhenLate(maxEventLoopDelayMs, this.#stats) : undefined;
     this.#sticky = await openSticky(this.#inherited, this.#config, this.#log);
     if (adaptiveConcurrency) this.#concurrency = await limitConcurrency(this.#log);
-    const onResponse: OnResponse = (request, status, ms) => this.#onResponse(request, status, ms);
+    const onResponse: OnResponse = (...response) => this.#onResponse(...response);
     const refusals = refusalsOf(shed, this.#sticky, this.#concurrency?.refuse);
     const server = new AppServer(this.#config, onResponse, ...refusals, this.#moves);
     server.onAbandoned = () => this.#stats.abandonedOne();
@@ -179,9 +179,9 @@ export class Serving {
     this.#isTaking = false;
   }
 
-  #onResponse(request: IncomingMessage, status: number, ms: number): void {
+  #onResponse({ request, response }: Exchange, status: number, ms: number): void {
     this.#stats.onResponse(request.method ?? '', status, ms, this.#routeLabel?.(request, status), sampledTraceId(request));
-    if (status >= 500) onErrorAnswer(request, status);
+    if (status >= 500) onErrorAnswer(request, status, response);
     this.#gate?.onResponse(ms);
   }
 

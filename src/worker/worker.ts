@@ -29,6 +29,7 @@ import {
   sendMove,
   sendToPrimary,
 } from './process.ts';
+import { noteFastifyErrors } from './request-errors.ts';
 import { Serving } from './serving.ts';
 import { Shutdown } from './shutdown.ts';
 import { reportEveryMs, Stats } from './stats.ts';
@@ -173,6 +174,7 @@ class Worker implements ChannelHandler {
       const kit = await this.#host.open(sessionKeys, retained);
       const { logRequests, metricsRoutes } = this.#config;
       const routes = logRequests > 0 || metricsRoutes ? await import('./follow-routes.ts') : undefined;
+      noteFastifyErrors();
       routes?.followFastify();
       const app = await loadApp(this.#inherited.loading, {
         kit,
