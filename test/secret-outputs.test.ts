@@ -143,12 +143,19 @@ test('a client of Redis shows its state and not its password, and nor does a cop
   const copy = client.duplicate();
   copy.on('error', () => undefined);
   try {
-    assert.equal(client.options.password, MARKER);
     for (const redis of [client, copy]) {
       const text =
         JSON.stringify({ redis }) + inspect({ redis }, { depth: null, showHidden: true }) + logged(log => log.info({ redis }));
       assert.ok(!text.includes(MARKER), text);
       assert.match(text, /"redis":\{"status":"\w+"\}/);
+      const { options } = redis;
+      const shown =
+        JSON.stringify({ options }) +
+        inspect({ options }, { depth: null, showHidden: true }) +
+        logged(log => log.info({ options }));
+      assert.ok(!shown.includes(MARKER), shown);
+      assert.match(shown, /connectTimeout: \d/);
+      assert.equal(options.password, MARKER);
     }
   } finally {
     copy.disconnect();

@@ -179,7 +179,7 @@ function createClient(
       slotsRefreshTimeout: CONNECT_TIMEOUT_MS,
       // A certificate is for the name that the node announces, not for the address behind it.
       ...(tls && { dnsLookup: (address: string, found: (error: null, address: string) => void) => found(null, address) }),
-      redisOptions: options,
+      redisOptions: concealPasswords(options),
     });
   }
   return undefined;
@@ -223,13 +223,31 @@ Command.prototype.setTimeout = function (this: Command, ms) {
 };
 
 /** A client has the password in its options: printed or logged, it shows its state only. */
-for (const { prototype } of [Redis, Cluster]) {
-  const state = function (this: RedisClient): object {
+for (const { prototype } of [Redis, Cluster])
+  showAs(prototype, function (this: RedisClient) {
     return { status: this.status };
-  };
+  });
+
+/** Printed or logged, `object` is shown as what `shown` returns. */
+function showAs<T extends object>(object: T, shown: (this: T) => object): T {
   for (const name of ['toJSON', Symbol.for('nodejs.util.inspect.custom')])
-    Object.defineProperty(prototype, name, { value: state, configurable: true, writable: true });
+    Object.defineProperty(object, name, { value: shown, configurable: true, writable: true });
+  return object;
 }
+
+/** Printed or logged, the options of a client are shown without its passwords. */
+function concealPasswords<T extends object>(options: T): T {
+  return showAs(options, function () {
+    return Object.fromEntries(Object.entries(this).filter(([name]) => !/password/i.test(name)));
+  });
+}
+
+/** Makes the options of a client, and of each copy of it (`duplicate`). */
+const parseOptions: (this: object, ...options: unknown[]) => void = Reflect.get(Redis.prototype, 'parseOptions');
+Reflect.set(Redis.prototype, 'parseOptions', function (this: Redis, ...given: unknown[]) {
+  parseOptions.apply(this, given);
+  concealPasswords(this.options);
+});
 
 const CLOSED = 'Connection is closed.';
 const NO_SLOTS = 'Failed to refresh slots cache.';
