@@ -41,6 +41,14 @@ test('a reader of one worker gets its lines and no others', () => {
   assert.deepEqual(read(memory.read(3)), []);
 });
 
+test('the lines of a worker that never was are refused, with the numbers of those that were', () => {
+  const memory = memoryOf([12, 'a\n'], [3, 'b\n'], [undefined, 'c\n']);
+  const message = 'there was no worker 99; there was 3, 4, 12';
+  assert.throws(() => logsOf(memory, { worker: 99 }, [4, 3]), { status: 404, message });
+  assert.throws(() => logsOf(new LogMemory(), { worker: 1 }), { status: 404, message: 'there was no worker 1; there was none' });
+  for (const worker of [3, 4, 12]) logsOf(memory, { worker }, [4, 3]);
+});
+
 test('a reader may begin with the last lines, also in the middle of what was written together', () => {
   const memory = memoryOf([1, 'a\nb\nc\n'], [2, 'd\n'], [1, 'e\n']);
   assert.deepEqual(read(memory.read(undefined, 3)), ['c\n', 'd\n', 'e\n']);

@@ -10,12 +10,20 @@ import { ControlError, type Parameters, Streamed } from './socket.ts';
 /** Each has a connection of the control socket, which other commands need too. */
 const MAX_READERS = 16;
 
-/** The answer to `logs`. @throws ControlError */
-export function logsOf(memory: LogMemory, { worker, lines = KEPT_LINES, follow = false }: Parameters): Streamed {
+/** The answer to `logs`. `running` are the numbers of the workers. @throws ControlError */
+export function logsOf(
+  memory: LogMemory,
+  { worker, lines = KEPT_LINES, follow = false }: Parameters,
+  running: readonly number[] = [],
+): Streamed {
   const isCount = (value: unknown): value is number => typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
   if (worker !== undefined && !isCount(worker)) throw malformed('worker', 'a whole number', worker);
   if (!isCount(lines)) throw malformed('lines', 'a whole number of at least 0', lines);
   if (typeof follow !== 'boolean') throw malformed('follow', 'true or false', follow);
+  if (worker !== undefined && !running.includes(worker) && !memory.workers.includes(worker)) {
+    const known = [...new Set([...running, ...memory.workers])].sort((a, b) => a - b).join(', ');
+    throw new ControlError(404, `there was no worker ${worker}; there ${known === '' ? 'was none' : `was ${known}`}`);
+  }
   if (memory.readers >= MAX_READERS) throw new ControlError(409, `${MAX_READERS} others read the log at this time; end one`);
   return new Streamed(response => send(memory, worker, lines, follow, response));
 }

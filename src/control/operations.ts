@@ -167,7 +167,12 @@ function operations(context: ControlContext, socket: () => ControlSocket): Opera
     'heap-snapshot': diagnose('heap-snapshot'),
     'cpu-profile': diagnose('cpu-profile'),
     doctor: () => diagnoseDeployment(factsOf(context)),
-    logs: async parameters => logsOf(outputs.memory, parameters),
+    logs: async parameters =>
+      logsOf(
+        outputs.memory,
+        parameters,
+        supervisor.handles.map(({ id }) => id),
+      ),
   };
 }
 

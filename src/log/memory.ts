@@ -96,6 +96,11 @@ export class LogMemory {
     clearTimeout(timer);
   }
 
+  /** The numbers of those that have written, or about which lines were written, since the start. */
+  get workers(): number[] {
+    return [...this.#linesOfWorkers.keys()].sort((a, b) => a - b);
+  }
+
   /** The number of the next entry. */
   get next(): number {
     return this.#next;

@@ -114,6 +114,8 @@ describe('bosun logs', { concurrency: 2 }, () => {
       const { code, stderr } = await bosun(socket, ['logs', option, value]);
       assert.deepEqual([code, stderr], [64, `bosun: ${message}\n`]);
     }
+    const unknown = await bosun(socket, ['logs', '--worker', '99']);
+    assert.deepEqual([unknown.code, unknown.stderr], [1, 'bosun: there was no worker 99; there was 1, 2\n']);
     const following = new Running(['logs', '--follow', '--socket', socket]);
     await following.printed(/loads/);
     kit.process.kill('SIGKILL');
