@@ -22,7 +22,7 @@ const REDACTED = [
 /** A worker's lines that its primary has not read yet; more are dropped and counted. */
 const MAX_BUFFERED_BYTES = 8 << 20;
 
-/** The longest time that an exit waits for output which is still buffered in this process. */
+/** The longest time that a worker's exit waits for output which is still buffered in this process. */
 const FLUSH_TIMEOUT_MS = 1000;
 
 /** The app's logger, for any line. */
@@ -75,10 +75,10 @@ export function createWorkerLog(level: string, worker: number): () => Log {
   return log;
 }
 
-/** Resolves when everything that this worker has written is in the pipes to the primary; after 1 s in any case. */
-export async function flushWorkerOutput(): Promise<void> {
+/** Resolves when everything that this worker has written is in the pipes to the primary; after `timeoutMs` in any case. */
+export async function flushWorkerOutput(timeoutMs = FLUSH_TIMEOUT_MS): Promise<void> {
   const written = (stream: NodeJS.WriteStream) =>
     new Promise<void>(resolve => (stream.writable ? stream.write('', () => resolve()) : resolve()));
-  const timeout = new Promise<void>(resolve => setTimeout(resolve, FLUSH_TIMEOUT_MS).unref());
+  const timeout = new Promise<void>(resolve => setTimeout(resolve, timeoutMs).unref());
   await Promise.race([timeout, Promise.all([written(process.stdout), written(process.stderr)])]);
 }

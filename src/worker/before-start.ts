@@ -20,16 +20,18 @@ export async function runBeforeStart(environment: NodeJS.ProcessEnv): Promise<vo
   const log = createLog(config.logLevel, { pid: process.pid }, line => process.stdout.write(line));
   process.once('disconnect', () => process.exit(ExitCode.failed)); // without a primary
   process.on('SIGINT', () => undefined); // of a terminal: the primary decides
-  process.once('uncaughtException', error => fail(error));
+  // Nothing waits for this process but the start: it may print all it has. The primary ends it at START_TIMEOUT_MS.
+  const exit = (code: ExitCode) => exitAfterOutput(code, config.startTimeoutMs);
+  process.once('uncaughtException', error => fail(error, exit));
   try {
     const expected = 'the module of BEFORE_START, which exports a function as default';
     const exported = await loadExports(loading, { onFailed: () => undefined, expected });
     await call(exported, loading.module, { config, log: log() });
-    exitAfterOutput(ExitCode.ok);
+    exit(ExitCode.ok);
   } catch (error) {
-    if (!(error instanceof LoadAgain)) return fail(error);
+    if (!(error instanceof LoadAgain)) return fail(error, exit);
     sendToPrimary({ type: 'load-again', ...loading, ...error.change, why: error.message });
-    exitAfterOutput(ExitCode.ok);
+    exit(ExitCode.ok);
   }
 }
 
@@ -46,9 +48,9 @@ async function call(exported: unknown, file: string, context: { config: unknown;
     throw new AppError(`the promise of ${file} (BEFORE_START) never settles: nothing is left that could settle it`);
 }
 
-function fail(error: unknown): void {
+function fail(error: unknown, exit: (code: ExitCode) => void): void {
   const report = reportOf(error);
   const message = error instanceof AppError ? report.message : `BEFORE_START failed: ${messageOf(error)}`;
   sendToPrimary({ type: 'failed', stage: 'app', ...report, message });
-  exitAfterOutput(ExitCode.failed);
+  exit(ExitCode.failed);
 }

@@ -116,9 +116,9 @@ export function sendMove(id: number, handle: object, onFailed: () => void): void
   else onFailed();
 }
 
-/** Exits once all messages and log lines are in the pipes. */
-export function exitAfterOutput(code: ExitCode): void {
-  sendToPrimary({ type: 'exiting' }, () => void flushWorkerOutput().then(() => process.exit(code)));
+/** Exits once all messages and log lines are in the pipes. It waits for log lines for at most `timeoutMs`, by default 1 s. */
+export function exitAfterOutput(code: ExitCode, timeoutMs?: number): void {
+  sendToPrimary({ type: 'exiting' }, () => void flushWorkerOutput(timeoutMs).then(() => process.exit(code)));
 }
 
 /**

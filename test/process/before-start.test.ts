@@ -2,9 +2,11 @@
  * BEFORE_START: a module that runs once before the first worker.
  */
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { until } from '../until.ts';
 import { RawClient } from './clients.ts';
 import { CLEAN, type Kit, type KitOptions, startKit } from './kit.ts';
 import { temporaryFolder } from './operator.ts';
@@ -31,9 +33,38 @@ async function startWith(
   return { kit, folder };
 }
 
+/** Longer than the exit of a worker waits for its output. */
+const EXIT_WAIT_MS = 1200;
+
 const reportsPid = "console.log(JSON.stringify({ event: 'test.runs', pid: process.pid }));";
 
 describe('BEFORE_START', { concurrency: 2 }, () => {
+  test('its output is complete, however late the primary reads it', async () => {
+    const source = `
+      import { existsSync, writeFileSync } from 'node:fs';
+      import { setTimeout as sleep } from 'node:timers/promises';
+      export default async () => {
+        console.log(JSON.stringify({ event: 'test.runs' }));
+        while (!existsSync('go')) await sleep(10);
+        for (let line = 0; line < 50; line++) console.log('x'.repeat(20_000));
+        console.log(JSON.stringify({ event: 'test.last' }));
+        writeFileSync('printed', '');
+      };`;
+    const { kit, folder } = await startWith(source);
+    await kit.event('test.runs');
+    kit.signal('SIGSTOP');
+    writeFileSync(join(folder, 'go'), '');
+    await until(
+      () => existsSync(join(folder, 'printed')) || undefined,
+      () => kit.transcript(),
+    );
+    await sleep(EXIT_WAIT_MS);
+    kit.signal('SIGCONT');
+    await kit.event('before-start.ended');
+    assert.equal(kit.all('test.last').length, 1);
+    assert.deepEqual(await kit.stop(), CLEAN);
+  });
+
   test('its TypeScript module runs once, in a process of its own, and no worker starts before', async () => {
     const source = `
       import { answer } from './dependency.mjs';
