@@ -112,7 +112,7 @@ test('a worker that stops is not on the scoreboard, and its gate neither closes 
   const { gate, own, calls, connect, report } = closedGate();
   gate.stop();
   assert.equal(own(), undefined);
-  assert.deepEqual([gate.isClosed, gate.excessConnections], [false, 0]);
+  assert.equal(gate.isClosed, false);
   report(2);
   connect(5);
   pass(500);
@@ -224,15 +224,6 @@ test('a woken worker is woken again after 1 ms at the earliest, or once it has r
   wakeUp();
   assert.deepEqual(woken(), [102]);
   disconnect();
-});
-
-test('the excess is what is above the fair share of all workers, each counted once', () => {
-  const { start, report, connect, gate } = gateUnder('least-connections', [2, 3]);
-  report(2, { connections: 9 });
-  report(3, { connections: 6 });
-  start();
-  connect(15);
-  assert.equal(gate.excessConnections, 2);
 });
 
 test('the gate closes if any better worker accepts, though the best one has its gate closed', () => {
@@ -521,19 +512,6 @@ test('with response-time, the load shows the connections of a slow worker severa
   assert.equal(gate.load, 20);
   scoreboard.setPolicy('least-connections');
   assert.equal(gate.load, 4);
-});
-
-test('only with least-connections has a worker excess connections', () => {
-  const { start, report, connect, gate, scoreboard } = gateUnder('least-connections');
-  report(2, { connections: 0 });
-  start();
-  connect(20);
-  assert.equal(gate.excessConnections, 2);
-  gate.stop();
-  assert.equal(gate.excessConnections, 0, 'it accepts nothing');
-  start();
-  scoreboard.setPolicy('rr');
-  assert.equal(gate.excessConnections, 0);
 });
 
 test('all workers measure time on the machine’s monotonic clock', () => {

@@ -113,6 +113,7 @@ const TO_WORKER: { [T in ToWorker['type']]: Extract<ToWorker, { type: T }> } = {
   moved: { type: 'moved', id: 1, isTaken: false },
   cordon: { type: 'cordon' },
   uncordon: { type: 'uncordon' },
+  rebalance: { type: 'rebalance', count: 32 },
   diagnose: {
     type: 'diagnose',
     id: 1,

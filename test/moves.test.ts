@@ -5,13 +5,14 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
-import { type AddressInfo, connect, type Socket } from 'node:net';
+import { type AddressInfo, connect, Socket } from 'node:net';
 import { after, test } from 'node:test';
 import { setTimeout as pause, setImmediate as turn } from 'node:timers/promises';
 import { Connection } from '../src/worker/connections.ts';
 import { whyNotMovable } from '../src/worker/move-check.ts';
 import { betweenMessages, detach, isMovable, own, reattach, SocketShape, startIdle } from '../src/worker/move-socket.ts';
 import { Moves, PAUSE_MS } from '../src/worker/moves.ts';
+import { sampleOf } from '../src/worker/rebalance.ts';
 
 const REQUEST = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n';
 
@@ -80,6 +81,51 @@ test('a connection that no worker could take is not kept open for another try', 
   assert.equal(moves.keeps(connection), false);
   connection.wasRefused = false;
   assert.equal(moves.keeps(connection), true, 'it was not the pause');
+});
+
+test('what is offered in a rebalancing moves until it is withdrawn; refused, it is as it was before, and in a drain nothing is offered', async () => {
+  const pairs = [await connected(), await connected()];
+  const [first, second] = pairs.map(({ socket }) => new Connection(socket));
+  assert.ok(first && second);
+  const sent: Connection[] = [];
+  const refuse = (_id: number, _handle: unknown, onFailed: () => void) => {
+    sent.push(...[first, second].filter(({ moveId }) => moveId !== undefined));
+    onFailed();
+  };
+  const moves = new Moves(refuse, () => assert.fail());
+  for (const [index, { server }] of pairs.entries()) moves.onConnection([first, second][index] ?? assert.fail(), server);
+  await turn();
+  const offered = new Map([[first.socket, first]]);
+  await moves.offer(offered, async () => undefined);
+  assert.deepEqual([sent, first.wasRefused, moves.keeps(first)], [[first], false, false]);
+  moves.withdraw(offered);
+  await pause(PAUSE_MS + 1);
+  moves.moveNow();
+  assert.equal(sent.length, 1);
+  const all = new Map([first, second].map(connection => [connection.socket, connection]));
+  await moves.begin(all);
+  assert.deepEqual([sent.length, first.wasRefused, second.wasRefused], [3, true, true]);
+  await pause(PAUSE_MS + 1);
+  moves.stop();
+  await moves.offer(offered);
+  assert.equal(sent.length, 3);
+});
+
+test('a rebalancing takes an even sample of the connections by their last use, the busiest first, and none that cannot move', () => {
+  const connections = Array.from({ length: 12 }, (_, name) => Object.assign(new Connection(new Socket()), { name }));
+  for (const [index, connection] of connections.entries()) Object.defineProperty(connection, 'idleSince', { value: 100 - index });
+  const [busiest, , unmovable, webSocket, moving] = connections.toReversed();
+  Object.assign(busiest ?? {}, { exchanges: [{}] });
+  Object.assign(unmovable ?? {}, { isUnmovable: true });
+  Object.assign(webSocket ?? {}, { upgrade: {} });
+  Object.assign(moving ?? {}, { moveId: 1 });
+  const namesOf = (count: number) =>
+    [...sampleOf(connections, count).values()].map(connection => Reflect.get(connection, 'name'));
+  assert.deepEqual(namesOf(9), [11, 0, 1, 2, 3, 4, 5, 6, 10]);
+  assert.deepEqual(namesOf(100), namesOf(9));
+  assert.deepEqual(namesOf(3), [0, 3, 6]);
+  assert.deepEqual(namesOf(1), [3]);
+  assert.deepEqual(namesOf(0), []);
 });
 
 test('a connection is between messages after a response, unless the next request has begun to arrive', async () => {

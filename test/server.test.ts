@@ -297,29 +297,4 @@ describe('ending connections', () => {
       ]);
     }
   });
-
-  test('as many of the next responses end their connections as are to be closed, and the next ones do not', async () => {
-    const fixture = await Fixture.start();
-    const clients = [await fixture.idle(), await fixture.idle(), await fixture.idle()];
-    fixture.server.closeAfterResponse(2);
-    const connections = [];
-    for (const client of clients) connections.push(/^Connection: ([\w-]+)/m.exec(await client.get('/now'))?.[1]);
-    assert.deepEqual(connections, ['close', 'close', 'keep-alive']);
-    await eventually(() => fixture.server.connections === 1);
-  });
-
-  test('a response to a client that closes by itself, or has gone, is not one of them, and a later count replaces the one before', async () => {
-    const fixture = await Fixture.start();
-    const gone = await fixture.open('/');
-    gone.client.socket.destroy();
-    await eventually(() => fixture.server.connections === 0);
-    const [first, second, third] = [await fixture.idle(), await fixture.idle(), await fixture.idle()];
-    fixture.server.closeAfterResponse(1);
-    gone.response.end();
-    assert.match(await first.get('/now', 'Connection: close'), /^Connection: close\r$/m);
-    assert.match(await second.get('/now'), /^Connection: close\r$/m);
-    fixture.server.closeAfterResponse(1);
-    fixture.server.closeAfterResponse(0);
-    assert.match(await third.get('/now'), /^Connection: keep-alive\r$/m);
-  });
 });

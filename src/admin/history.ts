@@ -149,6 +149,10 @@ const WORDS: { readonly [Name in Exclude<EventName, Hidden>]: (event: EventOf<Na
   'pool.restart': ({ generation }) => ({ kind: 'restart', text: `rolling restart: generation ${generation}` }),
   'pool.restarted': ({ generation }) => ({ kind: 'restarted', text: `generation ${generation} serves` }),
   'pool.restart-failed': () => ({ kind: 'restart-failed', text: 'rolling restart failed' }),
+  'pool.rebalanced': ({ connections, from, to }) => ({
+    kind: 'rebalanced',
+    text: `${connections} connections moved from worker ${from.join(', ')} to worker ${to.join(', ')}`,
+  }),
   'balancing.policy': ({ policy, before }) => ({ kind: 'policy', text: `policy ${policy} instead of ${before}` }),
   'leader.acquired': ({ name, worker }) => ({ kind: 'leader', worker, text: `worker ${worker} leads ${name}` }),
   'leader.released': ({ name, worker, why }) => ({

@@ -7,17 +7,7 @@
 import type { Socket } from 'node:net';
 import { BriefConnections } from './brief-connections.ts';
 import type { Listeners } from './listener.ts';
-import {
-  averageWith,
-  betterOff,
-  excessConnections,
-  FEW,
-  faded,
-  type GatedPolicy,
-  lastTurn,
-  RULES,
-  turnsAfter,
-} from './policy.ts';
+import { averageWith, betterOff, FEW, faded, type GatedPolicy, lastTurn, RULES, turnsAfter } from './policy.ts';
 import type { Entry, GateState, Scoreboard, View } from './scoreboard.ts';
 import { Suspects, sendWakeUp, WAKE_UP_SIGNAL, wakeUpThread } from './wake-up.ts';
 
@@ -162,12 +152,6 @@ export class AcceptGate {
     const { policy, entries } = this.#scoreboard.read();
     const weight = RULES[policy].weigh(entries, this.#now())(this.#own);
     return Math.round((weight * this.#own.connections) / (this.#own.connections + 1));
-  }
-
-  /** Keep-alive connections that this worker should end in the next second. */
-  get excessConnections(): number {
-    const { policy, entries } = this.#scoreboard.read();
-    return RULES[policy].rebalances && this.#listeners !== undefined ? excessConnections(this.#own, this.#except(entries)) : 0;
   }
 
   #except(entries: readonly Entry[], id = this.#own.id): Entry[] {

@@ -33,8 +33,11 @@ interface PolicyRules {
   whileWaking: 'new' | 'queued';
   /** Whether a worker keeps accepting although others have a few connections less, while its connections are brief. */
   ignoresBriefLead: boolean;
-  /** Whether a worker ends excess keep-alive connections (REBALANCE_KEEPALIVE). */
-  rebalances: boolean;
+  /**
+   * When kept connections move to a worker that has fewer (REBALANCE_KEEPALIVE): whenever the loads differ by much, or, where the policy promises
+   * no even loads, only once it has joined those that serve.
+   */
+  rebalances: 'always' | 'joined';
 }
 
 /** A response time counts for e^-1 after this long. */
@@ -49,10 +52,6 @@ const CONNECTIONS_PER_MARGIN = 32;
 export const FEW = 4;
 /** With `rr`, a blocked worker catches up on at most this many missed turns. */
 const MAX_MISSED_TURNS = 3;
-/** A worker has excess connections above this multiple of its fair share, plus one. */
-const UNFAIR_FACTOR = 1.2;
-/** Share of its connections that a worker ends per second at most. */
-const MAX_ENDED_SHARE = 0.1;
 
 const weighConnections: Weigh =
   () =>
@@ -96,7 +95,7 @@ export const RULES = {
     weigh: weighConnections,
     whileWaking: 'new',
     ignoresBriefLead: true,
-    rebalances: false,
+    rebalances: 'joined',
   },
   'least-connections': {
     listener: 'shared',
@@ -104,7 +103,7 @@ export const RULES = {
     weigh: weighConnections,
     whileWaking: 'new',
     ignoresBriefLead: true,
-    rebalances: true,
+    rebalances: 'always',
   },
   'response-time': {
     listener: 'shared',
@@ -112,7 +111,7 @@ export const RULES = {
     weigh: weighResponseTimes,
     whileWaking: 'new',
     ignoresBriefLead: true,
-    rebalances: false,
+    rebalances: 'always',
   },
   rr: {
     listener: 'shared',
@@ -120,7 +119,7 @@ export const RULES = {
     weigh: weighConnections,
     whileWaking: 'queued',
     ignoresBriefLead: false,
-    rebalances: false,
+    rebalances: 'joined',
   },
   reuseport: {
     listener: 'own',
@@ -128,7 +127,7 @@ export const RULES = {
     weigh: weighConnections,
     whileWaking: 'new',
     ignoresBriefLead: true,
-    rebalances: false,
+    rebalances: 'joined',
   },
 } as const satisfies Record<Policy, PolicyRules>;
 
@@ -174,13 +173,6 @@ export function turnsAfter(own: Load, others: readonly Load[]): number {
 /** The highest `turns` of all workers. */
 export function lastTurn(loads: readonly Load[]): number {
   return Math.max(0, ...loads.map(({ turns }) => turns));
-}
-
-/** How many keep-alive connections a worker should end in the next second, so that other workers get them. */
-export function excessConnections(own: Load, others: readonly Load[]): number {
-  const fairShare = [own, ...others].reduce((sum, { connections }) => sum + connections, 0) / (others.length + 1);
-  const excess = Math.floor(own.connections - fairShare * UNFAIR_FACTOR - 1);
-  return Math.max(0, Math.min(excess, Math.ceil(own.connections * MAX_ENDED_SHARE)));
 }
 
 /** The average response time as it counts now. Old averages fade, so that a worker without connections is tried again. */

@@ -16,8 +16,8 @@ export interface ConfigFields {
    */
   readonly policy: Values['policy'];
   /**
-   * With `least-connections`: a worker that has more keep-alive connections than the others ends some with their next answer, at most a
-   * tenth a second. Set by `REBALANCE_KEEPALIVE`; default: `false`.
+   * Kept connections move from a worker that has more to those that have fewer, between two requests, at most 200 a second (see
+   * Balancing); not with `MOVE_CONNECTIONS=false` or `NODE_CLUSTER_STICKY`. Set by `REBALANCE_KEEPALIVE`; default: `true`.
    */
   readonly rebalanceKeepalive: Values['rebalanceKeepalive'];
   /**

@@ -56,9 +56,9 @@ export const variables = {
   ),
   rebalanceKeepalive: variable(
     'REBALANCE_KEEPALIVE',
-    'false',
+    'true',
     flag,
-    'with `least-connections`: a worker that has more keep-alive connections than the others ends some with their next answer, at most a tenth a second',
+    'kept connections move from a worker that has more to those that have fewer, between two requests, at most 200 a second (see Balancing); not with `MOVE_CONNECTIONS=false` or `NODE_CLUSTER_STICKY`',
   ),
   appModule: optional(
     'APP_MODULE',

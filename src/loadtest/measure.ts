@@ -111,6 +111,7 @@ const MARKS = {
   'restart-failed': undefined,
   'restart-refused': undefined,
   policy: undefined,
+  rebalanced: undefined,
   leader: undefined,
   keys: undefined,
   check: undefined,

@@ -10,8 +10,10 @@ import type { ToPrimary } from '../protocol/messages.ts';
 import { type ReadText, readerBelow, type UsageFiles } from '../resources/cgroup.ts';
 import { readHeadroom, readUsage } from '../resources/usage.ts';
 import { Retained } from '../state/broadcast.ts';
+import type { WorkerEvent } from './effects.ts';
 import { type Prepared, taking } from './first-fork.ts';
 import { Moves } from './moves.ts';
+import type { Rebalancing } from './rebalancing.ts';
 import { Resizer } from './resizer.ts';
 import type { Settings } from './settings.ts';
 import { forkWorker, isInspected, type SpawnOptions } from './spawn.ts';
@@ -47,7 +49,29 @@ export function startPool(prepared: Prepared, emit: Emit): Pool {
     if (loader !== undefined && loader !== loading.loader) log().info({ event: 'app.typescript-loader', loader, why });
     loading = { asMain: loading.asMain || asMain, loader: loader ?? loading.loader };
   };
-  const moves = new Moves(() => supervisor.serving);
+  let rebalancing: Rebalancing | undefined;
+  const loadRebalancing = async () => {
+    const { Rebalancing } = await import('./rebalancing.ts');
+    rebalancing ??= new Rebalancing({
+      workers: () => supervisor.handles,
+      wanted: () => supervisor.wanted,
+      policy: () => balancing.policy,
+      config: () => settings.config,
+      emit,
+      now: () => performance.now(),
+    });
+  };
+  /** Once two workers serve. */
+  const rebalance = async (event: WorkerEvent) => {
+    if (!concernsBalance(event) || supervisor.serving.length < 2) return;
+    // An update may have replaced the files of the kit: then nothing is rebalanced.
+    if (rebalancing === undefined) await loadRebalancing().catch(() => undefined);
+    rebalancing?.onEvent(event);
+  };
+  const moves = new Moves<WorkerProcess>(
+    from => rebalancing?.takersFor(from) ?? supervisor.serving,
+    (from, to) => rebalancing?.onMoved(from, to),
+  );
   const supervisor: Supervisor = new Supervisor(config, resizer.sizing, {
     fork: (worker, listener) => {
       const { id, generation } = worker;
@@ -80,6 +104,7 @@ export function startPool(prepared: Prepared, emit: Emit): Pool {
         onEvent: event => {
           if (event.type === 'message' && event.message.type === 'load-again') loadAgain(event.message);
           listener.onEvent(event);
+          void rebalance(event);
         },
       });
       inspector?.take(handle);
@@ -104,6 +129,9 @@ export function startPool(prepared: Prepared, emit: Emit): Pool {
     });
   return { ...pool, processBefore };
 }
+
+const concernsBalance = (event: WorkerEvent) =>
+  event.type === 'exited' || (event.type === 'message' && event.message.type === 'stats');
 
 type LoadAgainMessage = Extract<ToPrimary, { type: 'load-again' }>;
 

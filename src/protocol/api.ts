@@ -215,6 +215,7 @@ export interface ShownEvent {
     | 'restart-failed'
     | 'restart-refused'
     | 'policy'
+    | 'rebalanced'
     | 'leader'
     | 'keys'
     | 'check'

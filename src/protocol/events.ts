@@ -60,6 +60,7 @@ export type LifecycleEvent =
   | LogEvent<'pool.scale-failed'>
   | LogEvent<'pool.scale-refused'>
   | LogEvent<'pool.backoff'>
+  | LogEvent<'pool.rebalanced'>
   | LogEvent<'pool.restart'>
   | LogEvent<'pool.restarted'>
   | LogEvent<'pool.restart-failed'>

@@ -76,6 +76,12 @@ export const LOG_EVENTS = {
     ms: count('milliseconds until the next start'),
     failures: count('failures in a row'),
   }),
+  'pool.rebalanced': info('Kept connections have moved to workers that had fewer.', {
+    connections: count('how many'),
+    from: field<readonly number[]>('list')('the numbers of the workers that had more'),
+    to: field<readonly number[]>('list')('the numbers of the workers that have taken them'),
+    ms: count('milliseconds from the decision to the last one'),
+  }),
   'pool.restart': info('A rolling restart begins.', { generation, workers: count('how many workers are replaced') }),
   'pool.restarted': info('A rolling restart has succeeded.', { generation }),
   'pool.restart-failed': failure('A rolling restart has failed.', { generation, error }),

@@ -201,6 +201,7 @@ const TO_WORKER: { [T in ToWorker['type']]: Parser<Fields<ToWorker, T>> } = {
   }),
   take: object<Fields<ToWorker, 'take'>>({ id }),
   moved: object<Fields<ToWorker, 'moved'>>({ id, isTaken: boolean }),
+  rebalance: object<Fields<ToWorker, 'rebalance'>>({ count }),
   cordon: object({}),
   uncordon: object({}),
   diagnose: object<Fields<ToWorker, 'diagnose'>>({

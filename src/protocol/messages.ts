@@ -37,6 +37,8 @@ export type ToWorker =
   | { type: 'take'; id: number }
   /** The answer to `move`: another worker serves that connection now, or none could take it. */
   | { type: 'moved'; id: number; isTaken: boolean }
+  /** Send up to so many connections with `move` as they rest, but not in a drain: other workers have fewer. */
+  | { type: 'rebalance'; count: number }
   /** Take a heap snapshot or CPU profile, and write it to `to`; answered by `diagnosed` with the same id. */
   | { type: 'diagnose'; id: number; diagnosis: Diagnosis; to: DiagnosisTarget }
   /** Of a leader of this pod: lead with that token, or, without one, let another worker lead. */

@@ -1,7 +1,7 @@
 /**
- * Moves the connections of a draining worker to other workers, between two requests, so that their clients notice nothing. What a client has sent
- * meanwhile stays in the kernel, and the other worker reads it. This worker keeps its copy of a connection until the other one has it: if none
- * takes it, it goes on here, and the drain closes it as it would have without moves.
+ * Moves connections of this worker to other workers, between two requests, so that their clients notice nothing: all of them when it drains, and
+ * those of a rebalancing (rebalance.ts). What a client has sent meanwhile stays in the kernel, and the other worker reads it. This worker keeps its
+ * copy of a connection until the other one has it: if none takes it, it goes on here, and a drain closes it as it would have without moves.
  */
 import type { Server } from 'node:http';
 import type { Socket } from 'node:net';
@@ -31,8 +31,11 @@ export class Moves {
   readonly #servers = new Map<Server, { shape: SocketShape | undefined }>();
   readonly #serverOf = new WeakMap<Socket, Server>();
   readonly #underWay = new Map<number, Connection>();
-  /** Those of the worker, while its drain moves them. */
+  /** Those that are to move: those of the worker while it drains, or those of a rebalancing. */
   #connections: ReadonlyMap<Socket, Connection> | undefined;
+  #isDraining = false;
+  /** What the self-test has found. */
+  #whyNot: Promise<string | undefined> | undefined;
   #isTested = false;
   #isMoveDue = false;
   /** Since when fewer than MAX_UNDER_WAY were under way after each attempt: what has rested since then and is still here could not move. */
@@ -71,18 +74,37 @@ export class Moves {
     connection.onFirstRequest = startIdle(connection.socket, server);
   }
 
-  /** From now on connections are moved, if this Node.js can do that. `test` says why not. */
+  /** For a drain: from now on connections are moved, if this Node.js can do that. `test` says why not. */
   async begin(connections: ReadonlyMap<Socket, Connection>, test = selfTest): Promise<void> {
+    this.#isDraining = true;
+    await this.#start(connections, test);
+  }
+
+  /** For a rebalancing: each of these moves when it rests, until `withdraw`. They replace those of the last one. Not while the worker drains. */
+  async offer(connections: ReadonlyMap<Socket, Connection>, test = selfTest): Promise<void> {
+    if (!this.#isDraining) await this.#start(connections, test);
+  }
+
+  /** What has not moved of an offer stays. */
+  withdraw(connections: ReadonlyMap<Socket, Connection>): void {
+    if (this.#connections === connections) this.#connections = undefined;
+  }
+
+  async #start(connections: ReadonlyMap<Socket, Connection>, test: typeof selfTest): Promise<void> {
     this.#connections = connections;
+    this.#hadRoomSince = Number.POSITIVE_INFINITY;
+    this.#whyNot ??= this.#test(test);
+    const why = await this.#whyNot;
+    this.#isTested = true;
+    if (why === undefined) this.moveNow();
+    else this.stop();
+  }
+
+  async #test(test: typeof selfTest): Promise<string | undefined> {
     // An update may have replaced the files of the kit since this worker started.
     const why = await test().catch(messageOf);
-    this.#isTested = true;
-    if (why === undefined) {
-      this.moveNow();
-    } else {
-      this.stop();
-      this.#log().warn({ event: 'connections.not-moved', node: process.version, why });
-    }
+    if (why !== undefined) this.#log().warn({ event: 'connections.not-moved', node: process.version, why });
+    return why;
   }
 
   /** The rest is not moved. */
@@ -90,9 +112,10 @@ export class Moves {
     this.#connections = undefined;
   }
 
-  /** Whether a connection stays open after its current response, because it will be moved. */
+  /** Whether a connection stays open after its current response, because the drain will move it. */
   keeps(connection: Connection): boolean {
-    if (this.#connections === undefined || this.#isPaused || connection.isUnmovable || connection.wasRefused) return false;
+    if (!this.#isDraining || this.#connections === undefined || this.#isPaused || connection.isUnmovable || connection.wasRefused)
+      return false;
     const server = this.#serverOf.get(connection.socket);
     const { restedAt = Number.POSITIVE_INFINITY } = connection;
     const hasMissed = performance.now() - Math.max(restedAt, this.#hadRoomSince) >= MAX_MISSED_MS;
@@ -129,7 +152,7 @@ export class Moves {
     }
     this.#pausedUntil = performance.now() + PAUSE_MS;
     connection.moveId = undefined;
-    connection.wasRefused = true;
+    connection.wasRefused = this.#isDraining;
     const server = this.#serverOf.get(socket);
     if (server !== undefined) reattach(socket, server);
   }

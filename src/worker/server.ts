@@ -59,8 +59,6 @@ export class AppServer {
   onClientError: (error: unknown) => void = () => undefined;
   #responses = 0;
   #isKeepAliveDisabled = false;
-  /** How many of the next responses end their connections. */
-  #connectionsToClose = 0;
   /** Monotonic time from which requests are not passed to the app: the drain aborts them. */
   #refuseFrom = Number.POSITIVE_INFINITY;
 
@@ -184,7 +182,7 @@ export class AppServer {
     const answer = () => this.#refuse(exchange, serve) || serve();
     // While connections end, pipelined requests after this one must be parsed before it is answered: the next microtask does that.
     // Stryker disable next-line ConditionalExpression: to wait always would only be slower
-    if (!this.#endsConnections) return answer();
+    if (!this.#isKeepAliveDisabled) return answer();
     queueMicrotask(answer);
     return true;
   }
@@ -207,13 +205,9 @@ export class AppServer {
     if (connection !== undefined) this.#moves?.onTaken(connection, server);
   }
 
-  get #endsConnections(): boolean {
-    return this.#isKeepAliveDisabled || this.#connectionsToClose > 0;
-  }
-
   /** Whether the current response ends it. */
   #ends(connection: Connection): boolean {
-    return this.#connectionsToClose > 0 || (this.#isKeepAliveDisabled && !this.#moves?.keeps(connection));
+    return this.#isKeepAliveDisabled && !this.#moves?.keeps(connection);
   }
 
   /** Every response passes `writeHead`, whatever framework writes it and whatever headers it strips. */
@@ -228,7 +222,6 @@ export class AppServer {
         // Only the last pipelined response may end the connection: the others would stay unanswered.
         const isLast = exchange.connection.exchanges.at(-1) === exchange;
         if (isLast && this.shouldKeepAlive && server.#ends(exchange.connection)) {
-          server.#connectionsToClose--;
           this.shouldKeepAlive = false;
           this.setHeader('Connection', 'close'); // Node.js would add it, but the app's own header would win
           sent = args.map(withoutKeepAlive);
@@ -268,11 +261,6 @@ export class AppServer {
     this.requestLog?.onAnswered(exchange, status, milliseconds);
   }
 
-  /** Each of the next `count` responses ends its connection: the clients reconnect, and may reach another worker. Replaces the last count. */
-  closeAfterResponse(count: number): void {
-    this.#connectionsToClose = count;
-  }
-
   /** From now on every response ends its connection. The listener stays open. */
   disableKeepAlive(): void {
     this.#isKeepAliveDisabled = true;
@@ -293,6 +281,7 @@ export class AppServer {
   async drain(times: DrainTimes, onProgress: OnProgress): Promise<Drain> {
     const responsesBefore = this.#responses;
     this.disableKeepAlive();
+    this.#moves?.stop(); // a rebalancing
     const drained = await new ConnectionDrain(this.#connections, times, times.moves ? this.#moves : undefined).run(onProgress);
     return { finished: this.#responses - responsesBefore, ...drained };
   }

@@ -37,7 +37,6 @@ import { applyLimits } from './server-limits.ts';
 import type { Load, Stats } from './stats.ts';
 import type { Sticky } from './sticky/sticky.ts';
 
-const REBALANCE_EVERY_MS = 1000;
 /** Time to accept the rest of the queue after the deadline: requests are no longer handled then, so turns are short. */
 const LATE_ACCEPT_MS = 1000;
 
@@ -109,7 +108,7 @@ export class Serving {
 
   /** Begins to serve; resolves with the address. The server listens when `listen` returns (adopt.ts). @throws PortError */
   async open(app: App, upgradeListener: UpgradeListener | undefined, listen: (http: Server) => void): Promise<AddressInfo> {
-    const { host, port, maxEventLoopDelayMs, adaptiveConcurrency, rebalanceKeepalive } = this.#config;
+    const { host, port, maxEventLoopDelayMs, adaptiveConcurrency } = this.#config;
     const shed = maxEventLoopDelayMs > 0 ? shedWhenLate(maxEventLoopDelayMs, this.#stats) : undefined;
     this.#sticky = await openSticky(this.#inherited, this.#config, this.#log);
     if (adaptiveConcurrency) this.#concurrency = await limitConcurrency(this.#log);
@@ -133,8 +132,6 @@ export class Serving {
       if (!this.#listeners.canPause) this.#log().warn({ event: 'balancing.no-gate', node: process.version });
       this.#gate?.start(this.#listeners);
       this.#server = server;
-      if (rebalanceKeepalive && this.#gate !== undefined)
-        setInterval(() => server.closeAfterResponse(this.#gate?.excessConnections ?? 0), REBALANCE_EVERY_MS).unref();
       return address;
     } catch (error) {
       throw new PortError(host, port, error);
@@ -177,6 +174,13 @@ export class Serving {
     this.#isTaking = true;
     this.#listeners?.pass(handle);
     this.#isTaking = false;
+  }
+
+  /** Moves up to `count` connections to workers that have fewer. */
+  async rebalance(count: number): Promise<void> {
+    const loaded = await import('./rebalance.ts').catch(() => undefined); // an update may have replaced the files of the kit
+    if (this.#server === undefined || this.#moves === undefined) return;
+    await loaded?.rebalance(this.#server.openConnections, count, this.#moves);
   }
 
   #onResponse({ request, response }: Exchange, status: number, ms: number): void {

@@ -143,6 +143,9 @@ class Worker implements ChannelHandler {
       case 'moved':
         this.#moves?.onMoved(message.id, message.isTaken);
         break;
+      case 'rebalance':
+        if (!this.shutdown.hasBegun) void this.#serving.rebalance(message.count);
+        break;
       case 'diagnose':
         void this.#diagnose(message.id, message.diagnosis, message.to);
         break;

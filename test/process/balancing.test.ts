@@ -152,16 +152,25 @@ describe('connections', { concurrency: 2 }, () => {
     }
   });
 
-  test('with REBALANCE_KEEPALIVE a worker ends excess keep-alive connections, and no request is lost', async () => {
-    const env = { NODE_CLUSTER_SCHED_POLICY: 'least-connections', REBALANCE_KEEPALIVE: 'true' };
-    const { kit, port, bosun } = await startOperated({ app: 'koa.mjs', env });
-    await bosun('cordon', '1');
-    const load = keepAliveLoad(port, { clients: 20, pauseMs: 20 });
-    await kit.statusWhere(({ workers }) => workers[1]?.connections === 20);
-    await bosun('uncordon', '1');
-    await kit.statusWhere(({ workers }) => workers.every(({ connections }) => connections >= 7));
-    const { failures, refused } = await load.stop();
-    assert.deepEqual([failures, refused], [[], 0]);
+  test('kept connections move to workers that join, and stay there, and no request or connection is lost', async () => {
+    const { kit, port, bosun } = await startOperated({ app: 'koa.mjs', env: { NODE_CLUSTER_WORKERS: '1' } });
+    const load = keepAliveLoad(port, { clients: 24, pauseMs: 20 });
+    const even = (count: number, each: number) =>
+      kit.statusWhere(
+        ({ workers }) => workers.length === count && workers.every(({ connections }) => Math.abs(connections - each) <= 2),
+      );
+    await even(1, 24);
+    await bosun('scale', '2');
+    await even(2, 12);
+    const first = await kit.event('pool.rebalanced');
+    assert.deepEqual([first.from, first.to], [[1], [2]]);
+    await bosun('policy', 'rr'); // which promises equal numbers of new connections only
+    await bosun('scale', '3');
+    await even(3, 8);
+    await kit.event('pool.rebalanced', ({ to }) => String(to) === '3');
+    const { failures, refused, lastOnConnection } = await load.stop();
+    assert.deepEqual([failures, refused, lastOnConnection], [[], 0, 0]);
+    assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });
 });
 

@@ -14,6 +14,7 @@ const KINDS = {
   check: ['other', 'good'],
   'check-failing': ['other', 'bad'],
   policy: ['other', ''],
+  rebalanced: ['other', ''],
   keys: ['other', ''],
   leader: ['other', ''],
 };
@@ -22,7 +23,7 @@ const LANES = {
   restarts: 'Rolling restarts: amber begun, green done, red failed or refused.',
   scaling: 'Changes of the number of workers.',
   workers: 'Workers that start (grey), are ready (green), drain or are cordoned (amber).',
-  other: 'Health checks (red failing, green passing), leaders, balancing policy, session keys.',
+  other: 'Health checks (red failing, green passing), leaders, balancing policy, moved connections, session keys.',
 };
 const KEY = [
   ['', 'started, planned'],
