@@ -187,6 +187,25 @@ test('beyond twenty pods the others are one sum', () => {
   assert.equal(new Sampler(pod, OWN, 0).sample(pod, OWN, 1000, fleet.slice(0, 1)).pods, undefined);
 });
 
+test('pods of one host name have a line each, and a pod that is silent gives its line to a successor of its name', () => {
+  const peer = (pod: string, origin: string, silentSeconds: number, requestsPerSecond: number) =>
+    ({ pod, origin, silentSeconds, requestsPerSecond, p99Ms: 0 }) as Peer;
+  const pod = podOf([]);
+  const ratesOf = (...fleet: Peer[]) => {
+    const { pods = {} } = new Sampler(pod, OWN, 0).sample(pod, OWN, 1000, fleet);
+    return Object.fromEntries(Object.entries(pods).map(([name, [rate]]) => [name, rate]));
+  };
+  assert.deepEqual(ratesOf(peer('vm', 'vm:1a2b3c', 0, 1), peer('vm', 'vm:4d5e6f', 3, 2), peer('web', 'web:777777', 0, 4)), {
+    'vm (2b3c)': 1,
+    'vm (5e6f)': 2,
+    web: 4,
+  });
+  assert.deepEqual(ratesOf(peer('vm', 'vm:1a2b3c', 0, 1), peer('vm', 'vm:4d5e6f', 4, 2), peer('web', 'web:777777', 9, 4)), {
+    vm: 1,
+    web: 4,
+  });
+});
+
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
 

@@ -10,6 +10,8 @@ import type { Totals } from './totals.ts';
 
 /** Workers report every second: one that has not for twice as long does nothing. */
 const MAX_SILENCE_MS = 2000;
+/** A pod that has sent no heartbeat for longer may have a successor of the same host name. */
+const MAX_SILENCE_S = 3;
 /** Pods that get a line of their own; the others are summed up. */
 const MAX_PODS = 20;
 
@@ -110,10 +112,18 @@ const mapped = ([a, b, c, d]: Classes, map: (value: number, index: number) => nu
   map(d, 3),
 ];
 
-/** By pod, from the last heartbeats; of those after the twentieth one sum, under the name `others`. */
+/**
+ * By host name, from the last heartbeats; of those after the twentieth one sum, under the name `others`. Where several pods have one host name,
+ * the end of its origin is added.
+ */
 function podFigures(fleet: readonly Peer[]): NonNullable<Sample['pods']> {
-  const named = fleet.slice(0, MAX_PODS).map(peer => [peer.pod, figuresOf([peer])] as const);
-  const others = fleet.slice(MAX_PODS);
+  const isSilent = ({ silentSeconds }: Peer) => silentSeconds > MAX_SILENCE_S;
+  const living = new Map<string, number>();
+  for (const peer of fleet) if (!isSilent(peer)) living.set(peer.pod, (living.get(peer.pod) ?? 0) + 1);
+  const nameOf = ({ pod, origin }: Peer) => ((living.get(pod) ?? 0) > 1 ? `${pod} (${origin.slice(-4)})` : pod);
+  const shown = fleet.filter(peer => !isSilent(peer) || !living.has(peer.pod));
+  const named = shown.slice(0, MAX_PODS).map(peer => [nameOf(peer), figuresOf([peer])] as const);
+  const others = shown.slice(MAX_PODS);
   return Object.fromEntries(others.length === 0 ? named : [...named, ['others', figuresOf(others)] as const]);
 }
 
