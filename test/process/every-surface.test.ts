@@ -42,7 +42,7 @@ const hasShare = ({ requests, errors }: WorkerStatus) => errors.share === round(
 
 const serverErrors = ({ errors }: Pick<WorkerStatus, 'errors'>) => errors['5xx'].count;
 
-test('/status, /metrics, bosun status and bosun errors count a known load alike, and nothing falls when a worker is replaced', async () => {
+test('/status, /metrics, bosun status, errors and fleet count a known load alike, and nothing falls when a worker is replaced', async () => {
   const app = writtenApp(`
     const require = createRequire('${import.meta.dirname}/');
     const { Router } = require('@koa/router');
@@ -114,4 +114,15 @@ test('/status, /metrics, bosun status and bosun errors count a known load alike,
   await kit.event('worker.exit', ({ workerPid }) => workerPid === victim?.pid);
   check(await scrape(kit));
   assert.deepEqual(counts(await read()), counts(status));
+
+  // A pod reports the rates of its last second.
+  await until(
+    async () => {
+      for (const path of ['/scan.php', '/scan.php', '/soft']) await request(port, path);
+      const { pods } = JSON.parse((await bosun('fleet', '--json')).stdout);
+      const { '4xx': clientErrors, '5xx': serverErrors } = pods[0].errors ?? {};
+      return (serverErrors > 0 && Math.abs(clientErrors / serverErrors - 2) < 0.5) || undefined;
+    },
+    () => kit.transcript(),
+  );
 });
