@@ -233,7 +233,10 @@ describe('two workers of 217 MiB resident in 512 MiB, without room for a third',
 async function backTo(app: App, count: number): Promise<number[]> {
   return until(
     async () => {
-      const pids = await readyPids(app);
+      const pids = await readyPids(app).catch(async cause => {
+        const { State } = await app.inspect();
+        throw new Error(`${JSON.stringify(State)}\n${app.transcript()}`, { cause });
+      });
       return pids.length === count ? pids : undefined;
     },
     () => `${count} workers expected; ${app.transcript()}`,
