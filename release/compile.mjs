@@ -5,6 +5,7 @@
 import { execFileSync } from 'node:child_process';
 import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
+import { bundle } from './bundle.mjs';
 
 const ROOT = resolve(import.meta.dirname, '..');
 const DIST = join(ROOT, 'dist');
@@ -15,6 +16,7 @@ execFileSync(process.execPath, [join(ROOT, 'node_modules', 'typescript', 'bin', 
   stdio: 'inherit',
 });
 cpSync(join(ROOT, 'src', 'admin', 'dashboard'), join(DIST, 'admin', 'dashboard'), { recursive: true });
+await bundle(DIST);
 
 const reached = new Set();
 reach(join(DIST, 'index.d.ts'));

@@ -1,6 +1,6 @@
 /**
- * The entry point of the primary and of each worker. The order matters: signal handlers, compile cache, fork of the first worker, and only
- * then the rest of the primary.
+ * The entry point of the primary and of each worker. The order matters: signal handlers, compile cache, and only then what is large: primary or
+ * worker.
  */
 import cluster from 'node:cluster';
 import { enableCompileCache } from 'node:module';
@@ -16,32 +16,23 @@ const signals = cluster.isPrimary && !isBeforeStart ? new SignalQueue() : undefi
 const compileCache = join(import.meta.dirname, '..', 'node_modules', '.cache', 'koa-bosun');
 enableCompileCache(compileCache);
 
-const { ConfigError, readWorkerConfig } = await import('./config/config.ts');
 try {
   if (signals !== undefined) {
-    const { prepare } = await import('./pool/first-fork.ts');
-    const prepared = await prepare({ entry: import.meta.filename, compileCache });
-    const { Events } = await import('./primary/events.ts');
-    const events = new Events();
-    events.logTo(prepared.log);
-    const { startPool } = await import('./pool/pool.ts');
-    const pool = startPool(prepared, events.emit);
-    const { runPrimary } = await import('./primary/primary.ts');
-    await runPrimary(pool, events, signals);
+    const { startPrimary } = await import('./primary/start.ts');
+    await startPrimary({ entry: import.meta.filename, compileCache }, signals);
   } else if (isBeforeStart) {
     const { runBeforeStart } = await import('./worker/before-start.ts');
     await runBeforeStart(process.env);
   } else {
-    const { inheritedOf, workerIdOf } = await import('./config/inherited.ts');
     const { runWorker } = await import('./worker/worker.ts');
-    runWorker(readWorkerConfig(process.env), workerIdOf(process.env), inheritedOf(process.env));
+    runWorker(process.env);
   }
 } catch (error) {
-  const { PortError } = await import('./balancing/listener.ts');
-  if (!(error instanceof ConfigError || error instanceof PortError)) throw error;
+  // By name: in the package primary and worker have a class each (release/bundle.mjs).
+  if (!(error instanceof Error) || !(error.name === 'ConfigError' || error.name === 'PortError')) throw error;
   const { writeTerminationMessage } = await import('./primary/shutdown.ts');
   writeTerminationMessage(error.message);
   // A PortError has been logged already.
-  if (error instanceof ConfigError) process.stderr.write(`${error.message}\n`);
-  process.exitCode = error instanceof ConfigError ? 78 : 1;
+  if (error.name === 'ConfigError') process.stderr.write(`${error.message}\n`);
+  process.exitCode = error.name === 'ConfigError' ? 78 : 1;
 }

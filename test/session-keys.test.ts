@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { createHmac, hkdfSync } from 'node:crypto';
 import { test } from 'node:test';
+import { generateSessionKey } from '../src/config/secrets.ts';
 import type { RedisClient } from '../src/state/redis.ts';
-import { addSessionKey, generateSessionKey, promoteSessionKey, Seal, shareSessionKeys } from '../src/state/session-keys.ts';
+import { addSessionKey, promoteSessionKey, Seal, shareSessionKeys } from '../src/state/session-keys.ts';
 import { connected } from './connected.ts';
 import { LocalRedis, withRedis } from './process/redis.ts';
 

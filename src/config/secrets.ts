@@ -51,6 +51,11 @@ export const keyList: Parser<string[]> = value => {
   return keys.map(key => credential(key.trim()));
 };
 
+/** A new key for sessions: 256 random bits, URL-safe. */
+export function generateSessionKey(): string {
+  return Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString('base64url');
+}
+
 /** Reads a small text file, regular, in UTF-8. @throws Expected, which completes "X must be …, got …" */
 export function readSmallFile(path: string, maxBytes: number): string {
   const what = `the path of a readable file of at most ${maxBytes} bytes of UTF-8 text`;

@@ -15,10 +15,10 @@ import {
 import { secretsEnvironment } from '../config/inherited.ts';
 import { nodeOptions } from '../config/parse.ts';
 import { redisEnvironment, usesRedis } from '../config/redis-address.ts';
+import { generateSessionKey } from '../config/secrets.ts';
 import { type Service, serviceOf } from '../config/service.ts';
 import { isThere, type Release, releaseAt, workingDirectory } from '../config/working-directory.ts';
 import { judgeNodeOptions, type NodeOptions } from '../resources/node-options.ts';
-import { generateSessionKey } from '../state/session-keys.ts';
 
 /** Everything that a generation of workers starts with. */
 interface Loaded {

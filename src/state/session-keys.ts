@@ -2,6 +2,7 @@
  * The keys that sign session cookies: given, generated for one start, or generated once and shared by every pod through Redis. If they are
  * given, they sign the messages between pods too.
  */
+import { generateSessionKey } from '../config/secrets.ts';
 import type { RedisClient } from './redis.ts';
 import { sessionKeysKey } from './redis-names.ts';
 import type { Roots } from './service-names.ts';
@@ -9,11 +10,6 @@ import type { Roots } from './service-names.ts';
 /** Newest first: the first one signs, all of them verify. Empty until they have been read from Redis. */
 export interface SessionKeys {
   current: string[];
-}
-
-/** A new key: 256 random bits, URL-safe. */
-export function generateSessionKey(): string {
-  return Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString('base64url');
 }
 
 /**

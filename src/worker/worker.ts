@@ -3,8 +3,8 @@
  * ends it (shutdown.ts).
  */
 import { PortError } from '../balancing/listener.ts';
-import { type Config, isSet } from '../config/config.ts';
-import type { Inherited, InspectorAddress } from '../config/inherited.ts';
+import { type Config, isSet, readWorkerConfig } from '../config/config.ts';
+import { type Inherited, type InspectorAddress, inheritedOf, workerIdOf } from '../config/inherited.ts';
 import { socketPathOf } from '../config/parse.ts';
 import { nameProcess } from '../config/process-name.ts';
 import { createWorkerLog, type Log } from '../log/log.ts';
@@ -34,9 +34,11 @@ import { Serving } from './serving.ts';
 import { Shutdown } from './shutdown.ts';
 import { reportEveryMs, Stats } from './stats.ts';
 
-/** Runs this process as worker `id` until the primary ends it. */
-export function runWorker(config: Config, id: number, inherited: Inherited): void {
-  exitWithoutPrimary(process.env);
+/** Runs this process as the worker that its environment describes, until the primary ends it. @throws ConfigError */
+export function runWorker(environment: NodeJS.ProcessEnv): void {
+  const config = readWorkerConfig(environment);
+  const [id, inherited] = [workerIdOf(environment), inheritedOf(environment)];
+  exitWithoutPrimary(environment);
   raiseOomScore();
   nameProcess(id);
   const worker = new Worker(config, id, inherited);

@@ -125,8 +125,36 @@ suite('the kit as a dependency', { concurrency: 4 }, () => {
 
   test('the compiled code does what the sources say', () => {
     const { same, withHelper, differences } = compare(join(ROOT, 'src'), join(folder, 'node_modules', 'koa-bosun', 'dist'));
-    assert.deepEqual(differences, []);
+    const bundled = ['primary/start.js', 'worker/worker.js'];
+    assert.deepEqual(
+      differences.filter(difference => !bundled.some(name => difference.startsWith(`${name}: `))),
+      [],
+    );
     assert.ok(same > 200 && withHelper.length < 6, `${same} files; with a helper of tsc: ${withHelper}`);
+  });
+
+  test('a primary and a worker of the package load one file each at their start', () => {
+    const dist = join(folder, 'node_modules', 'koa-bosun', 'dist');
+    for (const [name, module] of [
+      ['primary', 'start.js'],
+      ['worker', 'worker.js'],
+    ] as const) {
+      const start = readFileSync(join(dist, name, module), 'utf8');
+      assert.ok(start.endsWith(`(import.meta.url)('../start/${name}.cjs');\n`), start);
+      const bundle = readFileSync(join(dist, 'start', `${name}.cjs`), 'utf8');
+      // Two copies of a class would not know each other's objects.
+      assert.deepEqual(bundle.match(/\b(?:require|import)\("\.[^"]*"\)/g), null);
+      // `sideEffects` of package.json must not remove what has an effect.
+      assert.match(bundle, /^\/\/ dist\/state\/redis-protocol\.js$/m);
+    }
+  });
+
+  test('the stack of an error of the app has the frames of the app, and none of the package', async () => {
+    writeFileSync(join(folder, 'broken.mjs'), 'export default function create() {\n  throw new TypeError("broken");\n}\n');
+    const kit = startKit({ command: [bin(), 'start', './broken.mjs'], cwd: folder, env: { START_TIMEOUT_MS: '100' } });
+    const { stack } = await (await kit).event('worker.failed');
+    assert.match(String(stack), /^TypeError: broken\n {4}at create \(file:.*broken\.mjs:2:9\)$/m);
+    assert.doesNotMatch(String(stack), /koa-bosun/);
   });
 
   test('an ES module imports the package, a CommonJS module requires it', async () => {
