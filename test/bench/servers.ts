@@ -1,9 +1,9 @@
 /**
  * The servers that the benchmarks compare, and what they cost.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -36,19 +36,25 @@ interface Start {
 
 const PLAIN = join(APPS, 'plain.mjs');
 const MAIN = join(ROOT, 'src', 'main.ts');
+/** Where `installPackage` has put the package. */
+const PACKAGE = join(ROOT, 'test', 'output', 'package');
 /** The policy may be another one than the default. */
 const { NODE_CLUSTER_SCHED_POLICY } = process.env;
-const TWO = {
-  ...COMPILE_CACHE,
+const TWO_WORKERS = {
   NODE_CLUSTER_WORKERS: '2',
   ...(NODE_CLUSTER_SCHED_POLICY !== undefined && { NODE_CLUSTER_SCHED_POLICY }),
 };
+const TWO = { ...COMPILE_CACHE, ...TWO_WORKERS };
 
 export const SERVERS = {
   'plain Koa, 1 process': { file: PLAIN, env: {} },
   'node:cluster, 2 workers': { file: join(APPS, 'cluster.mjs'), env: {} },
   'kit, 2 workers': { file: MAIN, env: TWO },
   'kit, 2 workers, no header': { file: MAIN, env: { ...TWO, RESPONSE_TIME_HEADER: 'false' } },
+  'kit of the package, 2 workers': {
+    file: join(PACKAGE, 'node_modules', 'koa-bosun', 'dist', 'main.js'),
+    env: TWO_WORKERS,
+  },
   'throng, 2 workers': { file: join(PEERS, 'throng.mjs'), env: {} },
   'pm2, 2 workers': {
     file: join(PEERS, 'node_modules', 'pm2', 'bin', 'pm2-runtime'),
@@ -75,6 +81,16 @@ interface KitStatus {
   workers: { state: string; generation: number; connections: number }[];
   moved: number;
   drains: { cutRequests: number; finishedRequests: number };
+}
+
+/** Packs this tree and unpacks it as npm installs it; its dependencies are those of this tree. It has no compiled code yet. */
+export function installPackage(): void {
+  rmSync(PACKAGE, { recursive: true, force: true });
+  const folder = join(PACKAGE, 'node_modules', 'koa-bosun');
+  mkdirSync(folder, { recursive: true });
+  execFileSync('make', ['package', `PACKAGE_DIR=${PACKAGE}`], { cwd: ROOT, stdio: 'ignore' });
+  const [tarball = ''] = readdirSync(PACKAGE).filter(name => name.endsWith('.tgz'));
+  execFileSync('tar', ['xzf', join(PACKAGE, tarball), '-C', folder, '--strip-components=1']);
 }
 
 export class Server {

@@ -1,6 +1,6 @@
 /**
  * What it takes until the first 200 after the start of the process: CPU time of all its processes, and how late it comes. The kit is compared
- * with node:cluster, and its first start in a clone, without compiled code, with a later one.
+ * with node:cluster, from the sources and as a package, and its first start, without compiled code, with a later one.
  */
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -8,10 +8,11 @@ import { join } from 'node:path';
 import { versionOf } from './generate.ts';
 import { compare } from './machine.ts';
 import { type Benchmark, report } from './report.ts';
-import { PEERS, Server, type ServerName } from './servers.ts';
+import { installPackage, PEERS, Server, type ServerName } from './servers.ts';
 
 const BASELINE: ServerName = 'node:cluster, 2 workers';
 const KIT: ServerName = 'kit, 2 workers';
+const PACKAGED: ServerName = 'kit of the package, 2 workers';
 const [WARM, COLD] = ['with compiled code', 'without'] as const;
 /** A process's time is counted in hundredths of a second: of one start, two digits are known. */
 const FIRST_ANSWER = {
@@ -30,23 +31,27 @@ async function firstAnswer(name: ServerName, extra: Record<string, string> = {})
   }
 }
 
-async function coldAnswer(): Promise<{ cpu: number; ms: number }> {
+async function coldAnswer(name: ServerName): Promise<{ cpu: number; ms: number }> {
   const folder = mkdtempSync(join(tmpdir(), 'bosun-cold-'));
   try {
-    return await firstAnswer(KIT, { NODE_COMPILE_CACHE: folder });
+    return await firstAnswer(name, { NODE_COMPILE_CACHE: folder });
   } finally {
     rmSync(folder, { recursive: true });
   }
 }
 
 export const startUp: Benchmark = async settings => {
-  const subjects = await startable(['plain Koa, 1 process', KIT, ...installed()]);
+  installPackage();
+  const subjects = await startable(['plain Koa, 1 process', KIT, PACKAGED, ...installed()]);
   const plan = { figures: FIRST_ANSWER, rounds: settings.rounds(9) };
   const start = { ...plan, name: 'first answer', title: 'start-up', subjects, baseline: BASELINE };
-  const cold = { ...plan, name: 'cold start', title: 'the first start in a clone', subjects: [WARM, COLD], baseline: WARM };
+  const cold = { ...plan, subjects: [WARM, COLD], baseline: WARM };
+  const coldOf = (name: ServerName, names: { name: string; title: string }) =>
+    compare({ ...cold, ...names, measure: subject => (subject === COLD ? coldAnswer(name) : firstAnswer(name)) });
   return [
     await compare({ ...start, measure: name => firstAnswer(name) }),
-    await compare({ ...cold, measure: subject => (subject === COLD ? coldAnswer() : firstAnswer(KIT)) }),
+    await coldOf(KIT, { name: 'cold start', title: 'the first start of a clone that was installed without make' }),
+    await coldOf(PACKAGED, { name: 'cold start of the package', title: 'the first start of the package' }),
   ];
 };
 
