@@ -112,6 +112,10 @@ bench-dev: $(INSTALLED) ## bosun dev: from a save to the first answer of the new
 bench-balancing: $(INSTALLED) ## the balancing policies against rr, seven workloads, about 15 minutes
 	@$(NODE) test/bench/balancing.ts
 
+.PHONY: bench-rebalance
+bench-rebalance: $(INSTALLED) ## kept connections after a scale-up: share of the new worker, closes, moves afterwards, about 8 minutes; ROUNDS, SECONDS, ONLY; needs nginx
+	@OUT=test/output/bench-rebalance.json exec $(NODE) test/bench/rebalance.ts
+
 .PHONY: bench-memory
 bench-memory: $(INSTALLED) ## the size of V8's young generation: four workloads in containers of four sizes, about 25 minutes; SIZES=512 WORKLOADS=held,json for some; needs Docker
 	@$(NODE) test/bench/memory.ts

@@ -221,7 +221,7 @@ test('an unevenness that ends within three seconds moves nothing', () => {
   }
 });
 
-test('if fewer than half of them can move, the next try comes later and later, until another worker joins', () => {
+test('if fewer than a tenth of them can move, the next try comes later and later, until another worker joins', () => {
   const pool = new Pool([{ connections: 100, fixed: 100 }]);
   pool.join(0);
   const triedAt = Array.from({ length: 200 }, () => (pool.report('always').length > 0 ? [pool.now / REPORT_MS] : [])).flat();

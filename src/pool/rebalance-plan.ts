@@ -41,7 +41,8 @@ const UNEVEN_SHARE = 0.2;
 export const LASTING_MS = 3000;
 /** A worker that has not reported for so long, which it does every second, is blocked: it neither gets nor gives any. */
 export const SILENT_MS = 2500;
-/** After a step in which fewer than half of the connections could move: TLS, WebSockets, an app that listens to `connection`. Doubles each time. */
+/** The next step waits after one in which fewer than this share of the connections could move: TLS, event streams, an app that listens to `connection`. */
+const MIN_MOVED_SHARE = 0.1;
 const PAUSE_MS = 2000;
 const MAX_PAUSE_MS = 60_000;
 
@@ -125,7 +126,7 @@ export class RebalancePlanner<Worker> {
     this.#step = undefined;
     if (step === undefined) return true;
     if (!step.isCut) this.#end();
-    if (step.moved >= step.planned / 2) {
+    if (step.moved >= step.planned * MIN_MOVED_SHARE) {
       this.#failedSteps = 0;
       return true;
     }

@@ -78,7 +78,7 @@ export type ServerName = keyof typeof SERVERS;
 
 interface KitStatus {
   generation: number;
-  workers: { state: string; generation: number; connections: number }[];
+  workers: { pid: number; state: string; generation: number; connections: number }[];
   moved: number;
   drains: { cutRequests: number; finishedRequests: number };
 }
