@@ -41,7 +41,10 @@ const UNEVEN_SHARE = 0.2;
 export const LASTING_MS = 3000;
 /** A worker that has not reported for so long, which it does every second, is blocked: it neither gets nor gives any. */
 export const SILENT_MS = 2500;
-/** The next step waits after one in which fewer than this share of the connections could move: TLS, event streams, an app that listens to `connection`. */
+/**
+ * The next step waits after one in which fewer than this share of the connections could move: TLS, event streams, an app that listens to
+ * `connection`. Each time twice as long.
+ */
 const MIN_MOVED_SHARE = 0.1;
 const PAUSE_MS = 2000;
 const MAX_PAUSE_MS = 60_000;
@@ -71,10 +74,15 @@ export class RebalancePlanner<Worker> {
     this.#pausedUntil = Math.max(this.#pausedUntil, time);
   }
 
-  /** A worker has taken a connection of another one; also of one that drains. */
+  /** A worker has taken a connection of one that drains: what both have reported before does not count. */
+  onDrained(now: number): void {
+    this.#movedAt = now;
+  }
+
+  /** A worker has taken a connection of another one, as planned. */
   onMoved(from: Worker, to: Worker, now: number): void {
     this.#movedAt = now;
-    if (this.#step === undefined || this.#current === undefined || !this.#serving.has(from)) return;
+    if (this.#step === undefined || this.#current === undefined) return;
     this.#step.moved++;
     this.#current.moved++;
     this.#current.from.add(from);

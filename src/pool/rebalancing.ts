@@ -52,9 +52,14 @@ export class Rebalancing<W extends Worker = WorkerProcess> {
 
   /** A worker has taken a connection of another one. */
   onMoved(from: W, to: W): void {
-    this.#planner.onMoved(from, to, this.#context.now());
+    const now = this.#context.now();
     const granted = this.#granted.get(from);
-    if (granted !== undefined) granted.set(to, (granted.get(to) ?? 0) - 1);
+    if (from.isServing && granted !== undefined) {
+      granted.set(to, (granted.get(to) ?? 0) - 1);
+      this.#planner.onMoved(from, to, now);
+    } else {
+      this.#planner.onDrained(now);
+    }
   }
 
   /** Of any worker, once the pool has followed it. */
