@@ -111,6 +111,30 @@ test('what is offered in a rebalancing moves until it is withdrawn; refused, it 
   assert.equal(sent.length, 3);
 });
 
+test('what a rebalancing has tried and not moved has no effect on a later drain', async t => {
+  const clock = { now: 1000 };
+  t.mock.method(performance, 'now', () => clock.now);
+  const pairs = [await connected(), await connected()];
+  const [idle, busy] = pairs.map(({ socket }) => new Connection(socket));
+  assert.ok(idle && busy);
+  const moves = new Moves(
+    (_id, _handle, onFailed) => onFailed(),
+    () => assert.fail(),
+  );
+  for (const [index, { server }] of pairs.entries()) moves.onConnection([idle, busy][index] ?? assert.fail(), server);
+  await turn();
+  const offered = new Map([[idle.socket, idle]]);
+  await moves.offer(offered, async () => undefined);
+  moves.onResponseEnd(busy);
+  moves.withdraw(offered);
+  clock.now += 10;
+  Object.assign(busy, { exchanges: [{}] });
+  await moves.begin(new Map([[busy.socket, busy]]));
+  assert.equal(moves.keeps(busy), true, 'no pause');
+  clock.now += 4000;
+  assert.equal(moves.keeps(busy), true, 'its open request has not ended since');
+});
+
 test('a rebalancing takes an even sample of the connections by their last use, the busiest first, and none that cannot move', () => {
   const connections = Array.from({ length: 12 }, (_, name) => Object.assign(new Connection(new Socket()), { name }));
   for (const [index, connection] of connections.entries()) Object.defineProperty(connection, 'idleSince', { value: 100 - index });

@@ -49,7 +49,7 @@ export class Connection {
   isUnmovable = false;
   /** No worker could take it: it ends with its next response, if it has not moved before. */
   wasRefused = false;
-  /** When its first response ended after which it could have moved. */
+  /** When its first response ended after which a drain could have moved it. */
   restedAt: number | undefined;
   #idleSince = performance.now();
   /** `socket.bytesRead` when the last request ended: more bytes are the beginning of another request. */

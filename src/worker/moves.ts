@@ -77,6 +77,7 @@ export class Moves {
   /** For a drain: from now on connections are moved, if this Node.js can do that. `test` says why not. */
   async begin(connections: ReadonlyMap<Socket, Connection>, test = selfTest): Promise<void> {
     this.#isDraining = true;
+    this.#pausedUntil = 0; // what a rebalancing could not move, a drain tries
     await this.#start(connections, test);
   }
 
@@ -130,7 +131,7 @@ export class Moves {
   /** A response has ended. */
   onResponseEnd(connection: Connection): void {
     if (this.#connections === undefined) return;
-    connection.restedAt ??= performance.now();
+    if (this.#isDraining) connection.restedAt ??= performance.now();
     this.#moveSoon();
   }
 
