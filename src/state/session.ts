@@ -9,7 +9,7 @@ import type { IncomingMessage } from 'node:http';
 import { createRequire } from 'node:module';
 import type Cookies from 'cookies';
 import type Koa from 'koa';
-import koaSession from 'koa-session';
+import { createSession } from 'koa-session';
 import type { Config } from '../config/config.ts';
 import type { RedisClient } from './redis.ts';
 import type { SessionKeys } from './session-keys.ts';
@@ -59,7 +59,7 @@ export function sessionMiddleware(
 function opener(cookie: string, config: Config, store: SessionStore | undefined) {
   // Stands in for an app: koa-session adds its properties to the context, and uses nothing else.
   const host = { use: () => undefined, context: {} };
-  const initialize = koaSession(
+  const initialize = createSession(
     {
       key: cookie,
       maxAge: config.sessionTtlSeconds * 1000,

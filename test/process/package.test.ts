@@ -142,11 +142,29 @@ suite('the kit as a dependency', { concurrency: 4 }, () => {
       const start = readFileSync(join(dist, name, module), 'utf8');
       assert.ok(start.endsWith(`(import.meta.url)('../start/${name}.cjs');\n`), start);
       const bundle = readFileSync(join(dist, 'start', `${name}.cjs`), 'utf8');
+      // What the default import of a package is depends on whether it is imported or required.
+      assert.deepEqual(bundle.match(/\bimport_(?!node_)\w+\.default\b/g), null);
       // Two copies of a class would not know each other's objects.
       assert.deepEqual(bundle.match(/\b(?:require|import)\("\.[^"]*"\)/g), null);
       // `sideEffects` of package.json must not remove what has an effect.
       assert.match(bundle, /^\/\/ dist\/state\/redis-protocol\.js$/m);
     }
+  });
+
+  test('an app with the session of the kit answers under the package', async () => {
+    const app = `import Koa from 'koa';
+export default kit => {
+  const app = new Koa().use(kit.session);
+  return app.use(ctx => { ctx.body = String((ctx.session.visits = (ctx.session.visits ?? 0) + 1)); });
+};
+`;
+    writeFileSync(join(folder, 'visits.mjs'), app);
+    const kit = await startKit({ command: [bin(), 'start', './visits.mjs'], cwd: folder });
+    const { port } = await kit.ready();
+    const first = await fetch(`http://127.0.0.1:${port}/`);
+    const cookie = first.headers.getSetCookie().map(text => text.split(';')[0]);
+    const second = await fetch(`http://127.0.0.1:${port}/`, { headers: { cookie: cookie.join('; ') } });
+    assert.deepEqual([await first.text(), await second.text()], ['1', '2']);
   });
 
   test('the stack of an error of the app has the frames of the app, and none of the package', async () => {
