@@ -106,7 +106,7 @@ test('what is offered in a rebalancing moves until it is withdrawn; refused, it 
   await moves.begin(all);
   assert.deepEqual([sent.length, first.wasRefused, second.wasRefused], [3, true, true]);
   await pause(PAUSE_MS + 1);
-  moves.stop();
+  moves.endOffers();
   await moves.offer(offered);
   assert.equal(sent.length, 3);
 });

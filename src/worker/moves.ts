@@ -86,6 +86,12 @@ export class Moves {
     if (!this.#isDraining) await this.#start(connections, test);
   }
 
+  /** This worker drains: what was offered stays, unless `begin` follows, and nothing is offered any more. */
+  endOffers(): void {
+    this.#isDraining = true;
+    this.stop();
+  }
+
   /** What has not moved of an offer stays. */
   withdraw(connections: ReadonlyMap<Socket, Connection>): void {
     if (this.#connections === connections) this.#connections = undefined;

@@ -281,7 +281,7 @@ export class AppServer {
   async drain(times: DrainTimes, onProgress: OnProgress): Promise<Drain> {
     const responsesBefore = this.#responses;
     this.disableKeepAlive();
-    this.#moves?.stop(); // a rebalancing
+    this.#moves?.endOffers();
     const drained = await new ConnectionDrain(this.#connections, times, times.moves ? this.#moves : undefined).run(onProgress);
     return { finished: this.#responses - responsesBefore, ...drained };
   }
