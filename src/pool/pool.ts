@@ -61,12 +61,13 @@ export function startPool(prepared: Prepared, emit: Emit): Pool {
       now: () => performance.now(),
     });
   };
-  /** Once two workers serve. */
+  /** From the first time that two workers serve: when one of them fails, only one does. */
   const rebalance = async (event: WorkerEvent) => {
-    if (!concernsBalance(event) || supervisor.serving.length < 2) return;
+    if (!concernsBalance(event) || (rebalancing === undefined && supervisor.serving.length < 2)) return;
     // An update may have replaced the files of the kit: then nothing is rebalanced.
     if (rebalancing === undefined) await loadRebalancing().catch(() => undefined);
-    rebalancing?.onEvent(event);
+    // What a slow worker has not taken yet, it does not report.
+    if (event.type === 'exited' || moves.underWay === 0) rebalancing?.onEvent(event);
   };
   const moves = new Moves<WorkerProcess>(
     from => rebalancing?.takersFor(from) ?? supervisor.serving,

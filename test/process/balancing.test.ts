@@ -172,6 +172,20 @@ describe('connections', { concurrency: 2 }, () => {
     assert.deepEqual([failures, refused, lastOnConnection], [[], 0, 0]);
     assert.deepEqual(await kit.stop(), CLEAN, kit.transcript());
   });
+
+  test('kept connections do not move to the successor of a worker that has failed for 10 s', async () => {
+    const { kit, port } = await start('least-connections');
+    await using clients = new AsyncDisposableStack();
+    for (let count = 0; count < 12; count++) await clients.use(await RawClient.open(port)).request('/');
+    const { workers } = await kit.statusWhere(({ workers }) => workers.every(({ connections }) => connections === 6));
+    process.kill(workers[1]?.pid ?? 0, 'SIGKILL');
+    const exit = await kit.event('worker.exit');
+    const serving = await kit.statusWhere(({ workers }) => workers.length === 2 && workers.every(({ state }) => state === 'ready'));
+    const youngest = Math.min(...serving.workers.map(({ uptimeSeconds }) => uptimeSeconds));
+    await kit.statusWhere(({ workers }) => workers.every(({ uptimeSeconds }) => uptimeSeconds >= youngest + 2));
+    const ms = kit.all('pool.rebalanced').map(({ time }) => Date.parse(String(time)) - Date.parse(String(exit.time)));
+    assert.ok(Math.min(...ms) >= 10_000, `moved ${ms} ms after the failure`);
+  });
 });
 
 /** How many of 80 connections, one after the other, each worker has. */
