@@ -47,7 +47,7 @@ const limitFiles = (pid: number, soft: string) => execFileSync('prlimit', ['--pi
 const skip = process.platform === 'linux' ? false : 'needs /proc and prlimit';
 
 test('connections of a worker that ends move to those that serve', { skip }, async t => {
-  const kit = await startKit({ app: 'koa.mjs', env: { NODE_CLUSTER_WORKERS: String(WORKERS) } });
+  const kit = await startKit({ app: 'koa.mjs', env: { NODE_CLUSTER_WORKERS: String(WORKERS), REBALANCE_KEEPALIVE: 'false' } });
   const { port } = await kit.ready();
   const pids = (await kit.status()).workers.map(({ pid }) => pid);
   const [first = 0, second = 0, third = 0, fourth = 0] = pids;
