@@ -180,7 +180,9 @@ describe('connections', { concurrency: 2 }, () => {
     const { workers } = await kit.statusWhere(({ workers }) => workers.every(({ connections }) => connections === 6));
     process.kill(workers[1]?.pid ?? 0, 'SIGKILL');
     const exit = await kit.event('worker.exit');
-    const serving = await kit.statusWhere(({ workers }) => workers.length === 2 && workers.every(({ state }) => state === 'ready'));
+    const serving = await kit.statusWhere(
+      ({ workers }) => workers.length === 2 && workers.every(({ state }) => state === 'ready'),
+    );
     const youngest = Math.min(...serving.workers.map(({ uptimeSeconds }) => uptimeSeconds));
     await kit.statusWhere(({ workers }) => workers.every(({ uptimeSeconds }) => uptimeSeconds >= youngest + 2));
     const ms = kit.all('pool.rebalanced').map(({ time }) => Date.parse(String(time)) - Date.parse(String(exit.time)));
