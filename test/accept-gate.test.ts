@@ -53,13 +53,19 @@ function gateUnder(policy: GatedPolicy, ids = [2]) {
     scoreboard.report(row);
   };
   const calls: string[] = [];
-  const listeners = { hold: () => calls.push('hold'), release: () => calls.push('release') };
+  const many: boolean[] = [];
+  const listeners = {
+    hold: () => calls.push('hold'),
+    release: () => calls.push('release'),
+    acceptMany: (isMany: boolean) => many.push(isMany),
+  };
   const gate = new AcceptGate(1, scoreboard, () => now);
   const sockets: EventEmitter[] = [];
   return {
     gate,
     scoreboard,
     report,
+    acceptsMany: () => many.at(-1),
     start: () => gate.start(listeners),
     /** The calls of hold and release since the last time. */
     calls: () => calls.splice(0),
@@ -517,7 +523,7 @@ test('with response-time, the load shows the connections of a slow worker severa
 test('all workers measure time on the machine’s monotonic clock', () => {
   const { scoreboard } = gateUnder('none');
   const gate = new AcceptGate(1, scoreboard);
-  gate.start({ hold: () => {}, release: () => {} });
+  gate.start({ hold: () => {}, release: () => {}, acceptMany: () => {} });
   gate.onConnection(new EventEmitter() as Socket);
   const takenAt = scoreboard.read().entries[0]?.takenAt ?? 0;
   assert.ok(Math.abs(takenAt - Number(process.hrtime.bigint()) / 1e6) < 1000);
@@ -532,6 +538,23 @@ function briefly({ connect, disconnect }: ReturnType<typeof gateUnder>, count = 
     pass(10 - ms);
   }
 }
+
+test('only while connections are brief, a turn of the event loop accepts many; with rr never', () => {
+  for (const policy of ['least-connections', 'none', 'rr'] as const) {
+    now = 1000;
+    const setup = gateUnder(policy);
+    setup.start();
+    assert.equal(setup.acceptsMany(), false);
+    briefly(setup);
+    setup.connect();
+    pass(1);
+    assert.equal(setup.acceptsMany(), policy !== 'rr', policy);
+    pass(300);
+    setup.connect();
+    assert.equal(setup.acceptsMany(), false, policy);
+    process.removeAllListeners('SIGURG');
+  }
+});
 
 test('while connections are brief, a worker closes its gate for a lead of more than a few only', () => {
   const setup = gateUnder('least-connections');

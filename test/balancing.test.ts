@@ -149,8 +149,9 @@ test('a host name that does not resolve is a PortError, an address is used uncha
 
 test('workers inherit the scoreboard and one listener, with reuseport a listener each and no scoreboard', () => {
   const shared = balance('least-connections');
-  assert.deepEqual(shared.inherited.environment, { BOSUN_SCOREBOARD: '4', BOSUN_SOCKETS: '5', BOSUN_PORT: '' });
-  assert.equal(shared.inherited.fds.length, 2);
+  assert.deepEqual(shared.inherited.environment, { BOSUN_SCOREBOARD: '4', BOSUN_SOCKETS: '5,6,7,8', BOSUN_PORT: '' });
+  assert.equal(shared.inherited.fds.length, 5);
+  assert.equal(new Set(shared.inherited.fds).size, 2, 'a scoreboard, and one socket four times');
   assert.deepEqual(shared.enter(1, 2), [0]);
   assert.deepEqual(shared.listeners, [0]);
   const count = Math.max(3, availableParallelism());

@@ -139,6 +139,24 @@ test('requests are served on every listener', { skip: SKIP }, async () => {
   http.closeAllConnections();
 });
 
+test('a worker that accepts many polls every descriptor, unless it is held', { skip: SKIP }, async () => {
+  const { listeners, port, state, waitingAt } = listenersOver(3, [0, 1, 2]);
+  await listeners.open();
+  listeners.serve([0]);
+  for (let dialled = 0; dialled < 30; dialled++) dial(port);
+  const waiting = () => [0, 1, 2].reduce((sum, index) => sum + (waitingAt(index) ?? 0), 0);
+  await until(
+    () => state.accepted + waiting() === 30 || undefined,
+    () => `${state.accepted} accepted, ${waiting()} waiting`,
+  );
+  assert.notEqual(waiting(), 0, 'the kernel spreads them over three sockets');
+  listeners.hold();
+  listeners.acceptMany(true);
+  assert.notEqual(waiting(), 0);
+  listeners.release();
+  await accepts(state, 30);
+});
+
 test('after close the sockets refuse connections, also those that were never assigned, and nothing reopens them', {
   skip: SKIP,
 }, async () => {

@@ -36,7 +36,7 @@ export class AcceptGate {
   /** By worker id: when it was last woken, and the number of its last report then. */
   readonly #woken = new Map<number, { at: number; sequence: number }>();
   /** Undefined while this worker accepts nothing at all. */
-  #listeners: Pick<Listeners, 'hold' | 'release'> | undefined;
+  #listeners: Pick<Listeners, 'hold' | 'release' | 'acceptMany'> | undefined;
   /** At the last decision. */
   #others: Entry[] = [];
   #policy: GatedPolicy = 'none';
@@ -65,7 +65,7 @@ export class AcceptGate {
   }
 
   /** This worker begins to accept. */
-  start(listeners: Pick<Listeners, 'hold' | 'release'>): void {
+  start(listeners: Pick<Listeners, 'hold' | 'release' | 'acceptMany'>): void {
     this.#listeners = listeners;
     listeners.release();
     const { entries } = this.#scoreboard.read();
@@ -170,7 +170,9 @@ export class AcceptGate {
     this.#policy = view.policy;
     this.#decidedAt = this.#now();
     if (this.#listeners === undefined) return;
-    const margins = this.#ignoresLead(this.#decidedAt) ? FEW : 1;
+    const ignoresLead = this.#ignoresLead(this.#decidedAt);
+    this.#listeners.acceptMany(ignoresLead);
+    const margins = ignoresLead ? FEW : 1;
     const better = this.#betterOff(view, margins);
     const [best] = better;
     if (best === undefined) {

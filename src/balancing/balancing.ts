@@ -6,7 +6,7 @@
 import { availableParallelism } from 'node:os';
 import { ConfigError } from '../config/config.ts';
 import { POLICIES, type Policy } from '../config/variables.ts';
-import { canPause, ListeningSockets, PortError } from './listener.ts';
+import { ACCEPTS_PER_TURN, canPause, ListeningSockets, PortError } from './listener.ts';
 import { isGated, RULES } from './policy.ts';
 import { Scoreboard } from './scoreboard.ts';
 import { waitingConnections } from './tcp-table.ts';
@@ -98,7 +98,8 @@ export class Balancing {
   /** The descriptors that each worker inherits, and the variables that say where it finds them. */
   get inherited(): { fds: number[]; environment: Record<string, string> } {
     const scoreboards = this.#scoreboard === undefined ? [] : [this.#scoreboard.fd];
-    const fds = this.#sockets?.fds ?? [];
+    const sockets = this.#sockets?.fds ?? [];
+    const fds = this.#scoreboard === undefined ? sockets : sockets.flatMap(fd => Array<number>(ACCEPTS_PER_TURN).fill(fd));
     return {
       fds: [...scoreboards, ...fds],
       environment: {

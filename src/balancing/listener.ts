@@ -122,6 +122,12 @@ export function canPause(): boolean {
   return can;
 }
 
+/**
+ * Of one listening socket, a turn of the event loop accepts one connection for each descriptor that it polls. A worker behind an accept gate
+ * inherits so many descriptors of the shared socket, and polls all of them while its connections are brief.
+ */
+export const ACCEPTS_PER_TURN = 4;
+
 /** A worker's side: the inherited sockets by their index. Once open, it polls those that are assigned to it, unless it is paused or held. */
 export class Listeners {
   readonly #fds: readonly number[];
@@ -133,6 +139,7 @@ export class Listeners {
   #isOpen = false;
   #isPaused = false;
   #isHeld = false;
+  #acceptsMany = false;
   #isClosed = false;
 
   constructor(acceptor: Acceptor, fds: readonly number[], assigned: readonly number[]) {
@@ -208,6 +215,13 @@ export class Listeners {
     this.#poll();
   }
 
+  /** For the accept gate: whether a turn of the event loop accepts as many connections as there are descriptors, all of one socket. */
+  acceptMany(isMany: boolean): void {
+    if (this.#acceptsMany === isMany) return;
+    this.#acceptsMany = isMany;
+    this.#poll();
+  }
+
   /** Closes the listening sockets permanently; open connections go on. */
   close(): void {
     this.#isClosed = true;
@@ -218,7 +232,8 @@ export class Listeners {
 
   #poll(): void {
     if (this.#isClosed || !this.#isOpen) return;
-    const polled = this.#isPaused || this.#isHeld ? [] : this.#assigned;
+    const wanted = this.#acceptsMany && this.#assigned.length > 0 ? [...this.#fds.keys()] : this.#assigned;
+    const polled = this.#isPaused || this.#isHeld ? [] : wanted;
     for (const index of polled) if (!this.#opened.has(index)) this.#listen(index);
     for (const [index, { handle }] of this.#opened) {
       if (polled.includes(index)) handle?.readStart();
