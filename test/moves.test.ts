@@ -4,14 +4,14 @@
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type Server } from 'node:http';
 import { type AddressInfo, connect, Socket } from 'node:net';
 import { after, test } from 'node:test';
 import { setTimeout as pause, setImmediate as turn } from 'node:timers/promises';
 import { Connection } from '../src/worker/connections.ts';
 import { whyNotMovable } from '../src/worker/move-check.ts';
 import { betweenMessages, detach, isMovable, own, reattach, SocketShape, startIdle } from '../src/worker/move-socket.ts';
-import { Moves, PAUSE_MS } from '../src/worker/moves.ts';
+import { MAX_UNDER_WAY, Moves, PAUSE_MS } from '../src/worker/moves.ts';
 import { sampleOf } from '../src/worker/rebalance.ts';
 
 const REQUEST = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n';
@@ -24,8 +24,7 @@ interface Pair {
 }
 
 async function connected(server = createServer((_request, response) => response.end('ok'))): Promise<Pair> {
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
+  if (!server.listening) await once(server.listen(0, '127.0.0.1'), 'listening');
   const accepted = once(server, 'connection');
   const client = connect((server.address() as AddressInfo).port, '127.0.0.1');
   const [socket] = (await accepted) as [Socket];
@@ -150,6 +149,69 @@ test('a rebalancing takes an even sample of the connections by their last use, t
   assert.deepEqual(namesOf(3), [0, 3, 6]);
   assert.deepEqual(namesOf(1), [3]);
   assert.deepEqual(namesOf(0), []);
+});
+
+/** Counts how many connections are looked at. */
+class CountingMap extends Map<Socket, Connection> {
+  looks = 0;
+
+  override *values(): MapIterator<Connection> {
+    for (const connection of super.values()) {
+      this.looks++;
+      yield connection;
+    }
+  }
+}
+
+/** Connections of one server, each after a response, and the moves of its worker. */
+async function idleConnections(count: number) {
+  const server = createServer((_request, response) => response.end('ok'));
+  const sent: number[] = [];
+  const moves = new Moves(
+    id => void sent.push(id),
+    () => assert.fail(),
+  );
+  const connections = new CountingMap();
+  const pairs: Pair[] = [];
+  const add = async () => {
+    const pair = await connected(server);
+    const connection = new Connection(pair.socket);
+    moves.onConnection(connection, server);
+    connections.set(pair.socket, connection);
+    pairs.push(pair);
+    await turn();
+    await answered(pair, REQUEST);
+    connection.onResponseEnd({ complete: true } as IncomingMessage);
+    return { ...pair, connection };
+  };
+  while (pairs.length < count) await add();
+  return { moves, connections, sent, add };
+}
+
+test('each idle connection is looked at once, however many there are', async () => {
+  const count = 5 * MAX_UNDER_WAY;
+  const { moves, connections, sent } = await idleConnections(count);
+  await moves.begin(connections, async () => undefined);
+  assert.equal(sent.length, MAX_UNDER_WAY);
+  for (let id = 1; id <= count; id++) {
+    assert.ok(sent.includes(id), `connection ${id} is not sent`);
+    moves.onMoved(id, true);
+    await turn();
+    await turn();
+  }
+  assert.deepEqual([moves.moved, connections.looks], [count, count]);
+});
+
+test('a connection whose response has just ended moves before the others, and does not wait for them', async () => {
+  const { moves, connections, sent, add } = await idleConnections(3 * MAX_UNDER_WAY);
+  const { connection } = await add();
+  await moves.begin(connections, async () => undefined);
+  assert.equal(sent.length, MAX_UNDER_WAY);
+  await pause(20); // by then it may look again which are between two messages
+  moves.onResponseEnd(connection);
+  await turn();
+  await turn();
+  assert.deepEqual([sent.length, connection.moveId], [MAX_UNDER_WAY + 1, sent.at(-1)]);
 });
 
 test('a connection is between messages after a response, unless the next request has begun to arrive', async () => {

@@ -56,8 +56,15 @@ test('a connection goes to the worker with the fewest connections, and the prima
 
 test('connections that were sent since the last report count', () => {
   const [from, first, second] = [new Worker(0), new Worker(1), new Worker(3)];
-  const moves = new Moves(() => [first, second]);
-  for (let id = 1; id <= 5; id++) moves.request(from, id, newHandle());
+  const moves = new Moves(
+    () => [first, second],
+    () => undefined,
+    () => 0,
+  );
+  for (let id = 1; id <= 5; id++) {
+    moves.request(from, id, newHandle());
+    for (const worker of [first, second]) if (worker.handles.length > 0) moves.answered(worker, worker.lastTake, true);
+  }
   assert.deepEqual([first.handles.length, second.handles.length], [4, 1]);
   first.snapshot.connections = 5; // four of them are among these
   first.reportedAt = 1;
@@ -80,6 +87,79 @@ test('a worker that refuses a connection or dies with it is followed by the next
   moves.answered(c, c.lastTake, false);
   assert.deepEqual(from.sent, [movedMessage(1, false)], 'the sender goes on with it');
   assert.deepEqual([handle.isOpen, moves.moved, moves.underWay, a.handles.length], [false, 0, 0, 1]);
+});
+
+test('a worker that has many connections to read gets others only where all do', () => {
+  const [from, few, many] = [new Worker(0), new Worker(0), new Worker(100)];
+  const moves = new Moves(
+    () => [few, many],
+    () => undefined,
+    () => 0,
+  );
+  for (let id = 1; id <= 5; id++) moves.request(from, id, newHandle());
+  assert.deepEqual([few.handles.length, many.handles.length], [4, 1]);
+  moves.answered(few, few.lastTake, true);
+  for (let id = 6; id <= 9; id++) moves.request(from, id, newHandle());
+  assert.deepEqual([few.handles.length, many.handles.length], [5, 4]);
+  moves.request(from, 10, newHandle());
+  assert.deepEqual([few.handles.length, many.handles.length], [6, 4], 'all have many');
+});
+
+test('a worker that has not reported for 2 s gets connections only where no other one serves', () => {
+  const [from, blocked, busy] = [new Worker(0), new Worker(0), new Worker(5)];
+  let serving = [blocked, busy];
+  busy.reportedAt = 1;
+  const moves = new Moves(
+    () => serving,
+    () => undefined,
+    () => 2001,
+  );
+  for (let id = 1; id <= 6; id++) moves.request(from, id, newHandle());
+  assert.deepEqual([blocked.handles.length, busy.handles.length], [0, 6]);
+  serving = [blocked];
+  moves.request(from, 7, newHandle());
+  assert.equal(blocked.handles.length, 1);
+});
+
+test('what a dead worker has sent waits for the next worker, for 10 s', () => {
+  let now = 0;
+  const serving: Worker[] = [];
+  const from = new Worker(0);
+  const moves = new Moves(
+    () => serving,
+    () => undefined,
+    () => now,
+  );
+  const receiver = new Worker(0);
+  serving.push(receiver);
+  const [first, second] = [newHandle(), newHandle()];
+  moves.request(from, 1, first);
+  moves.left(from);
+  serving.pop();
+  moves.left(receiver);
+  assert.deepEqual([first.isOpen, moves.underWay], [true, 1]);
+  now = 9999;
+  moves.reported();
+  assert.equal(moves.underWay, 1);
+  const next = new Worker(0);
+  serving.push(next);
+  moves.reported();
+  moves.reported();
+  assert.deepEqual(next.handles, [first]);
+  moves.answered(next, next.lastTake, true);
+  assert.deepEqual([first.isOpen, moves.moved, moves.underWay], [false, 1, 0]);
+
+  serving.pop();
+  const dead = new Worker(0);
+  serving.push(dead);
+  moves.request(from, 2, second);
+  moves.answered(dead, dead.lastTake, false);
+  now += 9999;
+  moves.reported();
+  assert.equal(second.isOpen, true);
+  now++;
+  moves.reported();
+  assert.deepEqual([second.isOpen, moves.underWay], [false, 0]);
 });
 
 test('a worker with as many connections as it may have gets no more', () => {

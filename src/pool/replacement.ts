@@ -1,13 +1,12 @@
 /**
- * Replaces workers one at a time. With surge the new one starts first, beside the old one, and serves for a while; then the old one drains,
- * then the new one warms up; capacity never falls below the wanted number, and there is never more than one worker too many. Where two
- * do not fit, the old one ends first, and the pool starts the new one like any missing worker; connections wait in the listening socket.
- * Only a hung worker is ended at once. Under `bosun dev` there are no pauses: an old worker drains as soon as its successor is ready, and nothing
- * waits for its end. Pure, with the clock passed in.
+ * Replaces workers one at a time. With surge the new one starts first, beside the old one, and serves for a while; then the old one drains.
+ * Capacity never falls below the wanted number, and no more than one worker too many serves. Where connections move, the next new one starts while
+ * the old one drains, if it fits beside that. Where two do not fit, the old one ends first, and the pool starts the new one like any missing worker;
+ * connections wait in the listening socket. Only a hung worker is ended at once. Pure, with the clock passed in.
  */
 import { type ExitReason, isCrash } from '../protocol/exit.ts';
 import type { Plan } from './memory.ts';
-import type { Requests } from './requests.ts';
+import { AbandonedError, ReplacementError, ReplacementRefusedError, type Requests, RequestsLostError } from './requests.ts';
 import { isActive, type WorkerRecord } from './worker-state.ts';
 import type { Workers } from './workers.ts';
 
@@ -16,30 +15,10 @@ const PROVE_MS = 1000;
 /** Shorter for a hung worker, which serves no requests. */
 const PROVE_AGAINST_HUNG_MS = 300;
 /**
- * The pause after a step, in which the new worker warms up. If the next one started at once, both would compete for the CPUs. The gain has not been measured on a quiet machine; a rolling restart has 0.60 of the throughput
- * on 2 cores with it (make bench-rolling).
+ * The pause after a step whose connections did not move, in which the new worker warms up and clients reconnect. If the next one started at once,
+ * both would compete for the CPUs.
  */
 const WARM_UP_MS = 2000;
-
-/** A replacement failed: the new worker did not start, or the old one was killed with open requests. */
-export class ReplacementError extends Error {
-  override readonly name: string = 'ReplacementError';
-}
-
-/** The worker cannot be replaced without losing requests: it goes on. */
-export class ReplacementRefusedError extends ReplacementError {
-  override readonly name = 'ReplacementRefusedError';
-}
-
-/** All workers were replaced, and requests were lost on the way. */
-export class RequestsLostError extends ReplacementError {
-  override readonly name = 'RequestsLostError';
-}
-
-/** No failure: the pod shuts down, or a later change was saved while the new worker started, and the next restart loads it. */
-export class AbandonedError extends ReplacementError {
-  override readonly name = 'AbandonedError';
-}
 
 /** For whom workers are replaced. `request` is that of an operator who waits, if there is one. */
 export type Purpose =
@@ -58,12 +37,23 @@ interface Step {
   isExitReported: boolean;
 }
 
+/** How soon one step follows another. */
+export type Pace =
+  /** After the end of the old worker and the warm-up of the new one. */
+  | 'calm'
+  /** The connections of the old worker move: the next new one starts while it drains. */
+  | 'overlapping'
+  /** Of `bosun dev`: an old worker drains as soon as its successor is ready, and nothing waits for its end. */
+  | 'quick';
+
 export interface Batch {
   readonly reason: ExitReason;
   readonly purpose: Purpose;
   waiting: WorkerRecord[];
   step: Step | undefined;
-  /** The next worker would end first, but is the only one that serves; or it is being replaced already. */
+  /** The step before, while its old worker drains. */
+  former: Step | undefined;
+  /** The next worker would end first, but is the only one that serves; it is being replaced already; or its successor does not fit beside `former`. */
   isHeld: boolean;
   /** What old workers lost that did not drain properly. */
   readonly losses: string[];
@@ -73,8 +63,7 @@ export interface Batch {
 export interface ReplacementContext {
   plan(worker: WorkerRecord, reason: ExitReason): Plan;
   fork(now: number): WorkerRecord;
-  /** Without pauses, for `bosun dev`. */
-  readonly isQuick: boolean;
+  readonly pace: Pace;
 }
 
 export class Replacements {
@@ -84,6 +73,8 @@ export class Replacements {
   readonly #batches: Batch[] = [];
   /** No next worker is replaced before. */
   #restUntil = 0;
+  /** The last old worker that drained while the next one started: its batch may have failed since. */
+  #overlapped: WorkerRecord | undefined;
 
   constructor(workers: Workers, requests: Requests, pool: ReplacementContext) {
     this.#workers = workers;
@@ -93,7 +84,7 @@ export class Replacements {
 
   /** Queues workers to be replaced; the next tick starts with them. */
   request(workers: readonly WorkerRecord[], reason: ExitReason, purpose: Purpose): void {
-    this.#batches.push({ reason, purpose, waiting: [...workers], step: undefined, isHeld: false, losses: [] });
+    this.#batches.push({ reason, purpose, waiting: [...workers], step: undefined, former: undefined, isHeld: false, losses: [] });
   }
 
   /** Ends every replacement: no further worker starts. */
@@ -144,9 +135,11 @@ export class Replacements {
     return Math.min(
       ...this.#current.map(batch => {
         if (batch.isHeld) return Number.POSITIVE_INFINITY;
-        if (batch.step === undefined) return batch.waiting.length === 0 ? 0 : Math.max(mayForkAt, this.#mayBeginAt(batch));
+        if (batch.step === undefined && batch.waiting.length === 0)
+          return batch.former === undefined ? 0 : Number.POSITIVE_INFINITY;
+        if (batch.step === undefined) return Math.max(mayForkAt, this.#mayBeginAt(batch));
         const { old, fresh } = batch.step;
-        const waitsForProof = fresh !== undefined && (old.state === 'exited' || this.#mayEnd(old));
+        const waitsForProof = fresh !== undefined && (old.state === 'exited' || (this.#isAlone(batch) && this.#mayEnd(old)));
         return waitsForProof ? this.#isProvenAt(batch, fresh) : Number.POSITIVE_INFINITY;
       }),
     );
@@ -159,6 +152,10 @@ export class Replacements {
    */
   tick(now: number, mayForkAt: number, isShort: boolean): void {
     for (const batch of this.#current) {
+      if (batch.former?.old.state === 'exited') {
+        this.#reportExit(batch, batch.former);
+        batch.former = undefined;
+      }
       if (batch.step === undefined) this.#begin(batch, now, mayForkAt);
       else this.#continue(batch, batch.step, now, isShort);
     }
@@ -175,7 +172,7 @@ export class Replacements {
   }
 
   #isProvenAt({ reason }: Batch, { readyAt = Number.POSITIVE_INFINITY }: WorkerRecord): number {
-    if (this.#pool.isQuick) return readyAt;
+    if (this.#pool.pace === 'quick') return readyAt;
     return readyAt + (reason === 'hung' ? PROVE_AGAINST_HUNG_MS : PROVE_MS);
   }
 
@@ -184,16 +181,23 @@ export class Replacements {
     return isActive(old) && (this.#workers.isHung(old) || this.#workers.mayLeave(old));
   }
 
+  /** One old worker drains at a time, besides those that hang. */
+  #isAlone({ reason }: Batch): boolean {
+    return reason === 'hung' || this.#overlapped?.state !== 'draining';
+  }
+
   #begin(batch: Batch, now: number, mayForkAt: number): void {
     // Those that have ended by themselves are replaced like any that is missing.
     batch.waiting = batch.waiting.filter(isActive);
     const [old] = batch.waiting;
-    if (old === undefined) this.#end(batch, now);
+    if (old === undefined && batch.former === undefined) this.#end(batch, now);
     if (old === undefined || now < mayForkAt || now < this.#mayBeginAt(batch)) return;
     // One that hangs, and is being replaced for that, gets no second successor.
     batch.isHeld = this.#batches.some(({ step }) => step?.old === old);
     if (batch.isHeld) return;
     const plan = this.#pool.plan(old, batch.reason);
+    batch.isHeld = batch.former !== undefined && plan.kind !== 'surge';
+    if (batch.isHeld) return;
     switch (plan.kind) {
       case 'refuse':
         this.#end(batch, now, new ReplacementRefusedError(`worker ${old.id} is not replaced: ${plan.why}`));
@@ -206,7 +210,7 @@ export class Replacements {
         break;
       }
       case 'old-first':
-        batch.isHeld = !this.#mayEnd(old) && this.#requests.wanted > 1;
+        batch.isHeld = !this.#isAlone(batch) || (!this.#mayEnd(old) && this.#requests.wanted > 1);
         if (batch.isHeld) return;
         batch.waiting.shift();
         batch.step = { old, fresh: undefined, isReadyReported: false, isExitReported: false };
@@ -244,23 +248,28 @@ export class Replacements {
     } else if (old.state === 'exited') {
       // If fewer are wanted by now, there is no successor.
       if (fresh === undefined ? !isShort : isProven) this.#endStep(batch, step, now);
-    } else if (isProven && this.#mayEnd(old)) {
+    } else if (isProven && this.#mayEnd(old) && this.#isAlone(batch)) {
       this.#requests.progress(batch, `draining worker ${old.id}`);
       this.#workers.end(old, batch.reason, now);
       this.#restUntil = now + WARM_UP_MS;
-      if (this.#pool.isQuick) this.#endQuickly(batch, now);
-    } else if (isProven && this.#pool.isQuick && !isActive(old)) this.#endQuickly(batch, now);
+      if (this.#pool.pace === 'overlapping' && batch.waiting.length > 0) {
+        batch.former = step;
+        this.#overlapped = old;
+      }
+      if (this.#pool.pace === 'quick' || batch.former !== undefined) this.#endEarly(batch, now);
+    } else if (isProven && this.#pool.pace === 'quick' && !isActive(old)) this.#endEarly(batch, now);
   }
 
   #endStep(batch: Batch, { old, fresh }: Step, now: number): void {
     batch.step = undefined;
     const { finished = 0, closedGracefully = 0, moved = 0 } = old.drain ?? {};
-    // An idle worker leaves no load to warm up on, and of one that has moved all its connections no client must reconnect.
-    if (closedGracefully === 0 && (finished === 0 || moved > 0)) this.#restUntil = now;
+    // An idle worker leaves no load to warm up on, and of one that has moved its connections few clients must reconnect.
+    if (moved > closedGracefully || (closedGracefully === 0 && finished === 0)) this.#restUntil = now;
     else if (fresh?.readyAt !== undefined) this.#restUntil = Math.max(this.#restUntil, fresh.readyAt + WARM_UP_MS);
   }
 
-  #endQuickly(batch: Batch, now: number): void {
+  /** Before the old worker has exited. */
+  #endEarly(batch: Batch, now: number): void {
     batch.step = undefined;
     this.#restUntil = now;
   }

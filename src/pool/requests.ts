@@ -6,15 +6,28 @@ import type { LifecycleEvent } from '../protocol/events.ts';
 import type { ExitReason } from '../protocol/exit.ts';
 import { type Heap, isSameHeap } from '../resources/heap.ts';
 import type { Effect, RequestEvent } from './effects.ts';
-import {
-  AbandonedError,
-  type Batch,
-  type Purpose,
-  ReplacementError,
-  ReplacementRefusedError,
-  RequestsLostError,
-} from './replacement.ts';
+import type { Batch, Purpose } from './replacement.ts';
 import type { WorkerRecord } from './worker-state.ts';
+
+/** A replacement failed: the new worker did not start, or the old one was killed with open requests. */
+export class ReplacementError extends Error {
+  override readonly name: string = 'ReplacementError';
+}
+
+/** The worker cannot be replaced without losing requests: it goes on. */
+export class ReplacementRefusedError extends ReplacementError {
+  override readonly name = 'ReplacementRefusedError';
+}
+
+/** All workers were replaced, and requests were lost on the way. */
+export class RequestsLostError extends ReplacementError {
+  override readonly name = 'RequestsLostError';
+}
+
+/** No failure: the pod shuts down, or a later change was saved while the new worker started, and the next restart loads it. */
+export class AbandonedError extends ReplacementError {
+  override readonly name = 'AbandonedError';
+}
 
 /** The pool does not have the requested number of workers; the message has the reason. */
 export class ScaleError extends Error {

@@ -41,7 +41,7 @@ export interface WorkerOptions {
   listeners: number[];
   /** Where its lines go. */
   outputs: Sinks;
-  moves: Pick<Moves, 'request' | 'answered' | 'left'>;
+  moves: Pick<Moves, 'request' | 'answered' | 'left' | 'reported'>;
   /** The user has opened its inspector. */
   isInspected: boolean;
   /** Where it opens its inspector before it loads the app. */
@@ -83,6 +83,7 @@ export class WorkerProcess {
         if (message.type === 'cordoned' || message.type === 'uncordoned' || message.type === 'took-all')
           this.#unacknowledged.acknowledge();
         listener.onEvent({ type: 'message', worker: record, message });
+        if (message.type === 'stats') moves.reported();
         if (!this.isActive) this.#unacknowledged.giveUp();
       },
       onMalformed: error => this.#malformed(error),

@@ -11,12 +11,20 @@ import { messageOf } from './error-report.ts';
 import { betweenMessages, detach, type Handle, isMovable, reattach, SocketShape, startIdle } from './move-socket.ts';
 
 /**
- * At most this many connections are under way at a time. A request that arrives on one of them waits: when all of 300 connections were under
- * way, up to 3 s.
+ * At most this many connections are under way at a time, unless a response on them has just ended. A worker reads one connection in each turn of its
+ * event loop, 5 to 10 ms where it is busy, and a request that arrives on a connection under way waits for that: when all of 300 connections were
+ * under way, up to 3 s.
  */
 export const MAX_UNDER_WAY = 8;
+/**
+ * At most this many in all. A response has ended on the others, and their clients may send the next request at any moment: a connection that does
+ * not leave before may stay for as long as that request takes.
+ */
+export const MAX_RESTED_UNDER_WAY = 32;
 /** A connection that is never between two requests for this long, while others could move, ends with a response. */
 const MAX_MISSED_MS = 3000;
+/** Of the time, to look which connections are between two messages: 10 ms for 50,000. */
+const LOOK_SHARE = 0.2;
 /** After no worker could take a connection, none is sent for this long. */
 export const PAUSE_MS = 500;
 
@@ -31,6 +39,13 @@ export class Moves {
   readonly #servers = new Map<Server, { shape: SocketShape | undefined }>();
   readonly #serverOf = new WeakMap<Socket, Server>();
   readonly #underWay = new Map<number, Connection>();
+  /** Their last response has ended since the last attempt. They move first: their clients may soon send the next request. */
+  readonly #rested = new Set<Connection>();
+  /** Those that were between two messages, with what was read from them: they still are while that is the same. */
+  #between = new WeakMap<Socket, number>();
+  #mayLookAt = 0;
+  /** Those of the others that this attempt has not come to. */
+  #unseen: Iterator<Connection, undefined> | undefined;
   /** Those that are to move: those of the worker while it drains, or those of a rebalancing. */
   #connections: ReadonlyMap<Socket, Connection> | undefined;
   #isDraining = false;
@@ -99,6 +114,8 @@ export class Moves {
 
   async #start(connections: ReadonlyMap<Socket, Connection>, test: typeof selfTest): Promise<void> {
     this.#connections = connections;
+    this.#unseen = undefined;
+    this.#rested.clear();
     this.#hadRoomSince = Number.POSITIVE_INFINITY;
     this.#whyNot ??= this.#test(test);
     const why = await this.#whyNot;
@@ -138,11 +155,13 @@ export class Moves {
   onResponseEnd(connection: Connection): void {
     if (this.#connections === undefined) return;
     if (this.#isDraining) connection.restedAt ??= performance.now();
+    this.#rested.add(connection);
     this.#moveSoon();
   }
 
-  onClose({ moveId }: Connection): void {
-    if (moveId !== undefined) this.#underWay.delete(moveId);
+  onClose(connection: Connection): void {
+    this.#rested.delete(connection);
+    if (connection.moveId !== undefined) this.#underWay.delete(connection.moveId);
   }
 
   /** The answer of the primary. */
@@ -178,33 +197,60 @@ export class Moves {
     this.#isMoveDue = true;
     setImmediate(() => {
       this.#isMoveDue = false;
-      this.moveNow();
+      this.#moveSome();
     });
   }
 
   /** Sends connections that may be moved now, as many as may be under way. */
   moveNow(): void {
+    this.#unseen ??= this.#connections?.values();
+    this.#moveSome();
+  }
+
+  /** Each is looked at once in an attempt: there may be 50,000. */
+  #moveSome(): void {
     if (this.#connections === undefined || !this.#isTested || this.#isPaused) return;
-    for (const [server, { shape }] of this.#servers) {
-      if (shape !== undefined && !this.#isFull && isMovable(server)) this.#moveFrom(server, shape, this.#connections);
+    if (this.#look()) this.#moveRested();
+    while (!this.#isFull) {
+      const { value } = this.#unseen?.next() ?? {};
+      if (value === undefined) break;
+      this.#move(value);
     }
+    if (!this.#isFull) this.#unseen = undefined;
     this.#hadRoomSince = this.#isFull ? Number.POSITIVE_INFINITY : Math.min(this.#hadRoomSince, performance.now());
   }
 
-  #moveFrom(server: Server, shape: SocketShape, connections: ReadonlyMap<Socket, Connection>): void {
-    const idle = betweenMessages(server);
-    for (const connection of connections.values()) {
-      if (this.#isFull) return;
-      const { socket, hasNoRequest, moveId } = connection;
-      const isResting = hasNoRequest && moveId === undefined && (idle.has(socket) || socket.bytesRead === 0);
-      if (isResting && this.#serverOf.get(socket) === server) this.#move(connection, shape);
+  /** Finds those that are between two messages. Returns false where it has done so too recently. */
+  #look(): boolean {
+    const startedAt = performance.now();
+    if (startedAt < this.#mayLookAt || (this.#rested.size === 0 && this.#isFull)) return false;
+    this.#between = new WeakMap();
+    for (const server of this.#servers.keys())
+      if (isMovable(server)) for (const socket of betweenMessages(server)) this.#between.set(socket, socket.bytesRead);
+    const endedAt = performance.now();
+    this.#mayLookAt = endedAt + (endedAt - startedAt) / LOOK_SHARE;
+    return true;
+  }
+
+  #moveRested(): void {
+    for (const connection of this.#rested) {
+      if (this.#underWay.size >= MAX_RESTED_UNDER_WAY) return;
+      this.#rested.delete(connection);
+      this.#move(connection);
     }
   }
 
-  #move(connection: Connection, shape: SocketShape): void {
-    connection.isUnmovable ||= !shape.fits(connection.socket);
+  #move(connection: Connection): void {
+    const { socket, hasNoRequest, moveId } = connection;
+    const { bytesRead } = socket;
+    const isResting = hasNoRequest && moveId === undefined && (bytesRead === 0 || this.#between.get(socket) === bytesRead);
+    if (!isResting || connection.isUnmovable || !this.#connections?.has(socket)) return;
+    const server = this.#serverOf.get(socket);
+    const shape = server && this.#servers.get(server)?.shape;
+    if (server === undefined || shape === undefined || !isMovable(server)) return;
+    connection.isUnmovable = !shape.fits(socket);
     if (connection.isUnmovable) return;
-    const handle = detach(connection.socket);
+    const handle = detach(socket);
     if (handle === undefined) return;
     const id = ++this.#lastId;
     connection.moveId = id;
