@@ -120,9 +120,11 @@ test('connections of a worker that ends move to those that serve', { skip }, asy
     const kept = await openTo(port, second, FEW);
     const clients = await openTo(port, third, FEW);
     await kit.statusWhere(({ workers: [, two] }) => two?.connections === FEW);
+    process.kill(second, 'SIGSTOP'); // longer without a report than the first one
     await freezeIdle(first); // all are sent to it, as it has the fewest
     leave();
     await untilUnderWay(FEW);
+    process.kill(second, 'SIGCONT');
     for (const client of clients) client.write(requestText('/'));
     process.kill(third, 'SIGKILL');
     await exitOf(third);
