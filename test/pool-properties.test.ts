@@ -39,7 +39,6 @@ const setup = fc.record({
   restartSurge: fc.constantFrom('auto' as const, 'always' as const, 'never' as const),
   restartIntensity: fc.nat(3),
   workerMaxAgeMs: fc.constantFrom(0, 20_000),
-  moveConnections: fc.boolean(),
   killsAtOnce: fc.boolean(),
   // Silence is costly to simulate.
   workerHeartbeatTimeoutMs: fc.constantFrom(0, 0, 0, 3000),

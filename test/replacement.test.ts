@@ -43,15 +43,19 @@ describe('a rolling restart with surge', () => {
     assert.equal(pool.forked.length, 4);
   });
 
-  test('the next worker starts at once after one whose connections all moved', () => {
-    const pool = new VirtualPool();
-    pool.request({ type: 'roll' });
-    pool.ready(pool.worker(3));
-    pool.passReporting(1000);
-    pool.drained(pool.worker(1), { finished: 5, closedGracefully: 0, moved: 5 });
-    pool.pass(1);
-    assert.equal(pool.forked.length, 4);
-  });
+  for (const [moved, isAtOnce] of [
+    [2, true],
+    [1, false],
+  ] as const)
+    test(`the next worker ${isAtOnce ? 'starts at once' : 'waits'} after one of which ${moved} connections moved and 1 closed`, () => {
+      const pool = new VirtualPool();
+      pool.request({ type: 'roll' });
+      pool.ready(pool.worker(3));
+      pool.passReporting(1000);
+      pool.drained(pool.worker(1), { finished: 5, closedGracefully: 1, moved });
+      pool.pass(1);
+      assert.equal(pool.forked.length, isAtOnce ? 4 : 3);
+    });
 
   test('there is never more than one worker too many, and each step is reported', () => {
     const pool = new VirtualPool();
@@ -92,94 +96,6 @@ describe('a rolling restart with surge', () => {
       pool.exited.map(({ reason }) => reason),
       ['restart', 'restart'],
     );
-  });
-
-  describe('where connections move', () => {
-    /** Worker 3 has proven itself, and worker 1 drains. */
-    const inSecondStep = (headroomMb?: number) => {
-      const pool = new VirtualPool({ moveConnections: true });
-      const request = pool.request({ type: 'roll' });
-      for (const worker of pool.forked.slice(0, 2)) pool.measured(worker, 100);
-      pool.ready(pool.worker(3));
-      if (headroomMb !== undefined) pool.headroom = { limitBytes: 512 * MIB, bytes: headroomMb * MIB, file: '/memory.max' };
-      pool.passReporting(1000);
-      return { pool, request };
-    };
-
-    test('the next worker starts while the old one drains, and takes over once that has exited', () => {
-      const { pool, request } = inSecondStep();
-      pool.pass(1);
-      assert.equal(pool.states(), 'draining ready ready starting');
-      pool.ready(pool.worker(4));
-      pool.passReporting(5000);
-      assert.equal(pool.states(), 'draining ready ready ready');
-      pool.drained(pool.worker(1), { finished: 5, moved: 5 });
-      pool.pass(1);
-      assert.equal(pool.states(), 'exited draining ready ready');
-      pool.drained(pool.worker(2), { finished: 5, moved: 5 });
-      pool.pass(1);
-      assert.equal(pool.answer(request), undefined);
-      assert.deepEqual(pool.steps, [
-        'starting worker 3 to replace worker 1',
-        'worker 3 (process 103) serves after 0 ms',
-        'draining worker 1',
-        'starting worker 4 to replace worker 2',
-        'worker 4 (process 104) serves after 1 ms',
-        'worker 1 is gone: 5 requests finished, 0 cut, 5 ms',
-        'draining worker 2',
-        'worker 2 is gone: 5 requests finished, 0 cut, 5 ms',
-      ]);
-    });
-
-    test('the next worker serves for 1 s before the next old one drains', () => {
-      const { pool } = inSecondStep();
-      pool.drained(pool.worker(1), { finished: 5, moved: 5 });
-      pool.ready(pool.worker(4));
-      pool.passReporting(999);
-      assert.equal(pool.states(), 'exited ready ready ready');
-      pool.pass(1);
-      assert.equal(pool.states(), 'exited draining ready ready');
-    });
-
-    test('the next worker waits for the exit of the old one if it does not fit beside it', () => {
-      const { pool } = inSecondStep(110);
-      pool.passReporting(5000);
-      assert.equal(pool.states(), 'draining ready ready');
-      pool.headroom = undefined;
-      pool.drained(pool.worker(1), { finished: 5, moved: 5 });
-      pool.pass(1);
-      assert.equal(pool.states(), 'exited ready ready starting');
-    });
-
-    test('the restart waits for the exit of the old one if the other workers have ended by themselves', () => {
-      const { pool, request } = inSecondStep(110);
-      pool.killed(pool.worker(2));
-      pool.passReporting(1000);
-      assert.equal(pool.answers.has(request), false);
-      pool.drained(pool.worker(1), { finished: 5, moved: 5 });
-      pool.pass(1);
-      assert.equal(pool.answer(request), undefined);
-    });
-
-    test('a worker that fails to start ends it while the old one drains', () => {
-      const { pool, request } = inSecondStep();
-      pool.fails(pool.worker(4));
-      assert.match(String(pool.answer(request)), /worker 4, to replace worker 2, failed to start/);
-      pool.drained(pool.worker(1), { finished: 5, moved: 5 });
-      pool.passReporting(60_000);
-      assert.equal(pool.states(), 'exited ready ready exited');
-    });
-
-    test('the next restart begins at once if most connections have moved', () => {
-      const { pool } = inSecondStep();
-      pool.ready(pool.worker(4));
-      pool.drained(pool.worker(1), { finished: 5, moved: 5 });
-      pool.passReporting(1000);
-      pool.request({ type: 'roll' });
-      pool.drained(pool.worker(2), { finished: 5, closedGracefully: 1, moved: 5 });
-      pool.pass(1);
-      assert.equal(pool.forked.length, 5);
-    });
   });
 
   test('a new worker that fails to start ends it, the old ones go on, and the generation is taken back', () => {

@@ -1,8 +1,9 @@
 /**
- * Replaces workers one at a time. With surge the new one starts first, beside the old one, and serves for a while; then the old one drains.
- * Capacity never falls below the wanted number, and no more than one worker too many serves. Where connections move, the next new one starts while
- * the old one drains, if it fits beside that. Where two do not fit, the old one ends first, and the pool starts the new one like any missing worker;
- * connections wait in the listening socket. Only a hung worker is ended at once. Pure, with the clock passed in.
+ * Replaces workers one at a time. With surge the new one starts first, beside the old one, and serves for a while; then the old one drains,
+ * then the new one warms up; capacity never falls below the wanted number, and there is never more than one worker too many. Where two
+ * do not fit, the old one ends first, and the pool starts the new one like any missing worker; connections wait in the listening socket.
+ * Only a hung worker is ended at once. Under `bosun dev` there are no pauses: an old worker drains as soon as its successor is ready, and nothing
+ * waits for its end. Pure, with the clock passed in.
  */
 import { type ExitReason, isCrash } from '../protocol/exit.ts';
 import type { Plan } from './memory.ts';
@@ -37,23 +38,12 @@ interface Step {
   isExitReported: boolean;
 }
 
-/** How soon one step follows another. */
-export type Pace =
-  /** After the end of the old worker and the warm-up of the new one. */
-  | 'calm'
-  /** The connections of the old worker move: the next new one starts while it drains. */
-  | 'overlapping'
-  /** Of `bosun dev`: an old worker drains as soon as its successor is ready, and nothing waits for its end. */
-  | 'quick';
-
 export interface Batch {
   readonly reason: ExitReason;
   readonly purpose: Purpose;
   waiting: WorkerRecord[];
   step: Step | undefined;
-  /** The step before, while its old worker drains. */
-  former: Step | undefined;
-  /** The next worker would end first, but is the only one that serves; it is being replaced already; or its successor does not fit beside `former`. */
+  /** The next worker would end first, but is the only one that serves; or it is being replaced already. */
   isHeld: boolean;
   /** What old workers lost that did not drain properly. */
   readonly losses: string[];
@@ -63,7 +53,8 @@ export interface Batch {
 export interface ReplacementContext {
   plan(worker: WorkerRecord, reason: ExitReason): Plan;
   fork(now: number): WorkerRecord;
-  readonly pace: Pace;
+  /** Without pauses, for `bosun dev`. */
+  readonly isQuick: boolean;
 }
 
 export class Replacements {
@@ -73,8 +64,6 @@ export class Replacements {
   readonly #batches: Batch[] = [];
   /** No next worker is replaced before. */
   #restUntil = 0;
-  /** The last old worker that drained while the next one started: its batch may have failed since. */
-  #overlapped: WorkerRecord | undefined;
 
   constructor(workers: Workers, requests: Requests, pool: ReplacementContext) {
     this.#workers = workers;
@@ -84,7 +73,7 @@ export class Replacements {
 
   /** Queues workers to be replaced; the next tick starts with them. */
   request(workers: readonly WorkerRecord[], reason: ExitReason, purpose: Purpose): void {
-    this.#batches.push({ reason, purpose, waiting: [...workers], step: undefined, former: undefined, isHeld: false, losses: [] });
+    this.#batches.push({ reason, purpose, waiting: [...workers], step: undefined, isHeld: false, losses: [] });
   }
 
   /** Ends every replacement: no further worker starts. */
@@ -135,11 +124,9 @@ export class Replacements {
     return Math.min(
       ...this.#current.map(batch => {
         if (batch.isHeld) return Number.POSITIVE_INFINITY;
-        if (batch.step === undefined && batch.waiting.length === 0)
-          return batch.former === undefined ? 0 : Number.POSITIVE_INFINITY;
-        if (batch.step === undefined) return Math.max(mayForkAt, this.#mayBeginAt(batch));
+        if (batch.step === undefined) return batch.waiting.length === 0 ? 0 : Math.max(mayForkAt, this.#mayBeginAt(batch));
         const { old, fresh } = batch.step;
-        const waitsForProof = fresh !== undefined && (old.state === 'exited' || (this.#isAlone(batch) && this.#mayEnd(old)));
+        const waitsForProof = fresh !== undefined && (old.state === 'exited' || this.#mayEnd(old));
         return waitsForProof ? this.#isProvenAt(batch, fresh) : Number.POSITIVE_INFINITY;
       }),
     );
@@ -152,10 +139,6 @@ export class Replacements {
    */
   tick(now: number, mayForkAt: number, isShort: boolean): void {
     for (const batch of this.#current) {
-      if (batch.former?.old.state === 'exited') {
-        this.#reportExit(batch, batch.former);
-        batch.former = undefined;
-      }
       if (batch.step === undefined) this.#begin(batch, now, mayForkAt);
       else this.#continue(batch, batch.step, now, isShort);
     }
@@ -172,7 +155,7 @@ export class Replacements {
   }
 
   #isProvenAt({ reason }: Batch, { readyAt = Number.POSITIVE_INFINITY }: WorkerRecord): number {
-    if (this.#pool.pace === 'quick') return readyAt;
+    if (this.#pool.isQuick) return readyAt;
     return readyAt + (reason === 'hung' ? PROVE_AGAINST_HUNG_MS : PROVE_MS);
   }
 
@@ -181,23 +164,16 @@ export class Replacements {
     return isActive(old) && (this.#workers.isHung(old) || this.#workers.mayLeave(old));
   }
 
-  /** One old worker drains at a time, besides those that hang. */
-  #isAlone({ reason }: Batch): boolean {
-    return reason === 'hung' || this.#overlapped?.state !== 'draining';
-  }
-
   #begin(batch: Batch, now: number, mayForkAt: number): void {
     // Those that have ended by themselves are replaced like any that is missing.
     batch.waiting = batch.waiting.filter(isActive);
     const [old] = batch.waiting;
-    if (old === undefined && batch.former === undefined) this.#end(batch, now);
+    if (old === undefined) this.#end(batch, now);
     if (old === undefined || now < mayForkAt || now < this.#mayBeginAt(batch)) return;
     // One that hangs, and is being replaced for that, gets no second successor.
     batch.isHeld = this.#batches.some(({ step }) => step?.old === old);
     if (batch.isHeld) return;
     const plan = this.#pool.plan(old, batch.reason);
-    batch.isHeld = batch.former !== undefined && plan.kind !== 'surge';
-    if (batch.isHeld) return;
     switch (plan.kind) {
       case 'refuse':
         this.#end(batch, now, new ReplacementRefusedError(`worker ${old.id} is not replaced: ${plan.why}`));
@@ -210,7 +186,7 @@ export class Replacements {
         break;
       }
       case 'old-first':
-        batch.isHeld = !this.#isAlone(batch) || (!this.#mayEnd(old) && this.#requests.wanted > 1);
+        batch.isHeld = !this.#mayEnd(old) && this.#requests.wanted > 1;
         if (batch.isHeld) return;
         batch.waiting.shift();
         batch.step = { old, fresh: undefined, isReadyReported: false, isExitReported: false };
@@ -248,16 +224,12 @@ export class Replacements {
     } else if (old.state === 'exited') {
       // If fewer are wanted by now, there is no successor.
       if (fresh === undefined ? !isShort : isProven) this.#endStep(batch, step, now);
-    } else if (isProven && this.#mayEnd(old) && this.#isAlone(batch)) {
+    } else if (isProven && this.#mayEnd(old)) {
       this.#requests.progress(batch, `draining worker ${old.id}`);
       this.#workers.end(old, batch.reason, now);
       this.#restUntil = now + WARM_UP_MS;
-      if (this.#pool.pace === 'overlapping' && batch.waiting.length > 0) {
-        batch.former = step;
-        this.#overlapped = old;
-      }
-      if (this.#pool.pace === 'quick' || batch.former !== undefined) this.#endEarly(batch, now);
-    } else if (isProven && this.#pool.pace === 'quick' && !isActive(old)) this.#endEarly(batch, now);
+      if (this.#pool.isQuick) this.#endQuickly(batch, now);
+    } else if (isProven && this.#pool.isQuick && !isActive(old)) this.#endQuickly(batch, now);
   }
 
   #endStep(batch: Batch, { old, fresh }: Step, now: number): void {
@@ -268,8 +240,7 @@ export class Replacements {
     else if (fresh?.readyAt !== undefined) this.#restUntil = Math.max(this.#restUntil, fresh.readyAt + WARM_UP_MS);
   }
 
-  /** Before the old worker has exited. */
-  #endEarly(batch: Batch, now: number): void {
+  #endQuickly(batch: Batch, now: number): void {
     batch.step = undefined;
     this.#restUntil = now;
   }

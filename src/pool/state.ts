@@ -52,7 +52,7 @@ export class PoolState {
     this.#replacements = new Replacements(this.#workers, this.#requests, {
       plan: (worker, reason) => this.#plan(worker, reason),
       fork: at => this.#fork(at),
-      pace: config.dev !== undefined ? 'quick' : config.moveConnections ? 'overlapping' : 'calm',
+      isQuick: config.dev !== undefined,
     });
   }
 
