@@ -135,9 +135,9 @@ test('without the limit, at a shutdown, it stays open', async context => {
   assert.deepEqual([bounded.limit.isFull, bounded.reclaimed], [false, 0]);
 });
 
-test('of the descriptors a quarter is left to the app: at least 64, at most 1,000', () => {
+test('of the descriptors a quarter is not for connections: at least 72, at most 1,000', () => {
   const limits = [20, 100, 150, 1024, 4096, 16_384, 1_048_576].map(descriptors => connectionsWithin(descriptors));
-  assert.deepEqual(limits, [16, 36, 86, 768, 3096, 15_384, 1_047_576]);
+  assert.deepEqual(limits, [16, 28, 78, 768, 3096, 15_384, 1_047_576]);
 });
 
 test('with NODE_CLUSTER_STICKY each connection may need two more, between workers', () => {

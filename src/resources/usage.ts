@@ -210,9 +210,10 @@ export function fileLimit(limitsFile = '/proc/self/limits'): FileLimit | undefin
   }
 }
 
-/** Of a worker's descriptors these are left to the app: its databases, files and listeners. */
+/** Of a worker's descriptors these are not for connections: the app has databases, files and listeners. */
 const RESERVED_SHARE = 1 / 4;
-const MIN_RESERVED = 64;
+/** Node.js and the kit have 28 themselves, so the app has at least 40. */
+const MIN_RESERVED = 72;
 const MAX_RESERVED = 1000;
 /** Even if few descriptors are left then. */
 const MIN_CONNECTIONS = 16;
