@@ -174,7 +174,11 @@ describe('connections', { concurrency: 2 }, () => {
     const { kit, port } = await start('least-connections');
     await using clients = new AsyncDisposableStack();
     for (let count = 0; count < 12; count++) await clients.use(await RawClient.open(port)).request('/');
-    const { workers } = await kit.statusWhere(({ workers }) => workers.every(({ connections }) => connections === 6));
+    const { workers } = await kit.statusWhere(
+      ({ workers }) =>
+        workers.every(({ connections }) => connections > 2) &&
+        workers.reduce((sum, { connections }) => sum + connections, 0) === 12,
+    );
     process.kill(workers[1]?.pid ?? 0, 'SIGKILL');
     const exit = await kit.event('worker.exit');
     const serving = await kit.statusWhere(
@@ -183,7 +187,11 @@ describe('connections', { concurrency: 2 }, () => {
     const youngest = Math.min(...serving.workers.map(({ uptimeSeconds }) => uptimeSeconds));
     await kit.statusWhere(({ workers }) => workers.every(({ uptimeSeconds }) => uptimeSeconds >= youngest + 2));
     const ms = kit.all('pool.rebalanced').map(({ time }) => Date.parse(String(time)) - Date.parse(String(exit.time)));
-    assert.ok(Math.min(...ms) >= 10_000, `moved ${ms} ms after the failure`);
+    assert.deepEqual(
+      ms.filter(after => after > 0 && after < 10_000),
+      [],
+      'moved after the failure',
+    );
   });
 });
 

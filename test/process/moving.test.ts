@@ -104,11 +104,16 @@ test('connections of a worker that ends move to those that serve', { skip }, asy
     uploading.write('def');
     assert.equal(JSON.parse((await uploading.answer()).body).bytes, 6);
     for (const client of [begun, ahead]) assert.equal((await client.answer()).status, 200);
-    const later = await Promise.all(others.map(pidOf));
-    assert.ok(later.every(isOther), later.join());
+    // On a busy machine the next request may arrive before its connection has left.
+    for (const client of others)
+      await until(
+        async () => isOther(await pidOf(client)) || undefined,
+        () => 'a connection stays',
+      );
 
     const { drain } = await exitOf(fourth);
-    assert.partialDeepStrictEqual(drain, { finished: 5, cutRequests: 0, moved: IDLE + 4, handedOver: 0 });
+    assert.partialDeepStrictEqual(drain, { cutRequests: 0, moved: IDLE + 4, handedOver: 0 });
+    assert.ok((drain as { finished: number }).finished >= 5);
     assert.equal((await kit.status()).moved, IDLE + 4);
     assert.match((await kit.probe('/metrics')).body, new RegExp(`^bosun_moved_connections_total ${IDLE + 4}$`, 'm'));
     limitFiles(first, limit);
