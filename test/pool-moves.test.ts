@@ -42,6 +42,8 @@ class Worker {
 
 const movedMessage = (id: number, isTaken: boolean): ToWorker => ({ type: 'moved', id, isTaken });
 
+const movesAt = (takers: () => Worker[], now: () => number) => new Moves(takers, undefined, now);
+
 test('a connection goes to the worker with the fewest connections, and the primary keeps its copy until that one has it', () => {
   const [from, busy, idle] = [new Worker(0), new Worker(5), new Worker(1)];
   const moves = new Moves(() => [from, busy, idle]);
@@ -56,9 +58,8 @@ test('a connection goes to the worker with the fewest connections, and the prima
 
 test('connections that were sent since the last report count', () => {
   const [from, first, second] = [new Worker(0), new Worker(1), new Worker(3)];
-  const moves = new Moves(
+  const moves = movesAt(
     () => [first, second],
-    () => undefined,
     () => 0,
   );
   for (let id = 1; id <= 5; id++) {
@@ -91,9 +92,8 @@ test('a worker that refuses a connection or dies with it is followed by the next
 
 test('a worker that has many connections to read gets others only where all do', () => {
   const [from, few, many] = [new Worker(0), new Worker(0), new Worker(100)];
-  const moves = new Moves(
+  const moves = movesAt(
     () => [few, many],
-    () => undefined,
     () => 0,
   );
   for (let id = 1; id <= 5; id++) moves.request(from, id, newHandle());
@@ -109,9 +109,8 @@ test('a worker that has not reported for 2 s gets connections only where no othe
   const [from, blocked, busy] = [new Worker(0), new Worker(0), new Worker(5)];
   let serving = [blocked, busy];
   busy.reportedAt = 1;
-  const moves = new Moves(
+  const moves = movesAt(
     () => serving,
-    () => undefined,
     () => 2001,
   );
   for (let id = 1; id <= 6; id++) moves.request(from, id, newHandle());
@@ -125,9 +124,8 @@ test('what a dead worker has sent waits for the next worker, for 10 s', () => {
   let now = 0;
   const serving: Worker[] = [];
   const from = new Worker(0);
-  const moves = new Moves(
+  const moves = movesAt(
     () => serving,
-    () => undefined,
     () => now,
   );
   const receiver = new Worker(0);

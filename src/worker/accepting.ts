@@ -43,7 +43,7 @@ export class QueuedConnections {
     process.nextTick(() => held.includes(socket) && socket.pause());
   }
 
-  /** Resolves after a turn of the event loop, which accepts at most one connection, has accepted none; or after `timeoutMs`. */
+  /** Resolves after a turn of the event loop, which accepts only a few connections, has accepted none; or after `timeoutMs`. */
   async emptied(timeoutMs: number): Promise<void> {
     let lastAcceptedAt = performance.now();
     const deadline = lastAcceptedAt + timeoutMs;

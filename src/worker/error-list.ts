@@ -7,6 +7,7 @@ import { traceOf } from '../log/telemetry.ts';
 import { MAX_ERRORS, type RequestError } from '../protocol/error-status.ts';
 import { pathOf } from './connections.ts';
 import { reportOf } from './error-report.ts';
+import { read } from './shapes.ts';
 
 /** Of one kind in one report: the others count on the last one. Refusals of the kit are all the same, and must not displace errors of the app. */
 const MAX_ALIKE = 10;
@@ -42,15 +43,7 @@ export function isRefused(request: IncomingMessage): boolean {
  * itself leaves them as `err` on the response, where pino-http reads them, too.
  */
 export function onErrorAnswer(request: Request, status: number, response?: ServerResponse): void {
-  setImmediate(() => listError(request, status, causes.has(request) ? undefined : errorOn(response)));
-}
-
-function errorOn(response: ServerResponse | undefined): unknown {
-  try {
-    return Reflect.get(Object(response), 'err');
-  } catch {
-    return undefined; // a getter that throws
-  }
+  setImmediate(() => listError(request, status, causes.has(request) ? undefined : read(response, 'err')));
 }
 
 /** Lists `error`, else what was noted, for a request that was, or will be, answered with this status. Once for each request. */

@@ -2,25 +2,19 @@
  * Notes on each request what Koa or Fastify makes of it: the route that a router has matched is there. Imported where routes are wanted
  * (METRICS_ROUTES, LOG_REQUESTS). Express sets it on the request itself.
  */
-import { subscribe } from 'node:diagnostics_channel';
-import type { IncomingMessage } from 'node:http';
 import { createRequire } from 'node:module';
+import { onFastify } from './request-errors.ts';
 import { FRAMEWORK, type RoutedRequest } from './route.ts';
 import { hasMethod, isObject } from './shapes.ts';
 
-/** To be called before the app is loaded: each Fastify instance reports its making. */
+/** To be called before the app is loaded. */
 export function followFastify(): void {
-  subscribe('fastify.initialization', message => {
-    const { fastify } = message as { fastify: Fastify };
+  onFastify(fastify =>
     fastify.addHook('onRequest', (request, _reply, done) => {
       (request.raw as RoutedRequest)[FRAMEWORK] = request;
       done();
-    });
-  });
-}
-
-interface Fastify {
-  addHook(name: 'onRequest', hook: (request: { raw: IncomingMessage }, reply: unknown, done: () => void) => void): void;
+    }),
+  );
 }
 
 /** To be called when the app is loaded: keeps the context of each request to any Koa app. */

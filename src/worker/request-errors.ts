@@ -12,7 +12,7 @@ import { isEndedByKit } from './drop-writes.ts';
 import { listError, noteCause } from './error-list.ts';
 import { loggable } from './error-report.ts';
 import { sentStatus } from './server.ts';
-import { hasMethod } from './shapes.ts';
+import { hasMethod, read } from './shapes.ts';
 
 /** A connection that its client has closed makes reads and writes fail with these, but so does a connection to another server. */
 const CLOSED_CODES: ReadonlySet<unknown> = new Set([
@@ -73,26 +73,23 @@ function statusOf(error: unknown, response: ServerResponse): number {
   return statuses.filter(status => typeof status === 'number').find(status => status >= 400 && status < 600) ?? 500;
 }
 
-function read(error: unknown, key: string): unknown {
-  try {
-    return Reflect.get(Object(error), key);
-  } catch {
-    return undefined; // a getter that throws
-  }
-}
-
-/** To be called before the app is loaded: each Fastify instance reports its making, and then its errors, also those that the app handles. */
+/** To be called before the app is loaded: Fastify then reports its errors, also those that the app handles. */
 export function noteFastifyErrors(): void {
-  subscribe('fastify.initialization', message => {
-    const { fastify } = message as { fastify: Fastify };
+  onFastify(fastify =>
     fastify.addHook('onError', (request, _reply, error, done) => {
       noteCause(request.raw, { error, framework: request });
       done();
-    });
-  });
+    }),
+  );
+}
+
+/** Calls `use` with each Fastify instance that is made from now on. */
+export function onFastify(use: (fastify: Fastify) => void): void {
+  subscribe('fastify.initialization', message => use((message as { fastify: Fastify }).fastify));
 }
 
 interface Fastify {
+  addHook(name: 'onRequest', hook: (request: FastifyRequest, reply: unknown, done: () => void) => void): void;
   addHook(name: 'onError', hook: (request: FastifyRequest, reply: unknown, error: unknown, done: () => void) => void): void;
 }
 type FastifyRequest = { raw: IncomingMessage };

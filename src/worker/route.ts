@@ -108,7 +108,7 @@ const clean = (route: string): string => route.slice(0, MAX_ROUTE).replace(/[^\x
 export function foldPath(url: string): string {
   let isFirst = true;
   return fold(url, segment => {
-    if (isFirst && PREFIX.test(segment)) return true;
+    if (isFirst && (PREFIX.test(segment) || VERSION.test(segment))) return true;
     const isKept = isFirst && isWord(segment);
     isFirst = false;
     return isKept;
@@ -131,7 +131,7 @@ function fold(url: string, isKept: (segment: string) => boolean): string {
 
 const VERSION = /^v\d{1,2}$/i;
 /** Before what names a route. */
-const PREFIX = /^(?:api|rest|\.well-known|v\d{1,2})$/i;
+const PREFIX = /^(?:api|rest|\.well-known)$/i;
 const EXTENSION = /\.(?:css|gif|html?|ico|jpe?g|js|json|map|mjs|pdf|php|png|svg|txt|wasm|webp|woff2?|xml)$/;
 const MAX_WORDS = 4;
 const MAX_WORD = 20;

@@ -112,7 +112,7 @@ export class Serving {
     const shed = maxEventLoopDelayMs > 0 ? shedWhenLate(maxEventLoopDelayMs, this.#stats) : undefined;
     this.#sticky = await openSticky(this.#inherited, this.#config, this.#log);
     if (adaptiveConcurrency) this.#concurrency = await limitConcurrency(this.#log);
-    const onResponse: OnResponse = (...response) => this.#onResponse(...response);
+    const onResponse: OnResponse = (exchange, status, ms) => this.#onResponse(exchange, status, ms);
     const refusals = refusalsOf(shed, this.#sticky, this.#concurrency?.refuse);
     const server = new AppServer(this.#config, onResponse, ...refusals, this.#moves);
     server.onAbandoned = () => this.#stats.abandonedOne();

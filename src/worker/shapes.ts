@@ -190,11 +190,12 @@ export function hasMethod(value: unknown, name: string): boolean {
   return (isObject(value) || typeof value === 'function') && name in value && typeof read(value, name) === 'function';
 }
 
-function read(value: unknown, name: string): unknown {
+/** A property of any value. A getter that throws, as one on a prototype may, counts as undefined. */
+export function read(value: unknown, name: string): unknown {
   try {
     return Reflect.get(Object(value), name);
   } catch {
-    return undefined; // a getter that needs more than it has, as on a prototype
+    return undefined;
   }
 }
 

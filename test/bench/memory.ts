@@ -14,7 +14,7 @@ import { size } from '../../src/resources/sizing.ts';
 import { docker, imageId, uniqueName } from '../container/engine.ts';
 import { memory } from '../container/limits.ts';
 import { until } from '../until.ts';
-import { compare } from './machine.ts';
+import { ANY_FOREIGN, compare } from './machine.ts';
 import { CPU_PER_REQUEST, ratiosOf, spread, summaryOf } from './rounds.ts';
 
 const MIB = 2 ** 20;
@@ -146,7 +146,7 @@ async function measure(mb: number, own: number, path: keyof typeof WORKLOADS): P
       rounds: ROUNDS,
       measure: label => load(podOf(label), path),
     },
-    1, // the containers are children of the engine
+    ANY_FOREIGN, // the containers are children of the engine
   );
   for (const [label, pod] of pods) {
     const { microseconds = [] } = comparison.values[label] ?? {};

@@ -6,7 +6,7 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { versionOf } from './generate.ts';
-import { compare } from './machine.ts';
+import { ANY_FOREIGN, compare } from './machine.ts';
 import { type Benchmark, report } from './report.ts';
 import { installPackage, PEERS, Server, type ServerName } from './servers.ts';
 
@@ -14,8 +14,6 @@ const BASELINE: ServerName = 'node:cluster, 2 workers';
 const KIT: ServerName = 'kit, 2 workers';
 const PACKAGED: ServerName = 'kit of the package, 2 workers';
 const [WARM, COLD] = ['with compiled code', 'without'] as const;
-/** Workers that end after their primary are nobody's children: their time is in that of other processes. */
-const ANY_FOREIGN = 1;
 /** A process's time is counted in hundredths of a second: of one start, two digits are known. */
 const FIRST_ANSWER = {
   cpu: { unit: 'ms CPU until the first 200', kind: 'cpu', digits: 0 },
